@@ -1,0 +1,55 @@
+"""The errors a user can cause, each with its exit code.
+
+Every layer raises these; only the boundary in ``cli.py`` turns them into text and an exit code.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every ``ginf`` command."""
+
+    OK = 0
+    DEFECT = 1
+    USAGE = 2
+    FILE = 3
+    NOT_CONVERGED = 4
+    CHECK_FAILED = 5
+    INTERRUPTED = 130
+
+
+class GinfError(Exception):
+    """Something a user can mend: what was expected and found, and (``hint``) what to do."""
+
+    code = ExitCode.DEFECT
+
+    def __init__(self, message: str, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(GinfError):
+    """A wrong option, specification or combination of them."""
+
+    code = ExitCode.USAGE
+
+
+class FileError(GinfError):
+    """A missing, foreign, damaged or mismatched file, or data that cannot be used."""
+
+    code = ExitCode.FILE
+
+
+class NotConvergedError(GinfError):
+    """An iteration ended before the accuracy that the formulas assume."""
+
+    code = ExitCode.NOT_CONVERGED
+
+
+class CheckFailedError(GinfError):
+    """A check that the user asked for did not pass."""
+
+    code = ExitCode.CHECK_FAILED

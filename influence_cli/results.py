@@ -1,0 +1,132 @@
+"""What the analyses return: columns, not lists of dictionaries.
+
+Ten thousand groups times a hundred test rows are a million records; they stay (G, T) arrays from the core to
+the artifact and become rows only where text is written.  ``columns()`` gives the records of DESIGN section 3,
+one list or array a key, groups outermost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+OK = "ok"
+MEAN_TEST = -1
+NO_TEST = -2
+"""Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """G groups without their rows, which ``digest`` stands for.
+
+    ``fraction`` is size / m.  ``digest`` is the SHA-256 of the sorted row numbers as little-endian int64.
+    """
+
+    label: tuple[str, ...]
+    kind: tuple[str, ...]
+    size: np.ndarray
+    fraction: np.ndarray
+    digest: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a result was computed from; results that disagree here are never compared."""
+
+    data_digest: str
+    model_digest: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class InfluenceResult:
+    """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
+
+    ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
+    ``status`` (G,) says why.
+    """
+
+    provenance: Provenance
+    groups: GroupTable
+    tests: np.ndarray
+    quantity: str
+    evaluate: str
+    base: np.ndarray
+    values: dict[str, np.ndarray]
+    status: tuple[str, ...]
+
+    def columns(self) -> dict[str, Any]:
+        """The records, a column a key."""
+        columns = _pair_columns(self.groups, self.tests, self.quantity, self.base)
+        for method, values in self.values.items():
+            columns[method] = values.ravel()
+        columns["evaluate"] = [self.evaluate] * (len(self.groups) * len(self.tests))
+        columns["status"] = _repeat(self.status, len(self.tests))
+        return columns
+
+
+@dataclass(frozen=True)
+class TruthResult:
+    """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
+
+    ``grad_norm``, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is the group's
+    share of its block's time.
+    """
+
+    provenance: Provenance
+    groups: GroupTable
+    tests: np.ndarray
+    quantity: str
+    base: np.ndarray
+    actual: np.ndarray
+    grad_norm: np.ndarray
+    iterations: np.ndarray
+    seconds: np.ndarray
+    status: tuple[str, ...]
+
+    def columns(self) -> dict[str, Any]:
+        """The records, a column a key."""
+        columns = _pair_columns(self.groups, self.tests, self.quantity, self.base)
+        columns["actual"] = self.actual.ravel()
+        for key in ("grad_norm", "iterations", "seconds"):
+            columns[key] = np.repeat(getattr(self, key), len(self.tests))
+        columns["status"] = _repeat(self.status, len(self.tests))
+        return columns
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records that are already few: one dictionary each (``compare``, ``select``, ``train``)."""
+
+    rows: tuple[dict[str, Any], ...]
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, Any]:
+        """The records, a column a key, in the order of the first record's keys."""
+        keys = list(self.rows[0]) if self.rows else []
+        return {key: [row[key] for row in self.rows] for key in keys}
+
+
+def _repeat(items: tuple[str, ...], times: int) -> list[str]:
+    return [item for item in items for _ in range(times)]
+
+
+def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np.ndarray) -> dict[str, Any]:
+    """The keys that every (group, test row) record begins with."""
+    times, count = len(tests), len(groups)
+    named = {MEAN_TEST: "mean", NO_TEST: None}
+    return {
+        "group": _repeat(groups.label, times),
+        "kind": _repeat(groups.kind, times),
+        "size": np.repeat(groups.size, times),
+        "fraction": np.repeat(groups.fraction, times),
+        "test": [named.get(int(row), int(row)) for row in tests] * count,
+        "quantity": [quantity] * (times * count),
+        "base": np.tile(base, count),
+    }
