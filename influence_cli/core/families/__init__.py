@@ -1,0 +1,1 @@
+"""Row losses as functions of the linear predictor, one family a file."""

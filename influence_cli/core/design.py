@@ -1,0 +1,66 @@
+"""The design matrix and the only loops over its rows.
+
+A Hessian-vector product needs every row twice, once for X v and once for X'(...).  Done block of rows by block of rows,
+the second use finds the block still in the cache, and X is streamed from memory once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+BLOCK_ELEMENTS = 1 << 18
+"""Float64 numbers of X (2 MiB, about one core's second-level cache) or of outputs that a block of rows may hold."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """X (m, d), with a column of ones behind it if ``intercept`` (never materialised): D columns in all."""
+
+    X: np.ndarray
+    intercept: bool
+
+    @property
+    def rows(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """D."""
+        return self.X.shape[1] + self.intercept
+
+    def blocks(self, outputs: int) -> Iterator[slice]:
+        """Slices over the rows for passes with that many outputs a row."""
+        size = max(64, BLOCK_ELEMENTS // max(self.X.shape[1], outputs, 1))
+        return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
+
+    def forward(self, W: np.ndarray, rows: slice) -> np.ndarray:
+        """W (C, D) to W [X 1]' of these rows, (C, b)."""
+        d = self.X.shape[1]
+        out = W[:, :d] @ self.X[rows].T
+        if self.intercept:
+            out += W[:, d:]
+        return out
+
+    def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
+        """sum over blocks of R [X 1] with R = rowwise(forward(W), rows) of shape (outputs, b): (outputs, D)."""
+        d = self.X.shape[1]
+        out = np.zeros((outputs, self.columns))
+        for rows in self.blocks(max(len(W), outputs)):
+            R = rowwise(self.forward(W, rows), rows)
+            out[:, :d] += R @ self.X[rows]
+            if self.intercept:
+                out[:, d] += R.sum(axis=1)
+        return out
+
+    def gram(self, w: np.ndarray) -> np.ndarray:
+        """[X 1]' diag(w) [X 1], (D, D), for weights of any sign."""
+        d = self.X.shape[1]
+        out = np.zeros((self.columns, self.columns))
+        for rows in self.blocks(1):
+            block = np.ones((rows.stop - rows.start, self.columns))
+            block[:, :d] = self.X[rows]
+            out += block.T @ (block * w[rows, None])
+        return out

@@ -1,0 +1,52 @@
+"""What a loss family offers: everything about one row that does not depend on how its outputs were computed.
+
+Arrays are (G, K, b): G parameter vectors, K outputs, b rows, with the rows contiguous, so that sums over the K outputs
+add whole rows of the cache.  ``y`` is (b,).  Derivatives are with respect to the outputs ``eta``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+
+class Family(ABC):
+    """A row loss l(eta, y) and its derivatives in eta."""
+
+    outputs: int
+    """K, the number of outputs that a row has."""
+    classes: int
+    """Number of classes; 0 for regression."""
+
+    @abstractmethod
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """l, (G, b)."""
+
+    @abstractmethod
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """dl/d eta, (G, K, b)."""
+
+    @abstractmethod
+    def moments(self, eta: np.ndarray) -> np.ndarray:
+        """What the second derivative needs of eta, (G, K, b); computed once, used for many products."""
+
+    @abstractmethod
+    def curve(self, moments: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """The second derivative applied to a (G, K, b)."""
+
+    @abstractmethod
+    def bend(self, moments: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """The third derivative contracted twice with a, (G, K, b)."""
+
+    @abstractmethod
+    def pair(self, moments: np.ndarray, j: int, k: int) -> np.ndarray:
+        """Entry (j, k) of the second derivative, (G, b).  Of one sign over all rows."""
+
+    @abstractmethod
+    def typical_curvature(self, moments: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i l_i'' / sum_i w_i, (K, K), from moments (1, K, m) and weights (m,)."""
+
+    @abstractmethod
+    def predict(self, eta: np.ndarray) -> np.ndarray:
+        """Class codes or expected responses, (G, b)."""

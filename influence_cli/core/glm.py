@@ -1,0 +1,186 @@
+"""Generalised linear models: outputs X W' + b, one family of row losses.
+
+theta is class-major: output k's D coefficients (intercept last) are theta[k D : (k + 1) D].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.linalg.blas import dsyrk, ssyrk
+
+from .design import Design
+from .families.base import Family
+from .families.softmax import Softmax
+from .objective import Objective, Product
+from .penalty import Penalty
+from .solvers.jacobi import Jacobi
+from .solvers.kronecker import Kronecker, kronecker_fits
+
+SYRK_ROWS = 2048
+"""Rows scaled at a time for the Hessian: enough for the rank-k update to run at full speed."""
+
+
+class Glm(Objective):
+    """A family on a design.
+
+    ``l2`` is lambda; the intercept is penalised only with ``penalize_intercept``.  ``weights`` (m,) sum to 1 and
+    default to 1/m.
+    """
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        family: Family,
+        *,
+        l2: float,
+        intercept: bool = True,
+        penalize_intercept: bool = False,
+        weights: np.ndarray | None = None,
+    ):
+        self.design = Design(X, intercept)
+        self.y = y
+        self.family = family
+        self.outputs = family.outputs
+        self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
+        self.size = self.outputs * self.design.columns
+        self.penalty = _penalty(self.design, self.weights, family, l2, intercept and not penalize_intercept)
+
+    def loss(self, theta, w):
+        theta, w = _columns(theta), _row_weights(w)
+        total = np.zeros(max(theta.shape[1], len(w)))
+        for rows in self.design.blocks(theta.shape[1] * self.outputs):
+            total += (w[:, rows] * self.family.loss(self._eta(theta, rows), self.y[rows])).sum(axis=1)
+        return total
+
+    def loss_gradient(self, theta, w):
+        theta, w = _columns(theta), _row_weights(w)
+        groups = max(theta.shape[1], len(w))
+
+        def rowwise(eta, rows):
+            residual = self.family.residual(self._split(eta), self.y[rows])
+            return (w[:, None, rows] * residual).reshape(groups * self.outputs, -1)
+
+        return self._sweep(theta, rowwise, groups)
+
+    def loss_curvature(self, theta, w) -> Product:
+        theta, w = _columns(theta), _row_weights(w)
+        moments = np.empty((theta.shape[1], self.outputs, self.design.rows))
+        for rows in self.design.blocks(theta.shape[1] * self.outputs):
+            moments[:, :, rows] = self.family.moments(self._eta(theta, rows))
+
+        def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+            weight = w if columns is None or len(w) == 1 else w[columns]
+            moment = moments if columns is None or len(moments) == 1 else moments[columns]
+
+            def rowwise(eta, rows):
+                curved = self.family.curve(moment[:, :, rows], self._split(eta))
+                curved *= weight[:, None, rows]
+                return curved.reshape(eta.shape)
+
+            return self._sweep(V, rowwise, V.shape[1])
+
+        return product
+
+    def third(self, theta, w, u):
+        theta, w = _columns(theta), _row_weights(w)
+
+        def rowwise(eta_u, rows):
+            moments = self.family.moments(self._eta(theta, rows))
+            bent = w[:, None, rows] * self.family.bend(moments, self._split(eta_u))
+            return bent.reshape(eta_u.shape)
+
+        return self._sweep(u, rowwise, u.shape[1])
+
+    def dense_curvature(self, theta, w, dtype):
+        """Assembled by symmetric rank-k updates: a block is X' diag(s) X with s of one sign, so half a matrix product."""
+        K, D = self.outputs, self.design.columns
+        syrk = ssyrk if np.dtype(dtype) == np.float32 else dsyrk
+        pairs = [(j, k) for j in range(K) for k in range(j + 1)]
+        blocks = {pair: np.zeros((D, D), dtype=dtype, order="F") for pair in pairs}
+        scaled = np.ones((SYRK_ROWS, D), dtype=dtype)
+        for start in range(0, self.design.rows, SYRK_ROWS):
+            rows = slice(start, min(start + SYRK_ROWS, self.design.rows))
+            X = self.design.X[rows].astype(dtype, copy=False)
+            moments = self.family.moments(self._eta(_columns(theta), rows))
+            part = scaled[: len(X)]
+            for j, k in pairs:
+                root = np.sqrt(np.abs(self.family.pair(moments, j, k)[0]) * w[rows]).astype(dtype)
+                np.multiply(X, root[:, None], out=part[:, : X.shape[1]])
+                part[:, X.shape[1] :] = root[:, None]
+                sign = 1.0 if j == k else -1.0
+                blocks[j, k] = syrk(sign, part.T, beta=1.0, c=blocks[j, k], lower=1, overwrite_c=1)
+        hessian = np.zeros((K * D, K * D), dtype=dtype)
+        for (j, k), block in blocks.items():
+            full = np.tril(block) + np.tril(block, -1).T
+            full[np.diag_indices(D)] += (self.penalty.ridge * (j == k) + self.penalty.gauge / K).astype(dtype)
+            hessian[j * D : (j + 1) * D, k * D : (k + 1) * D] = full
+        return hessian
+
+    def preconditioner(self, theta, w) -> Callable[[np.ndarray], np.ndarray]:
+        theta = _columns(theta)
+        moments = self.family.moments(self._eta(theta, slice(0, self.design.rows)))
+        between = self.family.typical_curvature(moments, w)
+        if kronecker_fits(self.outputs, self.design.columns):
+            return Kronecker(between, self.design.gram(w), self.penalty)
+        squares = np.append(np.einsum("i,ij,ij->j", w, self.design.X, self.design.X), [1.0] * self.design.intercept)
+        return Jacobi(np.outer(np.diag(between), squares).ravel() + np.tile(self.penalty.ridge, self.outputs))
+
+    def row_products(self, theta, V):
+        theta, V = _columns(theta), _columns(V)
+        out = np.empty((self.design.rows, max(theta.shape[1], V.shape[1])))
+        for rows in self.design.blocks(V.shape[1] * self.outputs):
+            residual = self.family.residual(self._eta(theta, rows), self.y[rows])
+            out[rows] = (residual * self._eta(V, rows)).sum(axis=1).T
+        return out
+
+    def residuals(self, theta):
+        eta = self._eta(_columns(theta), slice(0, self.design.rows))
+        return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
+
+    def predict_outputs(self, theta, X):
+        design = Design(X, self.design.intercept)
+        stack = _columns(theta).T.reshape(-1, self.design.columns)
+        return self._split(design.forward(stack, slice(0, len(X))))
+
+    def pull_back(self, theta, X, cotangent):
+        ones = np.ones((len(X), int(self.design.intercept)))
+        features = np.hstack([X, ones])
+        return np.einsum("kt,tj->tkj", cotangent, features).reshape(len(X), self.size).T
+
+    def _eta(self, theta: np.ndarray, rows: slice) -> np.ndarray:
+        """Outputs of these training rows, (G, K, b)."""
+        return self._split(self.design.forward(theta.T.reshape(-1, self.design.columns), rows))
+
+    def _split(self, eta: np.ndarray) -> np.ndarray:
+        """(G K, b) as (G, K, b)."""
+        return eta.reshape(-1, self.outputs, eta.shape[1])
+
+    def _sweep(self, V: np.ndarray, rowwise, groups: int) -> np.ndarray:
+        """A pass over all rows: V (P, A) in, (P, groups) out."""
+        stack = V.T.reshape(-1, self.design.columns)
+        return self.design.sweep(stack, rowwise, groups * self.outputs).reshape(groups, self.size).T
+
+
+def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
+    ridge = np.full(design.columns, float(l2))
+    if free_intercept:
+        ridge[-1] = 0.0
+    gauge = np.zeros(design.columns)
+    free = ridge == 0.0
+    if isinstance(family, Softmax) and free.any():
+        # On the scale of the loss Hessian's own diagonal; a column of zeros still needs a definite Hessian.
+        squares = np.append(np.einsum("i,ij,ij->j", w, design.X, design.X), [1.0] * design.intercept)
+        gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
+    return Penalty(ridge, gauge, family.outputs)
+
+
+def _columns(theta: np.ndarray) -> np.ndarray:
+    return theta[:, None] if theta.ndim == 1 else theta
+
+
+def _row_weights(w: np.ndarray) -> np.ndarray:
+    """(m,) or (m, G) as (1 or G, m)."""
+    return w[None] if w.ndim == 1 else w.T

@@ -1,0 +1,92 @@
+"""J(theta; w) = sum_i w_i l_i(theta) + penalty: the one interface that every model offers.
+
+Solvers, estimators, retraining and selection are written against it and never ask which model it is.  The loss part and
+the penalty are apart, because removal re-weights rows and leaves the penalty alone (DESIGN 2.1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from .penalty import Penalty
+
+Product = Callable[..., np.ndarray]
+"""product(V (P, A), columns=None) -> (P, A).  Where the weights or parameters differ from group to group, ``columns``
+(A,) says which groups the columns of V belong to; None means all of them, in order."""
+
+
+class Objective(ABC):
+    """A model on its training rows.
+
+    theta is (P, G).  Weights w are (m,), shared, or (m, G).  Where theta has one column and w has G, or the other way
+    round, the single one serves all.
+    """
+
+    penalty: Penalty
+    weights: np.ndarray
+    """Training weights (m,), summing to 1."""
+    size: int
+    """P."""
+    outputs: int
+    """K."""
+
+    @abstractmethod
+    def loss(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i l_i, (G,)."""
+
+    @abstractmethod
+    def loss_gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i grad l_i, (P, G)."""
+
+    @abstractmethod
+    def loss_curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
+        """The product V -> sum_i w_i hess l_i V.  Weights of either sign."""
+
+    @abstractmethod
+    def third(self, theta: np.ndarray, w: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """J'''[u, u] = sum_i w_i l_i'''[u, u], (P, G): the penalty is quadratic."""
+
+    @abstractmethod
+    def dense_curvature(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The Hessian of J at theta (P, 1) under weights w (m,) >= 0: (P, P), C-ordered, of which the
+        lower triangle is valid."""
+
+    @abstractmethod
+    def preconditioner(self, theta: np.ndarray, w: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """A cheap symmetric positive approximation of the inverse Hessian of J: (P, G) -> (P, G)."""
+
+    @abstractmethod
+    def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """v' grad l_i of every row, (m, G)."""
+
+    @abstractmethod
+    def residuals(self, theta: np.ndarray) -> np.ndarray:
+        """dl_i / d outputs at theta (P, 1), (m, K): with the features, every row's gradient in compact form."""
+
+    @abstractmethod
+    def predict_outputs(self, theta: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Outputs of the rows of X under theta (P, G): (G, K, n)."""
+
+    @abstractmethod
+    def pull_back(self, theta: np.ndarray, X: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+        """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
+
+    def value(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """J, (G,)."""
+        return self.loss(theta, w) + self.penalty.value(theta)
+
+    def gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """grad J, (P, G)."""
+        return self.loss_gradient(theta, w) + self.penalty.product(theta)
+
+    def curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
+        """The product V -> hess J V."""
+        loss_product = self.loss_curvature(theta, w)
+
+        def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+            return loss_product(V, columns) + self.penalty.product(V)
+
+        return product

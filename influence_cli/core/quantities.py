@@ -1,0 +1,176 @@
+"""What is asked about the model: a function f of theta for each test row, and its gradient (DESIGN 2.4).
+
+Each quantity of a row's outputs is a small class with ``value`` (G, T) and ``slope`` (K, T); a ``Target`` binds one to
+test rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import UsageError
+from .families.base import Family
+from .objective import Objective
+
+QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "param:NAME")
+
+
+class RowQuantity(Protocol):
+    """A function of the outputs eta (G, K, T) of test rows with labels y (T,)."""
+
+    def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(G, T)."""
+
+    def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """The derivative in eta at one theta, eta (1, K, T): (K, T)."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The test row's loss: cross-entropy in nats, or half the squared error."""
+
+    family: Family
+
+    def value(self, eta, y):
+        return self.family.loss(eta, y)
+
+    def slope(self, eta, y):
+        return self.family.residual(eta, y)[0]
+
+
+@dataclass(frozen=True)
+class Probability:
+    """Predicted probability of the row's own class: exp(-loss) for every classifier."""
+
+    family: Family
+
+    def value(self, eta, y):
+        return np.exp(-self.family.loss(eta, y))
+
+    def slope(self, eta, y):
+        return -self.value(eta, y) * self.family.residual(eta, y)[0]
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Log-odds of the row's own class against its strongest rival: negative where the row is misclassified."""
+
+    family: Family
+
+    def value(self, eta, y):
+        return self.family.margin(eta, y)[0]
+
+    def slope(self, eta, y):
+        return self.family.margin(eta, y)[1][0]
+
+
+@dataclass(frozen=True)
+class Logit:
+    """The score of one class: eta_k of a softmax (scores sum to 0 over the classes' gauge), log-odds of two classes."""
+
+    family: Family
+    k: int
+
+    def value(self, eta, y):
+        return self.family.logit(eta, self.k)[0]
+
+    def slope(self, eta, y):
+        return self.family.logit(eta, self.k)[1][0]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The predicted response of a regression, in the response's unit."""
+
+    family: Family
+
+    def value(self, eta, y):
+        return self.family.predict(eta)
+
+    def slope(self, eta, y):
+        return np.ones_like(eta[0])
+
+
+class Target(Protocol):
+    """f as a function of theta alone."""
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        """theta (P, G) to f, (T, G)."""
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        """theta (P, 1) to grad f, (P, T)."""
+
+
+@dataclass(frozen=True)
+class RowTarget:
+    """A row quantity on test rows X (T, d), y (T,)."""
+
+    objective: Objective
+    quantity: RowQuantity
+    X: np.ndarray
+    y: np.ndarray
+
+    def value(self, theta):
+        return self.quantity.value(self.objective.predict_outputs(theta, self.X), self.y).T
+
+    def gradient(self, theta):
+        eta = self.objective.predict_outputs(theta, self.X)
+        return self.objective.pull_back(theta, self.X, self.quantity.slope(eta, self.y))
+
+
+@dataclass(frozen=True)
+class MeanTarget:
+    """The mean of a row quantity over its rows: one value instead of T."""
+
+    rows: RowTarget
+
+    def value(self, theta):
+        return self.rows.value(theta).mean(axis=0, keepdims=True)
+
+    def gradient(self, theta):
+        return self.rows.gradient(theta).mean(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class ParameterTarget:
+    """One parameter; no test row has a part in it."""
+
+    index: int
+
+    def value(self, theta):
+        return theta[self.index : self.index + 1]
+
+    def gradient(self, theta):
+        unit = np.zeros((len(theta), 1))
+        unit[self.index] = 1.0
+        return unit
+
+
+def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuantity:
+    """The quantity of that name for that family; ``classes`` names the classes for ``logit:K``.
+
+    Raises UsageError for a name that does not exist or does not suit the model.
+    """
+    if name == "loss":
+        return Loss(family)
+    if name == "prediction":
+        if family.classes:
+            raise UsageError("--quantity prediction is for regressions; this model is a classifier",
+                             hint="use prob, margin, loss or logit:CLASS")
+        return Prediction(family)
+    kinds = {"prob": Probability, "margin": Margin}
+    if name in kinds or name.startswith("logit:"):
+        if not family.classes:
+            raise UsageError(f"--quantity {name} is for classifiers; this model is a regression",
+                             hint="use prediction or loss")
+        if name in kinds:
+            return kinds[name](family)
+        label = name.removeprefix("logit:")
+        if label not in classes:
+            raise UsageError(f"--quantity {name}: no class is named {label!r}",
+                             hint="the classes are " + ", ".join(classes[:20]))
+        return Logit(family, classes.index(label))
+    raise UsageError(f"unknown --quantity {name!r}", hint="choose from " + ", ".join(QUANTITIES))

@@ -1,0 +1,127 @@
+"""Which way H x = b is solved, and why.
+
+A dense factor costs P^2 numbers of memory and about m P D operations once; each solve is then a few products.  Without
+it every solve takes tens to hundreds of products.  So: the factor wherever it fits and does not take too long.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from ...errors import UsageError
+from ..objective import Objective, Product
+from .cg import Solution, conjugate_gradient
+from .cholesky import CholeskyFactor, factor_dtype, factorize
+
+MEMORY_SHARE = 0.4
+"""Share of the available memory that the factor and its making may take under ``auto``."""
+SECONDS = 300.0
+"""Longest making of a factor under ``auto``."""
+SOLVERS = ("auto", "cholesky", "cg")
+
+
+@dataclass(frozen=True)
+class SolverChoice:
+    """``kind`` is cholesky or cg; ``reason`` says why, with the predicted memory (bytes) and time (seconds)."""
+
+    kind: str
+    reason: str
+    memory: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class HessianSolver:
+    """Solves H x = b at the trained parameters.  ``factor`` is None for plain preconditioned CG."""
+
+    product: Product
+    preconditioner: Callable[[np.ndarray], np.ndarray]
+    factor: CholeskyFactor | None
+    tol: float
+
+    def solve(self, rhs: np.ndarray) -> Solution:
+        """x (P, A) for rhs (P, A), each to a relative residual of ``tol``."""
+        return conjugate_gradient(self.product, rhs, preconditioner=self.preconditioner, tol=self.tol)
+
+
+def make_solver(
+    objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None, tol: float = 1e-10
+) -> HessianSolver:
+    """The solver of that kind (cholesky or cg) at theta (P, 1), with a factor that was cached, if any."""
+    product = objective.curvature(theta, objective.weights)
+    if kind == "cg":
+        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol)
+    factor = factorize(objective, theta) if factor is None else factor
+    return HessianSolver(product, factor, factor, tol)
+
+
+def choose_solver(requested: str, *, size: int, outputs: int, rows: int, cached: bool) -> SolverChoice:
+    """Weigh memory and time of a dense factor of P = ``size`` parameters on m = ``rows`` rows.
+
+    Raises UsageError where a factor was asked for and cannot fit.
+    """
+    dtype = factor_dtype(size)
+    blocks = (outputs + 1) / (2 * outputs)
+    memory = size**2 * dtype.itemsize * (1.0 + blocks)
+    if cached:
+        memory = size**2 * dtype.itemsize
+    columns = size / outputs
+    operations = outputs * (outputs + 1) / 2 * rows * columns**2 + size**3 / 3
+    seconds = 0.0 if cached else operations / _rate(dtype)
+    available = available_memory()
+    cost = f"{size:,} parameters, {_bytes(memory)}, about {seconds:.2g} s once"
+    if requested == "cg":
+        return SolverChoice("cg", "asked for", 0.0, 0.0)
+    if requested == "cholesky" and memory > available:
+        raise UsageError(
+            f"the Cholesky factor of {size:,} parameters needs {_bytes(memory)} of memory and"
+            f" {_bytes(available)} are available",
+            hint="use --solver cg",
+        )
+    if requested == "cholesky":
+        return SolverChoice("cholesky", "asked for", memory, seconds)
+    if cached:
+        return SolverChoice("cholesky", "the factor is cached in the model", memory, 0.0)
+    if memory > MEMORY_SHARE * available:
+        return SolverChoice("cg", f"a dense factor does not fit: {cost}; available {_bytes(available)}", memory, seconds)
+    if seconds > SECONDS:
+        return SolverChoice("cg", f"a dense factor takes too long: {cost}", memory, seconds)
+    return SolverChoice("cholesky", f"a dense factor is cheap: {cost}", memory, seconds)
+
+
+def available_memory() -> float:
+    """Bytes that can be had without swapping, as the operating system sees it; unlimited where it does not tell."""
+    try:
+        with open("/proc/meminfo") as lines:  # noqa: PTH123
+            for line in lines:
+                if line.startswith("MemAvailable:"):
+                    return float(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / 2
+    except (ValueError, OSError, AttributeError):
+        return float("inf")
+
+
+def _rate(dtype: np.dtype) -> float:
+    """Multiply-adds a second of a matrix product of this type here and now."""
+    n = 384
+    a = np.ones((n, n), dtype=dtype)
+    a @ a
+    start = perf_counter()
+    a @ a
+    return n**3 / max(perf_counter() - start, 1e-6)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -1,0 +1,70 @@
+"""The dense Cholesky factor of the Hessian: the preconditioner that makes conjugate gradients a direct solver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotrs, spotrf, spotrs
+
+from ...errors import NotConvergedError
+from ..objective import Objective
+
+DOUBLE_UP_TO = 3000
+"""P up to which the factor is float64.  Above, float32: half the memory and time, and refinement makes it exact."""
+DEPENDENT = 0.1
+"""Pivots under this many times P times the rounding unit, relative to the diagonal, are taken for zero."""
+
+
+@dataclass(frozen=True)
+class CholeskyFactor:
+    """H + damping I = L L' with ``lower`` = L (P, P), C-ordered as stored, float32 or float64; a call applies H^-1.
+
+    Rounded to its own precision: a preconditioner, never the answer.
+    """
+
+    lower: np.ndarray
+    damping: float = 0.0
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        solve = spotrs if self.lower.dtype == np.float32 else dpotrs
+        # L' of a C-ordered L is Fortran-ordered as it lies in memory: no copy of the factor.
+        scale = np.maximum(np.abs(r).max(axis=0), np.finfo(float).tiny)
+        x, info = solve(self.lower.T, (r / scale).astype(self.lower.dtype, order="F"), lower=0, overwrite_b=1)
+        if info:
+            raise ValueError(f"potrs: argument {-info} is illegal")
+        return x.astype(np.float64) * scale
+
+
+def factor_dtype(size: int) -> np.dtype:
+    """The precision that a factor of P = ``size`` is computed and stored in."""
+    return np.dtype(np.float64 if size <= DOUBLE_UP_TO else np.float32)
+
+
+def factorize(objective: Objective, theta: np.ndarray) -> CholeskyFactor:
+    """Factor of the Hessian of J at the trained parameters (P, 1) under the training weights.
+
+    Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique.
+    """
+    dtype = factor_dtype(objective.size)
+    hessian = objective.dense_curvature(theta, objective.weights, dtype)
+    diagonal = hessian.diagonal().astype(np.float64)
+    damping = 0.0
+    if dtype == np.float32:
+        # Rounding moves eigenvalues by about this much; without it a small lambda can look negative.
+        damping = float(np.sqrt(objective.size) * np.finfo(dtype).eps * diagonal.max())
+        hessian[np.diag_indices(objective.size)] += np.float32(damping)
+    potrf = spotrf if dtype == np.float32 else dpotrf
+    # The transpose of a C-ordered matrix is what LAPACK takes without a copy; its upper triangle is our lower one.
+    upper, info = potrf(hessian.T, lower=0, clean=1, overwrite_a=1)
+    pivots = upper.diagonal().astype(np.float64) ** 2
+    # A pivot is the curvature that a parameter keeps once the others are accounted for.
+    dependent = pivots <= DEPENDENT * objective.size * np.finfo(dtype).eps * diagonal
+    if info > 0 or (dtype == np.float64 and dependent.any()):
+        at = info - 1 if info > 0 else int(np.argmax(dependent))
+        raise NotConvergedError(
+            f"the Hessian is singular at parameter {at} of {objective.size}: the training rows do not"
+            " determine the parameters (constant or duplicate columns, or more features than rows)",
+            hint="train with --l2 greater than 0, or drop the redundant columns",
+        )
+    return CholeskyFactor(upper.T, damping)
