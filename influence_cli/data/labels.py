@@ -1,0 +1,129 @@
+"""Labels of any type -> class codes with printable names, or float64 responses.
+
+A class is named on the command line (``coherent:3``), so that a label prints as a person would type it: ``3`` for
+3, 3.0 and "3"; ``-1``; ``True``; a string as it stands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.errors import FileError
+
+FEW_VALUES = 20
+"""Up to this many distinct whole numbers are taken for classes without another look."""
+
+ROWS_A_CLASS = 5
+"""Numbers that are many and come back less often than this, on average, are measurements and not classes."""
+
+REGRESSION = "for a numeric response use --estimator linear"
+CLASSIFICATION = "for classes use --estimator logistic"
+
+
+def class_names(y: np.ndarray, name: str, where: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """The printed names of the classes and the sorted labels they stand for (numbers by size, strings by letter)."""
+    y = _text_or_numbers(y, name, where)
+    _finite(y, name, where)
+    values = np.unique(y)
+    if y.dtype.kind != "U" and _looks_continuous(values, len(y)):
+        raise FileError(
+            f"{name}: class labels were expected, but the labels look like a numeric response: "
+            f"{len(values)} distinct values in {len(y)} rows, such as {_print(values[0])} and {_print(values[1])}",
+            f"{REGRESSION}; if they are classes, store them as strings",
+        )
+    if len(values) < 2:
+        raise FileError(
+            f"{name}: at least two classes are needed, but every label of the {where} is {_print(values[0])}",
+            REGRESSION,
+        )
+    return tuple(_print(value) for value in values), values
+
+
+def encode(y: np.ndarray, values: np.ndarray, name: str, where: str) -> np.ndarray:
+    """int64 positions of the labels in ``values``."""
+    y = _text_or_numbers(y, name, where)
+    if (y.dtype.kind == "U") != (values.dtype.kind == "U"):
+        kinds = ("numbers", "strings")
+        raise FileError(
+            f"{name}: both splits need labels of one type, but the training labels are "
+            f"{kinds[values.dtype.kind == 'U']} and the test labels are {kinds[y.dtype.kind == 'U']}"
+        )
+    _finite(y, name, where)
+    codes = np.searchsorted(values, y)
+    known = values[np.minimum(codes, len(values) - 1)] == y
+    if not known.all():
+        unknown = [_print(value) for value in np.unique(y[~known])]
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise FileError(
+            f"{name}: every test label must occur among the training labels, but {', '.join(unknown[:5])}{more} "
+            f"is new in {(~known).sum()} of {len(y)} test rows",
+            "remove these test rows, or train on rows of that class too",
+        )
+    return codes.astype(np.int64)
+
+
+def responses(y: np.ndarray, name: str, where: str) -> np.ndarray:
+    """Finite float64 responses."""
+    y = _text_or_numbers(y, name, where)
+    if y.dtype.kind == "U":
+        raise FileError(
+            f"{name}: regression needs numeric responses, but those of the {where} are strings such as {str(y[0])!r}",
+            CLASSIFICATION,
+        )
+    _finite(y, name, where)
+    return y.astype(np.float64)
+
+
+def _text_or_numbers(y: np.ndarray, name: str, where: str) -> np.ndarray:
+    """Labels as text (kind U) or as bool, integer or float; bytes are read as UTF-8."""
+    if y.dtype.kind == "O":
+        kinds = {"text" if isinstance(value, str) else "number" for value in y}
+        odd = [value for value in y if not isinstance(value, str | bool | int | float | np.number | np.bool_)]
+        if odd or len(kinds) > 1:
+            found = repr(odd[0]) if odd else "both"
+            raise FileError(
+                f"{name}: the labels of the {where} must be all numbers or all strings, but they hold {found}"
+            )
+        y = np.array(list(y))
+    if y.dtype.kind == "S":
+        try:
+            y = np.char.decode(y, "utf-8")
+        except UnicodeDecodeError:
+            raise FileError(f"{name}: the labels of the {where} must be UTF-8 text, but some are other bytes") from None
+    if y.dtype.kind not in "biufU":
+        raise FileError(f"{name}: labels must be numbers or strings, but those of the {where} have the type {y.dtype}")
+    if y.dtype.kind == "U" and (y == "").any():
+        row = int(np.argmax(y == ""))
+        raise FileError(f"{name}: every row needs a label, but row {row} of the {where} (counted from 0) has none")
+    return y
+
+
+def _finite(y: np.ndarray, name: str, where: str) -> None:
+    if y.dtype.kind != "f" or np.isfinite(y).all():
+        return
+    bad = ~np.isfinite(y)
+    row, count = int(np.argmax(bad)), int(bad.sum())
+    raise FileError(
+        f"{name}: every label must be finite, but {count} of the {len(y)} labels of the {where} "
+        f"{'is' if count == 1 else 'are'} not: the first is {y[row]} in row {row} (counted from 0)",
+        "remove the rows without a label",
+    )
+
+
+def _looks_continuous(values: np.ndarray, rows: int) -> bool:
+    """Whether distinct numbers are measurements: fractions that seldom repeat, or many whole numbers that seldom do.
+
+    Half-point grades (1, 1.5, ... 5) and the labels of a 100-class data set are classes; prices and ages are not.
+    """
+    rare = len(values) * ROWS_A_CLASS > rows
+    whole = values.dtype.kind != "f" or (values == np.round(values)).all()
+    if whole:
+        return len(values) > FEW_VALUES and rare
+    return len(values) > FEW_VALUES or rare
+
+
+def _print(value: np.generic) -> str:
+    """As a person would type it: whole floats without ``.0``, as long as they are exact."""
+    if isinstance(value, np.floating) and value == np.round(value) and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
