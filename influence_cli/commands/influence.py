@@ -1,0 +1,116 @@
+"""``ginf influence``: estimated changes of a prediction, without retraining."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import (
+    Force,
+    Format,
+    Group,
+    Groups,
+    Model,
+    NoColor,
+    Output,
+    Quantity,
+    Quiet,
+    Seed,
+    Solver,
+    Test,
+    Threads,
+)
+
+
+def influence(
+    model: Model = None,
+    group: Group = None,
+    groups: Groups = None,
+    test: Test = None,
+    method: Annotated[
+        str,
+        typer.Option("--method", help="Comma separated: first-koh, first, second, second-full, newton."),
+    ] = "first,second",
+    quantity: Quantity = "loss",
+    evaluate: Annotated[
+        str,
+        typer.Option(
+            "--evaluate",
+            help="linear: grad f' change.  exact: f after the estimated change minus f before, at one more solve a group.",
+        ),
+    ] = "linear",
+    solver: Solver = "auto",
+    format: Format = "auto",
+    output: Output = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    force: Force = False,
+    no_color: NoColor = False,
+) -> int:
+    """Estimate how predictions change if groups of training rows are removed, without retraining.
+
+    Every figure is f(after removal) - f(before): a positive change of the loss means that the group helped.
+
+    Example: ginf influence --group coherent:3 --test 17
+    """
+    import sys
+
+    from ..analysis import check_methods, make_targets
+    from ..analysis import influence as estimate
+    from ..artifacts.results import save_influence
+    from ..artifacts.atomic import check_target
+    from ..core.evaluation import EVALUATIONS
+    from ..errors import ExitCode
+    from ..report import progress, resolve_format, write_records
+    from ..results import OK
+    from ..testrows import parse_tests
+    from . import session
+    from .layouts import influence_layout
+
+    methods = check_methods([name.strip() for name in method.split(",")])
+    session.check_format(format)
+    session.check_choice("--evaluate", evaluate, EVALUATIONS)
+    session.check_solver(solver)
+    specs = session.read_specs(group, groups)
+    tests_spec = None if test is None else parse_tests(test)
+    if output is not None:
+        check_target(output, force)
+    with session.limit_threads(threads):
+        opened = session.open_model(model, quiet=quiet)
+        plan = session.plan(opened.model, specs, seed)
+        tests = session.pick_tests(opened.model, tests_spec)
+        make_targets(opened.model, tests, quantity)
+        working = session.open_solver(opened, solver, quiet=quiet)
+        config = {
+            "groups": [spec.text for spec in specs],
+            "test": test,
+            "seed": seed,
+            "methods": list(methods),
+            "quantity": quantity,
+            "evaluate": evaluate,
+            "solver": "cg" if working.factor is None else "cholesky",
+        }
+        with progress("groups", len(plan), quiet=quiet) as advance:
+            result = estimate(
+                opened.model,
+                working,
+                plan,
+                tests,
+                provenance=opened.provenance(config),
+                methods=methods,
+                quantity=quantity,
+                evaluate=evaluate,
+                advance=advance,
+            )
+    if output is not None:
+        save_influence(output, result, force=force)
+    layout = influence_layout(result)
+    write_records(result.columns(), layout, resolve_format(format, sys.stdout), sys.stdout, color=not no_color)
+    failed = sum(state != OK for state in result.status)
+    if failed:
+        note_failed = f"{failed} of {len(result.status)} groups did not converge; their values are null, see status"
+        print(f"ginf: {note_failed}", file=sys.stderr)
+        return ExitCode.NOT_CONVERGED
+    return ExitCode.OK

@@ -1,0 +1,28 @@
+"""What the tables say above their columns: what is measured, its sign and its unit."""
+
+from __future__ import annotations
+
+from ..report import Layout
+from ..results import InfluenceResult
+
+MEANING = {
+    "loss": ("loss", "positive: the group helped this prediction"),
+    "margin": ("margin (log-odds of the true class against its rival)", "positive: the group hurt this prediction"),
+    "prob": ("probability of the true class", "positive: the group hurt this prediction"),
+    "prediction": ("prediction", "positive: the group holds it down"),
+}
+
+
+def meaning(quantity: str) -> str:
+    """The sentence that every table begins with."""
+    name, sign = MEANING.get(quantity, (quantity, "positive: the group holds it down"))
+    return f"Change of the {name} if the group is removed; {sign}"
+
+
+def influence_layout(result: InfluenceResult) -> Layout:
+    evaluated = {"linear": "estimates: gradient of f times change", "exact": "estimates: f evaluated at the change"}
+    headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
+    headings |= {method: method for method in result.values}
+    if any(state != "ok" for state in result.status):
+        headings["status"] = "status"
+    return Layout(meaning(result.quantity), evaluated[result.evaluate], headings)

@@ -1,0 +1,69 @@
+"""The options that mean the same on every command, defined once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+COMMON = "Common"
+
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)]
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, help="Processor threads to use.  [default: all]", rich_help_panel=COMMON),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)]
+NoColor = Annotated[
+    bool, typer.Option("--no-color", help="Plain text (so does the NO_COLOR variable).", rich_help_panel=COMMON)
+]
+
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="auto, table, json, ndjson or csv.  auto: a table on a terminal, CSV in a pipe.",
+        rich_help_panel="Output",
+    ),
+]
+Output = Annotated[str | None, typer.Option("-o", "--output", help="HDF5 file to write.", rich_help_panel="Output")]
+
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        envvar="GINF_MODEL",
+        show_envvar=True,
+        help="Model file.  [default: ginf.h5; where there is none, the digits model is trained]",
+    ),
+]
+Group = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group",
+        help="Group of training rows (repeatable): coherent:LABEL[:SIZE], coherent:*:SIZE, random:SIZE, rows:0,5,9,"
+        " rows:@FILE, neighbours:ROW:SIZE, cluster:K.  SIZE is a count or a percentage of the training rows;"
+        " xN behind it draws N times (random:36%x40).",
+    ),
+]
+Groups = Annotated[str | None, typer.Option("--groups", help="File with one group a line; - reads standard input.")]
+Test = Annotated[
+    str | None,
+    typer.Option("--test", help="Test rows: 17, 3,5,17, 0:50, misclassified[:N], all, or mean (over all)."),
+]
+Quantity = Annotated[
+    str,
+    typer.Option(
+        "--quantity",
+        help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME.",
+    ),
+]
+Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how H x = b is solved.")]
+
+
+def note(message: str, *, quiet: bool) -> None:
+    """A line on stderr about what is being done."""
+    if not quiet:
+        print(f"ginf: {message}", file=sys.stderr)

@@ -1,0 +1,163 @@
+"""What every analysing command does before its own work: threads, the model, its solver, groups and test rows."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..analysis import TestRows
+from ..artifacts.model import FactorArrays, ModelArtifact, add_factor, load_model, save_model
+from ..core.solvers.cholesky import CholeskyFactor
+from ..core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
+from ..data.sources import load
+from ..drawing import GroupPlan, plan_groups
+from ..errors import FileError, UsageError
+from ..groups import GroupSpec, collect_specs
+from ..modeling import ModelSettings, TrainedModel, fit
+from ..report import FORMATS
+from ..results import Provenance
+from ..testrows import TestRowSpec, choose_tests
+from .options import note
+
+DEFAULT_MODEL = "ginf.h5"
+DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, False, 1e-8)
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """A model and the file that it lives in."""
+
+    path: str
+    model: TrainedModel
+    digest: str
+
+    def provenance(self, config: dict) -> Provenance:
+        return Provenance(self.model.dataset.digest, self.digest, {"model": self.path, **config})
+
+
+@contextmanager
+def limit_threads(threads: int | None) -> Iterator[None]:
+    """Hold every BLAS pool to that many threads."""
+    if threads is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=threads):
+        yield
+
+
+def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises UsageError where an option's word is not one of its choices."""
+    if value not in choices:
+        raise UsageError(f"{option} must be one of {', '.join(choices)}; found {value!r}")
+
+
+def check_format(name: str) -> None:
+    check_choice("--format", name, FORMATS)
+
+
+def store(path: str, model: TrainedModel, provenance: dict, *, force: bool) -> ModelArtifact:
+    """Write a trained model; ``provenance`` tells where its data came from."""
+    factor = model.factor
+    artifact = ModelArtifact(
+        dataset=model.dataset,
+        theta=model.theta[:, 0],
+        residuals=model.residuals,
+        factor=None if factor is None else FactorArrays(factor.lower, factor.damping),
+        settings={**model.settings.as_dict(), **provenance},
+        training={"grad_norm": model.grad_norm, "iterations": model.iterations, "seconds": model.seconds},
+    )
+    save_model(path, artifact, force=force)
+    return artifact
+
+
+def open_model(path: str | None, *, quiet: bool) -> OpenModel:
+    """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5."""
+    if path is None and not Path(DEFAULT_MODEL).exists():
+        _train_default(quiet=quiet)
+    path = DEFAULT_MODEL if path is None else path
+    artifact = load_model(path)
+    known = {key: artifact.settings[key] for key in ModelSettings.__dataclass_fields__}
+    factor = artifact.factor
+    model = TrainedModel(
+        artifact.dataset,
+        ModelSettings(**known),
+        artifact.theta[:, None],
+        artifact.residuals,
+        artifact.training["grad_norm"],
+        artifact.training["iterations"],
+        artifact.training["seconds"],
+        None if factor is None else CholeskyFactor(factor.lower, factor.damping),
+    )
+    return OpenModel(path, model, artifact.digest)
+
+
+def _train_default(*, quiet: bool) -> None:
+    dataset = load("digits", task="classification")
+    model = fit(dataset, DEFAULT_SETTINGS)
+    factor = make_solver(model.objective, model.theta, "cholesky").factor
+    try:
+        store(DEFAULT_MODEL, model.with_factor(factor), {"data": "digits", "test_fraction": 0.2, "seed": 0}, force=False)
+    except UsageError:
+        if not Path(DEFAULT_MODEL).exists():
+            raise
+        return  # another process has just made the same file
+    note(
+        f"no model given: trained the built-in digits model ({len(dataset.X_train):,} rows, {len(dataset.classes)}"
+        f" classes, l2 {DEFAULT_SETTINGS.l2:g}) and saved it as {DEFAULT_MODEL}",
+        quiet=quiet,
+    )
+
+
+def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSolver:
+    """The solver that was asked for; a factor that had to be made is cached in the model's file."""
+    model = opened.model
+    choice = choose_solver(
+        requested,
+        size=model.objective.size,
+        outputs=model.objective.outputs,
+        rows=len(model.dataset.X_train),
+        cached=model.factor is not None,
+    )
+    cached = choice.kind == "cholesky" and model.factor is not None
+    note(f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason),
+         quiet=quiet)
+    solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
+    if solver.factor is not None and not cached:
+        try:
+            add_factor(
+                opened.path, FactorArrays(solver.factor.lower, solver.factor.damping), model_digest=opened.digest
+            )
+            note(f"cached the factor in {opened.path}", quiet=quiet)
+        except FileError as error:
+            note(f"the factor could not be cached: {error.message}", quiet=quiet)
+    return solver
+
+
+def read_specs(group: list[str] | None, groups: str | None) -> list[GroupSpec]:
+    """Group specifications from ``--group`` and ``--groups``.  Raises UsageError where there are none."""
+    specs = collect_specs(group or [], groups, stdin=sys.stdin)
+    if not specs:
+        raise UsageError("no group of training rows was given", hint="for example --group coherent:3 or --group random:10%x20")
+    return specs
+
+
+def plan(model: TrainedModel, specs: list[GroupSpec], seed: int) -> GroupPlan:
+    data = model.dataset
+    return plan_groups(specs, data.X_train, data.y_train, data.classes, seed=seed, stdin=sys.stdin)
+
+
+def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None:
+    if spec is None:
+        return None
+    misclassified = model.misclassified if model.dataset.classes else None
+    rows, mean = choose_tests(spec, len(model.dataset.X_test), misclassified)
+    return TestRows(rows, mean)
+
+
+def check_solver(name: str) -> None:
+    check_choice("--solver", name, SOLVERS)

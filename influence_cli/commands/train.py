@@ -1,0 +1,123 @@
+"""``ginf train``: data to a model file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import Force, Format, NoColor, Quiet, Seed, Solver, Threads
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data", help="digits, synthetic, blobs, mnist, a folder of IDX files (plain or gzipped), or an .npz file."
+        ),
+    ] = "digits",
+    estimator: Annotated[str, typer.Option("--estimator", help="logistic or linear.")] = "logistic",
+    l2: Annotated[float | None, typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.  [default: 0.001]")] = None,
+    C: Annotated[
+        float | None,
+        typer.Option("--C", help="scikit-learn's C = 1/(lambda m); brings --penalty-scaling per-sum with it."),
+    ] = None,
+    penalty_scaling: Annotated[
+        str | None,
+        typer.Option(
+            "--penalty-scaling",
+            help="What removal does to the kept rows' weights: per-mean (1/(m-k), the paper; default) or per-sum (1/m,"
+            " as scikit-learn refitted with the same C; default with --C).",
+        ),
+    ] = None,
+    intercept: Annotated[bool, typer.Option("--intercept/--no-intercept", help="Fit an intercept.")] = True,
+    penalize_intercept: Annotated[
+        bool, typer.Option("--penalize-intercept", help="Let the penalty hold the intercept too.")
+    ] = False,
+    tol: Annotated[float, typer.Option("--tol", help="Gradient norm at which training ends.")] = 1e-8,
+    max_iterations: Annotated[int, typer.Option("--max-iterations", min=1, help="Newton steps at most.")] = 200,
+    test_fraction: Annotated[
+        float, typer.Option("--test-fraction", help="Share of test rows where the data has no split of its own.")
+    ] = 0.2,
+    solver: Solver = "auto",
+    output: Annotated[
+        str, typer.Option("-o", "--output", help="Model file to write.", rich_help_panel="Output")
+    ] = "ginf.h5",
+    format: Format = "auto",
+    seed: Seed = 0,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    force: Force = False,
+    no_color: NoColor = False,
+) -> int:
+    """Train a model to a stationary point and save it with its data and Hessian factor.
+
+    Example: ginf train --data digits --l2 0.001 -o digits.h5
+    """
+    import sys
+
+    from ..artifacts.atomic import check_target
+    from ..core.removal import PENALTY_SCALINGS
+    from ..core.solvers.choice import choose_solver, make_solver
+    from ..data.sources import load
+    from ..errors import UsageError
+    from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_penalty
+    from ..report import Layout, resolve_format, write_records
+    from ..results import Records
+    from . import session
+    from .options import note
+
+    session.check_choice("--estimator", estimator, tuple(ESTIMATORS))
+    session.check_format(format)
+    session.check_solver(solver)
+    if penalty_scaling is not None:
+        session.check_choice("--penalty-scaling", penalty_scaling, PENALTY_SCALINGS)
+    if not tol > 0:
+        raise UsageError(f"--tol must be greater than 0, found {tol:g}")
+    resolve_penalty(l2, C, penalty_scaling, 1)
+    check_target(output, force)
+    with session.limit_threads(threads):
+        dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed)
+        strength, scaling = resolve_penalty(l2, C, penalty_scaling, len(dataset.X_train))
+        settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol)
+        model = fit(dataset, settings, max_iterations=max_iterations)
+        choice = choose_solver(
+            solver,
+            size=model.objective.size,
+            outputs=model.objective.outputs,
+            rows=len(dataset.X_train),
+            cached=False,
+        )
+        note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
+        factor = make_solver(model.objective, model.theta, choice.kind).factor
+        session.store(
+            output,
+            model.with_factor(factor),
+            {"data": data, "test_fraction": test_fraction, "seed": seed},
+            force=force,
+        )
+        record = {
+            "model": output,
+            "data": data,
+            "estimator": estimator,
+            "rows": len(dataset.X_train),
+            "test_rows": len(dataset.X_test),
+            "features": dataset.X_train.shape[1],
+            "classes": len(dataset.classes) or None,
+            "parameters": model.objective.size,
+            "l2": strength,
+            "penalty_scaling": scaling,
+            "grad_norm": model.grad_norm,
+            "iterations": model.iterations,
+            "seconds": model.seconds,
+            "train_score": model.score(dataset.X_train, dataset.y_train),
+            "test_score": model.score(dataset.X_test, dataset.y_test),
+            "factor": factor is not None,
+        }
+    score = "accuracy" if dataset.classes else "R squared"
+    shown = {"data": "data", "rows": "rows", "test_rows": "test rows", "parameters": "parameters", "l2": "l2",
+             "grad_norm": "gradient norm", "train_score": f"train {score}", "test_score": f"test {score}"}
+    layout = Layout(f"Trained {estimator} model, saved as {output}", f"removal convention: {scaling}", shown)
+    name = resolve_format(format, sys.stdout)
+    write_records(Records((record,)).columns(), layout, name, sys.stdout, color=not no_color)
+    return 0

@@ -1,0 +1,140 @@
+"""Results as text: the only user of Rich.
+
+Machine formats never pass through it: a piped Rich table is cut to the terminal's width.  Only the table rounds.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+FORMATS = ("auto", "table", "json", "ndjson", "csv")
+TABLE_ROWS = 200
+"""Rows that a table shows: more than that nobody reads on a terminal."""
+CHUNK = 10_000
+"""Records turned into text at a time."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How records look as a table: what the numbers are, and the columns to show, in order, with their headings.
+
+    ``headings`` maps a record's key to a heading; keys left out are the same in every record and stand in the title.
+    """
+
+    title: str
+    caption: str
+    headings: Mapping[str, str]
+
+
+def resolve_format(name: str, stream: TextIO) -> str:
+    """auto is a table on a terminal and CSV in a pipe."""
+    if name != "auto":
+        return name
+    return "table" if stream.isatty() else "csv"
+
+
+def write_records(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO, *, color: bool) -> None:
+    """Write records (a column a key) in that format."""
+    if name == "table":
+        _write_table(columns, layout, stream, color)
+    elif name == "csv":
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        for part in _parts(columns):
+            writer.writerows(zip(*part.values(), strict=True))
+    elif name == "ndjson":
+        for part in _parts(columns):
+            for record in _records(part):
+                stream.write(json.dumps(record, allow_nan=False) + "\n")
+    else:
+        separator = "["
+        for part in _parts(columns):
+            for record in _records(part):
+                stream.write(f"{separator}\n{json.dumps(record, allow_nan=False)}")
+                separator = ","
+        stream.write("[]\n" if separator == "[" else "\n]\n")
+    stream.flush()
+
+
+def _parts(columns: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
+    """Slices of the columns as plain Python values, NaN and infinities as None."""
+    length = len(next(iter(columns.values()))) if columns else 0
+    for start in range(0, length, CHUNK):
+        yield {key: _plain(values[start : start + CHUNK]) for key, values in columns.items()}
+
+
+def _plain(values: Any) -> list[Any]:
+    values = values.tolist() if hasattr(values, "tolist") else values
+    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+def _records(part: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    return (dict(zip(part, row, strict=True)) for row in zip(*part.values(), strict=True))
+
+
+def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, color: bool) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    length = len(next(iter(columns.values())))
+    table = Table(title=layout.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.caption, table.caption_justify = layout.caption, "left"
+    shown = {key: _plain(columns[key][:TABLE_ROWS]) for key in layout.headings if key in columns}
+    for key, values in shown.items():
+        numeric = all(value is None or isinstance(value, int | float) for value in values)
+        table.add_column(layout.headings[key], justify="right" if numeric else "left", no_wrap=True)
+    for row in zip(*shown.values(), strict=True):
+        table.add_row(*(Text(_cell(key, value)) for key, value in zip(shown, row, strict=True)))
+    if length > TABLE_ROWS:
+        table.caption = f"{layout.caption}\n{length - TABLE_ROWS:,} more rows: use --format csv".strip()
+    out = console(stream, color)
+    # A figure is never cut: where the terminal is narrower than the table, its lines run over.
+    out.width = max(out.width, out.measure(table).minimum if stream.isatty() else out.measure(table).maximum)
+    out.print(table, soft_wrap=False, crop=False)
+
+
+def _cell(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        if key == "fraction":
+            return f"{value:.1%}"
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and key == "size" else str(value)
+
+
+def console(stream: TextIO, color: bool):
+    """A Rich console on that stream; ``NO_COLOR`` and ``--no-color`` both turn colours off."""
+    from rich.console import Console
+
+    return Console(file=stream, no_color=not color or "NO_COLOR" in os.environ, highlight=False, soft_wrap=False)
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """A transient bar on stderr with the time left; nothing at all where stderr is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(sys.stderr, color=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.advance(task, done)
