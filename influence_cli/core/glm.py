@@ -136,6 +136,12 @@ class Glm(Objective):
             out[rows] = (residual * self._eta(V, rows)).sum(axis=1).T
         return out
 
+    def reach(self, V):
+        out = np.zeros(V.shape[1])
+        for rows in self.design.blocks(V.shape[1] * self.outputs):
+            np.maximum(out, self.family.spread(self._eta(V, rows)).max(axis=1), out=out)
+        return out
+
     def residuals(self, theta):
         eta = self._eta(_columns(theta), slice(0, self.design.rows))
         return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)

@@ -63,6 +63,10 @@ class Objective(ABC):
         """v' grad l_i of every row, (m, G)."""
 
     @abstractmethod
+    def reach(self, V: np.ndarray) -> np.ndarray:
+        """The largest ``Family.spread`` over the training rows of moving theta by V (P, G): (G,)."""
+
+    @abstractmethod
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         """dl_i / d outputs at theta (P, 1), (m, K): with the features, every row's gradient in compact form."""
 

@@ -9,9 +9,12 @@ import numpy as np
 from ..errors import NotConvergedError
 from .minimize import Minimum, newton_cg
 from .objective import Objective
+from .solvers.cg import conjugate_gradient
 
-RUNAWAY = 1e-3
-"""Newton step, relative to theta, that a true minimum cannot leave at a gradient norm of 1e-8."""
+REACH = 0.5
+"""Reach of the Newton step from which on a finite minimum is in doubt; see ``_require_finite_minimum``."""
+CLOSER = 1e-4
+"""Factor on the tolerance for the second look at a minimum in doubt."""
 
 
 def train(
@@ -35,8 +38,8 @@ def train(
         max_iterations=max_iterations,
         watch=watch,
     )
-    if not objective.penalty.complete:
-        _require_finite_minimum(objective, minimum)
+    if minimum.converged[0] and not objective.penalty.complete:
+        minimum = _require_finite_minimum(objective, minimum, tol)
     if not minimum.converged[0]:
         raise NotConvergedError(
             f"training stopped at gradient norm {minimum.grad_norm[0]:.1e} after {minimum.iterations[0]} iterations;"
@@ -46,11 +49,40 @@ def train(
     return minimum
 
 
-def _require_finite_minimum(objective: Objective, minimum: Minimum) -> None:
-    """Separable classes without a penalty: the gradient vanishes at infinity, and every Newton step still moves."""
-    outputs_norm = np.abs(objective.residuals(minimum.theta)).max()
-    if outputs_norm < RUNAWAY and objective.value(minimum.theta, objective.weights)[0] < RUNAWAY:
-        raise NotConvergedError(
-            "the training loss has no finite minimum: the classes can be separated and nothing holds the parameters",
-            hint="train with --l2 greater than 0",
-        )
+def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) -> Minimum:
+    """A small gradient is no minimum where the classes can be separated, wholly or in part, and nothing holds theta.
+
+    Let the loss fall for ever along v, unpenalised: each row's own class gains on its rivals, b_k = x'(v_y - v_k) >= 0.
+    The Newton step s satisfies v'(grad J + H s) = 0.  With p the probabilities and D = x's, both terms are sums over
+    rows and classes: v'grad J = -sum w p b and v'H s <= sum w p b range(D).  So some row has range(D) >= 1: the step's
+    reach never falls under 1, while before a minimum it goes to 0.  A reach under 1 thus proves a minimum.
+    """
+    if _newton_reach(objective, minimum.theta) < REACH:
+        return minimum
+    # Either no minimum, or a flat one: a tiny lambda, or a loose tolerance.  Only a flat one comes closer.
+    closer = newton_cg(
+        objective,
+        minimum.theta,
+        objective.weights,
+        preconditioner=objective.preconditioner(minimum.theta, objective.weights),
+        tol=CLOSER * tol,
+    )
+    if _newton_reach(objective, closer.theta) < REACH:
+        iterations = minimum.iterations + closer.iterations
+        return Minimum(closer.theta, closer.grad_norm, iterations, closer.grad_norm <= tol)
+    raise NotConvergedError(
+        "the training loss has no finite minimum: the classes can be separated, at least in part, and nothing holds the"
+        " parameters",
+        hint="train with --l2 greater than 0",
+    )
+
+
+def _newton_reach(objective: Objective, theta: np.ndarray) -> float:
+    step = conjugate_gradient(
+        objective.curvature(theta, objective.weights),
+        -objective.gradient(theta, objective.weights),
+        preconditioner=objective.preconditioner(theta, objective.weights),
+        tol=0.01,
+        max_iterations=500,
+    )
+    return float(objective.reach(step.x)[0])

@@ -40,6 +40,11 @@ class Family(ABC):
         """The third derivative contracted twice with a, (G, K, b)."""
 
     @abstractmethod
+    def spread(self, a: np.ndarray) -> np.ndarray:
+        """(G, b) with |third derivative [a, c, c]| <= spread(a) * second [c, c] for every c (Bach 2010): how much the
+        curvature can change on a way a."""
+
+    @abstractmethod
     def pair(self, moments: np.ndarray, j: int, k: int) -> np.ndarray:
         """Entry (j, k) of the second derivative, (G, b).  Of one sign over all rows."""
 

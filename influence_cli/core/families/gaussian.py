@@ -28,6 +28,9 @@ class Gaussian(Family):
     def bend(self, moments, a):
         return np.zeros_like(a)
 
+    def spread(self, a):
+        return np.zeros_like(a[:, 0])
+
     def pair(self, moments, j, k):
         return moments[:, 0]
 

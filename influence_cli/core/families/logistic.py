@@ -29,6 +29,9 @@ class Logistic(Family):
     def bend(self, moments, a):
         return moments * (1.0 - moments) * (1.0 - 2.0 * moments) * a**2
 
+    def spread(self, a):
+        return np.abs(a[:, 0])
+
     def pair(self, moments, j, k):
         return moments[:, 0] * (1.0 - moments[:, 0])
 

@@ -39,6 +39,9 @@ class Softmax(Family):
         squared = moments * centred**2
         return squared - moments * squared.sum(axis=1, keepdims=True)
 
+    def spread(self, a):
+        return a.max(axis=1) - a.min(axis=1)
+
     def pair(self, moments, j, k):
         if j == k:
             return moments[:, j] * (1.0 - moments[:, j])
