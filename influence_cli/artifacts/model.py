@@ -1,0 +1,150 @@
+"""The trained model as a file: parameters, gradients, perhaps the Hessian's factor, and the data it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from influence_cli.artifacts import storage
+from influence_cli.artifacts.schema import KINDS
+from influence_cli.artifacts.storage import PathLike
+from influence_cli.data.dataset import Dataset
+
+_FACTOR = "/hessian/cholesky"
+
+
+@dataclass(frozen=True, eq=False)
+class FactorArrays:
+    """``lower`` (P, P), float32 or float64, with L L' = H + damping I; what lies above its diagonal means nothing.
+
+    Loaded factors are in column order, which LAPACK takes without a copy.
+    """
+
+    lower: np.ndarray
+    damping: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class ModelArtifact:
+    """A trained model: theta (P,), and residuals (m, K) such that a row's gradient is its residual times its features.
+
+    ``settings`` (JSON-able) says everything that determined theta besides the data: estimator, penalty and its
+    scaling, intercept, tolerance, seed.  ``training`` says how it went.
+    """
+
+    dataset: Dataset
+    theta: np.ndarray
+    residuals: np.ndarray
+    factor: FactorArrays | None
+    settings: dict[str, Any]
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over theta, the data's digest and the settings; neither the factor nor timings have a part."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.theta, dtype="<f8").data)
+        digest.update(self.dataset.digest.encode())
+        digest.update(storage.to_json(self.settings).encode())
+        return digest.hexdigest()
+
+
+def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) -> None:
+    """Write the model; the same model gives the same datasets."""
+    data = artifact.dataset
+    arrays: dict[str, Any] = {
+        "@data_digest": data.digest,
+        "@model_digest": artifact.digest,
+        "@data_name": data.name,
+        "@training": artifact.training,
+        "/data/X_train": data.X_train,
+        "/data/y_train": data.y_train,
+        "/data/X_test": data.X_test,
+        "/data/y_test": data.y_test,
+        "/data/classes": data.classes,
+        "/data/feature_names": data.feature_names,
+        "/params/theta": artifact.theta,
+        "/gradients/residuals": artifact.residuals,
+    }
+    if data.image_shape is not None:
+        arrays["/data/image_shape"] = np.array(data.image_shape, dtype=np.int64)
+    if artifact.factor is not None:
+        arrays.update(_factor_entries(artifact.factor))
+    storage.write(path, "model", arrays, artifact.settings, force=force)
+
+
+def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
+    """Read and verify a model; without ``with_factor`` its largest array stays on the disk and ``factor`` is None."""
+    keys = [entry.path for entry in KINDS["model"].entries if with_factor or entry.path != _FACTOR]
+    opened = storage.read(path, "model", keys)
+    arrays = opened.arrays
+    image_shape = arrays.get("/data/image_shape")
+    dataset = Dataset(
+        name=arrays["@data_name"],
+        X_train=arrays["/data/X_train"],
+        y_train=arrays["/data/y_train"],
+        X_test=arrays["/data/X_test"],
+        y_test=arrays["/data/y_test"],
+        feature_names=tuple(arrays["/data/feature_names"]),
+        classes=tuple(arrays["/data/classes"]),
+        image_shape=None if image_shape is None else (int(image_shape[0]), int(image_shape[1])),
+    )
+    artifact = ModelArtifact(
+        dataset=dataset,
+        theta=arrays["/params/theta"],
+        residuals=arrays["/gradients/residuals"],
+        factor=FactorArrays(arrays[_FACTOR].T, arrays[f"{_FACTOR}@damping"]) if _FACTOR in arrays else None,
+        settings=opened.config,
+        training=arrays["@training"],
+    )
+    _verify(path, artifact, arrays)
+    return artifact
+
+
+def add_factor(path: PathLike, factor: FactorArrays, *, model_digest: str | None = None) -> None:
+    """Cache a factor that was computed after the model was saved; atomic.
+
+    With ``model_digest`` the factor is refused (FileError) if another model has taken the file's place meanwhile.
+    """
+    expect = None if model_digest is None else {"@model_digest": model_digest}
+    storage.extend(path, "model", _factor_entries(factor), expect=expect)
+
+
+def _factor_entries(factor: FactorArrays) -> dict[str, Any]:
+    # LAPACK's factors are in column order: transposed they are row-major already, and nothing is copied either way
+    stored = np.ascontiguousarray(factor.lower.T)
+    return {
+        _FACTOR: stored,
+        f"{_FACTOR}@damping": float(factor.damping),
+        f"{_FACTOR}@sha256": hashlib.sha256(stored.data).hexdigest(),
+    }
+
+
+def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> None:
+    """The arrays are those that were saved, and labels are codes of classes."""
+    problems = {}
+    if artifact.dataset.digest != arrays["@data_digest"]:
+        problems["/data"] = "damaged: expected the arrays whose SHA-256 is @data_digest, found others"
+    elif artifact.digest != arrays["@model_digest"]:
+        problems["/params/theta"] = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
+    if artifact.factor is not None:
+        found = hashlib.sha256(np.ascontiguousarray(artifact.factor.lower.T).data).hexdigest()
+        if found != arrays[f"{_FACTOR}@sha256"]:
+            problems[_FACTOR] = "damaged: expected the array whose SHA-256 is its attribute sha256, found another"
+    problems.update(_label_problems(artifact.dataset))
+    if problems:
+        raise storage.invalid(path, "model", problems)
+
+
+def _label_problems(data: Dataset) -> dict[str, str]:
+    problems = {}
+    wanted = "int64" if data.classes else "float64"
+    for key, labels in (("/data/y_train", data.y_train), ("/data/y_test", data.y_test)):
+        if labels.dtype != wanted:
+            problems[key] = f"expected {wanted} for {data.task}, found {labels.dtype}"
+        elif data.classes and labels.size and not 0 <= labels.min() <= labels.max() < len(data.classes):
+            problems[key] = f"expected codes from 0 to {len(data.classes) - 1}, found {labels.min()} to {labels.max()}"
+    return problems

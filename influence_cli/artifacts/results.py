@@ -1,0 +1,129 @@
+"""Results as files: estimates (``influence``) and what retraining gave (``truth``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from influence_cli.artifacts import storage
+from influence_cli.artifacts.storage import Opened, PathLike
+from influence_cli.errors import FileError
+from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
+
+_VALUES = "/values/"
+_SHOWN_DIGITS = 12
+
+
+def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = False) -> None:
+    """Write estimates, one (G, T) dataset a method."""
+    arrays = _common(result)
+    arrays["@evaluate"] = result.evaluate
+    arrays["/methods"] = list(result.values)
+    for method, values in result.values.items():
+        arrays[_VALUES + method] = values
+    storage.write(path, "influence", arrays, result.provenance.config, force=force)
+
+
+def load_influence(path: PathLike) -> InfluenceResult:
+    """Read estimates, methods in the order in which they were asked for."""
+    opened = storage.read(path, "influence")
+    methods = opened.arrays["/methods"]
+    missing = {
+        _VALUES + method: "missing, expected float64 (G, T) because /methods names it"
+        for method in methods
+        if _VALUES + method not in opened.arrays
+    }
+    if missing:
+        raise storage.invalid(path, "influence", missing)
+    return InfluenceResult(
+        **_read_common(opened),
+        evaluate=opened.arrays["@evaluate"],
+        values={method: opened.arrays[_VALUES + method] for method in methods},
+    )
+
+
+def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> None:
+    """Write the changes that retraining gave, with how each retraining ended."""
+    arrays = _common(result)
+    arrays["/values/actual"] = result.actual
+    arrays["/retraining/grad_norm"] = _as(result.grad_norm, np.float64)
+    arrays["/retraining/iterations"] = _as(result.iterations, np.int64)
+    arrays["/retraining/seconds"] = _as(result.seconds, np.float64)
+    storage.write(path, "truth", arrays, result.provenance.config, force=force)
+
+
+def load_truth(path: PathLike) -> TruthResult:
+    """Read the changes that retraining gave."""
+    opened = storage.read(path, "truth")
+    return TruthResult(
+        **_read_common(opened),
+        actual=opened.arrays["/values/actual"],
+        grad_norm=opened.arrays["/retraining/grad_norm"],
+        iterations=opened.arrays["/retraining/iterations"],
+        seconds=opened.arrays["/retraining/seconds"],
+    )
+
+
+def same_origin(a: Provenance, b: Provenance, name_a: str, name_b: str) -> None:
+    """Refuse two files that were not computed from the same data and model, naming both."""
+    for what, one, other in (
+        ("data", a.data_digest, b.data_digest),
+        ("models", a.model_digest, b.model_digest),
+    ):
+        if one != other:
+            raise FileError(
+                f"{name_a} and {name_b} do not belong together: they come from different {what}"
+                f" (digests {one[:_SHOWN_DIGITS]} and {other[:_SHOWN_DIGITS]})",
+                hint="compute both again with one --model",
+            )
+
+
+def _common(result: InfluenceResult | TruthResult) -> dict[str, Any]:
+    groups = result.groups
+    outcomes = list(dict.fromkeys(result.status))
+    code = {outcome: number for number, outcome in enumerate(outcomes)}
+    return {
+        "@data_digest": result.provenance.data_digest,
+        "@model_digest": result.provenance.model_digest,
+        "@quantity": result.quantity,
+        "/groups/label": groups.label,
+        "/groups/kind": groups.kind,
+        "/groups/size": _as(groups.size, np.int64),
+        "/groups/fraction": groups.fraction,
+        "/groups/digest": np.frombuffer(bytes.fromhex("".join(groups.digest)), dtype=np.uint8).reshape(-1, 32),
+        "/groups/status": np.array([code[outcome] for outcome in result.status], dtype=np.int32),
+        "/statuses": outcomes,
+        "/tests/row": _as(result.tests, np.int64),
+        "/tests/base": result.base,
+    }
+
+
+def _read_common(opened: Opened) -> dict[str, Any]:
+    """The fields that both results have."""
+    arrays = opened.arrays
+    codes, outcomes = arrays["/groups/status"], arrays["/statuses"]
+    if codes.size and not 0 <= codes.min() <= codes.max() < len(outcomes):
+        problem = f"expected indices from 0 to {len(outcomes) - 1}, found {codes.min()} to {codes.max()}"
+        raise storage.invalid(opened.path, opened.kind, {"/groups/status": problem})
+    digits = arrays["/groups/digest"].tobytes().hex()
+    return {
+        "provenance": Provenance(arrays["@data_digest"], arrays["@model_digest"], opened.config),
+        "groups": GroupTable(
+            label=tuple(arrays["/groups/label"]),
+            kind=tuple(arrays["/groups/kind"]),
+            size=arrays["/groups/size"],
+            fraction=arrays["/groups/fraction"],
+            digest=tuple(digits[start : start + 64] for start in range(0, len(digits), 64)),
+        ),
+        "tests": arrays["/tests/row"],
+        "quantity": arrays["@quantity"],
+        "base": arrays["/tests/base"],
+        "status": tuple(outcomes[code] for code in codes.tolist()),
+    }
+
+
+def _as(values: Any, dtype: type) -> np.ndarray:
+    """Wider where that loses nothing; anything else is left for the schema to refuse."""
+    array = np.asarray(values)
+    return array.astype(dtype) if np.can_cast(array.dtype, dtype, "safe") else array

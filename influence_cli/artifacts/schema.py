@@ -1,0 +1,226 @@
+"""What each kind of file holds: the one source of the writer, the validator and docs/ARTIFACTS.md.
+
+A path names a dataset (``/data/X_train``), an attribute of the root (``@quantity``) or of a dataset
+(``/hessian/cholesky@damping``); a last part ``*`` stands for any name.  A shape is written in symbols: one symbol is
+one number throughout a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+FORMAT = "ginf"
+FORMAT_VERSION = 1
+OLDEST_VERSION = 1
+"""Versions from OLDEST_VERSION to FORMAT_VERSION are read; adding an optional entry does not raise the version."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset or attribute.
+
+    ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8 of any length, ``json`` is text that is JSON.
+    ``large`` datasets lie in one piece, uncompressed, so that they are read without a copy and can be memory-mapped;
+    the others are chunked by rows with a checksum a chunk.
+    """
+
+    path: str
+    dtype: str
+    shape: tuple[str | int, ...]
+    meaning: str
+    required: bool = True
+    finite: bool = True
+    large: bool = False
+
+    @property
+    def owner(self) -> str:
+        """The dataset that an attribute hangs on; empty for the root and for datasets."""
+        return self.path.partition("@")[0] if "@" in self.path else ""
+
+    @property
+    def is_attribute(self) -> bool:
+        return "@" in self.path
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        return tuple(self.dtype.split("|"))
+
+    def matches(self, path: str) -> bool:
+        if not self.path.endswith("/*"):
+            return path == self.path
+        folder, _, name = path.rpartition("/")
+        return folder == self.path[:-2] and name not in ("", ".", "*") and "@" not in name
+
+    def expected(self) -> str:
+        """``float64 (m, d)``"""
+        return f"{' or '.join(self.dtypes)} {_shape_text(self.shape)}".rstrip()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file; ``command`` makes one."""
+
+    name: str
+    purpose: str
+    command: str
+    entries: tuple[Entry, ...]
+
+    def entry(self, path: str) -> Entry | None:
+        return next((entry for entry in (*HEADER, *self.entries) if entry.matches(path)), None)
+
+
+class Found(NamedTuple):
+    """What a file, or a mapping that is about to become one, has at a path."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+HEADER = (
+    Entry("@format", "str", (), 'always "ginf"'),
+    Entry("@format_version", "int64", (), f"version of this layout, now {FORMAT_VERSION}"),
+    Entry("@kind", "str", (), "which of the tables below applies"),
+    Entry("@generated_by", "str", (), 'program and version, as "ginf 0.1.0"'),
+    Entry("@config", "json", (), "every resolved option and seed; of a model, the settings that its digest covers"),
+)
+
+_ORIGIN = (
+    Entry("@data_digest", "str", (), "SHA-256 of the training and test rows, in hexadecimal"),
+    Entry("@model_digest", "str", (), "SHA-256 of theta, the data digest and the model's settings, in hexadecimal"),
+)
+
+_RESULT = (
+    *_ORIGIN,
+    Entry("@quantity", "str", (), "what was measured: the f of f(after removal) - f(before)"),
+    Entry("/groups/label", "str", ("G",), "the specification that gave the group"),
+    Entry("/groups/kind", "str", ("G",), "kind of the group (random, coherent, rows, ...)"),
+    Entry("/groups/size", "int64", ("G",), "rows in the group"),
+    Entry("/groups/fraction", "float64", ("G",), "size / m"),
+    Entry("/groups/digest", "uint8", ("G", 32), "SHA-256 of the sorted row numbers as little-endian int64"),
+    Entry("/groups/status", "int32", ("G",), "index into /statuses"),
+    Entry("/statuses", "str", ("S",), 'the different outcomes; "ok" is one without reservation'),
+    Entry("/tests/row", "int64", ("T",), "row of the test split; -1 the mean over all of them, -2 none"),
+    Entry("/tests/base", "float64", ("T",), "f before removal; NaN where undefined", finite=False),
+)
+
+_CHANGE = "change of f if the group is removed; NaN where it could not be had"
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "model",
+            "a trained model with the data it was trained on",
+            "ginf train ... -o model.h5",
+            (
+                *_ORIGIN,
+                Entry("@data_name", "str", (), "name or path of the data source"),
+                Entry("@training", "json", (), "how training ended: grad_norm, iterations, seconds, ..."),
+                Entry("/data/X_train", "float64", ("m", "d"), "features of the training rows", large=True),
+                Entry("/data/y_train", "int64|float64", ("m",), "class codes into /data/classes, or responses"),
+                Entry("/data/X_test", "float64", ("n", "d"), "features of the test rows", large=True),
+                Entry("/data/y_test", "int64|float64", ("n",), "as /data/y_train"),
+                Entry("/data/classes", "str", ("c",), "class labels in the order of their codes; none for regression"),
+                Entry("/data/feature_names", "str", ("d",), "names of the features"),
+                Entry("/data/image_shape", "int64", (2,), "height and width if a row is an image", required=False),
+                Entry("/params/theta", "float64", ("P",), "trained parameters"),
+                Entry("/gradients/residuals", "float64", ("m", "K"), "gradient of a row: residual times features"),
+                Entry(
+                    "/hessian/cholesky",
+                    "float32|float64",
+                    ("P", "P"),
+                    "L' (upper triangle) where L L' is the Hessian plus damping times the identity; "
+                    "row-major L' is L in the column order of LAPACK. What lies below the diagonal means nothing",
+                    required=False,
+                    large=True,
+                ),
+                Entry("/hessian/cholesky@damping", "float64", (), "added to the Hessian's diagonal"),
+                Entry("/hessian/cholesky@sha256", "str", (), "SHA-256 of the dataset's bytes, in hexadecimal"),
+            ),
+        ),
+        Kind(
+            "influence",
+            "estimated changes on removal of groups",
+            "ginf influence ... -o influence.h5",
+            (
+                *_RESULT,
+                Entry("@evaluate", "str", (), "linear or exact"),
+                Entry("/methods", "str", ("M",), "names of the estimators in the order asked for"),
+                Entry("/values/*", "float64", ("G", "T"), f"one dataset an estimator: {_CHANGE}", finite=False),
+            ),
+        ),
+        Kind(
+            "truth",
+            "changes on removal of groups, measured by retraining",
+            "ginf groundtruth ... -o truth.h5",
+            (
+                *_RESULT,
+                Entry("/values/actual", "float64", ("G", "T"), _CHANGE, finite=False),
+                Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm that was reached", finite=False),
+                Entry("/retraining/iterations", "int64", ("G",), "iterations of the retraining"),
+                Entry("/retraining/seconds", "float64", ("G",), "the group's share of its block's time", finite=False),
+            ),
+        ),
+    )
+}
+
+
+def check(kind: Kind, found: Mapping[str, Found]) -> dict[str, str]:
+    """Problem by path of what is missing, of a wrong dtype or of a shape that contradicts another."""
+    problems: dict[str, str] = {}
+    symbols: dict[str, tuple[int, str]] = {}
+    for entry in (*HEADER, *kind.entries):
+        paths = [path for path in found if entry.matches(path)]
+        if not paths and entry.required and (not entry.owner or entry.owner in found):
+            problems[entry.path] = f"missing, expected {entry.expected()}"
+        for path in paths:
+            if problem := _check_one(entry, path, found[path], symbols):
+                problems[path] = problem
+    return problems
+
+
+def unknown(kind: Kind, paths: Mapping[str, object]) -> list[str]:
+    """Paths that the kind does not have: a defect in a writer, ignored by a reader."""
+    return [path for path in paths if kind.entry(path) is None]
+
+
+def markdown(kind: str) -> str:
+    """The table of one kind (or of ``header``, common to all) for the documentation."""
+    entries = HEADER if kind == "header" else KINDS[kind].entries
+    return "\n".join(_markdown_lines(entries)) + "\n"
+
+
+def _check_one(entry: Entry, path: str, found: Found, symbols: dict[str, tuple[int, str]]) -> str | None:
+    dtypes = ["str" if dtype == "json" else dtype for dtype in entry.dtypes]
+    wrong = f"expected {entry.expected()}, found {found.dtype} {_shape_text(found.shape)}".rstrip()
+    if found.dtype not in dtypes or len(found.shape) != len(entry.shape):
+        return wrong
+    for symbol, length in zip(entry.shape, found.shape, strict=True):
+        if isinstance(symbol, int):
+            if length != symbol:
+                return wrong
+            continue
+        known, source = symbols.setdefault(symbol, (length, path))
+        if length != known:
+            where = "" if source == path else f" (from {source})"
+            return f"{wrong}, but {symbol} is {known}{where}"
+    return None
+
+
+def _shape_text(shape: tuple[str | int, ...]) -> str:
+    if not shape:
+        return ""
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+def _markdown_lines(entries: tuple[Entry, ...]) -> Iterator[str]:
+    yield "| path | dtype | shape | required | meaning |"
+    yield "|---|---|---|---|---|"
+    for entry in entries:
+        required = "yes" if entry.required else "no"
+        if entry.owner:
+            required = f"with {entry.owner}"
+        shape = _shape_text(entry.shape) or "scalar"
+        yield f"| `{entry.path}` | {' or '.join(entry.dtypes)} | {shape} | {required} | {entry.meaning} |"

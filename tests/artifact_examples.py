@@ -1,0 +1,103 @@
+"""Small artifacts with awkward values, the same on every machine, and what it means for two to be equal."""
+
+import numpy as np
+
+from influence_cli.artifacts.model import FactorArrays, ModelArtifact
+from influence_cli.data.dataset import Dataset
+from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
+
+
+def numbers(*shape):
+    """Irregular but without a generator, whose stream may change with its library: archived files depend on it."""
+    return ((np.arange(np.prod(shape)) * 7919 % 1009) / 1009 - 0.5).reshape(shape)
+
+
+def example_dataset():
+    return Dataset(
+        name="été/digits.npz",
+        X_train=numbers(5, 4),
+        y_train=np.array([0, 1, 2, 1, 0]),
+        X_test=numbers(3, 4),
+        y_test=np.array([2, 0, 1]),
+        feature_names=("hauteur", "größe", "x 3", "\udcff"),
+        classes=("null", "1", "二"),
+        image_shape=(2, 2),
+    )
+
+
+def example_model(factor=True, **changes):
+    fields = {
+        "dataset": example_dataset(),
+        "theta": np.array([0.1, -0.0, 5e-324, 1e300, np.pi, np.nextafter(1, 2)]),
+        "residuals": numbers(5, 3),
+        "factor": FactorArrays(np.tril(numbers(6, 6).astype(np.float32)), 0.01) if factor else None,
+        "settings": {"estimator": "logistic", "l2": 0.1 + 0.2, "fit_intercept": True, "seed": None, "names": ["ä"]},
+        "training": {"grad_norm": 1e-9, "iterations": 7, "seconds": 0.25},
+    }
+    return ModelArtifact(**{**fields, **changes})
+
+
+def example_groups():
+    return GroupTable(
+        label=("coherent:3", "random:40%#1", "rows:@\udcff.txt", ""),
+        kind=("coherent", "random", "rows", "rows"),
+        size=np.array([3, 2, 1, 1]),
+        fraction=np.array([0.6, 0.4, 0.2, 0.2]),
+        digest=("00" * 32, "ff" * 32, "0a" * 31 + "00", "1b" * 32),
+    )
+
+
+def example_influence(**changes):
+    fields = {
+        "provenance": Provenance("d" * 64, "e" * 64, {"groups": ["coherent:3"], "seed": 3, "C": None}),
+        "groups": example_groups(),
+        "tests": np.array([17, -1, -2]),
+        "quantity": "loss",
+        "evaluate": "linear",
+        "base": np.array([0.5, np.nan, -0.0]),
+        "values": {"second": numbers(4, 3), "first-koh": np.full((4, 3), np.nan), "first": -numbers(4, 3)},
+        "status": ("ok", "singular: not solved", "ok", "removes a whole class"),
+    }
+    return InfluenceResult(**{**fields, **changes})
+
+
+def example_truth(**changes):
+    actual = numbers(4, 3)
+    actual[1] = np.nan
+    fields = {
+        "provenance": Provenance("d" * 64, "e" * 64, {"groups": ["coherent:3"], "tol": 1e-8}),
+        "groups": example_groups(),
+        "tests": np.array([17, -1, -2]),
+        "quantity": "margin",
+        "base": np.array([0.5, np.nan, -0.0]),
+        "actual": actual,
+        "grad_norm": np.array([1e-9, np.inf, 0.0, 3e-9]),
+        "iterations": np.array([4, 100, 0, 9]),
+        "seconds": np.array([0.1, 0.2, 0.3, 0.4]),
+        "status": ("ok", "stalled", "ok", "ok"),
+    }
+    return TruthResult(**{**fields, **changes})
+
+
+def same_bits(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def assert_same(a, b):
+    """Equal to the bit, field by field, dataclasses within dataclasses."""
+    assert type(a) is type(b)
+    if isinstance(a, np.ndarray):
+        assert same_bits(a, b)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_same(a[key], b[key])
+    elif hasattr(a, "__dataclass_fields__"):
+        for name in a.__dataclass_fields__:
+            one, other = getattr(a, name), getattr(b, name)
+            if name in ("config", "settings", "training"):
+                assert one == other
+            else:
+                assert_same(one, other)
+    else:
+        assert a == b
