@@ -160,7 +160,7 @@ KINDS: dict[str, Kind] = {
                 Entry("/values/actual", "float64", ("G", "T"), _CHANGE, finite=False),
                 Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm that was reached", finite=False),
                 Entry("/retraining/iterations", "int64", ("G",), "iterations of the retraining"),
-                Entry("/retraining/seconds", "float64", ("G",), "the group's share of its block's time", finite=False),
+                Entry("/retraining/seconds", "float64", ("G",), "seconds: its share of the block's time", finite=False),
             ),
         ),
     )
