@@ -18,7 +18,7 @@ RECOMPUTE_EVERY = 50
 """Iterations after which the residual is computed anew: the recursion drifts from b - H x."""
 DRIFT_AFTER = 10
 TIGHT = 1e-6
-"""For up to DRIFT_AFTER iterations a tolerance above TIGHT is taken to be met without a product that checks it, and so is
+"""For up to DRIFT_AFTER iterations a tolerance above TIGHT is taken to be met without a product that checks it; so is
 any at the first iteration.  Later the recursion hides rounding: where the Hessian's condition is 1e9, the second
 iteration reports a residual of 1e-17 and the true one is 1e-8."""
 STAGNATION = 4

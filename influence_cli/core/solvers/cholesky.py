@@ -13,7 +13,9 @@ from ..objective import Objective
 DOUBLE_UP_TO = 3000
 """P up to which the factor is float64.  Above, float32: half the memory and time, and refinement makes it exact."""
 DEPENDENT = 0.1
-"""Pivots under this many times P times the rounding unit, relative to the diagonal, are taken for zero."""
+FEWEST = 640
+"""Pivots under DEPENDENT times P times the rounding unit, relative to the diagonal, are taken for zero.  A smaller P
+counts as FEWEST: summing up the Hessian alone leaves copies of a column up to 20 rounding units apart, for any P."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def factorize(objective: Objective, theta: np.ndarray) -> CholeskyFactor:
     upper, info = potrf(hessian.T, lower=0, clean=1, overwrite_a=1)
     pivots = upper.diagonal().astype(np.float64) ** 2
     # A pivot is the curvature that a parameter keeps once the others are accounted for.
-    dependent = pivots <= DEPENDENT * objective.size * np.finfo(dtype).eps * diagonal
+    dependent = pivots <= DEPENDENT * max(objective.size, FEWEST) * np.finfo(dtype).eps * diagonal
     if info > 0 or (dtype == np.float64 and dependent.any()):
         at = info - 1 if info > 0 else int(np.argmax(dependent))
         raise NotConvergedError(
