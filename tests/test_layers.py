@@ -15,7 +15,7 @@ BELOW = {
     "groups": {"errors"},
     "drawing": {"groups", "errors"},
     "testrows": {"groups", "errors"},
-    "artifacts": {"data", "results", "errors"},
+    "artifacts": {"data", "results", "errors", "__init__"},
     "modeling": {"core", "data", "errors"},
     "analysis": {"core", "drawing", "modeling", "results", "errors"},
     "agreement": {"core", "results", "errors"},

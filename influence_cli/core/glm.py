@@ -112,7 +112,7 @@ class Glm(Objective):
                 part[:, X.shape[1] :] = root[:, None]
                 sign = 1.0 if j == k else -1.0
                 blocks[j, k] = syrk(sign, part.T, beta=1.0, c=blocks[j, k], lower=1, overwrite_c=1)
-        hessian = np.zeros((K * D, K * D), dtype=dtype)
+        hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
         for (j, k), block in blocks.items():
             full = np.tril(block) + np.tril(block, -1).T
             full[np.diag_indices(D)] += (self.penalty.ridge * (j == k) + self.penalty.gauge / K).astype(dtype)
@@ -145,6 +145,14 @@ class Glm(Objective):
     def residuals(self, theta):
         eta = self._eta(_columns(theta), slice(0, self.design.rows))
         return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
+
+    def runaway(self, w):
+        w = _row_weights(w)
+        out = np.zeros((len(w), self.outputs, self.design.columns))
+        if self.family.classes and self.design.intercept and self.penalty.ridge[-1] == 0.0:
+            totals = np.stack([w[:, self.y == k].sum(axis=1) for k in range(self.family.classes)], axis=1)
+            out[:, :, -1] = self.family.away_from(totals == 0.0)
+        return out.reshape(len(w), self.size).T
 
     def predict_outputs(self, theta, X):
         design = Design(X, self.design.intercept)

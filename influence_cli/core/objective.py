@@ -51,8 +51,8 @@ class Objective(ABC):
 
     @abstractmethod
     def dense_curvature(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The Hessian of J at theta (P, 1) under weights w (m,) >= 0: (P, P), C-ordered, of which the
-        lower triangle is valid."""
+        """The Hessian of J at theta (P, 1) under weights w (m,) >= 0: (P, P), Fortran-ordered, of which
+        the lower triangle is valid."""
 
     @abstractmethod
     def preconditioner(self, theta: np.ndarray, w: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -77,6 +77,11 @@ class Objective(ABC):
     @abstractmethod
     def pull_back(self, theta: np.ndarray, X: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
         """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
+
+    @abstractmethod
+    def runaway(self, w: np.ndarray) -> np.ndarray:
+        """Directions (P, G) along which J(.; w_g), w (m, G), falls for ever because a class has lost its last row; 0
+        where there is none.  J there is its limit, but a quantity that moves along it has no value after removal."""
 
     def value(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
         """J, (G,)."""

@@ -41,6 +41,10 @@ class Logistic(Family):
     def predict(self, eta):
         return (eta[:, 0] > 0.0).astype(np.int64)
 
+    def away_from(self, absent):
+        """Change of the output (G, 1) that rules the absent classes (G, 2) out."""
+        return absent[:, :1].astype(float) - absent[:, 1:]
+
     def margin(self, eta, y):
         """Log-odds of the row's own class, (G, b), and its derivative (G, 1, b)."""
         sign = 2.0 * y - 1.0

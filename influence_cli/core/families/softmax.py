@@ -55,6 +55,10 @@ class Softmax(Family):
     def predict(self, eta):
         return eta.argmax(axis=1)
 
+    def away_from(self, absent):
+        """Change of the outputs (G, K) that rules the absent classes (G, K) out, summing to 0 over the classes."""
+        return absent.mean(axis=1, keepdims=True) - absent
+
     def margin(self, eta, y):
         """eta_y - max of the others, (G, b), and its derivative (G, K, b)."""
         rows = np.arange(y.size)

@@ -20,7 +20,7 @@ counts as FEWEST: summing up the Hessian alone leaves copies of a column up to 2
 
 @dataclass(frozen=True)
 class CholeskyFactor:
-    """H + damping I = L L' with ``lower`` = L (P, P), C-ordered as stored, float32 or float64; a call applies H^-1.
+    """H + damping I = L L' with ``lower`` = L (P, P), Fortran-ordered, float32 or float64; a call applies H^-1.
 
     Rounded to its own precision: a preconditioner, never the answer.
     """
@@ -30,9 +30,8 @@ class CholeskyFactor:
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         solve = spotrs if self.lower.dtype == np.float32 else dpotrs
-        # L' of a C-ordered L is Fortran-ordered as it lies in memory: no copy of the factor.
         scale = np.maximum(np.abs(r).max(axis=0), np.finfo(float).tiny)
-        x, info = solve(self.lower.T, (r / scale).astype(self.lower.dtype, order="F"), lower=0, overwrite_b=1)
+        x, info = solve(self.lower, (r / scale).astype(self.lower.dtype, order="F"), lower=1, overwrite_b=1)
         if info:
             raise ValueError(f"potrs: argument {-info} is illegal")
         return x.astype(np.float64) * scale
@@ -57,9 +56,8 @@ def factorize(objective: Objective, theta: np.ndarray) -> CholeskyFactor:
         damping = float(np.sqrt(objective.size) * np.finfo(dtype).eps * diagonal.max())
         hessian[np.diag_indices(objective.size)] += np.float32(damping)
     potrf = spotrf if dtype == np.float32 else dpotrf
-    # The transpose of a C-ordered matrix is what LAPACK takes without a copy; its upper triangle is our lower one.
-    upper, info = potrf(hessian.T, lower=0, clean=1, overwrite_a=1)
-    pivots = upper.diagonal().astype(np.float64) ** 2
+    lower, info = potrf(hessian, lower=1, clean=1, overwrite_a=1)
+    pivots = lower.diagonal().astype(np.float64) ** 2
     # A pivot is the curvature that a parameter keeps once the others are accounted for.
     dependent = pivots <= DEPENDENT * max(objective.size, FEWEST) * np.finfo(dtype).eps * diagonal
     if info > 0 or (dtype == np.float64 and dependent.any()):
@@ -69,4 +67,4 @@ def factorize(objective: Objective, theta: np.ndarray) -> CholeskyFactor:
             " determine the parameters (constant or duplicate columns, or more features than rows)",
             hint="train with --l2 greater than 0, or drop the redundant columns",
         )
-    return CholeskyFactor(upper.T, damping)
+    return CholeskyFactor(lower, damping)
