@@ -86,20 +86,20 @@ def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, col
     from rich.text import Text
 
     length = len(next(iter(columns.values())))
-    table = Table(title=layout.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.caption, table.caption_justify = layout.caption, "left"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     shown = {key: _plain(columns[key][:TABLE_ROWS]) for key in layout.headings if key in columns}
     for key, values in shown.items():
         numeric = all(value is None or isinstance(value, int | float) for value in values)
         table.add_column(layout.headings[key], justify="right" if numeric else "left", no_wrap=True)
     for row in zip(*shown.values(), strict=True):
         table.add_row(*(Text(_cell(key, value)) for key, value in zip(shown, row, strict=True)))
-    if length > TABLE_ROWS:
-        table.caption = f"{layout.caption}\n{length - TABLE_ROWS:,} more rows: use --format csv".strip()
     out = console(stream, color)
+    out.print(Text(layout.title, style="bold"))
     # A figure is never cut: where the terminal is narrower than the table, its lines run over.
-    out.width = max(out.width, out.measure(table).minimum if stream.isatty() else out.measure(table).maximum)
-    out.print(table, soft_wrap=False, crop=False)
+    out.print(table, width=out.measure(table, options=out.options.update(width=10_000)).maximum, soft_wrap=True)
+    more = f"{length - TABLE_ROWS:,} more rows: use --format csv" if length > TABLE_ROWS else ""
+    for line in filter(None, (layout.caption, more)):
+        out.print(Text(line, style="dim italic"))
 
 
 def _cell(key: str, value: Any) -> str:

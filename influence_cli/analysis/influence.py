@@ -1,8 +1,4 @@
-"""What the commands and a Python user call: a model, groups and test rows to records.
-
-The pipeline of DESIGN section 5: rows -> delta (m, G) -> changes of theta (P, G) -> changes of f (G, T), a block of groups
-at a time.
-"""
+"""Estimates: rows -> delta (m, G) -> changes of theta (P, G) -> changes of f (G, T), a block of groups at a time."""
 
 from __future__ import annotations
 
@@ -11,32 +7,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .core.estimators import METHODS, Estimate, estimate
-from .core.evaluation import exact_change, linear_change
-from .core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
-from .core.removal import removal
-from .core.solvers.choice import HessianSolver
-from .drawing import GroupPlan
-from .errors import UsageError
-from .modeling import TrainedModel
-from .results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
+from ..core.estimators import METHODS, Estimate, estimate
+from ..core.evaluation import exact_change, linear_change
+from ..core.quantities import Target
+from ..core.removal import removal
+from ..core.solvers.choice import HessianSolver
+from ..drawing import GroupPlan
+from ..errors import UsageError
+from ..modeling import TrainedModel
+from ..results import OK, GroupTable, InfluenceResult, Provenance
+from .targets import TestRows, make_targets
 
 BLOCK_BYTES = 256e6
 """Memory that the weights and parameters of one block of groups may take."""
-TEST_BYTES = 1e9
-"""Memory that gradients and adjoints of one block of test rows may take."""
 WIDEST = 64
 """Groups in a block: beyond this a pass over the rows gains nothing from more columns."""
-
-
-@dataclass(frozen=True)
-class TestRows:
-    """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row."""
-
-    __test__ = False
-
-    rows: np.ndarray
-    mean: bool = False
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
@@ -47,31 +32,6 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     if len(set(methods)) < len(methods) or not methods:
         raise UsageError("--method needs one or more different methods", hint="for example --method first,second")
     return tuple(methods)
-
-
-def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
-    """Codes of the test rows (T,) as ``results`` has them, and targets that together give one f a code, in order.
-
-    Raises UsageError where quantity, model and test rows do not fit together.
-    """
-    if quantity.startswith("param:"):
-        name = quantity.removeprefix("param:")
-        names = model.parameter_names
-        if name not in names:
-            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-            raise UsageError(f"--quantity {quantity}: no parameter has that name", hint=f"the parameters are {shown}")
-        if tests is not None:
-            raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
-        return np.array([NO_TEST]), [ParameterTarget(names.index(name))]
-    if tests is None:
-        raise UsageError(f"--quantity {quantity} needs test rows", hint="for example --test 17 or --test misclassified:5")
-    rule = row_quantity(quantity, model.family, model.dataset.classes)
-    X, y = model.dataset.X_test, model.dataset.y_test
-    if tests.mean:
-        return np.array([MEAN_TEST]), [MeanTarget(RowTarget(model.objective, rule, X[tests.rows], y[tests.rows]))]
-    step = max(64, int(TEST_BYTES / (16 * model.objective.size)))
-    parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
-    return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
 
 
 def influence(

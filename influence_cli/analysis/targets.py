@@ -1,0 +1,50 @@
+"""Test rows and a quantity to functions of theta, in pieces that fit into memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
+from ..errors import UsageError
+from ..modeling import TrainedModel
+from ..results import MEAN_TEST, NO_TEST
+
+TEST_BYTES = 1e9
+"""Memory that gradients and adjoints of one piece of test rows may take."""
+
+
+@dataclass(frozen=True)
+class TestRows:
+    """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row."""
+
+    __test__ = False
+
+    rows: np.ndarray
+    mean: bool = False
+
+
+def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
+    """Codes of the test rows (T,) as ``results`` has them, and targets that together give one f a code, in order.
+
+    Raises UsageError where quantity, model and test rows do not fit together.
+    """
+    if quantity.startswith("param:"):
+        name = quantity.removeprefix("param:")
+        names = model.parameter_names
+        if name not in names:
+            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+            raise UsageError(f"--quantity {quantity}: no parameter has that name", hint=f"the parameters are {shown}")
+        if tests is not None:
+            raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
+        return np.array([NO_TEST]), [ParameterTarget(names.index(name))]
+    if tests is None:
+        raise UsageError(f"--quantity {quantity} needs test rows", hint="for example --test 17 or --test misclassified:5")
+    rule = row_quantity(quantity, model.family, model.dataset.classes)
+    X, y = model.dataset.X_test, model.dataset.y_test
+    if tests.mean:
+        return np.array([MEAN_TEST]), [MeanTarget(RowTarget(model.objective, rule, X[tests.rows], y[tests.rows]))]
+    step = max(64, int(TEST_BYTES / (16 * model.objective.size)))
+    parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
+    return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
