@@ -96,7 +96,9 @@ def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, col
     out = console(stream, color)
     out.print(Text(layout.title, style="bold"))
     # A figure is never cut: where the terminal is narrower than the table, its lines run over.
-    out.print(table, width=out.measure(table, options=out.options.update(width=10_000)).maximum, soft_wrap=True)
+    wide = console(stream, color)
+    wide.width = max(out.width, out.measure(table, options=out.options.update(width=10_000)).maximum)
+    wide.print(table, crop=False)
     more = f"{length - TABLE_ROWS:,} more rows: use --format csv" if length > TABLE_ROWS else ""
     for line in filter(None, (layout.caption, more)):
         out.print(Text(line, style="dim italic"))
