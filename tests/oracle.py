@@ -1,0 +1,225 @@
+"""The formulas once more, dense and slow: the oracle that the core is checked against.
+
+Written with numpy.linalg only and without anything of influence_cli, from the definitions: derivatives of a row's loss
+are moments that are summed outcome by outcome, every Hessian is a full (P, P) matrix, and a softmax keeps its gauge:
+its singular Hessian is inverted by ``pinv``, so that fixing the gauge is checked as well.
+
+theta is (P,) with P = K D, output after output, the intercept last in each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LOGISTIC, SOFTMAX, LINEAR = "logistic", "softmax", "linear"
+PINV_CUT = 1e-11
+"""Relative eigenvalue under which a direction of the Hessian is the gauge's."""
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """A model on its rows: ``kind`` is logistic (y in 0, 1), softmax (y in 0..classes-1) or linear."""
+
+    kind: str
+    X: np.ndarray
+    y: np.ndarray
+    classes: int
+    l2: float
+    intercept: bool = True
+    penalize_intercept: bool = False
+
+    @property
+    def outputs(self) -> int:
+        return self.classes if self.kind == SOFTMAX else 1
+
+    @property
+    def penalty(self) -> np.ndarray:
+        """lambda R, (P, P)."""
+        each = np.full(self.X.shape[1] + self.intercept, self.l2)
+        if self.intercept and not self.penalize_intercept:
+            each[-1] = 0.0
+        return np.diag(np.tile(each, self.outputs))
+
+    def features(self, X: np.ndarray) -> np.ndarray:
+        return np.column_stack([X, np.ones(len(X))]) if self.intercept else np.asarray(X)
+
+    def eta(self, theta: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """Outputs, (n, K)."""
+        return self.features(X) @ theta.reshape(self.outputs, -1).T
+
+    # Rows: losses and derivatives in the outputs
+
+    def losses(self, theta: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """(n,)."""
+        eta = self.eta(theta, X)
+        if self.kind == LINEAR:
+            return 0.5 * (y - eta[:, 0]) ** 2
+        return -np.log(np.array([self._law(e)[label] for e, label in zip(eta, y, strict=True)]))
+
+    def slopes(self, theta: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """d loss / d eta, (n, K)."""
+        eta = self.eta(theta, X)
+        if self.kind == LINEAR:
+            return eta - y[:, None]
+        return np.array([self._mean(e) - self._indicator(label) for e, label in zip(eta, y, strict=True)])
+
+    def _law(self, eta: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes of one row with outputs (K,)."""
+        scores = np.array([0.0, eta[0]]) if self.kind == LOGISTIC else eta
+        odds = np.exp(scores - scores.max())
+        return odds / odds.sum()
+
+    def _indicator(self, label: int) -> np.ndarray:
+        """The sufficient statistic of a class, (K,): the loss is log-normaliser - eta' statistic."""
+        return np.array([float(label)]) if self.kind == LOGISTIC else np.eye(self.classes)[label]
+
+    def _mean(self, eta: np.ndarray) -> np.ndarray:
+        return np.sum([p * self._indicator(k) for k, p in enumerate(self._law(eta))], axis=0)
+
+    def _cumulant(self, eta: np.ndarray, order: int) -> np.ndarray:
+        """The second (K, K) or third (K, K, K) derivative of one row's loss: a central moment of the statistic."""
+        if self.kind == LINEAR:
+            return np.ones((1, 1)) if order == 2 else np.zeros((1, 1, 1))
+        total = np.zeros((self.outputs,) * order)
+        for k, p in enumerate(self._law(eta)):
+            centred = self._indicator(k) - self._mean(eta)
+            power = centred
+            for _ in range(order - 1):
+                power = np.multiply.outer(power, centred)
+            total += p * power
+        return total
+
+    # The objective and its derivatives in theta
+
+    def value(self, theta: np.ndarray, w: np.ndarray) -> float:
+        return float(w @ self.losses(theta, self.X, self.y) + 0.5 * theta @ self.penalty @ theta)
+
+    def row_gradients(self, theta: np.ndarray) -> np.ndarray:
+        """grad l_i, (m, P)."""
+        rows = zip(self.slopes(theta, self.X, self.y), self.features(self.X), strict=True)
+        return np.array([np.kron(slope, x) for slope, x in rows])
+
+    def row_hessians(self, theta: np.ndarray) -> np.ndarray:
+        """hess l_i, (m, P, P)."""
+        rows = zip(self.eta(theta, self.X), self.features(self.X), strict=True)
+        return np.array([np.kron(self._cumulant(eta, 2), np.outer(x, x)) for eta, x in rows])
+
+    def gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return w @ self.row_gradients(theta) + self.penalty @ theta
+
+    def hessian(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return np.einsum("i,ipq->pq", w, self.row_hessians(theta)) + self.penalty
+
+    def third(self, theta: np.ndarray, w: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """sum_i w_i l_i'''[u, u], (P,)."""
+        total = np.zeros_like(theta)
+        moved = self.features(self.X) @ u.reshape(self.outputs, -1).T
+        for weight, eta, a, x in zip(w, self.eta(theta, self.X), moved, self.features(self.X), strict=True):
+            total += weight * np.kron(np.einsum("abc,b,c->a", self._cumulant(eta, 3), a, a), x)
+        return total
+
+    def uniform(self) -> np.ndarray:
+        return np.full(len(self.X), 1.0 / len(self.X))
+
+    def minimise(self, w: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
+        """The minimiser of J(.; w) by Newton steps, halved while J rises; without a part along the gauge."""
+        theta = np.zeros(len(self.penalty)) if start is None else start
+        for _ in range(100):
+            gradient = self.gradient(theta, w)
+            step = -inverse(self.hessian(theta, w)) @ gradient
+            size, value = 1.0, self.value(theta, w)
+            while self.value(theta + size * step, w) > value + 1e-14 and size > 1e-9:
+                size /= 2
+            theta = theta + size * step
+            if np.linalg.norm(gradient) < 1e-14:
+                break
+        assert np.linalg.norm(self.gradient(theta, w)) < 1e-12
+        return theta
+
+    # Removal
+
+    def weights_without(self, group: np.ndarray, scaling: str) -> np.ndarray:
+        """Equal weights on the kept rows: 1/(m - k) each (per-mean) or 1/m each (per-sum)."""
+        kept = np.ones(len(self.X))
+        kept[group] = 0.0
+        return kept / (kept.sum() if scaling == "per-mean" else len(self.X))
+
+    def refit_change(self, theta: np.ndarray, group: np.ndarray, scaling: str) -> np.ndarray:
+        """What every estimator estimates."""
+        return self.minimise(self.weights_without(group, scaling), start=theta) - theta
+
+    def changes(self, theta: np.ndarray, group: np.ndarray, scaling: str) -> dict[str, np.ndarray]:
+        """Estimated change of theta on removal of the group, a method a key (DESIGN 2.2 and 2.3)."""
+        before, after = self.uniform(), self.weights_without(group, scaling)
+        delta = before - after
+        gradients, hessians = self.row_gradients(theta), self.row_hessians(theta)
+        H = np.einsum("i,ipq->pq", before, hessians) + self.penalty
+        D = np.einsum("i,ipq->pq", delta, hessians)
+        theta1 = -inverse(H) @ (delta @ gradients)
+        theta2 = -inverse(H) @ (D @ theta1)
+        bend = -inverse(H) @ (0.5 * self.third(theta, before, theta1))
+        return {
+            "first-koh": inverse(H) @ gradients[group].sum(axis=0) / len(self.X),
+            "first": -theta1,
+            "second": -theta1 + theta2,
+            "second-full": -theta1 + theta2 + bend,
+            "newton": -inverse(self.hessian(theta, after)) @ self.gradient(theta, after),
+        }
+
+    # Quantities of test rows
+
+    def quantity(self, name: str, theta: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """loss, prob, margin, logit:K (K a class code) or prediction of each row, (T,)."""
+        if name == "loss":
+            return self.losses(theta, X, y)
+        if name == "prob":
+            return np.exp(-self.losses(theta, X, y))
+        scores = self._scores(theta, X)
+        if name == "prediction":
+            return scores[:, 0]
+        if name.startswith("logit:"):
+            k = int(name.removeprefix("logit:"))
+            return scores[:, k] - (scores[:, 1 - k] if self.kind == LOGISTIC else 0.0)
+        rivals = np.array([np.delete(row, label).max() for row, label in zip(scores, y, strict=True)])
+        return scores[np.arange(len(y)), y] - rivals
+
+    def quantity_gradient(self, name: str, theta: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """grad f, a row a test row: (T, P)."""
+        by_output = [self._quantity_slope(name, eta, label) for eta, label in zip(self.eta(theta, X), y, strict=True)]
+        if name in ("loss", "prob"):
+            by_output = list(self.slopes(theta, X, y))
+        if name == "prob":
+            by_output = list(-np.exp(-self.losses(theta, X, y))[:, None] * np.array(by_output))
+        return np.array([np.kron(slope, x) for slope, x in zip(by_output, self.features(X), strict=True)])
+
+    def _scores(self, theta: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """One score a class (one in all for a regression); 0 for the class 0 of two."""
+        eta = self.eta(theta, X)
+        return np.column_stack([np.zeros(len(X)), eta[:, 0]]) if self.kind == LOGISTIC else eta
+
+    def _quantity_slope(self, name: str, eta: np.ndarray, label: int) -> np.ndarray:
+        """d f / d eta of margin, logit:K and prediction, (K,)."""
+        if self.kind == LINEAR:
+            return np.ones(1)
+        if name.startswith("logit:"):
+            label = int(name.removeprefix("logit:"))
+        if self.kind == LOGISTIC:
+            return np.array([1.0 if label == 1 else -1.0])
+        slope = np.eye(self.classes)[label]
+        if name == "margin":
+            scores = eta.copy()
+            scores[label] = -np.inf
+            slope = slope - np.eye(self.classes)[scores.argmax()]
+        return slope
+
+
+def inverse(H: np.ndarray) -> np.ndarray:
+    """The inverse of a symmetric matrix on everything but its null space."""
+    return np.linalg.pinv(H, rcond=PINV_CUT, hermitian=True)
+
+
+def central_difference(f, at: np.ndarray, direction: np.ndarray, step: float = 1e-5) -> np.ndarray:
+    """d f(at + t direction) / dt at t = 0, to about step^2."""
+    return (f(at + step * direction) - f(at - step * direction)) / (2 * step)

@@ -1,0 +1,223 @@
+"""The models' derivatives, for blocks of parameters and weights, against the oracle and finite differences."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from core_cases import CASES, DIFFERENCE, KINDS, ROUNDING, family, make_objective, make_oracle, relative_error
+from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
+
+from influence_cli.core import design, glm
+from influence_cli.core.families.logistic import Logistic
+from influence_cli.core.families.softmax import Softmax
+
+ROWS = 150
+GROUPS = 3
+SINGLE_PRECISION = 1e-5
+
+pytestmark = pytest.mark.usefixtures("several_blocks")
+
+
+@pytest.fixture
+def several_blocks(monkeypatch):
+    """Passes of 64 rows, and of 40 for the dense Hessian: every sum crosses block borders."""
+    monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(glm, "SYRK_ROWS", 40)
+
+
+def case(kind: str, intercept: str):
+    oracle = make_oracle(kind, intercept, m=ROWS)
+    return oracle, make_objective(oracle), np.random.default_rng(7)
+
+
+def draw(oracle: Oracle, rng: np.random.Generator, count: int) -> np.ndarray:
+    """Parameters (P, count) without a part along the gauge, where the oracle and the core agree."""
+    stack = rng.normal(size=(oracle.outputs, len(oracle.penalty) // oracle.outputs, count))
+    if oracle.kind == SOFTMAX and oracle.intercept and not oracle.penalize_intercept:
+        stack[:, -1] -= stack[:, -1].mean(axis=0)
+    return stack.reshape(-1, count)
+
+
+def broadcasts(oracle: Oracle, rng: np.random.Generator):
+    """theta and weights, shared and per group in every combination; the weights of both signs."""
+    weights = rng.normal(size=(ROWS, GROUPS)) / ROWS
+    for shared_theta, shared_weights in itertools.product((True, False), repeat=2):
+        theta = draw(oracle, rng, 1 if shared_theta else GROUPS)
+        yield theta, weights[:, 0] if shared_weights else weights
+
+
+def column(array: np.ndarray, g: int) -> np.ndarray:
+    """Column g, or the one that serves all."""
+    return array if array.ndim == 1 else array[:, g if array.shape[1] > 1 else 0]
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_value_and_gradient_equal_the_oracle_however_theta_and_weights_broadcast(kind, intercept):
+    oracle, objective, rng = case(kind, intercept)
+    for theta, w in broadcasts(oracle, rng):
+        count = max(theta.shape[1], 1 if w.ndim == 1 else w.shape[1])
+        value = np.array([oracle.value(column(theta, g), column(w, g)) for g in range(count)])
+        gradient = np.column_stack([oracle.gradient(column(theta, g), column(w, g)) for g in range(count)])
+        assert relative_error(objective.value(theta, w), value) < ROUNDING
+        assert relative_error(objective.gradient(theta, w), gradient) < ROUNDING
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_curvature_and_third_equal_the_oracle_however_theta_and_weights_broadcast(kind, intercept):
+    oracle, objective, rng = case(kind, intercept)
+    V = draw(oracle, rng, GROUPS)
+    for theta, w in broadcasts(oracle, rng):
+        curved = [oracle.hessian(column(theta, g), column(w, g)) @ V[:, g] for g in range(GROUPS)]
+        bent = [oracle.third(column(theta, g), column(w, g), V[:, g]) for g in range(GROUPS)]
+        assert relative_error(objective.curvature(theta, w)(V), np.column_stack(curved)) < ROUNDING
+        assert relative_error(objective.third(theta, w, V), np.column_stack(bent)) < ROUNDING
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_each_derivative_is_the_finite_difference_of_the_one_before(kind, intercept):
+    _, objective, rng = case(kind, intercept)
+    theta, u = (rng.normal(size=(objective.size, 1)) for _ in range(2))
+    w = rng.random(ROWS) / ROWS
+    slope = central_difference(lambda t: objective.value(t, w), theta, u)
+    assert relative_error((objective.gradient(theta, w) * u).sum(axis=0), slope) < DIFFERENCE
+    turned = central_difference(lambda t: objective.gradient(t, w), theta, u)
+    assert relative_error(objective.curvature(theta, w)(u), turned) < DIFFERENCE
+    bent = central_difference(lambda t: objective.curvature(t, w)(u), theta, u)
+    assert np.linalg.norm(objective.third(theta, w, u) - bent) < DIFFERENCE * max(float(np.linalg.norm(bent)), 1e-2)
+    assert kind == LINEAR or np.linalg.norm(bent) > 1e-2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_product_of_some_columns_is_those_columns_of_the_product_of_all(kind):
+    oracle, objective, rng = case(kind, "free")
+    V = draw(oracle, rng, GROUPS)
+    some = np.array([2, 0])
+    for theta, w in broadcasts(oracle, rng):
+        product = objective.curvature(theta, w)
+        assert relative_error(product(V[:, some], some), product(V)[:, some]) < ROUNDING
+        loss_product = objective.loss_curvature(theta, w)
+        assert relative_error(loss_product(V[:, some], some), loss_product(V)[:, some]) < ROUNDING
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_rows_gradients_in_every_form_equal_the_oracle(kind, intercept):
+    oracle, objective, rng = case(kind, intercept)
+    theta, V = draw(oracle, rng, GROUPS), draw(oracle, rng, GROUPS)
+    of_first = oracle.row_gradients(theta[:, 0])
+    own = np.column_stack([oracle.row_gradients(theta[:, g]) @ V[:, g] for g in range(GROUPS)])
+    of_one = np.column_stack([oracle.row_gradients(theta[:, g]) @ V[:, 0] for g in range(GROUPS)])
+    assert relative_error(objective.row_products(theta[:, :1], V), of_first @ V) < ROUNDING
+    assert relative_error(objective.row_products(theta, V), own) < ROUNDING
+    assert relative_error(objective.row_products(theta, V[:, :1]), of_one) < ROUNDING
+    residuals = objective.residuals(theta[:, :1])
+    compact = np.einsum("ik,ij->ikj", residuals, oracle.features(oracle.X)).reshape(ROWS, -1)
+    assert relative_error(compact, of_first) < ROUNDING
+    pulled = objective.pull_back(theta[:, :1], oracle.X, residuals.T)
+    assert relative_error(pulled, of_first.T) < ROUNDING
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_outputs_of_new_rows_equal_the_oracle(kind, intercept):
+    oracle, objective, rng = case(kind, intercept)
+    theta, X = draw(oracle, rng, GROUPS), rng.normal(size=(5, oracle.X.shape[1]))
+    expected = np.array([oracle.eta(theta[:, g], X).T for g in range(GROUPS)])
+    assert relative_error(objective.predict_outputs(theta, X), expected) < ROUNDING
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_dense_curvature_is_the_matrix_of_the_product_and_of_the_oracle(kind, intercept, dtype):
+    oracle, objective, rng = case(kind, intercept)
+    theta, w = draw(oracle, rng, 1), rng.random(ROWS) / ROWS
+    dense = objective.dense_curvature(theta, w, np.dtype(dtype))
+    assert dense.dtype == dtype
+    product = objective.curvature(theta, w)(np.eye(objective.size))
+    gauge = objective.penalty.dense() - oracle.penalty
+    tolerance = ROUNDING if dtype == np.float64 else SINGLE_PRECISION
+    assert relative_error(np.tril(dense), np.tril(product)) < tolerance
+    assert relative_error(np.tril(dense), np.tril(oracle.hessian(theta[:, 0], w) + gauge)) < tolerance
+    assert gauge.any() == (kind == SOFTMAX and intercept == "free")
+
+
+@pytest.mark.parametrize("intercept", ["none", "free"])
+@pytest.mark.parametrize("l2", [0.0, 0.05])
+def test_the_gauge_is_fixed_without_touching_gradients_or_predictions(l2, intercept):
+    oracle = make_oracle(SOFTMAX, intercept, m=ROWS, l2=l2)
+    objective = make_objective(oracle)
+    theta = draw(oracle, np.random.default_rng(3), 1)
+    if l2 == 0:
+        theta = (theta.reshape(3, -1) - theta.reshape(3, -1).mean(axis=0)).reshape(-1, 1)
+    free = np.zeros(objective.size // 3)
+    free[-1 if l2 else slice(None)] = float(l2 == 0 or intercept == "free")
+    directions = np.tile(np.diag(free)[:, free > 0], (3, 1))
+    gradient = objective.gradient(theta, objective.weights)
+    assert np.abs(directions.T @ gradient).max(initial=0.0) < ROUNDING
+    assert relative_error(gradient[:, 0], oracle.gradient(theta[:, 0], oracle.uniform())) < ROUNDING
+    bare = np.linalg.eigvalsh(oracle.hessian(theta[:, 0], oracle.uniform()))
+    assert np.sum(bare < 1e-12) == directions.shape[1]
+    fixed = np.linalg.eigvalsh(objective.curvature(theta, objective.weights)(np.eye(objective.size)))
+    # The gauge's own eigenvalues are on the scale of the others: they spoil no condition number.
+    assert fixed[0] > 0.1 * bare[bare > 1e-12][0]
+    assert fixed[-1] < 10 * bare[-1]
+
+
+@pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_outputs_of_a_thousand_overflow_nothing(kind, sign):
+    oracle, objective, _ = case(kind, "none")
+    theta = np.zeros((objective.size, 1))
+    theta[0] = sign * 1000.0 / oracle.X[:, 0].max()
+    loss = objective.loss(theta, objective.weights)
+    # With one enormous output the loss is how far the row's own class lags behind the leading one.
+    eta = oracle.eta(theta[:, 0], oracle.X)
+    scores = np.column_stack([np.zeros(ROWS), eta]) if kind == LOGISTIC else eta
+    lag = np.log(np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)) + scores.max(axis=1)
+    assert relative_error(loss, np.array([np.mean(lag - scores[np.arange(ROWS), oracle.y])])) < ROUNDING
+    assert np.abs(eta).max() > 999
+    unit = np.ones((objective.size, 1))
+    for array in (
+        objective.gradient(theta, objective.weights),
+        objective.curvature(theta, objective.weights)(unit),
+        objective.third(theta, objective.weights, unit),
+        objective.dense_curvature(theta, objective.weights, np.dtype(np.float64)),
+        objective.row_products(theta, unit),
+    ):
+        assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("spread_out", [Logistic(), Softmax(4)], ids=["logistic", "softmax"])
+def test_spread_bounds_how_fast_the_curvature_changes(spread_out):
+    rng = np.random.default_rng(11)
+    eta, a, c = (rng.normal(size=(2, spread_out.outputs, 500)) * 2 for _ in range(3))
+    spread = spread_out.spread(a)
+
+    def curvature(t):
+        return (c * spread_out.curve(spread_out.moments(t), c)).sum(axis=1)
+
+    change = np.abs(central_difference(curvature, eta, a))
+    assert (change <= spread * curvature(eta) * (1 + DIFFERENCE) + 1e-8).all()
+    assert (change / (spread * curvature(eta))).max() > 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reach_is_the_largest_spread_over_the_rows(kind):
+    oracle, objective, rng = case(kind, "free")
+    V = draw(oracle, rng, GROUPS)
+    eta = [oracle.eta(V[:, g], oracle.X) for g in range(GROUPS)]
+    spread = {LOGISTIC: lambda e: np.abs(e).max(), SOFTMAX: lambda e: np.ptp(e, axis=1).max(), LINEAR: lambda e: 0.0}
+    assert relative_error(objective.reach(V), np.array([spread[kind](e) for e in eta])) < ROUNDING
+
+
+@pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
+def test_a_row_is_predicted_by_its_most_probable_class(kind):
+    oracle, objective, rng = case(kind, "free")
+    theta = draw(oracle, rng, GROUPS)
+    probabilities = [
+        [np.exp(-oracle.losses(theta[:, g], oracle.X, np.full(ROWS, k))) for k in range(oracle.classes)]
+        for g in range(GROUPS)
+    ]
+    predicted = family(oracle).predict(objective.predict_outputs(theta, oracle.X))
+    assert (predicted == np.argmax(probabilities, axis=1)).all()
+    assert len(np.unique(predicted)) == oracle.classes

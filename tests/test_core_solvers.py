@@ -1,0 +1,307 @@
+"""H x = b: block conjugate gradients, the preconditioners, the dense factor, and the choice between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from core_cases import DIRECT, KINDS, make_objective, make_oracle, relative_error
+from oracle import LINEAR, LOGISTIC, SOFTMAX
+
+from influence_cli.core import glm
+from influence_cli.core.solvers import choice, cholesky, kronecker
+from influence_cli.core.solvers.cg import RECOMPUTE_EVERY, STAGNATION, conjugate_gradient
+from influence_cli.core.solvers.choice import choose_solver, make_solver
+from influence_cli.errors import NotConvergedError, UsageError
+
+TOL = 1e-10
+"""What every solve is asked for, and the relative residual that it must have."""
+P = 30
+
+
+def symmetric(condition: float, *, size: int = P, seed: int = 0) -> np.ndarray:
+    """A positive definite matrix with eigenvalues from 1 down to 1 / condition."""
+    Q = np.linalg.qr(np.random.default_rng(seed).normal(size=(size, size)))[0]
+    return (Q * np.geomspace(1.0, 1.0 / condition, size)) @ Q.T
+
+
+class Counted:
+    """V -> H V, which also counts its calls and records the columns it was asked for."""
+
+    def __init__(self, H: np.ndarray):
+        self.H = H
+        self.asked: list[np.ndarray | None] = []
+
+    def __call__(self, V, columns=None):
+        self.asked.append(None if columns is None else columns.copy())
+        return self.H @ V
+
+
+def solve(H, rhs, **options):
+    product = Counted(H)
+    options.setdefault("preconditioner", np.copy)
+    return conjugate_gradient(product, rhs, tol=options.pop("tol", TOL), **options), product
+
+
+def true_residual(H, x, rhs) -> np.ndarray:
+    return np.linalg.norm(rhs - H @ x, axis=0) / np.linalg.norm(rhs, axis=0)
+
+
+# Conjugate gradients
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e2, 1e4])
+def test_cg_solves_every_column_to_its_tolerance(condition):
+    H, rhs = symmetric(condition), np.random.default_rng(1).normal(size=(P, 5))
+    solution, _ = solve(H, rhs)
+    assert solution.converged.all()
+    assert true_residual(H, solution.x, rhs).max() <= TOL * 1.01
+    assert relative_error(solution.x, np.linalg.solve(H, rhs)) < TOL * condition
+    assert [solution.why(g) for g in range(5)] == ["ok"] * 5
+
+
+def test_a_column_that_is_done_leaves_the_block():
+    H = symmetric(1e3)
+    easy, hard = np.linalg.eigh(H)[1][:, :1], np.random.default_rng(1).normal(size=(P, 1))
+    solution, product = solve(H, np.hstack([hard, easy, hard]))
+    assert solution.iterations[1] == 1
+    assert solution.iterations[0] == solution.iterations[2] > 10
+    assert list(product.asked[0]) == [0, 1, 2]
+    assert list(product.asked[1]) == [0, 2]
+    alone, _ = solve(H, hard)
+    assert relative_error(solution.x[:, :1], alone.x) < DIRECT
+
+
+def test_each_column_may_have_its_own_tolerance():
+    H, rhs = symmetric(1e3), np.random.default_rng(1).normal(size=(P, 1))
+    solution, _ = solve(H, np.hstack([rhs, rhs]), tol=np.array([1e-2, TOL]))
+    assert solution.converged.all()
+    assert solution.iterations[0] < solution.iterations[1]
+    assert TOL < solution.residual[0] <= 1e-2
+
+
+@pytest.mark.parametrize("scales", [[0.0, 0.0], [], [0.0, 1.0]], ids=["all", "no", "one"])
+def test_a_zero_right_hand_side_is_solved_by_zero(scales):
+    rhs = np.ones((P, len(scales))) * scales
+    solution, _ = solve(symmetric(10.0), rhs)
+    assert solution.converged.all()
+    zero = ~rhs.any(axis=0)
+    assert not solution.x[:, zero].any()
+    assert not solution.iterations[zero].any()
+    assert solution.residual.shape == (rhs.shape[1],)
+
+
+def test_right_hand_sides_of_any_scale_are_solved_alike():
+    H, rhs = symmetric(1e3), np.random.default_rng(1).normal(size=(P, 1))
+    scales = np.array([1e-12, 1.0, 1e12])
+    solution, _ = solve(H, rhs * scales)
+    assert solution.converged.all()
+    assert relative_error(solution.x / scales, np.repeat(solution.x[:, 1:2], 3, axis=1)) < DIRECT
+
+
+@pytest.mark.parametrize("condition", [1e3, 1e9, 1e12])
+def test_the_reported_residual_is_the_true_one(condition):
+    """With an exact preconditioner the recursion forgets its rounding at once: it must not be believed."""
+    H, rhs = symmetric(condition), np.random.default_rng(1).normal(size=(P, 3))
+    H = (H + H.T) / 2
+    solution, _ = solve(H, rhs, preconditioner=lambda r: np.linalg.solve(H, r))
+    actual = true_residual(H, solution.x, rhs)
+    assert (solution.residual <= 10 * actual).all()
+    assert (actual <= 10 * solution.residual).all()
+    assert (solution.converged == (actual <= TOL * 1.01)).all()
+    assert solution.converged.all() == (condition == 1e3)
+
+
+def test_a_column_that_rounding_stops_ends_and_says_so():
+    H, rhs = symmetric(1e12), np.random.default_rng(1).normal(size=(P, 2))
+    solution, _ = solve(H, rhs)
+    assert not solution.converged.any()
+    assert solution.iterations.max() <= RECOMPUTE_EVERY * 2 * STAGNATION
+    assert "solve stopped at relative residual" in solution.why(0)
+    assert "--solver cholesky" in solution.why(0)
+    assert "--l2" in solution.why(0)
+
+
+def test_max_iterations_ends_it_and_the_text_has_the_residual():
+    H, rhs = symmetric(1e4), np.random.default_rng(1).normal(size=(P, 2))
+    solution, product = solve(H, rhs, max_iterations=3)
+    assert not solution.converged.any()
+    assert len(product.asked) == 3
+    assert list(solution.iterations) == [3, 3]
+    np.testing.assert_allclose(solution.residual, true_residual(H, solution.x, rhs), rtol=DIRECT)
+    assert f"{solution.residual[1]:.1e}" in solution.why(1)
+
+
+@pytest.mark.parametrize("lowest", [-0.5, 0.0])
+def test_negative_and_vanishing_curvature_is_noticed(lowest):
+    values, basis = np.linspace(1.0, 2.0, P), np.linalg.eigh(symmetric(2.0))[1]
+    values[0] = lowest
+    H = (basis * values) @ basis.T
+    along, rest = basis[:, :1], basis[:, 1:2]
+    solution, _ = solve(H, np.hstack([along + rest, rest]))
+    assert list(solution.indefinite) == [True, False]
+    assert list(solution.converged) == [False, True]
+    assert np.isfinite(solution.x).all()
+    assert "negative curvature" in solution.why(0)
+    assert "--damping" in solution.why(0)
+
+
+# Preconditioners
+
+
+def badly_scaled(kind: str):
+    """Columns three orders of magnitude apart, and parameters away from zero."""
+    oracle = make_oracle(kind, m=200, d=12, l2=1e-3)
+    scales = np.geomspace(0.02, 20.0, 12)
+    objective = make_objective(type(oracle)(**{**vars(oracle), "X": oracle.X * scales}))
+    theta = np.random.default_rng(2).normal(size=(objective.size, 1)) * 0.02
+    return objective, theta
+
+
+@pytest.mark.parametrize("jacobi", [False, True], ids=["kronecker", "jacobi"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_preconditioners_are_positive_definite_and_save_iterations(kind, jacobi, monkeypatch):
+    if jacobi:
+        monkeypatch.setattr(kronecker, "ELEMENTS", 0)
+    objective, theta = badly_scaled(kind)
+    M = objective.preconditioner(theta, objective.weights)
+    assert type(M).__name__ == ("Jacobi" if jacobi else "Kronecker")
+    dense = M(np.eye(objective.size))
+    np.testing.assert_allclose(dense, dense.T, rtol=0, atol=1e-12 * np.abs(dense).max())
+    assert np.linalg.eigvalsh((dense + dense.T) / 2)[0] > 0
+    product = objective.curvature(theta, objective.weights)
+    rhs = np.random.default_rng(3).normal(size=(objective.size, 2))
+    plain = conjugate_gradient(product, rhs, preconditioner=np.copy, tol=1e-8)
+    helped = conjugate_gradient(product, rhs, preconditioner=M, tol=1e-8)
+    assert helped.converged.all()
+    assert (helped.iterations < (0.8 if jacobi else 0.6) * plain.iterations).all()
+
+
+def test_the_kronecker_preconditioner_is_exact_where_every_row_curves_alike():
+    oracle = make_oracle(LINEAR, l2=0.3)
+    objective = make_objective(oracle)
+    theta = np.zeros((objective.size, 1))
+    inverse = objective.preconditioner(theta, objective.weights)(np.eye(objective.size))
+    expected = np.linalg.inv(oracle.hessian(theta[:, 0], oracle.uniform()))
+    assert relative_error(inverse, expected) < DIRECT
+    softmax = make_objective(make_oracle(SOFTMAX))
+    flat = np.zeros((softmax.size, 1))
+    M = softmax.preconditioner(flat, softmax.weights)
+    unit = np.eye(softmax.size)
+    assert relative_error(softmax.curvature(flat, softmax.weights)(M(unit)), unit) < DIRECT
+
+
+# The dense factor
+
+
+@pytest.mark.parametrize("limit", [3000, 0], ids=["float64", "float32"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_factor_and_refinement_solve_to_double_accuracy(kind, limit, monkeypatch):
+    monkeypatch.setattr(cholesky, "DOUBLE_UP_TO", limit)
+    oracle = make_oracle(kind, l2=1e-3)
+    objective = make_objective(oracle)
+    theta = np.random.default_rng(2).normal(size=(objective.size, 1)) * 0.3
+    solver = make_solver(objective, theta, "cholesky")
+    assert solver.factor is not None
+    assert solver.factor.lower.dtype == (np.float32 if limit == 0 else np.float64)
+    assert not np.triu(solver.factor.lower, 1).any()
+    H = objective.curvature(theta, objective.weights)(np.eye(objective.size))
+    square = solver.factor.lower.astype(float) @ solver.factor.lower.T
+    assert relative_error(square, H) < (1e-6 if limit == 0 else 1e-14)
+    rhs, scales = np.random.default_rng(3).normal(size=(objective.size, 3)), np.array([1e-30, 1.0, 1e30])
+    solution = solver.solve(rhs * scales)
+    assert solution.converged.all()
+    assert relative_error(solution.x / scales, np.linalg.solve(H, rhs)) < DIRECT
+    assert solution.iterations.max() <= (8 if limit == 0 else 1)
+
+
+def test_a_cached_factor_is_used_and_not_made_again(monkeypatch):
+    objective = make_objective(make_oracle(LOGISTIC))
+    theta = np.zeros((objective.size, 1))
+    factor = cholesky.factorize(objective, theta)
+    monkeypatch.setattr(choice, "factorize", None)
+    assert make_solver(objective, theta, "cholesky", factor=factor).factor is factor
+    assert make_solver(objective, theta, "cg").factor is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flaw", ["a column twice", "a constant column", "more columns than rows"])
+def test_a_singular_hessian_is_refused_in_words(kind, flaw):
+    oracle = make_oracle(kind, l2=0.0, m=8 if "rows" in flaw else 60, d=12 if "rows" in flaw else 3)
+    extra = {"a column twice": oracle.X[:, :1], "a constant column": np.full((len(oracle.X), 1), 2.0)}
+    X = np.hstack([oracle.X, extra[flaw]]) if flaw in extra else oracle.X
+    objective = make_objective(type(oracle)(**{**vars(oracle), "X": X}))
+    theta = np.zeros((objective.size, 1))
+    with pytest.raises(NotConvergedError, match=r"the Hessian is singular at parameter \d+ of") as failure:
+        make_solver(objective, theta, "cholesky")
+    assert "constant or duplicate columns, or more features than rows" in failure.value.message
+    assert "--l2" in (failure.value.hint or "")
+    regular = make_objective(type(oracle)(**{**vars(oracle), "X": X, "l2": 1e-6}))
+    assert make_solver(regular, theta, "cholesky").factor is not None
+
+
+@pytest.mark.parametrize("scales", [[1e-6, 1.0, 1e6], [1e-9, 1e-9, 1e-9]])
+def test_badly_scaled_columns_are_not_taken_for_dependent_ones(scales):
+    oracle = make_oracle(LINEAR, "none", l2=0.0)
+    objective = make_objective(type(oracle)(**{**vars(oracle), "X": oracle.X * scales}))
+    assert cholesky.factorize(objective, np.zeros((3, 1))).lower.shape == (3, 3)
+
+
+# The choice
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    def set_machine(memory: float, rate: float):
+        monkeypatch.setattr(choice, "available_memory", lambda: memory)
+        monkeypatch.setattr(choice, "_rate", lambda dtype: rate)
+
+    return set_machine
+
+
+PROBLEM: dict[str, Any] = {"size": 1000, "outputs": 10, "rows": 5000, "cached": False}
+FACTOR_BYTES = 1000**2 * 8
+
+
+def test_auto_takes_the_factor_where_it_is_cheap(machine):
+    machine(memory=100 * FACTOR_BYTES, rate=1e9)
+    chosen = choose_solver("auto", **PROBLEM)
+    assert chosen.kind == "cholesky"
+    assert "cheap" in chosen.reason
+    assert FACTOR_BYTES < chosen.memory < 2 * FACTOR_BYTES
+    # 55 blocks of 5000 x 100 x 100, and a third of 1000^3.
+    assert chosen.seconds == pytest.approx((55 * 5000 * 100**2 + 1000**3 / 3) / 1e9)
+
+
+def test_auto_takes_cg_where_memory_or_time_does_not_suffice(machine):
+    machine(memory=2 * FACTOR_BYTES, rate=1e12)
+    chosen = choose_solver("auto", **PROBLEM)
+    assert (chosen.kind, "does not fit" in chosen.reason) == ("cg", True)
+    machine(memory=100 * FACTOR_BYTES, rate=1e6)
+    chosen = choose_solver("auto", **PROBLEM)
+    assert (chosen.kind, "too long" in chosen.reason) == ("cg", True)
+
+
+def test_a_cached_factor_is_taken_however_slow_its_making_was(machine):
+    machine(memory=1.5 * FACTOR_BYTES, rate=1.0)
+    chosen = choose_solver("auto", **{**PROBLEM, "cached": True})
+    assert (chosen.kind, chosen.memory, chosen.seconds) == ("cholesky", FACTOR_BYTES, 0.0)
+    assert "cached" in chosen.reason
+
+
+def test_what_was_asked_for_is_chosen_unless_it_cannot_be(machine):
+    machine(memory=2 * FACTOR_BYTES, rate=1.0)
+    assert choose_solver("cholesky", **PROBLEM).kind == "cholesky"
+    assert choose_solver("cg", **{**PROBLEM, "cached": True}).kind == "cg"
+    machine(memory=0.5 * FACTOR_BYTES, rate=1.0)
+    with pytest.raises(UsageError, match=r"1,000 parameters needs 12\.4 MB of memory and 4 MB are") as failure:
+        choose_solver("cholesky", **PROBLEM)
+    assert failure.value.hint == "use --solver cg"
+
+
+def test_the_machine_is_measured_in_sane_units():
+    assert choice.available_memory() > 1e7
+    assert 1e7 < choice._rate(np.dtype(np.float64)) < 1e15
+    assert glm.kronecker_fits(10, 785)
+    assert not glm.kronecker_fits(10, 100_000)
