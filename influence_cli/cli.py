@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .commands.groundtruth import groundtruth
 from .commands.influence import influence
 from .commands.train import train
 from .errors import ExitCode, GinfError
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(influence)
+app.command()(groundtruth)
 
 
 def _show_version(value: bool) -> None:

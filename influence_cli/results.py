@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 OK = "ok"
+PENDING = "pending"
 MEAN_TEST = -1
 NO_TEST = -2
 """Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""

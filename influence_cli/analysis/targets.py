@@ -40,7 +40,8 @@ def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> 
             raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
         return np.array([NO_TEST]), [ParameterTarget(names.index(name))]
     if tests is None:
-        raise UsageError(f"--quantity {quantity} needs test rows", hint="for example --test 17 or --test misclassified:5")
+        hint = "for example --test 17 or --test misclassified:5"
+        raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
     rule = row_quantity(quantity, model.family, model.dataset.classes)
     X, y = model.dataset.X_test, model.dataset.y_test
     if tests.mean:

@@ -59,8 +59,8 @@ def influence(
 
     from ..analysis import check_methods, make_targets
     from ..analysis import influence as estimate
-    from ..artifacts.results import save_influence
     from ..artifacts.atomic import check_target
+    from ..artifacts.results import save_influence
     from ..core.evaluation import EVALUATIONS
     from ..errors import ExitCode
     from ..report import progress, resolve_format, write_records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..report import Layout
-from ..results import InfluenceResult
+from ..results import InfluenceResult, TruthResult
 
 MEANING = {
     "loss": ("loss", "positive: the group helped this prediction"),
@@ -26,3 +26,11 @@ def influence_layout(result: InfluenceResult) -> Layout:
     if any(state != "ok" for state in result.status):
         headings["status"] = "status"
     return Layout(meaning(result.quantity), evaluated[result.evaluate], headings)
+
+
+def truth_layout(result: TruthResult) -> Layout:
+    headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
+    headings |= {"actual": "actual change", "grad_norm": "gradient norm", "iterations": "iterations"}
+    if any(state != "ok" for state in result.status):
+        headings["status"] = "status"
+    return Layout(meaning(result.quantity), "measured: retrained without each group", headings)

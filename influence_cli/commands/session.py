@@ -8,17 +8,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ..analysis import TestRows
 from ..artifacts.model import FactorArrays, ModelArtifact, add_factor, load_model, save_model
-from ..core.solvers.cholesky import CholeskyFactor
+from ..artifacts.results import load_truth, same_origin
 from ..core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
+from ..core.solvers.cholesky import CholeskyFactor
 from ..data.sources import load
 from ..drawing import GroupPlan, plan_groups
 from ..errors import FileError, UsageError
 from ..groups import GroupSpec, collect_specs
 from ..modeling import ModelSettings, TrainedModel, fit
 from ..report import FORMATS
-from ..results import Provenance
+from ..results import PENDING, Provenance, TruthResult
 from ..testrows import TestRowSpec, choose_tests
 from .options import note
 
@@ -161,3 +164,42 @@ def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None
 
 def check_solver(name: str) -> None:
     check_choice("--solver", name, SOLVERS)
+
+
+def job_count(jobs: int | None, threads: int | None) -> int:
+    """Blocks to retrain at a time: as asked, else one a thread."""
+    import os
+
+    return jobs or threads or len(os.sched_getaffinity(0))
+
+
+def threads_a_job(jobs: int, threads: int | None) -> int:
+    """BLAS threads that each job may use so that all together stay within the processors."""
+    import os
+
+    return max(1, (threads or len(os.sched_getaffinity(0))) // jobs)
+
+
+def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult:
+    """What the file already holds of the run that ``fresh`` would begin; ``fresh`` itself where there is no file.
+
+    Raises FileError where the file belongs to another run.
+    """
+    if not Path(path).exists():
+        return fresh
+    found = load_truth(path)
+    same_origin(found.provenance, fresh.provenance, path, fresh.provenance.config["model"])
+    same = {key: value for key, value in fresh.provenance.config.items() if key != "model"}
+    for key, value in same.items():
+        if found.provenance.config.get(key) != value:
+            raise FileError(
+                f"{path} cannot be resumed: it was made with {key} {found.provenance.config.get(key)!r}, not {value!r}",
+                hint="repeat the command that made it, or start over with --force",
+            )
+    if found.groups.digest != fresh.groups.digest or not np.array_equal(found.tests, fresh.tests):
+        raise FileError(
+            f"{path} cannot be resumed: its groups or test rows are others", hint="start over with --force"
+        )
+    left = sum(state == PENDING for state in found.status)
+    note(f"resuming {path}: {len(found.status) - left} of {len(found.status)} groups are done", quiet=quiet)
+    return found

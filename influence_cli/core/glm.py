@@ -95,7 +95,7 @@ class Glm(Objective):
         return self._sweep(u, rowwise, u.shape[1])
 
     def dense_curvature(self, theta, w, dtype):
-        """Assembled by symmetric rank-k updates: a block is X' diag(s) X with s of one sign, so half a matrix product."""
+        """By symmetric rank-k updates: a block is X' diag(s) X with s of one sign, so half a matrix product does."""
         K, D = self.outputs, self.design.columns
         syrk = ssyrk if np.dtype(dtype) == np.float32 else dsyrk
         pairs = [(j, k) for j in range(K) for k in range(j + 1)]

@@ -1,8 +1,8 @@
 """The truth: retraining without each group, many groups in one pass over the rows (DESIGN 2.6).
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
-has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian too
-much) block Newton-CG with M as preconditioner takes over from the best point.
+has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
+too much) block Newton-CG with M as preconditioner takes over from the best point.
 """
 
 from __future__ import annotations

@@ -57,17 +57,19 @@ def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) 
     rows and classes: v'grad J = -sum w p b and v'H s <= sum w p b range(D).  So some row has range(D) >= 1: the step's
     reach never falls under 1, while before a minimum it goes to 0.  A reach under 1 thus proves a minimum.
     """
-    if _newton_reach(objective, minimum.theta) < REACH:
+    preconditioner = objective.preconditioner(minimum.theta, objective.weights)
+    if newton_reach(objective, minimum.theta, objective.weights, preconditioner)[0] < REACH:
         return minimum
     # Either no minimum, or a flat one: a tiny lambda, or a loose tolerance.  Only a flat one comes closer.
     closer = newton_cg(
         objective,
         minimum.theta,
         objective.weights,
-        preconditioner=objective.preconditioner(minimum.theta, objective.weights),
+        preconditioner=preconditioner,
         tol=CLOSER * tol,
     )
-    if _newton_reach(objective, closer.theta) < REACH:
+    preconditioner = objective.preconditioner(closer.theta, objective.weights)
+    if newton_reach(objective, closer.theta, objective.weights, preconditioner)[0] < REACH:
         iterations = minimum.iterations + closer.iterations
         return Minimum(closer.theta, closer.grad_norm, iterations, closer.grad_norm <= tol)
     raise NotConvergedError(
@@ -77,12 +79,18 @@ def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) 
     )
 
 
-def _newton_reach(objective: Objective, theta: np.ndarray) -> float:
+def newton_reach(
+    objective: Objective,
+    theta: np.ndarray,
+    w: np.ndarray,
+    preconditioner: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """How far the outputs of some row would still move in a Newton step from theta (P, G), (G,)."""
     step = conjugate_gradient(
-        objective.curvature(theta, objective.weights),
-        -objective.gradient(theta, objective.weights),
-        preconditioner=objective.preconditioner(theta, objective.weights),
+        objective.curvature(theta, w),
+        -objective.gradient(theta, w),
+        preconditioner=preconditioner,
         tol=0.01,
         max_iterations=500,
     )
-    return float(objective.reach(step.x)[0])
+    return objective.reach(step.x)

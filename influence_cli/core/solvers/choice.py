@@ -88,7 +88,8 @@ def choose_solver(requested: str, *, size: int, outputs: int, rows: int, cached:
     if cached:
         return SolverChoice("cholesky", "the factor is cached in the model", memory, 0.0)
     if memory > MEMORY_SHARE * available:
-        return SolverChoice("cg", f"a dense factor does not fit: {cost}; available {_bytes(available)}", memory, seconds)
+        reason = f"a dense factor does not fit: {cost}; available {_bytes(available)}"
+        return SolverChoice("cg", reason, memory, seconds)
     if seconds > SECONDS:
         return SolverChoice("cg", f"a dense factor takes too long: {cost}", memory, seconds)
     return SolverChoice("cholesky", f"a dense factor is cheap: {cost}", memory, seconds)

@@ -42,13 +42,13 @@ def factor_dtype(size: int) -> np.dtype:
     return np.dtype(np.float64 if size <= DOUBLE_UP_TO else np.float32)
 
 
-def factorize(objective: Objective, theta: np.ndarray) -> CholeskyFactor:
-    """Factor of the Hessian of J at the trained parameters (P, 1) under the training weights.
+def factorize(objective: Objective, theta: np.ndarray, w: np.ndarray | None = None) -> CholeskyFactor:
+    """Factor of the Hessian of J at theta (P, 1) under weights w (m,), by default the training weights.
 
     Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique.
     """
     dtype = factor_dtype(objective.size)
-    hessian = objective.dense_curvature(theta, objective.weights, dtype)
+    hessian = objective.dense_curvature(theta, objective.weights if w is None else w, dtype)
     diagonal = hessian.diagonal().astype(np.float64)
     damping = 0.0
     if dtype == np.float32:

@@ -1,7 +1,7 @@
 """A Kronecker-factored preconditioner: the Hessian of a GLM if every row had the average curvature.
 
-sum_i w_i A_i (x) x_i x_i' is replaced by (sum_i w_i A_i) (x) (sum_i w_i x_i x_i').  In the eigenbasis of the small K x K
-matrix it falls into K separate D x D systems, to which the penalty adds exactly.
+sum_i w_i A_i (x) x_i x_i' is replaced by (sum_i w_i A_i) (x) (sum_i w_i x_i x_i').  In the eigenbasis of the small
+K x K matrix it falls into K separate D x D systems, to which the penalty adds exactly.
 """
 
 from __future__ import annotations

@@ -1,0 +1,111 @@
+"""``ginf groundtruth``: the changes themselves, by retraining without each group."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .options import Force, Format, Group, Groups, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
+
+
+def groundtruth(
+    model: Model = None,
+    group: Group = None,
+    groups: Groups = None,
+    test: Test = None,
+    quantity: Quantity = "loss",
+    tol: Annotated[float, typer.Option("--tol", help="Gradient norm that every retraining must reach.")] = 1e-8,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Retrain from zero rather than from the trained parameters (slower).")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the -o file of the same command that was cut off.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Blocks of groups retrained at a time.  [default: one a thread]")
+    ] = None,
+    solver: Solver = "auto",
+    format: Format = "auto",
+    output: Output = None,
+    seed: Seed = 0,
+    threads: Threads = None,
+    quiet: Quiet = False,
+    force: Force = False,
+    no_color: NoColor = False,
+) -> int:
+    """Measure how predictions change if groups of training rows are removed, by retraining without each.
+
+    Every figure is f(after removal) - f(before): a positive change of the loss means that the group helped.
+
+    Example: ginf groundtruth --group coherent:3 --test 17
+    """
+    import sys
+    from contextlib import ExitStack
+
+    from ..analysis import Retraining, make_targets, start_truth
+    from ..analysis import groundtruth as retrain
+    from ..artifacts.atomic import check_target
+    from ..artifacts.lock import exclusive
+    from ..artifacts.results import save_truth
+    from ..errors import ExitCode, UsageError
+    from ..report import progress, resolve_format, write_records
+    from ..results import OK, PENDING
+    from ..testrows import parse_tests
+    from . import session
+    from .layouts import truth_layout
+
+    session.check_format(format)
+    session.check_solver(solver)
+    if not tol > 0:
+        raise UsageError(f"--tol must be greater than 0, found {tol:g}")
+    if resume and output is None:
+        raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
+    specs = session.read_specs(group, groups)
+    tests_spec = None if test is None else parse_tests(test)
+    with ExitStack() as stack:
+        if output is not None:
+            check_target(output, force or resume)
+            stack.enter_context(exclusive(output))
+        opened = session.open_model(model, quiet=quiet)
+        plan = session.plan(opened.model, specs, seed)
+        tests = session.pick_tests(opened.model, tests_spec)
+        make_targets(opened.model, tests, quantity)
+        how = Retraining(tol, cold, session.job_count(jobs, threads))
+        with session.limit_threads(threads):
+            preconditioner = session.open_solver(opened, solver, quiet=quiet).preconditioner
+            config = {
+                "groups": [spec.text for spec in specs],
+                "test": test,
+                "seed": seed,
+                "quantity": quantity,
+                "tol": tol,
+                "cold": cold,
+            }
+            result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config))
+        if resume:
+            result = session.resume_truth(output, result, quiet=quiet)
+        elif output is not None:
+            save_truth(output, result, force=force)
+        pending = sum(state == PENDING for state in result.status)
+        # A job is a thread of its own: more BLAS threads than processors would only wait for each other.
+        stack.enter_context(session.limit_threads(session.threads_a_job(how.jobs, threads)))
+        advance = stack.enter_context(progress("retraining", pending, quiet=quiet))
+
+        def keep(so_far):
+            if output is not None:
+                save_truth(output, so_far, force=True)
+
+        result = retrain(opened.model, preconditioner, plan, tests, result, how, keep=keep, advance=advance)
+    write_records(
+        result.columns(),
+        truth_layout(result),
+        resolve_format(format, sys.stdout),
+        sys.stdout,
+        color=not no_color,
+    )
+    stalled = int((result.grad_norm > tol).sum())
+    unknown = sum(state != OK for state in result.status)
+    if unknown:
+        print(f"ginf: {unknown} of {len(plan)} groups have null changes: see status", file=sys.stderr)
+    return ExitCode.NOT_CONVERGED if stalled else ExitCode.OK
