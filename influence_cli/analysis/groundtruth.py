@@ -142,7 +142,7 @@ def _retrain_block(
     status = _statuses(model, minimum, w, preconditioner, how.tol)
     value = np.concatenate([target.value(minimum.theta) for target in targets]).T
     runaway = objective.runaway(w)
-    endless = runaway.any(axis=0)
+    endless = np.asarray(runaway.any(axis=0))
     if endless.any():
         further = np.concatenate([target.value(minimum.theta + runaway) for target in targets]).T
         lost = np.abs(further - value) > MOVES * (1.0 + np.abs(value))

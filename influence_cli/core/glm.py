@@ -11,7 +11,7 @@ import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
 
 from .design import Design
-from .families.base import Family
+from .families.base import Classifier, Family
 from .families.softmax import Softmax
 from .objective import Objective, Product
 from .penalty import Penalty
@@ -149,7 +149,7 @@ class Glm(Objective):
     def runaway(self, w):
         w = _row_weights(w)
         out = np.zeros((len(w), self.outputs, self.design.columns))
-        if self.family.classes and self.design.intercept and self.penalty.ridge[-1] == 0.0:
+        if isinstance(self.family, Classifier) and self.design.intercept and self.penalty.ridge[-1] == 0.0:
             totals = np.stack([w[:, self.y == k].sum(axis=1) for k in range(self.family.classes)], axis=1)
             out[:, :, -1] = self.family.away_from(totals == 0.0)
         return out.reshape(len(w), self.size).T

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import UsageError
-from .families.base import Family
+from .families.base import Classifier, Family
 from .objective import Objective
 
 QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "param:NAME")
@@ -58,7 +58,7 @@ class Probability:
 class Margin:
     """Log-odds of the row's own class against its strongest rival: negative where the row is misclassified."""
 
-    family: Family
+    family: Classifier
 
     def value(self, eta, y):
         return self.family.margin(eta, y)[0]
@@ -71,7 +71,7 @@ class Margin:
 class Logit:
     """The score of one class: eta_k of a softmax (scores sum to 0 over the classes' gauge), log-odds of two classes."""
 
-    family: Family
+    family: Classifier
     k: int
 
     def value(self, eta, y):
@@ -161,13 +161,14 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
             raise UsageError("--quantity prediction is for regressions; this model is a classifier",
                              hint="use prob, margin, loss or logit:CLASS")
         return Prediction(family)
-    kinds = {"prob": Probability, "margin": Margin}
-    if name in kinds or name.startswith("logit:"):
-        if not family.classes:
+    if name in ("prob", "margin") or name.startswith("logit:"):
+        if not isinstance(family, Classifier):
             raise UsageError(f"--quantity {name} is for classifiers; this model is a regression",
                              hint="use prediction or loss")
-        if name in kinds:
-            return kinds[name](family)
+        if name == "prob":
+            return Probability(family)
+        if name == "margin":
+            return Margin(family)
         label = name.removeprefix("logit:")
         if label not in classes:
             raise UsageError(f"--quantity {name}: no class is named {label!r}",

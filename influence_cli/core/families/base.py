@@ -55,3 +55,19 @@ class Family(ABC):
     @abstractmethod
     def predict(self, eta: np.ndarray) -> np.ndarray:
         """Class codes or expected responses, (G, b)."""
+
+
+class Classifier(Family):
+    """A family of class labels y in 0 .. classes - 1."""
+
+    @abstractmethod
+    def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds of the row's own class against its strongest rival, (G, b), and its derivative (G, K, b)."""
+
+    @abstractmethod
+    def logit(self, eta: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """The score of class k, (G, b), and its derivative (G, K, b)."""
+
+    @abstractmethod
+    def away_from(self, absent: np.ndarray) -> np.ndarray:
+        """Change of the outputs (G, K) that rules the absent classes (G, classes) out."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from .base import Family
+from .base import Classifier
 
 
-class Logistic(Family):
+class Logistic(Classifier):
     """l = log(1 + exp(eta)) - y eta with y in {0, 1}; ``moments`` is p = 1 / (1 + exp(-eta))."""
 
     outputs = 1

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Family
+from .base import Classifier
 
 
-class Softmax(Family):
+class Softmax(Classifier):
     """l = log sum_k exp(eta_k) - eta_y.  Its derivatives are the cumulants of the class indicator under p."""
 
     def __init__(self, classes: int):
