@@ -25,7 +25,7 @@ from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, Provenance
 
 ARCHIVE = Path(__file__).parent / "archive"
-DOCUMENT = Path(__file__).parent.parent / "docs" / "ARTIFACTS.md"
+DOCUMENT = Path(__file__).parent.parent / "influence_cli" / "artifacts" / "FORMAT.md"
 
 EVERY_KIND = [
     pytest.param(example_model, save_model, load_model, id="model"),
@@ -205,7 +205,7 @@ def test_names_that_hdf5_cannot_hold_are_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["header", *KINDS])
 def test_the_documentation_is_the_schema(kind):
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert markdown(kind) in text, f"docs/ARTIFACTS.md must hold schema.markdown({kind!r})"
+    assert markdown(kind) in text, f"FORMAT.md must hold schema.markdown({kind!r})"
 
 
 # --- what belongs together ---

@@ -1,4 +1,4 @@
-"""What each kind of file holds: the one source of the writer, the validator and docs/ARTIFACTS.md.
+"""What each kind of file holds: the one source of the writer, the validator and artifacts/FORMAT.md.
 
 A path names a dataset (``/data/X_train``), an attribute of the root (``@quantity``) or of a dataset
 (``/hessian/cholesky@damping``); a last part ``*`` stands for any name.  A shape is written in symbols: one symbol is

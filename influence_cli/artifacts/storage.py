@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,6 @@ PathLike = str | os.PathLike[str]
 # Checksummed metadata, and no "open for writing" mark that a killed process would leave behind (1.10 introduced it).
 _LIBVER = ("v108", "v108")
 _CHUNK_BYTES = 256 * 1024
-_TEXT = h5py.string_dtype("utf-8")
 # h5py raises each of these for a damaged file, depending on where the damage is.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
@@ -80,7 +79,7 @@ def extend(path: PathLike, kind: str, arrays: Mapping[str, Any], *, expect: Mapp
         with _damage_named(Path(path), spec), h5py.File(sink, "r") as file:
             _check_header(file, Path(path), spec)
             for name, value in (expect or {}).items():
-                if file.attrs.get(name.removeprefix("@")) != value:
+                if _attribute(file, name.removeprefix("@")) != value:
                     raise FileError(f"{path} was replaced meanwhile: its {name[1:]} is another", hint="run it again")
             found = {name: _describe_stored(item) for name, item in _survey(file, spec).items()}
         _check_values(spec, arrays, {**found, **{name: describe(value) for name, value in arrays.items()}})
@@ -171,15 +170,11 @@ def _put(file: h5py.File, name: str, entry: Entry | None, value: Any) -> None:
     if attribute:
         target = file[owner or "/"]
         value = to_json(value) if isinstance(value, dict) else value
-        if isinstance(value, str):
-            # text of variable length lies outside the header, so the 64 KiB of an attribute are no limit
-            target.attrs.create(attribute, _bytes(value), dtype=_TEXT)
-        else:
-            target.attrs.create(attribute, value)
+        target.attrs.create(attribute, _text([value])[0] if isinstance(value, str) else value)
     elif not isinstance(value, np.ndarray):
-        text = np.empty(len(value), dtype=object)
-        text[:] = [_bytes(item) for item in value]
-        file.create_dataset(name, data=text, dtype=_TEXT)
+        text = _text(value)
+        packed = {"chunks": _chunks(text), "compression": "gzip", "compression_opts": 1, "fletcher32": True}
+        file.create_dataset(name, data=text, dtype=text.dtype, **(packed if text.size else {}))
     elif value.size == 0 or (entry is not None and entry.large):
         file.create_dataset(name, data=value)
     else:
@@ -197,12 +192,19 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
     return tuple(reversed(chunks))
 
 
-def _bytes(text: str) -> bytes:
+def _text(items: Sequence[str]) -> np.ndarray:
+    """UTF-8 of one length, padded with zeros that compression removes.
+
+    HDF5's strings of variable length lie in a heap without checksums, and one wrong bit there made the library loop
+    for ever.  In this form text is checked like everything else, and 64 KiB are no limit for an attribute either.
+    """
     # a file name that is not UTF-8 reaches a label or a config as surrogates; it shall come back as it was
-    encoded = text.encode("utf-8", "surrogateescape")
-    if b"\0" in encoded:
-        raise FileError(f"a name holds a zero byte, which HDF5 cannot store: {text[:60]!r}")
-    return encoded
+    encoded = [item.encode("utf-8", "surrogateescape") for item in items]
+    for item, original in zip(encoded, items, strict=True):
+        if b"\0" in item:
+            raise FileError(f"a name holds a zero byte, which HDF5 cannot store: {original[:60]!r}")
+    length = max([1, *map(len, encoded)])
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", length))
 
 
 def _plain(value: Any) -> Any:
@@ -234,16 +236,16 @@ def _check_readable(path: Path, spec: Kind) -> None:
 
 
 def _check_header(file: h5py.File, path: Path, spec: Kind) -> None:
-    found = file.attrs.get("format")
+    found = _attribute(file, "format")
     if not isinstance(found, str) or found != FORMAT:
         inside = ", ".join(list(file)[:5]) or "nothing"
         raise FileError(f"{path} is an HDF5 file but not one of ginf's (it holds {inside})", hint=_make(spec))
-    kind, version = file.attrs.get("kind"), file.attrs.get("format_version")
+    kind, version = _attribute(file, "kind"), _attribute(file, "format_version")
     if not isinstance(kind, str) or kind != spec.name:
         raise FileError(f"{path} is of kind {kind!r}, expected {spec.name!r} ({spec.purpose})", hint=_make(spec))
     if not isinstance(version, int | np.integer):
         raise FileError(f"{path}: format_version is {version!r}, expected an integer", hint=_make(spec))
-    made_by = file.attrs.get("generated_by", "an unnamed program")
+    made_by = _attribute(file, "generated_by") or "an unnamed program"
     if version > FORMAT_VERSION:
         raise FileError(
             f"{path} has format version {version} (made by {made_by}); this ginf {__version__} reads up to"
@@ -273,7 +275,7 @@ class _Attribute:
 
 def _survey(file: h5py.File, spec: Kind) -> dict[str, Any]:
     """Everything in the file that the schema knows, by path, unread."""
-    stored: dict[str, Any] = {f"@{name}": _Attribute(value) for name, value in file.attrs.items()}
+    stored: dict[str, Any] = {f"@{name}": _Attribute(_attribute(file, name)) for name in file.attrs}
     for entry in spec.entries:
         if entry.path.endswith("/*"):
             folder = file.get(entry.path[:-2])
@@ -283,11 +285,18 @@ def _survey(file: h5py.File, spec: Kind) -> dict[str, Any]:
             if entry.path in file:
                 stored[entry.path] = file[entry.path]
         elif entry.owner in stored:
-            attributes = stored[entry.owner].attrs
-            name = entry.path.partition("@")[2]
-            if name in attributes:
-                stored[entry.path] = _Attribute(attributes[name])
+            value = _attribute(stored[entry.owner], entry.path.partition("@")[2])
+            if value is not None:
+                stored[entry.path] = _Attribute(value)
     return stored
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    return _decoded(owner.attrs.get(name))
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
 
 def _describe_stored(item: Any) -> Found:
@@ -306,7 +315,7 @@ def _get(item: Any) -> Any:
     if isinstance(item, _Attribute):
         return item.value.item() if isinstance(item.value, np.generic) else item.value
     if h5py.check_string_dtype(item.dtype) is not None:
-        return item.asstr(errors="surrogateescape")[()].tolist()
+        return [_decoded(text) for text in item[()].tolist()]
     array = np.empty(item.shape, dtype=item.dtype.newbyteorder("="))
     if array.size:
         item.read_direct(array)

@@ -84,7 +84,7 @@ def groundtruth(
             }
             result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config))
         if resume:
-            result = session.resume_truth(output, result, quiet=quiet)
+            result = session.resume_truth(str(output), result, quiet=quiet)
         elif output is not None:
             save_truth(output, result, force=force)
         pending = sum(state == PENDING for state in result.status)
