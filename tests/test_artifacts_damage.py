@@ -6,7 +6,7 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from artifact_examples import example_influence, example_model, example_truth, numbers
+from artifact_examples import assert_same, example_influence, example_model, example_truth, numbers
 
 from influence_cli.artifacts.model import load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, save_influence, save_truth
@@ -251,6 +251,30 @@ def test_one_flipped_bit_in_a_model(model, name, message):
 def test_one_flipped_bit_in_a_result(influence, name):
     flip_byte_of(influence, name)
     assert "is damaged or cut short" in refusal(influence, load_influence).message
+
+
+@pytest.mark.parametrize(
+    ("example", "save", "load"),
+    [
+        (example_model, save_model, load_model),
+        (example_influence, save_influence, load_influence),
+        (example_truth, save_truth, load_truth),
+    ],
+)
+def test_a_flipped_byte_anywhere_is_noticed_or_does_not_matter(tmp_path, example, save, load):
+    path = tmp_path / "a.h5"
+    save(path, example())
+    right = path.read_bytes()
+    noticed = 0
+    for offset in range(0, len(right), 41):
+        path.write_bytes(right[:offset] + bytes([right[offset] ^ 0xFF]) + right[offset + 1 :])
+        try:
+            found = load(path)
+        except FileError:
+            noticed += 1
+        else:
+            assert_same(found, example())
+    assert noticed > 0.8 * len(right) / 41
 
 
 def test_settings_changed_by_hand(model):

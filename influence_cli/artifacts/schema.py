@@ -21,7 +21,7 @@ OLDEST_VERSION = 1
 class Entry:
     """One dataset or attribute.
 
-    ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8 of any length, ``json`` is text that is JSON.
+    ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8, ``json`` is text that is JSON.
     ``large`` datasets lie in one piece, uncompressed, so that they are read without a copy and can be memory-mapped;
     the others are chunked by rows with a checksum a chunk.
     """

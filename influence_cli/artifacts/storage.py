@@ -30,8 +30,9 @@ from influence_cli.errors import FileError
 
 PathLike = str | os.PathLike[str]
 
-# Checksummed metadata, and no "open for writing" mark that a killed process would leave behind (1.10 introduced it).
-_LIBVER = ("v108", "v108")
+# Of HDF5 1.10, because all its metadata have checksums; the older format's index of chunks has none.  A process killed
+# while it writes leaves its file marked as open, which does no harm here: only temporary files are ever written to.
+_LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 256 * 1024
 # h5py raises each of these for a damaged file, depending on where the damage is.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
@@ -118,6 +119,16 @@ def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Open
     if problems:
         raise invalid(path, kind, problems)
     return Opened(path, kind, values.pop("@config"), values)
+
+
+def kind_of(path: PathLike, expected: Kind) -> str:
+    """The kind that a file claims to be; FileError, speaking of what was expected, where it is no file of ginf's."""
+    path = Path(path)
+    _check_readable(path, expected)
+    with _damage_named(path, expected), h5py.File(path, "r", locking=False) as file:
+        if _attribute(file, "format") != FORMAT:
+            _check_header(file, path, expected)
+        return str(_attribute(file, "kind"))
 
 
 def invalid(path: PathLike, kind: str, problems: Mapping[str, str]) -> FileError:
