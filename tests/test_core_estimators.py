@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 
@@ -11,7 +11,7 @@ import pytest
 from core_cases import CASES, DIRECT, KINDS, family, make_objective, make_oracle, relative_error, worst_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, inverse
 
-from influence_cli.core.estimators import METHODS, estimate
+from influence_cli.core.estimators import METHODS, Estimate, estimate
 from influence_cli.core.evaluation import exact_change, linear_change
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, row_quantity
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, Removal, removal
@@ -240,6 +240,21 @@ def least_squares(oracle: Oracle, w: np.ndarray) -> np.ndarray:
     """The solution of the normal equations."""
     X = oracle.features(oracle.X)
     return np.linalg.solve(X.T @ (w[:, None] * X) + oracle.penalty, X.T @ (w * oracle.y))
+
+
+def test_an_estimate_says_which_of_its_groups_were_not_solved():
+    oracle, theta = trained(SOFTMAX)
+    core = Core(oracle, theta)
+    core.solver = replace(core.solver, tol=0.0)
+    for method, found in core.estimates().items():
+        problems = found.solved(core.solver).problems
+        assert len(problems) == len(core.groups)
+        assert all("solve stopped at relative residual" in problem for problem in problems), method
+    rhs = np.zeros((len(theta), 2))
+    assert Estimate(None, rhs, ("an earlier solve failed", "ok")).solved(core.solver).problems == (
+        "an earlier solve failed",
+        "ok",
+    )
 
 
 # Weights

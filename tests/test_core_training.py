@@ -204,6 +204,21 @@ def test_minimisations_side_by_side_end_where_single_ones_do(kind, shared_start)
         )
 
 
+@pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
+def test_steps_that_overshoot_are_halved_column_by_column(kind):
+    """Far out the loss is almost flat and Newton's step enormous; beside it stand columns that need no halving."""
+    oracle = make_oracle(kind, l2=1e-3)
+    objective = make_objective(oracle)
+    rng = np.random.default_rng(2)
+    weights = rng.dirichlet(np.ones(60), size=4).T
+    start = rng.normal(size=(objective.size, 4)) * [0.0, 20.0, 0.0, 20.0]
+    preconditioner = objective.preconditioner(0 * start[:, :1], objective.weights)
+    block = newton_cg(objective, start, weights, preconditioner=preconditioner, tol=1e-10)
+    assert block.converged.all()
+    for g in range(4):
+        assert relative_error(block.theta[:, g], oracle.minimise(weights[:, g])) < STATIONARY
+
+
 def test_one_column_that_cannot_finish_does_not_stop_the_others():
     X, y = two_sides()
     objective = Glm(X, y, Logistic(), l2=1e-2)
