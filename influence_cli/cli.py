@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from . import __version__
+from .commands.compare import compare
 from .commands.groundtruth import groundtruth
 from .commands.influence import influence
 from .commands.train import train
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(influence)
 app.command()(groundtruth)
+app.command()(compare)
 
 
 def _show_version(value: bool) -> None:

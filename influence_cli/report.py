@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -27,11 +27,13 @@ class Layout:
     """How records look as a table: what the numbers are, and the columns to show, in order, with their headings.
 
     ``headings`` maps a record's key to a heading; keys left out are the same in every record and stand in the title.
+    A line is left free before the rows in ``breaks``.
     """
 
     title: str
     caption: str
     headings: Mapping[str, str]
+    breaks: Collection[int] = ()
 
 
 def resolve_format(name: str, stream: TextIO) -> str:
@@ -91,7 +93,9 @@ def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, col
     for key, values in shown.items():
         numeric = all(value is None or isinstance(value, int | float) for value in values)
         table.add_column(layout.headings[key], justify="right" if numeric else "left", no_wrap=True)
-    for row in zip(*shown.values(), strict=True):
+    for number, row in enumerate(zip(*shown.values(), strict=True)):
+        if number in layout.breaks:
+            table.add_section()
         table.add_row(*(Text(_cell(key, value)) for key, value in zip(shown, row, strict=True)))
     out = console(stream, color)
     out.print(Text(layout.title, style="bold"))

@@ -7,12 +7,19 @@ from typing import Any
 import numpy as np
 
 from influence_cli.artifacts import storage
+from influence_cli.artifacts.schema import KINDS, Kind
 from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
 
 _VALUES = "/values/"
 _SHOWN_DIGITS = 12
+_EITHER = Kind(
+    "result",
+    "changes on removal of groups, estimated or measured",
+    f"{KINDS['influence'].command} or {KINDS['truth'].command}",
+    (),
+)
 
 
 def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = False) -> None:
@@ -62,6 +69,19 @@ def load_truth(path: PathLike) -> TruthResult:
         grad_norm=opened.arrays["/retraining/grad_norm"],
         iterations=opened.arrays["/retraining/iterations"],
         seconds=opened.arrays["/retraining/seconds"],
+    )
+
+
+def load_result(path: PathLike) -> InfluenceResult | TruthResult:
+    """Read estimates or truth, whichever the file says it holds."""
+    kind = storage.kind_of(path, _EITHER)
+    if kind == "influence":
+        return load_influence(path)
+    if kind == "truth":
+        return load_truth(path)
+    raise FileError(
+        f"{path} is of kind {kind!r}, expected 'influence' or 'truth' ({_EITHER.purpose})",
+        hint=f"make one: {_EITHER.command}",
     )
 
 

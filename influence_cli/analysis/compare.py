@@ -1,0 +1,244 @@
+"""How well each method does for each kind and size of groups: matched estimates and truth to records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..core import agreement
+from ..results import MEAN_TEST, NO_TEST, OK, Records
+from .matching import Cell, Matched
+
+TEST_BLOCK = 256
+"""Test rows whose resamples are held at a time."""
+ROUNDING = 1e-9
+"""A difference of correlations that arithmetic alone can make: methods may be proportional for groups of one size."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to judge: the number of ``resamples``, their ``seed``, and the method ``against`` which all are held."""
+
+    resamples: int = 1000
+    seed: int = 0
+    against: str | None = None
+
+
+def compare(matched: Matched, settings: Settings) -> Records:
+    """The records: for every kind and size each test row and all test rows pooled (``test`` null), a method each; and
+    at the end all groups pooled (``kind`` and ``size`` null as well).
+
+    Pooled over test rows, ``pearson`` and ``spearman`` are means over the test rows, so that differences between test
+    rows do not count; ``slope`` lets every test row have its own intercept; the other figures are over all pairs.
+    ``n`` counts pairs.  Pooled over kinds and sizes, a test row's correlation is over all of its groups, large and
+    small, so that differences between the sizes do count.
+    """
+    rows: list[dict[str, Any]] = []
+    for cell in matched.cells:
+        rows += _cell_records(matched, cell.rows, settings, cell)
+    rows += _cell_records(matched, np.arange(len(matched.groups)), settings, None)
+    return Records(tuple(rows), {"bootstrap": settings.resamples, "seed": settings.seed, "against": settings.against})
+
+
+def pooled_record(records: Records, method: str) -> dict[str, Any]:
+    """The record of a method that pools everything."""
+    return next(row for row in records.rows if row["kind"] is None and row["test"] is None and row["method"] == method)
+
+
+@dataclass(frozen=True)
+class _Intervals:
+    """Bootstrap intervals of a method, a test row each and pooled (the last): of r, and of r minus that of another."""
+
+    low: np.ndarray
+    high: np.ndarray
+    difference: np.ndarray
+    difference_low: np.ndarray
+    difference_high: np.ndarray
+
+
+def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: Cell | None) -> list[dict[str, Any]]:
+    """Records of one cell, the pooled ones last; without a cell only those."""
+    truth = matched.truth[rows]
+    intervals = _intervals(matched, rows, settings)
+    lone = cell is None or (len(matched.tests) == 1 and int(matched.tests[0]) == NO_TEST)
+    by_test: list[list[dict[str, Any]]] = [[] for _ in matched.tests] if not lone else []
+    pooled = []
+    for method in matched.methods:
+        estimate, asked = matched.estimates[method][rows], matched.asked[method][rows]
+        judge = partial(_record, matched, cell, method, intervals[method], settings.against)
+        figures = [] if lone else _per_test(estimate, truth, asked)
+        for column, found in enumerate(figures):
+            by_test[column].append(judge(column, found))
+        pooled.append(judge(None, _pooled(estimate, truth, asked)))
+    return [record for records in (*by_test, pooled) for record in records]
+
+
+def _record(
+    matched: Matched,
+    cell: Cell | None,
+    method: str,
+    intervals: _Intervals,
+    against: str | None,
+    column: int | None,
+    figures: dict[str, Any],
+) -> dict[str, Any]:
+    """One record, its keys in the order that files and pipes see; new keys go behind the old ones."""
+    at = -1 if column is None else column
+    code = NO_TEST if column is None else int(matched.tests[column])
+    record = {
+        "kind": cell.kind if cell else None,
+        "size": cell.size if cell else None,
+        "test": {MEAN_TEST: "mean", NO_TEST: None}.get(code, code),
+        "method": method,
+        "n": figures["n"],
+        "pearson": _null(figures["pearson"]),
+        "pearson_low": _null(intervals.low[at]),
+        "pearson_high": _null(intervals.high[at]),
+        **{key: _null(figures[key]) for key in ("spearman", "slope", "rmse", "relative_error", "sign_agreement")},
+        **{key: figures[key] for key in ("groups", "tests", "dropped")},
+        "fraction": cell.fraction if cell else None,
+        "size_min": cell.size_min if cell else None,
+        "size_max": cell.size_max if cell else None,
+        "quantity": matched.quantity,
+        "status": _status(figures),
+    }
+    return record if against is None else record | _gain(intervals, at, method, against)
+
+
+def _per_test(estimate: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> list[dict[str, Any]]:
+    """The statistics of every test row."""
+    keep = agreement.both_finite(estimate, truth)
+    count = keep.sum(0)
+    columns = {
+        "n": count.tolist(),
+        "pearson": agreement.pearson(estimate, truth),
+        "spearman": agreement.spearman(estimate, truth),
+        "slope": agreement.slope(estimate, truth),
+        "rmse": agreement.rmse(estimate, truth),
+        "relative_error": agreement.relative_error(estimate, truth),
+        "sign_agreement": agreement.sign_agreement(estimate, truth),
+        "groups": count.tolist(),
+        "tests": (count > 0).astype(int).tolist(),
+        "dropped": (asked & ~keep).sum(0).tolist(),
+        "reasons": [[reason] for reason in agreement.undefined(estimate, truth)],
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _pooled(estimate: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
+    """The statistics of all test rows together."""
+    keep = agreement.both_finite(estimate, truth)
+    pairs = (estimate[keep][:, None], truth[keep][:, None])
+    return {
+        "n": int(keep.sum()),
+        "pearson": agreement.pooled(agreement.pearson(estimate, truth)),
+        "spearman": agreement.pooled(agreement.spearman(estimate, truth)),
+        "slope": agreement.common_slope(estimate, truth),
+        "rmse": agreement.rmse(*pairs)[0],
+        "relative_error": agreement.relative_error(*pairs)[0],
+        "sign_agreement": agreement.sign_agreement(*pairs)[0],
+        "groups": int(keep.any(1).sum()),
+        "tests": int(keep.any(0).sum()),
+        "dropped": int((asked & ~keep).sum()),
+        "reasons": agreement.undefined(estimate, truth),
+    }
+
+
+def _status(figures: dict[str, Any]) -> str:
+    """What a record leaves out and why, or ok."""
+    total = len(figures["reasons"])
+    status = [
+        reason if total == 1 else f"{count} of {total} test rows have no correlation: {reason}"
+        for reason, count in Counter(filter(None, figures["reasons"])).items()
+    ]
+    if figures["n"] and not np.isfinite(figures["relative_error"]):
+        status.append("no relative error: the truth is 0 throughout")
+    if figures["dropped"]:
+        status.append(f"{figures['dropped']} pairs without a value left out")
+    return "; ".join(status) or OK
+
+
+def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[str, _Intervals]:
+    """One bootstrap over the groups for all methods and test rows of a cell, some test rows at a time."""
+    truth, resamples = matched.truth[rows], settings.resamples
+    estimates = {method: values[rows] for method, values in matched.estimates.items()}
+    own = {method: _Samples(resamples) for method in estimates}
+    gap = {method: _Samples(resamples) for method in estimates if settings.against not in (None, method)}
+    for start in range(0, len(matched.tests), TEST_BLOCK):
+        part = slice(start, start + TEST_BLOCK)
+        y = truth[:, part]
+        values = {method: estimate[:, part] for method, estimate in estimates.items()}
+        r = {method: agreement.pearson(x, y) for method, x in values.items()}
+        stack = agreement.bootstrap_pearson(list(values.values()), y, resamples, settings.seed)
+        drawn = dict(zip(values, stack, strict=True))
+        for method in values:
+            own[method].add(r[method], drawn[method])
+        for method in gap:
+            assert settings.against is not None
+            x, z = values[method], values[settings.against]
+            common = agreement.both_finite(x, y) & agreement.both_finite(z, y)
+            if all((agreement.both_finite(other, y) == common).all() for other in (x, z)):
+                gap[method].add(r[method] - r[settings.against], drawn[method] - drawn[settings.against])
+            else:
+                x, z = (np.where(common, other, np.nan) for other in (x, z))
+                one, other = agreement.bootstrap_pearson([x, z], y, resamples, settings.seed)
+                gap[method].add(agreement.pearson(x, y) - agreement.pearson(z, y), one - other)
+    nothing = np.full(len(matched.tests) + 1, np.nan)
+    found = {}
+    for method in estimates:
+        _, low, high = own[method].summary()
+        difference = gap[method].summary() if method in gap else (nothing, nothing, nothing)
+        found[method] = _Intervals(low, high, *difference)
+    return found
+
+
+class _Samples:
+    """Figures of the test rows and their resamples, gathered part by part; the pooled figure comes last."""
+
+    def __init__(self, resamples: int):
+        self._point: list[np.ndarray] = []
+        self._low: list[np.ndarray] = []
+        self._high: list[np.ndarray] = []
+        self._sum, self._count = np.zeros(resamples), np.zeros(resamples)
+
+    def add(self, point: np.ndarray, samples: np.ndarray) -> None:
+        samples = np.where(np.isfinite(point), samples, np.nan)
+        low, high = agreement.interval(samples)
+        self._point.append(point)
+        self._low.append(low)
+        self._high.append(high)
+        defined = np.isfinite(samples)
+        self._sum += np.where(defined, samples, 0.0).sum(1)
+        self._count += defined.sum(1)
+
+    def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        mean = np.where(self._count > 0, self._sum / np.maximum(self._count, 1), np.nan)
+        low, high = agreement.interval(mean[:, None])
+        point = np.concatenate(self._point)
+        return (
+            np.append(point, agreement.pooled(point)),
+            np.concatenate([*self._low, low]),
+            np.concatenate([*self._high, high]),
+        )
+
+
+def _gain(found: _Intervals, at: int, method: str, against: str) -> dict[str, Any]:
+    """``gain`` is true only where the whole interval of the difference lies above 0, and null where there is none."""
+    difference, low, high = (
+        _null(values[at]) for values in (found.difference, found.difference_low, found.difference_high)
+    )
+    return {
+        "against": None if method == against else against,
+        "difference": difference,
+        "difference_low": low,
+        "difference_high": high,
+        "gain": None if low is None else low > ROUNDING,
+    }
+
+
+def _null(value: Any) -> float | None:
+    return float(value) if np.isfinite(value) else None

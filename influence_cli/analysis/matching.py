@@ -1,0 +1,230 @@
+"""Estimates and truth of the same groups and test rows, brought together from any number of files."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..errors import FileError, UsageError
+from ..results import OK, GroupTable, InfluenceResult, TruthResult
+
+EXACT = " exact"
+"""Behind a method's name where f was evaluated at the estimated parameters (``--evaluate exact``)."""
+SIZED = ("coherent", "random", "neighbours")
+"""Kinds of groups whose spec may end with a size."""
+SHOWN_REASONS = 3
+
+_NUMBER = re.compile(r"#[0-9]+$")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(%?)")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Estimates and truth of the same groups and test rows: ``truth`` and ``estimates[method]`` are (G, T).
+
+    A figure that could not be had is NaN; ``asked[method]`` (G, T) says where both files speak of the pair.  ``notes``
+    are sentences about what was left out.
+    """
+
+    groups: GroupTable
+    tests: np.ndarray
+    quantity: str
+    truth: np.ndarray
+    estimates: dict[str, np.ndarray]
+    asked: dict[str, np.ndarray]
+    notes: tuple[str, ...]
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(self.estimates)
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The groups by kind and size: random, coherent and the other kinds by name, sizes ascending."""
+        members: dict[tuple[str, str], list[int]] = {}
+        for number in range(len(self.groups)):
+            members.setdefault(_cell_key(self.groups, number), []).append(number)
+        cells = [_cell(self.groups, kind, np.array(rows)) for (kind, _), rows in members.items()]
+        leading = ("random", "coherent")
+        return tuple(sorted(cells, key=lambda cell: (*(cell.kind != kind for kind in leading), cell.kind, cell.size)))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Groups of one kind and size: ``rows`` are their positions.
+
+    Classes and clusters differ in size a little; such groups form one cell, with their median size and fraction.
+    """
+
+    kind: str
+    rows: np.ndarray
+    size: int
+    fraction: float
+    size_min: int
+    size_max: int
+
+
+def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched:
+    """Bring the files (name and contents, in any order) together by the digest of a group's rows and the test row.
+
+    UsageError without estimates or without truth; FileError where quantities differ or nothing is in common.
+    """
+    influences = [(name, result) for name, result in files if isinstance(result, InfluenceResult)]
+    truths = [(name, result) for name, result in files if isinstance(result, TruthResult)]
+    for count, what, command in (
+        (len(influences), "estimates", "ginf influence ... -o influence.h5"),
+        (len(truths), "the truth", "ginf groundtruth ... -o truth.h5"),
+    ):
+        if not count:
+            raise UsageError(f"none of the files holds {what}: {_names(files)}", hint=f"add one: {command}")
+    (first_name, first), *others = files
+    for name, result in others:
+        if result.quantity != first.quantity:
+            raise FileError(
+                f"{first_name} and {name} measure different quantities: {first.quantity} and {result.quantity}",
+                hint="compute both with one --quantity",
+            )
+    merge = _Merge([*(result for _, result in truths), *(result for _, result in influences)])
+    truth, told = merge.blank()
+    estimates: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    repeated = 0
+    for _, result in truths:
+        repeated += merge.put(truth, told, result, result.actual)
+    for _, result in influences:
+        for method, values in result.values.items():
+            name = method + EXACT if result.evaluate == "exact" else method
+            target, present = estimates.setdefault(name, merge.blank())
+            repeated += merge.put(target, present, result, values)
+    guessed = np.logical_or.reduce([present for _, present in estimates.values()])
+    both = guessed & told
+    if not both.any():
+        groups, tests = (int((guessed.any(axis) & told.any(axis)).sum()) for axis in (1, 0))
+        raise FileError(
+            f"{_names(influences)} and {_names(truths)} have nothing in common: {groups} groups with the same rows and"
+            f" {tests} test rows are in both",
+            hint="give both commands the same --model, --group, --test and --seed",
+        )
+    keep, columns = np.flatnonzero(both.any(1)), np.flatnonzero(both.any(0))
+    block = np.ix_(keep, columns)
+    matched = Matched(
+        merge.groups(keep),
+        merge.tests[columns],
+        first.quantity,
+        truth[block],
+        {name: values[block] for name, (values, _) in estimates.items()},
+        {name: (present & told)[block] for name, (_, present) in estimates.items()},
+        (),
+    )
+    notes = [
+        *_notes_on_matching(merge, int((guessed & ~told).sum()), int((told & ~guessed).sum()), repeated),
+        *_notes_on_values(matched, truths),
+    ]
+    return replace(matched, notes=tuple(notes))
+
+
+class _Merge:
+    """Every group and test row of several results, each once; results are laid into arrays over them."""
+
+    def __init__(self, results: Sequence[InfluenceResult | TruthResult]):
+        self._described: dict[str, tuple[GroupTable, int]] = {}
+        self.twice = 0
+        """Groups that have the rows of another group of the same file."""
+        for result in results:
+            for number, digest in enumerate(result.groups.digest):
+                self._described.setdefault(digest, (result.groups, number))
+            self.twice = max(self.twice, len(result.groups) - len(set(result.groups.digest)))
+        # In the order of the digests, so that the order of the files changes no resample.
+        self._digests = sorted(self._described)
+        self._place = {digest: place for place, digest in enumerate(self._digests)}
+        self.tests = np.unique(np.concatenate([result.tests for result in results]))
+
+    def blank(self) -> tuple[np.ndarray, np.ndarray]:
+        shape = (len(self._digests), len(self.tests))
+        return np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+
+    def put(
+        self, target: np.ndarray, present: np.ndarray, result: InfluenceResult | TruthResult, values: np.ndarray
+    ) -> int:
+        """Lay values in where no earlier file has one, and return how many pairs were there already."""
+        places, numbers = np.unique([self._place[digest] for digest in result.groups.digest], return_index=True)
+        codes, columns = np.unique(result.tests, return_index=True)
+        block = np.ix_(places, np.searchsorted(self.tests, codes))
+        repeated = int(present[block].sum())
+        target[block] = np.where(np.isfinite(target[block]), target[block], values[np.ix_(numbers, columns)])
+        present[block] = True
+        return repeated
+
+    def groups(self, places: np.ndarray) -> GroupTable:
+        found = [self._described[self._digests[place]] for place in places]
+        return GroupTable(
+            tuple(table.label[number] for table, number in found),
+            tuple(table.kind[number] for table, number in found),
+            np.array([table.size[number] for table, number in found], dtype=np.int64),
+            np.array([table.fraction[number] for table, number in found]),
+            tuple(self._digests[place] for place in places),
+        )
+
+
+def _names(files: Sequence[tuple[str, Any]]) -> str:
+    return ", ".join(dict.fromkeys(name for name, _ in files))
+
+
+def _notes_on_matching(merge: _Merge, only_estimated: int, only_told: int, repeated: int) -> Iterator[str]:
+    if only_estimated or only_told:
+        sides = [(only_estimated, "have an estimate but no truth"), (only_told, "have a truth but no estimate")]
+        left = " and ".join(f"{count:,} {what}" for count, what in sides if count)
+        yield f"(group, test row) pairs left out: {left}"
+    if repeated:
+        yield f"{repeated:,} figures are in more than one file: the first file's are used"
+    if merge.twice:
+        yield f"{merge.twice:,} groups have the same rows as another one and count once"
+
+
+def _notes_on_values(matched: Matched, truths: Sequence[tuple[str, TruthResult]]) -> Iterator[str]:
+    unknown = np.logical_or.reduce(list(matched.asked.values())) & ~np.isfinite(matched.truth)
+    if unknown.any():
+        reasons: dict[str, str] = {}
+        for _, result in truths:
+            for digest, status in zip(result.groups.digest, result.status, strict=True):
+                reasons.setdefault(digest, status if status != OK else "no finite value")
+        counts = Counter(reasons[matched.groups.digest[number]] for number in np.flatnonzero(unknown.any(1)))
+        shown = ", ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(SHOWN_REASONS))
+        more = ", ..." if len(counts) > SHOWN_REASONS else ""
+        pairs = f"{int(unknown.sum()):,} pairs of {counts.total():,} groups"
+        yield f"{pairs} have no true value and are left out: {shown}{more}"
+    for method, values in matched.estimates.items():
+        missing = int((matched.asked[method] & np.isfinite(matched.truth) & ~np.isfinite(values)).sum())
+        if missing:
+            yield f"{missing:,} pairs have no estimate by {method} and are left out"
+
+
+def _cell_key(groups: GroupTable, number: int) -> tuple[str, str]:
+    """Kind, and what the groups of one cell have in common: their size, or the spec that gave groups of many sizes."""
+    kind, label, size = groups.kind[number], _NUMBER.sub("", groups.label[number]), int(groups.size[number])
+    if kind in SIZED:
+        return kind, str(size) if _names_size(label.rpartition(":")[2], size, groups.fraction[number]) else ""
+    if kind == "cluster":
+        return kind, label
+    return kind, label.partition("=")[0] if kind in ("by", "column") else ""
+
+
+def _names_size(text: str, size: int, fraction: float) -> bool:
+    """Whether that end of a spec is the group's size; behind ``coherent:5``, all of class 5, are more than 5 rows."""
+    found = _SIZE.fullmatch(text)
+    if not found:
+        return False
+    if found[2]:
+        return abs(float(found[1]) / 100 * size / fraction - size) <= 0.51
+    return found[1] == str(size)
+
+
+def _cell(groups: GroupTable, kind: str, rows: np.ndarray) -> Cell:
+    sizes = groups.size[rows]
+    median = float(np.median(groups.fraction[rows]))
+    return Cell(kind, rows, round(float(np.median(sizes))), median, int(sizes.min()), int(sizes.max()))

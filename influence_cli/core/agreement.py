@@ -1,0 +1,234 @@
+"""How well estimates agree with the truth: correlation, slope and error, with bootstrap intervals.
+
+``estimate`` and ``truth`` are (G, T): G groups in rows, T test rows in columns.  Every statistic is taken down the
+groups, one figure a column, (T,).  A pair of which either is NaN or infinite is left out.  A statistic that is not
+defined is NaN, and ``undefined`` says why.
+
+Correlations of several test rows are pooled as their mean: a correlation over all pairs at once would mostly measure
+that test rows differ from each other, which any estimate gets right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+LEAST = 3
+"""Pairs from which on a correlation means something: through two points there is always a line."""
+CONSTANT = 1e-13
+"""Spread, relative to the size of the values, up to which they differ by rounding alone (as in scipy.stats)."""
+CONSTANT_RESAMPLE = 1e-12
+"""The same for a resample's variance, which is a difference of sums and so has lost half of the digits."""
+CHUNK_BYTES = 64e6
+"""Memory for the weights of the resamples that are worked on at a time."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Centred columns of unit norm, 0 where a pair is left out or nothing varies: values = mean + norm * unit."""
+
+    unit: np.ndarray
+    norm: np.ndarray
+    varies: np.ndarray
+
+
+def both_finite(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(G, T): the pairs that count."""
+    return np.isfinite(estimate) & np.isfinite(truth)
+
+
+def undefined(estimate: np.ndarray, truth: np.ndarray) -> list[str]:
+    """Why a column has no correlation, or an empty text."""
+    keep = both_finite(estimate, truth)
+    x, y = _columns(estimate, keep), _columns(truth, keep)
+    reasons = []
+    for count, x_varies, y_varies in zip(keep.sum(0), x.varies, y.varies, strict=True):
+        if count < LEAST:
+            reasons.append(f"fewer than {LEAST} groups" if count else "no values")
+        else:
+            reasons.append("" if x_varies and y_varies else "constant truth" if x_varies else "constant estimate")
+    return reasons
+
+
+def pearson(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """r = sum (x - mean x)(y - mean y) / (norm(x - mean x) norm(y - mean y)), (T,)."""
+    keep = both_finite(estimate, truth)
+    x, y = _columns(estimate, keep), _columns(truth, keep)
+    r = np.clip((x.unit * y.unit).sum(0), -1.0, 1.0)
+    return np.where(x.varies & y.varies & (keep.sum(0) >= LEAST), r, np.nan)
+
+
+def spearman(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of the ranks, ties by their mean rank, (T,)."""
+    keep = both_finite(estimate, truth)
+    r = pearson(_ranks(estimate, keep), _ranks(truth, keep))
+    return np.where(np.isfinite(pearson(estimate, truth)), r, np.nan)
+
+
+def slope(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Slope of the least-squares line of truth on estimate, (T,).
+
+    sum (x - mean x)(y - mean y) / sum (x - mean x)^2 with x the estimate.  1 is ideal; above 1 the estimates are too
+    small.
+    """
+    keep = both_finite(estimate, truth)
+    x, y = _columns(estimate, keep), _columns(truth, keep)
+    with np.errstate(all="ignore"):
+        found = (x.unit * y.unit).sum(0) * (y.norm / x.norm)
+    return np.where(x.varies & (keep.sum(0) >= LEAST) & np.isfinite(found), found, np.nan)
+
+
+def common_slope(estimate: np.ndarray, truth: np.ndarray) -> float:
+    """One slope of truth on estimate for all columns, each with an intercept of its own.
+
+    sum_t sum_g (x - mean_t x)(y - mean_t y) / sum_t sum_g (x - mean_t x)^2: differences between the test rows' means do
+    not enter, and a test row on which hardly anything changes has hardly any weight.
+    """
+    keep = both_finite(estimate, truth)
+    x, y = _columns(estimate, keep), _columns(truth, keep)
+    counts = keep.sum(0) >= LEAST
+    if not (counts & x.varies).any():
+        return np.nan
+    x_norm, y_norm = np.where(counts, x.norm, 0.0), np.where(counts, y.norm, 0.0)
+    x_scale, y_scale = x_norm.max(), y_norm.max() or 1.0
+    share = x_norm / x_scale
+    with np.errstate(all="ignore"):
+        found = ((x.unit * y.unit).sum(0) * share * (y_norm / y_scale)).sum() / (share**2).sum() * (y_scale / x_scale)
+    return float(found) if np.isfinite(found) else np.nan
+
+
+def rmse(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """sqrt(mean (x - y)^2), (T,), in the unit of the truth."""
+    keep = both_finite(estimate, truth)
+    count = keep.sum(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = _norm(np.where(keep, estimate, 0.0) - np.where(keep, truth, 0.0))
+    return np.where(count > 0, size / np.sqrt(np.maximum(count, 1)), np.nan)
+
+
+def relative_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """norm(x - y) / norm(y), (T,): 0 is perfect, 1 is as good as estimating no change at all."""
+    keep = both_finite(estimate, truth)
+    y = np.where(keep, truth, 0.0)
+    with np.errstate(all="ignore"):
+        ratio = _norm(np.where(keep, estimate, 0.0) - y) / _norm(y)
+    return np.where(np.isfinite(ratio), ratio, np.nan)
+
+
+def sign_agreement(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Share of the pairs with the same sign, (T,); 0 has the sign of 0 only."""
+    keep = both_finite(estimate, truth)
+    same = (np.sign(np.where(keep, estimate, 0.0)) == np.sign(np.where(keep, truth, 0.0))) & keep
+    count = keep.sum(0)
+    return np.where(count > 0, same.sum(0) / np.maximum(count, 1), np.nan)
+
+
+def pooled(correlations: np.ndarray) -> np.ndarray:
+    """Mean over the last axis (the test rows) of what is defined; NaN where nothing is."""
+    defined = np.isfinite(correlations)
+    count = defined.sum(-1)
+    return np.where(count > 0, np.where(defined, correlations, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
+
+
+def resample_weights(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each group was drawn, (b, G), until there are that many resamples.
+
+    A resample draws G of G groups with replacement.  Groups are the units: they are what was drawn at random, and the
+    figures of one group for different test rows are not independent of each other.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(1, int(CHUNK_BYTES / (8 * max(groups, 1))))
+    for start in range(0, resamples, step):
+        count = min(step, resamples - start)
+        drawn = rng.integers(groups, size=(count, groups)) + groups * np.arange(count)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=count * groups).reshape(count, groups).astype(np.float64)
+
+
+def bootstrap_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Pearson's r of every estimate (M of them, each (G, T)) in every resample of the groups, (M, B, T).
+
+    All estimates and test rows see the same resamples, so that differences between them can be taken.  With the
+    weights W (B, G) of the resamples every sum that r needs is one product, as W x^2.  NaN where a resample has no r.
+    """
+    groups, tests = truth.shape
+    sums = [_summands(estimate, truth) for estimate in estimates]
+    found = np.empty((len(sums), resamples, tests))
+    start = 0
+    for weights in resample_weights(groups, resamples, seed):
+        part = slice(start, start + len(weights))
+        start = part.stop
+        for number, summands in enumerate(sums):
+            found[number, part] = _from_sums(*np.split(weights @ summands, 6, axis=1))
+    return found
+
+
+def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval down the first axis (the resamples); NaN where fewer than half of them have a value."""
+    total = len(samples)
+    ordered = np.sort(samples, axis=0)  # NaN last
+    count = np.isfinite(samples).sum(0)
+    enough = (2 * count >= total) & (count > 0)
+    tail = (1.0 - level) / 2.0
+    low, high = (_at(ordered, share * np.maximum(count - 1, 0)) for share in (tail, 1.0 - tail))
+    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+
+
+def _at(ordered: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Linear interpolation between neighbours in order, as ``np.percentile`` does by default."""
+    if not len(ordered):
+        return np.full(ordered.shape[1:], np.nan)
+    below = np.floor(position).astype(np.int64)[None]
+    above = np.ceil(position).astype(np.int64)[None]
+    first = np.take_along_axis(ordered, below, axis=0)[0]
+    return first + (position - below[0]) * (np.take_along_axis(ordered, above, axis=0)[0] - first)
+
+
+def _summands(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(G, 6 T): 1, x, y, x^2, y^2 and x y of the pairs that count, centred and scaled so that sums lose little."""
+    keep = both_finite(estimate, truth)
+    x, y = _columns(estimate, keep).unit, _columns(truth, keep).unit
+    return np.concatenate([keep.astype(np.float64), x, y, x * x, y * y, x * y], axis=1)
+
+
+def _from_sums(
+    n: np.ndarray, x: np.ndarray, y: np.ndarray, xx: np.ndarray, yy: np.ndarray, xy: np.ndarray
+) -> np.ndarray:
+    n = np.maximum(n, 1.0)
+    x_variance, y_variance = xx - x * x / n, yy - y * y / n
+    defined = (x_variance > CONSTANT_RESAMPLE * xx) & (y_variance > CONSTANT_RESAMPLE * yy)
+    scale = np.sqrt(np.where(defined, x_variance, 1.0)) * np.sqrt(np.where(defined, y_variance, 1.0))
+    return np.where(defined, np.clip((xy - x * y / n) / scale, -1.0, 1.0), np.nan)
+
+
+def _columns(values: np.ndarray, keep: np.ndarray) -> _Column:
+    values = np.where(keep, values, 0.0)
+    scale = np.abs(values).max(axis=0, initial=0.0)
+    values = values / np.where(scale > 0, scale, 1.0)
+    deviation = np.where(keep, values - values.sum(0) / np.maximum(keep.sum(0), 1), 0.0)
+    norm = np.sqrt((deviation**2).sum(0))
+    varies = norm > CONSTANT * np.sqrt((values**2).sum(0))
+    unit = np.where(varies, deviation / np.where(varies, norm, 1.0), 0.0)
+    with np.errstate(over="ignore"):
+        return _Column(unit, np.where(varies, norm * scale, 0.0), varies)
+
+
+def _norm(values: np.ndarray) -> np.ndarray:
+    """Euclidean norm down the first axis, of values whose squares may be out of range."""
+    scale = np.abs(values).max(axis=0, initial=0.0)
+    scale = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
+    with np.errstate(over="ignore"):
+        return scale * np.sqrt(((values / scale) ** 2).sum(0))
+
+
+def _ranks(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """Ranks down the first axis among the pairs that count, NaN elsewhere."""
+    if keep.all():
+        return rankdata(values, axis=0)
+    ranks = np.full(values.shape, np.nan)
+    for column in range(values.shape[1]):
+        rows = keep[:, column]
+        ranks[rows, column] = rankdata(values[rows, column])
+    return ranks
