@@ -9,7 +9,7 @@ import pytest
 from core_cases import CASES, DIFFERENCE, KINDS, ROUNDING, family, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
 
-from influence_cli.core import design, glm
+from influence_cli.core import assembly, design
 from influence_cli.core.families.logistic import Logistic
 from influence_cli.core.families.softmax import Softmax
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("several_blocks")
 def several_blocks(monkeypatch):
     """Passes of 64 rows, and of 40 for the dense Hessian: every sum crosses block borders."""
     monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
-    monkeypatch.setattr(glm, "SYRK_ROWS", 40)
+    monkeypatch.setattr(assembly, "CHUNK", 40)
 
 
 def case(kind: str, intercept: str):

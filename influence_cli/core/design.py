@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_ELEMENTS = 1 << 18
-"""Float64 numbers of X (2 MiB, about one core's second-level cache) or of outputs that a block of rows may hold."""
+BLOCK_ELEMENTS = 1 << 20
+"""Float64 numbers (8 MiB) of X or of outputs that a block of rows may hold: small enough for the shared cache, large
+enough that matrix products run at full speed and Python's part does not count."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,13 @@ class Design:
     def columns(self) -> int:
         """D."""
         return self.X.shape[1] + self.intercept
+
+    def used_columns(self) -> np.ndarray:
+        """Which columns of X (d,) have a number other than 0."""
+        used = np.zeros(self.X.shape[1], dtype=bool)
+        for rows in self.blocks(1):
+            used |= self.X[rows].any(axis=0)
+        return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
         """Slices over the rows for passes with that many outputs a row."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg.blas import dsyrk, ssyrk
 
+from .assembly import glm_hessian
 from .design import Design
 from .families.base import Classifier, Family
 from .families.softmax import Softmax
@@ -17,9 +17,6 @@ from .objective import Objective, Product
 from .penalty import Penalty
 from .solvers.jacobi import Jacobi
 from .solvers.kronecker import Kronecker, kronecker_fits
-
-SYRK_ROWS = 2048
-"""Rows scaled at a time for the Hessian: enough for the rank-k update to run at full speed."""
 
 
 class Glm(Objective):
@@ -95,29 +92,7 @@ class Glm(Objective):
         return self._sweep(u, rowwise, u.shape[1])
 
     def dense_curvature(self, theta, w, dtype):
-        """By symmetric rank-k updates: a block is X' diag(s) X with s of one sign, so half a matrix product does."""
-        K, D = self.outputs, self.design.columns
-        syrk = ssyrk if np.dtype(dtype) == np.float32 else dsyrk
-        pairs = [(j, k) for j in range(K) for k in range(j + 1)]
-        blocks = {pair: np.zeros((D, D), dtype=dtype, order="F") for pair in pairs}
-        scaled = np.ones((SYRK_ROWS, D), dtype=dtype)
-        for start in range(0, self.design.rows, SYRK_ROWS):
-            rows = slice(start, min(start + SYRK_ROWS, self.design.rows))
-            X = self.design.X[rows].astype(dtype, copy=False)
-            moments = self.family.moments(self._eta(_columns(theta), rows))
-            part = scaled[: len(X)]
-            for j, k in pairs:
-                root = np.sqrt(np.abs(self.family.pair(moments, j, k)[0]) * w[rows]).astype(dtype)
-                np.multiply(X, root[:, None], out=part[:, : X.shape[1]])
-                part[:, X.shape[1] :] = root[:, None]
-                sign = 1.0 if j == k else -1.0
-                blocks[j, k] = syrk(sign, part.T, beta=1.0, c=blocks[j, k], lower=1, overwrite_c=1)
-        hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
-        for (j, k), block in blocks.items():
-            full = np.tril(block) + np.tril(block, -1).T
-            full[np.diag_indices(D)] += (self.penalty.ridge * (j == k) + self.penalty.gauge / K).astype(dtype)
-            hessian[j * D : (j + 1) * D, k * D : (k + 1) * D] = full
-        return hessian
+        return glm_hessian(self.design, self.family, self.penalty, _columns(theta), w, dtype)
 
     def preconditioner(self, theta, w) -> Callable[[np.ndarray], np.ndarray]:
         theta = _columns(theta)

@@ -16,6 +16,8 @@ class Family(ABC):
 
     outputs: int
     """K, the number of outputs that a row has."""
+    shift_invariant = False
+    """Whether adding one number to all K outputs changes nothing."""
     classes: int
     """Number of classes; 0 for regression."""
 
