@@ -208,14 +208,17 @@ def _cell_key(groups: GroupTable, number: int) -> tuple[str, str]:
     """Kind, and what the groups of one cell have in common: their size, or the spec that gave groups of many sizes."""
     kind, label, size = groups.kind[number], _NUMBER.sub("", groups.label[number]), int(groups.size[number])
     if kind in SIZED:
-        return kind, str(size) if _names_size(label.rpartition(":")[2], size, groups.fraction[number]) else ""
+        *rest, end = label.split(":")
+        # coherent:5 is all of class 5
+        sized = len(rest) > (kind == "coherent") and _names_size(end, size, groups.fraction[number])
+        return kind, str(size) if sized else ""
     if kind == "cluster":
         return kind, label
     return kind, label.partition("=")[0] if kind in ("by", "column") else ""
 
 
 def _names_size(text: str, size: int, fraction: float) -> bool:
-    """Whether that end of a spec is the group's size; behind ``coherent:5``, all of class 5, are more than 5 rows."""
+    """Whether that end of a spec is the group's size."""
     found = _SIZE.fullmatch(text)
     if not found:
         return False

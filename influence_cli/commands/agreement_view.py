@@ -45,7 +45,8 @@ def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[
         blocks = blocks[:1]  # all groups are that one block
     lines: list[dict[str, str]] = []
     breaks = []
-    for block in blocks:
+    fractions = [*(matched.groups.fraction[cell.rows] for cell in matched.cells), matched.groups.fraction]
+    for block, share in zip(blocks, map(_share, fractions), strict=False):
         best = max((row["pearson"] for row in block if row["pearson"] is not None), default=0.0)
         breaks.append(len(lines))
         for row in block:
@@ -53,7 +54,7 @@ def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[
             marked = len(block) > 1 and row["pearson"] is not None and row["pearson"] >= best - ROUNDING
             line = {
                 "kind": (row["kind"] or "all") if leads else "",
-                "share": _share(row, matched) if leads else "",
+                "share": share if leads else "",
                 "groups": f"{row['groups']:,}" if leads or row["groups"] != block[0]["groups"] else "",
                 "method": ("* " if marked else "  ") + row["method"],
                 "pearson": _fixed(row["pearson"], 3),
@@ -93,14 +94,10 @@ def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[
     return columns, Layout(title, caption, headings, breaks=frozenset(breaks))
 
 
-def _share(row: Mapping[str, Any], matched: Matched, digits: int = 3) -> str:
-    """The size as a percentage of the training rows, or the range of sizes."""
-    if row["fraction"] is None:
-        low, high = (float(edge(matched.groups.fraction)) for edge in (min, max))
-    else:
-        low, high = (row["fraction"] * row[key] / row["size"] for key in ("size_min", "size_max"))
-    ends = [f"{100 * share:.{digits}g}" for share in (low, high)]
-    return f"{ends[0]}%" if ends[0] == ends[1] else f"{ends[0]}-{ends[1]}%"
+def _share(fractions: np.ndarray, digits: int = 3) -> str:
+    """Sizes of groups as a percentage of the training rows, or the range of them."""
+    low, high = (f"{100 * fraction:.{digits}g}" for fraction in (fractions.min(), fractions.max()))
+    return f"{low}%" if low == high else f"{low}-{high}%"
 
 
 def _fixed(value: float | None, digits: int) -> str:
@@ -165,7 +162,7 @@ def _clouds(matched: Matched, records: Records) -> dict[str, dict[str, Any]]:
             if keep.any():
                 clouds[row["method"]] = Cloud(estimate[keep], truth[keep], row["pearson"])
         if clouds:
-            title = f"{cell.kind}, {_share(rows[0], matched, 2)} of the rows"
+            title = f"{cell.kind}, {_share(matched.groups.fraction[cell.rows], 2)} of the rows"
             panels[f"{title} ({number})" if title in panels else title] = clouds
     return panels
 

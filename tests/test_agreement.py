@@ -1,0 +1,155 @@
+"""Agreement: scipy.stats one column at a time, a bootstrap as a plain loop, and cases computed by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from influence_cli.core import agreement
+
+
+def example(groups=23, tests=4, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=(groups, tests)) + 100.0 * np.arange(tests)
+    estimate = 0.5 * truth + 0.3 * rng.normal(size=(groups, tests))
+    estimate[3, 0] = truth[5, 1] = np.nan
+    truth[6, 1], estimate[7, 1] = np.inf, -np.inf
+    return estimate, np.round(truth, 1)  # ties
+
+
+def columns(estimate, truth):
+    for x, y in zip(estimate.T, truth.T, strict=True):
+        keep = np.isfinite(x) & np.isfinite(y)
+        yield x[keep], y[keep]
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-200, 1e200])
+def test_correlation_and_slope_are_scipys(scale):
+    estimate, truth = example()
+    pairs = list(columns(estimate, truth))
+    got = agreement.pearson(estimate * scale, truth)
+    np.testing.assert_allclose(got, [stats.pearsonr(x, y).statistic for x, y in pairs], rtol=1e-12)
+    got = agreement.spearman(estimate * scale, truth)
+    np.testing.assert_allclose(got, [stats.spearmanr(x, y).statistic for x, y in pairs], rtol=1e-12)
+    lines = [stats.linregress(x, y).slope for x, y in pairs]
+    np.testing.assert_allclose(agreement.slope(estimate * scale, truth * scale), lines, rtol=1e-11)
+
+
+def test_errors_are_their_formulas():
+    estimate, truth = example()
+    pairs = list(columns(estimate, truth))
+    errors = {
+        agreement.rmse: lambda x, y: np.sqrt(np.mean((x - y) ** 2)),
+        agreement.relative_error: lambda x, y: np.linalg.norm(x - y) / np.linalg.norm(y),
+        agreement.sign_agreement: lambda x, y: np.mean(np.sign(x) == np.sign(y)),
+    }
+    for function, formula in errors.items():
+        np.testing.assert_allclose(function(estimate, truth), [formula(x, y) for x, y in pairs], rtol=1e-12)
+
+
+def test_by_hand():
+    truth = np.array([[1.0], [2.0], [3.0], [0.0]])
+    estimate = np.array([[2.0], [4.0], [6.0], [0.0]])
+    assert agreement.pearson(estimate, truth)[0] == pytest.approx(1, abs=1e-15)
+    assert agreement.slope(estimate, truth)[0] == pytest.approx(0.5, abs=1e-15)  # truth on estimate, not the reverse
+    assert agreement.relative_error(estimate, truth)[0] == pytest.approx(1, abs=1e-15)
+    assert agreement.rmse(estimate, truth)[0] == pytest.approx(np.sqrt(14 / 4))
+    assert agreement.sign_agreement(-estimate, truth)[0] == 0.25  # 0 agrees with 0
+    assert agreement.spearman(-(estimate**3), truth)[0] == -1
+
+
+def test_one_slope_for_all_ignores_differences_between_test_rows():
+    x = np.array([[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]])
+    truth = 3 * x + np.array([0.0, -500.0])
+    assert agreement.common_slope(x, truth) == pytest.approx(3, rel=1e-12)
+    # (within column) sums of products 2 and 8 * 5 over sums of squares 2 and 8
+    x, truth = np.array([[0.0, 0], [1, 2], [2, 4]]), np.array([[0.0, 7], [1, 17], [2, 27]])
+    assert agreement.common_slope(x, truth) == pytest.approx((2 + 40) / 10)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "truth", "reason"),
+    [
+        ([1, 2, 3], [5, 5, 5], "constant truth"),
+        ([0.1, 0.1, 0.1], [1, 2, 3], "constant estimate"),
+        ([1, 2, np.nan], [1, 2, 3], "fewer than 3 groups"),
+        ([np.nan] * 3, [1, 2, 3], "no values"),
+        ([1, 2, 3], [0.3, 0.1 + 0.2, 0.3], "constant truth"),
+        ([1, 2, 3], [1, 2, 4], ""),
+    ],
+)
+def test_what_is_not_defined_is_nan_and_has_a_reason(estimate, truth, reason):
+    x, y = np.array(estimate, dtype=float)[:, None], np.array(truth, dtype=float)[:, None]
+    assert agreement.undefined(x, y) == [reason]
+    assert np.isnan(agreement.pearson(x, y)[0]) == np.isnan(agreement.spearman(x, y)[0]) == bool(reason)
+
+
+def test_no_pairs_and_a_truth_of_zero():
+    nothing = np.full((3, 1), np.nan)
+    for function in (agreement.rmse, agreement.relative_error, agreement.sign_agreement, agreement.slope):
+        assert np.isnan(function(nothing, nothing)[0])
+        assert np.isnan(function(np.empty((0, 1)), np.empty((0, 1)))[0])
+    assert np.isnan(agreement.common_slope(nothing, nothing))
+    assert np.isnan(agreement.relative_error(np.ones((3, 1)), np.zeros((3, 1)))[0])
+    assert agreement.rmse(np.ones((3, 1)), np.zeros((3, 1)))[0] == 1
+
+
+def test_pooling_is_the_mean_of_what_is_defined():
+    assert agreement.pooled(np.array([0.5, np.nan, 0.7])) == pytest.approx(0.6)
+    assert np.isnan(agreement.pooled(np.array([np.nan])))
+
+
+def test_the_bootstrap_is_the_plain_loop():
+    estimate, truth = example(groups=9)
+    other = np.round(estimate, 0)
+    got = agreement.bootstrap_pearson([estimate, other], truth, 60, seed=4)
+    rng = np.random.default_rng(4)
+    drawn = rng.integers(9, size=(60, 9))
+    compared = 0
+    for number, values in enumerate((estimate, other)):
+        for b, rows in enumerate(drawn):
+            for t, (x, y) in enumerate(zip(values[rows].T, truth[rows].T, strict=True)):
+                keep = np.isfinite(x) & np.isfinite(y)
+                x, y = x[keep], y[keep]
+                if len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0:
+                    compared += 1
+                    expected = (x - x.mean()) @ (y - y.mean()) / len(x) / (x.std() * y.std())
+                    assert got[number, b, t] == pytest.approx(expected, abs=1e-9)
+                else:
+                    assert np.isnan(got[number, b, t])
+    assert compared > 400
+
+
+def test_resamples_in_chunks_are_those_in_one(monkeypatch):
+    whole = next(agreement.resample_weights(9, 50, 3))
+    monkeypatch.setattr(agreement, "CHUNK_BYTES", 8 * 9 * 11)
+    parts = list(agreement.resample_weights(9, 50, 3))
+    assert [len(part) for part in parts] == [11, 11, 11, 11, 6]
+    assert (np.concatenate(parts) == whole).all()
+    assert (whole.sum(1) == 9).all()
+    estimate, truth = example(groups=9)
+    in_parts = agreement.bootstrap_pearson([estimate], truth, 50, 3)
+    monkeypatch.undo()
+    np.testing.assert_allclose(in_parts, agreement.bootstrap_pearson([estimate], truth, 50, 3), atol=1e-13)
+
+
+def test_the_interval_is_numpys_percentile():
+    samples = np.random.default_rng(1).normal(size=(101, 3))
+    low, high = agreement.interval(samples)
+    np.testing.assert_allclose([low, high], np.percentile(samples, [2.5, 97.5], axis=0), rtol=1e-13)
+    samples[:30, 1] = np.nan
+    samples[:60, 2] = np.nan
+    low, high = agreement.interval(samples)
+    np.testing.assert_allclose([low[1], high[1]], np.nanpercentile(samples[:, 1], [2.5, 97.5]), rtol=1e-13)
+    assert np.isnan(low[2])
+    assert np.isnan(high[2])  # more than half of the resamples have no value
+    assert np.isnan(agreement.interval(np.empty((0, 2)))[0]).all()
+
+
+def test_the_interval_covers_the_correlation_of_the_population():
+    rng, rho, hits = np.random.default_rng(0), 0.6, 0
+    for trial in range(100):
+        x = rng.normal(size=(60, 1))
+        y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=(60, 1))
+        low, high = agreement.interval(agreement.bootstrap_pearson([x], y, 400, trial)[0])
+        hits += int(low[0] <= rho <= high[0])
+    assert 86 <= hits <= 100

@@ -1,0 +1,175 @@
+"""The pictures: what is in them, that they are the same each time, and that they never cost a file."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+from test_compare import CLASSES, drawn, results, table
+
+from influence_cli import plots
+from influence_cli.artifacts.results import save_influence, save_truth
+from influence_cli.cli import run
+from influence_cli.errors import ExitCode, UsageError
+
+pytest.importorskip("matplotlib")
+
+MAGIC = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}
+SIZES = [group for size in (10, 50, 200, 600) for group in drawn(f"random:{size}", size, 6)]
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, groups in (("few", table(*SIZES[:12], *CLASSES)), ("many", table(*SIZES, *CLASSES))):
+        estimates, truth = results(groups)
+        save_influence(f"{name}-i.h5", estimates)
+        save_truth(f"{name}-t.h5", truth)
+
+
+@pytest.fixture
+def drawn_figures(monkeypatch):
+    """The figures that were rendered."""
+    seen = []
+    rendered = plots._rendered
+    monkeypatch.setattr(plots, "_rendered", lambda figure, ending: (seen.append(figure), rendered(figure, ending))[1])
+    return seen
+
+
+def plot(*arguments, name="few"):
+    base = ["compare", f"{name}-i.h5", f"{name}-t.h5", "--format", "csv", "--quiet", "--bootstrap", "50"]
+    return run([*base, *arguments])
+
+
+@pytest.mark.parametrize("ending", sorted(MAGIC))
+@pytest.mark.parametrize("figure", ["scatter", "curve"])
+def test_the_same_bytes_each_time(tmp_path, ending, figure):
+    for name in ("a", "b"):
+        assert plot("--plot", f"{name}.{ending}", "--figure", figure) == ExitCode.OK
+    first, second = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert first.startswith(MAGIC[ending])
+    assert not re.search(rb"CreationDate|dc:date", first)
+
+
+def test_scatter_has_a_panel_a_size(drawn_figures):
+    assert plot("--plot", "a.png") == ExitCode.OK
+    panels = [ax for ax in drawn_figures[0].axes if ax.get_title()]
+    assert [ax.get_title() for ax in panels] == [
+        "random, 1% of the rows",
+        "random, 5% of the rows",
+        "coherent, 9-9.9% of the rows",
+    ]
+    for ax in panels:
+        assert ax.get_xlim() == ax.get_ylim()  # so that the line of agreement is the diagonal
+        (line,) = ax.get_lines()
+        assert (line.get_xdata() == line.get_ydata()).all()
+        assert len(ax.collections) == 2
+    assert len(panels[0].collections[0].get_offsets()) == 6 * 3
+
+
+def test_the_axes_say_what_changes_and_what_its_sign_means(drawn_figures):
+    assert plot("--plot", "a.png") == ExitCode.OK
+    figure = drawn_figures[0]
+    below, left = figure.get_supxlabel(), figure.get_supylabel().replace("\n", " ")
+    assert below.startswith("estimated change of the loss if the group is removed\n")
+    assert "positive: the group helped this prediction; correlation: mean over 3 test rows" in below
+    assert left == "actual change of the loss if the group is removed"
+
+
+def test_curve_has_a_panel_a_kind_and_a_line_a_method(drawn_figures):
+    assert plot("--plot", "a.png", name="many") == ExitCode.OK
+    random, coherent = drawn_figures[0].axes
+    assert [random.get_title(), coherent.get_title()] == ["random groups", "coherent groups"]
+    assert random.get_xscale() == coherent.get_xscale() == "log"
+    lines = [line for line in random.get_lines() if line.get_marker() not in ("None", None, "")]
+    assert len(lines) == 2
+    np.testing.assert_allclose(lines[0].get_xdata(), [1, 5, 20, 60])
+    assert [text.get_text() for text in random.get_xticklabels()] == ["1", "5", "20", "60"]
+    assert len(random.collections) == 2  # the bands
+    assert [text.get_text() for text in drawn_figures[0].legends[0].get_texts()] == ["first", "second"]
+    assert "95% bootstrap interval" in drawn_figures[0].get_supxlabel()
+
+
+def test_methods_differ_without_colour_too():
+    names = ["first-koh", "first", "second", "second-full", "newton", "rif"]
+    names += [name + plots.EXACT for name in names]
+    looks = [plots._look(name) for name in names]
+    assert len({(marker, hollow) for _, marker, hollow, _ in looks}) == len(names)
+    assert len({(colour, hollow) for colour, _, hollow, _ in looks}) == len(names)
+    assert plots._look("unheard-of") == plots._look("unheard-of")
+
+
+def test_a_users_style_changes_nothing(tmp_path):
+    import matplotlib
+
+    assert plot("--plot", "a.svg") == ExitCode.OK
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red"}):
+        assert plot("--plot", "b.svg") == ExitCode.OK
+        assert matplotlib.rcParams["font.size"] == 30
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_an_existing_picture_needs_force(tmp_path, capsys):
+    (tmp_path / "a.png").write_text("mine")
+    assert plot("--plot", "a.png") == ExitCode.USAGE
+    captured = capsys.readouterr()
+    assert captured.err == "ginf: error: a.png exists already\nhint: --force replaces it\n"
+    assert captured.out == ""
+    assert (tmp_path / "a.png").read_text() == "mine"
+    assert plot("--plot", "a.png", "--force") == ExitCode.OK
+    assert (tmp_path / "a.png").read_bytes().startswith(MAGIC["png"])
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.setattr(plots, "_rendered", lambda figure, ending: 1 / 0)
+    assert plot("--plot", "a.png") == ExitCode.DEFECT
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("name", "found"), [("a.jpeg", "found .jpeg"), ("a", "found no ending"), ("a.", "found no")])
+def test_unknown_endings(name, found, capsys):
+    assert plot("--plot", name) == ExitCode.USAGE
+    assert f"--plot {name}: expected a name ending in .png, .svg or .pdf, {found}" in capsys.readouterr().err
+
+
+def test_a_missing_folder(capsys):
+    assert plot("--plot", "nowhere/a.png") == ExitCode.FILE
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_matplotlib_missing(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert plot("--plot", "a.png") == ExitCode.USAGE
+    expected = "ginf: error: --plot needs Matplotlib, which is not installed\nhint: pip install 'ginf[plot]'\n"
+    assert capsys.readouterr().err == expected
+    assert plot() == ExitCode.OK
+
+
+def test_nothing_to_draw(capsys):
+    estimates, truth = results(table(*SIZES[:2]))
+    save_influence("tiny-i.h5", estimates)
+    save_truth("tiny-t.h5", truth)
+    assert plot("--plot", "a.png", "--figure", "curve", name="tiny") == ExitCode.USAGE
+    assert "there is no correlation to draw at any size\nhint: try --figure scatter" in capsys.readouterr().err
+    assert plot("--plot", "a.png", name="tiny") == ExitCode.OK
+    truth.actual[:] = np.nan
+    save_truth("tiny-t.h5", truth, force=True)
+    assert plot("--plot", "b.png", name="tiny") == ExitCode.USAGE
+    assert "there is nothing to draw" in capsys.readouterr().err
+
+
+def test_awkward_figures_are_drawn():
+    same = plots.Cloud(np.zeros(3), np.zeros(3), None)
+    assert plots.scatter({"one": {"first": same}}, "png", change="change", note="", columns=3)
+    gap = plots.Line(np.array([5.0]), np.array([0.5]), np.array([np.nan]), np.array([np.nan]))
+    assert plots.curve({"one": {"first": gap}}, "png", note="")
+    beyond = plots.Line(np.array([5.0]), np.array([0.5]), np.array([0.6]), np.array([0.9]))
+    assert plots.curve({"one": {"first": beyond}}, "png", note="")
+
+
+def test_the_format_is_checked_before_matplotlib_is_looked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UsageError, match="expected a name ending"):
+        plots.check_plot("a.txt")
