@@ -32,6 +32,21 @@ class Objective(ABC):
     """P."""
     outputs: int
     """K."""
+    convex: bool = True
+    """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
+    damping: float = 0.0
+    """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
+
+    def initial(self, seed: int) -> np.ndarray:
+        """Where training starts, (P, 1): the same for every seed where J is convex."""
+        return np.zeros((self.size, 1))
+
+    def proximal(self, theta: np.ndarray) -> Objective:
+        """What influence functions at theta (P, 1) are the linear response of (Bae et al. 2022).
+
+        Where outputs are linear in theta and theta is a minimum that is J itself, up to a constant.
+        """
+        return self
 
     @abstractmethod
     def loss(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
@@ -91,11 +106,21 @@ class Objective(ABC):
         """grad J, (P, G)."""
         return self.loss_gradient(theta, w) + self.penalty.product(theta)
 
+    def value_and_gradient(self, theta: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """J (G,) and grad J (P, G); a model that can have both in one pass over the rows overrides this."""
+        return self.value(theta, w), self.gradient(theta, w)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a minimum is certain as long as every class has a row."""
+        return self.penalty.complete
+
     def curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
-        """The product V -> hess J V."""
+        """The product V -> (hess J + damping I) V."""
         loss_product = self.loss_curvature(theta, w)
 
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
-            return loss_product(V, columns) + self.penalty.product(V)
+            curved = loss_product(V, columns) + self.penalty.product(V)
+            return curved + self.damping * V if self.damping else curved
 
         return product
