@@ -53,14 +53,22 @@ class Glm(Objective):
         return total
 
     def loss_gradient(self, theta, w):
-        theta, w = _columns(theta), _row_weights(w)
-        groups = max(theta.shape[1], len(w))
+        return self._loss_pass(theta, w, lambda eta, rows: None)
 
-        def rowwise(eta, rows):
-            residual = self.family.residual(self._split(eta), self.y[rows])
-            return (w[:, None, rows] * residual).reshape(groups * self.outputs, -1)
+    def value_and_gradient(self, theta, w):
+        total = self.penalty.value(theta)
 
-        return self._sweep(theta, rowwise, groups)
+        def watch(eta, rows):
+            nonlocal total
+            total = total + (_row_weights(w)[:, rows] * self.family.loss(eta, self.y[rows])).sum(axis=1)
+
+        gradient = self._loss_pass(theta, w, watch)
+        return total, gradient + self.penalty.product(theta)
+
+    @property
+    def bounded(self):
+        """With every slope penalised, only intercepts could run away, and they do so only from an absent class."""
+        return bool((self.penalty.ridge[: self.design.X.shape[1]] > 0).all())
 
     def loss_curvature(self, theta, w) -> Product:
         theta, w = _columns(theta), _row_weights(w)
@@ -146,6 +154,19 @@ class Glm(Objective):
     def _split(self, eta: np.ndarray) -> np.ndarray:
         """(G K, b) as (G, K, b)."""
         return eta.reshape(-1, self.outputs, eta.shape[1])
+
+    def _loss_pass(self, theta, w, watch: Callable[[np.ndarray, slice], None]) -> np.ndarray:
+        """sum_i w_i grad l_i, (P, G); ``watch`` sees the outputs (G, K, b) of each block of rows on the way."""
+        theta, w = _columns(theta), _row_weights(w)
+        groups = max(theta.shape[1], len(w))
+
+        def rowwise(eta, rows):
+            outputs = self._split(eta)
+            watch(outputs, rows)
+            residual = self.family.residual(outputs, self.y[rows])
+            return (w[:, None, rows] * residual).reshape(groups * self.outputs, -1)
+
+        return self._sweep(theta, rowwise, groups)
 
     def _sweep(self, V: np.ndarray, rowwise, groups: int) -> np.ndarray:
         """A pass over all rows: V (P, A) in, (P, groups) out."""

@@ -47,8 +47,7 @@ def newton_cg(
     """
     theta = np.array(start, order="F")
     weights = w if w.ndim == 2 else None
-    gradient = objective.gradient(theta, w)
-    value = objective.value(theta, w)
+    value, gradient = objective.value_and_gradient(theta, w)
     norm = _norms(gradient)
     iterations = np.zeros(theta.shape[1], dtype=np.int64)
     active = np.flatnonzero(norm > tol)
@@ -81,8 +80,7 @@ def _line_search(objective, theta, value, gradient, norm, direction, active, w) 
         at = active[waiting]
         here = w if w.ndim == 1 else w[:, waiting]
         trial = theta[:, at] + step[waiting] * direction[:, waiting]
-        trial_value = objective.value(trial, here)
-        trial_gradient = objective.gradient(trial, here)
+        trial_value, trial_gradient = objective.value_and_gradient(trial, here)
         trial_norm = _norms(trial_gradient)
         falls = trial_value <= value[at] + ARMIJO * step[waiting] * slope[waiting]
         unresolved = np.abs(trial_value - value[at]) <= ROUNDING * np.maximum(np.abs(value[at]), 1e-300)

@@ -38,7 +38,7 @@ def train(
         max_iterations=max_iterations,
         watch=watch,
     )
-    if minimum.converged[0] and not objective.penalty.complete:
+    if minimum.converged[0] and not objective.bounded:
         minimum = _require_finite_minimum(objective, minimum, tol)
     if not minimum.converged[0]:
         raise NotConvergedError(

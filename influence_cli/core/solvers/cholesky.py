@@ -16,6 +16,8 @@ DEPENDENT = 0.1
 FEWEST = 640
 """Pivots under DEPENDENT times P times the rounding unit, relative to the diagonal, are taken for zero.  A smaller P
 counts as FEWEST: summing up the Hessian alone leaves copies of a column up to 20 rounding units apart, for any P."""
+ROUNDING = 4.0
+"""Shift of a float32 Hessian's diagonal, in rounding units of its largest entry."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def factorize(objective: Objective, theta: np.ndarray, w: np.ndarray | None = No
     damping = 0.0
     if dtype == np.float32:
         # Rounding moves eigenvalues by about this much; without it a small lambda can look negative.
-        damping = float(np.sqrt(objective.size) * np.finfo(dtype).eps * diagonal.max())
+        damping = float(ROUNDING * np.finfo(dtype).eps * diagonal.max())
         hessian[np.diag_indices(objective.size)] += np.float32(damping)
     potrf = spotrf if dtype == np.float32 else dpotrf
     lower, info = potrf(hessian, lower=1, clean=1, overwrite_a=1)
