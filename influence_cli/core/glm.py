@@ -119,6 +119,14 @@ class Glm(Objective):
             out[rows] = (residual * self._eta(V, rows)).sum(axis=1).T
         return out
 
+    def row_curvatures(self, theta, V, U):
+        theta, V, U = _columns(theta), _columns(V), _columns(U)
+        out = np.empty((self.design.rows, max(V.shape[1], U.shape[1])))
+        for rows in self.design.blocks(out.shape[1] * self.outputs):
+            moments = self.family.moments(self._eta(theta, rows))
+            out[rows] = (self.family.curve(moments, self._eta(U, rows)) * self._eta(V, rows)).sum(axis=1).T
+        return out
+
     def reach(self, V):
         out = np.zeros(V.shape[1])
         for rows in self.design.blocks(V.shape[1] * self.outputs):
