@@ -200,6 +200,18 @@ def test_row_products_residuals_and_pull_back_are_the_rows_gradients(kind, hidde
     assert relative_error(objective.row_products(theta, V[:, :1]), single) < ROUNDING
 
 
+@each_curvature
+@each_case
+def test_row_curvatures_sum_to_the_products(kind, hidden, activation, curvature):
+    objective, rng = make(kind, hidden, activation, curvature=curvature), np.random.default_rng(14)
+    theta, V, U = draw(objective, rng, 1), draw(objective, rng, GROUPS), 1e4 * draw(objective, rng, GROUPS)
+    w = rng.normal(size=ROWS)
+    curved = (V * objective.loss_curvature(theta, w)(U)).sum(axis=0)
+    assert relative_error(w @ objective.row_curvatures(theta, V, U), curved) < ROUNDING
+    single = w @ objective.row_curvatures(theta, V[:, :1], U)
+    assert relative_error(single, V[:, 0] @ objective.loss_curvature(theta, w)(U)) < ROUNDING
+
+
 def test_outputs_are_those_of_a_plain_network():
     objective, rng = make(SOFTMAX, (4, 3), "sigmoid"), np.random.default_rng(9)
     theta, X = draw(objective, rng, GROUPS), rng.normal(size=(70, 3))

@@ -12,7 +12,6 @@ products with the Gauss-Newton matrix leave out what the residuals multiply (Sch
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -253,6 +252,29 @@ class Mlp(Objective):
             out[rows] = (self.family.residual(eta, self.y[rows]) * dz[-1]).sum(axis=1).T
         return out
 
+    def row_curvatures(self, theta, V, U):
+        """(d eta v)' C (d eta u), and with the exact Hessian r' d^2 eta[u, v], polarised from squares of directions."""
+        theta, V, U = _columns(theta), _columns(V), _columns(U)
+        network, layers = self.network, self.network.layers(theta)
+        out = np.empty((len(self.X), max(V.shape[1], U.shape[1])))
+        lengths = [np.maximum(np.sqrt(np.einsum("pg,pg->g", A, A)), np.finfo(float).tiny) for A in (V, U)]
+        v, u = V / lengths[0], U / lengths[1]
+        sides = [network.layers(v), network.layers(u)]
+        corners = [(network.layers(u + v), 0.25), (network.layers(u - v), -0.25)] if self.exact else []
+        for rows in self._blocks(2 * out.shape[1]):
+            X = self.X[rows]
+            hidden, eta = network.forward(layers, X)
+            along = [network.tangents(layers, hidden, X, side)[0][-1] for side in sides]
+            total = (along[0] * self.family.curve(self.family.moments(eta), along[1])).sum(axis=1)
+            residual = self.family.residual(eta, self.y[rows])
+            for corner, sign in corners:
+                dz, da = network.tangents(layers, hidden, X, corner)
+                ddz, _ = network.second_tangents(layers, hidden, corner, dz, da)
+                if ddz:
+                    total = total + sign * (residual * ddz[-1]).sum(axis=1)
+            out[rows] = total.T
+        return out * (lengths[0] * lengths[1])
+
     def reach(self, V):
         """0: what it bounds for a GLM has no counterpart here."""
         return np.zeros(V.shape[1])
@@ -310,7 +332,7 @@ class _Proximal(Mlp):
     """
 
     def __init__(self, model: Mlp, theta: np.ndarray):
-        self.__dict__.update(copy.copy(model.__dict__))
+        self.__dict__.update(model.__dict__)
         self._center = theta
         self._tilt = model.weights * model.residuals(theta).T[None]
 

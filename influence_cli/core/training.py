@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import NotConvergedError
+from .descent import descend
 from .minimize import Minimum, newton_cg
 from .objective import Objective
 from .solvers.cg import conjugate_gradient
@@ -22,23 +23,27 @@ def train(
     *,
     tol: float = 1e-8,
     max_iterations: int = 200,
+    seed: int = 0,
     watch: Callable[[int, float], None] | None = None,
 ) -> Minimum:
-    """The minimiser of J under the training weights, from zero.
+    """A minimiser of J under the training weights, from where the model starts with that seed.
 
     Raises NotConvergedError with the norm that was reached, or where the loss has no finite minimum.
     """
-    start = np.zeros((objective.size, 1))
-    minimum = newton_cg(
-        objective,
-        start,
-        objective.weights,
-        preconditioner=objective.preconditioner(start, objective.weights),
-        tol=tol,
-        max_iterations=max_iterations,
-        watch=watch,
-    )
-    if minimum.converged[0] and not objective.bounded:
+    start = objective.initial(seed)
+    if objective.convex:
+        minimum = newton_cg(
+            objective,
+            start,
+            objective.weights,
+            preconditioner=objective.preconditioner(start, objective.weights),
+            tol=tol,
+            max_iterations=max_iterations,
+            watch=watch,
+        )
+    else:
+        minimum = descend(objective, start, objective.weights, tol=tol, max_iterations=max_iterations, watch=watch)
+    if objective.convex and minimum.converged[0] and not objective.bounded:
         minimum = _require_finite_minimum(objective, minimum, tol)
     if not minimum.converged[0]:
         raise NotConvergedError(
