@@ -53,3 +53,9 @@ class CheckFailedError(GinfError):
     """A check that the user asked for did not pass."""
 
     code = ExitCode.CHECK_FAILED
+
+
+class InterruptedRunError(GinfError):
+    """Ctrl-C, where there is more to say than that."""
+
+    code = ExitCode.INTERRUPTED

@@ -6,7 +6,7 @@ same bits as one which was not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from threading import Event
@@ -17,7 +17,7 @@ import numpy as np
 from ..core.minimize import Minimum, newton_cg
 from ..core.quantities import Target
 from ..core.removal import removal
-from ..core.retraining import retrain
+from ..core.retraining import RUNAWAY, retrain
 from ..core.solvers.cholesky import factorize
 from ..core.training import REACH, newton_reach
 from ..drawing import GroupPlan
@@ -29,6 +29,9 @@ from .targets import TestRows, make_targets
 BLOCK_BYTES = 64e6
 """Size of the outputs (m rows, K outputs, G groups) that one block works on."""
 WIDEST = 64
+ENDLESS = "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
+"""Status of a group whose retraining ended well and some of whose test rows' f runs away all the same."""
+UNDETERMINED = "without the group the rows do not determine the parameters and --l2 is 0"
 MOVES = 1e-6
 """Change of f, relative to 1 + |f|, along a direction of no finite optimum, from which on f has no value there."""
 
@@ -40,6 +43,10 @@ class Retraining:
     tol: float = 1e-8
     cold: bool = False
     jobs: int = 1
+
+
+class _StoppedError(Exception):
+    """Ends a block in flight once nobody waits for it any more."""
 
 
 @dataclass(frozen=True)
@@ -82,31 +89,38 @@ def groundtruth(
     begun: TruthResult,
     how: Retraining,
     *,
+    begin_job: Callable[[], object] = lambda: None,
     keep: Callable[[TruthResult], None] = lambda result: None,
     advance: Callable[[int], None] = lambda groups: None,
 ) -> TruthResult:
     """Retrain without each group that ``begun`` has pending; ``actual`` is ``f(after removal) - f(before)``.
 
-    ``keep`` is called with the result so far whenever a block is done.  A group whose retraining stalled has NaN for
-    its changes and a ``status`` that says why; so has a test row whose f has no finite value without the group.
+    A group whose retraining stalled has NaN for its changes and a ``status`` that says why; so has a test row whose f
+    has no finite value without the group.  ``begin_job`` is called once in the thread of every job, ``keep`` with the
+    result so far whenever a block is done.  Ctrl-C ends each block in flight after its present pass over the rows.
     """
     _, targets = make_targets(model, tests, begun.quantity)
     result = begun
     todo = [block for block in truth_blocks(model, len(plan)) if PENDING in begun.status[block]]
     stop = Event()
 
-    def work(block: slice) -> _Block | None:
-        return None if stop.is_set() else _retrain_block(model, preconditioner, plan, targets, block, begun.base, how)
+    def precondition(r: np.ndarray) -> np.ndarray:
+        # Every iteration of every solver comes by here.
+        if stop.is_set():
+            raise _StoppedError
+        return preconditioner(r)
 
-    with ThreadPoolExecutor(how.jobs) as pool:
+    def work(block: slice) -> _Block:
+        return _retrain_block(model, precondition, plan, targets, block, begun.base, how)
+
+    with ThreadPoolExecutor(how.jobs, initializer=begin_job) as pool:
         futures = [pool.submit(work, block) for block in todo]
         try:
             for future in as_completed(futures):
                 done = future.result()
-                if done is not None:
-                    result = _with_block(result, done)
-                    keep(result)
-                    advance(done.where.stop - done.where.start)
+                result = _with_block(result, done)
+                keep(result)
+                advance(done.where.stop - done.where.start)
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -114,11 +128,16 @@ def groundtruth(
     return result
 
 
-def truth_blocks(model: TrainedModel, count: int) -> Iterator[slice]:
+def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups; the same for the same model, on every machine."""
     each = 8.0 * len(model.dataset.X_train) * model.objective.outputs
     step = int(min(WIDEST, max(1, BLOCK_BYTES / each)))
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def count_stalled(result: TruthResult) -> int:
+    """Groups of which nothing was found out: retraining did not end, or not at one point."""
+    return sum(status not in (OK, ENDLESS) for status in result.status)
 
 
 def _retrain_block(
@@ -134,27 +153,21 @@ def _retrain_block(
     objective = model.objective
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
     w = removal(objective.weights, rows, model.settings.penalty_scaling).removed
+    runaway = objective.runaway(w)
     if how.cold:
-        zeros = np.zeros((objective.size, len(rows)))
-        minimum = newton_cg(objective, zeros, w, preconditioner=preconditioner, tol=how.tol)
+        minimum = newton_cg(objective, RUNAWAY * runaway, w, preconditioner=preconditioner, tol=how.tol)
     else:
         minimum = retrain(objective, model.theta, w, preconditioner=preconditioner, tol=how.tol)
     status = _statuses(model, minimum, w, preconditioner, how.tol)
     value = np.concatenate([target.value(minimum.theta) for target in targets]).T
-    runaway = objective.runaway(w)
     endless = np.asarray(runaway.any(axis=0))
     if endless.any():
         further = np.concatenate([target.value(minimum.theta + runaway) for target in targets]).T
         lost = np.abs(further - value) > MOVES * (1.0 + np.abs(value))
         value[lost] = np.nan
-        status = [
-            "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
-            if lost[g].any() and own == OK
-            else own
-            for g, own in enumerate(status)
-        ]
+        status = [ENDLESS if lost[g].any() and own == OK else own for g, own in enumerate(status)]
     actual = value - base
-    actual[[(own != OK and not endless[g]) or not minimum.converged[g] for g, own in enumerate(status)]] = np.nan
+    actual[[own not in (OK, ENDLESS) for own in status]] = np.nan
     return _Block(block, actual, minimum, (perf_counter() - start) / len(rows), tuple(status))
 
 
@@ -181,7 +194,7 @@ def _statuses(
         except NotConvergedError:
             undetermined = True
         if undetermined and status[g] == OK:
-            status[g] = "without the group the rows do not determine the parameters and --l2 is 0"
+            status[g] = UNDETERMINED
     return status
 
 

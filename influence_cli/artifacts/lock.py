@@ -37,7 +37,9 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
             raise FileError(
                 f"another ginf process is filling {path}", hint="wait for it to end, or write to another file with -o"
             ) from error
-        yield
-        name.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            name.unlink(missing_ok=True)
     finally:
         os.close(handle)

@@ -42,8 +42,10 @@ def groundtruth(
     """
     import sys
     from contextlib import ExitStack
+    from dataclasses import replace
+    from functools import partial
 
-    from ..analysis import Retraining, make_targets, start_truth
+    from ..analysis import Retraining, count_stalled, make_targets, start_truth, truth_blocks
     from ..analysis import groundtruth as retrain
     from ..artifacts.atomic import check_target
     from ..artifacts.lock import exclusive
@@ -65,38 +67,58 @@ def groundtruth(
     tests_spec = None if test is None else parse_tests(test)
     with ExitStack() as stack:
         if output is not None:
-            check_target(output, force or resume)
+            check_target(output, force=True)
             stack.enter_context(exclusive(output))
+            check_target(output, force or resume)
         opened = session.open_model(model, quiet=quiet)
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         make_targets(opened.model, tests, quantity)
-        how = Retraining(tol, cold, session.job_count(jobs, threads))
-        with session.limit_threads(threads):
-            preconditioner = session.open_solver(opened, solver, quiet=quiet).preconditioner
-            config = {
-                "groups": [spec.text for spec in specs],
-                "test": test,
-                "seed": seed,
-                "quantity": quantity,
-                "tol": tol,
-                "cold": cold,
-            }
-            result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config))
-        if resume:
-            result = session.resume_truth(str(output), result, quiet=quiet)
-        elif output is not None:
-            save_truth(output, result, force=force)
-        pending = sum(state == PENDING for state in result.status)
-        # A job is a thread of its own: more BLAS threads than processors would only wait for each other.
-        stack.enter_context(session.limit_threads(session.threads_a_job(how.jobs, threads)))
-        advance = stack.enter_context(progress("retraining", pending, quiet=quiet))
+        config = {
+            "groups": [spec.text for spec in specs],
+            "test": test,
+            "seed": seed,
+            "quantity": quantity,
+            "tol": tol,
+            "cold": cold,
+            **({} if solver == "auto" else {"solver": solver}),
+        }
+        result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config))
+        begun = session.resume_truth(str(output), result, quiet=quiet) if resume else None
+        if begun is not None:
+            # auto may decide otherwise on another day
+            result, solver = begun, begun.provenance.config.get("solver", solver)
 
-        def keep(so_far):
+        def keep(so_far, over=True):
+            nonlocal result
+            result = so_far
             if output is not None:
-                save_truth(output, so_far, force=True)
+                save_truth(output, so_far, force=over)
 
-        result = retrain(opened.model, preconditioner, plan, tests, result, how, keep=keep, advance=advance)
+        pending = sum(state == PENDING for state in result.status)
+        if pending:
+            with session.limit_threads(threads):
+                working = session.open_solver(opened, solver, quiet=quiet)
+            if begun is None:
+                config["solver"] = "cg" if working.factor is None else "cholesky"
+                keep(replace(result, provenance=opened.provenance(config)), over=force)
+            count, each = session.share_threads(jobs, threads, len(truth_blocks(opened.model, len(plan))))
+            stack.enter_context(session.limit_threads(each))
+            with progress("retraining", pending, quiet=quiet) as advance:
+                try:
+                    retrain(
+                        opened.model,
+                        working.preconditioner,
+                        plan,
+                        tests,
+                        result,
+                        Retraining(tol, cold, count),
+                        begin_job=partial(session.hold_threads, each),
+                        keep=keep,
+                        advance=advance,
+                    )
+                except KeyboardInterrupt as signal:
+                    raise session.interrupted(output, result) from signal
     write_records(
         result.columns(),
         truth_layout(result),
@@ -104,8 +126,7 @@ def groundtruth(
         sys.stdout,
         color=not no_color,
     )
-    stalled = int((result.grad_norm > tol).sum())
     unknown = sum(state != OK for state in result.status)
     if unknown:
         print(f"ginf: {unknown} of {len(plan)} groups have null changes: see status", file=sys.stderr)
-    return ExitCode.NOT_CONVERGED if stalled else ExitCode.OK
+    return ExitCode.NOT_CONVERGED if count_stalled(result) else ExitCode.OK

@@ -17,7 +17,7 @@ from ..core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_so
 from ..core.solvers.cholesky import CholeskyFactor
 from ..data.sources import load
 from ..drawing import GroupPlan, plan_groups
-from ..errors import FileError, UsageError
+from ..errors import FileError, InterruptedRunError, UsageError
 from ..groups import GroupSpec, collect_specs
 from ..modeling import ModelSettings, TrainedModel, fit
 from ..report import FORMATS
@@ -166,27 +166,31 @@ def check_solver(name: str) -> None:
     check_choice("--solver", name, SOLVERS)
 
 
-def job_count(jobs: int | None, threads: int | None) -> int:
-    """Blocks to retrain at a time: as asked, else one a thread."""
+def share_threads(jobs: int | None, threads: int | None, blocks: int) -> tuple[int, int]:
+    """Jobs at a time (as asked, else one a thread; never more than threads or blocks) and the BLAS threads of each, so
+    that all together stay within ``threads``, by default the processors."""
     import os
 
-    return jobs or threads or len(os.sched_getaffinity(0))
+    threads = threads or len(os.sched_getaffinity(0))
+    jobs = max(1, min(jobs or threads, threads, blocks))
+    return jobs, threads // jobs
 
 
-def threads_a_job(jobs: int, threads: int | None) -> int:
-    """BLAS threads that each job may use so that all together stay within the processors."""
-    import os
+def hold_threads(threads: int) -> None:
+    """Hold BLAS in this thread to that many threads: where OpenMP makes them, every thread has a limit of its own."""
+    from threadpoolctl import threadpool_limits
 
-    return max(1, (threads or len(os.sched_getaffinity(0))) // jobs)
+    threadpool_limits(limits=threads)
 
 
-def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult:
-    """What the file already holds of the run that ``fresh`` would begin; ``fresh`` itself where there is no file.
+def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult | None:
+    """What the file already holds of the run that ``fresh`` would begin; None where there is no file.
 
     Raises FileError where the file belongs to another run.
     """
     if not Path(path).exists():
-        return fresh
+        note(f"there is no {path} to go on with: starting it", quiet=quiet)
+        return None
     found = load_truth(path)
     same_origin(found.provenance, fresh.provenance, path, fresh.provenance.config["model"])
     same = {key: value for key, value in fresh.provenance.config.items() if key != "model"}
@@ -203,3 +207,13 @@ def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult:
     left = sum(state == PENDING for state in found.status)
     note(f"resuming {path}: {len(found.status) - left} of {len(found.status)} groups are done", quiet=quiet)
     return found
+
+
+def interrupted(output: str | None, so_far: TruthResult) -> InterruptedRunError:
+    """What Ctrl-C leaves behind, and how to go on."""
+    done = f"{sum(state != PENDING for state in so_far.status)} of {len(so_far.status)} groups were retrained"
+    if output is None:
+        return InterruptedRunError(f"interrupted: {done} and nothing is kept", hint="-o truth.h5 keeps what is done")
+    return InterruptedRunError(
+        f"interrupted: {done} and are kept in {output}", hint="the same command with --resume goes on from there"
+    )
