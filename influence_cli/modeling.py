@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -15,21 +15,29 @@ from .core.families.gaussian import Gaussian
 from .core.families.logistic import Logistic
 from .core.families.softmax import Softmax
 from .core.glm import Glm
+from .core.mlp import CURVATURES, GAUSS_NEWTON, Mlp
 from .core.objective import Objective
 from .core.solvers.cholesky import CholeskyFactor
 from .core.training import train
 from .data.dataset import Dataset
 from .errors import UsageError
 
-ESTIMATORS = {"logistic": "classification", "linear": "regression"}
+ESTIMATORS = {
+    "logistic": "classification",
+    "linear": "regression",
+    "mlp": "classification",
+    "mlp-regressor": "regression",
+}
 """Names of ``--estimator`` and the task each is for."""
+NETWORKS = ("mlp", "mlp-regressor")
 
 
 @dataclass(frozen=True)
 class ModelSettings:
     """Everything beside the data that decides what the trained parameters are and what removal means.
 
-    ``l2`` is lambda of DESIGN 2.1; ``penalty_scaling`` is per-mean or per-sum.
+    ``l2`` is lambda of DESIGN 2.1; ``penalty_scaling`` is per-mean or per-sum.  What follows ``tol`` is for networks
+    alone: hidden widths, what stands for the Hessian and is added to its diagonal, and the seed of the initial weights.
     """
 
     estimator: str
@@ -38,9 +46,26 @@ class ModelSettings:
     fit_intercept: bool
     penalize_intercept: bool
     tol: float
+    hidden: tuple[int, ...] = ()
+    activation: str = "sigmoid"
+    curvature: str = GAUSS_NEWTON
+    damping: float = 0.0
+    seed: int = 0
+
+    @property
+    def is_network(self) -> bool:
+        return self.estimator in NETWORKS
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What a model file keeps: the same for a GLM as before there were networks."""
+        own = asdict(self) | {"hidden": list(self.hidden)}
+        return own if self.is_network else {key: own[key] for key in list(own)[: list(own).index("hidden")]}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> ModelSettings:
+        """The settings among what a model file keeps."""
+        known = {key: kept[key] for key in cls.__dataclass_fields__ if key in kept}
+        return cls(**known | {"hidden": tuple(kept.get("hidden", ()))})
 
 
 @dataclass(frozen=True)
@@ -66,11 +91,21 @@ class TrainedModel:
 
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:
-        """One name a parameter, in theta's order: ``FEATURE`` or, with several classes, ``CLASS:FEATURE``."""
-        own = (*self.dataset.feature_names, *(("intercept",) if self.settings.fit_intercept else ()))
+        """One name a parameter, in theta's order: ``FEATURE`` or, with several classes, ``CLASS:FEATURE``.
+
+        Of a network ``h1.0:FEATURE`` is a weight of the first unit of the first hidden layer, and ``CLASS:h2.3`` one of
+        the outputs'.
+        """
+        bias = ("intercept",) if self.settings.fit_intercept else ()
+        own = (*self.dataset.feature_names, *bias)
+        hidden = []
+        for depth, width in enumerate(self.settings.hidden, start=1):
+            units = [f"h{depth}.{unit}" for unit in range(width)]
+            hidden += [f"{unit}:{name}" for unit in units for name in own]
+            own = (*units, *bias)
         if self.family.outputs == 1:
-            return own
-        return tuple(f"{label}:{name}" for label in self.dataset.classes for name in own)
+            return (*hidden, *own)
+        return (*hidden, *(f"{label}:{name}" for label in self.dataset.classes for name in own))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """Class codes or responses for rows X (n, d)."""
@@ -91,6 +126,42 @@ class TrainedModel:
     def with_factor(self, factor: CholeskyFactor | None) -> TrainedModel:
         return replace(self, factor=factor)
 
+    def with_curvature(self, curvature: str | None, damping: float | None) -> TrainedModel:
+        """The same parameters with another notion of their Hessian; a factor with another damping is dropped."""
+        if curvature is None and damping is None:
+            return self
+        if not self.settings.is_network:
+            raise UsageError(f"--curvature and --damping are for networks; this model is {self.settings.estimator}")
+        check_curvature(curvature, damping)
+        own = self.settings
+        settings = replace(
+            own,
+            curvature=own.curvature if curvature is None else curvature,
+            damping=own.damping if damping is None else damping,
+        )
+        return replace(self, settings=settings, factor=self.factor if settings.damping == own.damping else None)
+
+
+def check_curvature(curvature: str | None, damping: float | None) -> None:
+    """Raises UsageError for values that are none."""
+    if curvature is not None and curvature not in CURVATURES:
+        raise UsageError(f"--curvature must be one of {', '.join(CURVATURES)}; found {curvature!r}")
+    if damping is not None and not (np.isfinite(damping) and damping >= 0):
+        raise UsageError(f"--damping must be a number of at least 0, found {damping:g}")
+
+
+def parse_hidden(text: str) -> tuple[int, ...]:
+    """``64,32`` to the widths of the hidden layers."""
+    try:
+        widths = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise UsageError(
+            f"--hidden must be widths of hidden layers, found {text!r}", hint="for example --hidden 64,32"
+        )
+    return widths
+
 
 def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows: int) -> tuple[float, str]:
     """(lambda, penalty scaling) from the options: C is scikit-learn's, 1 / (lambda m), and brings per-sum with it."""
@@ -108,13 +179,26 @@ def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows
 
 def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
     """The row loss: two classes are one weight vector, more are a softmax."""
-    if settings.estimator == "linear":
+    if ESTIMATORS[settings.estimator] == "regression":
         return Gaussian()
     return Logistic() if len(dataset.classes) == 2 else Softmax(len(dataset.classes))
 
 
 def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
     """J on the training rows."""
+    if settings.is_network:
+        return Mlp(
+            dataset.X_train,
+            dataset.y_train,
+            family_of(dataset, settings),
+            hidden=settings.hidden,
+            activation=settings.activation,
+            curvature=settings.curvature,
+            damping=settings.damping,
+            l2=settings.l2,
+            intercept=settings.fit_intercept,
+            penalize_intercept=settings.penalize_intercept,
+        )
     return Glm(
         dataset.X_train,
         dataset.y_train,
@@ -135,7 +219,7 @@ def fit(
     """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError."""
     objective = objective_of(dataset, settings)
     start = perf_counter()
-    minimum = train(objective, tol=settings.tol, max_iterations=max_iterations, watch=watch)
+    minimum = train(objective, tol=settings.tol, max_iterations=max_iterations, seed=settings.seed, watch=watch)
     return TrainedModel(
         dataset,
         settings,

@@ -84,11 +84,10 @@ def open_model(path: str | None, *, quiet: bool) -> OpenModel:
         _train_default(quiet=quiet)
     path = DEFAULT_MODEL if path is None else path
     artifact = load_model(path)
-    known = {key: artifact.settings[key] for key in ModelSettings.__dataclass_fields__}
     factor = artifact.factor
     model = TrainedModel(
         artifact.dataset,
-        ModelSettings(**known),
+        ModelSettings.from_dict(artifact.settings),
         artifact.theta[:, None],
         artifact.residuals,
         artifact.training["grad_norm"],

@@ -52,11 +52,12 @@ def factorize(objective: Objective, theta: np.ndarray, w: np.ndarray | None = No
     dtype = factor_dtype(objective.size)
     hessian = objective.dense_curvature(theta, objective.weights if w is None else w, dtype)
     diagonal = hessian.diagonal().astype(np.float64)
-    damping = 0.0
+    damping = objective.damping
     if dtype == np.float32:
         # Rounding moves eigenvalues by about this much; without it a small lambda can look negative.
-        damping = float(ROUNDING * np.finfo(dtype).eps * diagonal.max())
-        hessian[np.diag_indices(objective.size)] += np.float32(damping)
+        damping += float(ROUNDING * np.finfo(dtype).eps * diagonal.max())
+    if damping:
+        hessian[np.diag_indices(objective.size)] += dtype.type(damping)
     potrf = spotrf if dtype == np.float32 else dpotrf
     lower, info = potrf(hessian, lower=1, clean=1, overwrite_a=1)
     pivots = lower.diagonal().astype(np.float64) ** 2
@@ -67,6 +68,8 @@ def factorize(objective: Objective, theta: np.ndarray, w: np.ndarray | None = No
         raise NotConvergedError(
             f"the Hessian is singular at parameter {at} of {objective.size}: the training rows do not"
             " determine the parameters (constant or duplicate columns, or more features than rows)",
-            hint="train with --l2 greater than 0, or drop the redundant columns",
+            hint="train with --l2 greater than 0, or drop the redundant columns"
+            if objective.convex
+            else "use --damping greater than 0",
         )
     return CholeskyFactor(lower, damping)
