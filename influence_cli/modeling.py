@@ -16,6 +16,7 @@ from .core.families.logistic import Logistic
 from .core.families.softmax import Softmax
 from .core.glm import Glm
 from .core.mlp import CURVATURES, GAUSS_NEWTON, Mlp
+from .core.networks.activations import ACTIVATIONS
 from .core.objective import Objective
 from .core.solvers.cholesky import CholeskyFactor
 from .core.training import train
@@ -30,6 +31,8 @@ ESTIMATORS = {
 }
 """Names of ``--estimator`` and the task each is for."""
 NETWORKS = ("mlp", "mlp-regressor")
+DAMPING = 0.01
+"""The paper's, and Koh and Liang's (2017)."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,33 @@ def check_curvature(curvature: str | None, damping: float | None) -> None:
         raise UsageError(f"--curvature must be one of {', '.join(CURVATURES)}; found {curvature!r}")
     if damping is not None and not (np.isfinite(damping) and damping >= 0):
         raise UsageError(f"--damping must be a number of at least 0, found {damping:g}")
+
+
+def resolve_network(
+    estimator: str,
+    hidden: str | None,
+    activation: str | None,
+    curvature: str | None,
+    damping: float | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The settings that only networks have, from the options; none for a GLM, which none of the options suits."""
+    if estimator not in NETWORKS:
+        given = {"--hidden": hidden, "--activation": activation, "--curvature": curvature, "--damping": damping}
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(f"{option} is for networks", hint=f"add --estimator {NETWORKS[0]}")
+        return {}
+    check_curvature(curvature, damping)
+    if activation is not None and activation not in ACTIVATIONS:
+        raise UsageError(f"--activation must be one of {', '.join(ACTIVATIONS)}; found {activation!r}")
+    return {
+        "hidden": parse_hidden("64,32" if hidden is None else hidden),
+        "activation": activation or "sigmoid",
+        "curvature": curvature or GAUSS_NEWTON,
+        "damping": DAMPING if damping is None else damping,
+        "seed": seed,
+    }
 
 
 def parse_hidden(text: str) -> tuple[int, ...]:

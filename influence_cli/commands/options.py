@@ -60,6 +60,24 @@ Quantity = Annotated[
         help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME.",
     ),
 ]
+Curvature = Annotated[
+    str | None,
+    typer.Option(
+        "--curvature",
+        help="What stands for a network's Hessian: gauss-newton (never negative) or hessian (exact).",
+        show_default="as trained; gauss-newton",
+        rich_help_panel="Networks",
+    ),
+]
+Damping = Annotated[
+    float | None,
+    typer.Option(
+        "--damping",
+        help="Added to the diagonal of a network's Hessian wherever it is inverted.",
+        show_default="as trained; 0.01",
+        rich_help_panel="Networks",
+    ),
+]
 Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how H x = b is solved.")]
 
 
