@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
-from . import __version__
+from . import __version__, streams
 from .commands.compare import compare
 from .commands.groundtruth import groundtruth
 from .commands.influence import influence
@@ -45,21 +45,28 @@ def _app(
 
 def main() -> None:
     """Entry point of ``ginf`` and ``python -m influence_cli``."""
-    sys.exit(run(sys.argv[1:]))
+    streams.prepare()
+    code = run(sys.argv[1:])
+    streams.drain()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every error has become text on stderr."""
     try:
-        code = app(arguments, prog_name="ginf", standalone_mode=False)
+        code = int(app(arguments, prog_name="ginf", standalone_mode=False) or ExitCode.OK)
         sys.stdout.flush()
-        return int(code or ExitCode.OK)
+        # Typer raises Abort at Ctrl-C or returns this code, depending on its version.
+        return _interrupted() if code == ExitCode.INTERRUPTED else code
     except GinfError as error:
         return _report(error.message, error.hint, error.code)
     except BrokenPipeError:
-        return _closed_pipe()
+        return _reader_left()
+    except SystemExit as stop:
+        # Typer makes this of a closed pipe; anything else is a signal, which has its own code.
+        return _reader_left() if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
     except (KeyboardInterrupt, typer.Abort):
-        return _report("interrupted", None, ExitCode.INTERRUPTED)
+        return _interrupted()
     except MemoryError:
         return _report(
             "not enough memory", "fewer groups or test rows at a time, or --solver cg, need less", ExitCode.USAGE
@@ -67,30 +74,42 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         # Typer's own usage errors, whichever Click it was built on, know how to phrase themselves.
         if hasattr(error, "format_message") and getattr(error, "exit_code", None) == ExitCode.USAGE:
-            return _report(error.format_message(), _help_hint(error), ExitCode.USAGE)
-        import traceback
-
-        traceback.print_exc()
-        return _report(
-            f"this is a defect of ginf {__version__}: {type(error).__name__}",
-            "please report it with the lines above",
-            ExitCode.DEFECT,
-        )
+            message = error.format_message()  # empty where help was shown for want of a command
+            return _report(message, _help_hint(error), ExitCode.USAGE) if message else int(ExitCode.USAGE)
+        return _defect(error)
 
 
 def _report(message: str, hint: str | None, code: ExitCode) -> int:
-    print(f"ginf: error: {message}", file=sys.stderr)
-    if hint:
-        print(f"hint: {hint}", file=sys.stderr)
+    with suppress(OSError):  # nobody may be listening
+        print(f"ginf: error: {message}", file=sys.stderr)
+        if hint:
+            print(f"hint: {hint}", file=sys.stderr)
     return int(code)
+
+
+def _interrupted() -> int:
+    with suppress(OSError):
+        print("ginf: interrupted", file=sys.stderr)
+    return int(ExitCode.INTERRUPTED)
+
+
+def _reader_left() -> int:
+    """Whoever read our output has seen enough (``| head``): nothing is wrong, and nothing more can be said."""
+    return int(ExitCode.OK)
+
+
+def _defect(error: Exception) -> int:
+    import traceback
+
+    with suppress(OSError):
+        traceback.print_exception(error)
+    return _report(
+        f"this is a defect of ginf {__version__}: {type(error).__name__}",
+        "please report it with the lines above",
+        ExitCode.DEFECT,
+    )
 
 
 def _help_hint(error: Exception) -> str | None:
     context = getattr(error, "ctx", None)
     return f"see {context.command_path} --help" if context is not None else None
-
-
-def _closed_pipe() -> int:
-    """The reader of our output has left (``| head``): nothing is wrong, and nothing more can be said."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return int(ExitCode.OK)

@@ -5,6 +5,7 @@ Every layer raises these; only the boundary in ``cli.py`` turns them into text a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -59,3 +60,12 @@ class InterruptedRunError(GinfError):
     """Ctrl-C, where there is more to say than that."""
 
     code = ExitCode.INTERRUPTED
+
+
+def unknown_word(option: str, found: str, choices: Sequence[str]) -> UsageError:
+    """The error for an option's word that is not one of its choices, with the nearest of them as a guess."""
+    import difflib
+
+    near = difflib.get_close_matches(found.lower(), choices, n=1)
+    hint = f"did you mean {near[0]}?" if near else None
+    return UsageError(f"{option} must be one of {', '.join(choices)}; found {found!r}", hint)

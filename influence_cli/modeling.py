@@ -21,9 +21,10 @@ from .core.objective import Objective
 from .core.solvers.cholesky import CholeskyFactor
 from .core.training import train
 from .data.dataset import Dataset
+from .data.prepare import Task
 from .errors import UsageError
 
-ESTIMATORS = {
+ESTIMATORS: dict[str, Task] = {
     "logistic": "classification",
     "linear": "regression",
     "mlp": "classification",

@@ -15,11 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from .errors import FileError
+
 FORMATS = ("auto", "table", "json", "ndjson", "csv")
 TABLE_ROWS = 200
 """Rows that a table shows: more than that nobody reads on a terminal."""
 CHUNK = 10_000
 """Records turned into text at a time."""
+LONGEST_NAME, NAME_HEAD, NAME_TAIL = 40, 26, 11
+"""A group's name in a table: longer ones keep this much of their beginning and end."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,18 @@ def resolve_format(name: str, stream: TextIO) -> str:
 
 
 def write_records(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO, *, color: bool) -> None:
-    """Write records (a column a key) in that format."""
+    """Write records (a column a key) in that format.  Raises FileError where the stream takes no more (a full disk)."""
+    try:
+        _write(columns, layout, name, stream, color)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FileError(f"cannot write the results to standard output: {reason}") from error
+
+
+def _write(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO, color: bool) -> None:
     if name == "table":
         _write_table(columns, layout, stream, color)
     elif name == "csv":
@@ -63,7 +78,6 @@ def write_records(columns: Mapping[str, Any], layout: Layout, name: str, stream:
                 stream.write(f"{separator}\n{json.dumps(record, allow_nan=False)}")
                 separator = ","
         stream.write("[]\n" if separator == "[" else "\n]\n")
-    stream.flush()
 
 
 def _parts(columns: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
@@ -109,13 +123,15 @@ def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, col
 
 
 def _cell(key: str, value: Any) -> str:
+    """One value as a table shows it.  A group of many listed rows loses the middle of its name, never a figure."""
     if value is None:
         return "-"
     if isinstance(value, float):
-        if key == "fraction":
-            return f"{value:.1%}"
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) and key == "size" else str(value)
+        return f"{value:.1%}" if key == "fraction" else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}" if key == "size" else str(value)
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
+    return f"{text[:NAME_HEAD]}...{text[-NAME_TAIL:]}" if key == "group" and len(text) > LONGEST_NAME else text
 
 
 def console(stream: TextIO, color: bool):

@@ -25,7 +25,8 @@ BELOW = {
         *("errors", "results", "core", "data", "groups", "drawing", "testrows"),
         *("artifacts", "modeling", "analysis", "agreement", "report", "plots"),
     },
-    "cli": {"commands", "errors", "__init__"},
+    "streams": set(),
+    "cli": {"commands", "streams", "errors", "__init__"},
     "__main__": {"cli"},
     "__init__": set(),
 }

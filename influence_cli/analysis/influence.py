@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,22 +12,26 @@ from ..core.quantities import Target
 from ..core.removal import removal
 from ..core.solvers.choice import HessianSolver
 from ..drawing import GroupPlan
-from ..errors import UsageError
+from ..errors import UsageError, unknown_word
 from ..modeling import TrainedModel
-from ..results import OK, GroupTable, InfluenceResult, Provenance
+from ..results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
 from .targets import TestRows, make_targets
 
 BLOCK_BYTES = 256e6
 """Memory that the weights and parameters of one block of groups may take."""
 WIDEST = 64
 """Groups in a block: beyond this a pass over the rows gains nothing from more columns."""
+INFINITE = "the estimate is not finite"
+
+Evaluation = Callable[[Estimate], tuple[np.ndarray, list[str]]]
+"""An estimate of G groups to changes of f (G, T), NaN where there is none, and what went wrong (G,), else ``OK``."""
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     """The methods in the order given.  Raises UsageError for an unknown or repeated one."""
     for method in methods:
         if method not in METHODS:
-            raise UsageError(f"unknown --method {method!r}", hint="choose from " + ", ".join(METHODS))
+            raise unknown_word("--method", method, METHODS)
     if len(set(methods)) < len(methods) or not methods:
         raise UsageError("--method needs one or more different methods", hint="for example --method first,second")
     return tuple(methods)
@@ -44,12 +47,12 @@ def influence(
     methods: Sequence[str] = ("first", "second"),
     quantity: str = "loss",
     evaluate: str = "linear",
-    advance: Callable[[int], None] = lambda groups: None,
+    advance: Callable[[int], None] = lambda pairs: None,
 ) -> InfluenceResult:
     """Estimated changes ``f(after removal) - f(before)`` for every group and test row, without retraining.
 
     One adjoint solve a test row and one forward solve a group, whatever the number of pairs.  Where a solve did not
-    reach its tolerance the value is NaN and ``status`` says why.
+    reach its tolerance the value is NaN and ``status`` says why.  ``advance`` hears of (group, test row) pairs done.
     """
     methods = check_methods(methods)
     codes, targets = make_targets(model, tests, quantity)
@@ -59,10 +62,14 @@ def influence(
     values = {method: np.empty((len(plan), len(codes))) for method in methods}
     first_test = 0
     for target in targets:
-        part = slice(first_test, first_test + len(target.value(model.theta)))
+        before = target.value(model.theta)[:, 0]
+        part = slice(first_test, first_test + len(before))
         first_test = part.stop
-        base[part] = target.value(model.theta)[:, 0]
-        evaluation = _Evaluation.of(model, solver, target, base[part], evaluate, methods)
+        base[part] = before
+        if evaluate == "exact":
+            evaluation = _exact(model, solver, target, before)
+        else:
+            evaluation = _linear(model, solver, target, codes[part], methods)
         for block in group_blocks(model, len(plan)):
             groups = [plan.group(index) for index in range(block.start, block.stop)]
             digests[block] = [group.digest for group in groups]
@@ -73,7 +80,7 @@ def influence(
                 for index, problem in zip(range(block.start, block.stop), problems, strict=True):
                     if problem != OK and status[index] == OK:
                         status[index] = f"{method}: {problem}"
-            advance(len(groups))
+            advance(len(groups) * len(before))
     table = GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests))
     return InfluenceResult(provenance, table, codes, quantity, evaluate, base, values, tuple(status))
 
@@ -85,42 +92,49 @@ def group_blocks(model: TrainedModel, count: int) -> Iterator[slice]:
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
-@dataclass(frozen=True)
-class _Evaluation:
-    """``--evaluate`` bound to one target: an Estimate to changes (G, T) and the problems (G,) met on the way."""
+def _exact(model: TrainedModel, solver: HessianSolver, target: Target, before: np.ndarray) -> Evaluation:
+    """f after the estimated change minus f before."""
 
-    model: TrainedModel
-    solver: HessianSolver
-    target: Target
-    base: np.ndarray
-    gradients: np.ndarray | None
-    adjoints: np.ndarray | None
-    adjoint_problem: tuple[str, ...]
+    def evaluate(found: Estimate) -> tuple[np.ndarray, list[str]]:
+        change, solved = exact_change(found, solver, target, model.theta, before)
+        return _only_valid(change, solved.problems)
 
-    @classmethod
-    def of(cls, model, solver, target, base, evaluate, methods) -> _Evaluation:
-        if evaluate == "exact":
-            return cls(model, solver, target, base, None, None, (OK,) * len(base))
-        gradients = target.gradient(model.theta)
-        if set(methods) == {"newton"}:
-            return cls(model, solver, target, base, gradients, gradients, (OK,) * len(base))
-        solution = solver.solve(gradients)
-        problems = tuple(solution.why(column) for column in range(gradients.shape[1]))
-        return cls(model, solver, target, base, gradients, solution.x, problems)
+    return evaluate
 
-    def __call__(self, found: Estimate) -> tuple[np.ndarray, Sequence[str]]:
-        if self.gradients is None or self.adjoints is None:
-            change, found = exact_change(found, self.solver, self.target, self.model.theta, self.base)
-            problems = list(found.problems)
-        else:
-            change = linear_change(found, self.gradients, self.adjoints)
-            problems = list(found.problems)
-            if found.rhs is not None:
-                for column, problem in enumerate(self.adjoint_problem):
-                    if problem != OK:
-                        change[:, column] = np.nan
-                        problems = [problem if own == OK else own for own in problems]
-        for row, problem in enumerate(found.problems):
-            if problem != OK:
-                change[row] = np.nan
+
+def _linear(
+    model: TrainedModel, solver: HessianSolver, target: Target, codes: np.ndarray, methods: Sequence[str]
+) -> Evaluation:
+    """grad f' change.  H^-1 grad f is solved for once and serves every group; a Newton step alone needs none of it."""
+    gradients = target.gradient(model.theta)
+    if set(methods) == {"newton"}:
+        return lambda found: _only_valid(linear_change(found, gradients, gradients), found.problems)
+    adjoints = solver.solve(gradients)
+    unsolved = {
+        column: _at_test(int(codes[column])) + adjoints.why(column)
+        for column in np.flatnonzero(~adjoints.converged).tolist()
+    }
+
+    def evaluate(found: Estimate) -> tuple[np.ndarray, list[str]]:
+        change, problems = _only_valid(linear_change(found, gradients, adjoints.x), found.problems)
+        if unsolved and found.rhs is not None:
+            change[:, list(unsolved)] = np.nan
+            first = next(iter(unsolved.values()))
+            problems = [first if problem == OK else problem for problem in problems]
         return change, problems
+
+    return evaluate
+
+
+def _only_valid(change: np.ndarray, problems: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The changes (G, T) without those of groups that have a problem, which a value beyond all numbers also is."""
+    finite = np.isfinite(change)
+    told = [
+        INFINITE if problem == OK and not row.all() else problem for problem, row in zip(problems, finite, strict=True)
+    ]
+    valid = finite & (np.array(problems) == OK)[:, None]
+    return np.where(valid, change, np.nan), told
+
+
+def _at_test(code: int) -> str:
+    return {MEAN_TEST: "mean of the test rows, ", NO_TEST: ""}.get(code, f"test row {code}, ")

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..plots import Cloud, Line, curve, scatter
 from ..report import Layout
 from ..results import Records
-from .layouts import MEANING, meaning
+from .layouts import meaning, phrase
 
 CURVE_FROM = 4
 """Sizes of one kind from which ``--figure auto`` draws the curve."""
@@ -134,7 +134,7 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     tests = len(matched.tests)
     pooled = f"mean over {tests} test rows" if tests > 1 else ""
     if figure == "scatter":
-        name, sign = MEANING.get(matched.quantity, (matched.quantity, "positive: the group holds it down"))
+        name, sign = phrase(matched.quantity)
         clouds = _clouds(matched, records)
         if not clouds:
             raise UsageError("--plot: there is nothing to draw, no pair has both an estimate and a truth")

@@ -6,21 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
-    Force,
-    Format,
-    Group,
-    Groups,
-    Model,
-    NoColor,
-    Output,
-    Quantity,
-    Quiet,
-    Seed,
-    Solver,
-    Test,
-    Threads,
-)
+from .options import Force, Format, Group, Groups, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
 
 
 def influence(
@@ -37,7 +23,8 @@ def influence(
         str,
         typer.Option(
             "--evaluate",
-            help="linear: grad f' change.  exact: f after the estimated change minus f before, at one more solve a group.",
+            help="linear: grad f' change.  exact: f after the estimated change minus f before, at one more solve a"
+            " group.",
         ),
     ] = "linear",
     solver: Solver = "auto",
@@ -59,29 +46,29 @@ def influence(
 
     from ..analysis import check_methods, make_targets
     from ..analysis import influence as estimate
-    from ..artifacts.atomic import check_target
     from ..artifacts.results import save_influence
     from ..core.evaluation import EVALUATIONS
-    from ..errors import ExitCode
+    from ..errors import ExitCode, GinfError
     from ..report import progress, resolve_format, write_records
     from ..results import OK
     from ..testrows import parse_tests
     from . import session
     from .layouts import influence_layout
+    from .options import note
 
     methods = check_methods([name.strip() for name in method.split(",")])
     session.check_format(format)
     session.check_choice("--evaluate", evaluate, EVALUATIONS)
+    session.check_quantity(quantity)
     session.check_solver(solver)
     specs = session.read_specs(group, groups)
     tests_spec = None if test is None else parse_tests(test)
-    if output is not None:
-        check_target(output, force)
+    session.check_output(output, (model or session.DEFAULT_MODEL, groups), force=force)
     with session.limit_threads(threads):
         opened = session.open_model(model, quiet=quiet)
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
-        make_targets(opened.model, tests, quantity)
+        codes, _ = make_targets(opened.model, tests, quantity)
         working = session.open_solver(opened, solver, quiet=quiet)
         config = {
             "groups": [spec.text for spec in specs],
@@ -92,7 +79,7 @@ def influence(
             "evaluate": evaluate,
             "solver": "cg" if working.factor is None else "cholesky",
         }
-        with progress("groups", len(plan), quiet=quiet) as advance:
+        with progress("estimating", len(plan) * len(codes), quiet=quiet) as advance:
             result = estimate(
                 opened.model,
                 working,
@@ -104,13 +91,17 @@ def influence(
                 evaluate=evaluate,
                 advance=advance,
             )
+    unsaved = None
     if output is not None:
-        save_influence(output, result, force=force)
+        try:
+            save_influence(output, result, force=force)
+        except GinfError as error:
+            unsaved = error  # what was computed is still printed
     layout = influence_layout(result)
     write_records(result.columns(), layout, resolve_format(format, sys.stdout), sys.stdout, color=not no_color)
+    if unsaved is not None:
+        raise unsaved
     failed = sum(state != OK for state in result.status)
     if failed:
-        note_failed = f"{failed} of {len(result.status)} groups did not converge; their values are null, see status"
-        print(f"ginf: {note_failed}", file=sys.stderr)
-        return ExitCode.NOT_CONVERGED
-    return ExitCode.OK
+        note(f"{failed} of {len(result.status)} groups have values that are null: see status", quiet=False)
+    return ExitCode.NOT_CONVERGED if failed else ExitCode.OK

@@ -13,14 +13,26 @@ MEANING = {
 }
 
 
+def phrase(quantity: str) -> tuple[str, str]:
+    """What a quantity is called in a sentence, and what a positive change of it says about the group."""
+    if quantity in MEANING:
+        return MEANING[quantity]
+    kind, _, name = quantity.partition(":")
+    called = {"logit": f"score (logit) of class {name}", "param": f"parameter {name}"}.get(kind, quantity)
+    return called, "positive: the group holds it down"
+
+
 def meaning(quantity: str) -> str:
     """The sentence that every table begins with."""
-    name, sign = MEANING.get(quantity, (quantity, "positive: the group holds it down"))
+    name, sign = phrase(quantity)
     return f"Change of the {name} if the group is removed; {sign}"
 
 
 def influence_layout(result: InfluenceResult) -> Layout:
-    evaluated = {"linear": "estimates: gradient of f times change", "exact": "estimates: f evaluated at the change"}
+    evaluated = {
+        "linear": "estimates: gradient of f times the change of the parameters",
+        "exact": "estimates: f at the changed parameters minus f now",
+    }
     headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
     headings |= {method: method for method in result.values}
     if any(state != "ok" for state in result.status):

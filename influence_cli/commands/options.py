@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ COMMON = "Common"
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Processor threads to use.  [default: all]", rich_help_panel=COMMON),
+    typer.Option("--threads", min=1, help="Processor threads to use.", show_default="all", rich_help_panel=COMMON),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)]
@@ -36,7 +37,8 @@ Model = Annotated[
         "--model",
         envvar="GINF_MODEL",
         show_envvar=True,
-        help="Model file.  [default: ginf.h5; where there is none, the digits model is trained]",
+        help="Model file.",
+        show_default="ginf.h5; where there is none, the digits model is trained",
     ),
 ]
 Group = Annotated[
@@ -82,6 +84,7 @@ Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how
 
 
 def note(message: str, *, quiet: bool) -> None:
-    """A line on stderr about what is being done."""
+    """A line on stderr about what is being done; nothing is lost if nobody listens."""
     if not quiet:
-        print(f"ginf: {message}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"ginf: {message}", file=sys.stderr)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from ..analysis import TestRows
+from ..artifacts.atomic import check_target
 from ..artifacts.model import FactorArrays, ModelArtifact, add_factor, load_model, save_model
 from ..artifacts.results import load_truth, same_origin
+from ..core.quantities import QUANTITIES
 from ..core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
 from ..core.solvers.cholesky import CholeskyFactor
 from ..data.sources import load
 from ..drawing import GroupPlan, plan_groups
-from ..errors import FileError, InterruptedRunError, UsageError
+from ..errors import FileError, InterruptedRunError, UsageError, unknown_word
 from ..groups import GroupSpec, collect_specs
 from ..modeling import ModelSettings, TrainedModel, fit
 from ..report import FORMATS
@@ -56,11 +59,31 @@ def limit_threads(threads: int | None) -> Iterator[None]:
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises UsageError where an option's word is not one of its choices."""
     if value not in choices:
-        raise UsageError(f"{option} must be one of {', '.join(choices)}; found {value!r}")
+        raise unknown_word(option, value, choices)
 
 
 def check_format(name: str) -> None:
     check_choice("--format", name, FORMATS)
+
+
+def check_quantity(name: str) -> None:
+    """Refuse a misspelt ``--quantity`` before a model is read; whether it suits the model is seen later."""
+    if ":" not in name:
+        check_choice("--quantity", name, QUANTITIES)
+
+
+def check_output(path: str | None, inputs: Iterable[str | None], *, force: bool) -> None:
+    """Refuse, before anything is computed, a result file that cannot be written or that is one of the ``inputs``."""
+    if path is None:
+        return
+    if os.path.realpath(path) in (os.path.realpath(other) for other in inputs if other is not None):
+        raise UsageError(f"-o {path} would replace a file that this command reads", hint="name another file")
+    check_target(path, force)
+
+
+def check_tolerance(tol: float) -> None:
+    if not 0 < tol < float("inf"):
+        raise UsageError(f"--tol must be a number greater than 0, found {tol:g}")
 
 
 def store(path: str, model: TrainedModel, provenance: dict, *, force: bool) -> ModelArtifact:
@@ -103,7 +126,9 @@ def _train_default(*, quiet: bool) -> None:
     model = fit(dataset, DEFAULT_SETTINGS)
     factor = make_solver(model.objective, model.theta, "cholesky").factor
     try:
-        store(DEFAULT_MODEL, model.with_factor(factor), {"data": "digits", "test_fraction": 0.2, "seed": 0}, force=False)
+        store(
+            DEFAULT_MODEL, model.with_factor(factor), {"data": "digits", "test_fraction": 0.2, "seed": 0}, force=False
+        )
     except UsageError:
         if not Path(DEFAULT_MODEL).exists():
             raise
@@ -126,8 +151,10 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSol
         cached=model.factor is not None,
     )
     cached = choice.kind == "cholesky" and model.factor is not None
-    note(f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason),
-         quiet=quiet)
+    note(
+        f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason),
+        quiet=quiet,
+    )
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
     if solver.factor is not None and not cached:
         try:
@@ -144,7 +171,9 @@ def read_specs(group: list[str] | None, groups: str | None) -> list[GroupSpec]:
     """Group specifications from ``--group`` and ``--groups``.  Raises UsageError where there are none."""
     specs = collect_specs(group or [], groups, stdin=sys.stdin)
     if not specs:
-        raise UsageError("no group of training rows was given", hint="for example --group coherent:3 or --group random:10%x20")
+        raise UsageError(
+            "no group of training rows was given", hint="for example --group coherent:3 or --group random:10%x20"
+        )
     return specs
 
 
@@ -168,8 +197,6 @@ def check_solver(name: str) -> None:
 def share_threads(jobs: int | None, threads: int | None, blocks: int) -> tuple[int, int]:
     """Jobs at a time (as asked, else one a thread; never more than threads or blocks) and the BLAS threads of each, so
     that all together stay within ``threads``, by default the processors."""
-    import os
-
     threads = threads or len(os.sched_getaffinity(0))
     jobs = max(1, min(jobs or threads, threads, blocks))
     return jobs, threads // jobs
@@ -200,9 +227,7 @@ def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult |
                 hint="repeat the command that made it, or start over with --force",
             )
     if found.groups.digest != fresh.groups.digest or not np.array_equal(found.tests, fresh.tests):
-        raise FileError(
-            f"{path} cannot be resumed: its groups or test rows are others", hint="start over with --force"
-        )
+        raise FileError(f"{path} cannot be resumed: its groups or test rows are others", hint="start over with --force")
     left = sum(state == PENDING for state in found.status)
     note(f"resuming {path}: {len(found.status) - left} of {len(found.status)} groups are done", quiet=quiet)
     return found

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Force, Format, NoColor, Quiet, Seed, Solver, Threads
+from .options import Curvature, Damping, Force, Format, NoColor, Quiet, Seed, Solver, Threads
+
+if TYPE_CHECKING:
+    from ..modeling import TrainedModel
+
+MODEL, TRAINING, NETWORK = "Model", "Training", "Networks"
 
 
 def train(
@@ -16,29 +21,71 @@ def train(
             "--data", help="digits, synthetic, blobs, mnist, a folder of IDX files (plain or gzipped), or an .npz file."
         ),
     ] = "digits",
-    estimator: Annotated[str, typer.Option("--estimator", help="logistic or linear.")] = "logistic",
-    l2: Annotated[float | None, typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.  [default: 0.001]")] = None,
+    test_fraction: Annotated[
+        float, typer.Option("--test-fraction", help="Share of test rows where the data has no split of its own.")
+    ] = 0.2,
+    estimator: Annotated[
+        str,
+        typer.Option("--estimator", help="logistic, linear, mlp or mlp-regressor (networks).", rich_help_panel=MODEL),
+    ] = "logistic",
+    l2: Annotated[
+        float | None,
+        typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.", show_default="0.001", rich_help_panel=MODEL),
+    ] = None,
     C: Annotated[
         float | None,
-        typer.Option("--C", help="scikit-learn's C = 1/(lambda m); brings --penalty-scaling per-sum with it."),
+        typer.Option(
+            "--C",
+            help="scikit-learn's C = 1/(lambda m); brings --penalty-scaling per-sum with it.",
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     penalty_scaling: Annotated[
         str | None,
         typer.Option(
             "--penalty-scaling",
-            help="What removal does to the kept rows' weights: per-mean (1/(m-k), the paper; default) or per-sum (1/m,"
-            " as scikit-learn refitted with the same C; default with --C).",
+            help="What removal does to the kept rows' weights: per-mean (1/(m-k), the paper) or per-sum (1/m, as"
+            " scikit-learn refitted with the same C).",
+            show_default="per-mean; per-sum with --C",
+            rich_help_panel=MODEL,
         ),
     ] = None,
-    intercept: Annotated[bool, typer.Option("--intercept/--no-intercept", help="Fit an intercept.")] = True,
+    intercept: Annotated[
+        bool, typer.Option("--intercept/--no-intercept", help="Fit an intercept.", rich_help_panel=MODEL)
+    ] = True,
     penalize_intercept: Annotated[
-        bool, typer.Option("--penalize-intercept", help="Let the penalty hold the intercept too.")
+        bool,
+        typer.Option("--penalize-intercept", help="Let the penalty hold the intercept too.", rich_help_panel=MODEL),
     ] = False,
-    tol: Annotated[float, typer.Option("--tol", help="Gradient norm at which training ends.")] = 1e-8,
-    max_iterations: Annotated[int, typer.Option("--max-iterations", min=1, help="Newton steps at most.")] = 200,
-    test_fraction: Annotated[
-        float, typer.Option("--test-fraction", help="Share of test rows where the data has no split of its own.")
-    ] = 0.2,
+    hidden: Annotated[
+        str | None,
+        typer.Option("--hidden", help="Widths of the hidden layers.", show_default="64,32", rich_help_panel=NETWORK),
+    ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option("--activation", help="sigmoid or tanh.", show_default="sigmoid", rich_help_panel=NETWORK),
+    ] = None,
+    curvature: Curvature = None,
+    damping: Damping = None,
+    tol: Annotated[
+        float | None,
+        typer.Option(
+            "--tol",
+            help="Gradient norm at which training ends.",
+            show_default="1e-8; 1e-6 for networks",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    max_iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--max-iterations",
+            min=1,
+            help="Newton steps at most, or L-BFGS iterations of a network.",
+            show_default="200; 20,000 for networks",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
     solver: Solver = "auto",
     output: Annotated[
         str, typer.Option("-o", "--output", help="Model file to write.", rich_help_panel="Output")
@@ -56,13 +103,11 @@ def train(
     """
     import sys
 
-    from ..artifacts.atomic import check_target
     from ..core.removal import PENALTY_SCALINGS
     from ..core.solvers.choice import choose_solver, make_solver
     from ..data.sources import load
-    from ..errors import UsageError
-    from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_penalty
-    from ..report import Layout, resolve_format, write_records
+    from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
+    from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
     from . import session
     from .options import note
@@ -72,15 +117,17 @@ def train(
     session.check_solver(solver)
     if penalty_scaling is not None:
         session.check_choice("--penalty-scaling", penalty_scaling, PENALTY_SCALINGS)
-    if not tol > 0:
-        raise UsageError(f"--tol must be greater than 0, found {tol:g}")
+    network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
+    tol = tol if tol is not None else 1e-6 if network else 1e-8
+    session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
-    check_target(output, force)
+    session.check_output(output, (data,), force=force)
     with session.limit_threads(threads):
         dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed)
         strength, scaling = resolve_penalty(l2, C, penalty_scaling, len(dataset.X_train))
         settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol)
-        model = fit(dataset, settings, max_iterations=max_iterations)
+        with progress("Newton steps", None, quiet=quiet) as advance:
+            model = fit(dataset, settings, max_iterations=max_iterations, watch=lambda step, norm: advance(1))
         choice = choose_solver(
             solver,
             size=model.objective.size,
@@ -89,35 +136,44 @@ def train(
             cached=False,
         )
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
-        factor = make_solver(model.objective, model.theta, choice.kind).factor
-        session.store(
-            output,
-            model.with_factor(factor),
-            {"data": data, "test_fraction": test_fraction, "seed": seed},
-            force=force,
-        )
-        record = {
-            "model": output,
-            "data": data,
-            "estimator": estimator,
-            "rows": len(dataset.X_train),
-            "test_rows": len(dataset.X_test),
-            "features": dataset.X_train.shape[1],
-            "classes": len(dataset.classes) or None,
-            "parameters": model.objective.size,
-            "l2": strength,
-            "penalty_scaling": scaling,
-            "grad_norm": model.grad_norm,
-            "iterations": model.iterations,
-            "seconds": model.seconds,
-            "train_score": model.score(dataset.X_train, dataset.y_train),
-            "test_score": model.score(dataset.X_test, dataset.y_test),
-            "factor": factor is not None,
-        }
+        model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
+        session.store(output, model, {"data": data, "test_fraction": test_fraction, "seed": seed}, force=force)
+        record = _record(output, data, model)
     score = "accuracy" if dataset.classes else "R squared"
-    shown = {"data": "data", "rows": "rows", "test_rows": "test rows", "parameters": "parameters", "l2": "l2",
-             "grad_norm": "gradient norm", "train_score": f"train {score}", "test_score": f"test {score}"}
+    shown = {
+        "data": "data",
+        "rows": "rows",
+        "test_rows": "test rows",
+        "parameters": "parameters",
+        "l2": "l2",
+        "grad_norm": "gradient norm",
+        "train_score": f"train {score}",
+        "test_score": f"test {score}",
+    }
     layout = Layout(f"Trained {estimator} model, saved as {output}", f"removal convention: {scaling}", shown)
     name = resolve_format(format, sys.stdout)
     write_records(Records((record,)).columns(), layout, name, sys.stdout, color=not no_color)
     return 0
+
+
+def _record(output: str, data: str, model: TrainedModel) -> dict[str, Any]:
+    """What a training is reported by; keys only ever grow."""
+    dataset, settings = model.dataset, model.settings
+    return {
+        "model": output,
+        "data": data,
+        "estimator": settings.estimator,
+        "rows": len(dataset.X_train),
+        "test_rows": len(dataset.X_test),
+        "features": dataset.X_train.shape[1],
+        "classes": len(dataset.classes) or None,
+        "parameters": model.objective.size,
+        "l2": settings.l2,
+        "penalty_scaling": settings.penalty_scaling,
+        "grad_norm": model.grad_norm,
+        "iterations": model.iterations,
+        "seconds": model.seconds,
+        "train_score": model.score(dataset.X_train, dataset.y_train),
+        "test_score": model.score(dataset.X_test, dataset.y_test),
+        "factor": model.factor is not None,
+    }
