@@ -125,9 +125,10 @@ def train(
     with session.limit_threads(threads):
         dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed)
         strength, scaling = resolve_penalty(l2, C, penalty_scaling, len(dataset.X_train))
-        settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol)
-        with progress("Newton steps", None, quiet=quiet) as advance:
-            model = fit(dataset, settings, max_iterations=max_iterations, watch=lambda step, norm: advance(1))
+        settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
+        steps = max_iterations or (20_000 if network else 200)
+        with progress("L-BFGS iterations" if network else "Newton steps", None, quiet=quiet) as advance:
+            model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
         choice = choose_solver(
             solver,
             size=model.objective.size,

@@ -94,7 +94,7 @@ class _Memory:
     @property
     def empty(self) -> np.ndarray:
         """Which columns remember nothing, (A,)."""
-        return ~(self._rho > 0).any(axis=1)
+        return np.asarray(~(self._rho > 0).any(axis=1))
 
     def add(self, which: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
         """Pairs of the columns ``which`` (A,) bool; where s'y is not safely positive, none."""
