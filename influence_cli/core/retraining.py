@@ -3,6 +3,14 @@
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
 has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
 too much) block Newton-CG with M as preconditioner takes over from the best point.
+
+Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al. 2022):
+
+    cold        J(.; w_removed) from the initial weights, as if the group had never been there
+    warm        J(.; w_removed) from the trained parameters
+    proximal    the proximal Bregman objective, from there: what influence functions are the linear response of
+
+Of a convex J they are one.
 """
 
 from __future__ import annotations
@@ -11,6 +19,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .descent import descend
+from .lbfgs import lbfgs
 from .minimize import Minimum, newton_cg
 from .objective import Objective
 
@@ -21,8 +31,37 @@ PATIENCE = 12
 GAIN = 10.0
 REGULARIZATION = 1e-14
 """Relative to the largest squared difference: keeps the mixing's little systems solvable."""
+WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
+STRATEGIES = (WARM, COLD, PROXIMAL)
+SIDE_BY_SIDE = 300
+"""Iterations of L-BFGS in blocks after which a column goes on by itself, its approximation of the Hessian renewed."""
+DESCENT = 20_000
+"""Iterations of L-BFGS at most where J is not convex."""
 RUNAWAY = 30.0
 """Where a parameter has no finite optimum, the retraining starts this far out: exp(-30) is no gradient any more."""
+
+
+def retrain_by(
+    strategy: str,
+    objective: Objective,
+    theta: np.ndarray,
+    w: np.ndarray,
+    *,
+    preconditioner: Callable[[np.ndarray], np.ndarray],
+    tol: float = 1e-8,
+    seed: int = 0,
+    watch: Callable[[int, float], None] | None = None,
+) -> Minimum:
+    """The minimisers (P, G) that ``strategy`` means, w (m, G), of a model trained to theta (P, 1) from ``seed``."""
+    if strategy == PROXIMAL:
+        return retrain(objective.proximal(theta), theta, w, preconditioner=preconditioner, tol=tol, watch=watch)
+    if strategy == WARM:
+        return retrain(objective, theta, w, preconditioner=preconditioner, tol=tol, watch=watch)
+    start = objective.initial(seed)
+    if objective.convex:
+        begin = start + RUNAWAY * objective.runaway(w)
+        return newton_cg(objective, begin, w, preconditioner=preconditioner, tol=tol, watch=watch)
+    return _one_by_one(objective, np.repeat(start, w.shape[1], axis=1), w, tol, watch)
 
 
 def retrain(
@@ -33,12 +72,15 @@ def retrain(
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float = 1e-8,
     max_iterations: int = 100,
+    watch: Callable[[int, float], None] | None = None,
 ) -> Minimum:
     """The minimisers (P, G) of J(.; w_g), w (m, G), from the trained parameters (P, 1).
 
-    ``iterations`` counts passes of the mixing and, behind them, Newton steps.
+    ``iterations`` counts passes of the mixing and, behind them, Newton steps; where J is not convex, those of L-BFGS.
     """
     start = np.repeat(theta, w.shape[1], axis=1) + RUNAWAY * objective.runaway(w)
+    if not objective.convex:
+        return _downhill(objective, start, w, preconditioner, tol, watch)
     mixed = anderson(objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations)
     left = np.flatnonzero(~mixed.converged)
     if not left.size:
@@ -48,6 +90,32 @@ def retrain(
     iterations[left] += rest.iterations
     mixed.theta[:, left], mixed.grad_norm[left], mixed.converged[left] = rest.theta, rest.grad_norm, rest.converged
     return Minimum(mixed.theta, mixed.grad_norm, iterations, mixed.converged)
+
+
+def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
+    """L-BFGS side by side while the trained model's curvature serves all; what is left over, column by column."""
+    block = lbfgs(
+        objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=SIDE_BY_SIDE, watch=watch
+    )
+    left = np.flatnonzero(~block.converged)
+    if not left.size:
+        return block
+    rest = _one_by_one(objective, block.theta[:, left], w[:, left], tol, watch)
+    iterations = block.iterations.copy()
+    iterations[left] += rest.iterations
+    block.theta[:, left], block.grad_norm[left], block.converged[left] = rest.theta, rest.grad_norm, rest.converged
+    return Minimum(block.theta, block.grad_norm, iterations, block.converged)
+
+
+def _one_by_one(objective, start, w, tol, watch) -> Minimum:
+    each = [
+        descend(objective, start[:, g : g + 1], w[:, g], tol=tol, max_iterations=DESCENT, watch=watch)
+        for g in range(w.shape[1])
+    ]
+    return Minimum(
+        np.hstack([minimum.theta for minimum in each]),
+        *(np.concatenate([getattr(minimum, name) for minimum in each]) for name in ("grad_norm", "iterations", "converged")),
+    )
 
 
 def anderson(
