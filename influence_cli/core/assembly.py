@@ -30,7 +30,10 @@ def glm_hessian(
     blocks = _scaled_grams(design, family, theta, w, np.dtype(dtype), used, pairs)
     if family.shift_invariant:
         for j in range(K):
-            blocks[j, j] = -sum(blocks[max(j, k), min(j, k)] for k in range(K) if k != j)
+            blocks[j, j] = np.zeros_like(blocks[1, 0])
+            for k in range(K):
+                if k != j:
+                    blocks[j, j] -= blocks[max(j, k), min(j, k)]
     hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
     diagonal = np.arange(D)
     for (j, k), block in blocks.items():

@@ -83,7 +83,15 @@ def newton_step(
 ) -> Solution:
     """(H - D)^-1 g, (P, G): the Hessian after removal, with the solver's factor of H as preconditioner."""
     product = objective.curvature(theta, groups.removed)
-    return conjugate_gradient(product, g, preconditioner=solver.preconditioner, tol=solver.tol)
+    share = np.minimum(groups.share, 1.0 - np.finfo(float).eps)
+    return conjugate_gradient(
+        product,
+        g,
+        preconditioner=solver.preconditioner,
+        tol=solver.tol,
+        # Removal takes rows away and scales the others up by at most 1 / (1 - p).
+        norm=solver.norm / (1.0 - share),
+    )
 
 
 def _problems(solution: Solution) -> tuple[str, ...]:

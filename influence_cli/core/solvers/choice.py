@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from time import perf_counter
 
 import numpy as np
@@ -43,10 +44,20 @@ class HessianSolver:
     preconditioner: Callable[[np.ndarray], np.ndarray]
     factor: CholeskyFactor | None
     tol: float
+    size: int
+
+    @cached_property
+    def norm(self) -> float:
+        """|H| or more: a random vector meets at least the average of the squared eigenvalues, P times which is a bound.
+
+        That average, estimated from one vector, is right to a few percent; the factor 2 is for the rest.
+        """
+        z = np.random.default_rng(0).choice([-1.0, 1.0], size=(self.size, 1))
+        return 2.0 * float(np.linalg.norm(self.product(z)))
 
     def solve(self, rhs: np.ndarray) -> Solution:
         """x (P, A) for rhs (P, A), each to a relative residual of ``tol``."""
-        return conjugate_gradient(self.product, rhs, preconditioner=self.preconditioner, tol=self.tol)
+        return conjugate_gradient(self.product, rhs, preconditioner=self.preconditioner, tol=self.tol, norm=self.norm)
 
 
 def make_solver(
@@ -55,9 +66,9 @@ def make_solver(
     """The solver of that kind (cholesky or cg) at theta (P, 1), with a factor that was cached, if any."""
     product = objective.curvature(theta, objective.weights)
     if kind == "cg":
-        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol)
+        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol, objective.size)
     factor = factorize(objective, theta) if factor is None else factor
-    return HessianSolver(product, factor, factor, tol)
+    return HessianSolver(product, factor, factor, tol, objective.size)
 
 
 def choose_solver(requested: str, *, size: int, outputs: int, rows: int, cached: bool) -> SolverChoice:
