@@ -12,8 +12,9 @@ BELOW = {
     "results": set(),
     "core": {"errors"},
     "data": {"errors"},
-    "groups": {"errors"},
-    "drawing": {"groups", "errors"},
+    "conditions": {"errors"},
+    "groups": {"conditions", "errors"},
+    "drawing": {"conditions", "groups", "errors"},
     "testrows": {"groups", "errors"},
     "artifacts": {"data", "results", "errors", "__init__"},
     "modeling": {"core", "data", "errors"},
@@ -31,7 +32,8 @@ BELOW = {
     "__init__": set(),
 }
 OWNERS = {
-    "h5py": {"artifacts"},
+    "h5py": {"artifacts", "data"},
+    "polars": {"data"},
     "rich": {"report"},
     "matplotlib": {"plots"},
     "typer": {"cli", "commands"},

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.artifacts import storage
+from influence_cli.artifacts import columns, storage
 from influence_cli.artifacts.schema import KINDS
 from influence_cli.artifacts.storage import PathLike
 from influence_cli.data.dataset import Dataset
@@ -71,6 +71,7 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
     }
     if data.image_shape is not None:
         arrays["/data/image_shape"] = np.array(data.image_shape, dtype=np.int64)
+    arrays.update(columns.entries(data))
     if artifact.factor is not None:
         arrays.update(_factor_entries(artifact.factor))
     storage.write(path, "model", arrays, artifact.settings, force=force)
@@ -82,6 +83,7 @@ def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
     opened = storage.read(path, "model", keys)
     arrays = opened.arrays
     image_shape = arrays.get("/data/image_shape")
+    columns_train, columns_test = columns.from_entries(path, arrays)
     dataset = Dataset(
         name=arrays["@data_name"],
         X_train=arrays["/data/X_train"],
@@ -91,6 +93,10 @@ def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
         feature_names=tuple(arrays["/data/feature_names"]),
         classes=tuple(arrays["/data/classes"]),
         image_shape=None if image_shape is None else (int(image_shape[0]), int(image_shape[1])),
+        columns_train=columns_train,
+        columns_test=columns_test,
+        id_column=arrays.get("@id_column"),
+        preparation=arrays.get("@preparation"),
     )
     artifact = ModelArtifact(
         dataset=dataset,
@@ -142,9 +148,11 @@ def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> 
 def _label_problems(data: Dataset) -> dict[str, str]:
     problems = {}
     wanted = "int64" if data.classes else "float64"
-    for key, labels in (("/data/y_train", data.y_train), ("/data/y_test", data.y_test)):
+    for key, labels, least in (("/data/y_train", data.y_train, 0), ("/data/y_test", data.y_test, -1)):
         if labels.dtype != wanted:
             problems[key] = f"expected {wanted} for {data.task}, found {labels.dtype}"
-        elif data.classes and labels.size and not 0 <= labels.min() <= labels.max() < len(data.classes):
-            problems[key] = f"expected codes from 0 to {len(data.classes) - 1}, found {labels.min()} to {labels.max()}"
+        elif data.classes and labels.size and not least <= labels.min() <= labels.max() < len(data.classes):
+            problems[key] = (
+                f"expected codes from {least} to {len(data.classes) - 1}, found {labels.min()} to {labels.max()}"
+            )
     return problems

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +19,12 @@ class Dataset:
     ``X_train`` (m, d) and ``X_test`` (n, d) are C-ordered float64 without an intercept column.
     ``y_train`` (m,) and ``y_test`` (n,) are int64 class codes into ``classes`` for classification, or
     float64 responses (``classes`` is then empty).  Rows are numbered from 0 in this order everywhere.
+    A test row without a label has the code -1, or NaN.
+
+    Of a table, ``columns_train`` and ``columns_test`` keep every column as it was read, features or not, to name
+    groups: numbers as int64 or float64 (NaN where missing), anything else as an object array of str (None where
+    missing).  ``id_column`` is the one that identifies rows.  ``preparation`` says how the features were made from the
+    columns, as JSON: ``preparation.py`` has its form.  ``notes`` are for the person who trains; they are not stored.
     """
 
     name: str
@@ -26,10 +35,29 @@ class Dataset:
     feature_names: tuple[str, ...]
     classes: tuple[str, ...] = ()
     image_shape: tuple[int, int] | None = None
+    columns_train: Mapping[str, np.ndarray] = field(default_factory=dict)
+    columns_test: Mapping[str, np.ndarray] = field(default_factory=dict)
+    id_column: str | None = None
+    preparation: Mapping[str, Any] | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def task(self) -> str:
         return "classification" if self.classes else "regression"
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which test rows have a label, (n,) bool."""
+        return self.y_test >= 0 if self.classes else ~np.isnan(self.y_test)
+
+    @property
+    def ids_train(self) -> np.ndarray | None:
+        """The identifiers of the training rows, (m,), or None where no column was named for it."""
+        return None if self.id_column is None else self.columns_train[self.id_column]
+
+    @property
+    def ids_test(self) -> np.ndarray | None:
+        return None if self.id_column is None else self.columns_test[self.id_column]
 
     @cached_property
     def digest(self) -> str:
@@ -39,4 +67,17 @@ class Dataset:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(repr((self.feature_names, self.classes)).encode())
+        for part, columns in (("train", self.columns_train), ("test", self.columns_test)):
+            for name, values in columns.items():
+                digest.update(repr((part, name, values.dtype.str, values.shape)).encode())
+                digest.update(_column_bytes(values))
+        if self.id_column is not None or self.preparation is not None:
+            digest.update(json.dumps([self.id_column, self.preparation], sort_keys=True).encode())
         return digest.hexdigest()
+
+
+def _column_bytes(values: np.ndarray) -> bytes:
+    """Numbers as they lie in memory; text with separators that no stored text can hold."""
+    if values.dtype.kind != "O":
+        return np.ascontiguousarray(values).tobytes()
+    return "\0".join("\0" if value is None else value for value in values.tolist()).encode("utf-8", "surrogateescape")

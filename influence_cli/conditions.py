@@ -1,0 +1,275 @@
+"""The conditions of ``column:`` groups: ``site=A&age=60..75`` to frozen objects, and with the columns to rows.
+
+A name or a value stands in double quotes where it holds ``=``, ``&``, ``..``, a quote (written twice) or spaces at an
+end.  Nothing is ever evaluated: a condition is a column, and a value or the two ends of a range.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.errors import UsageError
+
+MANY_VALUES = 20
+ROWS_A_VALUE = 5
+"""Numbers of more than MANY_VALUES sorts that come back less often than this are measurements, not a grouping."""
+
+MOST_GROUPS = 10_000
+"""More groups than anybody reads; a column of identifiers has a value for every row."""
+
+SHOWN_VALUES = 10
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
+
+@dataclass(frozen=True)
+class Condition:
+    """``column`` has ``value``; or lies between ``low`` and ``high``, both included, where ``value`` is None.
+
+    ``value`` "" without quotes stands for the rows in which the column is missing.  ``text`` is the canonical spelling.
+    """
+
+    column: str
+    value: str | None
+    low: str = ""
+    high: str = ""
+
+    @property
+    def text(self) -> str:
+        if self.value is not None:
+            return f"{quoted(self.column)}={quoted(self.value) if self.value else ''}"
+        return f"{quoted(self.column)}={self.low}..{self.high}"
+
+
+def quoted(text: str) -> str:
+    """A name or value as it must be written in a condition."""
+    plain = text and text == text.strip() and not re.search(r'["=&]|\.\.', text)
+    return text if plain else '"' + text.replace('"', '""') + '"'
+
+
+def parse_name(text: str) -> str:
+    """A column's name, perhaps quoted."""
+    name, rest = _piece(text, "")
+    if rest or not name:
+        raise UsageError(f"expected the name of one column, found '{text}'")
+    return name
+
+
+def parse_conditions(text: str) -> tuple[Condition, ...]:
+    """``NAME=VALUE&NAME=LOW..HIGH&...``, sorted, so that any order of them is one spec."""
+    found: list[Condition] = []
+    rest = text
+    while True:
+        name, rest = _piece(rest, "=&")
+        if not name or not rest.startswith("="):
+            raise UsageError(f"expected column:NAME=VALUE, found no {'name' if not name else '= behind ' + name}")
+        found.append(_condition(name, *_value(rest[1:])))
+        rest = rest[1 + _length(rest[1:]) :]
+        if not rest:
+            return tuple(sorted(set(found), key=lambda condition: condition.text))
+        rest = rest[1:]
+
+
+def rows_where(columns: Mapping[str, np.ndarray], conditions: tuple[Condition, ...]) -> np.ndarray:
+    """Sorted numbers of the rows that meet every condition.  Raises UsageError where a name or value is unknown."""
+    masks = [_matches(_column(columns, one.column), one) for one in conditions]
+    together = np.logical_and.reduce(masks)
+    if not together.any():
+        each = ", ".join(f"{one.text} in {mask.sum():,}" for one, mask in zip(conditions, masks, strict=True))
+        raise UsageError(f"no training row meets all the conditions ({each})", hint="Leave one of them out.")
+    return np.flatnonzero(together)
+
+
+def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tuple[Condition, np.ndarray]]:
+    """The values of a column in order, each as a condition with its rows; missing ones last."""
+    values = _column(columns, name)
+    missing = _missing(values)
+    shown, codes = np.unique(values[~missing], return_inverse=True)
+    if len(shown) + missing.any() < 2:
+        only = f"the value {_print(shown[0])} in every training row" if len(shown) else "no value in any training row"
+        raise UsageError(f"column {name} has {only}: nothing would be left to train on")
+    if values.dtype.kind != "O" and len(shown) > MANY_VALUES:
+        fractions = values.dtype.kind == "f" and (shown != np.round(shown)).any()
+        if fractions or len(shown) * ROWS_A_VALUE > len(values):
+            middle = _print(shown[len(shown) // 2])
+            raise UsageError(
+                f"column {name} is a measurement with {len(shown):,} different numbers, not a grouping",
+                hint=f"Ask for ranges, for example --group column:{quoted(name)}={_print(shown[0])}..{middle}",
+            )
+    if len(shown) > MOST_GROUPS:
+        raise UsageError(
+            f"column {name} has {len(shown):,} different values, and a group for each is more than {MOST_GROUPS:,}",
+            hint="Name the values that matter with column:, or write one spec a line into a file for --groups.",
+        )
+    rows = np.flatnonzero(~missing)
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(rows[order], np.cumsum(np.bincount(codes, minlength=len(shown)))[:-1]) if len(shown) else []
+    found = [(Condition(name, _print(value)), part) for value, part in zip(shown, parts, strict=True)]
+    if missing.any():
+        found.append((Condition(name, ""), np.flatnonzero(missing)))
+    return found
+
+
+def close_to(text: str, names: list[str]) -> str | None:
+    """The name that a misspelt one probably meant."""
+    folded = {name.casefold(): name for name in reversed(names)}
+    near = difflib.get_close_matches(text.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def listed(names: list[str], most: int = SHOWN_VALUES) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+# --- parsing ---
+
+
+def _length(text: str) -> int:
+    """How far the piece at the beginning reaches: to its ``&`` outside of quotes, or to the end."""
+    match = _QUOTED.match(text.lstrip())
+    start = len(text) - len(text.lstrip()) + match.end() if match else 0
+    end = text.find("&", start)
+    return len(text) if end < 0 else end
+
+
+def _piece(text: str, ends: str) -> tuple[str, str]:
+    """A quoted or plain piece, and what follows it."""
+    text = text.lstrip()
+    if match := _QUOTED.match(text):
+        return match[1].replace('""', '"'), text[match.end() :].lstrip()
+    if text.startswith('"'):
+        raise UsageError(f"expected a quote at the end of {text}")
+    end = min((at for at in (text.find(character) for character in ends) if at >= 0), default=len(text))
+    return text[:end].strip(), text[end:]
+
+
+def _value(text: str) -> tuple[str, bool]:
+    """The value at the beginning, and whether it stood in quotes."""
+    piece = text[: _length(text)].strip()
+    value, rest = _piece(piece, "")
+    if rest:
+        raise UsageError(f"expected & or the end behind the quoted value, found '{rest}'")
+    return value, piece.startswith('"')
+
+
+def _condition(name: str, value: str, in_quotes: bool) -> Condition:
+    if not in_quotes and ".." in value:
+        low, _, high = (part.strip() for part in value.partition(".."))
+        if not low and not high:
+            raise UsageError(f"expected a range LOW..HIGH for {name}, found no end of it")
+        ends = [end for end in (low, high) if end]
+        if all(_NUMBER.fullmatch(end) for end in ends):
+            if len(ends) == 2 and float(low) > float(high):
+                raise UsageError(f"the range {value} of {name} is empty: {low} is larger than {high}")
+            return Condition(name, None, low, high)
+        if all(_DATE.fullmatch(end) for end in ends):
+            if len(ends) == 2 and low > high:
+                raise UsageError(f"the range {value} of {name} is empty: {low} is later than {high}")
+            return Condition(name, None, low, high)
+        raise UsageError(
+            f"expected numbers or dates (2024-01-31) at the ends of the range {value} of {name}",
+            hint=f'If it is one value, put it in quotes: {quoted(name)}="{value}"',
+        )
+    if in_quotes and not value:
+        raise UsageError(f"expected a value for {name}, found an empty one", hint=f"For missing values: {quoted(name)}=")
+    return Condition(name, value)
+
+
+# --- applying ---
+
+
+def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    if not columns:
+        raise UsageError("this data has no named columns", hint="Use coherent:, random:, rows:, neighbours: or cluster:.")
+    if name not in columns:
+        near = close_to(name, list(columns))
+        raise UsageError(
+            f"expected one of the columns {listed(list(columns), 20)}, found '{name}'",
+            hint=f"did you mean {quoted(near)}?" if near else f"For example: --group by:{quoted(next(iter(columns)))}",
+        )
+    return columns[name]
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "O":
+        return np.equal(values, None).astype(bool)
+    return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+
+
+def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
+    if condition.value is None:
+        return _in_range(values, condition)
+    if not condition.value:
+        mask = _missing(values)
+        if not mask.any():
+            raise UsageError(f"column {condition.column} is missing in no training row")
+        return mask
+    if values.dtype.kind == "O":
+        mask = np.equal(values, condition.value).astype(bool)
+        if not mask.any():
+            known = sorted({value for value in values.tolist() if value is not None})
+            near = close_to(condition.value, known)
+            raise UsageError(
+                f"no training row has {condition.text}; the values are {listed(known)}",
+                hint=f"did you mean {quoted(condition.column)}={quoted(near)}?" if near else None,
+            )
+        return mask
+    if not _NUMBER.fullmatch(condition.value):
+        raise UsageError(f"column {condition.column} holds numbers, and '{condition.value}' is none")
+    mask = values == _number(condition.value)
+    if not mask.any():
+        finite = values[~_missing(values)]
+        between = f"; its numbers lie between {_print(finite.min())} and {_print(finite.max())}" if len(finite) else ""
+        raise UsageError(
+            f"no training row has {condition.text}{between}",
+            hint=f"For a range: --group column:{quoted(condition.column)}=LOW..HIGH",
+        )
+    return mask
+
+
+def _in_range(values: np.ndarray, condition: Condition) -> np.ndarray:
+    ends = [end for end in (condition.low, condition.high) if end]
+    mask = ~_missing(values)
+    if values.dtype.kind == "O":
+        present = values[mask].tolist()
+        if not all(_DATE.fullmatch(end) for end in ends) or not all(map(_DATE.fullmatch, present)):
+            raise UsageError(
+                f"column {condition.column} holds text, and a range needs numbers or dates (2024-01-31)",
+                hint=f'If it is one value, put it in quotes: "{condition.low}..{condition.high}"',
+            )
+        # a date is in the range if it begins like an end of it: ..2024-01-31 includes the hours of that day
+        inside = [
+            (not condition.low or value >= condition.low)
+            and (not condition.high or value[: len(condition.high)] <= condition.high)
+            for value in present
+        ]
+        mask[mask] = inside
+    elif not all(_NUMBER.fullmatch(end) for end in ends):
+        raise UsageError(f"column {condition.column} holds numbers, but the ends of {condition.text} are dates")
+    else:
+        if condition.low:
+            mask &= values >= _number(condition.low)
+        if condition.high:
+            mask &= values <= _number(condition.high)
+    if not mask.any():
+        raise UsageError(f"no training row lies in the range {condition.text}")
+    return mask
+
+
+def _number(text: str) -> int | float:
+    """Whole numbers stay exact."""
+    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else float(text)
+
+
+def _print(value: object) -> str:
+    """As a person would type it, and such that it reads back as the same number."""
+    if isinstance(value, float | np.floating):
+        return str(int(value)) if value == np.round(value) and abs(value) < 2**53 else repr(float(value))
+    return str(value)
