@@ -1,0 +1,55 @@
+"""Every group of the size, retrained: the yardstick of the other strategies on small problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import combinations, islice
+from math import comb
+
+import numpy as np
+
+from ...errors import UsageError
+from .expansion import Expansion
+from .greedy import found
+from .merits import RETRAINED, evaluate, worth
+from .problem import Problem, Selection
+
+MOST_SUBSETS = 100_000
+BLOCK = 1024
+
+
+def subsets(problem: Problem) -> int:
+    """The number of groups."""
+    return comb(len(problem.candidates), problem.size)
+
+
+def exact(problem: Problem, expansion: Expansion, *, advance: Callable[[int], None] = lambda done: None) -> Selection:
+    """Retrain without every group of k candidates.  Raises UsageError where they are more than ``MOST_SUBSETS``."""
+    count = subsets(problem)
+    if count > MOST_SUBSETS:
+        number = f"{count:,}" if count < 10**15 else f"about 1e{len(str(count)) - 1}"
+        raise UsageError(
+            f"--strategy exact retrains without every group: there are {number} of {problem.size:,} of"
+            f" {len(problem.candidates):,} rows, and at most {MOST_SUBSETS:,} are tried",
+            hint="use --strategy relinearize,swap, or allow fewer rows with --within",
+        )
+    best, rows, failed = -np.inf, None, 0
+    for groups in _in_blocks(problem):
+        change = evaluate(problem, RETRAINED, groups).change
+        failed += int((~np.isfinite(change)).sum())
+        values = worth(problem, change)
+        at = int(np.argmax(values))
+        if values[at] > best:
+            best, rows = float(values[at]), groups[at]
+        advance(len(groups))
+    status = "ok" if not failed else f"{failed:,} of {count:,} groups have no finite value and were left out"
+    if rows is None:
+        rows = problem.top(problem.sign * expansion.row_influence)
+        return found("exact", expansion, rows, rounds=count, status=status)
+    return found("exact", expansion, rows, realised=problem.sign * best, rounds=count, status=status)
+
+
+def _in_blocks(problem: Problem) -> Iterator[list[np.ndarray]]:
+    every = combinations(problem.candidates.tolist(), problem.size)
+    while chunk := list(islice(every, BLOCK)):
+        yield list(np.array(chunk, dtype=np.int64))

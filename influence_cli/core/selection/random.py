@@ -1,0 +1,32 @@
+"""Groups of random rows: the paper's baseline (100 draws)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .expansion import Expansion
+from .problem import Problem
+
+
+@dataclass(frozen=True)
+class Draws:
+    """``groups`` of random rows with their predictions, (N,) each."""
+
+    groups: tuple[np.ndarray, ...]
+    predicted_first: np.ndarray
+    predicted_second: np.ndarray
+
+
+def random(problem: Problem, expansion: Expansion, draws: int = 100) -> Draws:
+    """``draws`` groups of k candidates; the first ones are the same for any number of draws."""
+    rng = problem.rng()
+    groups = [np.sort(rng.choice(problem.candidates, problem.size, replace=False)) for _ in range(draws)]
+    first, second = [], []
+    step = max(1, int(32e6 / (8 * problem.rows)))
+    for start in range(0, draws, step):
+        s = problem.indicator(groups[start : start + step])
+        first.append(expansion.first(s))
+        second.append(expansion.second(s))
+    return Draws(tuple(groups), np.concatenate(first), np.concatenate(second))

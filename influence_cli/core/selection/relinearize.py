@@ -1,0 +1,82 @@
+"""Ascent on the realised change: retrain without the group, rank all rows *there*, exchange, repeat (DESIGN 2.6).
+
+The linear model of f at the retrained parameters is maximised by the k rows that rank highest there: a step of the
+conditional-gradient method of Frank and Wolfe, whose vertices are the groups.  The whole step usually gains; where it
+does not (it cycles, near the end), only a share of the rows is exchanged, the best for the worst, in the manner of a
+line search.  Every group that is kept was retrained and is better than the one before, so that nothing cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..removal import removal
+from .expansion import Expansion
+from .greedy import found
+from .merits import RETRAINED, evaluate, improves, worth
+from .problem import Problem, Selection
+
+SHARES = 4
+"""Shares of an exchange (1/2, 1/4, ...) that are retrained side by side."""
+
+
+def relinearize(
+    problem: Problem,
+    expansion: Expansion,
+    *,
+    rounds: int = 50,
+    starts: Sequence[np.ndarray] = (),
+    enough: Callable[[float], bool] = lambda change: False,
+    advance: Callable[[str], None] = lambda note: None,
+) -> Selection:
+    """From the best of the greedy group and ``starts``, until no exchange gains or ``rounds`` are over.
+
+    ``enough`` may end the search early: it is told the change of f realised so far.
+    """
+    first = problem.top(problem.sign * expansion.row_influence)
+    groups = [first, *(rows for rows in starts if len(rows) == problem.size)]
+    tried = evaluate(problem, RETRAINED, groups)
+    values = worth(problem, tried.change)
+    at = int(np.argmax(values))
+    rows, theta, best = groups[at], tried.theta[:, at : at + 1], float(values[at])
+    status, taken = "ok", 0
+    while not enough(problem.sign * best):
+        if taken == rounds:
+            status = f"stopped after {rounds} rounds: more may gain (--rounds)"
+            break
+        taken += 1
+        w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
+        scores = problem.scores_at(theta, w)
+        step = _exchange(problem, rows, theta, scores, best)
+        advance("relinearize")
+        if step is None:
+            break
+        rows, theta, best = step
+    realised = problem.sign * best if np.isfinite(best) else float("nan")
+    return found("relinearize", expansion, rows, realised=realised, rounds=taken, status=status)
+
+
+def _exchange(
+    problem: Problem, rows: np.ndarray, theta: np.ndarray, scores: np.ndarray, best: float
+) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """The best better group on the way to the k highest scores; None where there is none."""
+    into = np.setdiff1d(problem.top(scores), rows)
+    into = into[np.argsort(-scores[into], kind="stable")]
+    out = np.setdiff1d(rows, problem.top(scores))
+    out = out[np.argsort(scores[out], kind="stable")]
+    count = len(into)
+    batch = [count]
+    while batch:
+        groups = [np.sort(np.concatenate([np.setdiff1d(rows, out[:n]), into[:n]])) for n in batch if n]
+        if not groups:
+            return None
+        tried = evaluate(problem, RETRAINED, groups, theta)
+        values = worth(problem, tried.change)
+        at = int(np.argmax(values))
+        if improves(float(values[at]), best):
+            return groups[at], tried.theta[:, at : at + 1], float(values[at])
+        smallest = batch[-1]
+        batch = sorted({smallest >> shift for shift in range(1, SHARES + 1)} - {0}, reverse=True)
+    return None

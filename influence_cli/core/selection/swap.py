@@ -1,0 +1,163 @@
+"""Pairwise exchanges from the best groups so far, until none improves.
+
+On ``second`` an exchange of i (in the group) for j (outside) gains, with W = Q + Q' and the slope b + W s,
+
+    slope_j - slope_i + (W_ii + W_jj)/2 - W_ij,
+
+so that whole shortlists are weighed at once and updated after each exchange without another pass over the rows.  On
+``newton`` (one Newton step, f evaluated exactly: the truth for a linear regression) and ``retrained`` the exchanges
+that the slope at the group's own parameters favours are evaluated side by side: every pair where they are few, else
+the best pairs and, so that large groups move as well, exchanges of 2, 4, 8, ... rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..removal import removal
+from .expansion import Expansion
+from .greedy import found
+from .merits import AUTO, GAIN, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
+from .problem import Problem, Selection
+
+SHORTLIST = 32
+"""Rows on each side whose pairs are weighed together on the quadratic form."""
+EVERY_PAIR = 512
+"""Pairs up to which all of them are evaluated."""
+CHEAP = 50_000
+"""Rows times parameters up to which retraining hundreds of groups takes no time to speak of."""
+RESTARTS = 4
+"""Random groups to start from where every pair is evaluated."""
+BEST_PAIRS = 4
+"""Rows on each side whose pairs are evaluated where there are more."""
+
+
+def swap(
+    problem: Problem,
+    expansion: Expansion,
+    *,
+    merit: str = AUTO,
+    starts: Sequence[np.ndarray] = (),
+    rounds: int = 50,
+    advance: Callable[[str], None] = lambda note: None,
+) -> Selection:
+    """Where every pair can be evaluated, the best end of searches from the greedy group and its opposite, from
+    ``starts`` and from some random groups, by retraining; else one search from the best of them, by Newton steps.
+
+    ``rounds`` limits one search; ``merit`` is one of ``MERITS`` instead of the above.
+    """
+    small = _pairs(problem) <= EVERY_PAIR and problem.rows * problem.objective.size <= CHEAP
+    merit = (RETRAINED if small else NEWTON) if merit == AUTO else merit
+    influence = problem.sign * expansion.row_influence
+    # A loss also rises where the prediction overshoots: the group that first lowers it may be the better start.
+    groups = [problem.top(influence), problem.top(-influence), *starts]
+    if small:
+        rng = problem.rng(1)
+        groups += [np.sort(rng.choice(problem.candidates, problem.size, replace=False)) for _ in range(RESTARTS)]
+    distinct = list({rows.tobytes(): rows for rows in groups if len(rows) == problem.size}.values())
+    if not small:
+        distinct = [_best(problem, expansion, merit, distinct)]
+    ends, total, finished = [], 0, True
+    for start in distinct:
+        if merit == SECOND:
+            rows, value, taken, done = _on_form(problem, expansion, start, rounds, advance)
+        else:
+            rows, value, taken, done = _on_merit(problem, merit, start, rounds, advance)
+        ends.append((value, rows))
+        total, finished = total + taken, finished and done
+    value, rows = max(ends, key=lambda end: end[0])
+    status = "ok" if finished else f"stopped after {rounds} rounds: more may gain (--rounds)"
+    realised = problem.sign * value if merit == RETRAINED and np.isfinite(value) else float("nan")
+    return found("swap", expansion, rows, realised=realised, rounds=total, status=status)
+
+
+def _pairs(problem: Problem) -> int:
+    """Exchanges of one row for another."""
+    return problem.size * (len(problem.candidates) - problem.size)
+
+
+def _best(problem: Problem, expansion: Expansion, merit: str, groups: list[np.ndarray]) -> np.ndarray:
+    """The group of highest merit."""
+    if merit == SECOND:
+        return groups[int(np.argmax(problem.sign * expansion.second(problem.indicator(groups))))]
+    return groups[int(np.argmax(worth(problem, evaluate(problem, merit, groups).change)))]
+
+
+def _on_form(
+    problem: Problem, expansion: Expansion, start: np.ndarray, rounds: int, advance: Callable[[str], None]
+) -> tuple[np.ndarray, float, int, bool]:
+    """Rows, sign * second, rounds taken and whether no exchange of the last shortlists gained."""
+    s = problem.indicator([start])[:, 0]
+    value, slope = expansion.second_and_slope(s)
+    value, slope = problem.sign * value, problem.sign * slope
+    own = problem.candidates
+    for taken in range(1, rounds + 1):
+        advance("swap")
+        inside, outside = own[s[own] > 0.5], own[s[own] < 0.5]
+        short = np.concatenate(
+            [
+                inside[np.argsort(slope[inside], kind="stable")[:SHORTLIST]],
+                outside[np.argsort(-slope[outside], kind="stable")[:SHORTLIST]],
+            ]
+        )
+        pairs = problem.sign * expansion.pairs(short)
+        among = pairs[short]
+        here = s[short] > 0.5
+        moved = False
+        while here.any() and not here.all():
+            half = among.diagonal() / 2
+            gain = (slope[short] + half)[None, :] - (slope[short] - half)[:, None] - among
+            gain[~here] = gain[:, here] = -np.inf
+            i, j = np.unravel_index(int(np.argmax(gain)), gain.shape)
+            if gain[i, j] <= GAIN * abs(value):
+                break
+            value += float(gain[i, j])
+            slope = slope + pairs[:, j] - pairs[:, i]
+            here[i], here[j] = False, True
+            s[short[i]], s[short[j]] = 0.0, 1.0
+            moved = True
+        if not moved:
+            return np.flatnonzero(s > 0.5), value, taken, True
+    return np.flatnonzero(s > 0.5), value, rounds, False
+
+
+def _on_merit(
+    problem: Problem, merit: str, start: np.ndarray, rounds: int, advance: Callable[[str], None]
+) -> tuple[np.ndarray, float, int, bool]:
+    """As ``_on_form``, with every exchange evaluated."""
+    rows = start
+    tried = evaluate(problem, merit, [rows])
+    theta, best = tried.theta, float(worth(problem, tried.change)[0])
+    for taken in range(1, rounds + 1):
+        advance("swap")
+        w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
+        groups = _exchanges(problem, rows, problem.scores_at(theta, w))
+        if not groups:
+            return rows, best, taken, True
+        tried = evaluate(problem, merit, groups, theta if merit == RETRAINED else None)
+        values = worth(problem, tried.change)
+        at = int(np.argmax(values))
+        if not improves(float(values[at]), best):
+            return rows, best, taken, True
+        rows, theta, best = groups[at], tried.theta[:, at : at + 1], float(values[at])
+    return rows, best, rounds, False
+
+
+def _exchanges(problem: Problem, rows: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
+    """Groups that an exchange leads to, the most promising ones where they are many."""
+    inside = np.intersect1d(rows, problem.candidates)
+    outside = np.setdiff1d(problem.candidates, rows)
+    inside = inside[np.argsort(scores[inside], kind="stable")]
+    outside = outside[np.argsort(-scores[outside], kind="stable")]
+    several: list[int] = []
+    if _pairs(problem) > EVERY_PAIR:
+        most = min(len(inside), len(outside))
+        several = [1 << power for power in range(1, most.bit_length()) if 1 << power <= most]
+        inside_, outside_ = inside[:BEST_PAIRS], outside[:BEST_PAIRS]
+    else:
+        inside_, outside_ = inside, outside
+    moves = [(inside_[i : i + 1], outside_[j : j + 1]) for i in range(len(inside_)) for j in range(len(outside_))]
+    moves += [(inside[:n], outside[:n]) for n in several]
+    return [np.sort(np.concatenate([np.setdiff1d(rows, out, assume_unique=True), into])) for out, into in moves]
