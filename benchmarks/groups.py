@@ -1,0 +1,99 @@
+"""Many groups times many test rows with the factor cached, beside plain conjugate gradients with two-pass products.
+
+    python benchmarks/groups.py --data PATH_TO_MNIST --methods first,second --repeats 1
+    python benchmarks/groups.py --data PATH_TO_MNIST --methods newton --repeats 1
+
+The peer solves once for a test row and twice for a group (once for newton), to 1e-6, as the paper describes; it is timed on
+a few of each and counted up.
+"""
+
+import numpy as np
+from harness import Report, in_turn, options, problem
+
+from influence_cli.analysis import TestRows, influence
+from influence_cli.core.removal import removal
+from influence_cli.core.solvers.choice import make_solver
+from influence_cli.drawing import plan_groups
+from influence_cli.groups import parse_group
+from influence_cli.modeling import ModelSettings, TrainedModel, fit
+from influence_cli.results import Provenance
+
+RANDOM = ("1.6%", "5%", "10%", "20%", "36%", "50%", "60%")
+COHERENT = ("1.6%", "5%", "8%")
+
+
+def plain_cg(product, b, tol=1e-6):
+    """Hestenes and Stiefel's iteration without a preconditioner, one right-hand side; its number of products."""
+    x, r = np.zeros_like(b), b.copy()
+    d, rho, target = r.copy(), r @ r, tol * np.linalg.norm(b)
+    count = 0
+    while np.sqrt(rho) > target:
+        Hd = product(d)
+        count += 1
+        step = rho / (d @ Hd)
+        x += step * d
+        r -= step * Hd
+        fresh = r @ r
+        d = r + fresh / rho * d
+        rho = fresh
+    return x, count
+
+
+if __name__ == "__main__":
+    parser = options(__doc__)
+    parser.add_argument("--methods", default="first,second")
+    parser.add_argument("--groups", type=int, default=1000)
+    parser.add_argument("--tests", type=int, default=100)
+    parser.add_argument("--sample", type=int, default=10, help="solves of each sort that the peer is timed on")
+    chosen = parser.parse_args()
+    methods = chosen.methods.split(",")
+    dataset, objective = problem(chosen)
+    report = Report(f"{chosen.groups} groups x {chosen.tests} test rows, {chosen.methods}", chosen)
+    settings = ModelSettings("logistic", chosen.l2, "per-mean", True, False, 1e-8)
+    model: TrainedModel = fit(dataset, settings)
+    solver = make_solver(model.objective, model.theta, "cholesky")
+    each = chosen.groups // (len(RANDOM) + len(COHERENT))
+    specs = [f"random:{size}x{each}" for size in RANDOM] + [f"coherent:*:{size}x{each}" for size in COHERENT]
+    plan = plan_groups([parse_group(s) for s in specs], dataset.X_train, dataset.y_train, dataset.classes)
+    tests = TestRows(np.arange(chosen.tests))
+
+    def ours():
+        influence(model, solver, plan, tests, provenance=Provenance("", "", {}), methods=methods)
+
+    ours()
+    report.memory(dataset.X_train)
+
+    X = np.hstack([dataset.X_train, np.ones((len(dataset.X_train), 1))])
+    K, m = model.objective.outputs, len(X)
+    p = model.objective.family.moments((X @ model.theta.reshape(K, -1).T).T[None])[0].T
+    ridge = np.append(np.full(X.shape[1] - 1, chosen.l2), 0.0)
+
+    def product(w):
+        def apply(v):
+            e = X @ v.reshape(K, -1).T
+            a = p * (e - (p * e).sum(axis=1, keepdims=True))
+            return ((X.T @ (w[:, None] * a)).T + ridge * v.reshape(K, -1)).ravel()
+
+        return apply
+
+    picked = np.linspace(0, len(plan) - 1, chosen.sample).astype(int)
+    weights = removal(np.full(m, 1 / m), [plan.rows(index) for index in picked], "per-mean")
+    right = model.objective.loss_gradient(model.theta, weights.delta)
+    uniform = product(np.full(m, 1 / m))
+
+    def peer():
+        for g in range(chosen.sample):
+            if methods == ["newton"]:
+                plain_cg(product(weights.removed[:, g]), right[:, g])
+            else:
+                for _ in range(3):
+                    plain_cg(uniform, right[:, g])
+
+    times = in_turn(chosen.repeats, ours=ours, peer=peer)
+    if methods == ["newton"]:
+        target, expected = ">= 8", times["peer"] / chosen.sample * len(plan)
+    else:
+        solves = 2 * len(plan) + chosen.tests
+        target, expected = ">= 300, under 40 s", times["peer"] / (3 * chosen.sample) * solves
+    report.add(chosen.methods, times["ours"], expected, f"plain CG, from {chosen.sample} of each", target)
+    report.finish()
