@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def _condition(name: str, value: str, in_quotes: bool) -> Condition:
             hint=f'If it is one value, put it in quotes: {quoted(name)}="{value}"',
         )
     if in_quotes and not value:
-        raise UsageError(f"expected a value for {name}, found an empty one", hint=f"For missing values: {quoted(name)}=")
+        raise UsageError(f"expected a value for {name}, found an empty one", hint=f"Missing values are {quoted(name)}=")
     return Condition(name, value)
 
 
@@ -187,7 +188,8 @@ def _condition(name: str, value: str, in_quotes: bool) -> Condition:
 
 def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     if not columns:
-        raise UsageError("this data has no named columns", hint="Use coherent:, random:, rows:, neighbours: or cluster:.")
+        hint = "Use coherent:, random:, rows:, neighbours: or cluster:."
+        raise UsageError("this data has no named columns", hint=hint)
     if name not in columns:
         near = close_to(name, list(columns))
         raise UsageError(
@@ -199,8 +201,12 @@ def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 def _missing(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "O":
-        return np.equal(values, None).astype(bool)
+        return _same(values, None)
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+
+
+def _same(values: np.ndarray, value: str | None) -> np.ndarray:
+    return np.asarray(values == value, dtype=bool)
 
 
 def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
@@ -212,7 +218,7 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
             raise UsageError(f"column {condition.column} is missing in no training row")
         return mask
     if values.dtype.kind == "O":
-        mask = np.equal(values, condition.value).astype(bool)
+        mask = _same(values, condition.value)
         if not mask.any():
             known = sorted({value for value in values.tolist() if value is not None})
             near = close_to(condition.value, known)
@@ -268,7 +274,7 @@ def _number(text: str) -> int | float:
     return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else float(text)
 
 
-def _print(value: object) -> str:
+def _print(value: Any) -> str:
     """As a person would type it, and such that it reads back as the same number."""
     if isinstance(value, float | np.floating):
         return str(int(value)) if value == np.round(value) and abs(value) < 2**53 else repr(float(value))

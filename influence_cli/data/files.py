@@ -156,19 +156,17 @@ def read_npz(path: Path, name: str) -> RawData:
                 raise FileError(f"{name}: an .npz file was expected, but this is another kind", NPZ_HINT)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
-                arrays = [_npz_array(archive, key, name) for key in _npz_keys(archive.files, name)]
+                arrays = [_npz_array(archive, key, name) for key in array_keys(archive.files, name, NPZ_HINT)]
     except OSError as error:
         raise FileError(f"{name}: the file cannot be read: {error.strerror or error}") from error
     except NPZ_DAMAGE as error:
         raise FileError(
             f"{name}: a whole .npz file was expected, but it is cut short or damaged ({error})", NPZ_HINT
         ) from error
-    if len(arrays) == 2:
-        return RawData(name, arrays[0], arrays[1])
-    return RawData(name, arrays[0], arrays[1], arrays[2], arrays[3])
+    return RawData.of(name, arrays)
 
 
-def _npz_keys(found: list[str], name: str) -> list[str]:
+def array_keys(found: list[str], name: str, hint: str) -> list[str]:
     """The keys of the four arrays, or of the two; a key written exactly as documented goes first."""
     by_name = {key.lower(): key for key in sorted(found, reverse=True)}  # capitals sort first and so are kept
     for wanted in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
@@ -177,7 +175,7 @@ def _npz_keys(found: list[str], name: str) -> list[str]:
     raise FileError(
         f"{name}: the arrays X_train, y_train, X_test, y_test (or X, y) were expected, "
         f"but found {', '.join(found) if found else 'no array'}",
-        NPZ_HINT,
+        hint,
     )
 
 

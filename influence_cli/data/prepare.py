@@ -6,6 +6,7 @@ finite float64 features, class codes that start at 0, and row numbers that mean 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +35,13 @@ class RawData:
     X_test: np.ndarray | None = None
     y_test: np.ndarray | None = None
     feature_names: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, name: str, arrays: Sequence[np.ndarray]) -> RawData:
+        """From X and y, or from X_train, y_train, X_test and y_test."""
+        if len(arrays) == 2:
+            return cls(name, arrays[0], arrays[1])
+        return cls(name, arrays[0], arrays[1], arrays[2], arrays[3])
 
 
 def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dataset:
