@@ -135,14 +135,15 @@ def _cell(key: str, value: Any) -> str:
 
 
 def console(stream: TextIO, color: bool):
-    """A Rich console on that stream; ``NO_COLOR`` and ``--no-color`` both turn colours off."""
+    """A Rich console on that stream; ``--no-color`` and a ``NO_COLOR`` that is not empty both make it plain text."""
     from rich.console import Console
 
-    return Console(file=stream, no_color=not color or "NO_COLOR" in os.environ, highlight=False, soft_wrap=False)
+    plain = not color or bool(os.environ.get("NO_COLOR"))
+    return Console(file=stream, color_system=None if plain else "auto", highlight=False, soft_wrap=False)
 
 
 @contextmanager
-def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+def progress(label: str, total: int | None, *, quiet: bool, color: bool = True) -> Iterator[Callable[[int], None]]:
     """A transient bar on stderr with the time left; nothing at all where stderr is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: None
@@ -154,7 +155,7 @@ def progress(label: str, total: int | None, *, quiet: bool) -> Iterator[Callable
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=console(sys.stderr, color=True),
+        console=console(sys.stderr, color),
         transient=True,
     )
     with bar:

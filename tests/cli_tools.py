@@ -1,4 +1,4 @@
-"""Running the command line in tests: within the process where that is enough, as a process of its own where it is not."""
+"""Running the command line in tests: within the process where that is enough, else as a process of its own."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def influence(
             "evaluate": evaluate,
             "solver": "cg" if working.factor is None else "cholesky",
         }
-        with progress("estimating", len(plan) * len(codes), quiet=quiet) as advance:
+        with progress("estimating", len(plan) * len(codes), quiet=quiet, color=not no_color) as advance:
             result = estimate(
                 opened.model,
                 working,
