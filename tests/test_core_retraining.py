@@ -1,0 +1,159 @@
+"""Retraining without groups against the dense oracle: large groups, whole classes, and what has no finite optimum."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from core_cases import CASES, make_objective, make_oracle, relative_error
+from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
+
+from influence_cli.core import retraining
+from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, removal
+from influence_cli.core.retraining import anderson, retrain
+from influence_cli.core.solvers.choice import make_solver
+
+TOL = 1e-10
+STATIONARY = 1e-7
+"""Relative distance of two points whose gradient norms are both at most TOL."""
+
+
+@cache
+def trained(kind: str, intercept: str = "free") -> tuple[Oracle, np.ndarray]:
+    oracle = make_oracle(kind, intercept)
+    return oracle, oracle.minimise(oracle.uniform())
+
+
+def groups_of(oracle: Oracle) -> list[np.ndarray]:
+    """One row, a tenth, half, and all but five rows (p > 0.9), every class keeping a row."""
+    order = np.random.default_rng(4).permutation(len(oracle.X))
+    if oracle.kind != LINEAR:
+        first = [np.flatnonzero(oracle.y[order] == k)[0] for k in range(oracle.classes)]
+        order = np.append(np.delete(order, first), order[first])
+    return [order[:1], order[:6], order[:30], order[:55]]
+
+
+def without(oracle: Oracle, theta: np.ndarray, groups, scaling=PER_MEAN, *, solver="cholesky", **settings):
+    """Retrained by the core: (Minimum, weights)."""
+    objective = make_objective(oracle)
+    preconditioner = make_solver(objective, theta[:, None], solver).preconditioner
+    w = removal(objective.weights, groups, scaling).removed
+    return retrain(objective, theta[:, None], w, preconditioner=preconditioner, **{"tol": TOL, **settings}), w
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+@pytest.mark.parametrize("scaling", PENALTY_SCALINGS)
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_retraining_ends_where_the_oracle_does(kind, intercept, scaling, solver):
+    oracle, theta = trained(kind, intercept)
+    groups = groups_of(oracle)
+    minimum, _ = without(oracle, theta, groups, scaling, solver=solver)
+    assert minimum.converged.all()
+    for g, group in enumerate(groups):
+        w = oracle.weights_without(group, scaling)
+        assert relative_error(minimum.theta[:, g], oracle.minimise(w, start=theta)) < STATIONARY
+        norm = np.linalg.norm(oracle.gradient(minimum.theta[:, g], w))
+        assert norm <= TOL
+        assert minimum.grad_norm[g] == pytest.approx(norm, abs=1e-14)
+
+
+@pytest.mark.parametrize("intercept", ["none", "penalised"])
+@pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
+def test_a_whole_class_has_a_finite_optimum_where_everything_is_penalised(kind, intercept):
+    oracle, theta = trained(kind, intercept)
+    groups = [np.flatnonzero(oracle.y == k) for k in range(oracle.classes)]
+    minimum, w = without(oracle, theta, groups)
+    assert minimum.converged.all()
+    for g, group in enumerate(groups):
+        expected = oracle.minimise(oracle.weights_without(group, PER_MEAN), start=theta)
+        assert relative_error(minimum.theta[:, g], expected) < STATIONARY
+    assert not make_objective(oracle).runaway(w).any()
+
+
+def test_without_a_class_and_with_a_free_intercept_the_others_are_a_model_of_their_own():
+    oracle, theta = trained(SOFTMAX)
+    groups = [np.flatnonzero(oracle.y == k) for k in range(3)]
+    minimum, _ = without(oracle, theta, groups)
+    assert minimum.converged.all()
+    for k, group in enumerate(groups):
+        rest = np.delete(np.arange(len(oracle.X)), group)
+        others = np.delete(np.arange(3), k)
+        alone = Oracle(SOFTMAX, oracle.X[rest], np.searchsorted(others, oracle.y[rest]), 2, oracle.l2)
+        expected = alone.losses(alone.minimise(alone.uniform()), alone.X, alone.y)
+        found = oracle.losses(minimum.theta[:, k], oracle.X[rest], oracle.y[rest])
+        assert np.abs(found - expected).max() < 1e-8
+        # the class that is gone costs at least 20 nats, a few more runaway steps would cost a few more
+        assert oracle.losses(minimum.theta[:, k], oracle.X[group], oracle.y[group]).min() > 20
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_one_class_of_two_alone_is_certain(gone):
+    oracle, theta = trained(LOGISTIC)
+    group = np.flatnonzero(oracle.y == gone)
+    minimum, _ = without(oracle, theta, [group])
+    losses = oracle.losses(minimum.theta[:, 0], oracle.X, oracle.y)
+    assert minimum.converged[0]
+    assert losses[oracle.y != gone].max() < 1e-9
+    assert losses[oracle.y == gone].min() > 20
+
+
+@pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX, LINEAR])
+def test_newton_steps_take_over_where_mixing_has_not_ended(kind):
+    oracle, theta = trained(kind)
+    groups = groups_of(oracle)
+    cut, _ = without(oracle, theta, groups, max_iterations=2)
+    full, _ = without(oracle, theta, groups)
+    assert cut.converged.all()
+    assert (cut.iterations >= 2).all()
+    assert cut.iterations[3] > 2
+    assert relative_error(cut.theta, full.theta) < STATIONARY
+
+
+def test_mixing_alone_serves_random_groups(monkeypatch):
+    monkeypatch.setattr(retraining, "newton_cg", None)
+    oracle, theta = trained(SOFTMAX)
+    minimum, _ = without(oracle, theta, groups_of(oracle)[:3])
+    assert minimum.converged.all()
+    assert minimum.iterations.max() <= 25
+
+
+@pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
+def test_a_column_that_stalls_is_reported_with_the_best_point_and_its_norm(kind):
+    oracle, theta = trained(kind)
+    groups = groups_of(oracle)
+    minimum, w = without(oracle, theta, groups, tol=1e-30)
+    assert not minimum.converged.any()
+    for g in range(len(groups)):
+        norm = np.linalg.norm(oracle.gradient(minimum.theta[:, g], w[:, g]))
+        assert norm < 1e-12  # as good as it gets, and still no 1e-30
+        assert minimum.grad_norm[g] == pytest.approx(norm, abs=1e-14)
+
+
+def test_one_stalled_column_leaves_the_others_as_they_are():
+    """The preconditioner of one column points uphill; its neighbours end where they would alone."""
+    oracle, theta = trained(SOFTMAX)
+    objective = make_objective(oracle)
+    w = removal(objective.weights, groups_of(oracle)[:2], PER_MEAN).removed
+    exact = make_solver(objective, theta[:, None], "cholesky").preconditioner
+    start = np.column_stack([theta, theta + 1e6])
+
+    def broken(r):
+        return np.where(np.abs(r).max(axis=0) > 1.0, np.nan, exact(r))
+
+    found = anderson(objective, start, w, preconditioner=broken, tol=TOL, max_iterations=100)
+    assert list(found.converged) == [True, False]
+    alone, _ = without(oracle, theta, groups_of(oracle)[:1])
+    assert relative_error(found.theta[:, 0], alone.theta[:, 0]) < STATIONARY
+    assert (found.theta[:, 1] == start[:, 1]).all()
+
+
+def test_neighbours_in_a_block_change_a_column_by_rounding_only():
+    oracle, theta = trained(SOFTMAX)
+    groups = groups_of(oracle)
+    block, _ = without(oracle, theta, groups)
+    for g, group in enumerate(groups):
+        alone, _ = without(oracle, theta, [group])
+        assert relative_error(block.theta[:, g], alone.theta[:, 0]) < STATIONARY
+    again, _ = without(oracle, theta, groups)
+    assert (again.theta == block.theta).all()
