@@ -77,7 +77,7 @@ class TruthResult:
     """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
 
     ``grad_norm``, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is the group's
-    share of its block's time.
+    share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their mean.
     """
 
     provenance: Provenance
@@ -90,6 +90,7 @@ class TruthResult:
     iterations: np.ndarray
     seconds: np.ndarray
     status: tuple[str, ...]
+    repeats: np.ndarray | None = None
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -97,6 +98,8 @@ class TruthResult:
         columns["actual"] = self.actual.ravel()
         for key in ("grad_norm", "iterations", "seconds"):
             columns[key] = np.repeat(getattr(self, key), len(self.tests))
+        if self.repeats is not None:
+            columns["spread"] = self.repeats.std(axis=0, ddof=1).ravel()
         columns["status"] = _repeat(self.status, len(self.tests))
         return columns
 
@@ -131,3 +134,22 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
         "quantity": [quantity] * (times * count),
         "base": np.tile(base, count),
     }
+
+
+@dataclass(frozen=True)
+class SelectionResult:
+    """Selected groups: one record each, with the group's sorted ``rows`` (n,) or None, and NaN for what is unknown.
+
+    ``actual`` is only ever the change by retraining.
+    """
+
+    provenance: Provenance
+    quantity: str
+    records: tuple[dict[str, Any], ...]
+
+    def columns(self) -> dict[str, Any]:
+        """The records, a column a key."""
+        keys = list(dict.fromkeys(key for record in self.records for key in record))
+        columns = {key: [record.get(key) for record in self.records] for key in keys}
+        columns["rows"] = [None if rows is None else rows.tolist() for rows in columns["rows"]]
+        return columns

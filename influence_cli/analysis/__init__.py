@@ -1,6 +1,6 @@
 """What the commands and a Python user call: a model, groups and test rows to results."""
 
-from .groundtruth import Retraining, count_stalled, groundtruth, start_truth, truth_blocks
+from .groundtruth import Retraining, check_strategy, count_stalled, groundtruth, start_truth, truth_blocks
 from .influence import check_methods, influence
 from .targets import TestRows, make_targets
 
@@ -8,6 +8,7 @@ __all__ = [
     "Retraining",
     "TestRows",
     "check_methods",
+    "check_strategy",
     "count_stalled",
     "groundtruth",
     "influence",

@@ -14,14 +14,15 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.minimize import Minimum, newton_cg
+from ..core.minimize import Minimum
 from ..core.quantities import Target
 from ..core.removal import removal
-from ..core.retraining import RUNAWAY, retrain
+from ..core.retraining import COLD, DESCENT, WARM
+from ..core.retraining import retrain_by as retrain
 from ..core.solvers.cholesky import factorize
-from ..core.training import REACH, newton_reach
+from ..core.training import REACH, newton_reach, train
 from ..drawing import GroupPlan
-from ..errors import NotConvergedError
+from ..errors import NotConvergedError, UsageError
 from ..modeling import TrainedModel
 from ..results import OK, PENDING, GroupTable, Provenance, TruthResult
 from .targets import TestRows, make_targets
@@ -29,6 +30,8 @@ from .targets import TestRows, make_targets
 BLOCK_BYTES = 64e6
 """Size of the outputs (m rows, K outputs, G groups) that one block works on."""
 WIDEST = 64
+PAIRS = 50
+"""Parameter vectors that L-BFGS holds a group."""
 ENDLESS = "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
 """Status of a group whose retraining ended well and some of whose test rows' f runs away all the same."""
 UNDETERMINED = "without the group the rows do not determine the parameters and --l2 is 0"
@@ -38,11 +41,24 @@ MOVES = 1e-6
 
 @dataclass(frozen=True)
 class Retraining:
-    """How to retrain: ``tol`` is the gradient norm to reach; ``cold`` starts from zero; ``jobs`` blocks at a time."""
+    """How to retrain: to which gradient norm, by which strategy (``core.retraining``), and ``jobs`` blocks at a time.
+
+    ``repeats`` over 1 retrains cold from as many seeds; each change is then taken from the model of the same seed.
+    """
 
     tol: float = 1e-8
-    cold: bool = False
+    strategy: str = WARM
     jobs: int = 1
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """A model trained from one seed: what its retraining without a group is held against."""
+
+    seed: int
+    theta: np.ndarray
+    base: np.ndarray
 
 
 class _StoppedError(Exception):
@@ -54,14 +70,31 @@ class _Block:
     """What retraining gave for the groups of one slice."""
 
     where: slice
-    actual: np.ndarray
-    minimum: Minimum
+    repeats: np.ndarray
+    grad_norm: np.ndarray
+    iterations: np.ndarray
     seconds: float
     status: tuple[str, ...]
 
 
+def check_strategy(model: TrainedModel, strategy: str, repeats: int) -> None:
+    """Raises UsageError for repeats that would all be the same."""
+    if repeats > 1 and (strategy != COLD or model.objective.convex):
+        why = "this model has one minimum" if model.objective.convex else f"--retrain {strategy} knows no seed"
+        raise UsageError(
+            f"--repeats {repeats} would measure the same {repeats} times: {why}",
+            hint="repeat --retrain cold of a network",
+        )
+
+
 def start_truth(
-    model: TrainedModel, plan: GroupPlan, tests: TestRows | None, quantity: str, provenance: Provenance
+    model: TrainedModel,
+    plan: GroupPlan,
+    tests: TestRows | None,
+    quantity: str,
+    provenance: Provenance,
+    *,
+    repeats: int = 1,
 ) -> TruthResult:
     """The result of a run in which nothing has been retrained yet: every group is pending."""
     codes, targets = make_targets(model, tests, quantity)
@@ -78,6 +111,7 @@ def start_truth(
         np.zeros(count, dtype=np.int64),
         np.full(count, np.nan),
         (PENDING,) * count,
+        np.full((repeats, count, len(codes)), np.nan) if repeats > 1 else None,
     )
 
 
@@ -110,8 +144,14 @@ def groundtruth(
             raise _StoppedError
         return preconditioner(r)
 
+    seeds = _seeds(model, targets, begun.base, how) if todo else []
+
     def work(block: slice) -> _Block:
-        return _retrain_block(model, precondition, plan, targets, block, begun.base, how)
+        def watch(iteration: int, norm: float) -> None:
+            if stop.is_set():
+                raise _StoppedError
+
+        return _retrain_block(model, precondition, plan, targets, block, seeds, how, watch)
 
     with ThreadPoolExecutor(how.jobs, initializer=begin_job) as pool:
         futures = [pool.submit(work, block) for block in todo]
@@ -131,6 +171,8 @@ def groundtruth(
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups; the same for the same model, on every machine."""
     each = 8.0 * len(model.dataset.X_train) * model.objective.outputs
+    if not model.objective.convex:
+        each += 8.0 * PAIRS * model.objective.size
     step = int(min(WIDEST, max(1, BLOCK_BYTES / each)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
@@ -146,18 +188,51 @@ def _retrain_block(
     plan: GroupPlan,
     targets: Sequence[Target],
     block: slice,
-    base: np.ndarray,
+    seeds: Sequence[_Seed],
     how: Retraining,
+    watch: Callable[[int, float], None],
 ) -> _Block:
     start = perf_counter()
     objective = model.objective
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
     w = removal(objective.weights, rows, model.settings.penalty_scaling).removed
+    runs = [_retrain_from(model, preconditioner, targets, w, seed, how, watch) for seed in seeds]
+    repeats = np.stack([changes for changes, _, _ in runs])
+    statuses = [next((own for own in states if own != OK), OK) for states in zip(*(s for _, _, s in runs), strict=True)]
+    return _Block(
+        block,
+        repeats,
+        np.max([minimum.grad_norm for _, minimum, _ in runs], axis=0),
+        np.sum([minimum.iterations for _, minimum, _ in runs], axis=0),
+        (perf_counter() - start) / len(rows),
+        tuple(statuses),
+    )
+
+
+def _seeds(model: TrainedModel, targets: Sequence[Target], base: np.ndarray, how: Retraining) -> list[_Seed]:
+    """The model itself, and for further repeats as many trained from the seeds that follow its own."""
+    seeds = [_Seed(model.settings.seed, model.theta, base)]
+    for seed in range(model.settings.seed + 1, model.settings.seed + how.repeats):
+        theta = train(model.objective, tol=how.tol, max_iterations=DESCENT, seed=seed).theta
+        seeds.append(_Seed(seed, theta, np.concatenate([target.value(theta)[:, 0] for target in targets])))
+    return seeds
+
+
+def _retrain_from(
+    model: TrainedModel,
+    preconditioner: Callable[[np.ndarray], np.ndarray],
+    targets: Sequence[Target],
+    w: np.ndarray,
+    seed: _Seed,
+    how: Retraining,
+    watch: Callable[[int, float], None],
+) -> tuple[np.ndarray, Minimum, list[str]]:
+    """Changes of f (G, T), how retraining ended, and statuses (G,)."""
+    objective, base = model.objective, seed.base
     runaway = objective.runaway(w)
-    if how.cold:
-        minimum = newton_cg(objective, RUNAWAY * runaway, w, preconditioner=preconditioner, tol=how.tol)
-    else:
-        minimum = retrain(objective, model.theta, w, preconditioner=preconditioner, tol=how.tol)
+    minimum = retrain(
+        how.strategy, objective, seed.theta, w, preconditioner=preconditioner, tol=how.tol, seed=seed.seed, watch=watch
+    )
     status = _statuses(model, minimum, w, preconditioner, how.tol)
     value = np.concatenate([target.value(minimum.theta) for target in targets]).T
     endless = np.asarray(runaway.any(axis=0))
@@ -168,7 +243,7 @@ def _retrain_block(
         status = [ENDLESS if lost[g].any() and own == OK else own for g, own in enumerate(status)]
     actual = value - base
     actual[[own not in (OK, ENDLESS) for own in status]] = np.nan
-    return _Block(block, actual, minimum, (perf_counter() - start) / len(rows), tuple(status))
+    return actual, minimum, status
 
 
 def _statuses(
@@ -183,7 +258,7 @@ def _statuses(
         OK if converged else f"retraining stopped at gradient norm {norm:.1e}; {tol:.0e} was asked for"
         for converged, norm in zip(minimum.converged, minimum.grad_norm, strict=True)
     ]
-    if model.settings.l2 > 0:
+    if model.settings.l2 > 0 or not model.objective.convex:
         return status
     # Without a penalty nothing promises that what is left of the rows determines the parameters.
     reach = newton_reach(model.objective, minimum.theta, w, preconditioner)
@@ -201,9 +276,12 @@ def _statuses(
 def _with_block(result: TruthResult, block: _Block) -> TruthResult:
     """A copy with the block's groups filled in."""
     arrays = {name: getattr(result, name).copy() for name in ("actual", "grad_norm", "iterations", "seconds")}
-    arrays["actual"][block.where] = block.actual
-    arrays["grad_norm"][block.where] = block.minimum.grad_norm
-    arrays["iterations"][block.where] = block.minimum.iterations
+    arrays["actual"][block.where] = block.repeats.mean(axis=0)
+    if result.repeats is not None:
+        arrays["repeats"] = result.repeats.copy()
+        arrays["repeats"][:, block.where] = block.repeats
+    arrays["grad_norm"][block.where] = block.grad_norm
+    arrays["iterations"][block.where] = block.iterations
     arrays["seconds"][block.where] = block.seconds
     status = list(result.status)
     status[block.where] = block.status

@@ -54,6 +54,8 @@ def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> N
     """Write the changes that retraining gave, with how each retraining ended."""
     arrays = _common(result)
     arrays["/values/actual"] = result.actual
+    if result.repeats is not None:
+        arrays["/values/repeats"] = result.repeats
     arrays["/retraining/grad_norm"] = _as(result.grad_norm, np.float64)
     arrays["/retraining/iterations"] = _as(result.iterations, np.int64)
     arrays["/retraining/seconds"] = _as(result.seconds, np.float64)
@@ -69,6 +71,7 @@ def load_truth(path: PathLike) -> TruthResult:
         grad_norm=opened.arrays["/retraining/grad_norm"],
         iterations=opened.arrays["/retraining/iterations"],
         seconds=opened.arrays["/retraining/seconds"],
+        repeats=opened.arrays.get("/values/repeats"),
     )
 
 

@@ -191,6 +191,14 @@ KINDS: dict[str, Kind] = {
             (
                 *_RESULT,
                 Entry("/values/actual", "float64", ("G", "T"), _CHANGE, finite=False),
+                Entry(
+                    "/values/repeats",
+                    "float64",
+                    ("R", "G", "T"),
+                    "the changes from each of several seeds; /values/actual is their mean",
+                    required=False,
+                    finite=False,
+                ),
                 Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm that was reached", finite=False),
                 Entry("/retraining/iterations", "int64", ("G",), "iterations of the retraining"),
                 Entry("/retraining/seconds", "float64", ("G",), "seconds: its share of the block's time", finite=False),

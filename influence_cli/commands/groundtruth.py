@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, Format, Group, Groups, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
+from .options import (
+    Curvature,
+    Damping,
+    Force,
+    Format,
+    Group,
+    Groups,
+    Model,
+    NoColor,
+    Output,
+    Quantity,
+    Quiet,
+    Seed,
+    Solver,
+    Test,
+    Threads,
+)
 
 
 def groundtruth(
@@ -15,10 +31,28 @@ def groundtruth(
     groups: Groups = None,
     test: Test = None,
     quantity: Quantity = "loss",
-    tol: Annotated[float, typer.Option("--tol", help="Gradient norm that every retraining must reach.")] = 1e-8,
-    cold: Annotated[
-        bool, typer.Option("--cold", help="Retrain from zero rather than from the trained parameters (slower).")
-    ] = False,
+    tol: Annotated[
+        float | None,
+        typer.Option(
+            "--tol", help="Gradient norm that every retraining must reach.", show_default="1e-8; 1e-6 for networks"
+        ),
+    ] = None,
+    retrain: Annotated[
+        str | None,
+        typer.Option(
+            "--retrain",
+            help="warm: from the trained parameters.  cold: from where training began.  proximal: the objective that"
+            " influence functions are the linear response of (Bae et al. 2022).  One result for logistic and linear.",
+            show_default="warm",
+        ),
+    ] = None,
+    cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.")] = False,
+    repeats: Annotated[
+        int,
+        typer.Option("--repeats", min=1, help="Cold retraining of a network from so many seeds: their mean and noise."),
+    ] = 1,
+    curvature: Curvature = None,
+    damping: Damping = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the -o file of the same command that was cut off.")
     ] = False,
@@ -45,11 +79,12 @@ def groundtruth(
     from dataclasses import replace
     from functools import partial
 
-    from ..analysis import Retraining, count_stalled, make_targets, start_truth, truth_blocks
-    from ..analysis import groundtruth as retrain
+    from ..analysis import Retraining, check_strategy, count_stalled, make_targets, start_truth, truth_blocks
+    from ..analysis import groundtruth as measure
     from ..artifacts.atomic import check_target
     from ..artifacts.lock import exclusive
     from ..artifacts.results import save_truth
+    from ..core.retraining import COLD, STRATEGIES, WARM
     from ..errors import ExitCode, UsageError
     from ..report import progress, resolve_format, write_records
     from ..results import OK, PENDING
@@ -59,7 +94,11 @@ def groundtruth(
 
     session.check_format(format)
     session.check_solver(solver)
-    if not tol > 0:
+    strategy = retrain or (COLD if cold else WARM)
+    session.check_choice("--retrain", strategy, STRATEGIES)
+    if cold and strategy != COLD:
+        raise UsageError(f"--cold and --retrain {strategy} contradict each other", hint="leave --cold out")
+    if tol is not None and not tol > 0:
         raise UsageError(f"--tol must be greater than 0, found {tol:g}")
     if resume and output is None:
         raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
@@ -70,7 +109,9 @@ def groundtruth(
             check_target(output, force=True)
             stack.enter_context(exclusive(output))
             check_target(output, force or resume)
-        opened = session.open_model(model, quiet=quiet)
+        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping)
+        check_strategy(opened.model, strategy, repeats)
+        tol = tol if tol is not None else 1e-8 if opened.model.objective.convex else 1e-6
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         make_targets(opened.model, tests, quantity)
@@ -80,10 +121,12 @@ def groundtruth(
             "seed": seed,
             "quantity": quantity,
             "tol": tol,
-            "cold": cold,
+            "cold": strategy == COLD,
+            **({} if strategy in (WARM, COLD) else {"retrain": strategy}),
+            **({} if repeats == 1 else {"repeats": repeats}),
             **({} if solver == "auto" else {"solver": solver}),
         }
-        result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config))
+        result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config), repeats=repeats)
         begun = session.resume_truth(str(output), result, quiet=quiet) if resume else None
         if begun is not None:
             # auto may decide otherwise on another day
@@ -106,13 +149,13 @@ def groundtruth(
             stack.enter_context(session.limit_threads(each))
             with progress("retraining", pending, quiet=quiet) as advance:
                 try:
-                    retrain(
+                    measure(
                         opened.model,
                         working.preconditioner,
                         plan,
                         tests,
                         result,
-                        Retraining(tol, cold, count),
+                        Retraining(tol, strategy, count, repeats),
                         begin_job=partial(session.hold_threads, each),
                         keep=keep,
                         advance=advance,

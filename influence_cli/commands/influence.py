@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, Format, Group, Groups, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
+from .options import (
+    Curvature,
+    Damping,
+    Force,
+    Format,
+    Group,
+    Groups,
+    Model,
+    NoColor,
+    Output,
+    Quantity,
+    Quiet,
+    Seed,
+    Solver,
+    Test,
+    Threads,
+)
 
 
 def influence(
@@ -27,6 +43,8 @@ def influence(
             " group.",
         ),
     ] = "linear",
+    curvature: Curvature = None,
+    damping: Damping = None,
     solver: Solver = "auto",
     format: Format = "auto",
     output: Output = None,
@@ -65,7 +83,7 @@ def influence(
     tests_spec = None if test is None else parse_tests(test)
     session.check_output(output, (model or session.DEFAULT_MODEL, groups), force=force)
     with session.limit_threads(threads):
-        opened = session.open_model(model, quiet=quiet)
+        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping)
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         codes, _ = make_targets(opened.model, tests, quantity)

@@ -39,9 +39,13 @@ class OpenModel:
     path: str
     model: TrainedModel
     digest: str
+    damping: float = 0.0
+    """What the file's factor has or is to have; the model may have been opened with another."""
 
     def provenance(self, config: dict) -> Provenance:
-        return Provenance(self.model.dataset.digest, self.digest, {"model": self.path, **config})
+        settings = self.model.settings
+        network = {"curvature": settings.curvature, "damping": settings.damping} if settings.is_network else {}
+        return Provenance(self.model.dataset.digest, self.digest, {"model": self.path, **network, **config})
 
 
 @contextmanager
@@ -101,8 +105,13 @@ def store(path: str, model: TrainedModel, provenance: dict, *, force: bool) -> M
     return artifact
 
 
-def open_model(path: str | None, *, quiet: bool) -> OpenModel:
-    """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5."""
+def open_model(
+    path: str | None, *, quiet: bool, curvature: str | None = None, damping: float | None = None
+) -> OpenModel:
+    """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5.
+
+    ``curvature`` and ``damping`` take the place of those that a network was trained with.
+    """
     if path is None and not Path(DEFAULT_MODEL).exists():
         _train_default(quiet=quiet)
     path = DEFAULT_MODEL if path is None else path
@@ -118,7 +127,7 @@ def open_model(path: str | None, *, quiet: bool) -> OpenModel:
         artifact.training["seconds"],
         None if factor is None else CholeskyFactor(factor.lower, factor.damping),
     )
-    return OpenModel(path, model, artifact.digest)
+    return OpenModel(path, model.with_curvature(curvature, damping), artifact.digest, model.settings.damping)
 
 
 def _train_default(*, quiet: bool) -> None:
@@ -156,7 +165,7 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSol
         quiet=quiet,
     )
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
-    if solver.factor is not None and not cached:
+    if solver.factor is not None and not cached and model.settings.damping == opened.damping:
         try:
             add_factor(
                 opened.path, FactorArrays(solver.factor.lower, solver.factor.damping), model_digest=opened.digest

@@ -1,8 +1,8 @@
 """Block L-BFGS: G minimisations side by side where J is not convex, so that a Newton step may point uphill.
 
-Every column has its own curvature pairs, step lengths and end; all of them share each pass over the rows.  Steps satisfy
-the weak Wolfe conditions (bisection of Lewis and Overton 2013), so that the approximation stays positive definite and J
-falls; where J can no longer resolve a step, its slope decides (Hager and Zhang 2005).
+Every column has its own curvature pairs, step lengths and end; all of them share each pass over the rows.  Steps
+satisfy the weak Wolfe conditions (bisection of Lewis and Overton 2013), so that the approximation stays positive
+definite and J falls; where J can no longer resolve a step, its slope decides (Hager and Zhang 2005).
 """
 
 from __future__ import annotations
@@ -169,6 +169,6 @@ def _line_search(
         waiting = waiting[~good]
         if not waiting.size:
             break
-        open_ended = np.isinf(high[waiting])
-        step[waiting] = np.where(open_ended, 2.0 * low[waiting], 0.5 * (low[waiting] + np.minimum(high[waiting], 1e300)))
+        below, above = low[waiting], high[waiting]
+        step[waiting] = np.where(np.isinf(above), 2.0 * below, 0.5 * (below + np.minimum(above, 1e300)))
     return found, new_value, new_gradient

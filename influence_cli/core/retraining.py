@@ -4,7 +4,8 @@ Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the fa
 has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
 too much) block Newton-CG with M as preconditioner takes over from the best point.
 
-Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al. 2022):
+Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al.
+2022):
 
     cold        J(.; w_removed) from the initial weights, as if the group had never been there
     warm        J(.; w_removed) from the trained parameters
@@ -112,9 +113,10 @@ def _one_by_one(objective, start, w, tol, watch) -> Minimum:
         descend(objective, start[:, g : g + 1], w[:, g], tol=tol, max_iterations=DESCENT, watch=watch)
         for g in range(w.shape[1])
     ]
+    ends = ("grad_norm", "iterations", "converged")
     return Minimum(
         np.hstack([minimum.theta for minimum in each]),
-        *(np.concatenate([getattr(minimum, name) for minimum in each]) for name in ("grad_norm", "iterations", "converged")),
+        *(np.concatenate([getattr(minimum, end) for minimum in each]) for end in ends),
     )
 
 
