@@ -270,12 +270,14 @@ def _in_range(values: np.ndarray, condition: Condition) -> np.ndarray:
 
 
 def _number(text: str) -> int | float:
-    """Whole numbers stay exact."""
-    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else float(text)
+    """Whole numbers stay exact as far as a column can hold them."""
+    whole = re.fullmatch(r"[+-]?\d{1,19}", text) and abs(int(text)) < 2**63
+    return int(text) if whole else float(text)
 
 
 def _print(value: Any) -> str:
     """As a person would type it, and such that it reads back as the same number."""
     if isinstance(value, float | np.floating):
-        return str(int(value)) if value == np.round(value) and abs(value) < 2**53 else repr(float(value))
+        number = float(value)
+        return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
     return str(value)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TextIO
 
 import numpy as np
 
+from influence_cli.conditions import conditions_by_value, rows_where
 from influence_cli.errors import UsageError
 from influence_cli.groups import EVERY_CLASS, GroupSpec, Size, check_row, read_row_file, resolve_label, shown
 
@@ -107,11 +109,13 @@ def plan_groups(
     y_train: np.ndarray,
     classes: Sequence[str] = (),
     *,
+    columns: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     stdin: TextIO | None = None,
 ) -> GroupPlan:
     """Check every spec against the data and plan its groups; ``classes`` is empty for regression.
 
+    ``columns`` are those of a table, as ``Dataset.columns_train`` has them.
     Files are read and clusters are formed here, because their sizes are needed; everything else is drawn later.
     """
     if seed < 0:
@@ -124,7 +128,7 @@ def plan_groups(
             f"{len(readers)} groups read standard input ({readers[0].text}), which can be read once",
             hint="Put the row numbers of the others into files: --group rows:@FILE",
         )
-    data = _Data(X_train, y_train, tuple(classes), seed, stdin)
+    data = _Data(X_train, y_train, tuple(classes), columns or {}, seed, stdin)
     groups: list[PlannedGroup] = []
     wanted_by: dict[tuple[str, int], str] = {}
     for spec in specs:
@@ -144,11 +148,12 @@ def draw_groups(
     y_train: np.ndarray,
     classes: Sequence[str] = (),
     *,
+    columns: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     stdin: TextIO | None = None,
 ) -> list[Group]:
     """Plan and draw everything at once: for few groups, and for notebooks."""
-    plan = plan_groups(specs, X_train, y_train, classes, seed=seed, stdin=stdin)
+    plan = plan_groups(specs, X_train, y_train, classes, columns=columns, seed=seed, stdin=stdin)
     return [plan.group(index) for index in range(len(plan))]
 
 
@@ -159,6 +164,7 @@ class _Data:
     X: np.ndarray
     y: np.ndarray
     classes: tuple[str, ...]
+    columns: Mapping[str, np.ndarray]
     seed: int
     stdin: TextIO | None
 
@@ -258,6 +264,32 @@ def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
         yield PlannedGroup(f"{spec.base}#{number}", "cluster", len(rows), (spec.base, number), partial(_same, rows))
 
 
+def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
+    with _named(spec):
+        rows = _frozen(rows_where(data.columns, spec.conditions))
+    count = _checked(spec.text, None, len(rows), data.m)
+    yield PlannedGroup(spec.text, "column", count, (spec.text, 0), partial(_same, rows))
+
+
+def _plan_by(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
+    assert spec.column is not None
+    with _named(spec):
+        values = conditions_by_value(data.columns, spec.column)
+    for condition, rows in values:
+        # The text of this one value, so that a label copied from a result is a spec for the same rows.
+        text = f"column:{condition.text}"
+        yield PlannedGroup(text, "column", len(rows), (text, 0), partial(_same, _frozen(rows)))
+
+
+@contextmanager
+def _named(spec: GroupSpec) -> Iterator[None]:
+    """Errors about columns, with the group that they are about."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"group {shown(spec.text)}: {error.message}", hint=error.hint) from None
+
+
 def _checked(text: str, size: Size | None, count: int, m: int) -> int:
     """The size of a group, refused where nothing would be removed or nothing would be left."""
     if count < 1:
@@ -329,4 +361,6 @@ PLANNERS: dict[str, Callable[[GroupSpec, _Data], Iterator[PlannedGroup]]] = {
     "rows": _plan_rows,
     "neighbours": _plan_neighbours,
     "cluster": _plan_cluster,
+    "column": _plan_column,
+    "by": _plan_by,
 }

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
+from influence_cli.conditions import Condition, parse_conditions, parse_name, quoted
 from influence_cli.errors import FileError, UsageError
 
 STDIN = "-"
@@ -62,6 +63,8 @@ class GroupSpec:
     clusters: int | None = None
     rows: tuple[int, ...] = ()
     path: str | None = None
+    column: str | None = None
+    conditions: tuple[Condition, ...] = ()
     body: str = field(default="", compare=False, repr=False)
 
     @property
@@ -89,11 +92,10 @@ def parse_group(text: str) -> GroupSpec:
     spec = text.strip()
     name, colon, body = spec.partition(":")
     if name not in KINDS:
-        usable = [kind for kind, entry in KINDS.items() if entry.parse is not _refuse_columns]
-        near = difflib.get_close_matches(name.lower(), usable, n=1)
+        near = difflib.get_close_matches(name.lower(), KINDS, n=1)
         example = KINDS[near[0]].example if near else "random:5%"
         raise UsageError(
-            f"group {shown(spec)}: expected one of {', '.join(f'{kind}:' for kind in usable)} at the beginning, "
+            f"group {shown(spec)}: expected one of {', '.join(f'{kind}:' for kind in KINDS)} at the beginning, "
             f"found {shown(name)}",
             hint=(f"did you mean {near[0]}? " if near else "") + f"For example: --group {example}",
         )
@@ -324,8 +326,15 @@ def _parse_cluster(body: str) -> GroupSpec:
     return GroupSpec("cluster", f"cluster:{clusters}", clusters=clusters)
 
 
-def _refuse_columns(body: str) -> GroupSpec:
-    raise UsageError("this data has no named columns", hint="Use coherent:, random:, rows:, neighbours: or cluster:.")
+def _parse_column(body: str) -> GroupSpec:
+    conditions = parse_conditions(body)
+    text = "&".join(condition.text for condition in conditions)
+    return GroupSpec("column", f"column:{text}", conditions=conditions)
+
+
+def _parse_by(body: str) -> GroupSpec:
+    name = parse_name(body)
+    return GroupSpec("by", f"by:{quoted(name)}", column=name)
 
 
 def _refuse_times(body: str, what: str) -> None:
@@ -353,6 +362,11 @@ KINDS: dict[str, Kind] = {
         _parse_neighbours,
     ),
     "cluster": Kind("cluster:K", "cluster:10", "K groups, by k-means on the features", _parse_cluster),
-    "column": Kind("column:NAME=VALUE", "random:5%", "the rows where a named column has a value", _refuse_columns),
-    "by": Kind("by:NAME", "random:5%", "a group for each value of a named column", _refuse_columns),
+    "column": Kind(
+        "column:NAME=VALUE[&NAME=LOW..HIGH]",
+        "column:clinic=North&age=60..75",
+        "the rows in which columns of the table have these values, or lie in these ranges with both ends",
+        _parse_column,
+    ),
+    "by": Kind("by:NAME", "by:clinic", "a group for each value of a column of the table", _parse_by),
 }

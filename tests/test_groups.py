@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import pytest
 
+from influence_cli.conditions import Condition
 from influence_cli.drawing import PLANNERS
 from influence_cli.errors import UsageError
 from influence_cli.groups import KINDS, collect_specs, parse_group, read_group_file
@@ -39,6 +40,19 @@ def refused(call, *arguments, **options):
         ("rows:@-", "rows:@-", {"path": "-", "reads_stdin": True}),
         ("neighbours:17:1.6%", "neighbours:17:1.6%", {"row": 17}),
         ("cluster:10", "cluster:10", {"clusters": 10}),
+        ("column: site = North West ", "column:site=North West", {}),
+        ("column:b=1&a=x&b=1", "column:a=x&b=1", {"conditions": (Condition("a", "x"), Condition("b", "1"))}),
+        ("column:age=60..75", "column:age=60..75", {"conditions": (Condition("age", None, "60", "75"),)}),
+        ("column:age= -1.5e3 .. ", "column:age=-1.5e3..", {"conditions": (Condition("age", None, "-1.5e3", ""),)}),
+        ("column:d=..2024-01-31", "column:d=..2024-01-31", {"conditions": (Condition("d", None, "", "2024-01-31"),)}),
+        ("column:site=", "column:site=", {"conditions": (Condition("site", ""),)}),
+        ('column:"a=b & c"="say ""x"" & y"', 'column:"a=b & c"="say ""x"" & y"',
+         {"conditions": (Condition("a=b & c", 'say "x" & y'),)}),
+        ('column:site="North"&n="1..2"', 'column:n="1..2"&site=North', {}),
+        ("column:size=box2x3", "column:size=box2x3", {"times": None}),
+        ("by: site ", "by:site", {"column": "site"}),
+        ('by:"a=b"', 'by:"a=b"', {"column": "a=b"}),
+        ("by:blood pressure", "by:blood pressure", {"column": "blood pressure"}),
     ],
 )
 def test_parses_to_one_canonical_object(text, canonical, fields):
@@ -113,8 +127,21 @@ def test_percentages_are_exact():
         ("cluster:5x2", ["expected no x2"]),
         ("cluster:1", ["expected a number of clusters of at least 2, found '1'"]),
         ("cluster:ten", ["found 'ten'"]),
-        ("column:age=5", ["this data has no named columns"]),
-        ("by:hospital", ["this data has no named columns"]),
+        ("column:age", ["expected column:NAME=VALUE, found no = behind age", "column:clinic=North&age=60..75"]),
+        ("column:=5", ["expected column:NAME=VALUE, found no name"]),
+        ("column:a=5&", ["found no name"]),
+        ("column:a=5&b", ["found no = behind b"]),
+        ("column:a=..", ["expected a range LOW..HIGH for a, found no end of it"]),
+        ("column:a=9..5", ["the range 9..5 of a is empty: 9 is larger than 5"]),
+        ("column:a=2024-02-01..2024-01-01", ["is empty: 2024-02-01 is later than 2024-01-01"]),
+        ("column:a=A..C", ["expected numbers or dates (2024-01-31) at the ends", 'in quotes: a="A..C"']),
+        ("column:a=1..2024-01-01", ["expected numbers or dates"]),
+        ('column:a="x', ["expected a quote at the end"]),
+        ('column:a="x"y', ["expected & or the end behind the quoted value, found 'y'"]),
+        ('column:a=""', ["expected a value for a, found an empty one", "a="]),
+        ("by:", ["expected by:NAME, found nothing behind by", "--group by:clinic"]),
+        ('by:"a"b', ["expected the name of one column"]),
+        ("colum:a=5", ["did you mean column?"]),
     ],
 )
 def test_a_mistake_is_told_what_was_expected_and_found(text, expected):
@@ -128,7 +155,7 @@ def test_long_input_is_cut_in_messages():
 
 
 def test_every_kind_has_a_planner_and_an_example_that_parses():
-    assert set(PLANNERS) == set(KINDS) - {"column", "by"}
+    assert set(PLANNERS) == set(KINDS)
     for kind in KINDS.values():
         parse_group(kind.example)
 
