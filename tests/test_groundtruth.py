@@ -365,7 +365,8 @@ def test_compare_refuses_the_truth_of_another_model(trained, tmp_path, monkeypat
     assert run(["groundtruth", "--model", other, *asked, "-o", "truth.h5"]) == ExitCode.OK
     capsys.readouterr()
     assert run(["compare", "influence.h5", "truth.h5"]) == ExitCode.FILE
-    assert "influence.h5 and truth.h5 do not belong together: they come from different models" in capsys.readouterr().err
+    expected = "influence.h5 and truth.h5 do not belong together: they come from different models"
+    assert expected in capsys.readouterr().err
 
 
 def test_compare_leaves_groups_out_that_are_not_done(trained, tmp_path, monkeypatch, capsys):

@@ -161,6 +161,7 @@ def groundtruth(
                         advance=advance,
                     )
                 except KeyboardInterrupt as signal:
+                    keep(result)  # the signal may have come between a block and its file
                     raise session.interrupted(output, result) from signal
     write_records(
         result.columns(),

@@ -228,11 +228,12 @@ def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult |
         return None
     found = load_truth(path)
     same_origin(found.provenance, fresh.provenance, path, fresh.provenance.config["model"])
-    same = {key: value for key, value in fresh.provenance.config.items() if key != "model"}
-    for key, value in same.items():
-        if found.provenance.config.get(key) != value:
+    was, now = found.provenance.config, fresh.provenance.config
+    free = {"model", *({"solver"} - now.keys())}  # auto goes on with the solver that the file was begun with
+    for key in dict.fromkeys((*now, *was)):
+        if key not in free and was.get(key) != now.get(key):
             raise FileError(
-                f"{path} cannot be resumed: it was made with {key} {found.provenance.config.get(key)!r}, not {value!r}",
+                f"{path} cannot be resumed: it was made with {key} {was.get(key)!r}, not {now.get(key)!r}",
                 hint="repeat the command that made it, or start over with --force",
             )
     if found.groups.digest != fresh.groups.digest or not np.array_equal(found.tests, fresh.tests):
