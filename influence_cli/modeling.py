@@ -117,10 +117,14 @@ class TrainedModel:
 
     def misclassified(self) -> np.ndarray:
         """Which test rows the model gets wrong, (n,) bool."""
-        return self.predict(self.dataset.X_test) != self.dataset.y_test
+        return (self.predict(self.dataset.X_test) != self.dataset.y_test) & self.dataset.labelled
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
-        """Accuracy, or R squared for a regression."""
+        """Accuracy, or R squared for a regression, over the rows that have a label; NaN where none has."""
+        known = y >= 0 if self.dataset.classes else ~np.isnan(y)
+        if not known.any():
+            return float("nan")
+        X, y = (X, y) if known.all() else (X[known], y[known])
         predicted = self.predict(X)
         if self.dataset.classes:
             return float((predicted == y).mean())

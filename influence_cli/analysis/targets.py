@@ -15,6 +15,10 @@ TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
 
 
+NEEDS_LABEL = ("loss",)
+"""Quantities that mean nothing for a row without a label; of such a row the others take the predicted class."""
+
+
 @dataclass(frozen=True)
 class TestRows:
     """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row."""
@@ -43,9 +47,27 @@ def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> 
         hint = "for example --test 17 or --test misclassified:5"
         raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
     rule = row_quantity(quantity, model.family, model.dataset.classes)
-    X, y = model.dataset.X_test, model.dataset.y_test
+    X, y = model.dataset.X_test, _true_or_predicted(model, tests, quantity)
     if tests.mean:
         return np.array([MEAN_TEST]), [MeanTarget(RowTarget(model.objective, rule, X[tests.rows], y[tests.rows]))]
     step = max(64, int(TEST_BYTES / (16 * model.objective.size)))
     parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
+
+
+def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> np.ndarray:
+    """The labels of the test rows; of chosen ones without a label, what the model predicts for them."""
+    data = model.dataset
+    unknown = tests.rows[~data.labelled[tests.rows]]
+    if not len(unknown):
+        return data.y_test
+    if quantity in NEEDS_LABEL:
+        which = f"test row {unknown[0]}" + (f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else "")
+        instead = "prob or margin (of the predicted class)" if data.classes else "prediction"
+        raise UsageError(
+            f"--quantity {quantity} needs the label of the test row, and {which} has none",
+            hint=f"add the label to the file of test rows, or ask for --quantity {instead}",
+        )
+    y = data.y_test.copy()
+    y[unknown] = model.predict(data.X_test[unknown])
+    return y

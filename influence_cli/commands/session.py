@@ -188,7 +188,8 @@ def read_specs(group: list[str] | None, groups: str | None) -> list[GroupSpec]:
 
 def plan(model: TrainedModel, specs: list[GroupSpec], seed: int) -> GroupPlan:
     data = model.dataset
-    return plan_groups(specs, data.X_train, data.y_train, data.classes, seed=seed, stdin=sys.stdin)
+    columns = data.columns_train
+    return plan_groups(specs, data.X_train, data.y_train, data.classes, columns=columns, seed=seed, stdin=sys.stdin)
 
 
 def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None:

@@ -11,19 +11,69 @@ from .options import Curvature, Damping, Force, Format, NoColor, Quiet, Seed, So
 if TYPE_CHECKING:
     from ..modeling import TrainedModel
 
-MODEL, TRAINING, NETWORK = "Model", "Training", "Networks"
+TABLE, MODEL, TRAINING, NETWORK = "Tables", "Model", "Training", "Networks"
 
 
 def train(
     data: Annotated[
         str,
         typer.Option(
-            "--data", help="digits, synthetic, blobs, mnist, a folder of IDX files (plain or gzipped), or an .npz file."
+            "--data",
+            help="digits, synthetic, blobs, mnist, a table (.csv, .tsv, gzipped or not, .parquet), arrays (.npz, .h5,"
+            " .svm), or a folder of IDX files.",
         ),
     ] = "digits",
+    test_data: Annotated[
+        str | None,
+        typer.Option(
+            "--test-data", help="File of test rows, of the same kind as --data; their labels may be missing.",
+            show_default="a part of --data",
+        ),
+    ] = None,
     test_fraction: Annotated[
         float, typer.Option("--test-fraction", help="Share of test rows where the data has no split of its own.")
     ] = 0.2,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column to predict; a table needs it.", rich_help_panel=TABLE)
+    ] = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            help="Columns (A,B or repeated) that are no features; they can still name groups.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            help="Columns (A,B or repeated) that are the features.",
+            show_default="all but --label, --drop and --id",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column that identifies rows; it is no feature.", rich_help_panel=TABLE)
+    ] = None,
+    impute: Annotated[
+        str | None,
+        typer.Option(
+            "--impute",
+            help="Fill in missing values: median, mean or most-frequent (text: always its most frequent).",
+            show_default="missing values are refused",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
+    standardize: Annotated[
+        bool | None,
+        typer.Option(
+            "--standardize/--no-standardize",
+            help="Scale numbers to mean 0 and deviation 1 by the training rows; removal leaves the scale as it is.",
+            show_default="on for tables, off for arrays",
+            rich_help_panel=TABLE,
+        ),
+    ] = None,
     estimator: Annotated[
         str,
         typer.Option("--estimator", help="logistic, linear, mlp or mlp-regressor (networks).", rich_help_panel=MODEL),
@@ -106,6 +156,7 @@ def train(
     from ..core.removal import PENALTY_SCALINGS
     from ..core.solvers.choice import choose_solver, make_solver
     from ..data.sources import load
+    from ..data.tabular import TableOptions
     from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
     from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
@@ -121,9 +172,12 @@ def train(
     tol = tol if tol is not None else 1e-6 if network else 1e-8
     session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
-    session.check_output(output, (data,), force=force)
+    session.check_output(output, (data, *([] if test_data is None else [test_data])), force=force)
+    table = TableOptions(label, tuple(drop or ()), tuple(features or ()), impute, standardize, id_column, test_data)
     with session.limit_threads(threads):
-        dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed)
+        dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed, table=table)
+        for text in dataset.notes:
+            note(text, quiet=quiet)
         strength, scaling = resolve_penalty(l2, C, penalty_scaling, len(dataset.X_train))
         settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
         steps = max_iterations or (20_000 if network else 200)
@@ -138,7 +192,8 @@ def train(
         )
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
-        session.store(output, model, {"data": data, "test_fraction": test_fraction, "seed": seed}, force=force)
+        origin = {"data": data, "test_fraction": test_fraction, "seed": seed, **table.as_dict()}
+        session.store(output, model, origin, force=force)
         record = _record(output, data, model)
     score = "accuracy" if dataset.classes else "R squared"
     shown = {
