@@ -131,13 +131,12 @@ def open_model(
 
 
 def _train_default(*, quiet: bool) -> None:
-    dataset = load("digits", task="classification")
-    model = fit(dataset, DEFAULT_SETTINGS)
-    factor = make_solver(model.objective, model.theta, "cholesky").factor
     try:
-        store(
-            DEFAULT_MODEL, model.with_factor(factor), {"data": "digits", "test_fraction": 0.2, "seed": 0}, force=False
-        )
+        check_target(DEFAULT_MODEL, force=False)
+        dataset = load("digits", task="classification")
+        model = fit(dataset, DEFAULT_SETTINGS)
+        model = model.with_factor(make_solver(model.objective, model.theta, "cholesky").factor)
+        store(DEFAULT_MODEL, model, {"data": "digits", "test_fraction": 0.2, "seed": 0}, force=False)
     except UsageError:
         if not Path(DEFAULT_MODEL).exists():
             raise

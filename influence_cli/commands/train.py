@@ -181,7 +181,8 @@ def train(
         strength, scaling = resolve_penalty(l2, C, penalty_scaling, len(dataset.X_train))
         settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
         steps = max_iterations or (20_000 if network else 200)
-        with progress("L-BFGS iterations" if network else "Newton steps", None, quiet=quiet, color=not no_color) as advance:
+        counted = "L-BFGS iterations" if network else "Newton steps"
+        with progress(counted, None, quiet=quiet, color=not no_color) as advance:
             model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
         choice = choose_solver(
             solver,

@@ -1,0 +1,205 @@
+"""``analysis.influence``: blocks of groups and pieces of test rows change nothing; failures are told, never guessed."""
+
+import importlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cli_tools import ALL_METHODS, save_blobs, save_regression
+from oracle import SOFTMAX, Oracle
+
+from influence_cli.analysis import TestRows, check_methods, influence, targets
+from influence_cli.core.solvers.choice import make_solver
+from influence_cli.data.sources import load
+from influence_cli.drawing import plan_groups
+from influence_cli.errors import UsageError
+from influence_cli.groups import parse_group
+from influence_cli.modeling import ModelSettings, fit
+from influence_cli.results import OK, Provenance
+
+METHODS = tuple(ALL_METHODS.split(","))
+NOWHERE = Provenance("", "", {})
+module = importlib.import_module("influence_cli.analysis.influence")
+
+
+@pytest.fixture(scope="module")
+def softmax(tmp_path_factory):
+    data = load(save_blobs(tmp_path_factory.mktemp("data") / "b.npz"), task="classification")
+    return fit(data, ModelSettings("logistic", 0.05, "per-mean", True, False, 1e-12))
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    data = load(save_regression(tmp_path_factory.mktemp("data") / "r.npz"), task="regression")
+    return fit(data, ModelSettings("linear", 0.05, "per-sum", True, False, 1e-12))
+
+
+def plan_of(model, *specs):
+    data = model.dataset
+    return plan_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes, seed=0)
+
+
+def run(model, plan, tests, *, solver=None, **options):
+    solver = solver or make_solver(model.objective, model.theta, "cholesky")
+    rows = None if tests is None else TestRows(np.array(tests))
+    return influence(model, solver, plan, rows, provenance=NOWHERE, **options)
+
+
+@pytest.mark.parametrize("evaluate", ["linear", "exact"])
+@pytest.mark.parametrize("methods", [METHODS, ("newton",), ("first-koh",), ("first",), ("second",)])
+def test_against_the_dense_oracle(softmax, evaluate, methods):
+    data = softmax.dataset
+    oracle = Oracle(SOFTMAX, data.X_train, data.y_train, 3, l2=0.05)
+    theta = oracle.minimise(oracle.uniform())
+    plan = plan_of(softmax, "random:1x3", "random:20%x2", "coherent:*")
+    found = run(softmax, plan, [3, 0, 7], methods=methods, evaluate=evaluate, quantity="margin")
+    X, y = data.X_test[[3, 0, 7]], data.y_test[[3, 0, 7]]
+    before, slopes = oracle.quantity("margin", theta, X, y), oracle.quantity_gradient("margin", theta, X, y)
+    assert found.tests.tolist() == [3, 0, 7]
+    assert set(found.status) == {OK}
+    np.testing.assert_allclose(found.base, before, rtol=1e-9)
+    for index in range(len(plan)):
+        changes = oracle.changes(theta, plan.group(index).rows, "per-mean")
+        for method in methods:
+            after = oracle.quantity("margin", theta + changes[method], X, y)
+            expected = slopes @ changes[method] if evaluate == "linear" else after - before
+            np.testing.assert_allclose(found.values[method][index], expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("evaluate", ["linear", "exact"])
+def test_blocks_and_pieces_change_no_figure(softmax, monkeypatch, evaluate):
+    plan = plan_of(softmax, "random:10x11")
+    tests = list(range(12)) * 12
+    options = {"methods": METHODS, "evaluate": evaluate}
+    seen = []
+    whole = run(softmax, plan, tests, advance=seen.append, **options)
+    assert seen == [11 * 144]
+    monkeypatch.setattr(module, "WIDEST", 4)
+    monkeypatch.setattr(targets, "TEST_BYTES", 1.0)
+    assert len(targets.make_targets(softmax, TestRows(np.array(tests)), "loss")[1]) == 3
+    seen.clear()
+    parts = run(softmax, plan, tests, advance=seen.append, **options)
+    assert len(seen) == 9
+    assert sum(seen) == 11 * 144
+    for method in METHODS:
+        np.testing.assert_allclose(parts.values[method], whole.values[method], rtol=1e-8, atol=1e-13)
+    assert parts.base.tolist() == pytest.approx(whole.base.tolist(), rel=1e-12)
+    assert parts.groups.digest == whole.groups.digest
+    assert len(set(whole.groups.digest)) == 11
+
+
+def test_the_number_of_solves_does_not_grow_with_the_pairs(softmax):
+    """One adjoint solve a test row, one forward solve a group: columns of right-hand sides, counted."""
+    solver = make_solver(softmax.objective, softmax.theta, "cholesky")
+
+    class Counting:
+        tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+        columns = 0
+
+        def solve(self, rhs):
+            self.columns += rhs.shape[1]
+            return solver.solve(rhs)
+
+    plan = plan_of(softmax, "random:10x6")
+    for methods, expected in ((("first-koh", "first"), 5), (("first", "second", "second-full"), 5 + 6)):
+        counting = Counting()
+        run(softmax, plan, range(5), solver=counting, methods=methods)
+        assert counting.columns == expected
+
+
+def test_a_test_row_that_cannot_be_solved_for_is_null_alone(softmax):
+    """The solver gives up on one adjoint; every other pair keeps its value, and every group tells."""
+    solver = make_solver(softmax.objective, softmax.theta, "cholesky")
+    plan = plan_of(softmax, "random:10x3")
+    fine = run(softmax, plan, [5, 2, 8], methods=METHODS)
+
+    class Failing:
+        tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+        calls = 0
+
+        def solve(self, rhs):
+            solution = solver.solve(rhs)
+            self.calls += 1
+            if self.calls > 1:  # the first is for the test rows
+                return solution
+            reached = np.array([True, False, True])
+            return replace(solution, converged=reached, residual=np.where(reached, 0.0, 1e-3))
+
+    found = run(softmax, plan, [5, 2, 8], solver=Failing(), methods=METHODS)
+    for method in METHODS:
+        expected = fine.values[method].copy()
+        if method != "newton":  # it needs no adjoint
+            expected[:, 1] = np.nan
+        np.testing.assert_array_equal(found.values[method], expected)
+    assert len(set(found.status)) == 1
+    assert found.status[0].startswith("first-koh: test row 2, solve stopped at relative residual 1.0e-03")
+
+
+@pytest.mark.parametrize("evaluate", ["linear", "exact"])
+def test_a_group_that_cannot_be_solved_for_is_null_alone(softmax, evaluate):
+    solver = make_solver(softmax.objective, softmax.theta, "cholesky")
+    plan = plan_of(softmax, "random:10x3")
+    options = {"methods": ("second",), "evaluate": evaluate}
+    fine = run(softmax, plan, [5, 2], **options)
+
+    class Failing:
+        tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+
+        def solve(self, rhs):
+            solution = solver.solve(rhs)
+            if rhs.shape[1] == 3:
+                solution.converged[1] = False
+            return solution
+
+    found = run(softmax, plan, [5, 2], solver=Failing(), **options)
+    expected = fine.values["second"].copy()
+    expected[1] = np.nan
+    np.testing.assert_array_equal(found.values["second"], expected)
+    assert [status == OK for status in found.status] == [True, False, True]
+    assert found.status[1].startswith("second: solve stopped")
+
+
+def test_an_estimate_beyond_all_numbers_is_null_with_a_reason(regression):
+    """Half the square of a residual of 1e200 is no float64."""
+    y = regression.dataset.y_test.copy()
+    y[1] = 1e200
+    model = replace(regression, dataset=replace(regression.dataset, y_test=y))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = run(model, plan_of(model, "rows:1,2"), [0, 1], methods=("newton",), evaluate="exact")
+    assert np.isfinite(found.values["newton"]).tolist() == [[True, False]]
+    assert found.status == ("newton: the estimate is not finite",)
+
+
+def test_linear_regression_is_quadratic(regression):
+    """No third derivative, and newton is exact: second-full is second, and newton the refit by lstsq."""
+    plan = plan_of(regression, "random:30%x2")
+    found = run(regression, plan, [0, 1, 2], methods=METHODS, quantity="prediction")
+    np.testing.assert_allclose(found.values["second-full"], found.values["second"], rtol=1e-12)
+    data = regression.dataset
+    m, penalty = len(data.X_train), np.diag([0.05] * 4 + [0.0])
+    design = np.c_[data.X_train, np.ones(m)]
+    for index in range(2):
+        kept = np.setdiff1d(np.arange(m), plan.group(index).rows)
+        full, part = (
+            np.linalg.solve(design[rows].T @ design[rows] / m + penalty, design[rows].T @ data.y_train[rows] / m)
+            for rows in (np.arange(m), kept)
+        )
+        expected = np.c_[data.X_test[:3], np.ones(3)] @ (part - full)
+        np.testing.assert_allclose(found.values["newton"][index], expected, rtol=1e-9)
+
+
+def test_one_parameter_needs_no_test_row(softmax):
+    found = run(softmax, plan_of(softmax, "random:5"), None, methods=("newton",), quantity="param:1:intercept")
+    assert found.values["newton"].shape == (1, 1)
+    assert found.columns()["test"] == [None]
+    assert found.base[0] == softmax.theta[softmax.parameter_names.index("1:intercept"), 0]
+
+
+def test_methods_are_checked():
+    assert check_methods(["newton", "first"]) == ("newton", "first")
+    with pytest.raises(UsageError, match=r"--method must be one of first-koh, .*; found 'secnd'") as caught:
+        check_methods(["first", "secnd"])
+    assert caught.value.hint == "did you mean second?"
+    for wrong in ([], ["first", "first"]):
+        with pytest.raises(UsageError, match="one or more different methods"):
+            check_methods(wrong)

@@ -1,0 +1,222 @@
+"""The files that commands share: the default model, refusals before computing, full disks, and others who write too."""
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_tools import GINF, environment, ginf, leftovers, rows_of, save_blobs, train
+
+from influence_cli.artifacts.results import load_influence
+from influence_cli.cli import run
+
+FEW = ("--group", "random:5", "--test", "1")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder, with a small model of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GINF_MODEL", raising=False)
+    train(save_blobs(tmp_path / "blobs.npz"), tmp_path / "ginf.h5")
+    return tmp_path
+
+
+def side_by_side(folder, count, *arguments):
+    """The same command several times at once: exit codes, outputs and errors."""
+    started = [
+        subprocess.Popen(
+            [*GINF, *arguments], cwd=folder, env=environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    done = [(*process.communicate(timeout=60), process.returncode) for process in started]
+    return [code for *_, code in done], [out for out, *_ in done], [err for _, err, _ in done]
+
+
+def test_first_runs_at_once_share_one_default_model(tmp_path):
+    codes, outs, errors = side_by_side(tmp_path, 3, "influence", "--group", "coherent:3", "--test", "17")
+    assert codes == [0, 0, 0]
+    assert len(set(outs)) == 1
+    announced = [error for error in errors if "trained the built-in digits model" in error]
+    assert len(announced) == 1
+    assert "(1,438 rows, 10 classes, l2 0.001) and saved it as ginf.h5" in announced[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["ginf.h5"]
+    before = (tmp_path / "ginf.h5").stat()
+    again = ginf("influence", "--group", "coherent:3", "--test", "17", cwd=tmp_path)
+    assert (again.stdout, again.stderr) == (outs[0], "ginf: solver cholesky: reusing the factor cached in ginf.h5\n")
+    assert (tmp_path / "ginf.h5").stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_of_two_runs_that_write_one_file_one_wins(folder):
+    codes, _, errors = side_by_side(folder, 2, "influence", *FEW, "-o", "one.h5", "--quiet")
+    assert sorted(codes) == [0, 2]
+    loser = codes.index(2)
+    assert errors[loser] == "ginf: error: one.h5 exists already\nhint: --force replaces it\n"
+    load_influence("one.h5")
+    codes, *_ = side_by_side(folder, 2, "influence", *FEW, "-o", "one.h5", "--quiet", "--force")
+    assert codes == [0, 0]
+    load_influence("one.h5")
+    assert not leftovers(folder)
+
+
+def test_an_existing_result_is_refused_before_anything_is_read(folder, capsys):
+    (folder / "done.h5").write_text("precious")
+    capsys.readouterr()
+    assert run(["influence", *FEW, "--model", "missing.h5", "-o", "done.h5"]) == 2
+    assert capsys.readouterr().err == "ginf: error: done.h5 exists already\nhint: --force replaces it\n"
+    assert run(["train", "--data", "missing.npz", "-o", "done.h5"]) == 2
+    assert (folder / "done.h5").read_text() == "precious"
+    assert run(["influence", *FEW, "-o", "done.h5", "--force"]) == 0
+    assert load_influence("done.h5").values["first"].shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "text"),
+    [
+        ("gone/i.h5", 3, "there is no folder"),
+        (".", 3, "it is a folder"),
+        ("/dev/null", 3, "it is not a regular file"),
+    ],
+)
+def test_places_that_cannot_be_written(folder, capsys, output, code, text):
+    for command in (["influence", *FEW, "--model", "missing.h5"], ["train", "--data", "missing.npz"]):
+        assert run([*command, "-o", output, "--force"]) == code
+        assert text in capsys.readouterr().err
+
+
+def test_no_result_replaces_what_it_was_computed_from(folder, capsys):
+    (folder / "link.h5").symlink_to("ginf.h5")
+    (folder / "groups.txt").write_text("random:5\n")
+    whole = (folder / "ginf.h5").read_bytes()
+    for options in (
+        ["influence", *FEW, "-o", "ginf.h5"],
+        ["influence", *FEW, "--model", "ginf.h5", "-o", "./ginf.h5"],
+        ["influence", *FEW, "--model", "link.h5", "-o", "ginf.h5"],
+        ["influence", "--groups", "groups.txt", "--test", "1", "-o", "groups.txt"],
+        ["train", "--data", "blobs.npz", "-o", "blobs.npz"],
+    ):
+        assert run([*options, "--force"]) == 2
+        assert "would replace a file that this command reads" in capsys.readouterr().err
+    assert (folder / "ginf.h5").read_bytes() == whole
+
+
+def run_limited(folder, size, *arguments):
+    """A command that may write no file larger than ``size`` bytes, as on a full disk."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return subprocess.run(
+        [*GINF, *arguments], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, preexec_fn=limit,
+    )  # fmt: skip
+
+
+def test_a_full_disk_loses_nothing(folder):
+    assert run(["influence", *FEW, "-o", "old.h5"]) == 0
+    old = (folder / "old.h5").read_bytes()
+    expected = ginf("influence", *FEW, cwd=folder).stdout
+    for name in ("old.h5", "new.h5"):
+        done = run_limited(folder, 2000, "influence", *FEW, "-o", name, "--force", "--quiet")
+        assert done.returncode == 3
+        assert done.stdout == expected, "what was computed is printed all the same"
+        assert done.stderr.startswith(f"ginf: error: cannot write {name}: file too large\nhint: free some space")
+    done = run_limited(folder, 2000, "train", "--data", "blobs.npz", "-o", "ginf.h5", "--force", "--quiet")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert (folder / "old.h5").read_bytes() == old
+    assert not (folder / "new.h5").exists()
+    assert not leftovers(folder)
+    assert ginf("influence", *FEW, cwd=folder).stdout == expected
+
+
+def run_bound(folder, *arguments):
+    """A command that file permissions hold for, even if root runs it."""
+
+    def drop():
+        for capability in (1, 2):  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+    return subprocess.run(
+        [*GINF, *arguments], cwd=folder, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=60, preexec_fn=drop if os.geteuid() == 0 else None,
+    )  # fmt: skip
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    train(save_blobs(tmp_path / "blobs.npz"), tmp_path / "m.h5", "--solver", "cg")
+    tmp_path.chmod(0o555)
+    try:
+        done = run_bound(tmp_path, "influence", *FEW)
+        assert done.returncode == 3
+        assert done.stderr.startswith("ginf: error: cannot write ginf.h5: permission denied\nhint: choose a folder")
+        done = run_bound(tmp_path, "influence", *FEW, "--model", "m.h5")
+        assert done.returncode == 0, "a factor that cannot be cached stops nobody"
+        assert len(rows_of(done.stdout)) == 1
+        assert "the factor could not be cached: cannot write m.h5: permission denied" in done.stderr
+    finally:
+        tmp_path.chmod(0o755)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs.npz", "m.h5"]
+
+
+def test_the_model_of_the_environment(folder, monkeypatch, capsys):
+    train(save_blobs(folder / "two.npz", classes=2), folder / "two.h5")
+    capsys.readouterr()
+    assert run(["influence", *FEW, "--model", "two.h5"]) == 0
+    named = capsys.readouterr().out
+    monkeypatch.setenv("GINF_MODEL", "two.h5")
+    assert run(["influence", *FEW]) == 0
+    assert capsys.readouterr().out == named
+    assert run(["influence", *FEW, "--model", "ginf.h5"]) == 0
+    assert capsys.readouterr().out != named, "the option goes before the environment"
+    monkeypatch.setenv("GINF_MODEL", "missing.h5")
+    assert run(["influence", *FEW]) == 3
+    assert "there is no file missing.h5" in capsys.readouterr().err
+
+
+def test_a_seed_beyond_32_bits(folder, capsys):
+    for seed in ("4294967296", "99999999999999999999999"):
+        assert run(["influence", *FEW, "--seed", seed]) == 0
+        assert run(["train", "--data", "synthetic", "--seed", seed, "-o", "s.h5", "--force"]) == 0
+
+
+def test_threads_limit_the_linear_algebra(folder, monkeypatch):
+    """Seen from inside: while the estimate is computed every pool has one thread."""
+    from threadpoolctl import threadpool_info
+
+    import influence_cli.analysis as analysis
+
+    seen = []
+    original = analysis.influence
+
+    def spy(*arguments, **options):
+        seen.extend(pool["num_threads"] for pool in threadpool_info())
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(analysis, "influence", spy)
+    assert run(["influence", *FEW, "--threads", "1"]) == 0
+    assert seen
+    assert set(seen) == {1}
+
+
+def test_python_users_get_the_same_figures(folder, capsys):
+    """``analysis.influence`` is what the command calls: no figure is made in the command."""
+    assert run(["influence", "--group", "rows:1,2,3", "--test", "0:5", "-o", "i.h5"]) == 0
+    script = (
+        "from influence_cli.commands import session;"
+        "from influence_cli.analysis import TestRows, influence;"
+        "from influence_cli.groups import parse_group;"
+        "import numpy as np;"
+        "opened = session.open_model('ginf.h5', quiet=True);"
+        "plan = session.plan(opened.model, [parse_group('rows:1,2,3')], 0);"
+        "result = influence(opened.model, session.open_solver(opened, 'auto', quiet=True), plan,"
+        " TestRows(np.arange(5)), provenance=opened.provenance({}));"
+        "print(*result.values['second'].ravel().tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment(), capture_output=True, text=True)
+    found = np.array(done.stdout.split(), dtype=float)
+    np.testing.assert_array_equal(found, load_influence("i.h5").values["second"].ravel())
