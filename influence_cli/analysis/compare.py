@@ -67,6 +67,7 @@ def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: 
     lone = cell is None or (len(matched.tests) == 1 and int(matched.tests[0]) == NO_TEST)
     by_test: list[list[dict[str, Any]]] = [[] for _ in matched.tests] if not lone else []
     pooled = []
+    ceilings = None if matched.repeats is None else agreement.ceiling(matched.repeats[:, rows])
     for method in matched.methods:
         estimate, asked = matched.estimates[method][rows], matched.asked[method][rows]
         judge = partial(_record, matched, cell, method, intervals[method], settings.against)
@@ -74,6 +75,10 @@ def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: 
         for column, found in enumerate(figures):
             by_test[column].append(judge(column, found))
         pooled.append(judge(None, _pooled(estimate, truth, asked)))
+    if ceilings is not None:
+        for column, bound in enumerate((*(() if lone else ceilings), agreement.pooled(ceilings))):
+            for record in [*by_test, pooled][column]:
+                record["ceiling"] = _null(bound)
     return [record for records in (*by_test, pooled) for record in records]
 
 

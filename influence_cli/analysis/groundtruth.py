@@ -30,6 +30,8 @@ from .targets import TestRows, make_targets
 BLOCK_BYTES = 64e6
 """Size of the outputs (m rows, K outputs, G groups) that one block works on."""
 WIDEST = 64
+NARROW = 8
+"""Groups in a block where J is not convex: parameters that differ share little work, and jobs are better fed."""
 PAIRS = 50
 """Parameter vectors that L-BFGS holds a group."""
 ENDLESS = "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
@@ -173,7 +175,7 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     each = 8.0 * len(model.dataset.X_train) * model.objective.outputs
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
-    step = int(min(WIDEST, max(1, BLOCK_BYTES / each)))
+    step = int(min(WIDEST if model.objective.convex else NARROW, max(1, BLOCK_BYTES / each)))
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 

@@ -39,6 +39,8 @@ class Matched:
     estimates: dict[str, np.ndarray]
     asked: dict[str, np.ndarray]
     notes: tuple[str, ...]
+    repeats: np.ndarray | None = None
+    """(R, G, T) where every file of the truth has R repeats: what the noise of the truth is known from."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -120,6 +122,7 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         {name: values[block] for name, (values, _) in estimates.items()},
         {name: (present & told)[block] for name, (_, present) in estimates.items()},
         (),
+        _repeats(merge, [result for _, result in truths], block),
     )
     notes = [
         *_notes_on_matching(merge, int((guessed & ~told).sum()), int((told & ~guessed).sum()), repeated),
@@ -169,6 +172,20 @@ class _Merge:
             np.array([table.fraction[number] for table, number in found]),
             tuple(self._digests[place] for place in places),
         )
+
+
+def _repeats(merge: _Merge, truths: Sequence[TruthResult], block: tuple[np.ndarray, ...]) -> np.ndarray | None:
+    """The repeats of the truth, (R, G, T) over the pairs of ``block``, if every file has as many."""
+    known = [result.repeats for result in truths if result.repeats is not None]
+    if len(known) < len(truths) or len({len(repeats) for repeats in known}) != 1:
+        return None
+    runs = []
+    for number in range(len(known[0])):
+        target, told = merge.blank()
+        for result, repeats in zip(truths, known, strict=True):
+            merge.put(target, told, result, repeats[number])
+        runs.append(target[block])
+    return np.stack(runs)
 
 
 def _names(files: Sequence[tuple[str, Any]]) -> str:

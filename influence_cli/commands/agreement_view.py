@@ -26,13 +26,14 @@ HEADINGS = {
     "groups": "groups",
     "method": "method",
     "pearson": "correlation",
+    "ceiling": "ceiling",
     "interval": "95% interval",
     "slope": "slope",
     "spearman": "of ranks",
     "relative_error": "error",
     "sign_agreement": "same sign",
 }
-NUMBERS = {"share", "pearson", "slope", "spearman", "relative_error", "sign_agreement", "groups", "difference"}
+NUMBERS = {"share", "pearson", "slope", "spearman", "relative_error", "sign_agreement", "groups", "difference", "ceiling"}
 """Columns that stand to the right."""
 
 
@@ -64,6 +65,8 @@ def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[
                 "relative_error": _short(row["relative_error"]),
                 "sign_agreement": "-" if row["sign_agreement"] is None else f"{row['sign_agreement']:.0%}",
             }
+            if "ceiling" in row:
+                line["ceiling"] = _fixed(row["ceiling"], 3)
             if against is not None:
                 line["difference"] = _signed(row["difference"])
                 line["difference_interval"] = _interval(row["difference_low"], row["difference_high"], signed=True)
@@ -85,6 +88,9 @@ def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[
     pooling = f"mean over {tests} test rows (one by one: --format csv)" if tests > 1 else "one test row"
     explained = [
         f"correlation: Pearson, {pooling}" + ("; * highest" if len(matched.methods) > 1 else ""),
+        "ceiling: the correlation that the noise between repeated retrainings leaves to any estimate"
+        if matched.repeats is not None
+        else "",
         f"95% interval: bootstrap, {bootstrap:,} resamples of the groups" if bootstrap else "",
         "a gain or loss is called one where its interval excludes 0" if against is not None else "",
         "slope: of truth on estimate, 1 is ideal; error: |estimate - truth| / |truth|",

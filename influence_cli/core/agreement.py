@@ -133,6 +133,18 @@ def pooled(correlations: np.ndarray) -> np.ndarray:
     return np.where(count > 0, np.where(defined, correlations, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
+def ceiling(repeats: np.ndarray) -> np.ndarray:
+    """The correlation that even the expected truth has with the mean of R noisy repeats (R, G, T) of it, (T,).
+
+    With r the mean correlation of two repeats, R r / (1 + (R - 1) r) is the reliability of their mean (Spearman 1910,
+    Brown 1910), and its root the bound.  0 where the repeats contradict each other.
+    """
+    count = len(repeats)
+    pairs = [pearson(repeats[i], repeats[j]) for i in range(count) for j in range(i)]
+    r = np.maximum(np.mean(pairs, axis=0), 0.0)
+    return np.sqrt(count * r / (1.0 + (count - 1) * r))
+
+
 def resample_weights(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each group was drawn, (b, G), until there are that many resamples.
 
