@@ -141,7 +141,10 @@ def _fit_text(key: str, train: Column, test: Column, impute: str | None, standar
     from sklearn.impute import SimpleImputer
     from sklearn.preprocessing import OneHotEncoder
 
-    X_train, X_test = train.values[:, None], test.values[:, None]
+    if test.kind != "text" and not test.missing.all():
+        raise _other_kind(key, "text", test, name)
+    X_train = train.values[:, None]
+    X_test = test.values[:, None] if test.kind == "text" else np.full((test.rows, 1), None, dtype=object)
     count = len(set(X_train[:, 0].tolist()) - {None})
     if count > MOST_CATEGORIES:
         raise FileError(

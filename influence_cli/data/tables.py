@@ -46,16 +46,22 @@ def read_delimited(path: Path, name: str, like: Table | None = None) -> Table:
     separator = "\t" if re.search(r"\.tsv(\.gz)?$", path.name.lower()) else ","
     polars = _polars(name)
     header = _header(path, name, separator)
-    texts = {} if like is None else {key: polars.String for key, one in like.columns.items() if one.kind != "numeric"}
-    frame = _read_csv(polars, path, name, separator, header, {key: texts[key] for key in header if key in texts})
+    texts = set() if like is None else {key for key, column in like.columns.items() if column.kind == "text"}
+    overrides = {key: polars.String for key in header if key.strip() in texts}
+    frame = _read_csv(polars, path, name, separator, header, overrides)
     if frame.height and (frame.get_column(frame.columns[-1]).null_count() or frame.width == 1):
         _refuse_ragged(path, name, separator, header)  # polars fills short rows with nulls
     frame = frame.rename(dict(zip(frame.columns, [column.strip() for column in header], strict=True)))
-    rows = frame.height
-    frame = frame.filter(~polars.all_horizontal(polars.all().is_null()))
-    empty = rows - frame.height
+    empty = 0
+    if all(series.null_count() for series in frame.get_columns()):
+        full = frame.filter(~polars.all_horizontal(polars.all().is_null()))
+        empty, frame = frame.height - full.height, full
     notes = (f"{name}: {empty:,} empty {'line was' if empty == 1 else 'lines were'} passed over",) if empty else ()
-    return Table({key: _column(frame.get_column(key), key, name, True) for key in frame.columns}, frame.height, notes)
+    columns = {
+        key: _column(_stripped(series) if key in texts else _typed(_stripped(series), key, name))
+        for key, series in zip(frame.columns, frame.get_columns(), strict=True)
+    }
+    return Table(columns, frame.height, notes)
 
 
 def read_parquet(path: Path, name: str, like: Table | None = None) -> Table:
@@ -70,7 +76,7 @@ def read_parquet(path: Path, name: str, like: Table | None = None) -> Table:
         ) from None
     if not frame.width:
         raise FileError(f"{name}: the table has no columns")
-    return Table({key: _column(frame.get_column(key), key, name, False) for key in frame.columns}, frame.height)
+    return Table({key: _column(frame.get_column(key)) for key in frame.columns}, frame.height)
 
 
 def _polars(name: str) -> Any:
@@ -159,7 +165,7 @@ def _refuse_ragged(path: Path, name: str, separator: str, header: list[str]) -> 
             raise FileError(
                 f"{name}: every row must have {len(header)} fields as the first line has, "
                 f"but line {line:,} has {len(fields)}",
-                "a field that holds a separator must stand in double quotes",
+                "a field that holds a separator must stand in double quotes, and every quote must be closed",
             )
 
 
@@ -221,23 +227,21 @@ def _first_line(error: BaseException) -> str:
 # --- columns ---
 
 
-def _column(series: pl.Series, key: str, name: str, from_text: bool) -> Column:
+def _column(series: pl.Series) -> Column:
     """One column as NumPy has it."""
     import polars as pl
 
     dtype = series.dtype
-    if from_text and dtype == pl.String:
-        series = _typed(series, key, name)
-        dtype = series.dtype
     if dtype == pl.Boolean:
         return Column("boolean", _texts(series.cast(pl.String)), "true and false")
-    if dtype.is_integer() and not series.null_count() and dtype not in (pl.UInt64, pl.Int128):
-        return Column("numeric", series.cast(pl.Int64).to_numpy(), "whole numbers")
+    if dtype.is_integer() and not series.null_count():
+        whole = series.cast(pl.Int64, strict=False)
+        if not whole.null_count():
+            return Column("numeric", whole.to_numpy(), "whole numbers")
     if dtype.is_numeric() or dtype == pl.Null:
         return Column("numeric", series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), "numbers")
-    if dtype.is_temporal():
-        what = "times of day" if dtype == pl.Time else "durations" if dtype == pl.Duration else "dates"
-        return Column("date", _texts(series.cast(pl.String)), what)
+    if dtype.is_temporal() and dtype != pl.Duration:
+        return Column("date", _texts(series.cast(pl.String)), "times of day" if dtype == pl.Time else "dates")
     if dtype in (pl.String, pl.Categorical, pl.Enum):
         texts = series.cast(pl.String)
         present = texts.drop_nulls()
@@ -246,12 +250,22 @@ def _column(series: pl.Series, key: str, name: str, from_text: bool) -> Column:
     return Column("other", np.empty(0, dtype=object), f"values of the type {dtype}")
 
 
-def _typed(series: pl.Series, key: str, name: str) -> pl.Series:
-    """Text without the blanks around it, and as numbers or truth values if it is nothing else."""
+def _stripped(series: pl.Series) -> pl.Series:
+    """Text without the blanks around it, which may have hidden that a value is missing."""
     import polars as pl
 
+    if series.dtype != pl.String:
+        return series
     series = series.str.strip_chars()
-    series = series.set(series.is_in(["", *NULLS]), None) if series.null_count() < len(series) else series
+    return series.to_frame("").select(pl.when(~pl.col("").is_in(["", *NULLS])).then(pl.col(""))).to_series()
+
+
+def _typed(series: pl.Series, key: str, name: str) -> pl.Series:
+    """Text as numbers or truth values if it is nothing else."""
+    import polars as pl
+
+    if series.dtype != pl.String:
+        return series
     present = series.drop_nulls().unique()
     if not len(present):
         return series.cast(pl.Float64)

@@ -1,0 +1,259 @@
+"""Tables as files: what is read from them, and the sentence that each kind of bad table gets."""
+
+from __future__ import annotations
+
+import builtins
+import datetime
+import decimal
+import gzip
+
+import numpy as np
+import polars as pl
+import pytest
+
+from influence_cli.data.sources import load
+from influence_cli.data.tabular import TableOptions
+from influence_cli.errors import ExitCode, FileError, UsageError
+
+HEAD = "age,site,flag,y\n"
+ROWS = [f"{40 + i},{'NSW'[i % 3]},{'true' if i % 2 else 'false'},{'yes' if i % 4 else 'no'}" for i in range(12)]
+GOOD = HEAD + "\n".join(ROWS) + "\n"
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def read(content, name="a.csv", task="classification", label="y", **options):
+        data = content if isinstance(content, bytes) else content.encode()
+        (tmp_path / name).write_bytes(data)
+        return load(name, task=task, table=TableOptions(label=label, **options))
+
+    return read
+
+
+@pytest.fixture
+def refused(read):
+    def refused(content, *pieces, error=FileError, **options):
+        with pytest.raises(error) as caught:
+            read(content, **options)
+        said = f"{caught.value.message} | {caught.value.hint}"
+        assert said.startswith(options.get("name", "a.csv"))
+        assert "\n" not in said, "one sentence"
+        for piece in pieces:
+            assert piece in said
+        assert caught.value.code == (ExitCode.FILE if error is FileError else ExitCode.USAGE)
+
+    return refused
+
+
+def rows_of(data):
+    """Every row of a data set as it stood in the table, in the order of train and test."""
+    return [
+        list(zip(*(column.tolist() for column in part.values()), strict=True))
+        for part in (data.columns_train, data.columns_test)
+    ]
+
+
+def expected_rows():
+    """The oracle: splitting on commas."""
+    fields = (row.split(",") for row in ROWS)
+    return [(int(age), site, flag, y) for age, site, flag, y in fields]
+
+
+def test_every_column_is_kept_with_its_rows_in_the_order_of_the_file(read):
+    train, test = rows_of(read(GOOD))
+    assert len(test) == 2
+    assert [row for row in expected_rows() if row in train] == train
+    assert [row for row in expected_rows() if row in test] == test
+    assert sorted(train + test) == sorted(expected_rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("b.csv", GOOD.replace("\n", "\r\n").encode()),
+        ("b.csv", GOOD.encode("utf-8-sig")),
+        ("b.csv", ("\n\n" + GOOD).encode()),
+        ("b.CSV", GOOD.rstrip("\n").encode()),
+        ("b.csv.gz", gzip.compress(GOOD.encode())),
+        ("b.csv", gzip.compress(GOOD.encode())),
+        ("b.tsv", GOOD.replace(",", "\t").encode()),
+        ("b.tsv.gz", gzip.compress(GOOD.replace(",", "\t").encode())),
+        ("b.csv", GOOD.replace(",", " , ").encode()),
+        ("b.csv", GOOD.replace("S", '"S"').replace("site", '"site"').encode()),
+        ("b.csv", GOOD.replace("true", "True").replace("false", "FALSE").encode()),
+    ],
+)
+def test_other_spellings_of_the_same_table(read, name, content):
+    assert read(content, name=name).digest == read(GOOD).digest
+
+
+def test_quoted_fields_hold_separators_quotes_and_line_breaks(read):
+    data = read('"the ""site""",y\n"a, b",0\n"c\nd",1\n"a, b",1\n"c\nd",0\n')
+    assert data.feature_names == ('the "site"=a, b', 'the "site"=c\nd')
+
+
+def test_empty_lines_are_passed_over_and_counted(read):
+    data = read(GOOD.replace("\n41", "\n\n41") + "\n\n")
+    assert data.notes == ("a.csv: 3 empty lines were passed over",)
+    assert data.digest == read(GOOD).digest
+
+
+def test_types_are_read_from_every_row_and_not_from_the_first_ones(read):
+    count = 10_500
+    lines = [f"{i},{'' if i < count - 5 else i / 2},{i % 2}" for i in range(count - 1)] + ["0.5,1,1"]
+    data = read("a,b,y\n" + "\n".join(lines), drop=("b",))
+    assert data.feature_names == ("a",)
+    assert data.columns_train["a"].dtype == data.columns_train["b"].dtype == np.float64
+
+
+def test_parquet(read, tmp_path):
+    table = pl.DataFrame(
+        {
+            "small": pl.Series([1, 2, 3, 4] * 3, dtype=pl.Int8),
+            "large": pl.Series([2**53 + 1] * 12, dtype=pl.UInt64),
+            "exact": [decimal.Decimal("1.25")] * 12,
+            "holes": [1.0, None, float("nan"), 2.0] * 3,
+            "word": pl.Series(["x", "y", "", None] * 3, dtype=pl.Categorical),
+            "level": pl.Series(["lo", "hi"] * 6, dtype=pl.Enum(["lo", "hi"])),
+            "day": [datetime.date(2024, 1, 1 + i) for i in range(12)],
+            "list": [[1]] * 12,
+            "y": [True, False] * 6,
+        }
+    )
+    table.write_parquet(tmp_path / "t.parquet")
+    content = (tmp_path / "t.parquet").read_bytes()
+    data = read(content, name="t.parquet", drop=("day,list", "holes,word"))
+    assert data.feature_names == ("small", "large", "exact", "level=hi", "level=lo")
+    assert data.classes == ("false", "true")
+    assert "list" not in data.columns_train
+    assert data.columns_train["large"].tolist() == [2**53 + 1] * 10
+    both = [*data.columns_train["word"].tolist(), *data.columns_test["word"].tolist()]
+    assert sorted(map(str, both)) == ["None"] * 6 + ["x"] * 3 + ["y"] * 3
+    assert np.isnan(data.columns_train["holes"]).sum() + np.isnan(data.columns_test["holes"]).sum() == 6
+    assert data.columns_train["day"][0].startswith("2024-01-")
+    for column, what in (("list", "values of the type List"), ("day", "holds dates")):
+        with pytest.raises(FileError, match=f"column {column} holds.*" + what.removeprefix("holds ")):
+            load("t.parquet", task="classification", table=TableOptions(label="y", features=(column,)))
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"a,y\n1,2\n", b"PAR1" + b"\0" * 60 + b"PAR1"])
+def test_a_damaged_parquet(refused, content):
+    refused(content, "a whole .parquet file was expected, but it is damaged or of another kind", name="t.parquet")
+
+
+# --- what is wrong with a table ---
+
+
+@pytest.mark.parametrize(
+    ("content", "pieces"),
+    [
+        (GOOD + "1,N\n", ["every row must have 4 fields as the first line has, but line 14 has 2", "double quotes"]),
+        (GOOD + "1,N,true,yes,7\n", ["every row must have 4 fields", "line 14 has 5"]),
+        (HEAD + "1,N,true,yes,7\n" + GOOD[len(HEAD) :], ["line 2 has 5"]),
+        (GOOD.replace(",", ";"), ["only one column was found, 'age;site;flag;y'", "by semicolons", "a .csv has"]),
+        (GOOD.replace(",", "\t"), ["to be separated by tabs", "name the file .tsv"]),
+        (GOOD.replace(",", "|"), ["to be separated by bars"]),
+        ("a,b,y,a\n1,2,0,3\n", ["the columns must have different names, but a is there more than once"]),
+        (",b,y\n1,2,0\n", ["every column needs a name, but column 1 of 3 has none"]),
+        ("1,2,0\n3,4,1\n", ["the first line must name the columns, but it holds only numbers (1, 2, 0, ...)"]),
+        (GOOD.encode() + b"50,caf\xe9,true,no\n", ["must be UTF-8 text, but line 14 holds the byte 0xe9", "iconv"]),
+        (GOOD.encode("utf-16"), ["must be UTF-8 text, but this is UTF-16", "iconv -f UTF-16"]),
+        ("", ["the table is empty"]),
+        ("\n\n", ["the table is empty"]),
+        (HEAD, ["the table has columns but no rows"]),
+        (HEAD + ROWS[0], ["at least 2 rows are needed, but found 1"]),
+        (GOOD.replace("no", "yes"), ["at least two classes are needed, but every label of the rows is yes"]),
+        (GOOD.replace("yes", "", 2), ["every training row needs a label, but y is missing in 2 of 12 rows", "row 1"]),
+        (GOOD.replace("40,", "NA,").replace("N,", ","), ["values are missing: age in 1 row, site in 4 rows (of 12"]),
+        (GOOD.replace("41,", "1e999,"), ["every number must be finite, but column age holds inf in 1 row"]),
+        (gzip.compress(GOOD.encode())[:-9], ["a whole file was expected, but it is cut short or damaged"]),
+        (b"\0\0\0\1", ["this file is binary"]),
+        (GOOD + '50,"N,true,yes\n', ["line 14 has 2", "every quote must be closed"]),
+        ("d,y\n" + "".join(f"2024-01-{i:02},{i % 2}\n" for i in range(1, 13)), ["column d holds dates", "--drop d"]),
+        ("d,y\n" + "".join(f"{i:02}.01.2024,{i % 2}\n" for i in range(1, 13)), ["column d holds dates"]),
+        ("d,y\n" + "".join(f'"{i},5",{i % 2}\n' for i in range(12)), ["numbers with a decimal comma, such as '"]),
+        ("d,y\n" + "".join(f"{i},{i % 2}\n" for i in range(50)) + "?,1\n", ["column d holds numbers, but also '?'"]),
+        ("d,y\n" + ",0\n,1\n" * 4, ["column d has no value in any training row"]),
+    ],
+)
+def test_a_bad_table_gets_one_sentence(refused, content, pieces):
+    refused(content, *pieces)
+
+
+def test_too_many_categories(refused):
+    content = "p,a,y\n" + "".join(f"P{i},{i},{i % 2}\n" for i in range(1500))
+    refused(content, "column p has 1,200 different texts, more than the 1,000", "--drop p leaves it out")
+
+
+def test_a_million_categories_are_refused_quickly(refused):
+    content = "p,y\n" + "".join(f"P{i},{i % 2}\n" for i in range(1_000_000))
+    refused(content, "column p has 800,000 different texts, more than the 1,000 that ginf turns into 0/1 features")
+
+
+def test_more_features_than_memory_should_take(refused, monkeypatch):
+    monkeypatch.setattr("influence_cli.data.preparation.MOST_DENSE_BYTES", 2**8)
+    refused(GOOD, "12 rows of 5 features would take", "as a dense table")
+
+
+@pytest.mark.parametrize(
+    ("options", "pieces"),
+    [
+        ({"label": None}, ["a table needs --label COLUMN", "its columns are age, site, flag, y", "--label y"]),
+        ({"label": "Y"}, ["--label 'Y' is no column of the table; its columns are age, site", "did you mean y?"]),
+        ({"drop": ("sit",)}, ["--drop 'sit' is no column", "did you mean site?"]),
+        ({"features": ("age,sex",)}, ["--features 'sex' is no column"]),
+        ({"id_column": "id"}, ["--id 'id' is no column"]),
+        ({"drop": ("age", "site,flag")}, ["no feature is left: the columns are age, site, flag, y"]),
+    ],
+)
+def test_wrong_columns(refused, options, pieces):
+    refused(GOOD, *pieces, error=UsageError, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"drop": ("y",)}, "y is the --label and stands in --drop too"),
+        ({"features": ("y",)}, "y is the --label and stands in --features too"),
+        ({"features": ("age",), "drop": ("age",)}, "age stands both in --features and in --drop"),
+        ({"impute": "modus"}, "--impute must be one of median, mean, most-frequent; found 'modus'"),
+    ],
+)
+def test_options_that_contradict_each_other(read, options, message):
+    with pytest.raises(UsageError, match=message):
+        read(GOOD, **options)
+
+
+def test_a_regression_needs_numbers_that_differ(read, refused):
+    refused(GOOD, "regression needs numeric responses, but those of the rows are strings such as", task="regression")
+    refused("a,y\n1,5\n2,5\n3,5\n", "the label y is 5 in every row: there is nothing to explain", task="regression")
+    assert read("a,y\n1,5\n2,6\n3,7\n", task="regression").y_train.dtype == np.float64
+
+
+def test_columns_whose_names_hold_commas(read):
+    data = read('"a,b",c,y\n1,2,0\n3,4,1\n5,6,0\n7,8,1\n', drop=("a,b",))
+    assert data.feature_names == ("c",)
+
+
+def test_without_polars_it_says_what_to_install(read, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *rest, **options):
+        if name == "polars":
+            raise ImportError
+        return real(name, *rest, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(FileError, match="tables need polars") as caught:
+        read(GOOD)
+    assert caught.value.hint == "pip install 'ginf[tables]'"
+
+
+def test_options_of_tables_are_refused_for_arrays():
+    for options in ({"label": "y"}, {"drop": ("a",)}, {"impute": "mean"}, {"id_column": "id"}, {"features": ("a",)}):
+        with pytest.raises(UsageError, match=r"is for tables, and digits holds arrays without column names"):
+            load("digits", task="classification", table=TableOptions(**options))
+    with pytest.raises(UsageError, match="--test-data goes with a file, and digits is built in"):
+        load("digits", task="classification", table=TableOptions(test_data="x.npz"))
