@@ -13,6 +13,7 @@ import numpy as np
 from .core.families.base import Family
 from .core.families.gaussian import Gaussian
 from .core.families.logistic import Logistic
+from .core.families.poisson import Poisson
 from .core.families.softmax import Softmax
 from .core.glm import Glm
 from .core.mlp import CURVATURES, GAUSS_NEWTON, Mlp
@@ -22,11 +23,12 @@ from .core.solvers.cholesky import CholeskyFactor
 from .core.training import train
 from .data.dataset import Dataset
 from .data.prepare import Task
-from .errors import UsageError
+from .errors import FileError, UsageError
 
 ESTIMATORS: dict[str, Task] = {
     "logistic": "classification",
     "linear": "regression",
+    "poisson": "regression",
     "mlp": "classification",
     "mlp-regressor": "regression",
 }
@@ -115,12 +117,18 @@ class TrainedModel:
         """Class codes or responses for rows X (n, d)."""
         return self.family.predict(self.objective.predict_outputs(self.theta, X))[0]
 
+    @property
+    def score_name(self) -> str:
+        if self.dataset.classes:
+            return "accuracy"
+        return "D squared" if isinstance(self.family, Poisson) else "R squared"
+
     def misclassified(self) -> np.ndarray:
         """Which test rows the model gets wrong, (n,) bool."""
         return (self.predict(self.dataset.X_test) != self.dataset.y_test) & self.dataset.labelled
 
     def score(self, X: np.ndarray, y: np.ndarray) -> float:
-        """Accuracy, or R squared for a regression, over the rows that have a label; NaN where none has."""
+        """The score that ``score_name`` says over the rows that have a label, rows equal; NaN where none has."""
         known = y >= 0 if self.dataset.classes else ~np.isnan(y)
         if not known.any():
             return float("nan")
@@ -128,6 +136,10 @@ class TrainedModel:
         predicted = self.predict(X)
         if self.dataset.classes:
             return float((predicted == y).mean())
+        if isinstance(self.family, Poisson):
+            explained = self.family.loss(np.log(np.maximum(predicted, np.finfo(float).tiny))[None, None], y).sum()
+            spread = self.family.loss(np.log(np.full((1, 1, len(y)), max(y.mean(), 1e-300))), y).sum()
+            return float(1.0 - explained / spread) if spread > 0 else float("nan")
         spread = ((y - y.mean()) ** 2).sum()
         return float(1.0 - ((y - predicted) ** 2).sum() / spread) if spread > 0 else float("nan")
 
@@ -215,8 +227,25 @@ def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows
 def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
     """The row loss: two classes are one weight vector, more are a softmax."""
     if ESTIMATORS[settings.estimator] == "regression":
-        return Gaussian()
+        return Poisson() if settings.estimator == "poisson" else Gaussian()
     return Logistic() if len(dataset.classes) == 2 else Softmax(len(dataset.classes))
+
+
+def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
+    """Raises FileError for responses that the estimator has no loss for."""
+    if settings.estimator != "poisson":
+        return
+    hint = "for a response of either sign use --estimator linear"
+    for where, y in (("training", dataset.y_train), ("test", dataset.y_test)):
+        if (y < 0).any():
+            row = int(np.argmax(y < 0))
+            raise FileError(
+                f"{dataset.name}: --estimator poisson expects responses of at least 0, found {y[row]:g} in {where} row"
+                f" {row}",
+                hint,
+            )
+    if not (dataset.y_train > 0).any():
+        raise FileError(f"{dataset.name}: --estimator poisson expects a response over 0, found 0 in every row")
 
 
 def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
@@ -251,7 +280,8 @@ def fit(
     max_iterations: int = 200,
     watch: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
-    """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError."""
+    """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError, or FileError for unsuitable responses."""
+    check_responses(dataset, settings)
     objective = objective_of(dataset, settings)
     start = perf_counter()
     minimum = train(objective, tol=settings.tol, max_iterations=max_iterations, seed=settings.seed, watch=watch)

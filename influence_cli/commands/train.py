@@ -76,7 +76,11 @@ def train(
     ] = None,
     estimator: Annotated[
         str,
-        typer.Option("--estimator", help="logistic, linear, mlp or mlp-regressor (networks).", rich_help_panel=MODEL),
+        typer.Option(
+            "--estimator",
+            help="logistic, linear, poisson (counts), mlp or mlp-regressor (networks).",
+            rich_help_panel=MODEL,
+        ),
     ] = "logistic",
     l2: Annotated[
         float | None,
@@ -196,7 +200,7 @@ def train(
         origin = {"data": data, "test_fraction": test_fraction, "seed": seed, **table.as_dict()}
         session.store(output, model, origin, force=force)
         record = _record(output, data, model)
-    score = "accuracy" if dataset.classes else "R squared"
+    score = model.score_name
     shown = {
         "data": "data",
         "rows": "rows",

@@ -11,7 +11,7 @@ import numpy as np
 
 from .assembly import glm_hessian
 from .design import Design
-from .families.base import Classifier, Family
+from .families.base import Family
 from .families.softmax import Softmax
 from .objective import Objective, Product
 from .penalty import Penalty
@@ -44,6 +44,12 @@ class Glm(Objective):
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
         self.penalty = _penalty(self.design, self.weights, family, l2, intercept and not penalize_intercept)
+
+    def initial(self, seed):
+        start = np.zeros((self.outputs, self.design.columns))
+        if self.design.intercept:
+            start[:, -1] = self.family.centre(self.y, self.weights)
+        return start.reshape(-1, 1)
 
     def loss(self, theta, w):
         theta, w = _columns(theta), _row_weights(w)
@@ -140,9 +146,8 @@ class Glm(Objective):
     def runaway(self, w):
         w = _row_weights(w)
         out = np.zeros((len(w), self.outputs, self.design.columns))
-        if isinstance(self.family, Classifier) and self.design.intercept and self.penalty.ridge[-1] == 0.0:
-            totals = np.stack([w[:, self.y == k].sum(axis=1) for k in range(self.family.classes)], axis=1)
-            out[:, :, -1] = self.family.away_from(totals == 0.0)
+        if self.design.intercept and self.penalty.ridge[-1] == 0.0:
+            out[:, :, -1] = self.family.away(self.y, w)
         return out.reshape(len(w), self.size).T
 
     def predict_outputs(self, theta, X):

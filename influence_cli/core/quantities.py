@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import UsageError
-from .families.base import Classifier, Family
+from .families.base import Classifier, Family, Regressor
 from .objective import Objective
 
 QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "param:NAME")
@@ -30,7 +30,7 @@ class RowQuantity(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """The test row's loss: cross-entropy in nats, or half the squared error."""
+    """The test row's loss: cross-entropy in nats, half the squared error, or half the Poisson deviance."""
 
     family: Family
 
@@ -83,15 +83,15 @@ class Logit:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The predicted response of a regression, in the response's unit."""
+    """The expected response of a regression, in the response's unit: eta of a linear one, exp(eta) of Poisson's."""
 
-    family: Family
+    family: Regressor
 
     def value(self, eta, y):
-        return self.family.predict(eta)
+        return self.family.response(eta)[0]
 
     def slope(self, eta, y):
-        return np.ones_like(eta[0])
+        return self.family.response(eta)[1][0]
 
 
 class Target(Protocol):
@@ -157,7 +157,7 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
     if name == "loss":
         return Loss(family)
     if name == "prediction":
-        if family.classes:
+        if not isinstance(family, Regressor):
             raise UsageError("--quantity prediction is for regressions; this model is a classifier",
                              hint="use prob, margin, loss or logit:CLASS")
         return Prediction(family)

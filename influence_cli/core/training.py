@@ -61,6 +61,7 @@ def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) 
     The Newton step s satisfies v'(grad J + H s) = 0.  With p the probabilities and D = x's, both terms are sums over
     rows and classes: v'grad J = -sum w p b and v'H s <= sum w p b range(D).  So some row has range(D) >= 1: the step's
     reach never falls under 1, while before a minimum it goes to 0.  A reach under 1 thus proves a minimum.
+    For counts b = -x'v is 0 where y > 0, and v'grad J = -sum w mu b, v'H s = -sum w mu b D: some row has |D| >= 1.
     """
     preconditioner = objective.preconditioner(minimum.theta, objective.weights)
     if newton_reach(objective, minimum.theta, objective.weights, preconditioner)[0] < REACH:
@@ -78,8 +79,8 @@ def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) 
         iterations = minimum.iterations + closer.iterations
         return Minimum(closer.theta, closer.grad_norm, iterations, closer.grad_norm <= tol)
     raise NotConvergedError(
-        "the training loss has no finite minimum: the classes can be separated, at least in part, and nothing holds the"
-        " parameters",
+        "the training loss has no finite minimum: the classes (or, of counts, zeros and the rest) can be separated, at"
+        " least in part, and nothing holds the parameters",
         hint="train with --l2 greater than 0",
     )
 

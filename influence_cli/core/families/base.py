@@ -58,6 +58,29 @@ class Family(ABC):
     def predict(self, eta: np.ndarray) -> np.ndarray:
         """Class codes or expected responses, (G, b)."""
 
+    def centre(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Outputs (K,) that suit all rows alike, for training to start from; w (m,)."""
+        return np.zeros(self.outputs)
+
+    def away(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """Change of the outputs (G, K), the same for all rows, along which the loss under weights w (G, m) falls for
+        ever; 0 where there is none."""
+        return np.zeros((len(w), self.outputs))
+
+
+class Regressor(Family):
+    """A family of numeric responses with one output."""
+
+    outputs = 1
+    classes = 0
+
+    @abstractmethod
+    def response(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The expected response in its own unit, (G, b), and its derivative (G, 1, b)."""
+
+    def predict(self, eta: np.ndarray) -> np.ndarray:
+        return self.response(eta)[0]
+
 
 class Classifier(Family):
     """A family of class labels y in 0 .. classes - 1."""
@@ -73,3 +96,7 @@ class Classifier(Family):
     @abstractmethod
     def away_from(self, absent: np.ndarray) -> np.ndarray:
         """Change of the outputs (G, K) that rules the absent classes (G, classes) out."""
+
+    def away(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        totals = np.stack([w[:, y == k].sum(axis=1) for k in range(self.classes)], axis=1)
+        return self.away_from(totals == 0.0)

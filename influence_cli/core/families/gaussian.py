@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Family
+from .base import Regressor
 
 
-class Gaussian(Family):
+class Gaussian(Regressor):
     """l = (eta - y)^2 / 2; the second derivative is 1, the third 0."""
-
-    outputs = 1
-    classes = 0
 
     def loss(self, eta, y):
         return 0.5 * (eta[:, 0] - y) ** 2
@@ -37,5 +34,5 @@ class Gaussian(Family):
     def typical_curvature(self, moments, w):
         return np.ones((1, 1))
 
-    def predict(self, eta):
-        return eta[:, 0]
+    def response(self, eta):
+        return eta[:, 0], np.ones_like(eta)
