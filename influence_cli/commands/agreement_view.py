@@ -33,7 +33,9 @@ HEADINGS = {
     "relative_error": "error",
     "sign_agreement": "same sign",
 }
-NUMBERS = {"share", "pearson", "slope", "spearman", "relative_error", "sign_agreement", "groups", "difference", "ceiling"}
+NUMBERS = {
+    *("share", "pearson", "ceiling", "slope", "spearman", "relative_error", "sign_agreement", "groups", "difference")
+}
 """Columns that stand to the right."""
 
 

@@ -1,0 +1,153 @@
+"""Networks through the commands: nothing but the options of ``train`` knows that the model is one."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from influence_cli.artifacts.results import load_truth
+from influence_cli.cli import run
+from influence_cli.errors import ExitCode
+
+GROUPS = ("--group", "random:4%x6", "--group", "coherent:1:8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("networks")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    """Three classes on a ring that no linear model separates."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(240, 2))
+    y = np.digitize(np.hypot(*X.T) + 0.3 * rng.normal(size=240), [0.8, 1.5])
+    np.savez(folder / "ring.npz", X=X, y=y)
+    path = str(folder / "ring.h5")
+    asked = ("train", "--data", str(folder / "ring.npz"), "--estimator", "mlp", "--hidden", "5,4", "-o", path)
+    assert run([*asked, "--l2", "0.003", "--activation", "tanh", "--format", "json", "--quiet"]) == ExitCode.OK
+    return path
+
+
+def ask(capsys, *arguments: str, code: ExitCode = ExitCode.OK) -> list[dict]:
+    capsys.readouterr()
+    assert run([*arguments, "--quiet", "--format", "json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def fail(capsys, *arguments: str) -> str:
+    capsys.readouterr()
+    assert run(list(arguments)) == ExitCode.USAGE
+    return capsys.readouterr().err
+
+
+def test_training_reports_the_gradient_norm_it_reached(folder, model, capsys):
+    path = str(folder / "again.h5")
+    asked = ("train", "--data", str(folder / "ring.npz"), "--estimator", "mlp", "--hidden", "3", "-o", path)
+    (record,) = ask(capsys, *asked)
+    assert record["grad_norm"] <= 1e-6 and record["parameters"] == 2 * 3 + 3 + 3 * 3 + 3
+    (worse,) = ask(capsys, *asked, "--force", "--tol", "1e-2")
+    assert 1e-6 < worse["grad_norm"] <= 1e-2
+
+
+def test_estimates_agree_with_proximal_retraining(folder, model, capsys):
+    estimates, truth = str(folder / "i.h5"), str(folder / "t.h5")
+    asked = ("--model", model, *GROUPS, "--test", "misclassified:3", "--damping", "0.1")
+    ask(capsys, "influence", *asked, "--method", "first,second,newton", "-o", estimates)
+    ask(capsys, "groundtruth", *asked, "--retrain", "proximal", "-o", truth)
+    rows = ask(capsys, "compare", estimates, truth, "--bootstrap", "0")
+    pooled = {row["method"]: row["pearson"] for row in rows if row["kind"] is None and row["test"] is None}
+    assert pooled["newton"] > 0.99 and min(pooled.values()) > 0.95
+
+
+@pytest.mark.parametrize("solver", ("cholesky", "cg"))
+def test_curvature_and_damping_can_be_changed_without_training_again(model, solver, capsys):
+    asked = ("influence", "--model", model, *GROUPS, "--test", "0", "--solver", solver, "--method", "first,newton")
+    plain = ask(capsys, *asked)
+    same = ask(capsys, *asked, "--curvature", "gauss-newton", "--damping", "0.01")
+    assert [row["first"] for row in plain] == pytest.approx([row["first"] for row in same], rel=1e-6)
+    damped = ask(capsys, *asked, "--damping", "1e6")
+    assert all(abs(row["first"]) < 1e-4 for row in damped)
+    asked = ("influence", "--model", model, *GROUPS, "--test", "0", "--solver", solver, "--method", "first")
+    exact = ask(capsys, *asked, "--curvature", "hessian")
+    assert [row["first"] for row in exact] != pytest.approx([row["first"] for row in plain], rel=1e-3)
+
+
+def test_negative_curvature_is_a_status_and_null_never_a_number(folder, capsys):
+    path = str(folder / "rough.h5")
+    asked = ("train", "--data", str(folder / "ring.npz"), "--estimator", "mlp", "--hidden", "5,4", "-o", path)
+    ask(capsys, *asked, "--tol", "0.05", "--l2", "1e-6")
+    asked = ("influence", "--model", path, *GROUPS, "--test", "0", "--method", "first,second,newton")
+    found = ask(capsys, *asked, "--curvature", "hessian", "--damping", "0", code=ExitCode.NOT_CONVERGED)
+    assert all("negative curvature met: raise --damping" in row["status"] for row in found)
+    assert all(row[method] is None for row in found for method in ("first", "second", "newton"))
+    found = ask(capsys, *asked, "--curvature", "gauss-newton")
+    assert all(np.isfinite(row[method]) for row in found for method in ("first", "second", "newton"))
+
+
+def test_repeats_measure_the_noise_and_compare_the_ceiling(folder, model, capsys):
+    truth, estimates = str(folder / "cold.h5"), str(folder / "ci.h5")
+    asked = ("--model", model, "--group", "random:20%x3", "--test", "0,1")
+    rows = ask(capsys, "groundtruth", *asked, "--retrain", "cold", "--repeats", "2", "--tol", "1e-4", "-o", truth)
+    repeats = load_truth(truth).repeats
+    assert repeats.shape == (2, 3, 2)
+    assert [row["actual"] for row in rows] == pytest.approx(repeats.mean(axis=0).ravel().tolist())
+    assert [row["spread"] for row in rows] == pytest.approx(repeats.std(axis=0, ddof=1).ravel().tolist())
+    ask(capsys, "influence", *asked, "-o", estimates)
+    (first, *_) = ask(capsys, "compare", estimates, truth, "--bootstrap", "0")
+    r = max(np.corrcoef(repeats[0, :, 0], repeats[1, :, 0])[0, 1], 0.0)
+    assert first["ceiling"] == pytest.approx(np.sqrt(2 * r / (1 + r)), abs=1e-9)
+
+
+def test_a_run_that_was_cut_off_and_resumed_gives_the_same_bits(folder, model, capsys):
+    whole, cut = str(folder / "whole.h5"), str(folder / "cut.h5")
+    asked = ("groundtruth", "--model", model, "--group", "random:5%x10", "--test", "0", "--retrain", "proximal")
+    ask(capsys, *asked, "-o", whole)
+    ask(capsys, *asked, "-o", cut)
+    from dataclasses import replace
+
+    from influence_cli.artifacts.results import save_truth
+
+    done = load_truth(cut)
+    status = (*done.status[:8], "pending", "pending")
+    kept = np.where(np.arange(10)[:, None] < 8, done.actual, np.nan)
+    save_truth(cut, replace(done, status=status, actual=kept), force=True)
+    ask(capsys, *asked, "-o", cut, "--resume")
+    assert np.array_equal(load_truth(cut).actual, load_truth(whole).actual)
+
+
+def test_regression_and_two_classes(folder, capsys):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(150, 2))
+    np.savez(folder / "curve.npz", X=X, y=np.sin(2 * X[:, 0]) + 0.1 * rng.normal(size=150))
+    np.savez(folder / "two.npz", X=X, y=(X[:, 0] * X[:, 1] > 0).astype(int))
+    for name, estimator, quantity in (("curve", "mlp-regressor", "prediction"), ("two", "mlp", "margin")):
+        path = str(folder / f"{name}.h5")
+        asked = ("train", "--data", str(folder / f"{name}.npz"), "--estimator", estimator, "--hidden", "6", "-o", path)
+        (record,) = ask(capsys, *asked, "--activation", "tanh")
+        assert record["test_score"] > 0.8
+        asked = ("--model", path, "--group", "random:3%x3", "--test", "0", "--quantity", quantity, "--damping", "0.3")
+        found = ask(capsys, "influence", *asked, "--method", "newton", "--evaluate", "exact")
+        truth = ask(capsys, "groundtruth", *asked, "--retrain", "proximal")
+        assert [row["newton"] for row in found] == pytest.approx([row["actual"] for row in truth], rel=0.1, abs=1e-3)
+
+
+def test_a_parameter_is_a_quantity_by_its_name(model, capsys):
+    asked = ("influence", "--model", model, "--group", "random:4%", "--quantity")
+    for name in ("param:h1.0:x0", "param:h2.3:h1.4", "param:0:h2.1", "param:2:intercept"):
+        (row,) = ask(capsys, *asked, name)
+        assert np.isfinite(row["first"])
+
+
+def test_wrong_usage_is_answered_with_what_to_do(folder, model, capsys):
+    data = ("train", "--data", str(folder / "ring.npz"), "-o", str(folder / "no.h5"))
+    assert "--hidden is for networks" in fail(capsys, *data, "--hidden", "4")
+    assert "--hidden must be widths" in fail(capsys, *data, "--estimator", "mlp", "--hidden", "4,x")
+    assert "--damping must be a number of at least 0" in fail(capsys, *data, "--estimator", "mlp", "--damping", "-1")
+    assert "--activation must be one of" in fail(capsys, *data, "--estimator", "mlp", "--activation", "relu")
+    asked = ("groundtruth", "--model", model, "--group", "random:4%", "--test", "0")
+    assert "--retrain warm knows no seed" in fail(capsys, *asked, "--repeats", "3")
+    assert "contradict each other" in fail(capsys, *asked, "--retrain", "warm", "--cold")
