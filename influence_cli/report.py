@@ -116,7 +116,7 @@ def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, col
     # A figure is never cut: where the terminal is narrower than the table, its lines run over.
     wide = console(stream, color)
     wide.width = max(out.width, out.measure(table, options=out.options.update(width=10_000)).maximum)
-    wide.print(table, crop=False)
+    wide.print(table)
     more = f"{length - TABLE_ROWS:,} more rows: use --format csv" if length > TABLE_ROWS else ""
     for line in filter(None, (layout.caption, more)):
         out.print(Text(line, style="dim italic"))

@@ -19,7 +19,7 @@ ALL_METHODS = "first-koh,first,second,second-full,newton"
 
 def environment(**changes: str | None) -> dict[str, str]:
     """The environment without anything that steers ginf or its output, and with these changes (None: without)."""
-    steering = ("GINF", "PYTHONIOENCODING", "PYTHONUTF8", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM")
+    steering = ("GINF", "PYTHONIO", "PYTHONUTF8", "PYTHONUNBUFFERED", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(steering)}
     kept |= {"PYTHONPATH": str(Path(__file__).parent.parent)}
     return {key: value for key, value in (kept | changes).items() if value is not None}

@@ -163,6 +163,14 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["blobs.npz", "m.h5"]
 
 
+def test_the_default_model_is_not_trained_where_it_cannot_be_saved(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("influence_cli.commands.session.fit", pytest.fail)
+    (tmp_path / "ginf.h5").symlink_to("gone/ginf.h5")
+    assert run(["influence", *FEW]) == 3
+    assert "cannot write ginf.h5: there is no folder" in capsys.readouterr().err
+
+
 def test_the_model_of_the_environment(folder, monkeypatch, capsys):
     train(save_blobs(folder / "two.npz", classes=2), folder / "two.h5")
     capsys.readouterr()
