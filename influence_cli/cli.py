@@ -12,6 +12,7 @@ from . import __version__, streams
 from .commands.compare import compare
 from .commands.groundtruth import groundtruth
 from .commands.influence import influence
+from .commands.select import select
 from .commands.train import train
 from .errors import ExitCode, GinfError
 
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(influence)
 app.command()(groundtruth)
+app.command()(select)
 app.command()(compare)
 
 

@@ -1,4 +1,4 @@
-"""The paper's two pictures of agreement with retraining: the only user of Matplotlib.
+"""The paper's two pictures of agreement with retraining, and what all pictures share.
 
 Colours are those of Okabe and Ito, told apart by the colour-blind; every method has a marker and a dash pattern of its
 own as well, for print without colour.  The same input gives the same bytes: no date, no random identifiers, no style
@@ -97,7 +97,7 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
     """
     from matplotlib.figure import Figure
 
-    with _style():
+    with style():
         columns = min(columns, len(panels))
         lines = -(-len(panels) // columns)
         figure = Figure(figsize=(max(2.55 * columns, 4.2) + 0.4, 2.6 * lines + 1.0), layout="constrained")
@@ -109,17 +109,17 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
         methods = list(dict.fromkeys(method for clouds in panels.values() for method in clouds))
         handles = [_marker(method) for method in methods]
         handles.append(_agreement_line())
-        _legend(figure, handles, [*methods, "estimate = actual"], columns + 2)
+        legend(figure, handles, [*methods, "estimate = actual"], columns + 2)
         figure.supxlabel(f"estimated {change}\n{note}", fontsize=9)
         figure.supylabel(f"actual {change}" if lines > 1 else f"actual {change}".replace(" if ", "\nif "), fontsize=9)
-        return _rendered(figure, ending)
+        return rendered(figure, ending)
 
 
 def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -> bytes:
     """Figure 2: correlation with the truth against group size, a panel a kind of group with one line a method."""
     from matplotlib.figure import Figure
 
-    with _style():
+    with style():
         figure = Figure(figsize=(max(3.3 * len(panels), 4.2) + 0.3, 3.9), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True).ravel()
         sizes = np.concatenate([line.percent for lines in panels.values() for line in lines.values()])
@@ -129,9 +129,9 @@ def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -
         axes[0].set_ylim(max(low, -1.03), min(high, 1.03))
         axes[0].set_ylabel("Pearson correlation with retraining")
         methods = list(dict.fromkeys(method for lines in panels.values() for method in lines))
-        _legend(figure, [_marker(method, line=True) for method in methods], methods, 2 * len(panels) + 1)
+        legend(figure, [_marker(method, line=True) for method in methods], methods, 2 * len(panels) + 1)
         figure.supxlabel(f"group size (% of the training rows)\n{note}", fontsize=9)
-        return _rendered(figure, ending)
+        return rendered(figure, ending)
 
 
 def _scatter_panel(ax: Any, title: str, clouds: Mapping[str, Cloud]) -> None:
@@ -202,10 +202,10 @@ def _curve_panel(ax: Any, kind: str, lines: Mapping[str, Line], *, logarithmic: 
     ax.set_title(kind)
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    _size_axis(ax, np.unique(np.concatenate([line.percent for line in lines.values()])), logarithmic)
+    size_axis(ax, np.unique(np.concatenate([line.percent for line in lines.values()])), logarithmic)
 
 
-def _size_axis(ax: Any, percent: np.ndarray, logarithmic: bool) -> None:
+def size_axis(ax: Any, percent: np.ndarray, logarithmic: bool) -> None:
     """Ticks at the sizes that there are, as far as their labels do not touch; the same scale for all panels."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
@@ -253,13 +253,13 @@ def _agreement_line() -> Any:
     return Line2D([], [], color="0.55", linewidth=0.9)
 
 
-def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int) -> None:
     lines = -(-len(labels) // columns)
     figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // lines), handlelength=2.6)
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     import matplotlib
 
     settings: Any = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
@@ -268,7 +268,7 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _rendered(figure: Figure, ending: str) -> bytes:
+def rendered(figure: Figure, ending: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=ending, dpi=_DPI, metadata=_UNDATED[ending])
     return buffer.getvalue()

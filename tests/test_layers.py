@@ -22,9 +22,10 @@ BELOW = {
     "agreement": {"core", "results", "errors"},
     "report": {"errors"},
     "plots": {"results", "errors"},
+    "plots_select": {"plots", "errors"},
     "commands": {
         *("errors", "results", "core", "data", "groups", "drawing", "testrows"),
-        *("artifacts", "modeling", "analysis", "agreement", "report", "plots"),
+        *("artifacts", "modeling", "analysis", "agreement", "report", "plots", "plots_select"),
     },
     "streams": set(),
     "cli": {"commands", "streams", "errors", "__init__"},
@@ -35,12 +36,15 @@ OWNERS = {
     "h5py": {"artifacts", "data"},
     "polars": {"data"},
     "rich": {"report"},
-    "matplotlib": {"plots"},
+    "matplotlib": {"plots", "plots_select"},
     "typer": {"cli", "commands"},
     "sklearn": {"data", "drawing"},
     "threadpoolctl": {"commands", "drawing"},
 }
-CORE_USES = {"numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"}
+CORE_USES = {
+    *("numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"),
+    *("itertools", "functools"),
+}
 
 
 def imports(path: Path) -> set[tuple[str, ...]]:

@@ -31,8 +31,8 @@ def files(tmp_path, monkeypatch):
 def drawn_figures(monkeypatch):
     """The figures that were rendered."""
     seen = []
-    rendered = plots._rendered
-    monkeypatch.setattr(plots, "_rendered", lambda figure, ending: (seen.append(figure), rendered(figure, ending))[1])
+    rendered = plots.rendered
+    monkeypatch.setattr(plots, "rendered", lambda figure, ending: (seen.append(figure), rendered(figure, ending))[1])
     return seen
 
 
@@ -123,7 +123,7 @@ def test_an_existing_picture_needs_force(tmp_path, capsys):
 
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     before = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(plots, "_rendered", lambda figure, ending: 1 / 0)
+    monkeypatch.setattr(plots, "rendered", lambda figure, ending: 1 / 0)
     assert plot("--plot", "a.png") == ExitCode.DEFECT
     assert sorted(tmp_path.iterdir()) == before
 

@@ -204,6 +204,26 @@ KINDS: dict[str, Kind] = {
                 Entry("/retraining/seconds", "float64", ("G",), "seconds: its share of the block's time", finite=False),
             ),
         ),
+        Kind(
+            "selection",
+            "the most influential groups that were found",
+            "ginf select ... -o selection.h5",
+            (
+                *_ORIGIN,
+                Entry("@quantity", "str", (), "what was measured: the f of f(after removal) - f(before)"),
+                Entry("/records/strategy", "str", ("R",), "what found the group"),
+                Entry("/records/size", "int64", ("R",), "rows in the group; 0 for a mean over groups of several sizes"),
+                Entry("/records/test", "int64", ("R",), "row of the test split; -1 the mean over all of them, -2 none"),
+                Entry("/records/base", "float64", ("R",), "f before removal; NaN where undefined", finite=False),
+                Entry("/records/predicted_first", "float64", ("R",), f"first-order {_CHANGE}", finite=False),
+                Entry("/records/predicted_second", "float64", ("R",), f"second-order {_CHANGE}", finite=False),
+                Entry("/records/actual", "float64", ("R",), "change by retraining; NaN without", finite=False),
+                Entry("/records/seconds", "float64", ("R",), "seconds that the search took", finite=False),
+                Entry("/records/details", "str", ("R",), "the record's other keys, JSON"),
+                Entry("/rows/number", "int64", ("N",), "row numbers of all groups, one group behind the other"),
+                Entry("/rows/end", "int64", ("R",), "where a record's rows end, and the next one's begin"),
+            ),
+        ),
     )
 }
 

@@ -110,7 +110,7 @@ class Expansion:
         problem, objective = self.problem, self.problem.objective
         out = np.empty((len(rows), problem.rows)).T
         for part in blocks(problem, len(rows)):
-            gradient, curved = self._summed(problem.indicator(rows[part, None]))
+            gradient, curved = self._summed(problem.indicator(list(rows[part, None])))
             columns = gradient.shape[1]
             both = problem.solve(np.hstack([gradient, curved]))
             adjoints = np.repeat(self.adjoint, columns, axis=1)

@@ -24,9 +24,14 @@ L1, CAPPED = "l1", "capped"
 CONSTRAINTS = (L1, CAPPED)
 ARMIJO = 1e-4
 HALVINGS = 12
-GAIN = 1e-9
-"""Relative gain of the objective below which ascent ends."""
-STEPS = 20
+FIRST_STEP = 64.0
+"""Weight that the first trial may add to the row of steepest slope.  Far more than 1, so that the trials, which are all
+rounded, go from an exchange of every row that the slope favours down to none."""
+GAIN = 1e-6
+"""Relative gain of the form in a step below which an ascent ends."""
+WORTHWHILE = 1e-5
+"""Relative gain of the best rounding in an ascent below which there is no other."""
+STEPS = 10
 """Steps of one ascent."""
 
 
@@ -35,23 +40,25 @@ def pgd(
     expansion: Expansion,
     *,
     constraint: str = L1,
-    restarts: int = 20,
+    rounds: int = 50,
     advance: Callable[[str], None] = lambda note: None,
 ) -> Selection:
-    """Ascend, round, ascend from the best rounding, at most ``restarts`` times."""
+    """Ascend, round, ascend from the best rounding, until that gains nothing worthwhile or after ``rounds`` steps."""
     project = onto_l1_ball if constraint == L1 else onto_capped
     rows = problem.top(problem.sign * expansion.row_influence)
     seen: dict[bytes, float] = {}
     best = _value(problem, expansion, rows, seen)
     steps = 0
-    for _ in range(restarts):
+    while steps < rounds:
         improved, taken = _ascend(problem, expansion, rows, project, seen)
         steps += taken
         advance("pgd")
         value = seen[improved.tobytes()]
-        if value <= best + GAIN * abs(best):
+        gain = value - best
+        if gain > 0:
+            rows, best = improved, value
+        if gain <= WORTHWHILE * abs(best):
             break
-        rows, best = improved, value
     return found("pgd", expansion, rows, rounds=steps)
 
 
@@ -68,7 +75,7 @@ def _ascend(
     value, slope = _signed(problem, expansion, s)
     best, best_value = start, value
     seen.setdefault(start.tobytes(), value)
-    step = 1.0 / max(float(np.abs(slope[own]).max()), np.finfo(float).tiny)
+    step = FIRST_STEP / max(float(np.abs(slope[own]).max()), np.finfo(float).tiny)
     for taken in range(1, STEPS + 1):
         for _ in range(HALVINGS):
             trial = np.zeros_like(s)
@@ -84,7 +91,7 @@ def _ascend(
         else:
             return best, taken
         gain, (s, value, slope) = trial_value - value, (trial, trial_value, trial_slope)
-        if gain <= 1e-6 * abs(value):
+        if gain <= GAIN * abs(value):
             return best, taken
         step *= 2.0
     return best, STEPS

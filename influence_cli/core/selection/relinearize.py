@@ -41,7 +41,7 @@ def relinearize(
     values = worth(problem, tried.change)
     at = int(np.argmax(values))
     rows, theta, best = groups[at], tried.theta[:, at : at + 1], float(values[at])
-    status, taken = "ok", 0
+    status, taken, share = "ok", 0, 1.0
     while not enough(problem.sign * best):
         if taken == rounds:
             status = f"stopped after {rounds} rounds: more may gain (--rounds)"
@@ -49,34 +49,41 @@ def relinearize(
         taken += 1
         w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
         scores = problem.scores_at(theta, w)
-        step = _exchange(problem, rows, theta, scores, best)
+        step = _exchange(problem, rows, theta, scores, best, share)
         advance("relinearize")
         if step is None:
             break
-        rows, theta, best = step
+        rows, theta, best, share = step
     realised = problem.sign * best if np.isfinite(best) else float("nan")
     return found("relinearize", expansion, rows, realised=realised, rounds=taken, status=status)
 
 
 def _exchange(
-    problem: Problem, rows: np.ndarray, theta: np.ndarray, scores: np.ndarray, best: float
-) -> tuple[np.ndarray, np.ndarray, float] | None:
-    """The best better group on the way to the k highest scores; None where there is none."""
-    into = np.setdiff1d(problem.top(scores), rows)
+    problem: Problem, rows: np.ndarray, theta: np.ndarray, scores: np.ndarray, best: float, share: float
+) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+    """The best better group on the way to the k highest scores, with its share of the way; None where there is none.
+
+    ``share`` is the last round's: where that was the whole way it is tried by itself, else with its neighbours.
+    """
+    top = problem.top(scores)
+    into, out = np.setdiff1d(top, rows), np.setdiff1d(rows, top)
     into = into[np.argsort(-scores[into], kind="stable")]
-    out = np.setdiff1d(rows, problem.top(scores))
     out = out[np.argsort(scores[out], kind="stable")]
     count = len(into)
-    batch = [count]
-    while batch:
-        groups = [np.sort(np.concatenate([np.setdiff1d(rows, out[:n]), into[:n]])) for n in batch if n]
-        if not groups:
-            return None
+    shares = [share] if share == 1.0 else [min(2.0 * share, 1.0) / 2**halvings for halvings in range(SHARES)]
+    while count:
+        batch = sorted({max(1, round(part * count)) for part in shares}, reverse=True)
+        groups = [np.sort(np.concatenate([np.setdiff1d(rows, out[:n]), into[:n]])) for n in batch]
         tried = evaluate(problem, RETRAINED, groups, theta)
         values = worth(problem, tried.change)
         at = int(np.argmax(values))
         if improves(float(values[at]), best):
-            return groups[at], tried.theta[:, at : at + 1], float(values[at])
-        smallest = batch[-1]
-        batch = sorted({smallest >> shift for shift in range(1, SHARES + 1)} - {0}, reverse=True)
+            return groups[at], tried.theta[:, at : at + 1], float(values[at]), batch[at] / count
+        if batch[-1] == 1:
+            # None of the smaller steps gained: before giving up, the longer ones that were left out.
+            if share == 1.0 or shares[0] == 1.0:
+                return None
+            share, shares = 1.0, [1.0]
+            continue
+        shares = [shares[-1] / 2**halvings for halvings in range(1, SHARES + 1)]
     return None

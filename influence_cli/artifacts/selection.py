@@ -1,0 +1,74 @@
+"""Selected groups as a file, with their rows."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from influence_cli.artifacts import storage
+from influence_cli.artifacts.storage import PathLike
+from influence_cli.results import MEAN_TEST, NO_TEST, Provenance, SelectionResult
+
+_FIGURES = ("base", "predicted_first", "predicted_second", "actual", "seconds")
+_TYPED = ("strategy", "size", "test", "rows", *_FIGURES)
+_CODES = {"mean": MEAN_TEST, None: NO_TEST}
+
+
+def save_selection(path: PathLike, result: SelectionResult, *, force: bool = False) -> None:
+    """Write the records; a group without rows (``random``) has none here."""
+    records = result.records
+    rows = [np.empty(0, dtype=np.int64) if record["rows"] is None else record["rows"] for record in records]
+    arrays: dict[str, Any] = {
+        "@data_digest": result.provenance.data_digest,
+        "@model_digest": result.provenance.model_digest,
+        "@quantity": result.quantity,
+        "/records/strategy": [record["strategy"] for record in records],
+        "/records/size": np.array([record["size"] or 0 for record in records], dtype=np.int64),
+        "/records/test": np.array([_CODES.get(record["test"], record["test"]) for record in records], dtype=np.int64),
+        "/records/details": [_details(record) for record in records],
+        "/rows/number": np.concatenate(rows).astype(np.int64),
+        "/rows/end": np.cumsum([len(own) for own in rows], dtype=np.int64),
+    }
+    for key in _FIGURES:
+        arrays[f"/records/{key}"] = np.array([record[key] for record in records], dtype=np.float64)
+    storage.write(path, "selection", arrays, result.provenance.config, force=force)
+
+
+def load_selection(path: PathLike) -> SelectionResult:
+    """Read the records, each with its keys in the order in which they are written to other formats."""
+    opened = storage.read(path, "selection")
+    arrays = opened.arrays
+    ends, numbers = arrays["/rows/end"], arrays["/rows/number"]
+    bounds = [0, *ends.tolist()]
+    if any(start > end for start, end in pairwise(bounds)) or bounds[-1] != len(numbers):
+        problem = f"expected ends that rise to the {len(numbers)} rows in the file, found other ones"
+        raise storage.invalid(path, "selection", {"/rows/end": problem})
+    names = {code: name for name, code in _CODES.items()}
+    records = []
+    for at, (start, end) in enumerate(pairwise(bounds)):
+        test = int(arrays["/records/test"][at])
+        record = {
+            "strategy": arrays["/records/strategy"][at],
+            "size": int(arrays["/records/size"][at]) or None,
+            "test": names.get(test, test),
+            **{key: float(arrays[f"/records/{key}"][at]) for key in _FIGURES[1:]},
+            "rows": numbers[start:end] if end > start else None,
+        }
+        details = json.loads(arrays["/records/details"][at])
+        details = {key: float(arrays["/records/base"][at]) if key == "base" else details[key] for key in details}
+        records.append({**record, **details})
+    origin = Provenance(arrays["@data_digest"], arrays["@model_digest"], opened.config)
+    return SelectionResult(origin, arrays["@quantity"], tuple(records))
+
+
+def _details(record: dict[str, Any]) -> str:
+    """What has no dataset of its own; ``base`` keeps its place among the keys."""
+    own = {key: value for key, value in record.items() if key not in _TYPED or key == "base"}
+    return json.dumps({key: None if key == "base" or _unknown(value) else value for key, value in own.items()})
+
+
+def _unknown(value: Any) -> bool:
+    return isinstance(value, float) and not np.isfinite(value)

@@ -1,0 +1,155 @@
+"""The smallest group whose removal changes the sign of f, found and shown by retraining.
+
+With f the log-odds of the predicted class against its strongest rival, that is the group which flips the prediction.
+The size is searched for by bisection, each size by re-linearising; then rows are put back as long as what is left
+still flips, and one row fewer is tried again, by exchanges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..removal import removal
+from .expansion import Expansion
+from .greedy import found
+from .merits import RETRAINED, Evaluated, evaluate
+from .problem import DECREASE, INCREASE, Problem, Selection
+from .relinearize import relinearize
+from .swap import swap
+
+CHECKED = 1000
+"""Rows of the answer that are put back one by one; behind them minimality is not claimed."""
+ROUNDS = 20
+"""Rounds of a search at one size."""
+LAST_TRIES = 3
+"""Sizes in a row at which one row fewer is tried by exchanges as well."""
+
+
+@dataclass(frozen=True)
+class Flip:
+    """``selection`` is None where no group of at most ``largest`` rows was found.
+
+    ``minimal``: whether putting back any single row was retrained and undoes the flip.
+    """
+
+    selection: Selection | None
+    before: float
+    after: float
+    largest: int
+    minimal: bool
+    status: str = "ok"
+
+
+def flip(problem: Problem, *, advance: Callable[[str], None] = lambda note: None) -> Flip:
+    """The smallest group of at most ``problem.size`` rows that is found; ``problem.direction`` plays no part."""
+    search = _Search(replace(problem, direction=DECREASE if problem.base > 0 else INCREASE), advance)
+    if problem.base == 0.0:
+        return Flip(None, 0.0, float("nan"), problem.size, False, "f is 0 already: it has no sign to change")
+    best = search.bracket()
+    if best is None:
+        status = f"no group of at most {problem.size:,} rows was found that flips"
+        return Flip(None, problem.base, float("nan"), problem.size, False, status)
+    best, checked = search.prune(best)
+    for _ in range(LAST_TRIES):
+        fewer = search.swapped(best)
+        if fewer is None:
+            break
+        best, checked = search.prune(fewer)
+    at = search.at(len(best.rows))
+    after = problem.base + best.realised
+    minimal = checked == len(best.rows)
+    status = "ok" if minimal else f"minimality is not shown: {checked:,} of {len(best.rows):,} rows were put back"
+    described = found(best.strategy, Expansion(at), best.rows, realised=best.realised, rounds=search.tried)
+    return Flip(described, problem.base, after, problem.size, minimal, status)
+
+
+class _Search:
+    """The sizes tried so far, and what flipped."""
+
+    def __init__(self, problem: Problem, advance: Callable[[str], None]):
+        self.problem = problem
+        self.advance = advance
+        self.tried = 0
+        self._expansions: dict[int, Expansion] = {}
+
+    def at(self, size: int) -> Problem:
+        return self.expansion(size).problem
+
+    def expansion(self, size: int) -> Expansion:
+        if size not in self._expansions:
+            self._expansions[size] = Expansion(replace(self.problem, size=size))
+        return self._expansions[size]
+
+    def flips(self, change: float) -> bool:
+        """Whether f has the other sign after a change."""
+        return bool((self.problem.base + change) * self.problem.base < 0)
+
+    def bracket(self) -> Selection | None:
+        """The smallest size that re-linearising finds by bisection, above all sizes at which greedy fails."""
+        most = self.problem.size
+        sizes = sorted({min(1 << power, most) for power in range(most.bit_length() + 1)})
+        first = self.problem.sign * self.expansion(most).row_influence
+        low, best = 0, None
+        for size in sizes:
+            rows = self.at(size).top(first)
+            change = float(self._evaluate([rows]).change[0])
+            if self.flips(change):
+                best = Selection("greedy", rows, float("nan"), float("nan"), change)
+                break
+            low = size
+        if best is None:
+            best = self._relinearized(most, ())
+            if best is None:
+                return None
+        low = 0 if low == len(best.rows) else low // 2
+        while len(best.rows) - low > 1:
+            middle = (low + len(best.rows)) // 2
+            better = self._relinearized(middle, ())
+            low, best = (middle, best) if better is None else (low, better)
+        return best
+
+    def prune(self, best: Selection) -> tuple[Selection, int]:
+        """Put rows back while what is left flips; and how many single rows were put back in vain."""
+        while len(best.rows) > 1:
+            order = self._order(best)
+            groups = [np.delete(best.rows, place) for place in order[:CHECKED]]
+            change = self._evaluate(groups).change
+            left = [number for number in range(len(groups)) if self.flips(float(change[number]))]
+            if not left:
+                return best, len(groups)
+            at = max(left, key=lambda number: self.problem.sign * change[number])
+            best = replace(best, rows=groups[at], realised=float(change[at]))
+        return best, len(best.rows)
+
+    def swapped(self, best: Selection) -> Selection | None:
+        """A group with one row fewer that flips, by re-linearising and exchanges from the answer's best rows."""
+        size = len(best.rows) - 1
+        if size < 1:
+            return None
+        start = np.delete(best.rows, self._order(best)[0])
+        found_one = self._relinearized(size, (start,))
+        if found_one is not None:
+            return found_one
+        end = swap(self.at(size), self.expansion(size), starts=(start,), rounds=ROUNDS, advance=self.advance)
+        change = float(self._evaluate([end.rows]).change[0])
+        return replace(end, realised=change) if self.flips(change) else None
+
+    def _relinearized(self, size: int, starts: Sequence[np.ndarray]) -> Selection | None:
+        problem, expansion = self.at(size), self.expansion(size)
+        self.tried += 1
+        end = relinearize(problem, expansion, rounds=ROUNDS, starts=starts, enough=self.flips, advance=self.advance)
+        return end if self.flips(end.realised) else None
+
+    def _order(self, best: Selection) -> np.ndarray:
+        """Places in the group, from the row that seems to matter least."""
+        problem = self.at(len(best.rows))
+        theta = self._evaluate([best.rows]).theta
+        w = removal(problem.objective.weights, [best.rows], problem.scaling).removed[:, 0]
+        return np.argsort(problem.scores_at(theta, w)[best.rows], kind="stable")
+
+    def _evaluate(self, groups: list[np.ndarray]) -> Evaluated:
+        self.advance("flip")
+        return evaluate(self.problem, RETRAINED, groups)
