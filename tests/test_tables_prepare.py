@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from influence_cli.artifacts.model import ModelArtifact, load_model, save_model
+from influence_cli.data.preparation import fit_features
 from influence_cli.data.sources import load
+from influence_cli.data.table import Column, Table
 from influence_cli.data.tabular import TableOptions
 from influence_cli.errors import FileError, UsageError
 
@@ -186,6 +188,18 @@ def test_the_types_of_the_training_rows_hold_for_the_test_rows(tmp_path):
         make(tmp_path, table[:30], test=numbers)
 
 
+def test_a_column_that_is_empty_in_the_test_rows_takes_the_imputed_value():
+    text = Column("text", np.array(["b", "a", "b"], dtype=object), "text")
+    train = Table({"word": text}, 3)
+    for kind, values in (("numeric", np.full(2, np.nan)), ("text", np.array([None, None], dtype=object))):
+        test = Table({"word": Column(kind, values, "")}, 2)
+        made = fit_features(["word"], train, test, impute="median", standardize=True, name="t")
+        assert made.X_test.tolist() == [[0.0, 1.0]] * 2 and made.state[0]["impute"] == "b"
+    with pytest.raises(FileError, match="column word holds text in the training rows, but numbers in the test rows"):
+        other = Table({"word": Column("numeric", np.zeros(2), "numbers")}, 2)
+        fit_features(["word"], train, other, impute=None, standardize=True, name="t")
+
+
 def test_test_rows_may_come_without_labels(tmp_path):
     table = lines()
     bare = make(tmp_path, table[:30], test=[row[:5] for row in table[30:]], test_names=NAMES[:5])
@@ -202,10 +216,11 @@ def test_test_rows_may_come_without_labels(tmp_path):
 def test_what_is_wrong_with_a_file_of_test_rows(tmp_path):
     table = lines()
     new = [*table[30:], [*table[30][:5], "dead"]]
-    with pytest.raises(FileError, match="every test label must occur among the training .*, but dead is new in 1 of"):
+    with pytest.raises(FileError, match=r"every test label must occur among the training .*, but dead is new in 1 of"):
         make(tmp_path, table[:30], test=new)
     with pytest.raises(FileError, match=r"b\.csv: the test rows need the columns .*, but site is not among id, age"):
-        make(tmp_path, table[:30], test=[[*row[:3], *row[4:]] for row in table[30:]], test_names=[*NAMES[:3], "flag", "y"])
+        narrow = [[*row[:3], *row[4:]] for row in table[30:]]
+        make(tmp_path, table[:30], test=narrow, test_names=[*NAMES[:3], "flag", "y"])
     with pytest.raises(UsageError, match="--label 'y' is no column of the table"):
         make(tmp_path, [row[:5] for row in table[:30]], names=NAMES[:5], test=table[30:], test_names=NAMES)
     with pytest.raises(FileError, match=r"b\.csv: at least 1 test row is needed, but found none"):

@@ -24,7 +24,8 @@ class Dataset:
     Of a table, ``columns_train`` and ``columns_test`` keep every column as it was read, features or not, to name
     groups: numbers as int64 or float64 (NaN where missing), anything else as an object array of str (None where
     missing).  ``id_column`` is the one that identifies rows.  ``preparation`` says how the features were made from the
-    columns, as JSON: ``preparation.py`` has its form.  ``notes`` are for the person who trains; they are not stored.
+    columns, as JSON: ``preparation.py`` has its form.  ``weights`` (m,) are those of the training rows, summing to 1,
+    or None where all are equal.  ``notes`` are for the person who trains; they are not stored.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Dataset:
     columns_test: Mapping[str, np.ndarray] = field(default_factory=dict)
     id_column: str | None = None
     preparation: Mapping[str, Any] | None = None
+    weights: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -73,6 +75,9 @@ class Dataset:
                 digest.update(_column_bytes(values))
         if self.id_column is not None or self.preparation is not None:
             digest.update(json.dumps([self.id_column, self.preparation], sort_keys=True).encode())
+        if self.weights is not None:
+            digest.update(b"weights")
+            digest.update(np.ascontiguousarray(self.weights).data)
         return digest.hexdigest()
 
 

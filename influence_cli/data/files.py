@@ -12,6 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +147,9 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def read_npz(path: Path, name: str) -> RawData:
-    """``X_train y_train X_test y_test``, or ``X y`` to be split; values as they are, other keys ignored.
+    """``X_train y_train X_test y_test``, or ``X y`` to be split; values as they are.
+
+    ``sample_weight`` may be beside them, a number for each training row (or row of X); other keys are ignored.
 
     The case of ``X`` does not matter, since Keras writes ``x_train``.
     """
@@ -157,13 +160,14 @@ def read_npz(path: Path, name: str) -> RawData:
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 arrays = [_npz_array(archive, key, name) for key in array_keys(archive.files, name, NPZ_HINT)]
+                weight = _npz_array(archive, "sample_weight", name) if "sample_weight" in archive.files else None
     except OSError as error:
         raise FileError(f"{name}: the file cannot be read: {error.strerror or error}") from error
     except NPZ_DAMAGE as error:
         raise FileError(
             f"{name}: a whole .npz file was expected, but it is cut short or damaged ({error})", NPZ_HINT
         ) from error
-    return RawData.of(name, arrays)
+    return replace(RawData.of(name, arrays), sample_weight=weight)
 
 
 def array_keys(found: list[str], name: str, hint: str) -> list[str]:

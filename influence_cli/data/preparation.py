@@ -144,7 +144,7 @@ def _fit_text(key: str, train: Column, test: Column, impute: str | None, standar
     if test.kind != "text" and not test.missing.all():
         raise _other_kind(key, "text", test, name)
     X_train = train.values[:, None]
-    X_test = test.values[:, None] if test.kind == "text" else np.full((test.rows, 1), None, dtype=object)
+    X_test = (test.values if test.kind == "text" else np.array([None] * len(test.values), dtype=object))[:, None]
     count = len(set(X_train[:, 0].tolist()) - {None})
     if count > MOST_CATEGORIES:
         raise FileError(

@@ -7,7 +7,7 @@ finite float64 features, class codes that start at 0, and row numbers that mean 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -35,6 +35,8 @@ class RawData:
     X_test: np.ndarray | None = None
     y_test: np.ndarray | None = None
     feature_names: tuple[str, ...] | None = None
+    sample_weight: np.ndarray | None = None
+    """Of the rows of X_train, as they were found; it becomes a column of the data set."""
 
     @classmethod
     def of(cls, name: str, arrays: Sequence[np.ndarray]) -> RawData:
@@ -62,7 +64,8 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
             train, test = stratified_split(codes, classes, test_fraction, seed, name)
         else:
             train, test = random_split(len(X), test_fraction, seed, name)
-        return _dataset(name, (X[train], codes[train]), (X[test], codes[test]), columns, classes, images)
+        made = _dataset(name, (X[train], codes[train]), (X[test], codes[test]), columns, classes, images)
+        return _weighted(made, raw, train)
 
     if raw.X_test.ndim < 2 or raw.X_test.shape[1:] != raw.X_train.shape[1:]:
         raise FileError(
@@ -72,7 +75,22 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
         )
     X_test = _features(raw.X_test, columns, name, TEST)
     y_test = _labels(raw.y_test, len(X_test), name, TEST)
-    return _dataset(name, (X, codes), (X_test, _encode(y_test, values, name, TEST)), columns, classes, images)
+    made = _dataset(name, (X, codes), (X_test, _encode(y_test, values, name, TEST)), columns, classes, images)
+    return _weighted(made, raw, np.arange(len(X)))
+
+
+def _weighted(made: Dataset, raw: RawData, train: np.ndarray) -> Dataset:
+    """With the weights of the training rows as a column, where the source has them."""
+    if raw.sample_weight is None:
+        return made
+    weight = np.asarray(raw.sample_weight)
+    if weight.shape != (len(raw.X_train),):
+        raise FileError(
+            f"{made.name}: sample_weight must have one number a row, {len(raw.X_train)}, but its shape is {weight.shape}"
+        )
+    if weight.dtype.kind not in "biuf":
+        raise FileError(f"{made.name}: sample_weight must be numbers, but its type is {weight.dtype}")
+    return replace(made, columns_train={"sample_weight": weight[train].astype(np.float64)})
 
 
 def image_shape(array: np.ndarray) -> tuple[int, int] | None:

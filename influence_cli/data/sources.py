@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -111,10 +111,10 @@ def _existing(source: str) -> Path:
     return path
 
 
-def _test_path(source: str, kinds: Mapping, beside: str) -> Path:
+def _test_path(source: str, kinds: Iterable[str], beside: str) -> Path:
     """The file of ``--test-data``, of the same sort as the training data."""
     path = _existing(source)
-    if path.is_dir() or _by_ending(path, kinds) is None:
+    if path.is_dir() or not path.name.lower().endswith(tuple(kinds)):
         raise UsageError(
             f"--test-data {source} must be of the kind {', '.join(kinds)}, as {beside} is",
             "write both files in the same way",
@@ -128,7 +128,7 @@ def _read_arrays(path: Path, source: str, test_source: str | None) -> RawData:
             raise UsageError(f"--test-data goes with a file, and {source} is a folder with test images of its own")
         return read_idx_folder(path, source)
     if path.name.lower().endswith(SVMLIGHT):
-        test = None if test_source is None else _test_path(test_source, dict.fromkeys(SVMLIGHT), source)
+        test = None if test_source is None else _test_path(test_source, SVMLIGHT, source)
         return read_svmlight(path, source, test, test_source or "")
     reader = _by_ending(path, READERS)
     if reader is None:

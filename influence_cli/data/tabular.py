@@ -34,6 +34,7 @@ class TableOptions:
     standardize: bool | None = None
     id_column: str | None = None
     test_data: str | None = None
+    sample_weight: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Only what was asked for."""
@@ -45,6 +46,7 @@ class TableOptions:
             "standardize": self.standardize,
             "id": self.id_column,
             "test_data": self.test_data,
+            "sample_weight": self.sample_weight,
         }
         return {key: value for key, value in every.items() if value not in (None, [])}
 
@@ -129,6 +131,8 @@ def _roles(table: Table, options: TableOptions, name: str) -> tuple[str, list[st
     if options.id_column is not None:
         _known(options.id_column, table, "--id", name)
         _groupable(options.id_column, table, name)
+    if options.sample_weight is not None:
+        _known(options.sample_weight, table, "--sample-weight", name)
     drop = _several(options.drop, table, "--drop", name)
     chosen = _several(options.features, table, "--features", name)
     for option, names in (("--drop", drop), ("--features", chosen)):
@@ -137,7 +141,7 @@ def _roles(table: Table, options: TableOptions, name: str) -> tuple[str, list[st
     both = [key for key in chosen if key in drop]
     if both:
         raise UsageError(f"{both[0]} stands both in --features and in --drop", "take it out of one of them")
-    out = {options.label, *drop, *([] if options.id_column is None else [options.id_column])}
+    out = {options.label, *drop, *(one for one in (options.id_column, options.sample_weight) if one is not None)}
     features = chosen or [key for key in table.names if key not in out]
     if not features:
         raise UsageError(f"{name}: no feature is left: the columns are {_listed(table.names)}", "drop fewer columns")
