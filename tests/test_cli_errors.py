@@ -110,7 +110,7 @@ def test_data_that_cannot_be_used(tmp_path, capsys, name):
 @pytest.mark.parametrize(
     ("name", "arrays", "options", "text"),
     [
-        ("separable", {"X": ROWS, "y": (ROWS[:, 0] > 0).astype(int)}, [], "the classes can be separated"),
+        ("separable", {"X": ROWS, "y": (ROWS[:, 0] > 0).astype(int)}, [], "can be separated, at least in part"),
         ("constant column", {"X": np.c_[ROWS, np.ones(40)], "y": LABELS}, [], "the Hessian is singular"),
         ("duplicate column", {"X": np.c_[ROWS, ROWS[:, 0]], "y": LABELS}, [], "constant or duplicate columns"),
         ("duplicate column", {"X": np.c_[ROWS, ROWS[:, 0]], "y": ROWS[:, 1]}, ["--estimator", "linear"], "duplicate"),
