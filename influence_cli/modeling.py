@@ -210,8 +210,11 @@ def parse_hidden(text: str) -> tuple[int, ...]:
     return widths
 
 
-def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows: int) -> tuple[float, str]:
-    """(lambda, penalty scaling) from the options: C is scikit-learn's, 1 / (lambda m), and brings per-sum with it."""
+def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows: float) -> tuple[float, str]:
+    """(lambda, penalty scaling) from the options: C is scikit-learn's, 1 / (lambda m), and brings per-sum with it.
+
+    ``rows`` is m, or the sum of the rows' weights as they were given.
+    """
     if l2 is not None and C is not None:
         raise UsageError("--l2 and --C both set the penalty", hint="give one of them: l2 = 1 / (C * training rows)")
     if C is not None:
@@ -262,6 +265,7 @@ def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
             l2=settings.l2,
             intercept=settings.fit_intercept,
             penalize_intercept=settings.penalize_intercept,
+            weights=dataset.weights,
         )
     return Glm(
         dataset.X_train,
@@ -270,6 +274,7 @@ def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
         l2=settings.l2,
         intercept=settings.fit_intercept,
         penalize_intercept=settings.penalize_intercept,
+        weights=dataset.weights,
     )
 
 
@@ -280,7 +285,7 @@ def fit(
     max_iterations: int = 200,
     watch: Callable[[int, float], None] | None = None,
 ) -> TrainedModel:
-    """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError, or FileError for unsuitable responses."""
+    """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError; FileError for unsuitable responses."""
     check_responses(dataset, settings)
     objective = objective_of(dataset, settings)
     start = perf_counter()

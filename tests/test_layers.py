@@ -18,6 +18,7 @@ BELOW = {
     "testrows": {"groups", "errors"},
     "artifacts": {"data", "results", "errors", "__init__"},
     "modeling": {"core", "data", "errors"},
+    "weighting": {"data", "errors"},
     "analysis": {"core", "drawing", "modeling", "results", "errors"},
     "agreement": {"core", "results", "errors"},
     "report": {"errors"},
@@ -25,7 +26,7 @@ BELOW = {
     "plots_select": {"plots", "errors"},
     "commands": {
         *("errors", "results", "core", "data", "groups", "drawing", "testrows"),
-        *("artifacts", "modeling", "analysis", "agreement", "report", "plots", "plots_select"),
+        *("artifacts", "modeling", "weighting", "analysis", "agreement", "report", "plots", "plots_select"),
     },
     "streams": set(),
     "cli": {"commands", "streams", "errors", "__init__"},

@@ -69,6 +69,8 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
         "/params/theta": artifact.theta,
         "/gradients/residuals": artifact.residuals,
     }
+    if data.weights is not None:
+        arrays["/data/weights"] = data.weights
     if data.image_shape is not None:
         arrays["/data/image_shape"] = np.array(data.image_shape, dtype=np.int64)
     arrays.update(columns.entries(data))
@@ -97,6 +99,7 @@ def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
         columns_test=columns_test,
         id_column=arrays.get("@id_column"),
         preparation=arrays.get("@preparation"),
+        weights=arrays.get("/data/weights"),
     )
     artifact = ModelArtifact(
         dataset=dataset,
@@ -141,6 +144,9 @@ def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> 
         if found != arrays[f"{_FACTOR}@sha256"]:
             problems[_FACTOR] = "damaged: expected the array whose SHA-256 is its attribute sha256, found another"
     problems.update(_label_problems(artifact.dataset))
+    weights = artifact.dataset.weights
+    if weights is not None and not (weights.min() >= 0 and abs(weights.sum() - 1.0) < 1e-9):
+        problems["/data/weights"] = f"expected weights of at least 0 that sum to 1, found a sum of {weights.sum():g}"
     if problems:
         raise storage.invalid(path, "model", problems)
 

@@ -128,6 +128,13 @@ KINDS: dict[str, Kind] = {
                     "as /data/y_train; -1 or NaN for a test row without a label",
                     finite=False,
                 ),
+                Entry(
+                    "/data/weights",
+                    "float64",
+                    ("m",),
+                    "weights of the training rows, summing to 1; all 1/m where missing",
+                    required=False,
+                ),
                 Entry("/data/classes", "str", ("c",), "class labels in the order of their codes; none for regression"),
                 Entry("/data/feature_names", "str", ("d",), "names of the features"),
                 Entry("/data/image_shape", "int64", (2,), "height and width if a row is an image", required=False),

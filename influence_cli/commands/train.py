@@ -82,6 +82,23 @@ def train(
             rich_help_panel=MODEL,
         ),
     ] = "logistic",
+    sample_weight: Annotated[
+        str | None,
+        typer.Option(
+            "--sample-weight",
+            help="Column (or the array sample_weight of an .npz file) with the rows' weights; it is no feature.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            "--class-weight",
+            help="balanced: all classes weigh the same.  Counted once, on all training rows; removal keeps them.",
+            show_default="none",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     l2: Annotated[
         float | None,
         typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.", show_default="0.001", rich_help_panel=MODEL),
@@ -90,7 +107,8 @@ def train(
         float | None,
         typer.Option(
             "--C",
-            help="scikit-learn's C = 1/(lambda m); brings --penalty-scaling per-sum with it.",
+            help="scikit-learn's C = 1/(lambda m), m the sum of the weights if there are any; brings"
+            " --penalty-scaling per-sum with it.",
             rich_help_panel=MODEL,
         ),
     ] = None,
@@ -164,6 +182,7 @@ def train(
     from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
     from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
+    from ..weighting import CLASS_WEIGHTS, weighted
     from . import session
     from .options import note
 
@@ -172,17 +191,21 @@ def train(
     session.check_solver(solver)
     if penalty_scaling is not None:
         session.check_choice("--penalty-scaling", penalty_scaling, PENALTY_SCALINGS)
+    if class_weight is not None:
+        session.check_choice("--class-weight", class_weight, CLASS_WEIGHTS)
     network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
     tol = tol if tol is not None else 1e-6 if network else 1e-8
     session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
     session.check_output(output, (data, *([] if test_data is None else [test_data])), force=force)
-    table = TableOptions(label, tuple(drop or ()), tuple(features or ()), impute, standardize, id_column, test_data)
+    columns = (label, tuple(drop or ()), tuple(features or ()), impute, standardize, id_column, test_data)
+    table = TableOptions(*columns, sample_weight)
     with session.limit_threads(threads):
         dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed, table=table)
         for text in dataset.notes:
             note(text, quiet=quiet)
-        strength, scaling = resolve_penalty(l2, C, penalty_scaling, len(dataset.X_train))
+        dataset, total = weighted(dataset, sample_weight, class_weight)
+        strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
         settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
         steps = max_iterations or (20_000 if network else 200)
         counted = "L-BFGS iterations" if network else "Newton steps"
@@ -198,6 +221,8 @@ def train(
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
         origin = {"data": data, "test_fraction": test_fraction, "seed": seed, **table.as_dict()}
+        if class_weight is not None:
+            origin["class_weight"] = class_weight
         session.store(output, model, origin, force=force)
         record = _record(output, data, model)
     score = model.score_name

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import UsageError
+
 PER_MEAN = "per-mean"
 PER_SUM = "per-sum"
 PENALTY_SCALINGS = (PER_MEAN, PER_SUM)
@@ -29,6 +31,8 @@ class Removal:
 def removal(weights: np.ndarray, groups: Sequence[np.ndarray], scaling: str) -> Removal:
     """Weights (m,) that sum to 1 and G arrays of row numbers to a Removal.
 
+    Raises UsageError for a group after which no row has a weight.
+
     per-mean: the kept rows are scaled up to sum to 1 again (the paper's Eq. 6).  per-sum: they keep their weights, so
     that the penalty gains on the loss, as when scikit-learn is refitted with the same C.
     """
@@ -37,6 +41,11 @@ def removal(weights: np.ndarray, groups: Sequence[np.ndarray], scaling: str) -> 
         member[g, rows] = weights[rows]
     share = member.sum(axis=1)
     removed = weights - member
+    if weights.min(initial=1.0) <= 0.0 and not removed.any(axis=1).all():
+        raise UsageError(
+            "a group takes all rows with a weight over 0: nothing would be left to train on",
+            hint="give smaller groups, or train without --sample-weight",
+        )
     if scaling == PER_MEAN:
         removed /= (1.0 - share)[:, None]
     delta = weights - removed

@@ -86,7 +86,8 @@ def _weighted(made: Dataset, raw: RawData, train: np.ndarray) -> Dataset:
     weight = np.asarray(raw.sample_weight)
     if weight.shape != (len(raw.X_train),):
         raise FileError(
-            f"{made.name}: sample_weight must have one number a row, {len(raw.X_train)}, but its shape is {weight.shape}"
+            f"{made.name}: sample_weight must have one number a row, {len(raw.X_train)}, but its shape "
+            f"is {weight.shape}"
         )
     if weight.dtype.kind not in "biuf":
         raise FileError(f"{made.name}: sample_weight must be numbers, but its type is {weight.dtype}")

@@ -45,7 +45,10 @@ class Problem:
     def __post_init__(self) -> None:
         weights = self.objective.weights
         if np.ptp(weights) > UNEQUAL * weights.max():
-            raise ValueError("selection needs training rows of equal weight")
+            raise UsageError(
+                "selection needs training rows of equal weight, and this model was trained with weights",
+                hint="train without --sample-weight and --class-weight, or name groups for ginf influence",
+            )
         if not 1 <= self.size <= len(self.candidates):
             raise UsageError(
                 f"a group of {self.size:,} rows was asked for and {len(self.candidates):,} rows may be removed",
