@@ -303,7 +303,7 @@ def test_a_flipped_byte_in_an_npz(tmp_path, quartet, save, text):
 @pytest.mark.parametrize("name", ["rows.xlsx", "rows.csv.zip", "rows.pickle", "rows"])
 def test_a_kind_that_is_not_read(tmp_path, name):
     (tmp_path / name).write_text("a,b\n")
-    refused(tmp_path / name, r"expected a folder of four IDX files or a file of the kind \.csv, .*, but this kind is not")
+    refused(tmp_path / name, r"expected a folder of four IDX files or a file of the kind \.csv, .* this kind is not")
 
 
 @pytest.mark.parametrize("name", ["missing/data", "missing.npz"])

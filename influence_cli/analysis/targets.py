@@ -62,10 +62,12 @@ def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> n
     if not len(unknown):
         return data.y_test
     if quantity in NEEDS_LABEL:
-        which = f"test row {unknown[0]}" + (f" and {len(unknown) - 1:,} more" if len(unknown) > 1 else "")
+        which = f"test row {unknown[0]} has none"
+        if len(unknown) > 1:
+            which = f"test row {unknown[0]} and {len(unknown) - 1:,} more have none"
         instead = "prob or margin (of the predicted class)" if data.classes else "prediction"
         raise UsageError(
-            f"--quantity {quantity} needs the label of the test row, and {which} has none",
+            f"--quantity {quantity} needs the label of the test row, and {which}",
             hint=f"add the label to the file of test rows, or ask for --quantity {instead}",
         )
     y = data.y_test.copy()

@@ -164,7 +164,7 @@ def groundtruth(
                     keep(result)  # the signal may have come between a block and its file
                     raise session.interrupted(output, result) from signal
     write_records(
-        result.columns(),
+        session.identified(result.columns(), opened.model.dataset),
         truth_layout(result),
         resolve_format(format, sys.stdout),
         sys.stdout,

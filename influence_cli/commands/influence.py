@@ -116,7 +116,8 @@ def influence(
         except GinfError as error:
             unsaved = error  # what was computed is still printed
     layout = influence_layout(result)
-    write_records(result.columns(), layout, resolve_format(format, sys.stdout), sys.stdout, color=not no_color)
+    columns = session.identified(result.columns(), opened.model.dataset)
+    write_records(columns, layout, resolve_format(format, sys.stdout), sys.stdout, color=not no_color)
     if unsaved is not None:
         raise unsaved
     failed = sum(state != OK for state in result.status)

@@ -46,8 +46,9 @@ Group = Annotated[
     typer.Option(
         "--group",
         help="Group of training rows (repeatable): coherent:LABEL[:SIZE], coherent:*:SIZE, random:SIZE, rows:0,5,9,"
-        " rows:@FILE, neighbours:ROW:SIZE, cluster:K.  SIZE is a count or a percentage of the training rows;"
-        " xN behind it draws N times (random:36%x40).",
+        " rows:@FILE, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, column:NAME=LOW..HIGH (joined by &)"
+        " and by:NAME, a group a value.  SIZE is a count or a percentage of the training rows; xN behind it draws N"
+        " times (random:36%x40).",
     ),
 ]
 Groups = Annotated[str | None, typer.Option("--groups", help="File with one group a line; - reads standard input.")]

@@ -171,6 +171,7 @@ def select(
     else:
         shape = resolve_format(format, sys.stdout)
         columns, layout = shown(result, shape)
+        columns = session.identified(columns, done.model.dataset)
         write_records(columns, layout, shape, sys.stdout, color=not no_color)
     unsure = [record for record in result.records if record["status"] != "ok"]
     for record in unsure:

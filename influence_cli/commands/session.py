@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from ..artifacts.results import load_truth, same_origin
 from ..core.quantities import QUANTITIES
 from ..core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
 from ..core.solvers.cholesky import CholeskyFactor
+from ..data.dataset import Dataset
 from ..data.sources import load
 from ..drawing import GroupPlan, plan_groups
 from ..errors import FileError, InterruptedRunError, UsageError, unknown_word
@@ -197,6 +199,21 @@ def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None
     misclassified = model.misclassified if model.dataset.classes else None
     rows, mean = choose_tests(spec, len(model.dataset.X_test), misclassified)
     return TestRows(rows, mean)
+
+
+def identified(columns: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Records with the identifiers of ``--id`` behind the numbers of test rows, and of training rows where listed."""
+    if dataset.ids_train is None or dataset.ids_test is None:
+        return columns
+    train, test = (
+        [None if isinstance(one, float) and np.isnan(one) else one for one in ids.tolist()]
+        for ids in (dataset.ids_train, dataset.ids_test)
+    )
+    of_tests = [test[row] if isinstance(row, int | np.integer) else None for row in columns["test"]]
+    found = {**columns, "test_id": of_tests}
+    if "rows" in columns:
+        found["ids"] = [None if rows is None else [train[row] for row in rows] for rows in columns["rows"]]
+    return found
 
 
 def check_solver(name: str) -> None:

@@ -166,7 +166,8 @@ def _fit_text(key: str, train: Column, test: Column, impute: str | None, standar
     if unseen:
         rows = sum(value in unseen for value in X_test[:, 0].tolist())
         notes = (
-            f"{name}: column {key} of {rows:,} test rows holds {', '.join(map(repr, unseen[:5]))}"
+            f"{name}: column {key} of {rows:,} test {'row' if rows == 1 else 'rows'} holds "
+            + ", ".join(map(repr, unseen[:5]))
             + (f" and {len(unseen) - 5:,} more" if len(unseen) > 5 else "")
             + ", which no training row has: all its features are 0 there",
         )

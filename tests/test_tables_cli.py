@@ -1,0 +1,192 @@
+"""Tables from the command line: the sample of hospitals end to end, and figures against scikit-learn's own refits."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_tools import ginf, rows_of
+from sklearn.linear_model import LogisticRegression
+
+from influence_cli.artifacts.model import load_model
+from influence_cli.cli import run
+
+SAMPLE = Path(__file__).parent.parent / "sample_data" / "hospitals.csv"
+OPTIONS = ("--label", "died", "--drop", "hospital", "--id", "stay", "--quiet")
+
+
+@pytest.fixture(scope="module")
+def stays():
+    with SAMPLE.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp("tables") / "hospitals.h5"
+    assert run(["train", "--data", str(SAMPLE), *OPTIONS, "--C", "0.5", "-o", str(path)]) == 0
+    return path
+
+
+@pytest.fixture
+def said(capsys):
+    def said(*arguments, code=0):
+        """Output and errors of a command that ends with this code."""
+        capsys.readouterr()
+        assert run([str(one) for one in arguments]) == code
+        return capsys.readouterr()
+
+    return said
+
+
+def test_the_sample_is_as_its_description_says(stays):
+    assert len(stays) == 1495 and SAMPLE.stat().st_size < 200_000
+    assert list(stays[0]) == ["stay", "hospital", "days", "hmo", "white", "over80", "admission", "died"]
+    assert len({row["hospital"] for row in stays}) == 54
+    assert sum(row["died"] == "1" for row in stays) == 513
+    assert {row["admission"] for row in stays} == {"elective", "urgent", "emergency"}
+
+
+def features_of(stays):
+    """Columns of the sample in the order of the model's features, by hand."""
+    numbers = [[float(row[name]) for name in ("days", "hmo", "white", "over80")] for row in stays]
+    kinds = [[float(row["admission"] == kind) for kind in ("elective", "emergency", "urgent")] for row in stays]
+    return np.hstack([numbers, kinds])
+
+
+def test_removing_a_hospital_against_scikit_learn_refitted_without_it(model, stays, said):
+    data = load_model(model).dataset
+    by_stay = {row["stay"]: row for row in stays}
+    train, test = ([by_stay[str(stay)] for stay in ids] for ids in (data.ids_train, data.ids_test))
+    X, Z = features_of(train), features_of(test)
+    mean, scale = X[:, :4].mean(0), X[:, :4].std(0)
+    for part in (X, Z):
+        part[:, :4] = (part[:, :4] - mean) / scale  # fixed on removal
+    y = np.array([row["died"] == "1" for row in train]).astype(int)
+    hospital = np.array([row["hospital"] for row in train])
+
+    records = json.loads(
+        said("groundtruth", "--model", model, "--group", "by:hospital", "--test", "17", "--quantity", "prob",
+             "--format", "json", "--quiet").out
+    )  # fmt: skip
+    codes = sorted(set(hospital), key=int)
+    assert [record["group"] for record in records] == [f"column:hospital={code}" for code in codes]
+    own = int(test[17]["died"])
+
+    def prob(keep):
+        fitted = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000).fit(X[keep], y[keep])
+        return fitted.predict_proba(Z[17:18])[0, own]
+
+    before = prob(np.ones(len(y), dtype=bool))
+    for record in records[::9]:
+        keep = hospital != record["group"].partition("=")[2]
+        assert record["size"] == (~keep).sum()
+        assert record["base"] == pytest.approx(before, abs=1e-5)
+        assert record["actual"] == pytest.approx(prob(keep) - before, abs=2e-6)
+
+
+def test_the_estimate_finds_the_hospitals_that_matter_and_retraining_agrees(model, said):
+    asked = ("--model", model, "--group", "by:hospital", "--test", "17", "--quantity", "prob", "--quiet")
+    estimated = rows_of(said("influence", *asked, "--method", "second").out)
+    actual = rows_of(said("groundtruth", *asked).out)
+
+    def first_three(rows, key):
+        return [row["group"] for row in sorted(rows, key=lambda row: -abs(float(row[key])))[:3]]
+
+    assert first_three(estimated, "second") == first_three(actual, "actual")
+    pairs = [(float(one["second"]), float(other["actual"])) for one, other in zip(estimated, actual, strict=True)]
+    assert np.corrcoef(np.array(pairs).T)[0, 1] > 0.999
+
+
+def test_conditions_name_one_group(model, stays, said):
+    spec = "column:hospital=30061&days=7..14&admission=elective"
+    (row,) = rows_of(said("influence", "--model", model, "--group", spec, "--test", "0", "--quiet").out)
+    assert row["group"] == "column:admission=elective&days=7..14&hospital=30061" and row["kind"] == "column"
+    known = {str(stay) for stay in load_model(model).dataset.ids_train}
+    meant = [
+        stay for stay in stays
+        if stay["stay"] in known and stay["hospital"] == "30061" and 7 <= int(stay["days"]) <= 14
+        and stay["admission"] == "elective"
+    ]  # fmt: skip
+    assert int(row["size"]) == len(meant) > 0
+
+
+def test_data_without_columns_refuses_such_groups(tmp_path, said):
+    run(["train", "--data", "synthetic", "-o", str(tmp_path / "m.h5"), "--quiet"])
+    shown = said("influence", "--model", tmp_path / "m.h5", "--group", "by:hospital", "--test", "0", code=2)
+    assert "ginf: error: group 'by:hospital': this data has no named columns" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "code", "message"),
+    [
+        ("a,y\n1,0\n2,1\n3,0\n4,1\n", (), 2, "a table needs --label COLUMN, the column to predict; its col"),
+        ("a,y\n1,0\n2,1\n3,0\n4,1\n", ("--label", "Y"), 2, "did you mean y?"),
+        ("a,y\n1,0\n2,1\n3,0,1\n4,1\n", ("--label", "y"), 3, "line 4 has 3"),
+        ("a,y\n1,0\n,1\n3,0\n4,1\n", ("--label", "y"), 3, "values are missing: a in 1 row"),
+        ("a,y\n1,0\n,1\n3,0\n4,1\n", ("--label", "y", "--impute", "modus"), 2, "--impute must be one of median"),
+        ("", ("--label", "y"), 3, "the table is empty"),
+        ("a,y\n1,0\n2,1\n3,0\n4,1\n", ("--label", "y", "--test-data", "none.csv"), 3, "none.csv: no such file"),
+    ],
+)
+def test_exit_codes_and_sentences(tmp_path, monkeypatch, said, content, options, code, message):
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_text(content)
+    shown = said("train", "--data", "a.csv", *options, code=code)
+    assert message in shown.err and "Traceback" not in shown.err and not Path("ginf.h5").exists()
+
+
+def test_test_rows_without_labels(tmp_path, monkeypatch, stays, said):
+    monkeypatch.chdir(tmp_path)
+    names = list(stays[0])
+    for name, rows, columns in (("train.csv", stays[:1200], names), ("new.csv", stays[1200:], names[:-1])):
+        with Path(name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+    asked = ("train", "--data", "train.csv", "--test-data", "new.csv", *OPTIONS, "--format", "ndjson")
+    record = json.loads(said(*asked).out)
+    assert record["test_rows"] == 295 and record["test_score"] is None
+    asked = ("influence", "--group", "by:admission", "--test", "0:3", "--quiet", "--format", "json")
+    for quantity in ("prob", "margin"):
+        found = json.loads(said(*asked, "--quantity", quantity).out)
+        assert len(found) == 9
+        assert all(row["base"] > (0.5 if quantity == "prob" else 0) for row in found), "of the predicted class"
+    shown = said(*asked, code=2)
+    assert "--quantity loss needs the label of the test row, and test row 0 and 2 more have none" in shown.err
+    assert "prob or margin" in shown.err
+    shown = said("influence", "--group", "by:admission", "--test", "misclassified", code=2)
+    assert "none of the 295 test rows is misclassified" in shown.err
+
+
+def test_unseen_categories_are_noted_on_stderr(tmp_path):
+    (tmp_path / "a.csv").write_text("s,y\n" + "A,0\nB,1\n" * 5)
+    (tmp_path / "b.csv").write_text("s,y\nC,1\n")
+    done = ginf("train", "--data", "a.csv", "--test-data", "b.csv", "--label", "y", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "ginf: a.csv: column s of 1 test row holds 'C', which no training row has" in done.stderr
+
+
+def test_identifiers_stand_beside_row_numbers(model, said):
+    data = load_model(model).dataset
+    for command in ("influence", "groundtruth"):
+        rows = rows_of(said(command, "--model", model, "--group", "by:admission", "--test", "5,2", "--quiet").out)
+        assert [(row["test"], row["test_id"]) for row in rows[:2]] == [
+            ("5", str(data.ids_test[5])),
+            ("2", str(data.ids_test[2])),
+        ]
+    asked = ("--model", model, "--quiet", "--format", "json")
+    (row,) = json.loads(said("influence", *asked, "--group", "rows:1", "--test", "mean").out)
+    assert row["test"] == "mean" and row["test_id"] is None
+    (row,) = json.loads(said("select", *asked, "--test", "5", "--size", "4").out)
+    assert row["test_id"] == data.ids_test[5] and len(row["rows"]) == 4
+    assert row["ids"] == data.ids_train[row["rows"]].tolist()
+
+
+def test_without_an_identifier_the_keys_stay_as_they_were(tmp_path, said):
+    run(["train", "--data", "synthetic", "-o", str(tmp_path / "m.h5"), "--quiet"])
+    out = said("influence", "--model", tmp_path / "m.h5", "--group", "random:5", "--test", "0", "--quiet").out
+    assert "test_id" not in out
