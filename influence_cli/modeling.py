@@ -147,7 +147,7 @@ class TrainedModel:
         return replace(self, factor=factor)
 
     def with_curvature(self, curvature: str | None, damping: float | None) -> TrainedModel:
-        """The same parameters with another notion of their Hessian; a factor with another damping is dropped."""
+        """The same parameters with another notion of their Hessian; a factor of another is dropped."""
         if curvature is None and damping is None:
             return self
         if not self.settings.is_network:
@@ -159,7 +159,7 @@ class TrainedModel:
             curvature=own.curvature if curvature is None else curvature,
             damping=own.damping if damping is None else damping,
         )
-        return replace(self, settings=settings, factor=self.factor if settings.damping == own.damping else None)
+        return replace(self, settings=settings, factor=self.factor if settings == own else None)
 
 
 def check_curvature(curvature: str | None, damping: float | None) -> None:

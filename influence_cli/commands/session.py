@@ -41,8 +41,8 @@ class OpenModel:
     path: str
     model: TrainedModel
     digest: str
-    damping: float = 0.0
-    """What the file's factor has or is to have; the model may have been opened with another."""
+    overridden: bool = False
+    """Whether the model was opened with another curvature or damping, of which the file keeps no factor."""
 
     def provenance(self, config: dict) -> Provenance:
         settings = self.model.settings
@@ -129,7 +129,8 @@ def open_model(
         artifact.training["seconds"],
         None if factor is None else CholeskyFactor(factor.lower, factor.damping),
     )
-    return OpenModel(path, model.with_curvature(curvature, damping), artifact.digest, model.settings.damping)
+    chosen = model.with_curvature(curvature, damping)
+    return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings)
 
 
 def _train_default(*, quiet: bool) -> None:
@@ -166,7 +167,7 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSol
         quiet=quiet,
     )
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
-    if solver.factor is not None and not cached and model.settings.damping == opened.damping:
+    if solver.factor is not None and not cached and not opened.overridden:
         try:
             add_factor(
                 opened.path, FactorArrays(solver.factor.lower, solver.factor.damping), model_digest=opened.digest
