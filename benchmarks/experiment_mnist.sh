@@ -49,14 +49,14 @@ for l2 in $L2S; do
     made "$1" || ginf influence "${asked[@]}" --method "$2" --evaluate "$3" -o "$1" > /dev/null || [ $? -eq 4 ]
     echo "$1: $SECONDS s" >&2
   }
-  estimate "$here/orders.h5" first,second linear
-  estimate "$here/others.h5" first-koh,second-full,newton linear
+  estimate "$here/orders.h5" first-koh,first,second,second-full linear
+  estimate "$here/newton.h5" newton linear
   estimate "$here/exact.h5" newton exact
   # 4: groups that stalled; they are left out, and compare says so.
   ginf groundtruth "${asked[@]}" -o "$truth" --resume > "$here/truth.csv" || [ $? -eq 4 ]
   echo "$truth: $SECONDS s" >&2
 
-  everything=("$here"/{orders,others,exact,truth}.h5)
+  everything=("$here"/{orders,newton,exact,truth}.h5)
   ginf compare "${everything[@]}" --against first --format csv --plot "$here/figure2.$FIGURE" --figure curve --force \
     > "$here/table.csv"
   ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$here/table.txt"

@@ -14,6 +14,7 @@ SIZES=${SIZES:-1.6% 5% 10% 20% 30% 36% 40% 50% 60%}    # shares of the training 
 L2=${L2:-1e-3}                                         # lambda
 TESTS=${TESTS:-misclassified:1}                        # test rows
 SEED=${SEED:-0}                                        # draws the data and the groups
+DRAWN=${DRAWN:-1.6% 20% 36% 60%}                       # sizes with a panel in figure1, where they are among SIZES
 FIGURE=${FIGURE:-svg}                                  # svg, png or pdf
 
 mkdir -p "$results"
@@ -24,27 +25,31 @@ if [ "$(cat "$results/settings.txt" 2>/dev/null || echo "$settings")" != "$setti
 fi
 echo "$settings" > "$results/settings.txt"
 
-groups=()
-for size in $SIZES; do groups+=(--group "random:${size}x$DRAWS"); done
+groups=() drawn=()
+for size in $SIZES; do
+  groups+=(--group "random:${size}x$DRAWS")
+  [[ " $DRAWN " != *" $size "* ]] || drawn+=(--group "random:${size}x$DRAWS")
+done
+[ ${#drawn[@]} -gt 0 ] || drawn=("${groups[@]}")
 model=$results/model.h5 truth=$results/truth.h5
-asked=(--model "$model" "${groups[@]}" --test "$TESTS" --seed "$SEED" --quiet)
+asked=(--model "$model" --test "$TESTS" --seed "$SEED" --quiet)
 echo "$settings: $((DRAWS * $(wc -w <<< "$SIZES"))) groups; the full version takes about 10 seconds" >&2
 
 made() { [ -e "$1" ] && echo "$1 exists" >&2; }
 made "$model" || ginf train --data synthetic --l2 "$L2" --seed "$SEED" -o "$model" --quiet > "$results/model.csv"
-estimate() {  # FILE METHODS EVALUATION
-  made "$1" || ginf influence "${asked[@]}" --method "$2" --evaluate "$3" -o "$1" > /dev/null
+estimate() {  # FILE METHODS EVALUATION GROUPS
+  made "$1" || ginf influence "${asked[@]}" --method "$2" --evaluate "$3" -o "$1" "${@:4}" > /dev/null
 }
-estimate "$results/orders.h5" first,second linear
-estimate "$results/others.h5" first-koh,second-full,newton linear
-estimate "$results/exact.h5" newton exact
+estimate "$results/orders.h5" first-koh,first,second,second-full,newton linear "${groups[@]}"
+estimate "$results/exact.h5" newton exact "${groups[@]}"
+estimate "$results/figure1.h5" first,second linear "${drawn[@]}"
 # 4: groups that stalled; they are left out, and compare says so.
-ginf groundtruth "${asked[@]}" -o "$truth" --resume > /dev/null || [ $? -eq 4 ]
+ginf groundtruth "${asked[@]}" "${groups[@]}" -o "$truth" --resume > /dev/null || [ $? -eq 4 ]
 
-everything=("$results"/{orders,others,exact,truth}.h5)
+everything=("$results"/{orders,exact,truth}.h5)
 ginf compare "${everything[@]}" --against first --format csv --plot "$results/figure2.$FIGURE" --figure curve --force \
   > "$results/table.csv"
 ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$results/table.txt"
-ginf compare "$results"/{orders,truth}.h5 --format csv --plot "$results/figure1.$FIGURE" --figure scatter --force \
+ginf compare "$results"/{figure1,truth}.h5 --format csv --plot "$results/figure1.$FIGURE" --figure scatter --force \
   --quiet > /dev/null
 cat "$results/table.txt"
