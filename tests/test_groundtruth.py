@@ -326,7 +326,7 @@ def test_rows_that_do_not_determine_the_parameters(trained, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tol", "0"], "--tol must be greater than 0, found 0"),
+        (["--tol", "0"], "--tol must be a number greater than 0, found 0"),
         (["--resume"], "--resume goes on with a file, and none was named"),
     ],
 )

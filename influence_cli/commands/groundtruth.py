@@ -98,10 +98,12 @@ def groundtruth(
     session.check_choice("--retrain", strategy, STRATEGIES)
     if cold and strategy != COLD:
         raise UsageError(f"--cold and --retrain {strategy} contradict each other", hint="leave --cold out")
-    if tol is not None and not tol > 0:
-        raise UsageError(f"--tol must be greater than 0, found {tol:g}")
+    if tol is not None:
+        session.check_tolerance(tol)
     if resume and output is None:
         raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
+    session.check_quantity(quantity)
+    session.check_output(output, (model or session.DEFAULT_MODEL, groups), force=True)
     specs = session.read_specs(group, groups)
     tests_spec = None if test is None else parse_tests(test)
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ from .descent import descend
 from .minimize import Minimum, newton_cg
 from .objective import Objective
 from .solvers.cg import conjugate_gradient
+from .solvers.cholesky import DOUBLE_UP_TO, factorize
 
 REACH = 0.5
 """Reach of the Newton step from which on a finite minimum is in doubt; see ``_require_finite_minimum``."""
@@ -24,13 +25,14 @@ def train(
     tol: float = 1e-8,
     max_iterations: int = 200,
     seed: int = 0,
+    start: np.ndarray | None = None,
     watch: Callable[[int, float], None] | None = None,
 ) -> Minimum:
-    """A minimiser of J under the training weights, from where the model starts with that seed.
+    """A minimiser of J under the training weights, from ``start`` (P, 1), else where the model starts with that seed.
 
     Raises NotConvergedError with the norm that was reached, or where the loss has no finite minimum.
     """
-    start = objective.initial(seed)
+    start = objective.initial(seed) if start is None else start
     if objective.convex:
         minimum = newton_cg(
             objective,
@@ -45,6 +47,8 @@ def train(
         minimum = descend(objective, start, objective.weights, tol=tol, max_iterations=max_iterations, watch=watch)
     if objective.convex and minimum.converged[0] and not objective.bounded:
         minimum = _require_finite_minimum(objective, minimum, tol)
+        if objective.size <= DOUBLE_UP_TO:
+            factorize(objective, minimum.theta)  # raises where the minimiser is not unique
     if not minimum.converged[0]:
         raise NotConvergedError(
             f"training stopped at gradient norm {minimum.grad_norm[0]:.1e} after {minimum.iterations[0]} iterations;"

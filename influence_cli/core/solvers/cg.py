@@ -48,7 +48,10 @@ class Solution:
         if self.converged[column]:
             return "ok"
         if self.indefinite[column]:
-            return "negative curvature met: raise --damping or use --curvature gauss-newton"
+            return (
+                "negative curvature met: raise --damping or use --curvature gauss-newton (a network), or raise --l2 (a model"
+                " whose rows do not determine its parameters)"
+            )
         return (
             f"solve stopped at relative residual {self.residual[column]:.1e}: use --solver cholesky, scale the columns"
             " or raise --l2"
