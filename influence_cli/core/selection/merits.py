@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,17 @@ class Evaluated:
     change: np.ndarray
 
 
-def evaluate(problem: Problem, merit: str, groups: Sequence[np.ndarray], start: np.ndarray | None = None) -> Evaluated:
-    """The groups by ``newton`` or ``retrained``; retraining starts from ``start`` (P, 1), by default theta."""
+def evaluate(
+    problem: Problem,
+    merit: str,
+    groups: Sequence[np.ndarray],
+    start: np.ndarray | None = None,
+    preconditioner: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Evaluated:
+    """The groups by ``newton`` or ``retrained``; retraining starts from ``start`` (P, 1), by default theta, with the
+    ``preconditioner`` of there, by default the solver's."""
+    start = problem.theta if start is None else start
+    preconditioner = preconditioner or problem.solver.preconditioner
     theta = np.empty((problem.objective.size, len(groups)), order="F")
     change = np.empty(len(groups))
     for part in blocks(problem, len(groups)):
@@ -41,7 +50,7 @@ def evaluate(problem: Problem, merit: str, groups: Sequence[np.ndarray], start: 
         if merit == NEWTON:
             theta[:, part], change[part] = _newton(problem, weights)
         else:
-            theta[:, part], change[part] = _retrained(problem, weights, problem.theta if start is None else start)
+            theta[:, part], change[part] = _retrained(problem, weights, start, preconditioner)
     return Evaluated(theta, change)
 
 
@@ -65,9 +74,11 @@ def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]
     return theta, change
 
 
-def _retrained(problem: Problem, weights: Removal, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _retrained(
+    problem: Problem, weights: Removal, start: np.ndarray, preconditioner: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     objective, w = problem.objective, weights.removed
-    minimum = retrain(objective, start, w, preconditioner=problem.solver.preconditioner, tol=TOLERANCE)
+    minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=TOLERANCE)
     value = problem.target.value(minimum.theta)[0]
     change = value - problem.base
     runaway = objective.runaway(w)

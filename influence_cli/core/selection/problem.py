@@ -6,7 +6,7 @@ sees the model only through ``Objective`` and f only through ``Target``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,11 +18,18 @@ from ..quantities import Target
 from ..removal import PER_MEAN
 from ..solvers.cg import conjugate_gradient
 from ..solvers.choice import HessianSolver
+from ..solvers.cholesky import factorize
 
 INCREASE, DECREASE = "increase", "decrease"
 DIRECTIONS = (INCREASE, DECREASE)
 UNEQUAL = 1e-9
 """Relative difference of training weights from which on a group's share would depend on which rows it has."""
+
+
+RANKING = 1e-8
+"""Relative residual of the solves that only rank rows."""
+CHEAP_FACTOR = 100
+"""P (K + 1) / K, eight times the passes over the rows that a dense Hessian costs, up to which it is made anew."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,19 @@ class Problem:
         """H^-1 rhs (P, A).  Raises NotConvergedError."""
         return _solved(self.solver.solve(rhs))
 
-    def scores_at(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def preconditioner_at(self, theta: np.ndarray, w: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """The factor of the Hessian at other parameters (P, 1) under weights w (m,) where it costs but a few passes
+        over the rows, else that of the trained model."""
+        if self.objective.size * (self.objective.outputs + 1) <= CHEAP_FACTOR * self.objective.outputs:
+            try:
+                return factorize(self.objective, theta, w)
+            except NotConvergedError:
+                pass
+        return self.solver.preconditioner
+
+    def scores_at(
+        self, theta: np.ndarray, w: np.ndarray, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None
+    ) -> np.ndarray:
         """First-order influence of every row at other parameters (P, 1) under weights w (m,): (m,), times the sign.
 
         With H_w the Hessian of J(.; w) there, ``grad f' H_w^-1 grad l_i``: the slope of f, up to one positive factor,
@@ -120,14 +139,10 @@ class Problem:
         adjoint = conjugate_gradient(
             self.objective.curvature(theta, w),
             self.target.gradient(theta),
-            preconditioner=self.solver.preconditioner,
+            preconditioner=preconditioner or self.solver.preconditioner,
             tol=RANKING,
         )
         return self.sign * self.objective.row_products(theta, _solved(adjoint))[:, 0]
-
-
-RANKING = 1e-8
-"""Relative residual of the solves that only rank rows."""
 
 
 @dataclass(frozen=True)

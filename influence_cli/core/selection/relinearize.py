@@ -48,8 +48,9 @@ def relinearize(
             break
         taken += 1
         w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
-        scores = problem.scores_at(theta, w)
-        step = _exchange(problem, rows, theta, scores, best, share)
+        here = problem.preconditioner_at(theta, w)
+        scores = problem.scores_at(theta, w, here)
+        step = _exchange(problem, rows, theta, scores, best, share, here)
         advance("relinearize")
         if step is None:
             break
@@ -59,22 +60,29 @@ def relinearize(
 
 
 def _exchange(
-    problem: Problem, rows: np.ndarray, theta: np.ndarray, scores: np.ndarray, best: float, share: float
+    problem: Problem,
+    rows: np.ndarray,
+    theta: np.ndarray,
+    scores: np.ndarray,
+    best: float,
+    share: float,
+    preconditioner: Callable[[np.ndarray], np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, float, float] | None:
     """The best better group on the way to the k highest scores, with its share of the way; None where there is none.
 
     ``share`` is the last round's: where that was the whole way it is tried by itself, else with its neighbours.
     """
     top = problem.top(scores)
-    into, out = np.setdiff1d(top, rows), np.setdiff1d(rows, top)
+    inside, wanted = problem.indicator([rows])[:, 0] > 0, problem.indicator([top])[:, 0] > 0
+    into, out = np.flatnonzero(wanted & ~inside), np.flatnonzero(inside & ~wanted)
     into = into[np.argsort(-scores[into], kind="stable")]
     out = out[np.argsort(scores[out], kind="stable")]
     count = len(into)
     shares = [share] if share == 1.0 else [min(2.0 * share, 1.0) / 2**halvings for halvings in range(SHARES)]
     while count:
         batch = sorted({max(1, round(part * count)) for part in shares}, reverse=True)
-        groups = [np.sort(np.concatenate([np.setdiff1d(rows, out[:n]), into[:n]])) for n in batch]
-        tried = evaluate(problem, RETRAINED, groups, theta)
+        groups = [_exchanged(inside, out[:n], into[:n]) for n in batch]
+        tried = evaluate(problem, RETRAINED, groups, theta, preconditioner)
         values = worth(problem, tried.change)
         at = int(np.argmax(values))
         if improves(float(values[at]), best):
@@ -87,3 +95,10 @@ def _exchange(
             continue
         shares = [shares[-1] / 2**halvings for halvings in range(1, SHARES + 1)]
     return None
+
+
+def _exchanged(inside: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Sorted rows of a group, given as a mask (m,), after an exchange."""
+    mask = inside.copy()
+    mask[out], mask[into] = False, True
+    return np.flatnonzero(mask)
