@@ -186,13 +186,26 @@ def test_damping_is_added_to_the_curvature_and_to_nothing_else(kind, curvature):
 
 @each_case
 def test_dense_curvature_is_the_gauss_newton_matrix(kind, hidden, activation):
-    objective, rng = make(kind, hidden, activation), np.random.default_rng(7)
+    objective, rng = make(kind, hidden, activation, curvature=GAUSS_NEWTON), np.random.default_rng(7)
     theta, w = draw(objective, rng, 1), rng.random(ROWS) / ROWS
     for dtype, bound in ((np.float64, ROUNDING), (np.float32, 1e-5)):
         dense = objective.dense_curvature(theta, w, np.dtype(dtype))
         assert dense.dtype == dtype and dense.flags.f_contiguous
         full = np.tril(dense) + np.tril(dense, -1).T
         assert relative_error(full, gauss_newton(objective, theta[:, 0], w)) < bound
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_dense_curvature_is_the_hessian_where_that_is_definite_and_gauss_newton_elsewhere(kind):
+    for damping, definite in ((10.0, True), (0.0, False)):
+        objective = make(kind, l2=1e-6, damping=damping)
+        theta = 2.0 * draw(objective, np.random.default_rng(16), 1)
+        dense = np.tril(objective.dense_curvature(theta, objective.weights, np.dtype(float)))
+        damped = objective.curvature(theta, objective.weights)(np.eye(objective.size))
+        hessian = damped - damping * np.eye(objective.size)
+        assert (np.linalg.eigvalsh(damped).min() > 0) == definite
+        expected = hessian if definite else gauss_newton(objective, theta[:, 0], objective.weights)
+        assert relative_error(dense, np.tril(expected)) < 1e-9
 
 
 @each_case

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf
 
 from .families.base import Family
 from .families.softmax import Softmax
@@ -30,6 +31,9 @@ HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
 CURVATURES = (HESSIAN, GAUSS_NEWTON)
 BLOCK_ELEMENTS = 1 << 19
 """Float64 numbers (4 MiB) that one signal of a block of rows may hold."""
+EXACT_UP_TO = 3000
+"""P up to which the dense Hessian is made, by a product with every unit vector, UNITS at a time."""
+UNITS = 64
 DENSE_ROWS = 1024
 """Rows at a time for the dense matrix."""
 TAPE_BYTES = 256e6
@@ -195,8 +199,15 @@ class Mlp(Objective):
         return out.T
 
     def dense_curvature(self, theta, w, dtype):
-        """The Gauss-Newton matrix under either curvature: a factor needs a definite matrix, and serves exact products
-        as their preconditioner."""
+        """The exact Hessian, if that was chosen, is small and with damping definite; else the Gauss-Newton matrix, whose
+        factor is a preconditioner of exact products still."""
+        if self.exact and self.size <= EXACT_UP_TO:
+            product = self.loss_curvature(theta, w)
+            units = (slice(start, min(start + UNITS, self.size)) for start in range(0, self.size, UNITS))
+            columns = np.hstack([product(np.eye(self.size)[:, part]) for part in units])
+            exact = 0.5 * (columns + columns.T) + self.penalty.dense()
+            if dpotrf(exact + self.damping * np.eye(self.size), lower=1)[1] == 0:
+                return np.asfortranarray(exact.astype(dtype))
         out = np.zeros((self.size, self.size), dtype=dtype, order="F")
         for X, hidden, jacobians, weighted, _ in self._jacobians(_columns(theta), w, DENSE_ROWS):
             inputs = [signal.astype(dtype, copy=False) for signal in self._inputs(X, hidden)]
