@@ -199,12 +199,12 @@ class Mlp(Objective):
         return out.T
 
     def dense_curvature(self, theta, w, dtype):
-        """The exact Hessian, if that was chosen, is small and with damping definite; else the Gauss-Newton matrix, whose
-        factor is a preconditioner of exact products still."""
+        """The exact Hessian, where that was chosen, is small and with damping definite; else the Gauss-Newton matrix,
+        whose factor is a preconditioner of exact products still."""
         if self.exact and self.size <= EXACT_UP_TO:
             product = self.loss_curvature(theta, w)
-            units = (slice(start, min(start + UNITS, self.size)) for start in range(0, self.size, UNITS))
-            columns = np.hstack([product(np.eye(self.size)[:, part]) for part in units])
+            unit = np.eye(self.size)
+            columns = np.hstack([product(unit[:, at : at + UNITS]) for at in range(0, self.size, UNITS)])
             exact = 0.5 * (columns + columns.T) + self.penalty.dense()
             if dpotrf(exact + self.damping * np.eye(self.size), lower=1)[1] == 0:
                 return np.asfortranarray(exact.astype(dtype))
