@@ -15,13 +15,13 @@ from .problem import Problem
 
 AUTO, SECOND, NEWTON, RETRAINED = "auto", "second", "newton", "retrained"
 MERITS = (AUTO, SECOND, NEWTON, RETRAINED)
-TOLERANCE = 1e-8
+TOLERANCE = 1e-9
 """Gradient norm of the retrainings."""
 MOVES = 1e-6
 """Change of f, relative to 1 + |f|, along a direction without a finite optimum, from which on f has no value there."""
 
-GAIN = 1e-9
-"""Relative gain that is more than rounding."""
+GAIN = 1e-8
+"""Relative gain that is more than what retraining leaves open."""
 
 
 @dataclass(frozen=True)
