@@ -182,6 +182,19 @@ def test_a_bad_table_gets_one_sentence(refused, content, pieces):
     refused(content, *pieces)
 
 
+def test_any_damage_to_a_file_ends_in_a_table_or_in_one_sentence(read):
+    rng = np.random.default_rng(1)
+    for name, whole in (("a.csv", GOOD.encode()), ("a.csv.gz", gzip.compress(GOOD.encode(), mtime=0))):
+        for _ in range(150):
+            content = bytearray(whole)
+            for place in rng.integers(0, len(content), 2):
+                content[place] = rng.choice(np.frombuffer(b',"\n\r\t;\0\xff 0a', dtype=np.uint8))
+            try:
+                read(bytes(content[: rng.integers(1, 2 * len(content))]), name=name, impute="median")
+            except (FileError, UsageError) as error:
+                assert error.message.startswith(name) and "\n" not in error.message
+
+
 def test_too_many_categories(refused):
     content = "p,a,y\n" + "".join(f"P{i},{i},{i % 2}\n" for i in range(1500))
     refused(content, "column p has 1,200 different texts, more than the 1,000", "--drop p leaves it out")

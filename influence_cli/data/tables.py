@@ -12,6 +12,7 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,17 +186,18 @@ def _records(path: Path, name: str, separator: str) -> Iterator[tuple[int, list[
                     yield reader.line_num, fields
         except csv.Error:  # a field beyond the reader's limit: polars has its own word on that
             return
-        except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(name, error) from None
 
 
-def _opened(path: Path, name: str) -> Any:
+@contextmanager
+def _opened(path: Path, name: str) -> Iterator[Any]:
+    """The bytes of the table, unpacked."""
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
-        return gzip.open(path, "rb") if zipped else path.open("rb")
-    except OSError as error:
-        raise FileError(f"{name}: the file cannot be read: {error.strerror or error}") from None
+        with gzip.open(path, "rb") if zipped else path.open("rb") as file:
+            yield file
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(name, error) from None
 
 
 def _not_utf8(path: Path, name: str) -> FileError | None:
@@ -217,6 +219,8 @@ def _iconv(path: Path, encoding: str) -> str:
 
 
 def _damaged(name: str, error: Exception) -> FileError:
+    if isinstance(error, OSError) and error.strerror:
+        return FileError(f"{name}: the file cannot be read: {error.strerror}")
     return FileError(f"{name}: a whole file was expected, but it is cut short or damaged ({_first_line(error)})")
 
 

@@ -240,4 +240,4 @@ def _named(table: Table) -> dict[str, np.ndarray]:
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
-    return ", ".join(names[:SHOWN_COLUMNS]) + more
+    return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN_COLUMNS]) + more
