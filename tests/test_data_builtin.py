@@ -139,7 +139,7 @@ def test_mnist_without_a_network(monkeypatch):
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", offline)
-    with pytest.raises(FileError, match=r"^mnist: could not be had from OpenML: Name or service not known$") as caught:
+    with pytest.raises(FileError, match=r"(?m)^mnist: could not be had from OpenML: Name or service not known$") as caught:
         load("mnist", task="classification")
     assert caught.value.code == ExitCode.FILE
     assert "pass a folder with the four MNIST files" in caught.value.hint
@@ -191,7 +191,7 @@ def test_a_negative_seed_is_a_usage_error():
 
 @pytest.mark.parametrize(("typed", "meant"), [("digit", "digits"), ("MNIST", "mnist"), ("synthetc", "synthetic")])
 def test_a_misspelt_name_is_met_with_a_guess(typed, meant):
-    with pytest.raises(FileError, match=f"^'{typed}' is neither a data set nor a path$") as caught:
+    with pytest.raises(FileError, match=f"(?m)^'{typed}' is neither a data set nor a path$") as caught:
         load(typed, task="classification")
     assert caught.value.hint.startswith(f"did you mean '{meant}'? ")
     assert "the names are digits, synthetic, blobs, mnist;" in caught.value.hint

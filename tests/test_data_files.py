@@ -39,7 +39,7 @@ def read(path):
 
 
 def refused(path, message, task="classification"):
-    with pytest.raises(FileError, match=message) as caught:
+    with pytest.raises(FileError, match=f"(?m){message}") as caught:  # a hint follows as a note
         load(str(path), task=task)
     assert caught.value.code == ExitCode.FILE
     return caught.value

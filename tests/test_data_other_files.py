@@ -25,7 +25,7 @@ def read(path, **options):
 
 
 def refused(path, message, error=FileError, **options):
-    with pytest.raises(error, match=message) as caught:
+    with pytest.raises(error, match=f"(?m){message}") as caught:  # a hint follows as a note
         read(path, **options)
     assert caught.value.code == (ExitCode.FILE if error is FileError else ExitCode.USAGE)
     return caught.value

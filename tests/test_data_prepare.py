@@ -16,7 +16,7 @@ def run(X, y, X_test=None, y_test=None, *, task="classification", test_fraction=
 
 
 def refused(message, *arguments, **options):
-    with pytest.raises(FileError, match=message) as caught:
+    with pytest.raises(FileError, match=f"(?m){message}") as caught:  # a hint follows as a note
         run(*arguments, **options)
     assert caught.value.code == ExitCode.FILE
     assert str(caught.value).startswith("toy: ")
