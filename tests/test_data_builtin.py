@@ -139,7 +139,7 @@ def test_mnist_without_a_network(monkeypatch):
         raise URLError("Name or service not known")
 
     monkeypatch.setattr("sklearn.datasets.fetch_openml", offline)
-    with pytest.raises(FileError, match=r"(?m)^mnist: could not be had from OpenML: Name or service not known$") as caught:
+    with pytest.raises(FileError, match=r"^mnist: could not be had from OpenML: Name or service not known") as caught:
         load("mnist", task="classification")
     assert caught.value.code == ExitCode.FILE
     assert "pass a folder with the four MNIST files" in caught.value.hint
