@@ -1,3 +1,20 @@
 """Group influence of training rows on a model's predictions, second order included."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import GroupInfluence
+
 __version__ = "0.1.0"
+__all__ = ["GroupInfluence", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """``GroupInfluence`` is imported when it is asked for: the command line answers ``--help`` without NumPy."""
+    if name == "GroupInfluence":
+        from .api import GroupInfluence
+
+        return GroupInfluence
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -30,6 +30,8 @@ class GinfError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:
+            self.add_note(hint)  # for who imports the package and sees a traceback
 
 
 class UsageError(GinfError):

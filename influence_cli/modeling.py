@@ -14,6 +14,7 @@ from .core.families.base import Family
 from .core.families.gaussian import Gaussian
 from .core.families.logistic import Logistic
 from .core.families.poisson import Poisson
+from .core.families.signed import Signed
 from .core.families.softmax import Softmax
 from .core.glm import Glm
 from .core.mlp import CURVATURES, GAUSS_NEWTON, Mlp
@@ -29,6 +30,7 @@ ESTIMATORS: dict[str, Task] = {
     "logistic": "classification",
     "linear": "regression",
     "poisson": "regression",
+    "ridge-classifier": "classification",
     "mlp": "classification",
     "mlp-regressor": "regression",
 }
@@ -231,6 +233,8 @@ def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
     """The row loss: two classes are one weight vector, more are a softmax."""
     if ESTIMATORS[settings.estimator] == "regression":
         return Poisson() if settings.estimator == "poisson" else Gaussian()
+    if settings.estimator == "ridge-classifier":
+        return Signed(len(dataset.classes))
     return Logistic() if len(dataset.classes) == 2 else Softmax(len(dataset.classes))
 
 

@@ -7,6 +7,7 @@ one list or array a key, groups outermost.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,32 @@ PENDING = "pending"
 MEAN_TEST = -1
 NO_TEST = -2
 """Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
+
+
+class Tabular(ABC):
+    """A result that can be had in the forms that a notebook wants."""
+
+    @abstractmethod
+    def columns(self) -> dict[str, Any]:
+        """The records, a list or array a key, NaN where there is no value."""
+
+    def records(self) -> list[dict[str, Any]]:
+        """One dictionary a record, of plain Python values, None where there is no value."""
+        columns = self.columns()
+        lists = [_plain(values) for values in columns.values()]
+        return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+    def to_pandas(self) -> Any:
+        """A ``pandas.DataFrame``; pandas has to be installed."""
+        import pandas
+
+        return pandas.DataFrame(self.columns())
+
+    def to_polars(self) -> Any:
+        """A ``polars.DataFrame``; polars has to be installed."""
+        import importlib
+
+        return importlib.import_module("polars").DataFrame(self.columns(), strict=False)
 
 
 @dataclass(frozen=True)
@@ -46,7 +73,7 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class InfluenceResult:
+class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
     ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
@@ -73,7 +100,7 @@ class InfluenceResult:
 
 
 @dataclass(frozen=True)
-class TruthResult:
+class TruthResult(Tabular):
     """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
 
     ``grad_norm``, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is the group's
@@ -105,7 +132,7 @@ class TruthResult:
 
 
 @dataclass(frozen=True)
-class Records:
+class Records(Tabular):
     """Records that are already few: one dictionary each (``compare``, ``select``, ``train``)."""
 
     rows: tuple[dict[str, Any], ...]
@@ -115,6 +142,12 @@ class Records:
         """The records, a column a key, in the order of the first record's keys."""
         keys = list(self.rows[0]) if self.rows else []
         return {key: [row[key] for row in self.rows] for key in keys}
+
+
+def _plain(values: Any) -> list[Any]:
+    """Values as a list of Python's own types, None for NaN."""
+    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [None if isinstance(value, float) and value != value else value for value in found]
 
 
 def _repeat(items: tuple[str, ...], times: int) -> list[str]:

@@ -62,15 +62,17 @@ def with_weights(dataset: Dataset, raw: np.ndarray | None) -> tuple[Dataset, flo
     return replace(dataset, weights=raw / total if np.ptp(raw) > 0 else None), total
 
 
-def balance(y: np.ndarray, classes: int, raw: np.ndarray | None) -> np.ndarray:
+def balance(y: np.ndarray, classes: int, raw: np.ndarray | None, *, by_rows: bool = False) -> np.ndarray:
     """Weights (m,) that give every class the same sum and leave the total: s_i sum(s) / (classes sum_own(s)).
 
-    scikit-learn's ``balanced``, in which sample weights count as rows.
+    scikit-learn's ``balanced`` in LogisticRegression; ``by_rows``, as in RidgeClassifier, classes are counted in rows
+    whatever their weights: s_i m / (classes m_own).
     """
     raw = np.ones(len(y)) if raw is None else np.asarray(raw, dtype=np.float64)
-    own = np.bincount(y, weights=raw, minlength=classes)
+    counted = np.ones(len(y)) if by_rows else raw
+    own = np.bincount(y, weights=counted, minlength=classes)
     with np.errstate(divide="ignore", invalid="ignore"):  # a class without weight is refused by name in with_weights
-        share = np.where(own > 0, raw.sum() / (classes * own), 0.0)
+        share = np.where(own > 0, counted.sum() / (classes * own), 0.0)
     return raw * share[y]
 
 

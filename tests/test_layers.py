@@ -19,6 +19,12 @@ BELOW = {
     "artifacts": {"data", "results", "errors", "__init__"},
     "modeling": {"core", "data", "errors"},
     "weighting": {"data", "errors"},
+    "sklearn_models": {"core", "data", "modeling", "weighting", "errors"},
+    "named_groups": {"data", "drawing", "groups", "errors"},
+    "api": {
+        *("errors", "results", "core", "data", "drawing", "modeling", "weighting"),
+        *("analysis", "named_groups", "sklearn_models"),
+    },
     "analysis": {"core", "drawing", "modeling", "results", "errors"},
     "agreement": {"core", "results", "errors"},
     "report": {"errors"},
@@ -31,7 +37,7 @@ BELOW = {
     "streams": set(),
     "cli": {"commands", "streams", "errors", "__init__"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"api"},
 }
 OWNERS = {
     "h5py": {"artifacts", "data"},
@@ -39,7 +45,9 @@ OWNERS = {
     "rich": {"report"},
     "matplotlib": {"plots", "plots_select"},
     "typer": {"cli", "commands"},
-    "sklearn": {"data", "drawing"},
+    "sklearn": {"data", "drawing", "sklearn_models"},
+    "skops": {"sklearn_models"},
+    "pandas": {"results"},
     "threadpoolctl": {"commands", "drawing"},
 }
 CORE_USES = {

@@ -78,7 +78,7 @@ def train(
         str,
         typer.Option(
             "--estimator",
-            help="logistic, linear, poisson (counts), mlp or mlp-regressor (networks).",
+            help="logistic, linear, poisson (counts), ridge-classifier, mlp or mlp-regressor (networks).",
             rich_help_panel=MODEL,
         ),
     ] = "logistic",

@@ -166,6 +166,9 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
             raise UsageError(f"--quantity {name} is for classifiers; this model is a regression",
                              hint="use prediction or loss")
         if name == "prob":
+            if not family.probabilistic:
+                raise UsageError("--quantity prob: this model's scores are no probabilities",
+                                 hint="use margin, loss or logit:CLASS")
             return Probability(family)
         if name == "margin":
             return Margin(family)

@@ -36,7 +36,12 @@ def class_names(y: np.ndarray, name: str, where: str) -> tuple[tuple[str, ...], 
             f"{name}: at least two classes are needed, but every label of the {where} is {_print(values[0])}",
             REGRESSION,
         )
-    return tuple(_print(value) for value in values), values
+    return printed(values), values
+
+
+def printed(values: np.ndarray) -> tuple[str, ...]:
+    """Labels as a person would type them."""
+    return tuple(_print(value) for value in values)
 
 
 def encode(y: np.ndarray, values: np.ndarray, name: str, where: str) -> np.ndarray:

@@ -55,7 +55,7 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
     images = image_shape(raw.X_train)
     where = UNSPLIT if raw.X_test is None else TRAIN
     columns = _columns(raw, images)
-    X = _features(raw.X_train, columns, name, where)
+    X = checked_features(raw.X_train, columns, name, where)
     y = _labels(raw.y_train, len(X), name, where)
     classes, values = class_names(y, name, where) if task == "classification" else ((), None)
     codes = _encode(y, values, name, where)
@@ -73,7 +73,7 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
             f"but they have {raw.X_test.shape[1:]}",
             "both splits need the same features in the same order",
         )
-    X_test = _features(raw.X_test, columns, name, TEST)
+    X_test = checked_features(raw.X_test, columns, name, TEST)
     y_test = _labels(raw.y_test, len(X_test), name, TEST)
     made = _dataset(name, (X, codes), (X_test, _encode(y_test, values, name, TEST)), columns, classes, images)
     return _weighted(made, raw, np.arange(len(X)))
@@ -121,7 +121,7 @@ def _columns(raw: RawData, images: tuple[int, int] | None) -> tuple[str, ...]:
     return tuple(f"x{column}" for column in range(count))
 
 
-def _features(X: np.ndarray, columns: tuple[str, ...], name: str, where: str) -> np.ndarray:
+def checked_features(X: np.ndarray, columns: tuple[str, ...], name: str, where: str) -> np.ndarray:
     """(m, d) C-ordered finite float64."""
     needed = 1 if where == TEST else 2
     if len(X) < needed:

@@ -85,6 +85,9 @@ class Regressor(Family):
 class Classifier(Family):
     """A family of class labels y in 0 .. classes - 1."""
 
+    probabilistic = True
+    """Whether exp(-l) is the probability of the row's class."""
+
     @abstractmethod
     def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of the row's own class against its strongest rival, (G, b), and its derivative (G, K, b)."""

@@ -1,0 +1,368 @@
+"""``GroupInfluence``: the questions of the commands, for arrays, frames and estimators in memory.
+
+It makes a ``TrainedModel`` and calls the same analysis as the commands do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import analysis
+from .analysis import TestRows
+from .core.evaluation import EVALUATIONS
+from .core.removal import PENALTY_SCALINGS
+from .core.retraining import STRATEGIES
+from .core.solvers.choice import HessianSolver, choose_solver, make_solver
+from .data.dataset import Dataset
+from .data.labels import class_names, encode, printed, responses
+from .data.memory import column_names, feature_array, frame_columns, is_frame, label_array
+from .drawing import GroupPlan
+from .errors import FileError, UsageError, unknown_word
+from .modeling import ESTIMATORS, ModelSettings, TrainedModel, fit, resolve_network, resolve_penalty
+from .named_groups import Groups, pool_rows, resolve_groups
+from .results import InfluenceResult, Provenance, Records, TruthResult
+from .weighting import BALANCED, balance, with_weights
+
+TRAIN, TEST = "training rows", "test rows"
+
+
+@dataclass(frozen=True)
+class GroupInfluence:
+    """A model on its training rows, to be asked what groups of them do to its predictions.
+
+    Every figure is the change *if the group is removed*, ``f(after removal) - f(before)``: a positive change of the
+    loss means that the group helped.  Made by ``from_sklearn`` or ``fit``.
+
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 3))
+    >>> y = (X[:, 0] + rng.normal(size=200) > 0).astype(int)
+    >>> model = GroupInfluence.from_sklearn(LogisticRegression(C=0.5).fit(X, y), X, y)
+    >>> groups = {"first site": np.arange(40), "far out": X[:, 0] > 1.5}
+    >>> estimated = model.influence(groups, X[:1], y[:1], methods=["first", "second"])
+    >>> truth = model.groundtruth(groups, X[:1], y[:1])
+    >>> [record["group"] for record in estimated.records()]
+    ['first site', 'far out']
+    >>> bool(np.allclose(estimated.columns()["second"], truth.columns()["actual"], atol=0.01))
+    True
+    """
+
+    model: TrainedModel
+    class_values: np.ndarray | None = None
+    """The labels (c,) as they were given, in the order of their codes; None for a regression."""
+    steps: tuple[tuple[str, Any], ...] = ()
+    """The fitted transformers that rows go through before they are the model's features."""
+    solver_name: str = "auto"
+    note: str = ""
+    """What was found out on the way: of an estimator, how well its parameters suit its rows."""
+
+    @classmethod
+    def from_sklearn(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        penalty_scaling: str | None = None,
+        polish: bool = True,
+        tol: float = 1e-8,
+        solver: str = "auto",
+    ) -> GroupInfluence:
+        """The fitted ``estimator``, or pipeline that ends in one, with the rows that it was fitted on.
+
+        Parameters, penalty, class order and convention of removal are the estimator's; its gradient norm is checked and
+        (``polish``) brought under ``tol``.
+
+        >>> import numpy as np
+        >>> from sklearn.linear_model import Ridge
+        >>> from sklearn.pipeline import make_pipeline
+        >>> from sklearn.preprocessing import StandardScaler
+        >>> X = np.random.default_rng(0).normal(5.0, 2.0, size=(50, 2))
+        >>> y = X @ [1.0, -2.0]
+        >>> model = GroupInfluence.from_sklearn(make_pipeline(StandardScaler(), Ridge(alpha=2.0)).fit(X, y), X, y)
+        >>> model.model.settings.l2, model.model.settings.penalty_scaling
+        (0.04, 'per-sum')
+        >>> result = model.influence([[0, 1, 2]], X[:2], quantity="prediction", methods=["newton"])
+        >>> len(result.records())
+        2
+        """
+        from .sklearn_models import adopt, output_names, read_estimator, split_pipeline, transform_with
+
+        _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
+        steps, last = split_pipeline(estimator)
+        recipe = read_estimator(last)
+        made = transform_with(steps, X, "X")
+        features = feature_array(made, "X", TRAIN)
+        names = output_names(steps, column_names(X), features.shape[1]) if steps else column_names(X)
+        values = None if recipe.classes is None else _typed(recipe.classes)
+        dataset = _dataset(X, features, names, y, values)
+        raw = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        raw = recipe.weights(dataset.y_train, len(dataset.classes), raw)
+        dataset, total = with_weights(dataset, raw)
+        model, adoption = adopt(recipe, dataset, total, scaling=penalty_scaling, tol=tol, polish=polish)
+        return cls(model, values, tuple(steps), solver, adoption.sentence)
+
+    @classmethod
+    def fit(
+        cls,
+        X: Any,
+        y: Any,
+        *,
+        estimator: str = "logistic",
+        l2: float | None = None,
+        C: float | None = None,
+        penalty_scaling: str | None = None,
+        fit_intercept: bool = True,
+        penalize_intercept: bool = False,
+        sample_weight: Any = None,
+        class_weight: str | None = None,
+        hidden: tuple[int, ...] | None = None,
+        activation: str | None = None,
+        curvature: str | None = None,
+        damping: float | None = None,
+        tol: float | None = None,
+        max_iterations: int | None = None,
+        seed: int = 0,
+        solver: str = "auto",
+    ) -> GroupInfluence:
+        """Train a model of ginf's own on rows X (m, d) and labels or responses y (m,); the options of ``ginf train``.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(60, 2))
+        >>> model = GroupInfluence.fit(X, np.where(X[:, 0] > 0, "yes", "no"), l2=0.01)
+        >>> model.model.dataset.classes
+        ('no', 'yes')
+        """
+        _choice("estimator", estimator, tuple(ESTIMATORS))
+        _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
+        _choice("class_weight", class_weight, (BALANCED,))
+        widths = None if hidden is None else ",".join(map(str, hidden))
+        network = resolve_network(estimator, widths, activation, curvature, damping, seed)
+        features = feature_array(X, "X", TRAIN)
+        values = None
+        if ESTIMATORS[estimator] == "classification":
+            values = class_names(label_array(y, len(features), "y", TRAIN), "y", TRAIN)[1]
+        dataset = _dataset(X, features, column_names(X), y, values)
+        raw = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        if class_weight == BALANCED:
+            if values is None:
+                raise UsageError("class_weight balanced is for classifications", hint="use sample_weight")
+            raw = balance(dataset.y_train, len(values), raw)
+        dataset, total = with_weights(dataset, raw)
+        strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
+        end = tol if tol is not None else 1e-6 if network else 1e-8
+        settings = ModelSettings(estimator, strength, scaling, fit_intercept, penalize_intercept, end, **network)
+        steps = max_iterations or (20_000 if network else 200)
+        return cls(fit(dataset, settings, max_iterations=steps), values, (), solver)
+
+    def influence(
+        self,
+        groups: Groups,
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        methods: Sequence[str] = ("first", "second"),
+        quantity: str = "loss",
+        evaluate: str = "linear",
+        mean: bool = False,
+        seed: int = 0,
+    ) -> InfluenceResult:
+        """Estimated changes on removal, without retraining: a record a group and test row (or for their ``mean``).
+
+        ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, or a dictionary of names to
+        rows, masks or specs.  ``X_test`` are rows as the model was made from; ``y_test`` may be missing where the
+        quantity needs no label.  Records have a key a method.
+        """
+        _choice("evaluate", evaluate, EVALUATIONS)
+        model, tests = self._asked(X_test, y_test, quantity, mean)
+        plan = self._plan(groups, seed)
+        config = {"methods": list(methods), "quantity": quantity, "evaluate": evaluate, "seed": seed}
+        return analysis.influence(
+            model,
+            self.solver,
+            plan,
+            tests,
+            provenance=_provenance(model, config),
+            methods=analysis.check_methods(methods),
+            quantity=quantity,
+            evaluate=evaluate,
+        )
+
+    def groundtruth(
+        self,
+        groups: Groups,
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        quantity: str = "loss",
+        mean: bool = False,
+        tol: float | None = None,
+        retrain: str = "warm",
+        repeats: int = 1,
+        jobs: int = 1,
+        seed: int = 0,
+    ) -> TruthResult:
+        """The same changes by retraining without each group; the arguments are those of ``influence``.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(40, 1))
+        >>> model = GroupInfluence.fit(X, 3.0 * X[:, 0], estimator="linear", l2=0.0)
+        >>> truth = model.groundtruth("random:5", [[2.0]], quantity="prediction").records()[0]
+        >>> truth["group"], round(truth["base"], 6), abs(truth["actual"]) < 1e-6
+        ('random:5', 6.0, True)
+        """
+        _choice("retrain", retrain, STRATEGIES)
+        model, tests = self._asked(X_test, y_test, quantity, mean)
+        analysis.check_strategy(model, retrain, repeats)
+        plan = self._plan(groups, seed)
+        end = tol if tol is not None else 1e-8 if model.objective.convex else 1e-6
+        config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
+        begun = analysis.start_truth(model, plan, tests, quantity, _provenance(model, config), repeats=repeats)
+        how = analysis.Retraining(end, retrain, jobs, repeats)
+        return analysis.groundtruth(model, self.solver.preconditioner, plan, tests, begun, how)
+
+    def select(
+        self,
+        size: int | float | Sequence[int],
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        strategies: str | Sequence[str] = ("relinearize",),
+        direction: str = "increase",
+        quantity: str = "loss",
+        mean: bool = False,
+        within: Groups | None = None,
+        verify: bool = False,
+        draws: int = 100,
+        rounds: int = 50,
+        seed: int = 0,
+    ) -> Records:
+        """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
+
+        A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
+        ``verify``.  ``within`` says which rows may be removed.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(40, 2))
+        >>> y = X[:, 0].copy()
+        >>> y[7] = 30.0
+        >>> model = GroupInfluence.fit(X, y, estimator="linear")
+        >>> found = model.select(1, X[:1], quantity="prediction", direction="decrease", strategies="greedy")
+        >>> found.records()[0]["rows"]
+        [7]
+        """
+        from .analysis.select import check_strategies, select
+        from .analysis.selecting import Choice
+        from .core.selection.problem import DIRECTIONS
+
+        _choice("direction", direction, DIRECTIONS)
+        names = check_strategies([strategies] if isinstance(strategies, str) else list(strategies))
+        model, tests = self._asked(X_test, y_test, quantity, mean)
+        m = len(model.dataset.X_train)
+        pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
+        sizes = [_count(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
+        options = {"direction": direction, "draws": draws, "rounds": rounds, "seed": seed, "verify": verify}
+        choice = Choice(names, pool, direction=direction, draws=draws, rounds=rounds, seed=seed, verify=verify)
+        provenance = _provenance(model, {"size": sizes, "quantity": quantity, "strategies": list(names), **options})
+        found = select(model, self.solver, tests, sizes, choice, quantity=quantity, provenance=provenance).columns()
+        rows = zip(*found.values(), strict=True)
+        return Records(tuple(dict(zip(found, row, strict=True)) for row in rows), provenance.config)
+
+    @cached_property
+    def solver(self) -> HessianSolver:
+        """The solver of H x = b, made once."""
+        model = self.model
+        choice = choose_solver(
+            self.solver_name,
+            size=model.objective.size,
+            outputs=model.objective.outputs,
+            rows=len(model.dataset.X_train),
+            cached=False,
+        )
+        return make_solver(model.objective, model.theta, choice.kind)
+
+    def _plan(self, groups: Groups, seed: int) -> GroupPlan:
+        return resolve_groups(groups, self.model.dataset, self.class_values, seed)
+
+    def _asked(self, X: Any, y: Any, quantity: str, mean: bool) -> tuple[TrainedModel, TestRows | None]:
+        """The model with these test rows, checked against the quantity."""
+        if X is None:
+            if not quantity.startswith("param:"):
+                raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
+            return self.model, None
+        made = X
+        if self.steps:
+            from .sklearn_models import transform_with
+
+            made = transform_with(list(self.steps), X, "X_test")
+        own = self.model.dataset
+        features = feature_array(made, "X_test", TEST, own.feature_names if not is_frame(made) else None)
+        if features.shape[1] != own.X_train.shape[1]:
+            raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
+        labels = _labels(y, len(features), self.class_values)
+        dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
+        model = replace(self.model, dataset=dataset)
+        tests = TestRows(np.arange(len(features)), mean)
+        analysis.make_targets(model, tests, quantity)
+        return model, tests
+
+
+def _dataset(X: Any, features: np.ndarray, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
+    """Training rows without test rows."""
+    y = label_array(y, len(features), "y", TRAIN)
+    codes = responses(y, "y", TRAIN) if values is None else encode(y, values, "y", TRAIN)
+    classes = () if values is None else printed(values)
+    missing = [label for code, label in enumerate(classes) if not (codes == code).any()]
+    if missing:
+        raise FileError(f"y: no training row is of class {missing[0]}", "give the rows that the model is of")
+    return Dataset(
+        "X",
+        features,
+        codes,
+        np.empty((0, features.shape[1])),
+        codes[:0],
+        feature_names=names or tuple(f"x{column}" for column in range(features.shape[1])),
+        classes=classes,
+        columns_train=frame_columns(X),
+    )
+
+
+def _labels(y: Any, rows: int, values: np.ndarray | None) -> np.ndarray:
+    """Codes or responses; -1 or NaN without labels."""
+    if y is None:
+        return np.full(rows, -1, dtype=np.int64) if values is not None else np.full(rows, np.nan)
+    y = label_array(y, rows, "y_test", TEST)
+    return responses(y, "y_test", TEST) if values is None else encode(y, values, "y_test", TEST)
+
+
+def _typed(classes: np.ndarray) -> np.ndarray:
+    """Class labels as numbers or as text of NumPy's, never as objects."""
+    return np.array(classes.tolist()) if classes.dtype.kind == "O" else classes
+
+
+def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:
+    data = model.dataset.digest
+    digest = hashlib.sha256(np.ascontiguousarray(model.theta[:, 0], dtype="<f8").data)
+    digest.update(f"{data}{sorted(model.settings.as_dict().items())}".encode())
+    return Provenance(data, digest.hexdigest(), config)
+
+
+def _choice(name: str, value: str | None, choices: Sequence[str]) -> None:
+    if value is not None and value not in choices:
+        raise unknown_word(name, value, choices)
+
+
+def _count(size: int | float, m: int, available: int) -> int:
+    """A number of rows from a number or a share."""
+    count = round(size * m) if isinstance(size, float) and size < 1 else int(size)
+    if not 1 <= count <= min(available, m - 1):
+        raise UsageError(f"size {size}: expected 1 to {min(available, m - 1):,} rows, found {count:,}")
+    return count

@@ -1,0 +1,266 @@
+"""``GroupInfluence``: the figures of the commands, groups and rows in every form, results out, and what is refused."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cli_tools import save_blobs, train
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import influence_cli
+from influence_cli import GroupInfluence, api
+from influence_cli.cli import run
+from influence_cli.errors import FileError, GinfError, UsageError
+
+M = 60
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("blobs")
+    with np.load(save_blobs(folder / "b.npz")) as arrays:
+        return folder, *(arrays[key] for key in ("X_train", "y_train", "X_test", "y_test"))
+
+
+@pytest.fixture(scope="module")
+def model(blobs):
+    _, X, y, *_ = blobs
+    return GroupInfluence.fit(X, y, l2=0.02)
+
+
+def test_the_examples_run():
+    failed, attempted = doctest.testmod(api)
+    assert failed == 0 < 20 < attempted
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, influence_cli; print(sorted({'numpy', 'sklearn', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = influence_cli.Nothing
+
+
+@pytest.mark.parametrize("scaling", ["per-mean", "per-sum"])
+def test_the_figures_are_those_of_the_commands(blobs, capsys, scaling):
+    folder, X, y, X_test, y_test = blobs
+    options = ["--l2", "0.02", "--penalty-scaling", scaling]
+    path = train(str(folder / "b.npz"), folder / f"{scaling}.h5", *options)
+    own = GroupInfluence.fit(X, y, l2=0.02, penalty_scaling=scaling)
+    groups = ["coherent:1:5x2", "random:10%", "neighbours:3:6"]
+    ask = ["--model", path, "--test", "0:3", "--quiet", "--format", "json", "--seed", "4"]
+    for group in groups:
+        ask += ["--group", group]
+    capsys.readouterr()
+    options = ["--method", "first,second,newton", "--evaluate", "exact", "--quantity", "logit:1"]
+    assert run(["influence", *ask, *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = own.influence(
+        groups,
+        X_test[:3],
+        y_test[:3],
+        methods=["first", "second", "newton"],
+        evaluate="exact",
+        quantity="logit:1",
+        seed=4,
+    ).records()
+    assert [list(record) for record in found] == [list(record) for record in told]
+    for one, other in zip(found, told, strict=True):
+        figures = [key for key, value in other.items() if isinstance(value, float)]
+        assert {key: one[key] for key in figures} == pytest.approx({key: other[key] for key in figures}, rel=1e-9)
+        assert all(one[key] == other[key] for key in other if key not in figures)
+    assert run(["groundtruth", *ask]) == 0
+    told = json.loads(capsys.readouterr().out)
+    found = own.groundtruth(groups, X_test[:3], y_test[:3], seed=4).records()
+    assert [record["group"] for record in found] == [record["group"] for record in told]
+    assert [record["actual"] for record in found] == pytest.approx([record["actual"] for record in told], abs=1e-7)
+
+
+def test_select_is_the_command_and_its_group_is_the_most_influential(blobs, model):
+    _, _, y, X_test, y_test = blobs
+    found = model.select(1, X_test[:2], y_test[:2], strategies="greedy", verify=True).records()
+    truth = model.groundtruth([[row] for row in range(M)], X_test[:2], y_test[:2])
+    for column, record in enumerate(found):
+        (row,) = record["rows"]
+        assert record["actual"] == pytest.approx(truth.actual[row, column], abs=1e-7)
+        assert truth.actual[row, column] >= np.sort(truth.actual[:, column])[-3]
+    within = model.select([2, 3], X_test[:1], y_test[:1], within=y == 1, strategies=["greedy", "relinearize"])
+    assert [record["size"] for record in within.records()] == [2, 2, 3, 3]
+    assert all((y[record["rows"]] == 1).all() for record in within.records())
+    share = model.select(0.05, X_test[:1], y_test[:1]).records()[0]
+    assert (share["size"], share["actual"]) == (3, None)
+    with pytest.raises(UsageError, match="expected 1 to 59 rows, found 60"):
+        model.select(60, X_test[:1], y_test[:1])
+
+
+@pytest.mark.parametrize(
+    ("groups", "labels", "sizes"),
+    [
+        (np.array([5, 3]), ["rows:3,5"], [2]),
+        ([5, 3], ["rows:3,5"], [2]),
+        (np.arange(M) < 20, ["rows#0"], [20]),
+        ([True] * 9 + [False] * (M - 9), ["rows#0"], [9]),
+        ([[1, 2], np.arange(M) < 20], ["rows:1,2", "rows#1"], [2, 20]),
+        ("coherent:2", ["coherent:2"], [20]),
+        (["random:4x2", [7]], ["random:4#0", "random:4#1", "rows:7"], [4, 4, 1]),
+        ({"a": [1, 2, 3], "b": np.arange(M) > 49, "c": "random:5"}, ["a", "b", "c"], [3, 10, 5]),
+        ({"each": "cluster:2"}, ["each#0", "each#1"], None),
+        (np.array([[1, 2], [3, 4]]), ["rows:1,2", "rows:3,4"], [2, 2]),
+    ],
+)
+def test_groups_come_in_every_form(blobs, model, groups, labels, sizes):
+    _, _, _, X_test, y_test = blobs
+    records = model.influence(groups, X_test[:1], y_test[:1]).records()
+    assert [record["group"] for record in records] == labels
+    assert sizes is None or [record["size"] for record in records] == sizes
+
+
+@pytest.mark.parametrize(
+    ("groups", "sentence"),
+    [
+        ([], "expected at least one group"),
+        ({}, "expected at least one group"),
+        ([[]], "group 0 is empty"),
+        ({"a": [M]}, "group 'a': expected training rows 0..59, found 60"),
+        ({"a": [-1]}, "found -1"),
+        ({"a": [1, 1]}, "row 1 is listed twice"),
+        ({"a": [True, False]}, "expected a mask with 60 truth values, one a training row, found 2"),
+        ({"a": [0.5]}, "expected row numbers or a mask"),
+        (np.ones(M, dtype=bool), "holds all 60 training rows"),
+        (["rows:1", "rows:1"], "asked for twice"),
+        ("coheren:1", "expected one of"),
+        (7, "expected groups as specs"),
+        (None, "expected groups as specs"),
+    ],
+)
+def test_groups_that_are_none_are_refused(blobs, model, groups, sentence):
+    _, _, _, X_test, y_test = blobs
+    with pytest.raises(UsageError, match=sentence):
+        model.influence(groups, X_test[:1], y_test[:1])
+
+
+def test_hints_show_in_a_traceback(model):
+    with pytest.raises(UsageError) as failure:
+        model.influence([1])
+    assert failure.value.__notes__ == ["give X_test, and y_test for the loss"]
+
+
+def test_test_rows_need_no_label_where_the_quantity_needs_none(blobs, model):
+    _, _, _, X_test, y_test = blobs
+    logits = model.influence([1], X_test, quantity="logit:1").columns()["base"]
+    assert logits == pytest.approx(model.influence([1], X_test, y_test, quantity="logit:1").columns()["base"])
+    with pytest.raises(GinfError, match="label"):
+        model.influence([1], X_test, quantity="loss")
+    mean = model.influence([1], X_test, y_test, mean=True)
+    assert mean.records()[0]["test"] == "mean"
+    assert mean.values["first"][0, 0] == pytest.approx(model.influence([1], X_test, y_test).values["first"].mean())
+    parameter = model.influence([1], quantity="param:0:intercept").records()[0]
+    assert parameter["test"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"methods": ["third"]}, "third"),
+        ({"evaluate": "roughly"}, "evaluate must be one of"),
+        ({"quantity": "prediction"}, "for regressions"),
+        ({"X_test": np.zeros((2, 7)), "y_test": [0, 1]}, "expected 3 features, found 7"),
+        ({"y_test": [0, 9]}, "must occur among the training labels"),
+        ({"y_test": [0]}, "one label for each of the 2 test rows"),
+        ({"X_test": [[np.nan, 0, 0], [0, 0, 0]]}, "must be finite"),
+        ({"X_test": [["a", 0, 0], [0, 0, 0]]}, "must be numbers"),
+    ],
+)
+def test_arguments_that_do_not_suit_are_refused(blobs, model, arguments, sentence):
+    _, _, _, X_test, y_test = blobs
+    with pytest.raises(GinfError, match=sentence):
+        model.influence([1, 2], **({"X_test": X_test[:2], "y_test": y_test[:2]} | arguments))
+
+
+def test_fit_refuses_what_it_cannot_train_on(blobs):
+    _, X, y, *_ = blobs
+    for arguments, sentence in (
+        ({"X": X[:, 0]}, "rows and columns"),
+        ({"y": y[:-1]}, "one label for each of the 60 training rows"),
+        ({"sample_weight": -np.ones(M)}, "at least 0"),
+        ({"estimator": "logit"}, "estimator must be one of"),
+        ({"class_weight": "even"}, "class_weight must be one of"),
+        ({"estimator": "linear", "class_weight": "balanced"}, "for classifications"),
+    ):
+        with pytest.raises(GinfError, match=sentence):
+            GroupInfluence.fit(**({"X": X, "y": y} | arguments))
+
+
+def test_weights_reach_the_model(blobs):
+    _, X, y, *_ = blobs
+    weights = np.arange(1.0, M + 1)
+    own = GroupInfluence.fit(X, y, C=0.5, sample_weight=weights, class_weight="balanced").model
+    peer = LogisticRegression(C=0.5, class_weight="balanced", solver="newton-cg", tol=1e-12, max_iter=1000)
+    other = GroupInfluence.from_sklearn(peer.fit(X, y, sample_weight=weights), X, y, sample_weight=weights).model
+    assert own.theta == pytest.approx(other.theta, abs=1e-6)
+    assert own.settings.l2 == pytest.approx(other.settings.l2)
+
+
+def frames():
+    rng = np.random.default_rng(0)
+    columns = {"age": rng.normal(50, 9, 50), "dose": rng.integers(0, 4, 50), "smoker": rng.random(50) < 0.4}
+    y = np.where(columns["age"] + rng.normal(0, 9, 50) > 50, "ill", "well")
+    return columns, y
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_go_in_and_come_out(library):
+    frame_of = pytest.importorskip(library).DataFrame
+    columns, y = frames()
+    frame, array = frame_of(columns), np.column_stack(list(columns.values())).astype(float)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, y)
+    own = GroupInfluence.from_sklearn(pipeline, frame, pytest.importorskip(library).Series(y))
+    plain = GroupInfluence.from_sklearn(make_pipeline(StandardScaler(), LogisticRegression()).fit(array, y), array, y)
+    assert own.model.dataset.feature_names == ("age", "dose", "smoker")
+    assert own.model.parameter_names == ("age", "dose", "smoker", "intercept")
+    groups = ["column:dose=2", "by:smoker"]
+    found = own.influence(groups, frame[:2], y[:2])
+    masks = {"dose": columns["dose"] == 2, "no": ~columns["smoker"], "yes": columns["smoker"]}
+    expected = plain.influence(masks, array[:2], y[:2])
+    assert found.columns()["size"].tolist() == expected.columns()["size"].tolist()
+    assert found.values["second"] == pytest.approx(expected.values["second"], rel=1e-6)
+    out = found.to_pandas() if library == "pandas" else found.to_polars()
+    assert list(out.columns) == list(found.columns())
+    assert np.asarray(out["second"]) == pytest.approx(found.columns()["second"])
+
+
+def test_texts_in_a_frame_are_refused_with_the_column():
+    polars = pytest.importorskip("polars")
+    frame = polars.DataFrame({"a": [1.0, 2.0, 3.0], "site": ["N", "S", "N"]})
+    with pytest.raises(FileError, match="column site of the training rows holds 'N'"):
+        GroupInfluence.fit(frame, [0, 1, 0])
+
+
+def test_sparse_matrices_are_taken(blobs):
+    from scipy.sparse import csr_matrix
+
+    _, X, y, X_test, y_test = blobs
+    dense = GroupInfluence.fit(X, y).influence([1, 2], X_test, y_test)
+    sparse = GroupInfluence.fit(csr_matrix(X), y).influence([1, 2], csr_matrix(X_test), y_test)
+    assert sparse.values["second"] == pytest.approx(dense.values["second"])
+
+
+def test_networks_are_trained_too(blobs):
+    _, X, y, X_test, y_test = blobs
+    own = GroupInfluence.fit(X, y, estimator="mlp", hidden=(4,), l2=0.05)
+    assert own.model.settings.hidden == (4,)
+    assert np.isfinite(own.influence([1, 2], X_test[:2], y_test[:2]).values["first"]).all()
+
+
+def test_records_are_plain_and_have_none_for_nan(blobs, model):
+    _, _, _, X_test, y_test = blobs
+    records = model.select(2, X_test[:1], y_test[:1]).records()
+    assert json.loads(json.dumps(records)) == records
+    json.dumps(model.influence([1], X_test, y_test).records(), allow_nan=False)
