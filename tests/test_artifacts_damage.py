@@ -185,7 +185,7 @@ def test_status_outside_its_table(influence):
 
 
 def test_what_a_later_version_adds_is_ignored(model):
-    edit(model, lambda file: file.create_dataset("data/weights", data=numbers(5)))
+    edit(model, lambda file: file.create_dataset("data/from_the_future", data=numbers(5)))
     assert load_model(model).digest == example_model().digest
 
 

@@ -276,3 +276,14 @@ def test_help_shows_defaults_that_are_decided_later(monkeypatch, capsys):
     assert "[default: (ginf.h5; where there is none, the digits model is trained)]" in text
     assert "[default: (all)]" in text
     assert "[env var: GINF_MODEL]" in text
+
+
+@pytest.mark.parametrize("solver", ["cg", "cholesky"])
+def test_parameters_that_the_rows_do_not_determine_are_refused_whatever_the_solver(solver, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "flat.npz", X_train=rng.normal(size=(6, 9)), y_train=rng.normal(size=6),
+             X_test=rng.normal(size=(2, 9)), y_test=rng.normal(size=2))  # fmt: skip
+    asked = ("--data", str(tmp_path / "flat.npz"), "--estimator", "linear", "--l2", "0", "-o", str(tmp_path / "m.h5"))
+    assert run(["train", *asked, "--solver", solver]) == ExitCode.NOT_CONVERGED
+    assert "the Hessian is singular at parameter" in capsys.readouterr().err
+    assert not (tmp_path / "m.h5").exists()

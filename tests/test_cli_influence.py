@@ -1,5 +1,6 @@
 """``ginf influence`` from the command line to its records: keys, formats, and figures against independent ones."""
 
+import functools
 import io
 import json
 
@@ -12,6 +13,8 @@ from sklearn.linear_model import LinearRegression, Ridge
 from influence_cli.artifacts.model import load_model
 from influence_cli.artifacts.results import load_influence
 from influence_cli.cli import run
+from influence_cli.core.glm import Glm
+from influence_cli.core.solvers import choice
 
 KEYS = ["group", "kind", "size", "fraction", "test", "quantity", "base"]
 GROUP = [0, 7, 11, 30, 31]
@@ -192,12 +195,16 @@ def test_all_formats_hold_the_same_numbers_to_the_last_digit(digits, tmp_path, c
     assert [dict(zip(saved, row, strict=True)) for row in zip(*saved.values(), strict=True)] == records
 
 
-def test_values_that_cannot_be_had_are_null_with_a_reason(folder, capsys):
-    """H is singular, and what theta predicts off the span of the rows is not determined by them."""
+def test_values_that_cannot_be_had_are_null_with_a_reason(folder, capsys, monkeypatch):
+    """Conjugate gradients that are cut off after two products, far from their tolerance."""
     rng = np.random.default_rng(0)
-    np.savez(folder / "flat.npz", X_train=rng.normal(size=(6, 9)), y_train=rng.normal(size=6),
+    np.savez(folder / "wide.npz", X_train=rng.normal(size=(40, 9)), y_train=rng.normal(size=40),
              X_test=rng.normal(size=(2, 9)), y_test=rng.normal(size=2))  # fmt: skip
-    model = train(str(folder / "flat.npz"), folder / "flat.h5", "--estimator", "linear", "--l2", "0", "--solver", "cg")
+    model = train(str(folder / "wide.npz"), folder / "wide.h5", "--estimator", "linear", "--solver", "cg")
+    monkeypatch.setattr(
+        choice, "conjugate_gradient", functools.partial(choice.conjugate_gradient, max_iterations=2)
+    )
+    monkeypatch.setattr(Glm, "preconditioner", lambda *_: lambda r: r)
     asked = ("--model", model, "--group", "rows:1", "--test", "all", "--quantity", "prediction", "--solver", "cg")
     records = json.loads(out(capsys, *asked, "--format", "json", code=4))
     assert [record["first"] for record in records] == [None, None]
