@@ -55,7 +55,7 @@ def table(name: str) -> None:
     for key in sorted(entries, key=lambda key: (order[key[4]], key[0], -key[1], key[2], key[3])):
         curvature, damping, evaluation, method, strategy = key
         figures = [
-            f"{number(row['pearson']):.3f} ({number(row['slope']):.2f})" if row else "-"
+            f"{number(row['pearson']):.3f} ({number(row['slope']):.2f})" if row and row["pearson"] else "-"
             for row in (entries[key].get(cell) for cell in cells)
         ]
         lines.append("| " + " | ".join([curvature, f"{damping:g}", evaluation, method, strategy, *figures]) + " |")
