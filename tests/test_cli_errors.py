@@ -284,6 +284,6 @@ def test_parameters_that_the_rows_do_not_determine_are_refused_whatever_the_solv
     np.savez(tmp_path / "flat.npz", X_train=rng.normal(size=(6, 9)), y_train=rng.normal(size=6),
              X_test=rng.normal(size=(2, 9)), y_test=rng.normal(size=2))  # fmt: skip
     asked = ("--data", str(tmp_path / "flat.npz"), "--estimator", "linear", "--l2", "0", "-o", str(tmp_path / "m.h5"))
-    assert run(["train", *asked, "--solver", solver]) == ExitCode.NOT_CONVERGED
+    assert run(["train", *asked, "--solver", solver]) == 4
     assert "the Hessian is singular at parameter" in capsys.readouterr().err
     assert not (tmp_path / "m.h5").exists()

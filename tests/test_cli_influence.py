@@ -201,11 +201,10 @@ def test_values_that_cannot_be_had_are_null_with_a_reason(folder, capsys, monkey
     np.savez(folder / "wide.npz", X_train=rng.normal(size=(40, 9)), y_train=rng.normal(size=40),
              X_test=rng.normal(size=(2, 9)), y_test=rng.normal(size=2))  # fmt: skip
     model = train(str(folder / "wide.npz"), folder / "wide.h5", "--estimator", "linear", "--solver", "cg")
-    monkeypatch.setattr(
-        choice, "conjugate_gradient", functools.partial(choice.conjugate_gradient, max_iterations=2)
-    )
+    monkeypatch.setattr(choice, "conjugate_gradient", functools.partial(choice.conjugate_gradient, max_iterations=2))
     monkeypatch.setattr(Glm, "preconditioner", lambda *_: lambda r: r)
     asked = ("--model", model, "--group", "rows:1", "--test", "all", "--quantity", "prediction", "--solver", "cg")
+    asked = (*asked, "--method", "first")
     records = json.loads(out(capsys, *asked, "--format", "json", code=4))
     assert [record["first"] for record in records] == [None, None]
     assert all(record["base"] is not None for record in records)
