@@ -15,15 +15,8 @@ from influence_cli.errors import FileError
 
 KEYS = ["strategy", "size", "test", "predicted_first", "predicted_second", "actual", "seconds", "rows"]
 MORE = [
-    "fraction",
-    "direction",
-    "quantity",
-    "base",
-    "rounds",
-    "draws",
-    "predicted_second_best",
-    "predicted_second_spread",
-    "actual_best",
+    *("fraction", "direction", "quantity", "base", "rounds", "draws"),
+    *("predicted_second_best", "predicted_second_spread", "actual_best"),
 ]
 
 
