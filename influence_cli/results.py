@@ -41,9 +41,9 @@ class Tabular(ABC):
 
     def to_polars(self) -> Any:
         """A ``polars.DataFrame``; polars has to be installed."""
-        import importlib
+        import polars
 
-        return importlib.import_module("polars").DataFrame(self.columns(), strict=False)
+        return polars.DataFrame(self.columns(), strict=False)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from .weighting import balance
 FOREIGN = 0.25
 """Movement of the outputs on polishing, relative to their spread, from which on the rows are not those of the model."""
 PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".sav")
+HARMLESS = ("numpy.dtype",)
+"""Types that skops does not trust by itself and that hold no code: SimpleImputer keeps the type of its numbers."""
 SUPPORTED = "LogisticRegression, LinearRegression, Ridge, RidgeClassifier, PoissonRegressor"
 SKOPS_HINT = "write it with skops: import skops.io; skops.io.dump(model, 'model.skops')"
 
@@ -93,14 +95,14 @@ def read_skops(path: str) -> Any:
     except ImportError:
         raise FileError(f"{path}: reading .skops files needs skops", "pip install 'ginf[skops]'") from None
     try:
-        unknown = skops.io.get_untrusted_types(file=path)
+        unknown = [name for name in skops.io.get_untrusted_types(file=path) if name not in HARMLESS]
         if unknown:
             raise FileError(
                 f"{path}: only scikit-learn's own types are read, but the file also holds"
                 f" {', '.join(map(str, unknown))}",
                 "build the pipeline of scikit-learn's transformers",
             )
-        return skops.io.load(path, trusted=[])
+        return skops.io.load(path, trusted=list(HARMLESS))
     except FileError:
         raise
     except Exception as error:  # skops raises whatever zipfile, json and scikit-learn do

@@ -24,7 +24,7 @@ def weighted(dataset: Dataset, column: str | None, class_weight: str | None) -> 
 
     Raises UsageError for a column or a class weight that there is not, FileError for unsuitable numbers.
     """
-    raw = None if column is None else _column(dataset, column)
+    raw = None if column is None else column_weights(dataset, column)
     if class_weight == BALANCED:
         if not dataset.classes:
             raise UsageError(
@@ -76,7 +76,8 @@ def balance(y: np.ndarray, classes: int, raw: np.ndarray | None, *, by_rows: boo
     return raw * share[y]
 
 
-def _column(dataset: Dataset, column: str) -> np.ndarray:
+def column_weights(dataset: Dataset, column: str) -> np.ndarray:
+    """The raw weights (m,) that a column holds.  Raises UsageError or FileError."""
     if column not in dataset.columns_train:
         names = list(dataset.columns_train)
         near = difflib.get_close_matches(column, names, n=1)

@@ -20,6 +20,7 @@ BELOW = {
     "modeling": {"core", "data", "errors"},
     "weighting": {"data", "errors"},
     "sklearn_models": {"core", "data", "modeling", "weighting", "errors"},
+    "foreign": {"data", "modeling", "sklearn_models", "weighting", "errors"},
     "named_groups": {"data", "drawing", "groups", "errors"},
     "api": {
         *("errors", "results", "core", "data", "drawing", "modeling", "weighting"),
@@ -32,7 +33,8 @@ BELOW = {
     "plots_select": {"plots", "errors"},
     "commands": {
         *("errors", "results", "core", "data", "groups", "drawing", "testrows"),
-        *("artifacts", "modeling", "weighting", "analysis", "agreement", "report", "plots", "plots_select"),
+        *("artifacts", "modeling", "weighting", "foreign", "sklearn_models", "analysis", "agreement"),
+        *("report", "plots", "plots_select"),
     },
     "streams": set(),
     "cli": {"commands", "streams", "errors", "__init__"},
@@ -41,13 +43,13 @@ BELOW = {
 }
 OWNERS = {
     "h5py": {"artifacts", "data"},
-    "polars": {"data"},
+    "polars": {"data", "results"},
     "rich": {"report"},
     "matplotlib": {"plots", "plots_select"},
     "typer": {"cli", "commands"},
     "sklearn": {"data", "drawing", "sklearn_models"},
     "skops": {"sklearn_models"},
-    "pandas": {"results"},
+    "pandas": {"data", "results"},
     "threadpoolctl": {"commands", "drawing"},
 }
 CORE_USES = {

@@ -10,6 +10,7 @@ from .options import Curvature, Damping, Force, Format, NoColor, Quiet, Seed, So
 
 if TYPE_CHECKING:
     from ..modeling import TrainedModel
+    from ..sklearn_models import Adoption
 
 TABLE, MODEL, TRAINING, NETWORK = "Tables", "Model", "Training", "Networks"
 
@@ -74,6 +75,24 @@ def train(
             rich_help_panel=TABLE,
         ),
     ] = None,
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="A fitted scikit-learn model (.skops): LogisticRegression, LinearRegression, Ridge, RidgeClassifier,"
+            " PoissonRegressor, or a Pipeline that ends in one.  --data is what it was fitted on, all of it; test rows"
+            " come from --test-data.  Its penalty, classes and convention of removal are taken from it.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    polish: Annotated[
+        bool,
+        typer.Option(
+            "--polish/--no-polish",
+            help="Bring the gradient norm at the parameters of --from under --tol; without, refuse the model instead.",
+            rich_help_panel=MODEL,
+        ),
+    ] = True,
     estimator: Annotated[
         str,
         typer.Option(
@@ -179,6 +198,7 @@ def train(
     from ..core.solvers.choice import choose_solver, make_solver
     from ..data.sources import load
     from ..data.tabular import TableOptions
+    from ..errors import UsageError
     from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
     from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
@@ -193,38 +213,73 @@ def train(
         session.check_choice("--penalty-scaling", penalty_scaling, PENALTY_SCALINGS)
     if class_weight is not None:
         session.check_choice("--class-weight", class_weight, CLASS_WEIGHTS)
+    if from_model is not None:
+        given = {
+            "--estimator": estimator != "logistic",
+            "--l2": l2 is not None,
+            "--C": C is not None,
+            "--class-weight": class_weight is not None,
+            "--no-intercept": not intercept,
+            "--penalize-intercept": penalize_intercept,
+            "--features": bool(features),
+            "--impute": impute is not None,
+            "--standardize": standardize is not None,
+        }
+        _check_alone(given)
+    elif not polish:
+        raise UsageError("--no-polish is for a model of --from", hint="ginf trains its own models to --tol")
     network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
     tol = tol if tol is not None else 1e-6 if network else 1e-8
     session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
-    session.check_output(output, (data, *([] if test_data is None else [test_data])), force=force)
+    session.check_output(output, (data, test_data, from_model), force=force)
     columns = (label, tuple(drop or ()), tuple(features or ()), impute, standardize, id_column, test_data)
     table = TableOptions(*columns, sample_weight)
+    origin = {"data": data, "test_fraction": test_fraction, "seed": seed, **table.as_dict()}
+    adoption = None
     with session.limit_threads(threads):
-        dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed, table=table)
-        for text in dataset.notes:
-            note(text, quiet=quiet)
-        dataset, total = weighted(dataset, sample_weight, class_weight)
-        strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
-        settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
-        steps = max_iterations or (20_000 if network else 200)
-        counted = "L-BFGS iterations" if network else "Newton steps"
-        with progress(counted, None, quiet=quiet, color=not no_color) as advance:
-            model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
+        if from_model is not None:
+            from ..foreign import bring
+
+            brought = bring(
+                from_model,
+                data,
+                table,
+                scaling=penalty_scaling,
+                tol=tol,
+                polish=polish,
+                max_iterations=max_iterations or 200,
+                seed=seed,
+            )
+            model, adoption = brought.model, brought.adoption
+            origin |= {"from": from_model, "sklearn": brought.described}
+            note(f"{brought.described}: {adoption.sentence}", quiet=quiet)
+            if brought.tests_itself:
+                note("the test rows are the training rows: --test-data FILE gives others", quiet=quiet)
+        else:
+            dataset = load(data, task=ESTIMATORS[estimator], test_fraction=test_fraction, seed=seed, table=table)
+            for text in dataset.notes:
+                note(text, quiet=quiet)
+            dataset, total = weighted(dataset, sample_weight, class_weight)
+            strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
+            settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
+            if class_weight is not None:
+                origin["class_weight"] = class_weight
+            steps = max_iterations or (20_000 if network else 200)
+            counted = "L-BFGS iterations" if network else "Newton steps"
+            with progress(counted, None, quiet=quiet, color=not no_color) as advance:
+                model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
         choice = choose_solver(
             solver,
             size=model.objective.size,
             outputs=model.objective.outputs,
-            rows=len(dataset.X_train),
+            rows=len(model.dataset.X_train),
             cached=False,
         )
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
-        origin = {"data": data, "test_fraction": test_fraction, "seed": seed, **table.as_dict()}
-        if class_weight is not None:
-            origin["class_weight"] = class_weight
         session.store(output, model, origin, force=force)
-        record = _record(output, data, model)
+        record = _record(output, data, model, from_model, adoption)
     score = model.score_name
     shown = {
         "data": "data",
@@ -236,13 +291,28 @@ def train(
         "train_score": f"train {score}",
         "test_score": f"test {score}",
     }
-    layout = Layout(f"Trained {estimator} model, saved as {output}", f"removal convention: {scaling}", shown)
+    made = f"Trained {estimator}" if from_model is None else from_model
+    convention = f"removal convention: {model.settings.penalty_scaling}"
+    layout = Layout(f"{made} model, saved as {output}", convention, shown)
     name = resolve_format(format, sys.stdout)
     write_records(Records((record,)).columns(), layout, name, sys.stdout, color=not no_color)
     return 0
 
 
-def _record(output: str, data: str, model: TrainedModel) -> dict[str, Any]:
+def _check_alone(given: dict[str, bool]) -> None:
+    """Raises UsageError for the first option that a brought model leaves nothing to."""
+    from ..errors import UsageError
+
+    for option, present in given.items():
+        if present:
+            raise UsageError(
+                f"{option} and --from exclude each other: the model of --from has its own", hint=f"leave {option} out"
+            )
+
+
+def _record(
+    output: str, data: str, model: TrainedModel, source: str | None, adoption: Adoption | None
+) -> dict[str, Any]:
     """What a training is reported by; keys only ever grow."""
     dataset, settings = model.dataset, model.settings
     return {
@@ -262,4 +332,7 @@ def _record(output: str, data: str, model: TrainedModel) -> dict[str, Any]:
         "train_score": model.score(dataset.X_train, dataset.y_train),
         "test_score": model.score(dataset.X_test, dataset.y_test),
         "factor": model.factor is not None,
+        "from": source,
+        "from_grad_norm": None if adoption is None else adoption.grad_norm,
+        "from_moved": None if adoption is None else adoption.moved,
     }

@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from influence_cli.data.builtin import BUILTIN
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.files import IDX_NAME, read_idx_folder, read_npz
+from influence_cli.data.frames import FeatureMaker
 from influence_cli.data.hdf5 import read_hdf5
-from influence_cli.data.preparation import scale_arrays
+from influence_cli.data.preparation import Features, scale_arrays
 from influence_cli.data.prepare import RawData, Task, prepare
 from influence_cli.data.svmlight import read_svmlight
 from influence_cli.data.table import Table
@@ -43,11 +44,14 @@ def load(
     test_fraction: float = 0.2,
     seed: int = 0,
     table: TableOptions | None = None,
+    maker: FeatureMaker | None = None,
 ) -> Dataset:
     """The data set that ``source`` names: ``digits``, ``synthetic``, ``blobs``, ``mnist``, or a path.
 
     ``seed`` draws the random data sets, and the split of sources that have none; ``test_fraction`` is the share of
-    test rows in such a split.  A built-in name goes before a file of that name (``./digits`` is the file).
+    test rows in such a split.  With a ``maker`` of features nothing is split: all rows are training rows, and they are
+    the test rows too where there are no others.  A built-in name goes before a file of that name (``./digits`` is the
+    file).
     """
     options = table or TableOptions()
     if not 0 < test_fraction < 1:
@@ -61,6 +65,8 @@ def load(
         test = None if options.test_data is None else _test_path(options.test_data, TABLES, source)
         own = reader(path, source, None)
         other = None if test is None else (_by_ending(test, TABLES) or reader)(test, str(options.test_data), own)
+        if maker is not None and other is None:
+            other = own
         return prepare_table(
             own,
             other,
@@ -70,19 +76,35 @@ def load(
             seed=seed,
             name=source,
             test_name=options.test_data or "",
+            maker=maker,
         )
     _refuse_table_options(options, source)
     raw = BUILTIN[source](seed) if path is None else _read_arrays(path, source, options.test_data)
     if path is None and options.test_data is not None:
         raise UsageError(f"--test-data goes with a file, and {source} is built in")
+    if maker is not None and raw.X_test is None:
+        raw = replace(raw, X_test=raw.X_train, y_test=raw.y_train)
     dataset = prepare(raw, task=task, test_fraction=test_fraction, seed=seed)
+    if maker is not None:
+        made = maker.of_arrays(dataset.X_train, dataset.X_test, dataset.feature_names, source)
+        return _remade(dataset, made, {"features": made.state})
     return _scaled(dataset) if options.standardize else dataset
+
+
+def _remade(dataset: Dataset, made: Features, state: dict[str, Any]) -> Dataset:
+    return replace(
+        dataset,
+        X_train=made.X_train,
+        X_test=made.X_test,
+        feature_names=made.names,
+        image_shape=dataset.image_shape if made.names == dataset.feature_names else None,
+        preparation=state,
+    )
 
 
 def _scaled(dataset: Dataset) -> Dataset:
     made = scale_arrays(dataset.X_train, dataset.X_test, dataset.feature_names)
-    state = {"standardize": True, "features": made.state}
-    return replace(dataset, X_train=made.X_train, X_test=made.X_test, preparation=state)
+    return _remade(dataset, made, {"standardize": True, "features": made.state})
 
 
 def _refuse_table_options(options: TableOptions, source: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.frames import FeatureMaker
 from influence_cli.data.labels import class_names, encode, responses
 from influence_cli.data.preparation import IMPUTE, fit_features
 from influence_cli.data.prepare import TEST, TRAIN, UNSPLIT, Task
@@ -67,12 +68,15 @@ def prepare_table(
     seed: int,
     name: str,
     test_name: str = "",
+    maker: FeatureMaker | None = None,
 ) -> Dataset:
     """Split where no test table is given, fit the preparation on the training rows, and encode.
 
     Row numbers follow the order of the file within either part.
     """
     label, features = _roles(table, options, name)
+    if maker is not None:
+        features = maker.wanted(table, features, name)
     if table.rows < 2:
         raise FileError(f"{name}: at least 2 rows are needed, but found 1")
     y = _labels(table.columns[label], label, name)
@@ -94,9 +98,11 @@ def prepare_table(
         _needed_in_test(features, options, test, test_name)
         train, y_train, rest = table, codes, test
         y_test = _test_labels(test, label, values, test_name)
-    made = fit_features(
-        features, train, rest, impute=options.impute, standardize=options.standardize is not False, name=name
-    )
+    standardize = options.standardize is not False and maker is None
+    if maker is None:
+        made = fit_features(features, train, rest, impute=options.impute, standardize=standardize, name=name)
+    else:
+        made = maker.of_tables(features, train, rest, name)
     return Dataset(
         name,
         made.X_train,
@@ -110,7 +116,7 @@ def prepare_table(
         id_column=options.id_column,
         preparation={
             "label": label,
-            "standardize": options.standardize is not False,
+            "standardize": standardize,
             "impute": options.impute,
             "features": made.state,
         },
