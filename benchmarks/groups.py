@@ -3,8 +3,8 @@
     python benchmarks/groups.py --data PATH_TO_MNIST --methods first,second --repeats 1
     python benchmarks/groups.py --data PATH_TO_MNIST --methods newton --repeats 1
 
-The peer solves once for a test row and twice for a group (once for newton), to 1e-6, as the paper describes; it is timed on
-a few of each and counted up.
+The peer solves once for a test row and twice for a group (once for newton), to 1e-6, as the paper describes; it is
+timed on a few of each and counted up.
 """
 
 import numpy as np

@@ -26,7 +26,8 @@ def work(rows: int) -> float:
         objective = Glm(X, y, Logistic(), l2=1e-3)
         theta = train(objective).theta
         solver = make_solver(objective, theta, "cholesky")
-        estimate(objective, theta, solver, removal(objective.weights, groups, "per-mean"), ("first", "second", "newton"))
+        weights = removal(objective.weights, groups, "per-mean")
+        estimate(objective, theta, solver, weights, ("first", "second", "newton"))
 
     return min(seconds(run) for _ in range(3 if rows < 500_000 else 1))
 

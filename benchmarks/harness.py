@@ -111,7 +111,8 @@ def environment() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return (
         f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, {cores} processors,"
-        f" {blas.get('internal_api', 'no BLAS found')} {blas.get('version', '')} with {blas.get('num_threads', '?')} threads"
+        f" {blas.get('internal_api', 'no BLAS found')} {blas.get('version', '')},"
+        f" {blas.get('num_threads', '?')} threads"
     )
 
 

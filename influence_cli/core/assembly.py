@@ -1,9 +1,9 @@
 """The dense Hessian of a generalised linear model, assembled in less than a matrix product.
 
 Block (j, k) is X' diag(w h_jk) X, and h_jk has one sign over the rows: a symmetric rank-k update of the rows scaled by
-sqrt |h_jk|, half the work of a general product.  Where adding a number to every output changes nothing (softmax) the blocks
-of a row of blocks sum to 0, so those on the diagonal are not computed at all.  Columns of X that are all zero have none
-but the penalty.
+sqrt |h_jk|, half the work of a general product.  Where adding a number to every output changes nothing (softmax) the
+blocks of a row of blocks sum to 0, so those on the diagonal are not computed at all.  Columns of X that are all zero
+have none but the penalty.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class Solution:
             return "ok"
         if self.indefinite[column]:
             return (
-                "negative curvature met: raise --damping or use --curvature gauss-newton (a network), or raise --l2 (a model"
-                " whose rows do not determine its parameters)"
+                "negative curvature met: raise --damping or use --curvature gauss-newton (a network), or raise --l2"
+                " (a model whose rows do not determine its parameters)"
             )
         return (
             f"solve stopped at relative residual {self.residual[column]:.1e}: use --solver cholesky, scale the columns"
@@ -69,8 +69,8 @@ def conjugate_gradient(
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|.
 
-    ``tol`` may be an array (A,).  Hestenes and Stiefel's iteration; the true residual is what ends it.  ``norm``, |H| or
-    more, scalar or (A,), saves the product that checks it where |H| |x| is too small to hide a larger one.
+    ``tol`` may be an array (A,).  Hestenes and Stiefel's iteration; the true residual is what ends it.  ``norm``, |H|
+    or more, scalar or (A,), saves the product that checks it where |H| |x| is too small to hide a larger one.
     """
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     count = rhs.shape[1]
