@@ -47,7 +47,7 @@ OWNERS = {
     "rich": {"report"},
     "matplotlib": {"plots", "plots_select"},
     "typer": {"cli", "commands"},
-    "sklearn": {"data", "drawing", "sklearn_models"},
+    "sklearn": {"analysis", "data", "drawing", "sklearn_models"},
     "skops": {"sklearn_models"},
     "pandas": {"data", "results"},
     "threadpoolctl": {"commands", "drawing"},

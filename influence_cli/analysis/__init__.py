@@ -2,11 +2,13 @@
 
 from .groundtruth import Retraining, check_strategy, count_stalled, groundtruth, start_truth, truth_blocks
 from .influence import check_methods, influence
+from .pooled import check_evaluate
 from .targets import TestRows, make_targets
 
 __all__ = [
     "Retraining",
     "TestRows",
+    "check_evaluate",
     "check_methods",
     "check_strategy",
     "count_stalled",

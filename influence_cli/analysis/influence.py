@@ -15,6 +15,7 @@ from ..drawing import GroupPlan
 from ..errors import UsageError, unknown_word
 from ..modeling import TrainedModel
 from ..results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
+from .pooled import check_evaluate
 from .targets import TestRows, make_targets
 
 BLOCK_BYTES = 256e6
@@ -55,6 +56,7 @@ def influence(
     reach its tolerance the value is NaN and ``status`` says why.  ``advance`` hears of (group, test row) pairs done.
     """
     methods = check_methods(methods)
+    check_evaluate(quantity, evaluate)
     codes, targets = make_targets(model, tests, quantity)
     digests: list[str] = [""] * len(plan)
     status = [OK] * len(plan)

@@ -18,6 +18,7 @@ from ..drawing import GroupPlan, PlannedGroup
 from ..modeling import TrainedModel
 from ..results import MEAN_TEST, NO_TEST, OK, Provenance, SelectionResult
 from .groundtruth import Retraining, groundtruth, start_truth
+from .pooled import is_pooled
 from .targets import TestRows, make_targets
 
 
@@ -65,7 +66,7 @@ class Watch:
 
 def questions(model: TrainedModel, tests: TestRows | None, quantity: str) -> list[Question]:
     """One f a test row, or the one that ``mean`` or a parameter is."""
-    if tests is None or tests.mean:
+    if tests is None or tests.mean or is_pooled(quantity):
         codes, (target,) = make_targets(model, tests, quantity)
         return [Question(0, int(codes[0]), target)]
     out = []

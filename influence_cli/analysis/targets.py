@@ -10,6 +10,7 @@ from ..core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, ro
 from ..errors import UsageError
 from ..modeling import TrainedModel
 from ..results import MEAN_TEST, NO_TEST
+from .pooled import is_pooled, pooled_target
 
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
@@ -46,6 +47,8 @@ def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> 
     if tests is None:
         hint = "for example --test 17 or --test misclassified:5"
         raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
+    if is_pooled(quantity):
+        return np.array([MEAN_TEST]), [pooled_target(model, tests.rows, quantity)]
     rule = row_quantity(quantity, model.family, model.dataset.classes)
     X, y = model.dataset.X_test, _true_or_predicted(model, tests, quantity)
     if tests.mean:

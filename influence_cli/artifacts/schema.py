@@ -101,7 +101,7 @@ _RESULT = (
     Entry("/groups/digest", "uint8", ("G", 32), "SHA-256 of the sorted row numbers as little-endian int64"),
     Entry("/groups/status", "int32", ("G",), "index into /statuses"),
     Entry("/statuses", "str", ("S",), 'the different outcomes; "ok" is one without reservation'),
-    Entry("/tests/row", "int64", ("T",), "row of the test split; -1 the mean over all of them, -2 none"),
+    Entry("/tests/row", "int64", ("T",), "row of the test split; -1 one figure for all rows, -2 none"),
     Entry("/tests/base", "float64", ("T",), "f before removal; NaN where undefined", finite=False),
 )
 
@@ -220,7 +220,7 @@ KINDS: dict[str, Kind] = {
                 Entry("@quantity", "str", (), "what was measured: the f of f(after removal) - f(before)"),
                 Entry("/records/strategy", "str", ("R",), "what found the group"),
                 Entry("/records/size", "int64", ("R",), "rows in the group; 0 for a mean over groups of several sizes"),
-                Entry("/records/test", "int64", ("R",), "row of the test split; -1 the mean over all of them, -2 none"),
+                Entry("/records/test", "int64", ("R",), "row of the test split; -1 one figure for all rows, -2 none"),
                 Entry("/records/base", "float64", ("R",), "f before removal; NaN where undefined", finite=False),
                 Entry("/records/predicted_first", "float64", ("R",), f"first-order {_CHANGE}", finite=False),
                 Entry("/records/predicted_second", "float64", ("R",), f"second-order {_CHANGE}", finite=False),

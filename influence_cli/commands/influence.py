@@ -62,7 +62,7 @@ def influence(
     """
     import sys
 
-    from ..analysis import check_methods, make_targets
+    from ..analysis import check_evaluate, check_methods, make_targets
     from ..analysis import influence as estimate
     from ..artifacts.results import save_influence
     from ..core.evaluation import EVALUATIONS
@@ -78,6 +78,7 @@ def influence(
     session.check_format(format)
     session.check_choice("--evaluate", evaluate, EVALUATIONS)
     session.check_quantity(quantity)
+    check_evaluate(quantity, evaluate)
     session.check_solver(solver)
     specs = session.read_specs(group, groups)
     tests_spec = None if test is None else parse_tests(test)

@@ -60,7 +60,11 @@ Quantity = Annotated[
     str,
     typer.Option(
         "--quantity",
-        help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME.",
+        help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME;"
+        " or one figure for all chosen test rows: gap:COLUMN[:CLASS], the mean prediction (probability of CLASS, else"
+        " of the second class) where a two-valued column has its second value, in sorted order, minus that where it"
+        " has its first; score:NAME, any scikit-learn scorer (--evaluate exact; larger is better; of two classes the"
+        " second is the positive one).",
     ),
 ]
 Curvature = Annotated[

@@ -15,7 +15,11 @@ from ..errors import UsageError
 from .families.base import Classifier, Family, Regressor
 from .objective import Objective
 
-QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "param:NAME")
+QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
+
+
+BLOCK_ROWS = 4096
+"""Test rows whose gradients are held at a time where only their sum is asked for."""
 
 
 class RowQuantity(Protocol):
@@ -132,6 +136,25 @@ class MeanTarget:
 
     def gradient(self, theta):
         return self.rows.gradient(theta).mean(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class WeightedTarget:
+    """sum_t c_t f_t over the rows of a row quantity, ``coefficients`` c (T,): one value instead of T."""
+
+    rows: RowTarget
+    coefficients: np.ndarray
+
+    def value(self, theta):
+        return (self.coefficients @ self.rows.value(theta))[None]
+
+    def gradient(self, theta):
+        rows, total = self.rows, np.zeros(len(theta))
+        for start in range(0, len(rows.y), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            block = RowTarget(rows.objective, rows.quantity, rows.X[part], rows.y[part])
+            total += block.gradient(theta) @ self.coefficients[part]
+        return total[:, None]
 
 
 @dataclass(frozen=True)

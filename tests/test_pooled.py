@@ -1,0 +1,170 @@
+"""Quantities of all test rows together: scores against scikit-learn's on refits, gaps against means and differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cli_tools import save_blobs, save_regression, train, values_of
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
+from sklearn.metrics import get_scorer
+from sklearn.pipeline import make_pipeline
+
+from influence_cli import GroupInfluence
+from influence_cli.cli import run
+from influence_cli.errors import GinfError, UsageError
+
+M, T = 90, 40
+GROUP, KEPT = np.arange(12), np.arange(12, M)
+
+
+def rows(classes: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(M + T, 3))
+    X[:, 2] = rng.random(M + T) < 0.4
+    score = X @ [1.0, -0.5, 0.8] + 0.8 * rng.normal(size=M + T)
+    y = score if not classes else np.digitize(score, [0.2] if classes == 2 else [-0.3, 0.7])
+    return X[:M], y[:M], X[M:], y[M:]
+
+
+def logistic():
+    return LogisticRegression(C=0.5, solver="newton-cg", tol=1e-12, max_iter=10_000)
+
+
+SCORES = [
+    (logistic, 2, "accuracy"),
+    (logistic, 2, "roc_auc"),
+    (logistic, 2, "neg_log_loss"),
+    (logistic, 2, "f1"),
+    (logistic, 2, "average_precision"),
+    (logistic, 2, "neg_brier_score"),
+    (logistic, 3, "roc_auc_ovr"),
+    (logistic, 3, "f1_macro"),
+    (logistic, 3, "neg_log_loss"),
+    (lambda: RidgeClassifier(alpha=2.0), 2, "roc_auc"),
+    (lambda: RidgeClassifier(alpha=2.0), 3, "balanced_accuracy"),
+    (lambda: Ridge(alpha=2.0), 0, "r2"),
+    (lambda: Ridge(alpha=2.0), 0, "neg_mean_absolute_error"),
+]
+
+
+@pytest.mark.parametrize(("make", "classes", "name"), SCORES)
+def test_scores_are_scikit_learns_before_and_after_refits(make, classes, name):
+    X, y, X_test, y_test = rows(classes)
+    before, after = make().fit(X, y), make().fit(X[KEPT], y[KEPT])
+    scorer = get_scorer(name)
+    model = GroupInfluence.from_sklearn(before, X, y)
+    truth = model.groundtruth(GROUP, X_test, y_test, quantity=f"score:{name}")
+    record = truth.records()[0]
+    assert (record["test"], record["quantity"]) == ("mean", f"score:{name}")
+    assert record["base"] == pytest.approx(scorer(before, X_test, y_test), abs=1e-7)
+    assert record["actual"] == pytest.approx(scorer(after, X_test, y_test) - record["base"], abs=1e-6)
+    if classes == 0 or make is not logistic:  # a Newton step of a squared loss is the refit
+        found = model.influence(
+            GROUP, X_test, y_test, quantity=f"score:{name}", evaluate="exact", methods=["newton"]
+        )
+        assert found.values["newton"][0, 0] == pytest.approx(record["actual"], abs=1e-7)
+
+
+@pytest.mark.parametrize(("classes", "make"), [(0, lambda: Ridge(alpha=2.0)), (2, logistic), (3, logistic)])
+def test_a_gap_is_a_difference_of_mean_predictions(classes, make):
+    X, y, X_test, _ = rows(classes)
+    before, after = make().fit(X, y), make().fit(X[KEPT], y[KEPT])
+    second = X_test[:, 2] == 1
+
+    def gap(model):
+        own = model.predict(X_test) if not classes else model.predict_proba(X_test)[:, 1]
+        return own[second].mean() - own[~second].mean()
+
+    model = GroupInfluence.from_sklearn(before, X, y)
+    quantity = "gap:x2:1" if classes == 3 else "gap:x2"
+    truth = model.groundtruth(GROUP, X_test, quantity=quantity).records()[0]
+    assert truth["base"] == pytest.approx(gap(before), abs=1e-7)
+    assert truth["actual"] == pytest.approx(gap(after) - gap(before), abs=1e-6)
+    methods = ["first", "newton"]
+    linear = model.influence(GROUP, X_test, quantity=quantity, methods=methods).records()[0]
+    assert linear["newton"] == pytest.approx(truth["actual"], abs=0.35 * abs(truth["actual"]) + 0.005)
+    each = model.influence(GROUP, X_test, np.ones(T), quantity="prediction" if not classes else "prob", methods=methods)
+    for method in methods:
+        values = each.values[method][0]
+        assert linear[method] == pytest.approx(values[second].mean() - values[~second].mean(), rel=1e-8)
+
+
+def test_a_gap_in_blocks_is_the_same(monkeypatch):
+    X, y, X_test, _ = rows(2)
+    model = GroupInfluence.fit(X, y)
+    whole = model.influence(GROUP, X_test, quantity="gap:x2").values["second"]
+    monkeypatch.setattr("influence_cli.core.quantities.BLOCK_ROWS", 7)
+    assert model.influence(GROUP, X_test, quantity="gap:x2").values["second"] == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_gap_of_a_text_column_goes_by_the_alphabet_and_selects_groups():
+    polars = pytest.importorskip("polars")
+    X, y, X_test, _ = rows(2)
+    frames = [
+        polars.DataFrame(part, schema=["a", "b", "c"]).with_columns(sex=np.where(part[:, 2] == 1, "female", "male"))
+        for part in (X, X_test)
+    ]
+    pipeline = make_pipeline(ColumnTransformer([("own", "passthrough", ["a", "b", "c"])]), logistic())
+    model = GroupInfluence.from_sklearn(pipeline.fit(frames[0], y), frames[0], y)
+    p, female = pipeline.predict_proba(frames[1])[:, 1], X_test[:, 2] == 1
+    found = model.influence("column:sex=male", frames[1], quantity="gap:sex").records()[0]["base"]
+    assert found == pytest.approx(p[~female].mean() - p[female].mean())
+    best = model.select(5, frames[1], quantity="gap:sex", strategies="greedy", verify=True).records()
+    assert len(best) == 1
+    assert best[0]["actual"] > 0
+
+
+@pytest.mark.parametrize(
+    ("quantity", "sentence"),
+    [
+        ("score:acuracy", "no score of that name"),
+        ("score:r2", "is for regressions"),
+        ("gap:x9", "is no column of the test rows"),
+        ("gap:x0", "a column with two values is expected, but x0 has 40"),
+        ("gap:x2:9", "no class is named '9'"),
+    ],
+)
+def test_quantities_that_do_not_suit_are_refused(quantity, sentence):
+    X, y, X_test, y_test = rows(2)
+    with pytest.raises(UsageError, match=sentence):
+        GroupInfluence.fit(X, y).influence(GROUP, X_test, y_test, quantity=quantity, evaluate="exact")
+
+
+def test_what_the_test_rows_cannot_answer_is_said():
+    X, y, X_test, y_test = rows(3)
+    model = GroupInfluence.fit(X, y)
+    with pytest.raises(UsageError, match="of which class"):
+        model.influence(GROUP, X_test, quantity="gap:x2")
+    with pytest.raises(UsageError, match="needs the labels of all test rows, and 40 have none"):
+        model.groundtruth(GROUP, X_test, quantity="score:accuracy")
+    with pytest.raises(UsageError, match="cannot be had of these test rows: multi_class"):
+        model.groundtruth(GROUP, X_test, y_test, quantity="score:roc_auc")
+    with pytest.raises(UsageError, match="has no derivative, which --evaluate linear needs"):
+        model.influence(GROUP, X_test, y_test, quantity="score:accuracy")
+    with pytest.raises(UsageError, match="has no derivative"):
+        model.select(3, X_test, y_test, quantity="score:accuracy")
+    two = GroupInfluence.fit(*rows(2)[:2])
+    one = rows(2)[3] == 1
+    with pytest.raises(GinfError, match=r"undefined for these|cannot be had"):
+        two.groundtruth(GROUP, X_test[one], rows(2)[3][one], quantity="score:roc_auc")
+    ridge = GroupInfluence.from_sklearn(RidgeClassifier().fit(*rows(2)[:2]), *rows(2)[:2])
+    with pytest.raises(UsageError, match="cannot be had"):
+        ridge.groundtruth(GROUP, X_test, rows(2)[3], quantity="score:neg_log_loss")
+
+
+def test_the_commands_have_them_too(tmp_path, capsys):
+    model = train(save_blobs(tmp_path / "b.npz", classes=2), tmp_path / "m.h5")
+    capsys.readouterr()
+    ask = ["--model", model, "--group", "random:9x3", "--test", "all", "--quantity", "score:neg_log_loss", "--quiet"]
+    assert run(["influence", *ask, "--evaluate", "exact", "--method", "newton", "-o", str(tmp_path / "i.h5")]) == 0
+    estimated = values_of(capsys.readouterr().out, "newton")
+    assert run(["groundtruth", *ask, "-o", str(tmp_path / "t.h5")]) == 0
+    assert estimated == pytest.approx(values_of(capsys.readouterr().out, "actual"), abs=0.02)
+    assert run(["compare", str(tmp_path / "i.h5"), str(tmp_path / "t.h5")]) == 0
+    capsys.readouterr()
+    assert run(["influence", *ask]) == 2
+    assert "add --evaluate exact" in capsys.readouterr().err
+    regression = train(save_regression(tmp_path / "r.npz"), tmp_path / "r.h5", "--estimator", "linear")
+    ask = ["--model", regression, "--group", "random:9", "--test", "all", "--quantity", "score:r2", "--quiet"]
+    assert run(["influence", *ask, "--evaluate", "exact"]) == 0
