@@ -32,7 +32,7 @@ from .weighting import BALANCED, balance, with_weights
 TRAIN, TEST = "training rows", "test rows"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupInfluence:
     """A model on its training rows, to be asked what groups of them do to its predictions.
 

@@ -264,3 +264,11 @@ def test_records_are_plain_and_have_none_for_nan(blobs, model):
     records = model.select(2, X_test[:1], y_test[:1]).records()
     assert json.loads(json.dumps(records)) == records
     json.dumps(model.influence([1], X_test, y_test).records(), allow_nan=False)
+
+
+def test_selection_of_a_weighted_model_says_that_it_needs_equal_weights(blobs):
+    _, X, y, X_test, y_test = blobs
+    weighted = GroupInfluence.fit(X, y, sample_weight=np.arange(1.0, M + 1))
+    with pytest.raises(UsageError, match="needs training rows of equal weight"):
+        weighted.select(3, X_test[:1], y_test[:1])
+    assert len({weighted, GroupInfluence.fit(X, y)}) == 2
