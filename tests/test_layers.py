@@ -50,11 +50,11 @@ OWNERS = {
     "sklearn": {"analysis", "data", "drawing", "sklearn_models"},
     "skops": {"sklearn_models"},
     "pandas": {"data", "results"},
-    "threadpoolctl": {"commands", "drawing"},
+    "threadpoolctl": {"core", "commands", "drawing"},
 }
 CORE_USES = {
     *("numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"),
-    *("itertools", "functools"),
+    *("itertools", "functools", "threading", "concurrent", "threadpoolctl"),
 }
 
 

@@ -13,9 +13,10 @@ from scipy.linalg.blas import dsyrk, ssyrk
 
 from .design import Design
 from .families.base import Family
+from .parallel import spread
 from .penalty import Penalty
 
-CHUNK = 1024
+CHUNK = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
 
 
@@ -26,22 +27,30 @@ def glm_hessian(
     K, D = family.outputs, design.columns
     used = np.ones(D, dtype=bool)
     used[: design.X.shape[1]] = design.used_columns()
+    at = np.flatnonzero(used)
     pairs = [(j, k) for j in range(K) for k in range(j + (not family.shift_invariant))]
     blocks = _scaled_grams(design, family, theta, w, np.dtype(dtype), used, pairs)
-    if family.shift_invariant:
-        for j in range(K):
-            blocks[j, j] = np.zeros_like(blocks[1, 0])
-            for k in range(K):
-                if k != j:
-                    blocks[j, j] -= blocks[max(j, k), min(j, k)]
+    spread(lambda pair: _mirror(blocks[pair]), pairs)
     hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
-    diagonal = np.arange(D)
-    for (j, k), block in blocks.items():
-        rows, columns = j * D + np.flatnonzero(used), k * D + np.flatnonzero(used)
-        full = np.tril(block) + np.tril(block, -1).T
-        hessian[np.ix_(rows, columns)] = full
-        hessian[j * D + diagonal, k * D + diagonal] += (penalty.ridge * (j == k) + penalty.gauge / K).astype(dtype)
+
+    def place(pair: tuple[int, int]) -> None:
+        j, k = pair
+        if pair in blocks:
+            block = blocks[pair]
+        else:
+            block = -np.sum([blocks[max(j, other), min(j, other)] for other in range(K) if other != j], axis=0)
+        target = hessian[j * D : (j + 1) * D, k * D : (k + 1) * D]
+        target[np.ix_(at, at)] = block
+        target[np.diag_indices(D)] += (penalty.ridge * (j == k) + penalty.gauge / K).astype(dtype)
+
+    spread(place, [(j, k) for j in range(K) for k in range(j + 1)])
     return hessian
+
+
+def _mirror(block: np.ndarray) -> None:
+    """Fill the upper triangle of a block from the lower one, in place."""
+    above = np.triu_indices(len(block), 1)
+    block[above] = block.T[above]
 
 
 def _scaled_grams(
@@ -57,16 +66,18 @@ def _scaled_grams(
     syrk = ssyrk if dtype == np.float32 else dsyrk
     width, stack = int(used.sum()), theta.T.reshape(family.outputs, design.columns)
     blocks = {pair: np.zeros((width, width), dtype=dtype, order="F") for pair in pairs}
-    scaled = np.empty((CHUNK, width), dtype=dtype)
     for start in range(0, design.rows, CHUNK):
         rows = slice(start, min(start + CHUNK, design.rows))
         moments = family.moments(design.forward(stack, rows)[None])
         part = np.empty((rows.stop - start, width), dtype=dtype)
         part[:, : width - design.intercept] = design.X[rows][:, used[: design.X.shape[1]]]
         part[:, width - design.intercept :] = 1.0
-        for j, k in pairs:
-            root = np.sqrt(np.abs(family.pair(moments, j, k)[0]) * w[rows]).astype(dtype)
-            np.multiply(part, root[:, None], out=scaled[: len(part)])
-            sign = 1.0 if j == k else -1.0
-            blocks[j, k] = syrk(sign, scaled[: len(part)].T, beta=1.0, c=blocks[j, k], lower=1, overwrite_c=1)
+
+        def add(pair: tuple[int, int], rows=rows, moments=moments, part=part) -> None:
+            root = np.sqrt(np.abs(family.pair(moments, *pair)[0]) * w[rows]).astype(dtype)
+            sign = 1.0 if pair[0] == pair[1] else -1.0
+            scaled = part * root[:, None]
+            blocks[pair] = syrk(sign, scaled.T, beta=1.0, c=blocks[pair], lower=1, overwrite_c=1)
+
+        spread(add, pairs)
     return blocks

@@ -23,6 +23,8 @@ any at the first iteration.  Later the recursion hides rounding: where the Hessi
 iteration reports a residual of 1e-17 and the true one is 1e-8."""
 DRIFT = 100 * np.finfo(float).eps
 """The recursion's residual is off by at most about this many |H| |x| an iteration (Greenbaum 1997)."""
+VANISHING = 16 * np.finfo(float).eps
+"""Curvature along a direction, relative to the largest met so far, up to which it is rounding and not a number."""
 DRIFT_SHARE = 0.1
 """Share of the tolerance that the drift may make up before a product is spent on the true residual."""
 STAGNATION = 4
@@ -81,6 +83,7 @@ def conjugate_gradient(
     residual, iterations = norms.copy(), np.zeros(count, dtype=np.int64)
     converged, indefinite = norms == 0.0, np.zeros(count, dtype=bool)
     best, stalls = norms.copy(), np.zeros(count, dtype=np.int64)
+    steepest = np.zeros(count)
     active, exact_at = np.flatnonzero(~converged), 0
     if not active.size:
         return Solution(x, residual, iterations, converged, indefinite)
@@ -91,7 +94,10 @@ def conjugate_gradient(
             break
         Hd = product(d, active)
         curvature = _dots(d, Hd)
-        bad = curvature <= np.finfo(float).eps * _norms(d) * _norms(Hd)
+        # Against |H d| / |d| of this direction alone, one that H maps to nothing but rounding would look curved.
+        length = _norms(d)
+        steepest[active] = np.maximum(steepest[active], _norms(Hd) / length)
+        bad = curvature <= VANISHING * steepest[active] * length**2
         step = np.where(bad, 0.0, rho / np.where(bad, 1.0, curvature))
         x[:, active] += step * d
         r[:, active] -= step * Hd

@@ -1,0 +1,64 @@
+"""Our own loops: every item once, threads as BLAS has them, and BLAS left as it was."""
+
+import threading
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from influence_cli.core.parallel import spread
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_item_once_and_blas_is_left_as_it_was(threads):
+    done, inside, workers = [], [], set()
+    gate = threading.Barrier(threads, timeout=20)
+
+    def work(item):
+        gate.wait()  # opens only when as many items are under way at once
+        inside.append(blas_threads())
+        workers.add(threading.get_ident())
+        done.append(item)
+
+    with threadpool_limits(threads, user_api="blas"):
+        spread(work, range(4 * threads))
+        assert blas_threads() == {threads}
+    assert sorted(done) == list(range(4 * threads))
+    assert len(workers) == threads
+    assert all(seen == {1} for seen in inside)
+
+
+def test_a_loop_inside_of_another_runs_on_its_own_thread():
+    table = np.zeros((4, 5), dtype=int)
+    homes = [set() for _ in range(4)]
+
+    def outer(row):
+        home = threading.get_ident()
+
+        def inner(column):
+            table[row, column] += 1
+            homes[row].add(threading.get_ident() == home)
+
+        spread(inner, range(5))
+
+    with threadpool_limits(2, user_api="blas"):
+        spread(outer, range(4))
+        assert blas_threads() == {2}
+    assert (table == 1).all()
+    assert homes == [{True}] * 4
+
+
+def test_a_failure_is_raised_and_leaves_blas_as_it_was():
+    def work(item):
+        if item == 3:
+            raise ValueError("item 3")
+
+    with threadpool_limits(2, user_api="blas"):
+        with pytest.raises(ValueError, match="item 3"):
+            spread(work, range(10))
+        assert blas_threads() == {2}
+        spread(lambda item: None, range(3))  # the lock is free again
