@@ -29,6 +29,8 @@ class Oracle:
     l2: float
     intercept: bool = True
     penalize_intercept: bool = False
+    weights: np.ndarray | None = None
+    """Training weights of the rows up to a factor; None for equal ones."""
 
     @property
     def outputs(self) -> int:
@@ -123,6 +125,10 @@ class Oracle:
     def uniform(self) -> np.ndarray:
         return np.full(len(self.X), 1.0 / len(self.X))
 
+    def training(self) -> np.ndarray:
+        """Weights in training, summing to 1."""
+        return self.uniform() if self.weights is None else self.weights / self.weights.sum()
+
     def minimise(self, w: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
         """The minimiser of J(.; w) by Newton steps, halved while J rises; without a part along the gauge."""
         theta = np.zeros(len(self.penalty)) if start is None else start
@@ -141,10 +147,10 @@ class Oracle:
     # Removal
 
     def weights_without(self, group: np.ndarray, scaling: str) -> np.ndarray:
-        """Equal weights on the kept rows: 1/(m - k) each (per-mean) or 1/m each (per-sum)."""
-        kept = np.ones(len(self.X))
+        """The kept rows' weights, scaled up to sum to 1 again (per-mean) or as they are (per-sum)."""
+        kept = self.training()
         kept[group] = 0.0
-        return kept / (kept.sum() if scaling == "per-mean" else len(self.X))
+        return kept / (kept.sum() if scaling == "per-mean" else 1.0)
 
     def refit_change(self, theta: np.ndarray, group: np.ndarray, scaling: str) -> np.ndarray:
         """What every estimator estimates."""
@@ -152,7 +158,7 @@ class Oracle:
 
     def changes(self, theta: np.ndarray, group: np.ndarray, scaling: str) -> dict[str, np.ndarray]:
         """Estimated change of theta on removal of the group, a method a key (DESIGN 2.2 and 2.3)."""
-        before, after = self.uniform(), self.weights_without(group, scaling)
+        before, after = self.training(), self.weights_without(group, scaling)
         delta = before - after
         gradients, hessians = self.row_gradients(theta), self.row_hessians(theta)
         H = np.einsum("i,ipq->pq", before, hessians) + self.penalty
@@ -161,7 +167,7 @@ class Oracle:
         theta2 = -inverse(H) @ (D @ theta1)
         bend = -inverse(H) @ (0.5 * self.third(theta, before, theta1))
         return {
-            "first-koh": inverse(H) @ gradients[group].sum(axis=0) / len(self.X),
+            "first-koh": inverse(H) @ (before[group] @ gradients[group]),
             "first": -theta1,
             "second": -theta1 + theta2,
             "second-full": -theta1 + theta2 + bend,

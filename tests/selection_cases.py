@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -44,7 +44,7 @@ class Case:
     def dense_form(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """v (P,), a = v' grad l_i (m,) and B_ij = v' hess l_i H^-1 grad l_j (m, m) of the paper's Eq. 18."""
         theta = self.problem.theta[:, 0]
-        H = inverse(self.oracle.hessian(theta, self.oracle.uniform()))
+        H = inverse(self.oracle.hessian(theta, self.oracle.training()))
         v = H @ self.oracle.quantity_gradient("loss", theta, self.x, self.y)[0]
         gradients = self.oracle.row_gradients(theta)
         C = np.einsum("p,ipq->iq", v, self.oracle.row_hessians(theta)) @ H
@@ -62,9 +62,10 @@ def make_case(
     l2: float = 0.05,
     seed: int = 0,
     candidates: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
 ) -> Case:
-    oracle = make_oracle(kind, intercept, m=m, l2=l2, seed=seed)
-    objective = make_objective(oracle)
+    oracle = replace(make_oracle(kind, intercept, m=m, l2=l2, seed=seed), weights=weights)
+    objective = make_objective(oracle, None if weights is None else oracle.training())
     theta = train(objective, tol=1e-11).theta
     rng = np.random.default_rng(seed + 100)
     x = rng.normal(size=(1, oracle.X.shape[1]))

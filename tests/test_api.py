@@ -266,9 +266,10 @@ def test_records_are_plain_and_have_none_for_nan(blobs, model):
     json.dumps(model.influence([1], X_test, y_test).records(), allow_nan=False)
 
 
-def test_selection_of_a_weighted_model_says_that_it_needs_equal_weights(blobs):
+def test_selection_of_a_weighted_model(blobs):
     _, X, y, X_test, y_test = blobs
     weighted = GroupInfluence.fit(X, y, sample_weight=np.arange(1.0, M + 1))
-    with pytest.raises(UsageError, match="needs training rows of equal weight"):
-        weighted.select(3, X_test[:1], y_test[:1])
+    (found,) = weighted.select(3, X_test[:1], y_test[:1], verify=True).records()
+    (truth,) = weighted.groundtruth([found["rows"]], X_test[:1], y_test[:1]).records()
+    assert found["actual"] == pytest.approx(truth["actual"], rel=1e-6)
     assert len({weighted, GroupInfluence.fit(X, y)}) == 2

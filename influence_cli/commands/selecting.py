@@ -172,7 +172,7 @@ def run(asked: Asked) -> Done:
         watch = Watch(step=lambda label: advance(1), verified=advance)
         if asked.flip:
             largest = sizes[0] if sizes else int(LARGEST_SHARE * m)
-            largest = min(largest, len(pool), m - 1)
+            largest = min(largest, len(pool), int(np.count_nonzero(model.objective.weights)) - 1)
             result = select_flips(
                 model, solver, tests, largest, choice, quantity=asked.quantity, provenance=provenance, watch=watch
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import UsageError
 from .expansion import Expansion
-from .greedy import found
+from .greedy import found, leading
 from .merits import RETRAINED, evaluate, worth
 from .problem import Problem, Selection
 
@@ -44,7 +44,7 @@ def exact(problem: Problem, expansion: Expansion, *, advance: Callable[[int], No
         advance(len(groups))
     status = "ok" if not failed else f"{failed:,} of {count:,} groups have no finite value and were left out"
     if rows is None:
-        rows = problem.top(problem.sign * expansion.row_influence)
+        rows = leading(expansion, problem.sign)
         return found("exact", expansion, rows, rounds=count, status=status)
     return found("exact", expansion, rows, realised=problem.sign * best, rounds=count, status=status)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..removal import removal
 from .expansion import Expansion
-from .greedy import found
+from .greedy import found, leading
 from .merits import RETRAINED, Evaluated, evaluate
 from .problem import DECREASE, INCREASE, Problem, Selection
 from .relinearize import relinearize
@@ -91,10 +91,9 @@ class _Search:
         """The smallest size that re-linearising finds by bisection, above all sizes at which greedy fails."""
         most = self.problem.size
         sizes = sorted({min(1 << power, most) for power in range(most.bit_length() + 1)})
-        first = self.problem.sign * self.expansion(most).row_influence
         low, best = 0, None
         for size in sizes:
-            rows = self.at(size).top(first)
+            rows = leading(self.expansion(size), self.problem.sign)
             change = float(self._evaluate([rows]).change[0])
             if self.flips(change):
                 best = Selection("greedy", rows, float("nan"), float("nan"), change)

@@ -1,4 +1,4 @@
-"""The k rows of highest first-order influence, which is additive (Koh et al. 2019): the baseline to beat."""
+"""The k rows of highest first-order influence (Koh et al. 2019): the baseline to beat."""
 
 from __future__ import annotations
 
@@ -9,9 +9,26 @@ from .problem import Problem, Selection
 
 
 def greedy(problem: Problem, expansion: Expansion) -> Selection:
-    """Rank by v' grad l_i."""
-    rows = problem.top(problem.sign * expansion.row_influence)
-    return found("greedy", expansion, rows)
+    """The best group of the first order, exactly."""
+    return found("greedy", expansion, leading(expansion, problem.sign))
+
+
+def leading(expansion: Expansion, sign: float) -> np.ndarray:
+    """The k candidates that maximise sign * first, sorted.
+
+    With equal weights those of highest v' grad l_i.  Otherwise a group's share of the weights depends on its rows, and
+    first is a ratio of two linear functions of the group: ranking by its slope at the best group so far is Dinkelbach's
+    method (1967), which ends at the maximum after a few rounds.
+    """
+    problem = expansion.problem
+    s, best, rows = np.zeros(problem.rows), -np.inf, problem.candidates
+    while True:
+        higher = problem.top(sign * expansion.first_slope(s))
+        s = problem.indicator([higher])[:, 0]
+        value = sign * float(expansion.first(s))
+        if value <= best:
+            return rows
+        rows, best = higher, value
 
 
 def found(

@@ -11,12 +11,12 @@ nothing.  It starts from the greedy group, so that it is never worse.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from .expansion import Expansion
-from .greedy import found
+from .greedy import found, leading
 from .problem import Problem, Selection
 from .projection import onto_capped, onto_l1_ball
 
@@ -24,6 +24,8 @@ L1, CAPPED = "l1", "capped"
 CONSTRAINTS = (L1, CAPPED)
 ARMIJO = 1e-4
 HALVINGS = 12
+TOGETHER = 4
+"""Step sizes, each half of the one before, that are tried side by side."""
 FIRST_STEP = 64.0
 """Weight that the first trial may add to the row of steepest slope.  Far more than 1, so that the trials, which are all
 rounded, go from an exchange of every row that the slope favours down to none."""
@@ -45,9 +47,10 @@ def pgd(
 ) -> Selection:
     """Ascend, round, ascend from the best rounding, until that gains nothing worthwhile or after ``rounds`` steps."""
     project = onto_l1_ball if constraint == L1 else onto_capped
-    rows = problem.top(problem.sign * expansion.row_influence)
+    rows = leading(expansion, problem.sign)
     seen: dict[bytes, float] = {}
-    best = _value(problem, expansion, rows, seen)
+    _values(problem, expansion, np.empty((0, problem.rows)), [rows], seen)
+    best = seen[rows.tobytes()]
     steps = 0
     while steps < rounds:
         improved, taken = _ascend(problem, expansion, rows, project, seen)
@@ -77,23 +80,26 @@ def _ascend(
     seen.setdefault(start.tobytes(), value)
     step = FIRST_STEP / max(float(np.abs(slope[own]).max()), np.finfo(float).tiny)
     for taken in range(1, STEPS + 1):
-        for _ in range(HALVINGS):
-            trial = np.zeros_like(s)
-            trial[own] = project(s[own] + step * slope[own], float(problem.size))
-            way = trial - s
-            rounded = _round(problem, trial, slope)
-            if _value(problem, expansion, rounded, seen) > best_value:
-                best, best_value = rounded, seen[rounded.tobytes()]
-            trial_value, trial_slope = _signed(problem, expansion, trial)
-            if trial_value >= value + ARMIJO * float(slope @ way):
+        for _ in range(HALVINGS // TOGETHER):
+            trials = np.zeros((TOGETHER, problem.rows))
+            for number, trial in enumerate(trials):
+                trial[own] = project(s[own] + step / 2**number * slope[own], float(problem.size))
+            groups = [_round(problem, trial, slope) for trial in trials]
+            values = _values(problem, expansion, trials, groups, seen)
+            for rows in groups:
+                if seen[rows.tobytes()] > best_value:
+                    best, best_value = rows, seen[rows.tobytes()]
+            risen = np.flatnonzero(values >= value + ARMIJO * ((trials - s) @ slope))
+            if len(risen):
                 break
-            step *= 0.5
+            step /= 2**TOGETHER
         else:
             return best, taken
-        gain, (s, value, slope) = trial_value - value, (trial, trial_value, trial_slope)
+        at = int(risen[0])
+        gain, s, step = values[at] - value, trials[at], 2.0 * step / 2**at
+        value, slope = _signed(problem, expansion, s)
         if gain <= GAIN * abs(value):
             return best, taken
-        step *= 2.0
     return best, STEPS
 
 
@@ -109,9 +115,18 @@ def _signed(problem: Problem, expansion: Expansion, s: np.ndarray) -> tuple[floa
     return problem.sign * value, problem.sign * slope
 
 
-def _value(problem: Problem, expansion: Expansion, rows: np.ndarray, seen: dict[bytes, float]) -> float:
-    """The form at a group, from memory where it was there before."""
-    key = rows.tobytes()
-    if key not in seen:
-        seen[key] = problem.sign * float(expansion.second(problem.indicator([rows]))[0])
-    return seen[key]
+def _values(
+    problem: Problem, expansion: Expansion, trials: np.ndarray, groups: Sequence[np.ndarray], seen: dict[bytes, float]
+) -> np.ndarray:
+    """sign * second of the trials (n, m), (n,), and into ``seen`` that of the groups that were not there before.
+
+    A trial that takes more of the training weights than any group can, and by more than half of what these leave, is
+    worth nothing: second grows without bounds towards a share of 1.
+    """
+    new = list({rows.tobytes(): rows for rows in groups if rows.tobytes() not in seen}.values())
+    real = 1.0 - expansion.share(trials.T) >= (1.0 - problem.largest_share) / 2.0
+    found = problem.sign * expansion.second(np.hstack([trials[real].T, problem.indicator(new)]))
+    values = np.full(len(trials), -np.inf)
+    values[real] = found[: real.sum()]
+    seen.update((rows.tobytes(), float(value)) for rows, value in zip(new, found[real.sum() :], strict=True))
+    return values

@@ -22,9 +22,6 @@ from ..solvers.cholesky import factorize
 
 INCREASE, DECREASE = "increase", "decrease"
 DIRECTIONS = (INCREASE, DECREASE)
-UNEQUAL = 1e-9
-"""Relative difference of training weights from which on a group's share would depend on which rows it has."""
-
 
 RANKING = 1e-8
 """Relative residual of the solves that only rank rows."""
@@ -36,7 +33,7 @@ CHEAP_FACTOR = 100
 class Problem:
     """The search for ``size`` of the ``candidates`` (sorted row numbers) at the trained ``theta`` (P, 1).
 
-    ``target`` has one value; all rows weigh the same in training, so that the share removed is k/m for every group.
+    ``target`` has one value.  Raises UsageError for a size that there is not.
     """
 
     objective: Objective
@@ -51,20 +48,17 @@ class Problem:
 
     def __post_init__(self) -> None:
         weights = self.objective.weights
-        if np.ptp(weights) > UNEQUAL * weights.max():
-            raise UsageError(
-                "selection needs training rows of equal weight, and this model was trained with weights",
-                hint="train without --sample-weight and --class-weight, or name groups for ginf influence",
-            )
         if not 1 <= self.size <= len(self.candidates):
             raise UsageError(
                 f"a group of {self.size:,} rows was asked for and {len(self.candidates):,} rows may be removed",
                 hint="lower --size, or allow more rows with --within",
             )
-        if self.size >= len(weights):
+        counted = np.count_nonzero(weights)
+        if self.size >= counted and not self.leaves_some(self.candidates):
+            with_weight = " with a weight over 0" if counted < len(weights) else ""
             raise UsageError(
-                f"a group of {self.size:,} of the {len(weights):,} training rows leaves nothing to train on",
-                hint=f"a group has 1 to {len(weights) - 1:,} rows",
+                f"a group of {self.size:,} of the {counted:,} training rows{with_weight} leaves nothing to train on",
+                hint=f"a group has 1 to {counted - 1:,} rows",
             )
 
     @property
@@ -76,15 +70,15 @@ class Problem:
     def sign(self) -> float:
         return 1.0 if self.direction == INCREASE else -1.0
 
-    @property
-    def share(self) -> float:
-        """p = k/m."""
-        return self.size / self.rows
+    @cached_property
+    def largest_share(self) -> float:
+        """The most that a group takes of the training weights."""
+        own = self.objective.weights[self.candidates]
+        return float(np.sort(own)[len(own) - self.size :].sum())
 
-    @property
-    def stretch(self) -> float:
-        """What the weights of the kept rows are multiplied with on removal."""
-        return 1.0 / (1.0 - self.share) if self.scaling == PER_MEAN else 1.0
+    def leaves_some(self, rows: np.ndarray) -> bool:
+        """Whether a row with a weight over 0 stays when these go."""
+        return bool(np.count_nonzero(self.objective.weights[rows]) < np.count_nonzero(self.objective.weights))
 
     @cached_property
     def base(self) -> float:
@@ -131,10 +125,11 @@ class Problem:
     def scores_at(
         self, theta: np.ndarray, w: np.ndarray, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> np.ndarray:
-        """First-order influence of every row at other parameters (P, 1) under weights w (m,): (m,), times the sign.
+        """The slope of f in every row's share of a group, at the parameters (P, 1) of training without the group, w
+        (m,) being the weights then: (m,), up to one positive factor, times the sign.
 
-        With H_w the Hessian of J(.; w) there, ``grad f' H_w^-1 grad l_i``: the slope of f, up to one positive factor,
-        as row i is exchanged for others.
+        With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
+        w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.
         """
         adjoint = conjugate_gradient(
             self.objective.curvature(theta, w),
@@ -142,7 +137,10 @@ class Problem:
             preconditioner=preconditioner or self.solver.preconditioner,
             tol=RANKING,
         )
-        return self.sign * self.objective.row_products(theta, _solved(adjoint))[:, 0]
+        influence = self.objective.row_products(theta, _solved(adjoint))[:, 0]
+        if self.scaling == PER_MEAN:
+            influence -= w @ influence
+        return self.sign * self.objective.weights * influence
 
 
 @dataclass(frozen=True)

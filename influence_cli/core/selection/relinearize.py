@@ -14,7 +14,7 @@ import numpy as np
 
 from ..removal import removal
 from .expansion import Expansion
-from .greedy import found
+from .greedy import found, leading
 from .merits import RETRAINED, evaluate, improves, worth
 from .problem import Problem, Selection
 
@@ -35,7 +35,7 @@ def relinearize(
 
     ``enough`` may end the search early: it is told the change of f realised so far.
     """
-    first = problem.top(problem.sign * expansion.row_influence)
+    first = leading(expansion, problem.sign)
     groups = [first, *(rows for rows in starts if len(rows) == problem.size)]
     tried = evaluate(problem, RETRAINED, groups)
     values = worth(problem, tried.change)

@@ -1,10 +1,11 @@
 """Pairwise exchanges from the best groups so far, until none improves.
 
-On ``second`` an exchange of i (in the group) for j (outside) gains, with W = Q + Q' and the slope b + W s,
+On ``second`` an exchange of i (in the group) for j (outside) gains, with W = Q + Q' of the pairs,
 
-    slope_j - slope_i + (W_ii + W_jj)/2 - W_ij,
+    slope_j - slope_i + (W_ii + W_jj)/2 - W_ij
 
-so that whole shortlists are weighed at once and updated after each exchange without another pass over the rows.  On
+in the pairs' part and the difference of the slopes in the others, so that whole shortlists are weighed at once and
+updated after each exchange without another pass over the rows.  On
 ``newton`` (one Newton step, f evaluated exactly: the truth for a linear regression) and ``retrained`` the exchanges
 that the slope at the group's own parameters favours are evaluated side by side: every pair where they are few, else
 the best pairs and, so that large groups move as well, exchanges of 2, 4, 8, ... rows.
@@ -13,12 +14,13 @@ the best pairs and, so that large groups move as well, exchanges of 2, 4, 8, ...
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..removal import removal
-from .expansion import Expansion
-from .greedy import found
+from .expansion import Expansion, Parts
+from .greedy import found, leading
 from .merits import AUTO, GAIN, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
 from .problem import Problem, Selection
 
@@ -50,9 +52,8 @@ def swap(
     """
     small = _pairs(problem) <= EVERY_PAIR and problem.rows * problem.objective.size <= CHEAP
     merit = (RETRAINED if small else NEWTON) if merit == AUTO else merit
-    influence = problem.sign * expansion.row_influence
     # A loss also rises where the prediction overshoots: the group that first lowers it may be the better start.
-    groups = [problem.top(influence), problem.top(-influence), *starts]
+    groups = [leading(expansion, problem.sign), leading(expansion, -problem.sign), *starts]
     if small:
         rng = problem.rng(1)
         groups += [np.sort(rng.choice(problem.candidates, problem.size, replace=False)) for _ in range(RESTARTS)]
@@ -90,11 +91,12 @@ def _on_form(
 ) -> tuple[np.ndarray, float, int, bool]:
     """Rows, sign * second, rounds taken and whether no exchange of the last shortlists gained."""
     s = problem.indicator([start])[:, 0]
-    value, slope = expansion.second_and_slope(s)
-    value, slope = problem.sign * value, problem.sign * slope
+    parts, slopes = expansion.parts_and_slopes(s)
+    value = problem.sign * float(expansion.combine(parts))
     own = problem.candidates
     for taken in range(1, rounds + 1):
         advance("swap")
+        slope = problem.sign * expansion.slope(parts, slopes)
         inside, outside = own[s[own] > 0.5], own[s[own] < 0.5]
         short = np.concatenate(
             [
@@ -102,25 +104,44 @@ def _on_form(
                 outside[np.argsort(-slope[outside], kind="stable")[:SHORTLIST]],
             ]
         )
-        pairs = problem.sign * expansion.pairs(short)
+        pairs = expansion.pairs(short)
         among = pairs[short]
         here = s[short] > 0.5
         moved = False
         while here.any() and not here.all():
-            half = among.diagonal() / 2
-            gain = (slope[short] + half)[None, :] - (slope[short] - half)[:, None] - among
-            gain[~here] = gain[:, here] = -np.inf
-            i, j = np.unravel_index(int(np.argmax(gain)), gain.shape)
-            if gain[i, j] <= GAIN * abs(value):
+            out, into = np.flatnonzero(here), np.flatnonzero(~here)
+            after = _exchanged(parts, slopes, short, among, out, into)
+            values = problem.sign * expansion.combine(after)
+            at = np.unravel_index(int(np.argmax(values)), values.shape)
+            if values[at] - value <= GAIN * abs(value):
                 break
-            value += float(gain[i, j])
-            slope = slope + pairs[:, j] - pairs[:, i]
+            value = float(values[at])
+            parts = Parts(after.share[at], after.pull[at], after.mixed[at], after.pairs[at])
+            i, j = out[at[0]], into[at[1]]
+            slopes = replace(slopes, pairs=slopes.pairs + pairs[:, j] - pairs[:, i])
             here[i], here[j] = False, True
             s[short[i]], s[short[j]] = 0.0, 1.0
             moved = True
         if not moved:
             return np.flatnonzero(s > 0.5), value, taken, True
     return np.flatnonzero(s > 0.5), value, rounds, False
+
+
+def _exchanged(
+    parts: Parts, slopes: Parts, short: np.ndarray, among: np.ndarray, out: np.ndarray, into: np.ndarray
+) -> Parts:
+    """Parts (n, k) after one of the places ``out`` (n,) of the shortlist has left for one of ``into`` (k,)."""
+    half = among.diagonal() / 2
+
+    def moved(total: np.ndarray, slope: np.ndarray, curve: np.ndarray | float = 0.0) -> np.ndarray:
+        return total + (slope[short] + curve)[into][None, :] - (slope[short] - curve)[out][:, None]
+
+    return Parts(
+        moved(parts.share, slopes.share),
+        moved(parts.pull, slopes.pull),
+        moved(parts.mixed, slopes.mixed),
+        moved(parts.pairs, slopes.pairs, half) - among[np.ix_(out, into)],
+    )
 
 
 def _on_merit(

@@ -77,7 +77,7 @@ class Pool:
 
     def worth(self, merit: str, choices: Sequence[Members]) -> np.ndarray:
         """What is maximised, (N,)."""
-        fits = [number for number, choice in enumerate(choices) if len(self.rows(choice)) < self.problem.rows]
+        fits = [number for number, choice in enumerate(choices) if self.problem.leaves_some(self.rows(choice))]
         out = np.full(len(choices), -np.inf)
         tried = [choices[number] for number in fits]
         if tried and merit == SECOND:
@@ -93,14 +93,14 @@ class Pool:
         rng = self.problem.rng()
         numbers = range(len(self.groups))
         drawn = [tuple(sorted(rng.choice(numbers, self.limit, replace=False).tolist())) for _ in range(draws)]
-        return [members for members in drawn if len(self.rows(members)) < self.problem.rows]
+        return [members for members in drawn if self.problem.leaves_some(self.rows(members))]
 
 
 def greedy_union(pool: Pool) -> Union:
     """The groups of highest first-order influence, as if it were additive."""
     order = sorted(pool.singles, key=lambda union: -pool.problem.sign * union.predicted_first)
     members = tuple(sorted(union.members[0] for union in order[: pool.limit]))
-    while len(pool.rows(members)) == pool.problem.rows:
+    while not pool.problem.leaves_some(pool.rows(members)):
         members = members[:-1]
     return pool.unions("greedy", [members])[0]
 
