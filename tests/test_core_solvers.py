@@ -318,5 +318,6 @@ def test_what_was_asked_for_is_chosen_unless_it_cannot_be(machine):
 def test_the_machine_is_measured_in_sane_units():
     assert choice.available_memory() > 1e7
     assert 1e7 < choice._rate(np.dtype(np.float64)) < 1e15
-    assert kronecker.kronecker_fits(10, 785)
-    assert not kronecker.kronecker_fits(10, 100_000)
+    assert kronecker.kronecker_fits(10, 785, 60_000 * 784)
+    assert not kronecker.kronecker_fits(10, 100_000, 60_000 * 100_000)
+    assert not kronecker.kronecker_fits(1, 10_000, 20_000 * 100)

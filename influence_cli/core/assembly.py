@@ -70,7 +70,7 @@ def _scaled_grams(
         rows = slice(start, min(start + CHUNK, design.rows))
         moments = family.moments(design.forward(stack, rows)[None])
         part = np.empty((rows.stop - start, width), dtype=dtype)
-        part[:, : width - design.intercept] = design.X[rows][:, used[: design.X.shape[1]]]
+        part[:, : width - design.intercept] = design.dense(rows, used[: design.X.shape[1]])
         part[:, width - design.intercept :] = 1.0
 
         def add(pair: tuple[int, int], rows=rows, moments=moments, part=part) -> None:

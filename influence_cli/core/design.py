@@ -32,6 +32,11 @@ class Design:
         """D."""
         return self.X.shape[1] + self.intercept
 
+    @property
+    def stored(self) -> int:
+        """Numbers of X that are kept in memory."""
+        return int(self.X.size)
+
     def used_columns(self) -> np.ndarray:
         """Which columns of X (d,) have a number other than 0."""
         used = np.zeros(self.X.shape[1], dtype=bool)
@@ -72,3 +77,16 @@ class Design:
             block[:, :d] = self.X[rows]
             out += block.T @ (block * w[rows, None])
         return out
+
+    def squares(self, w: np.ndarray) -> np.ndarray:
+        """The diagonal of ``gram``, (D,)."""
+        return np.append(np.einsum("i,ij,ij->j", w, self.X, self.X), [w.sum()] * self.intercept)
+
+    def dense(self, rows: slice, used: np.ndarray) -> np.ndarray:
+        """Columns ``used`` (d,) bool of these rows of X, (b, used)."""
+        return self.X[rows][:, used]
+
+    def outer(self, cotangent: np.ndarray) -> np.ndarray:
+        """cotangent (K, m) times its row of [X 1], (m, K, D)."""
+        ones = np.ones((self.rows, int(self.intercept)))
+        return np.einsum("kt,tj->tkj", cotangent, np.hstack([self.X, ones]))

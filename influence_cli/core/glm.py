@@ -17,6 +17,7 @@ from .objective import Objective, Product
 from .penalty import Penalty
 from .solvers.jacobi import Jacobi
 from .solvers.kronecker import Kronecker, kronecker_fits
+from .sparse_design import Features, design_of
 
 
 class Glm(Objective):
@@ -28,7 +29,7 @@ class Glm(Objective):
 
     def __init__(
         self,
-        X: np.ndarray,
+        X: Features,
         y: np.ndarray,
         family: Family,
         *,
@@ -37,7 +38,7 @@ class Glm(Objective):
         penalize_intercept: bool = False,
         weights: np.ndarray | None = None,
     ):
-        self.design = Design(X, intercept)
+        self.design = design_of(X, intercept)
         self.y = y
         self.family = family
         self.outputs = family.outputs
@@ -62,13 +63,13 @@ class Glm(Objective):
         return self._loss_pass(theta, w, lambda eta, rows: None)
 
     def value_and_gradient(self, theta, w):
-        total = self.penalty.value(theta)
+        losses: dict[int, np.ndarray] = {}  # by block, because blocks may be watched in any order
 
         def watch(eta, rows):
-            nonlocal total
-            total = total + (_row_weights(w)[:, rows] * self.family.loss(eta, self.y[rows])).sum(axis=1)
+            losses[rows.start] = (_row_weights(w)[:, rows] * self.family.loss(eta, self.y[rows])).sum(axis=1)
 
         gradient = self._loss_pass(theta, w, watch)
+        total = self.penalty.value(theta) + sum(losses[start] for start in sorted(losses))
         return total, gradient + self.penalty.product(theta)
 
     @property
@@ -112,10 +113,10 @@ class Glm(Objective):
         theta = _columns(theta)
         moments = self.family.moments(self._eta(theta, slice(0, self.design.rows)))
         between = self.family.typical_curvature(moments, w)
-        if kronecker_fits(self.outputs, self.design.columns):
+        if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
             return Kronecker(between, self.design.gram(w), self.penalty)
-        squares = np.append(np.einsum("i,ij,ij->j", w, self.design.X, self.design.X), [1.0] * self.design.intercept)
-        return Jacobi(np.outer(np.diag(between), squares).ravel() + np.tile(self.penalty.ridge, self.outputs))
+        diagonal = np.outer(np.diag(between), self.design.squares(w))
+        return Jacobi((diagonal + self.penalty.ridge).ravel())
 
     def row_products(self, theta, V):
         theta, V = _columns(theta), _columns(V)
@@ -151,14 +152,13 @@ class Glm(Objective):
         return out.reshape(len(w), self.size).T
 
     def predict_outputs(self, theta, X):
-        design = Design(X, self.design.intercept)
+        design = design_of(X, self.design.intercept)
         stack = _columns(theta).T.reshape(-1, self.design.columns)
-        return self._split(design.forward(stack, slice(0, len(X))))
+        return self._split(design.forward(stack, slice(0, design.rows)))
 
     def pull_back(self, theta, X, cotangent):
-        ones = np.ones((len(X), int(self.design.intercept)))
-        features = np.hstack([X, ones])
-        return np.einsum("kt,tj->tkj", cotangent, features).reshape(len(X), self.size).T
+        design = design_of(X, self.design.intercept)
+        return design.outer(cotangent).reshape(design.rows, self.size).T
 
     def _eta(self, theta: np.ndarray, rows: slice) -> np.ndarray:
         """Outputs of these training rows, (G, K, b)."""
@@ -195,7 +195,7 @@ def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_inte
     free = ridge == 0.0
     if isinstance(family, Softmax) and free.any():
         # On the scale of the loss Hessian's own diagonal; a column of zeros still needs a definite Hessian.
-        squares = np.append(np.einsum("i,ij,ij->j", w, design.X, design.X), [1.0] * design.intercept)
+        squares = design.squares(w)
         gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
     return Penalty(ridge, gauge, family.outputs)
 

@@ -26,12 +26,17 @@ def _pools() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
+def thread_count() -> int:
+    """Threads that BLAS is allowed, and so are our own loops."""
+    return max((pool["num_threads"] for pool in _pools().info()), default=1)
+
+
 def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """work(item) for every item, in no order, on as many threads as BLAS is allowed; inside, BLAS has one.
 
     A loop inside of another, or beside one, runs on its own thread alone.
     """
-    threads = max((pool["num_threads"] for pool in _pools().info()), default=1)
+    threads = thread_count()
     if threads == 1 or not _ALONE.acquire(blocking=False):
         for item in items:
             work(item)

@@ -13,13 +13,23 @@ from ..penalty import Penalty
 
 ELEMENTS = 100_000_000
 """Float64 numbers that the K factors may hold (0.8 GB)."""
+PASSES = 400.0
+"""Products with X in whose time the factors must be made: beyond that CG is done without them."""
+FACTOR_OPERATION = 0.05
+"""Time of an operation of a factorisation, in that of a number of X in a product."""
+SMALL = 1000
+"""Columns up to which factors are made in no time."""
 JITTER = 1e-12
 """Relative diagonal shift: columns that are exact copies must not stop a mere preconditioner."""
 
 
-def kronecker_fits(outputs: int, columns: int) -> bool:
-    """Whether K factors of D x D are small enough to be a help."""
-    return outputs * columns**2 <= ELEMENTS
+def kronecker_fits(outputs: int, columns: int, stored: int) -> bool:
+    """Whether K factors of D x D are small enough, and made soon enough beside ``stored`` numbers of X, to be a help.
+
+    Of dense rows they hardly ever are late; of very sparse ones D^3 operations are worth thousands of products.
+    """
+    factors = FACTOR_OPERATION * columns**3 / 3
+    return outputs * columns**2 <= ELEMENTS and (columns <= SMALL or factors <= PASSES * stored)
 
 
 class Kronecker:
