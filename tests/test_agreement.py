@@ -132,24 +132,114 @@ def test_resamples_in_chunks_are_those_in_one(monkeypatch):
     np.testing.assert_allclose(in_parts, agreement.bootstrap_pearson([estimate], truth, 50, 3), atol=1e-13)
 
 
-def test_the_interval_is_numpys_percentile():
+def bca(estimate, truth, resamples, seed):
+    """The interval of every column, and r."""
+    samples = agreement.bootstrap_pearson([estimate], truth, resamples, seed)[0]
+    point, without = agreement.pearson(estimate, truth), agreement.jackknife_pearson([estimate], truth)[0]
+    return *agreement.interval(samples, point, without), point
+
+
+def scipys(statistic, groups, resamples, seed):
+    """scipy's BCa interval of a statistic of the numbers of the groups drawn."""
+    rng = np.random.default_rng(seed)
+    options = {"n_resamples": resamples, "method": "BCa", "vectorized": False, "random_state": rng}
+    found = stats.bootstrap((np.arange(groups),), statistic, **options).confidence_interval
+    return found.low, found.high
+
+
+def plain_r(x, y):
+    keep = np.isfinite(x) & np.isfinite(y)
+    return np.corrcoef(x[keep], y[keep])[0, 1]
+
+
+def test_leaving_one_group_out_is_the_plain_loop():
+    estimate, truth = example(groups=9)
+    found = agreement.jackknife_pearson([estimate, 2.0 - truth], truth)
+    for g in range(9):
+        x, y = np.delete(estimate, g, axis=0), np.delete(truth, g, axis=0)
+        np.testing.assert_allclose(found[0, g], agreement.pearson(x, y), rtol=1e-10)
+    np.testing.assert_allclose(found[1], -1.0, rtol=1e-10)
+    lone = np.array([[0.0], [0.0], [0.0], [5.0]])  # without the last group nothing varies
+    assert np.isfinite(agreement.jackknife_pearson([lone], lone**2)[0, :, 0]).tolist() == [True, True, True, False]
+
+
+def test_intervals_are_scipys_one_by_one_pooled_and_of_a_difference():
+    estimate, truth = example(groups=14)
+    other = estimate + np.random.default_rng(8).normal(size=estimate.shape)
+    low, high, _ = bca(estimate, truth, 600, 5)
+    for t in range(truth.shape[1]):
+        expected = scipys(lambda rows, t=t: plain_r(estimate[rows, t], truth[rows, t]), 14, 600, 5)
+        assert (low[t], high[t]) == pytest.approx(expected, abs=1e-7)
+
+    def gap(rows):
+        return np.mean([plain_r(x[rows], y[rows]) for x, y in zip(estimate.T, truth.T, strict=True)]) - np.mean(
+            [plain_r(x[rows], y[rows]) for x, y in zip(other.T, truth.T, strict=True)]
+        )
+
+    other[~np.isfinite(estimate)] = np.nan
+    drawn = agreement.pooled(agreement.bootstrap_pearson([estimate, other], truth, 600, 5))
+    point = agreement.pooled(np.stack([agreement.pearson(x, truth) for x in (estimate, other)]))
+    without = agreement.pooled(agreement.jackknife_pearson([estimate, other], truth))
+    gaps = (values[0] - values[1] for values in (drawn[..., None], point[..., None], without[..., None]))
+    found = agreement.interval(*gaps)
+    assert np.ravel(found) == pytest.approx(scipys(gap, 14, 600, 5), abs=1e-7)
+
+
+def test_without_bias_and_skewness_the_interval_is_the_percentile():
     samples = np.random.default_rng(1).normal(size=(101, 3))
-    low, high = agreement.interval(samples)
-    np.testing.assert_allclose([low, high], np.percentile(samples, [2.5, 97.5], axis=0), rtol=1e-13)
+    point, even = np.median(samples, axis=0), np.array([[-1.0], [0.0], [1.0]]) * np.ones(3)
+    np.testing.assert_allclose(
+        agreement.interval(samples, point, even), np.percentile(samples, [2.5, 97.5], axis=0), rtol=1e-12
+    )
     samples[:30, 1] = np.nan
     samples[:60, 2] = np.nan
-    low, high = agreement.interval(samples)
-    np.testing.assert_allclose([low[1], high[1]], np.nanpercentile(samples[:, 1], [2.5, 97.5]), rtol=1e-13)
-    assert np.isnan(low[2])
-    assert np.isnan(high[2])  # more than half of the resamples have no value
-    assert np.isnan(agreement.interval(np.empty((0, 2)))[0]).all()
+    point = np.nanmedian(samples, axis=0)
+    low, high = agreement.interval(samples, point, even)
+    expected = np.nanpercentile(samples[:, 1], [2.5, 97.5])
+    # 71 values, their median one of them
+    np.testing.assert_allclose([low[1], high[1]], expected, rtol=1e-12)
+    assert np.isnan([low[2], high[2]]).all(), "more than half of the resamples have no value"
 
 
-def test_the_interval_covers_the_correlation_of_the_population():
-    rng, rho, hits = np.random.default_rng(0), 0.6, 0
-    for trial in range(100):
-        x = rng.normal(size=(60, 1))
-        y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=(60, 1))
-        low, high = agreement.interval(agreement.bootstrap_pearson([x], y, 400, trial)[0])
-        hits += int(low[0] <= rho <= high[0])
-    assert 86 <= hits <= 100
+@pytest.mark.parametrize(
+    ("samples", "point", "expected"),
+    [
+        (np.full(50, 0.7), 0.7, 0.7),
+        (0.7 + 1e-12 * np.arange(50), 0.7, 0.7),  # rounding is no evidence
+        (np.full(50, 0.7), 0.8, np.nan),  # all on one side
+        (np.linspace(0.5, 0.9, 100), 0.501, np.nan),  # 1% under the point: the interval would not hold it
+        (np.linspace(0.5, 0.9, 100), np.nan, np.nan),
+        (np.empty(0), 0.7, np.nan),
+        (np.full(5, np.nan), 0.7, np.nan),
+    ],
+)
+def test_intervals_of_resamples_that_say_little(samples, point, expected):
+    without = np.full((4, 1), 0.7)
+    without[0] = np.nan
+    low, high = agreement.interval(samples[:, None], np.array([point]), without)
+    np.testing.assert_allclose([low[0], high[0]], expected, atol=1e-9)
+
+
+def test_an_interval_holds_its_own_estimate():
+    rng, told = np.random.default_rng(3), 0
+    for trial in range(20):  # few groups, one of them far out
+        x = rng.normal(size=(10, 30))
+        y = x + rng.normal(size=(10, 30))
+        x[0] *= 20
+        low, high, point = bca(x, y, 200, trial)
+        held = (low - 1e-9 <= point) & (point <= high + 1e-9)
+        assert held[np.isfinite(low)].all()
+        told += np.isfinite(low).sum()
+    assert told > 400
+
+
+@pytest.mark.parametrize("groups", [10, 40])
+def test_the_interval_covers_the_correlation_of_the_population(groups):
+    rng, rho, trials = np.random.default_rng(0), 0.6, 400
+    x = rng.normal(size=(groups, trials))
+    y = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=x.shape)
+    low, high, _ = bca(x, y, 500, 1)
+    assert np.isfinite(low).all()
+    covered = ((low <= rho) & (rho <= high)).mean()
+    # 95% less what ten pairs cost any bootstrap, plus or minus three standard errors of 400 trials
+    assert {10: 0.85, 40: 0.91}[groups] < covered < 0.985

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_compare import CLASSES, drawn, results, table
+from compare_cases import CLASSES, drawn, results, table
 
 from influence_cli import plots
 from influence_cli.artifacts.results import save_influence, save_truth

@@ -13,10 +13,9 @@ from ..core import agreement
 from ..results import MEAN_TEST, NO_TEST, OK, Records
 from .matching import Cell, Matched
 
+NO_INTERVAL = "no interval, its resamples lie to one side of it or have no correlation"
 TEST_BLOCK = 256
 """Test rows whose resamples are held at a time."""
-ROUNDING = 1e-9
-"""A difference of correlations that arithmetic alone can make: methods may be proportional for groups of one size."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: 
     ceilings = None if matched.repeats is None else agreement.ceiling(matched.repeats[:, rows])
     for method in matched.methods:
         estimate, asked = matched.estimates[method][rows], matched.asked[method][rows]
-        judge = partial(_record, matched, cell, method, intervals[method], settings.against)
+        judge = partial(_record, matched, cell, method, intervals[method], settings)
         figures = [] if lone else _per_test(estimate, truth, asked)
         for column, found in enumerate(figures):
             by_test[column].append(judge(column, found))
@@ -87,12 +86,12 @@ def _record(
     cell: Cell | None,
     method: str,
     intervals: _Intervals,
-    against: str | None,
+    settings: Settings,
     column: int | None,
     figures: dict[str, Any],
 ) -> dict[str, Any]:
     """One record, its keys in the order that files and pipes see; new keys go behind the old ones."""
-    at = -1 if column is None else column
+    at, against, resamples = -1 if column is None else column, settings.against, settings.resamples
     code = NO_TEST if column is None else int(matched.tests[column])
     record = {
         "kind": cell.kind if cell else None,
@@ -111,7 +110,17 @@ def _record(
         "quantity": matched.quantity,
         "status": _status(figures),
     }
-    return record if against is None else record | _gain(intervals, at, method, against)
+    if against is not None:
+        record |= _gain(intervals, at, method, against)
+    if resamples:
+        untold = [
+            name
+            for name, low in (("pearson", "pearson_low"), ("difference", "difference_low"))
+            if record.get(name) is not None and record[low] is None
+        ]
+        told = [*({record["status"]} - {OK}), *(f"{name}: {NO_INTERVAL}" for name in untold)]
+        record["status"] = "; ".join(told) or OK
+    return record
 
 
 def _per_test(estimate: np.ndarray, truth: np.ndarray, asked: np.ndarray) -> list[dict[str, Any]]:
@@ -171,8 +180,8 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
     """One bootstrap over the groups for all methods and test rows of a cell, some test rows at a time."""
     truth, resamples = matched.truth[rows], settings.resamples
     estimates = {method: values[rows] for method, values in matched.estimates.items()}
-    own = {method: _Samples(resamples) for method in estimates}
-    gap = {method: _Samples(resamples) for method in estimates if settings.against not in (None, method)}
+    own = {method: _Samples(resamples, len(rows)) for method in estimates}
+    gap = {method: _Samples(resamples, len(rows)) for method in estimates if settings.against not in (None, method)}
     for start in range(0, len(matched.tests), TEST_BLOCK):
         part = slice(start, start + TEST_BLOCK)
         y = truth[:, part]
@@ -180,18 +189,22 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
         r = {method: agreement.pearson(x, y) for method, x in values.items()}
         stack = agreement.bootstrap_pearson(list(values.values()), y, resamples, settings.seed)
         drawn = dict(zip(values, stack, strict=True))
+        left = dict(zip(values, agreement.jackknife_pearson(list(values.values()), y), strict=True))
         for method in values:
-            own[method].add(r[method], drawn[method])
+            own[method].add(r[method], drawn[method], left[method])
         for method in gap:
             assert settings.against is not None
             x, z = values[method], values[settings.against]
             common = agreement.both_finite(x, y) & agreement.both_finite(z, y)
-            if all((agreement.both_finite(other, y) == common).all() for other in (x, z)):
-                gap[method].add(r[method] - r[settings.against], drawn[method] - drawn[settings.against])
+            if all((agreement.both_finite(one, y) == common).all() for one in (x, z)):
+                other = settings.against
+                gap[method].add(r[method] - r[other], drawn[method] - drawn[other], left[method] - left[other])
             else:
-                x, z = (np.where(common, other, np.nan) for other in (x, z))
-                one, other = agreement.bootstrap_pearson([x, z], y, resamples, settings.seed)
-                gap[method].add(agreement.pearson(x, y) - agreement.pearson(z, y), one - other)
+                x, z = (np.where(common, one, np.nan) for one in (x, z))
+                both = agreement.bootstrap_pearson([x, z], y, resamples, settings.seed)
+                without = agreement.jackknife_pearson([x, z], y)
+                point = agreement.pearson(x, y) - agreement.pearson(z, y)
+                gap[method].add(point, both[0] - both[1], without[0] - without[1])
     nothing = np.full(len(matched.tests) + 1, np.nan)
     found = {}
     for method in estimates:
@@ -202,33 +215,42 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
 
 
 class _Samples:
-    """Figures of the test rows and their resamples, gathered part by part; the pooled figure comes last."""
+    """Figures of the test rows, in the resamples and without each group, part by part; the pooled figure comes last."""
 
-    def __init__(self, resamples: int):
+    def __init__(self, resamples: int, groups: int):
         self._point: list[np.ndarray] = []
         self._low: list[np.ndarray] = []
         self._high: list[np.ndarray] = []
-        self._sum, self._count = np.zeros(resamples), np.zeros(resamples)
+        self._drawn, self._left = _Mean(resamples), _Mean(groups)
 
-    def add(self, point: np.ndarray, samples: np.ndarray) -> None:
-        samples = np.where(np.isfinite(point), samples, np.nan)
-        low, high = agreement.interval(samples)
+    def add(self, point: np.ndarray, samples: np.ndarray, jackknife: np.ndarray) -> None:
+        low, high = agreement.interval(samples, point, jackknife)
         self._point.append(point)
         self._low.append(low)
         self._high.append(high)
-        defined = np.isfinite(samples)
-        self._sum += np.where(defined, samples, 0.0).sum(1)
-        self._count += defined.sum(1)
+        self._drawn.add(np.where(np.isfinite(point), samples, np.nan))
+        self._left.add(np.where(np.isfinite(point), jackknife, np.nan))
 
     def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        mean = np.where(self._count > 0, self._sum / np.maximum(self._count, 1), np.nan)
-        low, high = agreement.interval(mean[:, None])
         point = np.concatenate(self._point)
-        return (
-            np.append(point, agreement.pooled(point)),
-            np.concatenate([*self._low, low]),
-            np.concatenate([*self._high, high]),
-        )
+        pooled = agreement.pooled(point)
+        low, high = agreement.interval(self._drawn.value()[:, None], pooled[None], self._left.value()[:, None])
+        return np.append(point, pooled), np.concatenate([*self._low, low]), np.concatenate([*self._high, high])
+
+
+class _Mean:
+    """Means over the columns of what is defined, a block of columns at a time: ``agreement.pooled``."""
+
+    def __init__(self, length: int):
+        self._sum, self._count = np.zeros(length), np.zeros(length)
+
+    def add(self, values: np.ndarray) -> None:
+        defined = np.isfinite(values)
+        self._sum += np.where(defined, values, 0.0).sum(axis=1)
+        self._count += defined.sum(axis=1)
+
+    def value(self) -> np.ndarray:
+        return np.where(self._count > 0, self._sum / np.maximum(self._count, 1), np.nan)
 
 
 def _gain(found: _Intervals, at: int, method: str, against: str) -> dict[str, Any]:
@@ -241,7 +263,7 @@ def _gain(found: _Intervals, at: int, method: str, against: str) -> dict[str, An
         "difference": difference,
         "difference_low": low,
         "difference_high": high,
-        "gain": None if low is None else low > ROUNDING,
+        "gain": None if low is None else low > agreement.ROUNDING,
     }
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.compare import ROUNDING
 from ..analysis.matching import Matched
+from ..core.agreement import ROUNDING
 from ..errors import UsageError
 from ..plots import Cloud, Line, curve, scatter
 from ..report import Layout
@@ -93,7 +93,9 @@ def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[
         "ceiling: the correlation that the noise between repeated retrainings leaves to any estimate"
         if matched.repeats is not None
         else "",
-        f"95% interval: bootstrap, {bootstrap:,} resamples of the groups" if bootstrap else "",
+        f"95% interval: BCa bootstrap, {bootstrap:,} resamples of the groups; - where they lie to one side"
+        if bootstrap
+        else "",
         "a gain or loss is called one where its interval excludes 0" if against is not None else "",
         "slope: of truth on estimate, 1 is ideal; error: |estimate - truth| / |truth|",
     ]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 LEAST = 3
@@ -22,6 +23,8 @@ CONSTANT = 1e-13
 """Spread, relative to the size of the values, up to which they differ by rounding alone (as in scipy.stats)."""
 CONSTANT_RESAMPLE = 1e-12
 """The same for a resample's variance, which is a difference of sums and so has lost half of the digits."""
+ROUNDING = 1e-9
+"""A difference of correlations that arithmetic alone can make: methods may be proportional for groups of one size."""
 CHUNK_BYTES = 64e6
 """Memory for the weights of the resamples that are worked on at a time."""
 
@@ -177,15 +180,58 @@ def bootstrap_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray, resamp
     return found
 
 
-def interval(samples: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile interval down the first axis (the resamples); NaN where fewer than half of them have a value."""
-    total = len(samples)
+def jackknife_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
+    """Pearson's r of every estimate (M of them, each (G, T)) without each of the groups, (M, G, T): the sums that r
+    needs, less the group's own.  NaN where what is left has no r.
+    """
+    left = []
+    for estimate in estimates:
+        summands = _summands(estimate, truth)
+        left.append(_from_sums(*np.split(summands.sum(axis=0) - summands, 6, axis=1)))
+    return np.stack(left)
+
+
+def interval(
+    samples: np.ndarray, point: np.ndarray, jackknife: np.ndarray, level: float = 0.95
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bias-corrected and accelerated bootstrap interval (Efron 1987, BCa), (T,) and (T,).
+
+    From a statistic's values in the resamples (B, T), on the groups themselves (T,) and without each group (G, T).
+    With z0 the normal quantile of the share of the resamples under the point, and the acceleration
+    a = sum_g u_g^3 / (6 (sum_g u_g^2)^(3/2)), u_g = mean - value without group g, the ends are the resamples' quantiles
+    at Phi(z0 + (z0 + z) / (1 - a (z0 + z))), z = -1.96 and 1.96.
+
+    NaN where fewer than half of the resamples have a value, and where z0 lies beyond z: there the interval would not
+    hold the point itself, because the resamples are of no use to say how far off it may be.
+    """
+    defined = np.isfinite(samples)
+    count = defined.sum(axis=0)
+    distance = np.where(defined, samples, 0.0) - np.where(np.isfinite(point), point, 0.0)
+    tied = (np.abs(distance) <= ROUNDING) & defined
+    under = ((distance < 0) & ~tied & defined).sum(axis=0) + 0.5 * tied.sum(axis=0)
+    bias = ndtri(under / np.maximum(count, 1))
+    z = float(ndtri(0.5 + level / 2.0))
+    # Within, |a| <= 1/6 keeps 1 - a (z0 + z) above 1 - z / 3 > 0.
+    usable = np.isfinite(point) & (2 * count >= len(samples)) & (count > 0) & (np.abs(bias) < z)
+    bias, acceleration = np.where(usable, bias, 0.0), _acceleration(jackknife)
     ordered = np.sort(samples, axis=0)  # NaN last
-    count = np.isfinite(samples).sum(0)
-    enough = (2 * count >= total) & (count > 0)
-    tail = (1.0 - level) / 2.0
-    low, high = (_at(ordered, share * np.maximum(count - 1, 0)) for share in (tail, 1.0 - tail))
-    return np.where(enough, low, np.nan), np.where(enough, high, np.nan)
+    low, high = (
+        _at(ordered, ndtr(bias + (bias + end) / (1.0 - acceleration * (bias + end))) * np.maximum(count - 1, 0))
+        for end in (-z, z)
+    )
+    return np.where(usable, low, np.nan), np.where(usable, high, np.nan)
+
+
+def _acceleration(jackknife: np.ndarray) -> np.ndarray:
+    """sum u^3 / (6 (sum u^2)^(3/2)) of what the groups (G, T) contribute; 0 where they are alike."""
+    defined = np.isfinite(jackknife)
+    mean = np.where(defined, jackknife, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
+    u = np.where(defined, mean - jackknife, 0.0)
+    size = np.abs(u).max(axis=0, initial=0.0)
+    alike = size <= ROUNDING
+    u /= np.where(alike, 1.0, size)
+    squares = (u**2).sum(axis=0)
+    return np.where(alike, 0.0, (u**3).sum(axis=0) / (6.0 * np.where(alike, 1.0, squares) ** 1.5))
 
 
 def _at(ordered: np.ndarray, position: np.ndarray) -> np.ndarray:
