@@ -92,7 +92,7 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
     """The values of a column in order, each as a condition with its rows; missing ones last."""
     values = _column(columns, name)
     missing = _missing(values)
-    shown, codes = np.unique(values[~missing], return_inverse=True)
+    shown, codes = _different(values[~missing])
     if len(shown) + missing.any() < 2:
         only = f"the value {_print(shown[0])} in every training row" if len(shown) else "no value in any training row"
         raise UsageError(f"column {name} has {only}: nothing would be left to train on")
@@ -116,6 +116,16 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
     if missing.any():
         found.append((Condition(name, ""), np.flatnonzero(missing)))
     return found
+
+
+def _different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different values in order, and which of them each value is: of text without sorting every row."""
+    if values.dtype.kind != "O":
+        return np.unique(values, return_inverse=True)
+    texts = values.tolist()
+    shown = sorted(set(texts))
+    places = {text: place for place, text in enumerate(shown)}
+    return np.array(shown, dtype=object), np.fromiter(map(places.__getitem__, texts), np.int64, len(texts))
 
 
 def close_to(text: str, names: list[str]) -> str | None:

@@ -70,6 +70,6 @@ def _packed(values: np.ndarray, index: dict[str, int]) -> np.ndarray:
     """Numbers as they are, text as places in the growing index."""
     if values.dtype.kind != "O":
         return values
-    place = index.setdefault
-    codes = (_MISSING if value is None else place(value, len(index)) for value in values.tolist())
-    return np.fromiter(codes, dtype=np.int32, count=len(values))
+    texts = values.tolist()
+    places = {text: _MISSING if text is None else index.setdefault(text, len(index)) for text in dict.fromkeys(texts)}
+    return np.fromiter(map(places.__getitem__, texts), dtype=np.int32, count=len(texts))

@@ -85,4 +85,7 @@ def _column_bytes(values: np.ndarray) -> bytes:
     """Numbers as they lie in memory; text with separators that no stored text can hold."""
     if values.dtype.kind != "O":
         return np.ascontiguousarray(values).tobytes()
-    return "\0".join("\0" if value is None else value for value in values.tolist()).encode("utf-8", "surrogateescape")
+    texts = values.tolist()
+    if None in texts:
+        texts = ["\0" if text is None else text for text in texts]
+    return "\0".join(texts).encode("utf-8", "surrogateescape")

@@ -131,7 +131,7 @@ def _fit_number(key: str, train: Column, test: Column, impute: str | None, stand
         X_test = imputer.transform(X_test) if len(X_test) else X_test
     if is_boolean or not standardize:
         return _Block((key,), state | ({} if is_boolean else {"mean": 0.0, "scale": 1.0}), X_train, X_test, _as_it_is)
-    scaler = StandardScaler(copy=False).fit(X_train)
+    scaler = StandardScaler().fit(X_train)
     state |= {"mean": float(scaler.mean_[0]), "scale": float(scaler.scale_[0])}
     return _Block((key,), state, X_train, X_test, scaler.transform)
 
@@ -179,7 +179,7 @@ def _as_it_is(X: np.ndarray) -> np.ndarray:
 
 
 def _numbers(key: str, column: Column, is_boolean: bool, name: str) -> np.ndarray:
-    """(r, 1) float64 of a new array, NaN where missing."""
+    """(r, 1) float64, NaN where missing; of a column of such numbers it is the column itself."""
     if is_boolean:
         if column.kind != "boolean" and not column.missing.all():
             raise _other_kind(key, "true and false", column, name)
@@ -188,7 +188,7 @@ def _numbers(key: str, column: Column, is_boolean: bool, name: str) -> np.ndarra
     elif column.kind != "numeric":
         raise _other_kind(key, "numbers", column, name)
     else:
-        values = column.values.astype(np.float64)
+        values = column.values.astype(np.float64, copy=False)
     if np.isinf(values).any():
         row = int(np.argmax(np.isinf(values)))
         raise FileError(
