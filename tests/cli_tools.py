@@ -14,7 +14,7 @@ import numpy as np
 from influence_cli.cli import run
 
 GINF = [sys.executable, "-m", "influence_cli"]
-ALL_METHODS = "first-koh,first,second,second-full,newton"
+ALL_METHODS = "first-koh,first,second,second-full,newton,rif"
 
 
 def environment(**changes: str | None) -> dict[str, str]:

@@ -172,7 +172,14 @@ class Oracle:
             "second": -theta1 + theta2,
             "second-full": -theta1 + theta2 + bend,
             "newton": -inverse(self.hessian(theta, after)) @ self.gradient(theta, after),
+            "rif": self._single_steps(theta, group, scaling, H),
         }
+
+    def _single_steps(self, theta: np.ndarray, group: np.ndarray, scaling: str, H: np.ndarray) -> np.ndarray:
+        """sum_U (H - w_i hess l_i)^-1 w_i (grad l_i + c); c = -sum_j w_j grad l_j per-mean, else 0."""
+        w, gradients, hessians = self.uniform(), self.row_gradients(theta), self.row_hessians(theta)
+        c = -w @ gradients if scaling == "per-mean" else 0.0
+        return np.sum([inverse(H - w[i] * hessians[i]) @ (w[i] * (gradients[i] + c)) for i in group], axis=0)
 
     # Quantities of test rows
 

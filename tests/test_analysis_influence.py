@@ -119,8 +119,8 @@ def test_a_test_row_that_cannot_be_solved_for_is_null_alone(softmax):
 
         def solve(self, rhs):
             solution = solver.solve(rhs)
-            self.calls += 1
-            if self.calls > 1:  # the first is for the test rows
+            self.calls += rhs.shape[1] > 1  # a single one is rif's, for the penalty
+            if self.calls != 1 or rhs.shape[1] == 1:  # the first is for the test rows
                 return solution
             reached = np.array([True, False, True])
             return replace(solution, converged=reached, residual=np.where(reached, 0.0, 1e-3))

@@ -15,6 +15,7 @@ from influence_cli.core.estimators import METHODS, Estimate, estimate
 from influence_cli.core.evaluation import exact_change, linear_change
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, row_quantity
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, Removal, removal
+from influence_cli.core.single_removals import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
 from influence_cli.errors import UsageError
 
@@ -70,10 +71,15 @@ class Core:
         self.solver = make_solver(self.objective, self.theta[:, None], self.kind)
         self.removal = removal(self.objective.weights, self.groups, self.scaling)
 
-    def estimates(self, methods=METHODS):
-        return estimate(self.objective, self.theta[:, None], self.solver, self.removal, methods)
+    def estimates(self, methods=None):
+        """By default all that the solver allows."""
+        methods = methods or (METHODS if self.solver.factor is not None else METHODS[:-1])
+        theta, singles = self.theta[:, None], None
+        if "rif" in methods:
+            singles = SingleRemovals(self.objective, theta, self.solver, self.scaling)
+        return estimate(self.objective, theta, self.solver, self.removal, methods, singles)
 
-    def changes(self, methods=METHODS) -> dict[str, np.ndarray]:
+    def changes(self, methods=None) -> dict[str, np.ndarray]:
         """Changes of theta, (P, G)."""
         solved = {method: found.solved(self.solver) for method, found in self.estimates(methods).items()}
         assert all(set(found.problems) == {"ok"} for found in solved.values())

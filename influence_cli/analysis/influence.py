@@ -10,6 +10,7 @@ from ..core.estimators import METHODS, Estimate, estimate
 from ..core.evaluation import exact_change, linear_change
 from ..core.quantities import Target
 from ..core.removal import removal
+from ..core.single_removals import SingleRemovals
 from ..core.solvers.choice import HessianSolver
 from ..drawing import GroupPlan
 from ..errors import UsageError, unknown_word
@@ -58,6 +59,8 @@ def influence(
     methods = check_methods(methods)
     check_evaluate(quantity, evaluate)
     codes, targets = make_targets(model, tests, quantity)
+    scaling = model.settings.penalty_scaling
+    singles = SingleRemovals(model.objective, model.theta, solver, scaling) if "rif" in methods else None
     digests: list[str] = [""] * len(plan)
     status = [OK] * len(plan)
     base = np.empty(len(codes))
@@ -75,8 +78,8 @@ def influence(
         for block in group_blocks(model, len(plan)):
             groups = [plan.group(index) for index in range(block.start, block.stop)]
             digests[block] = [group.digest for group in groups]
-            weights = removal(model.objective.weights, [group.rows for group in groups], model.settings.penalty_scaling)
-            found = estimate(model.objective, model.theta, solver, weights, methods)
+            weights = removal(model.objective.weights, [group.rows for group in groups], scaling)
+            found = estimate(model.objective, model.theta, solver, weights, methods, singles)
             for method in methods:
                 values[method][block, part], problems = evaluation(found[method])
                 for index, problem in zip(range(block.start, block.stop), problems, strict=True):

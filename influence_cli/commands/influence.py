@@ -32,7 +32,7 @@ def influence(
     test: Test = None,
     method: Annotated[
         str,
-        typer.Option("--method", help="Comma separated: first-koh, first, second, second-full, newton."),
+        typer.Option("--method", help="Comma separated: first-koh, first, second, second-full, newton, rif."),
     ] = "first,second",
     quantity: Quantity = "loss",
     evaluate: Annotated[

@@ -53,6 +53,23 @@ def _mirror(block: np.ndarray) -> None:
     block[above] = block.T[above]
 
 
+def row_leverages(features: np.ndarray, inverse: np.ndarray, outputs: int) -> np.ndarray:
+    """S_i = X_i' H^-1 X_i of n rows with features (n, D): (n, K, K).
+
+    Entry (j, k) is x_i' B x_i with B the block (j, k) of the inverse (K D, K D), whose lower triangle is valid: n P^2
+    multiply-adds in all, where solving with the factor for the K columns of every X_i would take K n P^2.
+    """
+    n, D = features.shape
+    out = np.empty((n, outputs, outputs))
+    for j in range(outputs):
+        for k in range(j + 1):
+            block = inverse[j * D : (j + 1) * D, k * D : (k + 1) * D]
+            if j == k:
+                block = np.tril(block) + np.tril(block, -1).T
+            out[:, j, k] = out[:, k, j] = np.einsum("nd,nd->n", features @ block, features)
+    return out
+
+
 def _scaled_grams(
     design: Design,
     family: Family,

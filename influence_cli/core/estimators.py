@@ -8,6 +8,7 @@ u = H^-1 g = -theta1, the changes on removal (eps = -1) are
     second        H^-1 (g + D u)                    the same, Theorem 1 at eps = -1, which is Eq. 17
     second-full   H^-1 (g + D u - J'''[u, u] / 2)   Giordano et al. 2019: the third derivative kept
     newton        (H - D)^-1 g                      one Newton step on J(.; w_removed): Pregibon 1981
+    rif           sum_U of each row's own newton    Rubinstein and Hopkins 2025; core.single_removals
 
 The paper's Eq. 9 adds theta1 + theta2, the effect of up-weighting (eps = +1); taken for removal its sign is wrong.
 
@@ -24,10 +25,11 @@ import numpy as np
 
 from .objective import Objective
 from .removal import Removal
+from .single_removals import SingleRemovals
 from .solvers.cg import Solution, conjugate_gradient
 from .solvers.choice import HessianSolver
 
-METHODS = ("first-koh", "first", "second", "second-full", "newton")
+METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,14 @@ class Estimate:
 
 
 def estimate(
-    objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, methods: Sequence[str]
+    objective: Objective,
+    theta: np.ndarray,
+    solver: HessianSolver,
+    groups: Removal,
+    methods: Sequence[str],
+    singles: SingleRemovals | None = None,
 ) -> dict[str, Estimate]:
-    """The changes of theta (P, 1) on removal of each group, method by method.
+    """The changes of theta (P, 1) on removal of each group, method by method; ``rif`` needs ``singles``.
 
     At most one solve a group for all of first, second and second-full together, and one for newton.
     """
@@ -58,8 +65,11 @@ def estimate(
     out: dict[str, Estimate] = {}
     if "first-koh" in methods:
         out["first-koh"] = Estimate(None, objective.loss_gradient(theta, groups.member), fine)
-    if set(methods) == {"first-koh"}:
-        return out
+    if "rif" in methods:
+        assert singles is not None
+        out["rif"] = Estimate(None, *singles.sums(groups))
+    if set(methods) <= {"first-koh", "rif"}:
+        return {method: out[method] for method in methods}
     g = objective.loss_gradient(theta, groups.delta)
     out["first"] = Estimate(None, g, fine)
     second = [method for method in ("second", "second-full") if method in methods]

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .assembly import glm_hessian
+from .assembly import glm_hessian, row_leverages
 from .design import Design
 from .families.base import Family
 from .families.softmax import Softmax
@@ -144,6 +144,35 @@ class Glm(Objective):
         eta = self._eta(_columns(theta), slice(0, self.design.rows))
         return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
 
+    def check_row_steps(self):
+        return
+
+    def corrected_residuals(self, theta, wanted, inverse, along):
+        K, every = self.outputs, np.ones(self.design.columns - self.design.intercept, dtype=bool)
+        found = []
+        for rows in self.design.blocks(K * K):
+            pick = np.flatnonzero(wanted[rows])
+            if not len(pick):
+                continue
+            features = np.ones((len(pick), self.design.columns), dtype=inverse.dtype)
+            features[:, : len(every)] = self.design.dense(rows, every)[pick]
+            leverage = row_leverages(features, inverse, K).transpose(2, 1, 0)  # (K, K, n), symmetric
+            eta, moved = self._eta(_columns(theta), rows)[:, :, pick], self._eta(along, rows)[:, :, pick]
+            moments, w = self.family.moments(eta), self.weights[rows][pick]
+            right = self.family.residual(eta, self.y[rows][pick]) + w * self.family.curve(moments, moved)
+            # Column c of A S is A applied to column c of S.
+            curved = w * self.family.curve(moments, leverage)
+            found.append(_solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype))
+        return np.concatenate(found)
+
+    def gather(self, residuals, w):
+        groups = w.shape[1]
+
+        def rowwise(eta, rows):
+            return (w.T[:, None, rows] * residuals.T[None, :, rows]).reshape(groups * self.outputs, -1)
+
+        return self._sweep(np.empty((self.size, 0)), rowwise, groups)
+
     def runaway(self, w):
         w = _row_weights(w)
         out = np.zeros((len(w), self.outputs, self.design.columns))
@@ -198,6 +227,17 @@ def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_inte
         squares = design.squares(w)
         gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
     return Penalty(ridge, gauge, family.outputs)
+
+
+def _solve_small(matrices: np.ndarray, right: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """x (n, K) with matrices (n, K, K) x = right (n, K); NaN where a matrix, known to the precision of ``dtype``, is
+    singular."""
+    U, s, Vt = np.linalg.svd(matrices)
+    x = np.einsum("nkj,nk->nj", U, right)
+    singular = s[:, -1] <= np.sqrt(np.finfo(dtype).eps) * s[:, 0]
+    x = np.einsum("njk,nj->nk", Vt, x / np.where(singular[:, None], 1.0, s))
+    x[singular] = np.nan
+    return x
 
 
 def _columns(theta: np.ndarray) -> np.ndarray:

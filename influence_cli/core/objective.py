@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..errors import UsageError
 from .penalty import Penalty
 
 Product = Callable[..., np.ndarray]
@@ -99,6 +100,27 @@ class Objective(ABC):
     @abstractmethod
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         """dl_i / d outputs at theta (P, 1), (m, K): with the features, every row's gradient in compact form."""
+
+    def check_row_steps(self) -> None:
+        """Raises UsageError where ``corrected_residuals`` does not exist."""
+        raise UsageError(
+            "rif is for models whose outputs are linear in the parameters: elsewhere a row's curvature has no low rank",
+            hint="use newton, or groups of one row each",
+        )
+
+    def corrected_residuals(
+        self, theta: np.ndarray, wanted: np.ndarray, inverse: np.ndarray, along: np.ndarray
+    ) -> np.ndarray:
+        """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the n rows ``wanted`` (m,) bool: (n, K).
+
+        As in ``core.single_removals``; ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along``
+        (P, 1).  NaN where I - w_i A_i S_i is singular.
+        """
+        raise NotImplementedError
+
+    def gather(self, residuals: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K) and w (m, G): (P, G)."""
+        raise NotImplementedError
 
     @abstractmethod
     def predict_outputs(self, theta: np.ndarray, X: np.ndarray) -> np.ndarray:
