@@ -231,6 +231,67 @@ def test_the_factor_and_refinement_solve_to_double_accuracy(kind, limit, monkeyp
     assert solution.iterations.max() <= (8 if limit == 0 else 1)
 
 
+def test_a_step_that_is_sure_to_suffice_ends_without_a_product():
+    H, shift = symmetric(1e3), 1e-7
+    rhs = np.random.default_rng(1).normal(size=(P, 5))
+    contraction = shift / (1e-3 + shift)  # H and H + shift commute, so this is the norm of I - H (H + shift)^-1
+
+    def nearly(r):
+        return np.linalg.solve(H + shift * np.eye(P), r)
+
+    plain, asked = solve(H, rhs, preconditioner=nearly, norm=1.0, tol=1e-8)
+    assert (len(asked.asked), plain.converged.all()) == (2, True)
+    closed, asked = solve(H, rhs, preconditioner=nearly, norm=1.0, tol=1e-8, contraction=contraction)
+    assert (len(asked.asked), closed.converged.all()) == (1, True)
+    assert (true_residual(H, closed.x, rhs) <= closed.residual * (1 + 1e-6)).all()
+    assert closed.residual.max() <= 1e-8
+    unsure, asked = solve(H, rhs, preconditioner=nearly, norm=1.0, tol=1e-8, contraction=0.5)
+    assert len(asked.asked) == 2
+    assert np.array_equal(unsure.x, plain.x)
+
+
+@pytest.mark.parametrize("l2", [1e-2, 1e-5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_right_hand_sides_are_solved_to_the_tolerance_that_one_is(kind, l2, monkeypatch):
+    monkeypatch.setattr(cholesky, "DOUBLE_UP_TO", 0)
+    objective = make_objective(make_oracle(kind, m=300, d=20, l2=l2))
+    theta = np.random.default_rng(2).normal(size=(objective.size, 1)) * 0.3
+    solver = make_solver(objective, theta, "cholesky")
+    H = objective.curvature(theta, objective.weights)(np.eye(objective.size))
+    rhs = np.random.default_rng(3).normal(size=(objective.size, 2 * choice.PROBES * choice.PROBE_STEPS))
+    solution = solver.solve(rhs)
+    assert solution.converged.all()
+    assert true_residual(H, solution.x, rhs).max() <= TOL * 1.01
+    iteration = np.eye(objective.size) - H @ solver.factor(np.eye(objective.size))
+    assert 0.1 * np.abs(np.linalg.eigvals(iteration)).max() < solver.contraction < 2 * np.linalg.norm(iteration, 2)
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_a_float32_hessian_that_rounding_makes_indefinite_is_shifted_further(failures, monkeypatch):
+    monkeypatch.setattr(cholesky, "DOUBLE_UP_TO", 0)
+    objective = make_objective(make_oracle(SOFTMAX))
+    theta, made = np.zeros((objective.size, 1)), []
+    honest = type(objective).dense_curvature
+
+    def rounded(self, *arguments):
+        hessian = honest(self, *arguments)
+        made.append(len(made))
+        if len(made) <= failures:
+            hessian[0, 0] = -1.0
+        return hessian
+
+    monkeypatch.setattr(type(objective), "dense_curvature", rounded)
+    if failures == 2:
+        with pytest.raises(NotConvergedError, match="the Hessian is singular at parameter 0"):
+            cholesky.factorize(objective, theta)
+        return
+    factor = cholesky.factorize(objective, theta)
+    H = objective.curvature(theta, objective.weights)(np.eye(objective.size))
+    assert len(made) == failures + 1
+    shift = cholesky.SHIFTS[failures] * np.finfo(np.float32).eps * H.diagonal().max()
+    assert factor.damping == pytest.approx(shift, rel=1e-5)
+
+
 def test_a_cached_factor_is_used_and_not_made_again(monkeypatch):
     objective = make_objective(make_oracle(LOGISTIC))
     theta = np.zeros((objective.size, 1))

@@ -16,9 +16,6 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 
-_ALONE = threading.Lock()
-"""BLAS has one limit for the whole process: two loops that set it back could leave it changed."""
-
 
 @cache
 def _pools() -> ThreadpoolController:
@@ -27,23 +24,23 @@ def _pools() -> ThreadpoolController:
 
 
 def thread_count() -> int:
-    """Threads that BLAS is allowed, and so are our own loops."""
+    """Threads that our own loops run on: as many as BLAS is allowed, and one anywhere but on the main thread.
+
+    BLAS has one limit for the whole process, and two loops that set it back could leave it changed; nor may the way in
+    which a sum is split depend on what else is running.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return 1
     return max((pool["num_threads"] for pool in _pools().info()), default=1)
 
 
 def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """work(item) for every item, in no order, on as many threads as BLAS is allowed; inside, BLAS has one.
-
-    A loop inside of another, or beside one, runs on its own thread alone.
-    """
+    """work(item) for every item, in no order, on ``thread_count`` threads; with more than one, BLAS has one in each."""
     threads = thread_count()
-    if threads == 1 or not _ALONE.acquire(blocking=False):
+    if threads == 1:
         for item in items:
             work(item)
         return
-    try:
-        with _pools().limit(limits=1), ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(work, items):
-                pass
-    finally:
-        _ALONE.release()
+    with _pools().limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(work, items):
+            pass

@@ -35,7 +35,7 @@ STAGNATION = 4
 class Solution:
     """x (P, A) with H x = rhs.
 
-    ``residual`` (A,) is the true |rhs - H x| / |rhs|; ``iterations`` (A,) counts products; ``converged`` (A,) and
+    ``residual`` (A,) is |rhs - H x| / |rhs|; ``iterations`` (A,) counts products; ``converged`` (A,) and
     ``indefinite`` (A,), a direction of curvature <= 0 was met, in which case x is the iterate before it.
     """
 
@@ -68,11 +68,14 @@ def conjugate_gradient(
     tol: float = 1e-10,
     max_iterations: int = 2000,
     norm: np.ndarray | float = np.inf,
+    contraction: float = 1.0,
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|.
 
     ``tol`` may be an array (A,).  Hestenes and Stiefel's iteration; the true residual is what ends it.  ``norm``, |H|
     or more, scalar or (A,), saves the product that checks it where |H| |x| is too small to hide a larger one.
+    ``contraction`` bounds |r - H M^-1 r| / |r| of a preconditioner M that is nearly H: where it brings a residual under
+    the tolerance, that step ends the iteration without a product, and the bound stands for the residual.
     """
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     count = rhs.shape[1]
@@ -117,6 +120,12 @@ def conjugate_gradient(
             best[at] = np.minimum(best[at], residual[at])
             exact_at = iteration if due.all() else exact_at
         indefinite[active] |= bad
+        if contraction < 1.0:
+            near = ~bad & (residual[active] > target[active]) & (contraction * residual[active] <= target[active])
+            last = active[near]
+            if last.size:
+                x[:, last] += preconditioner(r[:, last])
+                residual[last] *= contraction
         converged[active] = residual[active] <= target[active]
         keep = ~(converged[active] | indefinite[active] | (stalls[active] >= STAGNATION))
         restart = due[keep]

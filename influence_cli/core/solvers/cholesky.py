@@ -16,8 +16,9 @@ DEPENDENT = 0.1
 FEWEST = 640
 """Pivots under DEPENDENT times P times the rounding unit, relative to the diagonal, are taken for zero.  A smaller P
 counts as FEWEST: summing up the Hessian alone leaves copies of a column up to 20 rounding units apart, for any P."""
-ROUNDING = 4.0
-"""Shift of a float32 Hessian's diagonal, in rounding units of its largest entry."""
+SHIFTS = (1.0, 16.0)
+"""Shifts of a float32 Hessian's diagonal to try, in rounding units of its largest entry: rounding moves eigenvalues by
+about one, and without it a small lambda can look negative; but each unit makes the factor a worse preconditioner."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ def factorize(objective: Objective, theta: np.ndarray, w: np.ndarray | None = No
     Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique.
     """
     dtype = factor_dtype(objective.size)
-    hessian = objective.dense_curvature(theta, objective.weights if w is None else w, dtype)
-    diagonal = hessian.diagonal().astype(np.float64)
-    damping = objective.damping
-    if dtype == np.float32:
-        # Rounding moves eigenvalues by about this much; without it a small lambda can look negative.
-        damping += float(ROUNDING * np.finfo(dtype).eps * diagonal.max())
-    if damping:
-        hessian[np.diag_indices(objective.size)] += dtype.type(damping)
-    potrf = spotrf if dtype == np.float32 else dpotrf
-    lower, info = potrf(hessian, lower=1, clean=1, overwrite_a=1)
+    weights = objective.weights if w is None else w
+    for shift in SHIFTS if dtype == np.float32 else (0.0,):
+        hessian = objective.dense_curvature(theta, weights, dtype)
+        diagonal = hessian.diagonal().astype(np.float64)
+        damping = objective.damping + float(shift * np.finfo(dtype).eps * diagonal.max())
+        if damping:
+            hessian[np.diag_indices(objective.size)] += dtype.type(damping)
+        potrf = spotrf if dtype == np.float32 else dpotrf
+        lower, info = potrf(hessian, lower=1, clean=1, overwrite_a=1)
+        if info == 0:
+            break
     pivots = lower.diagonal().astype(np.float64) ** 2
     # A pivot is the curvature that a parameter keeps once the others are accounted for.
     dependent = pivots <= DEPENDENT * max(objective.size, FEWEST) * np.finfo(dtype).eps * diagonal
