@@ -285,7 +285,7 @@ class TestSplit:
 
     def test_a_class_with_one_row_cannot_be_split(self):
         error = refused(r"a class needs two rows .* but class 7 has one$", numbered(5), [1, 1, 7, 2, 2])
-        assert "X_train, y_train, X_test, y_test" in error.hint
+        assert "--test-data" in error.hint
         assert run(numbered(5), [1, 1, 7, 2, 2], numbered(1), [1]).classes == ("1", "2", "7")
 
     def test_two_rows_cannot_be_split_for_a_regression(self):

@@ -1,4 +1,4 @@
-"""Tables from the command line: the sample of hospitals end to end, and figures against scikit-learn's own refits."""
+"""Tables from the command line: the sample of strikes end to end, and figures against scikit-learn's own refits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sklearn.linear_model import LogisticRegression
 from influence_cli.artifacts.model import load_model
 from influence_cli.cli import run
 
-SAMPLE = Path(__file__).parent.parent / "sample_data" / "hospitals.csv"
-OPTIONS = ("--label", "died", "--drop", "hospital", "--id", "stay", "--quiet")
+SAMPLE = Path(__file__).parent.parent / "sample_data" / "strikes.csv"
+OPTIONS = ("--label", "damaged", "--drop", "airport,operator", "--id", "report", "--quiet")
 
 
 @pytest.fixture(scope="module")
-def stays():
+def reports():
     with SAMPLE.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tables") / "hospitals.h5"
+    path = tmp_path_factory.mktemp("tables") / "strikes.h5"
     assert run(["train", "--data", str(SAMPLE), *OPTIONS, "--C", "0.5", "-o", str(path)]) == 0
     return path
 
@@ -42,39 +42,39 @@ def said(capsys):
     return said
 
 
-def test_the_sample_is_as_its_description_says(stays):
-    assert len(stays) == 1495 and SAMPLE.stat().st_size < 200_000
-    assert list(stays[0]) == ["stay", "hospital", "days", "hmo", "white", "over80", "admission", "died"]
-    assert len({row["hospital"] for row in stays}) == 54
-    assert sum(row["died"] == "1" for row in stays) == 513
-    assert {row["admission"] for row in stays} == {"elective", "urgent", "emergency"}
+def test_the_sample_is_as_its_description_says(reports):
+    assert len(reports) == 1856 and SAMPLE.stat().st_size < 200_000
+    assert list(reports[0]) == ["report", "airport", "operator", "phase", "size", "light", "speed", "damaged"]
+    assert len({row["airport"] for row in reports}) == 50
+    assert sum(row["damaged"] == "1" for row in reports) == 199
+    assert {row["size"] for row in reports} == {"Small", "Medium", "Large"}
 
 
-def features_of(stays):
+def features_of(reports):
     """Columns of the sample in the order of the model's features, by hand."""
-    numbers = [[float(row[name]) for name in ("days", "hmo", "white", "over80")] for row in stays]
-    kinds = [[float(row["admission"] == kind) for kind in ("elective", "emergency", "urgent")] for row in stays]
-    return np.hstack([numbers, kinds])
+    known = [(name, kind) for name in ("phase", "size", "light") for kind in sorted({row[name] for row in reports})]
+    kinds = [[float(row[name] == kind) for name, kind in known] for row in reports]
+    return np.hstack([kinds, [[float(row["speed"])] for row in reports]])
 
 
-def test_removing_a_hospital_against_scikit_learn_refitted_without_it(model, stays, said):
+def test_removing_an_airport_against_scikit_learn_refitted_without_it(model, reports, said):
     data = load_model(model).dataset
-    by_stay = {row["stay"]: row for row in stays}
-    train, test = ([by_stay[str(stay)] for stay in ids] for ids in (data.ids_train, data.ids_test))
-    X, Z = features_of(train), features_of(test)
-    mean, scale = X[:, :4].mean(0), X[:, :4].std(0)
+    by_report = {row["report"]: row for row in reports}
+    train, test = ([by_report[str(report)] for report in ids] for ids in (data.ids_train, data.ids_test))
+    every = features_of([*train, *test])
+    X, Z = every[: len(train)], every[len(train) :]
+    mean, scale = X[:, -1].mean(), X[:, -1].std()
     for part in (X, Z):
-        part[:, :4] = (part[:, :4] - mean) / scale  # fixed on removal
-    y = np.array([row["died"] == "1" for row in train]).astype(int)
-    hospital = np.array([row["hospital"] for row in train])
+        part[:, -1] = (part[:, -1] - mean) / scale  # fixed on removal
+    y = np.array([row["damaged"] == "1" for row in train]).astype(int)
+    airport = np.array([row["airport"] for row in train])
 
     records = json.loads(
-        said("groundtruth", "--model", model, "--group", "by:hospital", "--test", "17", "--quantity", "prob",
+        said("groundtruth", "--model", model, "--group", "by:airport", "--test", "17", "--quantity", "prob",
              "--format", "json", "--quiet").out
     )  # fmt: skip
-    codes = sorted(set(hospital), key=int)
-    assert [record["group"] for record in records] == [f"column:hospital={code}" for code in codes]
-    own = int(test[17]["died"])
+    assert [record["group"] for record in records] == [f"column:airport={name}" for name in sorted(set(airport))]
+    own = int(test[17]["damaged"])
 
     def prob(keep):
         fitted = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000).fit(X[keep], y[keep])
@@ -82,14 +82,14 @@ def test_removing_a_hospital_against_scikit_learn_refitted_without_it(model, sta
 
     before = prob(np.ones(len(y), dtype=bool))
     for record in records[::9]:
-        keep = hospital != record["group"].partition("=")[2]
+        keep = airport != record["group"].partition("=")[2]
         assert record["size"] == (~keep).sum()
         assert record["base"] == pytest.approx(before, abs=1e-5)
         assert record["actual"] == pytest.approx(prob(keep) - before, abs=2e-6)
 
 
-def test_the_estimate_finds_the_hospitals_that_matter_and_retraining_agrees(model, said):
-    asked = ("--model", model, "--group", "by:hospital", "--test", "17", "--quantity", "prob", "--quiet")
+def test_the_estimate_finds_the_airports_that_matter_and_retraining_agrees(model, said):
+    asked = ("--model", model, "--group", "by:airport", "--test", "17", "--quantity", "prob", "--quiet")
     estimated = rows_of(said("influence", *asked, "--method", "second").out)
     actual = rows_of(said("groundtruth", *asked).out)
 
@@ -101,23 +101,24 @@ def test_the_estimate_finds_the_hospitals_that_matter_and_retraining_agrees(mode
     assert np.corrcoef(np.array(pairs).T)[0, 1] > 0.999
 
 
-def test_conditions_name_one_group(model, stays, said):
-    spec = "column:hospital=30061&days=7..14&admission=elective"
+def test_conditions_name_one_group(model, reports, said):
+    spec = "column:airport=DENVER INTL AIRPORT&speed=120..150&phase=Approach"
     (row,) = rows_of(said("influence", "--model", model, "--group", spec, "--test", "0", "--quiet").out)
-    assert row["group"] == "column:admission=elective&days=7..14&hospital=30061" and row["kind"] == "column"
-    known = {str(stay) for stay in load_model(model).dataset.ids_train}
+    assert row["group"] == "column:airport=DENVER INTL AIRPORT&phase=Approach&speed=120..150"
+    assert row["kind"] == "column"
+    known = {str(report) for report in load_model(model).dataset.ids_train}
     meant = [
-        stay for stay in stays
-        if stay["stay"] in known and stay["hospital"] == "30061" and 7 <= int(stay["days"]) <= 14
-        and stay["admission"] == "elective"
+        one for one in reports
+        if one["report"] in known and one["airport"] == "DENVER INTL AIRPORT" and 120 <= int(one["speed"]) <= 150
+        and one["phase"] == "Approach"
     ]  # fmt: skip
     assert int(row["size"]) == len(meant) > 0
 
 
 def test_data_without_columns_refuses_such_groups(tmp_path, said):
     run(["train", "--data", "synthetic", "-o", str(tmp_path / "m.h5"), "--quiet"])
-    shown = said("influence", "--model", tmp_path / "m.h5", "--group", "by:hospital", "--test", "0", code=2)
-    assert "ginf: error: group 'by:hospital': this data has no named columns" in shown.err
+    shown = said("influence", "--model", tmp_path / "m.h5", "--group", "by:airport", "--test", "0", code=2)
+    assert "ginf: error: group 'by:airport': this data has no named columns" in shown.err
 
 
 @pytest.mark.parametrize(
@@ -139,18 +140,18 @@ def test_exit_codes_and_sentences(tmp_path, monkeypatch, said, content, options,
     assert message in shown.err and "Traceback" not in shown.err and not Path("ginf.h5").exists()
 
 
-def test_test_rows_without_labels(tmp_path, monkeypatch, stays, said):
+def test_test_rows_without_labels(tmp_path, monkeypatch, reports, said):
     monkeypatch.chdir(tmp_path)
-    names = list(stays[0])
-    for name, rows, columns in (("train.csv", stays[:1200], names), ("new.csv", stays[1200:], names[:-1])):
+    names = list(reports[0])
+    for name, rows, columns in (("train.csv", reports[:1200], names), ("new.csv", reports[1200:], names[:-1])):
         with Path(name).open("w", newline="") as file:
             writer = csv.DictWriter(file, columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(rows)
     asked = ("train", "--data", "train.csv", "--test-data", "new.csv", *OPTIONS, "--format", "ndjson")
     record = json.loads(said(*asked).out)
-    assert record["test_rows"] == 295 and record["test_score"] is None
-    asked = ("influence", "--group", "by:admission", "--test", "0:3", "--quiet", "--format", "json")
+    assert record["test_rows"] == 656 and record["test_score"] is None
+    asked = ("influence", "--group", "by:size", "--test", "0:3", "--quiet", "--format", "json")
     for quantity in ("prob", "margin"):
         found = json.loads(said(*asked, "--quantity", quantity).out)
         assert len(found) == 9
@@ -158,8 +159,8 @@ def test_test_rows_without_labels(tmp_path, monkeypatch, stays, said):
     shown = said(*asked, code=2)
     assert "--quantity loss needs the label of the test row, and test row 0 and 2 more have none" in shown.err
     assert "prob or margin" in shown.err
-    shown = said("influence", "--group", "by:admission", "--test", "misclassified", code=2)
-    assert "none of the 295 test rows is misclassified" in shown.err
+    shown = said("influence", "--group", "by:size", "--test", "misclassified", code=2)
+    assert "none of the 656 test rows is misclassified" in shown.err
 
 
 def test_unseen_categories_are_noted_on_stderr(tmp_path):
@@ -173,7 +174,7 @@ def test_unseen_categories_are_noted_on_stderr(tmp_path):
 def test_identifiers_stand_beside_row_numbers(model, said):
     data = load_model(model).dataset
     for command in ("influence", "groundtruth"):
-        rows = rows_of(said(command, "--model", model, "--group", "by:admission", "--test", "5,2", "--quiet").out)
+        rows = rows_of(said(command, "--model", model, "--group", "by:size", "--test", "5,2", "--quiet").out)
         assert [(row["test"], row["test_id"]) for row in rows[:2]] == [
             ("5", str(data.ids_test[5])),
             ("2", str(data.ids_test[2])),

@@ -189,11 +189,11 @@ def _numbers(key: str, column: Column, is_boolean: bool, name: str) -> np.ndarra
         raise _other_kind(key, "numbers", column, name)
     else:
         values = column.values.astype(np.float64, copy=False)
-    if np.isinf(values).any():
-        row = int(np.argmax(np.isinf(values)))
+    infinite = np.flatnonzero(np.isinf(values))
+    if len(infinite):
+        rows = "1 row" if len(infinite) == 1 else f"{len(infinite):,} rows"
         raise FileError(
-            f"{name}: every number must be finite, but column {key} holds {values[row]} in {np.isinf(values).sum():,} "
-            "rows",
+            f"{name}: every number must be finite, but column {key} holds {values[infinite[0]]} in {rows}",
             "leave the field empty where a value is missing",
         )
     return values[:, None]

@@ -26,7 +26,7 @@ def stratified_split(
         raise FileError(
             f"{name}: a class needs two rows to be split into training and test rows, "
             f"but class {', '.join(alone[:5])}{more} has one",
-            "add rows of that class or leave it out, or give the split yourself as X_train, y_train, X_test, y_test",
+            "add rows of that class, leave it out, or give the test rows yourself (--test-data, or X_test and y_test)",
         )
     places = _test_places(counts, test_fraction)
     rng = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def random_split(rows: int, test_fraction: float, seed: int, name: str) -> tuple
     if rows < 3:
         raise FileError(
             f"{name}: at least 3 rows are needed to split off a test row, but there are {rows}",
-            "give the split yourself as X_train, y_train, X_test, y_test",
+            "give the test rows yourself (--test-data, or X_test and y_test)",
         )
     count = min(max(round(rows * test_fraction), 1), rows - 2)
     order = np.random.default_rng(seed).permutation(rows)
