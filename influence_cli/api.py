@@ -19,6 +19,7 @@ from .core.evaluation import EVALUATIONS
 from .core.removal import PENALTY_SCALINGS
 from .core.retraining import STRATEGIES
 from .core.solvers.choice import HessianSolver, choose_solver, make_solver
+from .data.compressed import Rows, no_rows
 from .data.dataset import Dataset
 from .data.labels import class_names, encode, printed, responses
 from .data.memory import column_names, feature_array, frame_columns, is_frame, label_array
@@ -149,7 +150,7 @@ class GroupInfluence:
         features = feature_array(X, "X", TRAIN)
         values = None
         if ESTIMATORS[estimator] == "classification":
-            values = class_names(label_array(y, len(features), "y", TRAIN), "y", TRAIN)[1]
+            values = class_names(label_array(y, features.shape[0], "y", TRAIN), "y", TRAIN)[1]
         dataset = _dataset(X, features, column_names(X), y, values)
         raw = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
         if class_weight == BALANCED:
@@ -266,7 +267,7 @@ class GroupInfluence:
         _choice("direction", direction, DIRECTIONS)
         names = check_strategies([strategies] if isinstance(strategies, str) else list(strategies))
         model, tests = self._asked(X_test, y_test, quantity, mean)
-        m = len(model.dataset.X_train)
+        m = model.dataset.rows
         pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
         sizes = [_count(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
         options = {"direction": direction, "draws": draws, "rounds": rounds, "seed": seed, "verify": verify}
@@ -284,7 +285,7 @@ class GroupInfluence:
             self.solver_name,
             size=model.objective.size,
             outputs=model.objective.outputs,
-            rows=len(model.dataset.X_train),
+            rows=model.dataset.rows,
             cached=False,
         )
         return make_solver(model.objective, model.theta, choice.kind)
@@ -307,17 +308,17 @@ class GroupInfluence:
         features = feature_array(made, "X_test", TEST, own.feature_names if not is_frame(made) else None)
         if features.shape[1] != own.X_train.shape[1]:
             raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
-        labels = _labels(y, len(features), self.class_values)
+        labels = _labels(y, features.shape[0], self.class_values)
         dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
         model = replace(self.model, dataset=dataset)
-        tests = TestRows(np.arange(len(features)), mean)
+        tests = TestRows(np.arange(features.shape[0]), mean)
         analysis.make_targets(model, tests, quantity)
         return model, tests
 
 
-def _dataset(X: Any, features: np.ndarray, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
+def _dataset(X: Any, features: Rows, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
     """Training rows without test rows."""
-    y = label_array(y, len(features), "y", TRAIN)
+    y = label_array(y, features.shape[0], "y", TRAIN)
     codes = responses(y, "y", TRAIN) if values is None else encode(y, values, "y", TRAIN)
     classes = () if values is None else printed(values)
     missing = [label for code, label in enumerate(classes) if not (codes == code).any()]
@@ -327,7 +328,7 @@ def _dataset(X: Any, features: np.ndarray, names: tuple[str, ...], y: Any, value
         "X",
         features,
         codes,
-        np.empty((0, features.shape[1])),
+        no_rows(features),
         codes[:0],
         feature_names=names or tuple(f"x{column}" for column in range(features.shape[1])),
         classes=classes,

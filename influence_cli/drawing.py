@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -105,7 +105,7 @@ class GroupPlan:
 
 def plan_groups(
     specs: Sequence[GroupSpec],
-    X_train: np.ndarray,
+    X_train: Any,
     y_train: np.ndarray,
     classes: Sequence[str] = (),
     *,
@@ -144,7 +144,7 @@ def plan_groups(
 
 def draw_groups(
     specs: Sequence[GroupSpec],
-    X_train: np.ndarray,
+    X_train: Any,
     y_train: np.ndarray,
     classes: Sequence[str] = (),
     *,
@@ -161,7 +161,7 @@ def draw_groups(
 class _Data:
     """What the planners may look at."""
 
-    X: np.ndarray
+    X: Any
     y: np.ndarray
     classes: tuple[str, ...]
     columns: Mapping[str, np.ndarray]
@@ -170,7 +170,7 @@ class _Data:
 
     @property
     def m(self) -> int:
-        return len(self.X)
+        return int(self.X.shape[0])
 
     @cached_property
     def class_rows(self) -> list[np.ndarray]:
@@ -332,18 +332,27 @@ def _frozen(rows: np.ndarray) -> np.ndarray:
     return rows
 
 
-def _nearest(X: np.ndarray, row: int, count: int) -> np.ndarray:
+def _nearest(X: Any, row: int, count: int) -> np.ndarray:
     """The rows with the smallest Euclidean distance, ties by row number; in blocks, without a copy of X."""
-    squared = np.empty(len(X))
-    step = max(1, NEIGHBOUR_BLOCK // max(1, X.shape[1]))
-    for start in range(0, len(X), step):
-        difference = X[start : start + step] - X[row]
-        squared[start : start + step] = np.einsum("ij,ij->i", difference, difference)
+    squared = np.empty(X.shape[0])
+    sparse = hasattr(X, "indptr")
+    step = max(1, NEIGHBOUR_BLOCK // max(1, X.nnz // X.shape[0] if sparse else X.shape[1]))
+    centre = X[[row]].toarray()[0] if sparse else X[row]
+    for start in range(0, X.shape[0], step):
+        block = X[start : start + step]
+        if sparse:
+            # Where a row has no number its difference is the centre's: all of them, less those where it has one.
+            there = centre[block.indices]
+            block.data = (block.data - there) ** 2 - there**2
+            squared[start : start + step] = block.sum(axis=1) + (centre**2).sum()
+        else:
+            difference = block - centre
+            squared[start : start + step] = np.einsum("ij,ij->i", difference, difference)
     squared[row] = -1.0  # first even among equal rows
     return np.sort(np.argsort(squared, kind="stable")[:count])
 
 
-def _kmeans(X: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+def _kmeans(X: Any, clusters: int, seed: int) -> np.ndarray:
     """The cluster number of every row."""
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning

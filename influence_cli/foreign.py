@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .data.compressed import Rows, same_rows
 from .data.dataset import Dataset
 from .data.frames import frame_of, matrix_of
 from .data.labels import printed
@@ -44,7 +45,7 @@ class Brought:
     @property
     def tests_itself(self) -> bool:
         """Whether the test rows are the training rows."""
-        return np.array_equal(self.model.dataset.X_train, self.model.dataset.X_test)
+        return same_rows(self.model.dataset.X_train, self.model.dataset.X_test)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Transformers:
         rows = [form(train, columns), form(test, columns) if test is not train else None]
         return self._made(rows[0], rows[1], tuple(columns), name)
 
-    def of_arrays(self, X_train: np.ndarray, X_test: np.ndarray, names: tuple[str, ...], name: str) -> Features:
+    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...], name: str) -> Features:
         if self.names and self.steps:
             known = all(key in names for key in self.names)
             if not known and len(self.names) != len(names):

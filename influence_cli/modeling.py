@@ -22,6 +22,7 @@ from .core.networks.activations import ACTIVATIONS
 from .core.objective import Objective
 from .core.solvers.cholesky import CholeskyFactor
 from .core.training import train
+from .data.compressed import Rows
 from .data.dataset import Dataset
 from .data.prepare import Task
 from .errors import FileError, UsageError
@@ -115,7 +116,7 @@ class TrainedModel:
             return (*hidden, *own)
         return (*hidden, *(f"{label}:{name}" for label in self.dataset.classes for name in own))
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
+    def predict(self, X: Rows) -> np.ndarray:
         """Class codes or responses for rows X (n, d)."""
         return self.family.predict(self.objective.predict_outputs(self.theta, X))[0]
 
@@ -129,7 +130,7 @@ class TrainedModel:
         """Which test rows the model gets wrong, (n,) bool."""
         return (self.predict(self.dataset.X_test) != self.dataset.y_test) & self.dataset.labelled
 
-    def score(self, X: np.ndarray, y: np.ndarray) -> float:
+    def score(self, X: Rows, y: np.ndarray) -> float:
         """The score that ``score_name`` says over the rows that have a label, rows equal; NaN where none has."""
         known = y >= 0 if self.dataset.classes else ~np.isnan(y)
         if not known.any():
@@ -258,6 +259,11 @@ def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
 def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
     """J on the training rows."""
     if settings.is_network:
+        if not isinstance(dataset.X_train, np.ndarray):
+            raise UsageError(
+                f"--estimator {settings.estimator} takes dense features, and those of {dataset.name} are sparse",
+                hint="store them dense (.npz, or X.toarray()), or take --estimator logistic, linear or poisson",
+            )
         return Mlp(
             dataset.X_train,
             dataset.y_train,

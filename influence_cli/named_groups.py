@@ -22,7 +22,7 @@ SHOWN_ROWS = 8
 
 def resolve_groups(groups: Groups, dataset: Dataset, class_values: np.ndarray | None, seed: int) -> GroupPlan:
     """The plan, in the order given.  Raises UsageError that says which group is none."""
-    m = len(dataset.X_train)
+    m = dataset.rows
     planned: list[PlannedGroup] = []
     if isinstance(groups, Mapping):
         for name, one in groups.items():
@@ -65,7 +65,7 @@ def _several(groups: Groups) -> list[Any]:
 def _named(name: str, one: Any, dataset: Dataset, seed: int) -> list[PlannedGroup]:
     """One group of that name; a spec that gives several numbers them."""
     if not isinstance(one, str):
-        return [_rows(name, 0, one, len(dataset.X_train))]
+        return [_rows(name, 0, one, dataset.rows)]
     found = _specs(one, dataset, seed)
     if len(found) == 1:
         return [replace(found[0], label=name)]

@@ -24,6 +24,7 @@ import numpy as np
 from .core.families.softmax import Softmax
 from .core.removal import PER_MEAN, PER_SUM
 from .core.training import train
+from .data.compressed import Rows
 from .data.dataset import Dataset
 from .errors import FileError, NotConvergedError, UsageError
 from .modeling import ModelSettings, TrainedModel, check_responses, family_of, objective_of
@@ -236,7 +237,7 @@ def adopt(
     return model, adoption
 
 
-def _moved(objective: Any, before: np.ndarray, after: np.ndarray, X: np.ndarray) -> float:
+def _moved(objective: Any, before: np.ndarray, after: np.ndarray, X: Rows) -> float:
     if (before == after).all():
         return 0.0
     old, new = (objective.predict_outputs(theta, X)[0] for theta in (before, after))

@@ -38,10 +38,10 @@ def weighted(dataset: Dataset, column: str | None, class_weight: str | None) -> 
 def with_weights(dataset: Dataset, raw: np.ndarray | None) -> tuple[Dataset, float]:
     """The data set with raw weights (m,), normalised, and their sum; equal weights are none.  Raises FileError."""
     if raw is None:
-        return dataset, float(len(dataset.X_train))
+        return dataset, float(dataset.rows)
     raw = np.asarray(raw, dtype=np.float64)
-    if raw.shape != (len(dataset.X_train),):
-        m = len(dataset.X_train)
+    if raw.shape != (dataset.rows,):
+        m = dataset.rows
         raise FileError(f"{dataset.name}: expected {m:,} weights, one a training row; their shape is {raw.shape}")
     wrong = ~(np.isfinite(raw) & (raw >= 0))
     if wrong.any():

@@ -1,6 +1,9 @@
 """Small artifacts with awkward values, the same on every machine, and what it means for two to be equal."""
 
+from dataclasses import replace
+
 import numpy as np
+from scipy.sparse import csr_array
 
 from influence_cli.artifacts.model import FactorArrays, ModelArtifact
 from influence_cli.data.dataset import Dataset
@@ -23,6 +26,17 @@ def example_dataset():
         classes=("null", "1", "二"),
         image_shape=(2, 2),
     )
+
+
+def sparse_dataset():
+    """The same without a third of its numbers, a whole row and a whole column among them, in compressed rows."""
+    X = np.where(np.abs(numbers(8, 4)) < 0.17, 0.0, numbers(8, 4))
+    X[1], X[:, 2] = 0.0, 0.0
+    return replace(example_dataset(), X_train=csr_array(X[:5]), X_test=csr_array(X[5:]), image_shape=None)
+
+
+def example_sparse_model(**changes):
+    return example_model(**{"dataset": sparse_dataset(), **changes})
 
 
 def example_model(factor=True, **changes):
@@ -86,7 +100,11 @@ def same_bits(a, b):
 def assert_same(a, b):
     """Equal to the bit, field by field, dataclasses within dataclasses."""
     assert type(a) is type(b)
-    if isinstance(a, np.ndarray):
+    if isinstance(a, csr_array):
+        assert a.shape == b.shape
+        for part in ("data", "indices", "indptr"):
+            assert_same(getattr(a, part), getattr(b, part))
+    elif isinstance(a, np.ndarray):
         assert same_bits(a, b)
     elif isinstance(a, dict):
         assert list(a) == list(b)

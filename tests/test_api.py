@@ -243,13 +243,50 @@ def test_texts_in_a_frame_are_refused_with_the_column():
         GroupInfluence.fit(frame, [0, 1, 0])
 
 
-def test_sparse_matrices_are_taken(blobs):
-    from scipy.sparse import csr_matrix
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_array", "coo_array"])
+def test_sparse_matrices_are_taken_and_stay_sparse(blobs, form):
+    import scipy.sparse
 
     _, X, y, X_test, y_test = blobs
-    dense = GroupInfluence.fit(X, y).influence([1, 2], X_test, y_test)
-    sparse = GroupInfluence.fit(csr_matrix(X), y).influence([1, 2], csr_matrix(X_test), y_test)
-    assert sparse.values["second"] == pytest.approx(dense.values["second"])
+    X = np.where(np.abs(X) < 0.5, 0.0, X)
+    make = getattr(scipy.sparse, form)
+    dense, sparse = (GroupInfluence.fit(rows, y, tol=1e-12) for rows in (X, make(X)))
+    assert isinstance(sparse.model.dataset.X_train, scipy.sparse.csr_array)
+    groups = {"a": [1, 2], "near": "neighbours:3:5"}
+    for ask in ("influence", "groundtruth"):
+        own = getattr(sparse, ask)(groups, make(X_test), y_test).columns()
+        other = getattr(dense, ask)(groups, X_test, y_test).columns()
+        for key in {"second", "actual"} & own.keys():
+            assert own[key] == pytest.approx(other[key], rel=1e-7, abs=1e-10)
+    best = [one.select(3, rows, y_test[:1]).records()[0]["rows"] for one, rows in
+            ((dense, X_test[:1]), (sparse, make(X_test[:1])))]
+    assert best[0] == best[1]
+
+
+def test_canonical_rows_are_shared_and_others_are_not_changed(blobs):
+    from scipy.sparse import csr_array
+
+    _, X, y, _, _ = blobs
+    own = csr_array(X)
+    assert np.shares_memory(GroupInfluence.fit(own, y).model.dataset.X_train.data, own.data)
+    twice = csr_array((np.repeat(own.data, 2), np.repeat(own.indices, 2), 2 * own.indptr), shape=own.shape)
+    before = twice.data.copy()
+    made = GroupInfluence.fit(twice, y).model.dataset.X_train
+    assert np.array_equal(twice.data, before) and made.has_canonical_format
+    assert np.array_equal(made.toarray(), 2 * X)
+
+
+def test_an_estimator_that_was_fitted_on_sparse_rows_stays_sparse(blobs):
+    from scipy.sparse import csr_array
+    from sklearn.preprocessing import MaxAbsScaler
+
+    _, X, y, X_test, y_test = blobs
+    X = np.where(np.abs(X) < 0.5, 0.0, X)
+    fitted = make_pipeline(MaxAbsScaler(), LogisticRegression(C=0.3)).fit(csr_array(X), y)
+    dense, sparse = (GroupInfluence.from_sklearn(fitted, rows, y, tol=1e-12) for rows in (X, csr_array(X)))
+    assert isinstance(sparse.model.dataset.X_train, csr_array)
+    own = sparse.influence("random:5", csr_array(X_test), y_test).columns()["second"]
+    assert own == pytest.approx(dense.influence("random:5", X_test, y_test).columns()["second"], rel=1e-7, abs=1e-10)
 
 
 def test_networks_are_trained_too(blobs):

@@ -6,7 +6,14 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from artifact_examples import assert_same, example_influence, example_model, example_truth, numbers
+from artifact_examples import (
+    assert_same,
+    example_influence,
+    example_model,
+    example_sparse_model,
+    example_truth,
+    numbers,
+)
 
 from influence_cli.artifacts.model import load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, save_influence, save_truth
@@ -94,9 +101,9 @@ def test_other_kind(model, influence):
 
 
 def test_versions(model):
-    edit(model, lambda file: file.attrs.modify("format_version", 2))
+    edit(model, lambda file: file.attrs.modify("format_version", 3))
     error = refusal(model)
-    assert "has format version 2 (made by ginf" in error.message and "reads up to 1" in error.message
+    assert "has format version 3 (made by ginf" in error.message and "reads up to 2" in error.message
     assert "upgrade ginf" in error.hint
     edit(model, lambda file: file.attrs.modify("format_version", 0))
     error = refusal(model)
@@ -192,6 +199,60 @@ def test_what_a_later_version_adds_is_ignored(model):
 def test_only_wanted_datasets_are_read(model):
     put(model, "params/theta", np.full(6, np.nan))
     assert "/params/theta" not in read(model, "model", ["/data/y_train"]).arrays
+
+
+# --- compressed rows ---
+
+
+@pytest.fixture
+def sparse(tmp_path):
+    path = tmp_path / "sparse.h5"
+    save_model(path, example_sparse_model())
+    return path
+
+
+def test_compressed_rows_that_lack_a_part(sparse):
+    edit(sparse, lambda file: file.__delitem__("data/X_train_csr/indptr"))
+    assert "/data/X_train_csr/indptr: missing, expected int32 or int64 (m+1,)" in refusal(sparse).message
+    edit(sparse, lambda file: file.__delitem__("data/X_train_csr/data"))
+    message = refusal(sparse).message
+    assert "/data/X_train: missing, expected float64 (m, d) (or /data/X_train_csr/data)" in message
+    assert "/data/X_train_csr/data: missing, expected beside /data/X_train_csr/indices" in message
+
+
+def test_dense_and_compressed_rows_exclude_each_other(sparse, model):
+    edit(sparse, lambda file: file.create_dataset("data/X_train", data=numbers(5, 4)))
+    found = "/data/X_train: found beside /data/X_train_csr/data, expected one of the two"
+    assert found in refusal(sparse).message
+    edit(sparse, lambda file: [file.__delitem__(f"data/{name}") for name in ("X_train_csr",)])
+    assert "/data: expected both splits dense or both in compressed rows" in refusal(sparse).message
+
+
+def changed(part, at, value):
+    array = getattr(example_sparse_model().dataset.X_train, part).copy()
+    array[at] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("data", changed("data", 2, np.nan), "/data/X_train_csr/data: expected finite numbers, found 1 NaN or inf"),
+        ("data", numbers(3), "/data/X_train_csr/indices: expected int32 or int64 (z,)"),
+        ("indices", np.array([0.5] * 9), "/data/X_train_csr/indices: expected int32 or int64 (z,), found float64"),
+        ("indices", changed("indices", -1, 4), "/data/X_train_csr/indices: expected columns from 0 to 3, found 0 to 4"),
+        ("indices", changed("indices", 0, -1), "/indices: expected columns from 0 to 3, found -1 to 3"),
+        ("indices", changed("indices", 0, 3), "/indices: expected columns that rise within a row, found"),
+        ("indptr", changed("indptr", 0, 1), "/indptr: expected positions that rise from 0 to"),
+        ("indptr", changed("indptr", 2, 0), "/indptr: expected positions that rise from 0 to"),
+        ("indptr", changed("indptr", -1, 1 << 20), "/indptr: expected positions that rise from 0 to"),
+        ("indptr", np.arange(4), "/data/X_train_csr/indptr: expected 6 positions, one more than rows, found 4"),
+        ("data", changed("data", 1, 0.25), "/data: damaged: expected the arrays whose SHA-256 is @data_digest"),
+    ],
+)
+def test_compressed_rows_that_are_none(sparse, part, value, message):
+    put(sparse, f"data/X_train_csr/{part}", value)
+    assert message in refusal(sparse).message
 
 
 # --- damaged ---

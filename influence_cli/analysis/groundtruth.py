@@ -172,7 +172,7 @@ def groundtruth(
 
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups; the same for the same model, on every machine."""
-    each = 8.0 * len(model.dataset.X_train) * model.objective.outputs
+    each = 8.0 * model.dataset.rows * model.objective.outputs
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
     step = int(min(WIDEST if model.objective.convex else NARROW, max(1, BLOCK_BYTES / each)))

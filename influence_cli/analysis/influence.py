@@ -92,7 +92,7 @@ def influence(
 
 def group_blocks(model: TrainedModel, count: int) -> Iterator[slice]:
     """Slices over the groups, as wide as memory and use allow."""
-    each = 8 * (4 * len(model.dataset.X_train) + 10 * model.objective.size)
+    each = 8 * (4 * model.dataset.rows + 10 * model.objective.size)
     step = int(min(WIDEST, max(1, BLOCK_BYTES / each)))
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..core.families.base import Classifier, Family, Regressor
 from ..core.objective import Objective
 from ..core.quantities import Logit, Prediction, Probability, RowQuantity, RowTarget, Target, WeightedTarget
+from ..core.sparse_design import Features
 from ..errors import UsageError
 from ..modeling import TrainedModel
 
@@ -54,7 +55,7 @@ class ScoreTarget:
     family: Family
     scorer: Callable[..., float]
     quantity: str
-    X: np.ndarray
+    X: Features
     y: np.ndarray
 
     def value(self, theta: np.ndarray) -> np.ndarray:
@@ -185,7 +186,8 @@ def _values(model: TrainedModel, column: str) -> np.ndarray:
     data = model.dataset
     if column in data.columns_test:
         return data.columns_test[column]
-    return data.X_test[:, data.feature_names.index(column)]
+    values = data.X_test[:, [data.feature_names.index(column)]]
+    return (values.toarray() if hasattr(values, "toarray") else values)[:, 0]
 
 
 def _prediction(model: TrainedModel, label: str | None, count: int, quantity: str) -> tuple[RowQuantity, np.ndarray]:

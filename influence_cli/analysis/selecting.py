@@ -157,7 +157,7 @@ def verify(
     distinct = {rows.tobytes(): rows for entry in entries for rows in entry.groups}
     if not distinct:
         return
-    m = len(model.dataset.X_train)
+    m = model.dataset.rows
     planned = tuple(
         PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(_same, rows))
         for number, rows in enumerate(distinct.values())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.artifacts import columns, storage
+from influence_cli.artifacts import columns, features, storage
 from influence_cli.artifacts.schema import KINDS
 from influence_cli.artifacts.storage import PathLike
 from influence_cli.data.dataset import Dataset
@@ -60,9 +60,7 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
         "@model_digest": artifact.digest,
         "@data_name": data.name,
         "@training": artifact.training,
-        "/data/X_train": data.X_train,
         "/data/y_train": data.y_train,
-        "/data/X_test": data.X_test,
         "/data/y_test": data.y_test,
         "/data/classes": data.classes,
         "/data/feature_names": data.feature_names,
@@ -73,6 +71,7 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
         arrays["/data/weights"] = data.weights
     if data.image_shape is not None:
         arrays["/data/image_shape"] = np.array(data.image_shape, dtype=np.int64)
+    arrays.update(features.entries(data))
     arrays.update(columns.entries(data))
     if artifact.factor is not None:
         arrays.update(_factor_entries(artifact.factor))
@@ -85,12 +84,13 @@ def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
     opened = storage.read(path, "model", keys)
     arrays = opened.arrays
     image_shape = arrays.get("/data/image_shape")
+    X_train, X_test = features.from_entries(path, arrays)
     columns_train, columns_test = columns.from_entries(path, arrays)
     dataset = Dataset(
         name=arrays["@data_name"],
-        X_train=arrays["/data/X_train"],
+        X_train=X_train,
         y_train=arrays["/data/y_train"],
-        X_test=arrays["/data/X_test"],
+        X_test=X_test,
         y_test=arrays["/data/y_test"],
         feature_names=tuple(arrays["/data/feature_names"]),
         classes=tuple(arrays["/data/classes"]),

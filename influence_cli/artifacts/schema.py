@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 FORMAT = "ginf"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 OLDEST_VERSION = 1
-"""Versions from OLDEST_VERSION to FORMAT_VERSION are read; adding an optional entry does not raise the version."""
+"""Versions from OLDEST_VERSION to FORMAT_VERSION are read; adding an optional entry does not raise the version.
+
+2: features may be compressed rows, so that /data/X_train and /data/X_test may be missing.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Entry:
 
     ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8, ``json`` is text that is JSON.
     ``large`` datasets lie in one piece, uncompressed, so that they are read without a copy and can be memory-mapped;
-    the others are chunked by rows with a checksum a chunk.
+    the others are chunked by rows with a checksum a chunk.  ``unless`` is an entry that may stand in this one's place,
+    never beside it; ``beside`` one that this goes with: required with it, not wanted without.
     """
 
     path: str
@@ -33,6 +37,8 @@ class Entry:
     required: bool = True
     finite: bool = True
     large: bool = False
+    unless: str = ""
+    beside: str = ""
 
     @property
     def owner(self) -> str:
@@ -105,6 +111,31 @@ _RESULT = (
     Entry("/tests/base", "float64", ("T",), "f before removal; NaN where undefined", finite=False),
 )
 
+
+def _compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
+    """Features in compressed rows, as SciPy's csr_array has them."""
+    folder = f"/data/{split}_csr"
+    data = f"{folder}/data"
+    return (
+        Entry(data, "float64", (stored,), f"the numbers of {split}, row by row", required=False, large=True),
+        Entry(
+            f"{folder}/indices",
+            "int32|int64",
+            (stored,),
+            "their columns, rising within a row",
+            large=True,
+            beside=data,
+        ),
+        Entry(
+            f"{folder}/indptr",
+            "int32|int64",
+            (f"{rows}+1",),
+            "where a row's numbers begin, and the last one's end",
+            beside=data,
+        ),
+    )
+
+
 _CHANGE = "change of f if the group is removed; NaN where it could not be had"
 
 KINDS: dict[str, Kind] = {
@@ -118,9 +149,25 @@ KINDS: dict[str, Kind] = {
                 *_ORIGIN,
                 Entry("@data_name", "str", (), "name or path of the data source"),
                 Entry("@training", "json", (), "how training ended: grad_norm, iterations, seconds, ..."),
-                Entry("/data/X_train", "float64", ("m", "d"), "features of the training rows", large=True),
+                Entry(
+                    "/data/X_train",
+                    "float64",
+                    ("m", "d"),
+                    "features of the training rows",
+                    large=True,
+                    unless="/data/X_train_csr/data",
+                ),
+                *_compressed("X_train", "m", "z"),
                 Entry("/data/y_train", "int64|float64", ("m",), "class codes into /data/classes, or responses"),
-                Entry("/data/X_test", "float64", ("n", "d"), "features of the test rows", large=True),
+                Entry(
+                    "/data/X_test",
+                    "float64",
+                    ("n", "d"),
+                    "features of the test rows",
+                    large=True,
+                    unless="/data/X_test_csr/data",
+                ),
+                *_compressed("X_test", "n", "y"),
                 Entry(
                     "/data/y_test",
                     "int64|float64",
@@ -241,8 +288,13 @@ def check(kind: Kind, found: Mapping[str, Found]) -> dict[str, str]:
     symbols: dict[str, tuple[int, str]] = {}
     for entry in (*HEADER, *kind.entries):
         paths = [path for path in found if entry.matches(path)]
-        if not paths and entry.required and (not entry.owner or entry.owner in found):
-            problems[entry.path] = f"missing, expected {entry.expected()}"
+        if not paths and _is_due(entry, found):
+            instead = f" (or {entry.unless})" if entry.unless else ""
+            problems[entry.path] = f"missing, expected {entry.expected()}{instead}"
+        if paths and entry.unless in found:
+            problems[entry.path] = f"found beside {entry.unless}, expected one of the two"
+        if paths and entry.beside and entry.beside not in found:
+            problems[entry.beside] = f"missing, expected beside {entry.path}"
         for path in paths:
             if problem := _check_one(entry, path, found[path], symbols):
                 problems[path] = problem
@@ -258,6 +310,12 @@ def markdown(kind: str) -> str:
     """The table of one kind (or of ``header``, common to all) for the documentation."""
     entries = HEADER if kind == "header" else KINDS[kind].entries
     return "\n".join(_markdown_lines(entries)) + "\n"
+
+
+def _is_due(entry: Entry, found: Mapping[str, Found]) -> bool:
+    """Whether the entry is missed in a file that lacks it."""
+    needed = entry.required and entry.unless not in found
+    return needed and all(one in found for one in (entry.owner, entry.beside) if one)
 
 
 def _check_one(entry: Entry, path: str, found: Found, symbols: dict[str, tuple[int, str]]) -> str | None:
@@ -290,5 +348,9 @@ def _markdown_lines(entries: tuple[Entry, ...]) -> Iterator[str]:
         required = "yes" if entry.required else "no"
         if entry.owner:
             required = f"with {entry.owner}"
+        if entry.unless:
+            required = f"unless {entry.unless}"
+        if entry.beside:
+            required = f"with {entry.beside}"
         shape = _shape_text(entry.shape) or "scalar"
         yield f"| `{entry.path}` | {' or '.join(entry.dtypes)} | {shape} | {required} | {entry.meaning} |"

@@ -123,7 +123,7 @@ def run(asked: Asked) -> Done:
     """Open the model and search."""
     opened = session.open_model(asked.model, quiet=asked.quiet)
     model = opened.model
-    m = len(model.dataset.X_train)
+    m = model.dataset.rows
     tests = session.pick_tests(model, asked.tests)
     one = tests is None or tests.mean or len(tests.rows) == 1
     if asked.format == ROWS and not one:

@@ -145,7 +145,7 @@ def _train_default(*, quiet: bool) -> None:
             raise
         return  # another process has just made the same file
     note(
-        f"no model given: trained the built-in digits model ({len(dataset.X_train):,} rows, {len(dataset.classes)}"
+        f"no model given: trained the built-in digits model ({dataset.rows:,} rows, {len(dataset.classes)}"
         f" classes, l2 {DEFAULT_SETTINGS.l2:g}) and saved it as {DEFAULT_MODEL}",
         quiet=quiet,
     )
@@ -158,7 +158,7 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSol
         requested,
         size=model.objective.size,
         outputs=model.objective.outputs,
-        rows=len(model.dataset.X_train),
+        rows=model.dataset.rows,
         cached=model.factor is not None,
     )
     cached = choice.kind == "cholesky" and model.factor is not None
@@ -198,7 +198,7 @@ def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None
     if spec is None:
         return None
     misclassified = model.misclassified if model.dataset.classes else None
-    rows, mean = choose_tests(spec, len(model.dataset.X_test), misclassified)
+    rows, mean = choose_tests(spec, model.dataset.X_test.shape[0], misclassified)
     return TestRows(rows, mean)
 
 

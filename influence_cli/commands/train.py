@@ -273,7 +273,7 @@ def train(
             solver,
             size=model.objective.size,
             outputs=model.objective.outputs,
-            rows=len(model.dataset.X_train),
+            rows=model.dataset.rows,
             cached=False,
         )
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
@@ -319,8 +319,8 @@ def _record(
         "model": output,
         "data": data,
         "estimator": settings.estimator,
-        "rows": len(dataset.X_train),
-        "test_rows": len(dataset.X_test),
+        "rows": dataset.rows,
+        "test_rows": dataset.X_test.shape[0],
         "features": dataset.X_train.shape[1],
         "classes": len(dataset.classes) or None,
         "parameters": model.objective.size,

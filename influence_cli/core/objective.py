@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import UsageError
 from .penalty import Penalty
+from .sparse_design import Features
 
 Product = Callable[..., np.ndarray]
 """product(V (P, A), columns=None) -> (P, A).  Where the weights or parameters differ from group to group, ``columns``
@@ -123,11 +124,11 @@ class Objective(ABC):
         raise NotImplementedError
 
     @abstractmethod
-    def predict_outputs(self, theta: np.ndarray, X: np.ndarray) -> np.ndarray:
+    def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
         """Outputs of the rows of X under theta (P, G): (G, K, n)."""
 
     @abstractmethod
-    def pull_back(self, theta: np.ndarray, X: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
+    def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
 
     @abstractmethod

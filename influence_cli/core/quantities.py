@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import UsageError
 from .families.base import Classifier, Family, Regressor
 from .objective import Objective
+from .sparse_design import Features
 
 QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
 
@@ -114,7 +115,7 @@ class RowTarget:
 
     objective: Objective
     quantity: RowQuantity
-    X: np.ndarray
+    X: Features
     y: np.ndarray
 
     def value(self, theta):

@@ -10,13 +10,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
+
+from influence_cli.data.compressed import Rows, parts
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Training and test rows, checked and encoded.
 
-    ``X_train`` (m, d) and ``X_test`` (n, d) are C-ordered float64 without an intercept column.
+    ``X_train`` (m, d) and ``X_test`` (n, d) are C-ordered float64 without an intercept column, or both of them CSR
+    (SciPy's csr_array, float64, columns in order, none twice, no zeros).
     ``y_train`` (m,) and ``y_test`` (n,) are int64 class codes into ``classes`` for classification, or
     float64 responses (``classes`` is then empty).  Rows are numbered from 0 in this order everywhere.
     A test row without a label has the code -1, or NaN.
@@ -29,9 +33,9 @@ class Dataset:
     """
 
     name: str
-    X_train: np.ndarray
+    X_train: Rows
     y_train: np.ndarray
-    X_test: np.ndarray
+    X_test: Rows
     y_test: np.ndarray
     feature_names: tuple[str, ...]
     classes: tuple[str, ...] = ()
@@ -46,6 +50,11 @@ class Dataset:
     @property
     def task(self) -> str:
         return "classification" if self.classes else "regression"
+
+    @property
+    def rows(self) -> int:
+        """m, the number of training rows."""
+        return int(self.X_train.shape[0])
 
     @property
     def labelled(self) -> np.ndarray:
@@ -66,8 +75,11 @@ class Dataset:
         """SHA-256 over every array and name: two data sets with one digest are the same data."""
         digest = hashlib.sha256()
         for array in (self.X_train, self.y_train, self.X_test, self.y_test):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+            if issparse(array):
+                digest.update(f"csr{array.shape}".encode())
+            for part in parts(array) if issparse(array) else (array,):
+                digest.update(f"{part.dtype.str}{part.shape}".encode())
+                digest.update(np.ascontiguousarray(part).data)
         digest.update(repr((self.feature_names, self.classes)).encode())
         for part, columns in (("train", self.columns_train), ("test", self.columns_test)):
             for name, values in columns.items():

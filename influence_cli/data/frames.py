@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from influence_cli.data.compressed import Rows
 from influence_cli.data.preparation import Features
 from influence_cli.data.table import Column, Table
 
@@ -21,7 +22,7 @@ class FeatureMaker(Protocol):
     def of_tables(self, columns: list[str], train: Table, test: Table, name: str) -> Features:
         """The features of both tables."""
 
-    def of_arrays(self, X_train: np.ndarray, X_test: np.ndarray, names: tuple[str, ...], name: str) -> Features:
+    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...], name: str) -> Features:
         """The features of arrays (m, d) and (n, d)."""
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from scipy.sparse import issparse
 
-from influence_cli.data.preparation import refuse_large
+from influence_cli.data.compressed import Rows, refuse_wide
 from influence_cli.data.prepare import checked_features
 from influence_cli.errors import FileError
 
@@ -29,13 +30,16 @@ def frame_columns(X: Any) -> dict[str, np.ndarray]:
     return {str(name): _column(np.asarray(X[name])) for name in X.columns} if is_frame(X) else {}
 
 
-def feature_array(X: Any, name: str, where: str, names: tuple[str, ...] | None = None) -> np.ndarray:
-    """X as C-ordered finite float64 (m, d).  Raises FileError that names column and row of what is no number."""
-    if hasattr(X, "toarray"):
-        refuse_large(X.shape[0], X.shape[1], name)
-        X = X.toarray()
+def feature_array(X: Any, name: str, where: str, names: tuple[str, ...] | None = None) -> Rows:
+    """X as finite float64 (m, d): C-ordered, or CSR of any sparse matrix.
+
+    Raises FileError that names column and row of what is no number.
+    """
     own = column_names(X)
-    X = np.asarray(X)
+    if issparse(X):
+        refuse_wide(X.shape[-1], name)
+    else:
+        X = np.asarray(X)
     if X.ndim != 2 or not X.shape[1]:
         raise FileError(
             f"{name}: features must be rows and columns, but their shape is {X.shape}",

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
+from influence_cli.data.compressed import CENTRED, Rows, scaled_rows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
@@ -38,8 +40,8 @@ MOST_DENSE_BYTES = 4 * 2**30
 class Features:
     """X_train (m, d) and X_test (n, d) with their names, and the state from which they were made."""
 
-    X_train: np.ndarray
-    X_test: np.ndarray
+    X_train: Rows
+    X_test: Rows
     names: tuple[str, ...]
     state: list[dict[str, Any]]
     notes: tuple[str, ...]
@@ -74,17 +76,24 @@ def fit_features(
     )
 
 
-def scale_arrays(X_train: np.ndarray, X_test: np.ndarray, names: tuple[str, ...]) -> Features:
-    """Arrays standardised as a table's numeric columns are."""
+def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
+    """Arrays standardised as a table's numeric columns are; compressed rows without centring."""
     from sklearn.preprocessing import StandardScaler
 
+    if isinstance(X_train, csr_array):
+        assert isinstance(X_test, csr_array)
+        X_train, X_test, scales = scaled_rows(X_train, X_test)
+        state = [_numeric(key, 0.0, scale) for key, scale in zip(names, scales.tolist(), strict=True)]
+        return Features(X_train, X_test, names, state, (CENTRED,))
     scaler = StandardScaler().fit(X_train)
-    state = [
-        {"column": key, "kind": "numeric", "impute": None, "mean": float(mean), "scale": float(scale)}
-        for key, mean, scale in zip(names, scaler.mean_, scaler.scale_, strict=True)
-    ]
+    means = zip(names, scaler.mean_.tolist(), scaler.scale_.tolist(), strict=True)
+    state = [_numeric(key, mean, scale) for key, mean, scale in means]
     X_test = scaler.transform(X_test) if len(X_test) else X_test
     return Features(np.ascontiguousarray(scaler.transform(X_train)), np.ascontiguousarray(X_test), names, state, ())
+
+
+def _numeric(key: str, mean: float, scale: float) -> dict[str, Any]:
+    return {"column": key, "kind": "numeric", "impute": None, "mean": mean, "scale": scale}
 
 
 def refuse_large(rows: int, features: int, name: str) -> None:

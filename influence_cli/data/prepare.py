@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from scipy.sparse import issparse
 
+from influence_cli.data.compressed import Rows, checked_rows
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.labels import class_names, encode, responses
 from influence_cli.data.split import random_split, stratified_split
@@ -30,16 +32,16 @@ class RawData:
     """
 
     name: str
-    X_train: np.ndarray
+    X_train: Rows
     y_train: np.ndarray
-    X_test: np.ndarray | None = None
+    X_test: Rows | None = None
     y_test: np.ndarray | None = None
     feature_names: tuple[str, ...] | None = None
     sample_weight: np.ndarray | None = None
     """Of the rows of X_train, as they were found; it becomes a column of the data set."""
 
     @classmethod
-    def of(cls, name: str, arrays: Sequence[np.ndarray]) -> RawData:
+    def of(cls, name: str, arrays: Sequence[Any]) -> RawData:
         """From X and y, or from X_train, y_train, X_test and y_test."""
         if len(arrays) == 2:
             return cls(name, arrays[0], arrays[1])
@@ -56,14 +58,14 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
     where = UNSPLIT if raw.X_test is None else TRAIN
     columns = _columns(raw, images)
     X = checked_features(raw.X_train, columns, name, where)
-    y = _labels(raw.y_train, len(X), name, where)
+    y = _labels(raw.y_train, X.shape[0], name, where)
     classes, values = class_names(y, name, where) if task == "classification" else ((), None)
     codes = _encode(y, values, name, where)
     if raw.X_test is None or raw.y_test is None:
         if task == "classification":
             train, test = stratified_split(codes, classes, test_fraction, seed, name)
         else:
-            train, test = random_split(len(X), test_fraction, seed, name)
+            train, test = random_split(X.shape[0], test_fraction, seed, name)
         made = _dataset(name, (X[train], codes[train]), (X[test], codes[test]), columns, classes, images)
         return _weighted(made, raw, train)
 
@@ -74,9 +76,9 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
             "both splits need the same features in the same order",
         )
     X_test = checked_features(raw.X_test, columns, name, TEST)
-    y_test = _labels(raw.y_test, len(X_test), name, TEST)
+    y_test = _labels(raw.y_test, X_test.shape[0], name, TEST)
     made = _dataset(name, (X, codes), (X_test, _encode(y_test, values, name, TEST)), columns, classes, images)
-    return _weighted(made, raw, np.arange(len(X)))
+    return _weighted(made, raw, np.arange(X.shape[0]))
 
 
 def _weighted(made: Dataset, raw: RawData, train: np.ndarray) -> Dataset:
@@ -84,9 +86,9 @@ def _weighted(made: Dataset, raw: RawData, train: np.ndarray) -> Dataset:
     if raw.sample_weight is None:
         return made
     weight = np.asarray(raw.sample_weight)
-    if weight.shape != (len(raw.X_train),):
+    if weight.shape != (raw.X_train.shape[0],):
         raise FileError(
-            f"{made.name}: sample_weight must have one number a row, {len(raw.X_train)}, but its shape "
+            f"{made.name}: sample_weight must have one number a row, {raw.X_train.shape[0]}, but its shape "
             f"is {weight.shape}"
         )
     if weight.dtype.kind not in "biuf":
@@ -94,7 +96,7 @@ def _weighted(made: Dataset, raw: RawData, train: np.ndarray) -> Dataset:
     return replace(made, columns_train={"sample_weight": weight[train].astype(np.float64)})
 
 
-def image_shape(array: np.ndarray) -> tuple[int, int] | None:
+def image_shape(array: Rows) -> tuple[int, int] | None:
     """(height, width) of rows that are grey images, (m, h, w) or (m, h, w, 1)."""
     if array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 1):
         return int(array.shape[1]), int(array.shape[2])
@@ -121,11 +123,13 @@ def _columns(raw: RawData, images: tuple[int, int] | None) -> tuple[str, ...]:
     return tuple(f"x{column}" for column in range(count))
 
 
-def checked_features(X: np.ndarray, columns: tuple[str, ...], name: str, where: str) -> np.ndarray:
-    """(m, d) C-ordered finite float64."""
+def checked_features(X: Rows, columns: tuple[str, ...], name: str, where: str) -> Rows:
+    """(m, d) finite float64, C-ordered or, where it came so, in compressed rows."""
     needed = 1 if where == TEST else 2
-    if len(X) < needed:
-        raise FileError(f"{name}: at least {needed} {where} are needed, but found {len(X)}")
+    if X.shape[0] < needed:
+        raise FileError(f"{name}: at least {needed} {where} are needed, but found {X.shape[0]}")
+    if issparse(X):
+        return checked_rows(X, columns, name, where)
     X = X.reshape(len(X), -1)
     if X.dtype.kind not in "biuf":
         X = _numbers(X, columns, name, where)
@@ -192,8 +196,8 @@ def _encode(y: np.ndarray, values: np.ndarray | None, name: str, where: str) -> 
 
 def _dataset(
     name: str,
-    train: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    train: tuple[Rows, np.ndarray],
+    test: tuple[Rows, np.ndarray],
     columns: tuple[str, ...],
     classes: tuple[str, ...],
     images: tuple[int, int] | None,

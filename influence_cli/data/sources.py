@@ -99,6 +99,7 @@ def _remade(dataset: Dataset, made: Features, state: dict[str, Any]) -> Dataset:
         feature_names=made.names,
         image_shape=dataset.image_shape if made.names == dataset.feature_names else None,
         preparation=state,
+        notes=(*dataset.notes, *made.notes),
     )
 
 

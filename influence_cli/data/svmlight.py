@@ -1,13 +1,11 @@
-"""The format of svmlight and libsvm, by scikit-learn, as a dense array."""
+"""The format of svmlight and libsvm, by scikit-learn, in compressed rows."""
 
 from __future__ import annotations
 
 import zlib
 from pathlib import Path
 
-import numpy as np
-
-from influence_cli.data.preparation import refuse_large
+from influence_cli.data.compressed import refuse_wide
 from influence_cli.data.prepare import RawData
 from influence_cli.errors import FileError
 
@@ -27,10 +25,9 @@ def read_svmlight(path: Path, name: str, test: Path | None = None, test_name: st
     except (ValueError, OverflowError, MemoryError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
         both = name if test is None else f"{name} and {test_name}"
         raise FileError(f"{both}: the svmlight format was expected, but found something else ({error})", HINT) from None
-    refuse_large(sum(X.shape[0] for X in parts[::2]), parts[0].shape[1], name)
     if not parts[0].shape[0]:
         raise FileError(f"{name}: the file holds no rows", HINT)
     if not parts[0].shape[1]:
         raise FileError(f"{name}: no row has a feature", HINT)
-    arrays = [np.asarray(part.toarray() if hasattr(part, "toarray") else part) for part in parts]
-    return RawData.of(name, arrays)
+    refuse_wide(parts[0].shape[1], name)
+    return RawData.of(name, parts)

@@ -1,0 +1,87 @@
+"""Features in compressed rows (CSR), checked; they stay so from the file to the model, and no dense copy is made."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from scipy.sparse import csr_array, issparse
+
+from influence_cli.errors import FileError
+
+Rows: TypeAlias = np.ndarray | csr_array
+"""Features as a data set has them: a dense array, or compressed rows."""
+
+MOST_FEATURES = 10_000_000
+"""Each has a name and a dozen numbers of its own, whether a row has it or not."""
+
+CENTRED = (
+    "the features are sparse: scaled to deviation 1 but not centred, because subtracting means would fill in every zero"
+)
+
+
+def checked_rows(X: Any, columns: tuple[str, ...], name: str, where: str) -> csr_array:
+    """SciPy's sparse X as finite float64 CSR of one form: columns in order, none twice, no zeros, the shortest indices.
+
+    What has that form already is shared, never changed.  Raises FileError.
+    """
+    if X.dtype.kind not in "biuf":
+        raise FileError(f"{name}: features must be numbers, but those of the {where} have the type {X.dtype}")
+    made = csr_array(X)  # shares what it can
+    with np.errstate(over="ignore"):
+        data = made.data.astype(np.float64, copy=False)
+    index = np.int32 if max(len(data), *made.shape) <= np.iinfo(np.int32).max else np.int64
+    made = csr_array((data, made.indices, made.indptr), shape=made.shape)
+    if not made.has_canonical_format or not np.all(data):
+        made = made.copy()
+        made.sum_duplicates()
+        made.eliminate_zeros()
+    if not np.isfinite(made.data.sum()) and not np.isfinite(made.data).all():
+        at = int(np.argmin(np.isfinite(made.data)))
+        count = int((~np.isfinite(made.data)).sum())
+        row = int(np.searchsorted(made.indptr, at, side="right")) - 1
+        raise FileError(
+            f"{name}: every feature must be finite, but {count} of the {made.nnz} numbers in the {where} "
+            f"{'is' if count == 1 else 'are'} not: "
+            f"the first is {made.data[at]} in column {columns[made.indices[at]]}, row {row} (counted from 0)",
+            "remove these rows or fill in the values: ginf does not guess",
+        )
+    made.indices, made.indptr = made.indices.astype(index, copy=False), made.indptr.astype(index, copy=False)
+    return made
+
+
+def refuse_wide(features: int, name: str) -> None:
+    """Raises FileError for more features than ginf holds."""
+    if features > MOST_FEATURES:
+        raise FileError(
+            f"{name}: {features:,} features were found, more than the {MOST_FEATURES:,} that ginf holds",
+            "number the features without gaps, or hash them into fewer",
+        )
+
+
+def scaled_rows(X_train: csr_array, X_test: csr_array) -> tuple[csr_array, csr_array, np.ndarray]:
+    """Both divided by the deviations (d,) of the training rows, zeros counted, without centring."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler(with_mean=False).fit(X_train)
+    test = csr_array(scaler.transform(X_test)) if X_test.shape[0] else X_test
+    return csr_array(scaler.transform(X_train)), test, scaler.scale_
+
+
+def no_rows(X: Rows) -> Rows:
+    """No row at all, with the features of X."""
+    return csr_array((0, X.shape[1])) if issparse(X) else np.empty((0, X.shape[1]))
+
+
+def same_rows(X: Rows, other: Rows) -> bool:
+    """Whether both hold the same numbers."""
+    if not issparse(X) or not issparse(other):
+        return not issparse(X) and not issparse(other) and np.array_equal(X, other)
+    return X.shape == other.shape and all(
+        np.array_equal(getattr(X, part), getattr(other, part)) for part in ("indptr", "indices", "data")
+    )
+
+
+def parts(X: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The three arrays that CSR is."""
+    return X.data, X.indices, X.indptr
