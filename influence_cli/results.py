@@ -15,6 +15,8 @@ import numpy as np
 
 OK = "ok"
 PENDING = "pending"
+EXTRAPOLATED = "extrapolated: retraining has no finite value"
+"""Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
 MEAN_TEST = -1
 NO_TEST = -2
 """Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
@@ -77,7 +79,7 @@ class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
     ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
-    ``status`` (G,) says why.
+    ``status`` (G,) says why.  ``extrapolated`` (G, T) is true where the estimates are numbers and retraining has none.
     """
 
     provenance: Provenance
@@ -88,6 +90,7 @@ class InfluenceResult(Tabular):
     base: np.ndarray
     values: dict[str, np.ndarray]
     status: tuple[str, ...]
+    extrapolated: np.ndarray | None = None
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -95,8 +98,16 @@ class InfluenceResult(Tabular):
         for method, values in self.values.items():
             columns[method] = values.ravel()
         columns["evaluate"] = [self.evaluate] * (len(self.groups) * len(self.tests))
-        columns["status"] = _repeat(self.status, len(self.tests))
+        columns["status"] = self.statuses()
         return columns
+
+    def statuses(self) -> list[str]:
+        """What is to be said of each (group, test row) pair, groups outermost."""
+        found = _repeat(self.status, len(self.tests))
+        if self.extrapolated is None:
+            return found
+        flags = self.extrapolated.ravel().tolist()
+        return [EXTRAPOLATED if flag and own == OK else own for own, flag in zip(found, flags, strict=True)]
 
 
 @dataclass(frozen=True)

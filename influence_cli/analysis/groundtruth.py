@@ -25,7 +25,7 @@ from ..drawing import GroupPlan
 from ..errors import NotConvergedError, UsageError
 from ..modeling import TrainedModel
 from ..results import OK, PENDING, GroupTable, Provenance, TruthResult
-from .targets import TestRows, make_targets
+from .targets import TestRows, make_targets, runs_away
 
 BLOCK_BYTES = 64e6
 """Size of the outputs (m rows, K outputs, G groups) that one block works on."""
@@ -37,8 +37,6 @@ PAIRS = 50
 ENDLESS = "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
 """Status of a group whose retraining ended well and some of whose test rows' f runs away all the same."""
 UNDETERMINED = "without the group the rows do not determine the parameters and --l2 is 0"
-MOVES = 1e-6
-"""Change of f, relative to 1 + |f|, along a direction of no finite optimum, from which on f has no value there."""
 
 
 @dataclass(frozen=True)
@@ -237,10 +235,8 @@ def _retrain_from(
     )
     status = _statuses(model, minimum, w, preconditioner, how.tol)
     value = np.concatenate([target.value(minimum.theta) for target in targets]).T
-    endless = np.asarray(runaway.any(axis=0))
-    if endless.any():
-        further = np.concatenate([target.value(minimum.theta + runaway) for target in targets]).T
-        lost = np.abs(further - value) > MOVES * (1.0 + np.abs(value))
+    if runaway.any():
+        lost = np.concatenate([runs_away(target, minimum.theta, runaway) for target in targets], axis=1)
         value[lost] = np.nan
         status = [ENDLESS if lost[g].any() and own == OK else own for g, own in enumerate(status)]
     actual = value - base

@@ -17,7 +17,7 @@ from ..errors import UsageError, unknown_word
 from ..modeling import TrainedModel
 from ..results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
 from .pooled import check_evaluate
-from .targets import TestRows, make_targets
+from .targets import TestRows, make_targets, runs_away
 
 BLOCK_BYTES = 256e6
 """Memory that the weights and parameters of one block of groups may take."""
@@ -54,7 +54,8 @@ def influence(
     """Estimated changes ``f(after removal) - f(before)`` for every group and test row, without retraining.
 
     One adjoint solve a test row and one forward solve a group, whatever the number of pairs.  Where a solve did not
-    reach its tolerance the value is NaN and ``status`` says why.  ``advance`` hears of (group, test row) pairs done.
+    reach its tolerance the value is NaN and ``status`` says why.  Where retraining has no finite value the estimates
+    stay, and ``extrapolated`` tells.  ``advance`` hears of (group, test row) pairs done.
     """
     methods = check_methods(methods)
     check_evaluate(quantity, evaluate)
@@ -65,6 +66,7 @@ def influence(
     status = [OK] * len(plan)
     base = np.empty(len(codes))
     values = {method: np.empty((len(plan), len(codes))) for method in methods}
+    extrapolated = np.zeros((len(plan), len(codes)), dtype=bool)
     first_test = 0
     for target in targets:
         before = target.value(model.theta)[:, 0]
@@ -80,6 +82,9 @@ def influence(
             digests[block] = [group.digest for group in groups]
             weights = removal(model.objective.weights, [group.rows for group in groups], scaling)
             found = estimate(model.objective, model.theta, solver, weights, methods, singles)
+            runaway = model.objective.runaway(weights.removed)
+            if runaway.any():
+                extrapolated[block, part] = runs_away(target, model.theta, runaway)
             for method in methods:
                 values[method][block, part], problems = evaluation(found[method])
                 for index, problem in zip(range(block.start, block.stop), problems, strict=True):
@@ -87,7 +92,7 @@ def influence(
                         status[index] = f"{method}: {problem}"
             advance(len(groups) * len(before))
     table = GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests))
-    return InfluenceResult(provenance, table, codes, quantity, evaluate, base, values, tuple(status))
+    return InfluenceResult(provenance, table, codes, quantity, evaluate, base, values, tuple(status), extrapolated)
 
 
 def group_blocks(model: TrainedModel, count: int) -> Iterator[slice]:

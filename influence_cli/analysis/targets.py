@@ -12,6 +12,10 @@ from ..modeling import TrainedModel
 from ..results import MEAN_TEST, NO_TEST
 from .pooled import is_pooled, pooled_target
 
+FAR = 1e3
+"""Steps along a direction after which a probability that goes to 0 has arrived."""
+MOVES = 1e-6
+"""Change of f, relative to 1 + |f|, over one more step, from which on f has no finite value that way."""
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
 
@@ -56,6 +60,12 @@ def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> 
     step = max(64, int(TEST_BYTES / (16 * model.objective.size)))
     parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
+
+
+def runs_away(target: Target, theta: np.ndarray, runaway: np.ndarray) -> np.ndarray:
+    """Whether f goes on for ever from theta (P, 1 or G) along ``Objective.runaway`` (P, G): (G, T)."""
+    far, further = (target.value(theta + step * runaway) for step in (FAR, FAR + 1.0))
+    return (np.abs(further - far) > MOVES * (1.0 + np.abs(far))).T
 
 
 def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> np.ndarray:

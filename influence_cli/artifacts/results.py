@@ -29,6 +29,8 @@ def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = Fal
     arrays["/methods"] = list(result.values)
     for method, values in result.values.items():
         arrays[_VALUES + method] = values
+    if result.extrapolated is not None and result.extrapolated.any():
+        arrays["/extrapolated"] = result.extrapolated.astype(np.uint8)
     storage.write(path, "influence", arrays, result.provenance.config, force=force)
 
 
@@ -47,6 +49,7 @@ def load_influence(path: PathLike) -> InfluenceResult:
         **_read_common(opened),
         evaluate=opened.arrays["@evaluate"],
         values={method: opened.arrays[_VALUES + method] for method in methods},
+        extrapolated=opened.arrays["/extrapolated"].astype(bool) if "/extrapolated" in opened.arrays else None,
     )
 
 

@@ -236,6 +236,13 @@ KINDS: dict[str, Kind] = {
                 Entry("@evaluate", "str", (), "linear or exact"),
                 Entry("/methods", "str", ("M",), "names of the estimators in the order asked for"),
                 Entry("/values/*", "float64", ("G", "T"), f"one dataset an estimator: {_CHANGE}", finite=False),
+                Entry(
+                    "/extrapolated",
+                    "uint8",
+                    ("G", "T"),
+                    "1 where the estimates are finite and retraining has no finite value; nowhere if missing",
+                    required=False,
+                ),
             ),
         ),
         Kind(

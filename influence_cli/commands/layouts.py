@@ -35,7 +35,7 @@ def influence_layout(result: InfluenceResult) -> Layout:
     }
     headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
     headings |= {method: method for method in result.values}
-    if any(state != "ok" for state in result.status):
+    if any(state != "ok" for state in result.statuses()):
         headings["status"] = "status"
     return Layout(meaning(result.quantity), evaluated[result.evaluate], headings)
 

@@ -1,0 +1,76 @@
+"""Estimates where retraining has no finite value: they are there, and say what they are."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_tools import save_blobs, train
+
+from influence_cli.artifacts.results import load_influence
+from influence_cli.cli import run
+from influence_cli.results import EXTRAPOLATED
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("extrapolated")
+    for classes in (2, 3):
+        train(save_blobs(folder / f"{classes}.npz", classes=classes), folder / f"{classes}.h5")
+    train(str(folder / "3.npz"), folder / "held.h5", "--penalize-intercept")
+    rng = np.random.default_rng(0)
+    np.savez(folder / "counts.npz", X=rng.normal(size=(40, 2)), y=(np.arange(40) < 12) * rng.poisson(3.0, size=40))
+    train(str(folder / "counts.npz"), folder / "counts.h5", "--estimator", "poisson", "--test-fraction", "0.3")
+    return folder
+
+
+def records(capsys, command, *arguments):
+    code = run([command, *arguments, "--format", "json", "--quiet"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("quantity", ["loss", "prob", "margin", "logit:0", "logit:1"])
+@pytest.mark.parametrize("name", ["2.h5", "3.h5"])
+def test_the_status_stands_where_the_truth_is_null_and_only_there(folder, capsys, name, quantity):
+    asked = ("--model", str(folder / name), "--group", "coherent:1", "--group", "random:9", "--test", "all")
+    code, estimates = records(capsys, "influence", *asked, "--quantity", quantity)
+    assert code == 0
+    _, truth = records(capsys, "groundtruth", *asked, "--quantity", quantity)
+    told = [row["status"] == EXTRAPOLATED for row in estimates]
+    assert told == [row["actual"] is None for row in truth]
+    assert {row["status"] for row in estimates} <= {"ok", EXTRAPOLATED}
+    assert all(row["first"] is not None and row["second"] is not None for row in estimates)
+    assert any(told) == (quantity != "prob")
+
+
+def test_a_penalised_intercept_holds_every_value(folder, capsys):
+    asked = ("--model", str(folder / "held.h5"), "--group", "coherent:1", "--test", "all")
+    assert {row["status"] for row in records(capsys, "influence", *asked)[1]} == {"ok"}
+
+
+def test_counts_all_of_which_are_left_at_0(folder, capsys):
+    with np.load(folder / "counts.npz") as data:
+        assert (data["y"] > 0).sum() > 5
+    model = str(folder / "counts.h5")
+    import h5py
+
+    with h5py.File(model) as file:
+        rows = np.flatnonzero(file["data/y_train"][:] > 0)
+    asked = ("--model", model, "--group", "rows:" + ",".join(map(str, rows)), "--test", "all")
+    _, estimates = records(capsys, "influence", *asked)
+    _, truth = records(capsys, "groundtruth", *asked)
+    assert [row["status"] == EXTRAPOLATED for row in estimates] == [row["actual"] is None for row in truth]
+    assert any(row["status"] == EXTRAPOLATED for row in estimates)
+
+
+def test_the_file_keeps_it_and_the_table_shows_it(folder, tmp_path, capsys):
+    path = tmp_path / "i.h5"
+    asked = ["influence", "--model", str(folder / "3.h5"), "--group", "random:9", "--group", "coherent:1"]
+    assert run([*asked, "--test", "all", "-o", str(path), "--format", "table"]) == 0
+    assert EXTRAPOLATED in capsys.readouterr().out
+    kept = load_influence(path)
+    assert kept.extrapolated is not None
+    assert not kept.extrapolated[0].any()
+    assert kept.extrapolated[1].any()
+    assert kept.statuses() == [row["status"] for row in kept.records()]
+    assert run([*asked[:5], "--test", "all", "-o", str(path), "--force", "--quiet"]) == 0
+    assert load_influence(path).extrapolated is None
