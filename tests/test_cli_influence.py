@@ -256,3 +256,15 @@ def test_seed_fixes_the_draws(digits, capsys):
     asked = ("--model", digits, "--group", "random:5%x2", "--test", "0")
     first, again, other = (out(capsys, *asked, "--seed", seed) for seed in ("1", "1", "2"))
     assert first == again != other
+
+
+def test_more_than_the_memory_holds_is_refused_before_it_starts(models, folder, monkeypatch, capsys):
+    monkeypatch.setattr(choice, "available_memory", lambda: 1e4)
+    target = folder / "no.h5"
+    assert run(["influence", "--model", models[SOFTMAX][0], "--group", REMOVE, "--test", "all", "-o", str(target)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "ginf: error: this needs about" in err
+    assert "of memory beside the model, and 10 kB are available" in err
+    assert "hint: ask about fewer groups" in err
+    assert not target.exists()

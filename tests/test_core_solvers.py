@@ -376,6 +376,36 @@ def test_what_was_asked_for_is_chosen_unless_it_cannot_be(machine):
     assert failure.value.hint == "use --solver cg"
 
 
+@pytest.mark.parametrize("requested", ["auto", "cholesky", "cg"])
+def test_work_that_does_not_fit_is_refused_before_it_starts(requested, machine):
+    machine(memory=2e9, rate=1e12)
+    assert choose_solver(requested, **PROBLEM, beside=1e9).kind == ("cg" if requested == "cg" else "cholesky")
+    text = r"needs about 3 GB of memory beside the model, and 2 GB are available"
+    with pytest.raises(UsageError, match=text) as failure:
+        choose_solver(requested, **PROBLEM, beside=3e9)
+    assert "fewer groups or fewer test rows at a time" in (failure.value.hint or "")
+
+
+def test_what_the_work_takes_is_not_there_for_the_factor(machine):
+    machine(memory=100 * FACTOR_BYTES, rate=1e12)
+    assert choose_solver("auto", **PROBLEM, beside=99 * FACTOR_BYTES).kind == "cg"
+    with pytest.raises(UsageError, match=r"needs 12\.4 MB of memory and 8 MB are available"):
+        choose_solver("cholesky", **PROBLEM, beside=99 * FACTOR_BYTES)
+
+
+def test_more_right_hand_sides_than_fit_side_by_side_are_solved_block_by_block(monkeypatch):
+    objective = make_objective(make_oracle(LOGISTIC))
+    solver = make_solver(objective, np.zeros((objective.size, 1)), "cg")
+    rhs = np.random.default_rng(3).normal(size=(objective.size, 7))
+    whole = solver.solve(rhs)
+    monkeypatch.setattr(choice, "SIDE_BY_SIDE", 3)
+    parts = solver.solve(rhs)
+    assert relative_error(parts.x, whole.x) < DIRECT
+    assert list(parts.iterations) == list(whole.iterations)
+    assert parts.converged.all() and parts.residual.shape == parts.indefinite.shape == (7,)
+    assert solver.solve(rhs[:, :0]).x.shape == (objective.size, 0)
+
+
 def test_the_machine_is_measured_in_sane_units():
     assert choice.available_memory() > 1e7
     assert 1e7 < choice._rate(np.dtype(np.float64)) < 1e15

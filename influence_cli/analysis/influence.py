@@ -11,13 +11,13 @@ from ..core.evaluation import exact_change, linear_change
 from ..core.quantities import Target
 from ..core.removal import removal
 from ..core.single_removals import SingleRemovals
-from ..core.solvers.choice import HessianSolver
+from ..core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from ..drawing import GroupPlan
 from ..errors import UsageError, unknown_word
 from ..modeling import TrainedModel
 from ..results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
 from .pooled import check_evaluate
-from .targets import TestRows, make_targets, runs_away
+from .targets import TestRows, make_targets, piece, runs_away
 
 BLOCK_BYTES = 256e6
 """Memory that the weights and parameters of one block of groups may take."""
@@ -95,11 +95,30 @@ def influence(
     return InfluenceResult(provenance, table, codes, quantity, evaluate, base, values, tuple(status), extrapolated)
 
 
+def working_bytes(model: TrainedModel, groups: int, tests: int, methods: int) -> float:
+    """Memory that ``influence`` takes at its peak beside the model and its factor."""
+    objective = model.objective
+    results = 16.0 * groups * tests * methods
+    curvatures = 16.0 * model.dataset.rows * objective.outputs
+    adjoints = 16.0 * objective.size * min(tests, piece(objective.size))
+    solves = 48.0 * objective.size * min(max(tests, WIDEST), SIDE_BY_SIDE)
+    blocks = _group_bytes(model) * min(groups, _width(model))
+    return results + curvatures + adjoints + solves + blocks
+
+
 def group_blocks(model: TrainedModel, count: int) -> Iterator[slice]:
     """Slices over the groups, as wide as memory and use allow."""
-    each = 8 * (4 * model.dataset.rows + 10 * model.objective.size)
-    step = int(min(WIDEST, max(1, BLOCK_BYTES / each)))
+    step = _width(model)
     return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+def _width(model: TrainedModel) -> int:
+    return int(min(WIDEST, max(1, BLOCK_BYTES / _group_bytes(model))))
+
+
+def _group_bytes(model: TrainedModel) -> float:
+    """Weights of the rows, and the parameters with what solving for them needs."""
+    return 8.0 * (4 * model.dataset.rows + 10 * model.objective.size)
 
 
 def _exact(model: TrainedModel, solver: HessianSolver, target: Target, before: np.ndarray) -> Evaluation:

@@ -57,7 +57,7 @@ def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> 
     X, y = model.dataset.X_test, _true_or_predicted(model, tests, quantity)
     if tests.mean:
         return np.array([MEAN_TEST]), [MeanTarget(RowTarget(model.objective, rule, X[tests.rows], y[tests.rows]))]
-    step = max(64, int(TEST_BYTES / (16 * model.objective.size)))
+    step = piece(model.objective.size)
     parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
 
@@ -66,6 +66,11 @@ def runs_away(target: Target, theta: np.ndarray, runaway: np.ndarray) -> np.ndar
     """Whether f goes on for ever from theta (P, 1 or G) along ``Objective.runaway`` (P, G): (G, T)."""
     far, further = (target.value(theta + step * runaway) for step in (FAR, FAR + 1.0))
     return (np.abs(further - far) > MOVES * (1.0 + np.abs(far))).T
+
+
+def piece(size: int) -> int:
+    """Test rows in one piece, of a model of ``size`` parameters."""
+    return max(64, int(TEST_BYTES / (16 * size)))
 
 
 def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> np.ndarray:

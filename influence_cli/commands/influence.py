@@ -62,7 +62,7 @@ def influence(
     """
     import sys
 
-    from ..analysis import check_evaluate, check_methods, make_targets
+    from ..analysis import check_evaluate, check_methods, make_targets, working_bytes
     from ..analysis import influence as estimate
     from ..artifacts.results import save_influence
     from ..core.evaluation import EVALUATIONS
@@ -88,7 +88,8 @@ def influence(
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         codes, _ = make_targets(opened.model, tests, quantity)
-        working = session.open_solver(opened, solver, quiet=quiet)
+        beside = working_bytes(opened.model, len(plan), len(codes), len(methods))
+        working = session.open_solver(opened, solver, quiet=quiet, beside=beside)
         config = {
             "groups": [spec.text for spec in specs],
             "test": test,

@@ -151,8 +151,11 @@ def _train_default(*, quiet: bool) -> None:
     )
 
 
-def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSolver:
-    """The solver that was asked for; a factor that had to be made is cached in the model's file."""
+def open_solver(opened: OpenModel, requested: str, *, quiet: bool, beside: float = 0.0) -> HessianSolver:
+    """The solver that was asked for; a factor that had to be made is cached in the model's file.
+
+    ``beside`` is the memory in bytes that the command needs for the rest of its work.
+    """
     model = opened.model
     choice = choose_solver(
         requested,
@@ -160,6 +163,7 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool) -> HessianSol
         outputs=model.objective.outputs,
         rows=model.dataset.rows,
         cached=model.factor is not None,
+        beside=beside,
     )
     cached = choice.kind == "cholesky" and model.factor is not None
     note(

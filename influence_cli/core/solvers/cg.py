@@ -7,8 +7,8 @@ refinement: the answer is as good as the product, however the preconditioner was
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -58,6 +58,13 @@ class Solution:
             f"solve stopped at relative residual {self.residual[column]:.1e}: use --solver cholesky, scale the columns"
             " or raise --l2"
         )
+
+
+def joined(parts: Sequence[Solution]) -> Solution:
+    """The solutions of several blocks of right-hand sides as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return Solution(*(np.concatenate([getattr(part, field.name) for part in parts], -1) for field in fields(Solution)))
 
 
 def conjugate_gradient(

@@ -16,7 +16,7 @@ import numpy as np
 
 from ...errors import UsageError
 from ..objective import Objective, Product
-from .cg import Solution, conjugate_gradient
+from .cg import Solution, conjugate_gradient, joined
 from .cholesky import CholeskyFactor, factor_dtype, factorize
 
 MEMORY_SHARE = 0.4
@@ -24,6 +24,8 @@ MEMORY_SHARE = 0.4
 SECONDS = 300.0
 """Longest making of a factor under ``auto``."""
 SOLVERS = ("auto", "cholesky", "cg")
+SIDE_BY_SIDE = 256
+"""Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
 PROBES, PROBE_STEPS = 4, 4
 """Random vectors, and steps of each, that measure how good a factor is; fewer right-hand sides are not worth it."""
 
@@ -71,7 +73,11 @@ class HessianSolver:
         return float(np.linalg.norm(r, axis=0).max())
 
     def solve(self, rhs: np.ndarray) -> Solution:
-        """x (P, A) for rhs (P, A), each to a relative residual of ``tol``."""
+        """x (P, A) for rhs (P, A), each to a relative residual of ``tol``; SIDE_BY_SIDE columns at a time."""
+        starts = range(0, max(rhs.shape[1], 1), SIDE_BY_SIDE)
+        return joined([self._solve(rhs[:, start : start + SIDE_BY_SIDE]) for start in starts])
+
+    def _solve(self, rhs: np.ndarray) -> Solution:
         rounded = self.factor is not None and self.factor.lower.dtype == np.float32
         many = rounded and rhs.shape[1] >= 2 * PROBES * PROBE_STEPS
         return conjugate_gradient(
@@ -95,10 +101,13 @@ def make_solver(
     return HessianSolver(product, factor, factor, tol, objective.size)
 
 
-def choose_solver(requested: str, *, size: int, outputs: int, rows: int, cached: bool) -> SolverChoice:
+def choose_solver(
+    requested: str, *, size: int, outputs: int, rows: int, cached: bool, beside: float = 0.0
+) -> SolverChoice:
     """Weigh memory and time of a dense factor of P = ``size`` parameters on m = ``rows`` rows.
 
-    Raises UsageError where a factor was asked for and cannot fit.
+    ``beside`` is the memory (bytes) that the work itself takes, whatever the solver.  Raises UsageError where that does
+    not fit, or where a factor was asked for and does not fit beside it.
     """
     dtype = factor_dtype(size)
     blocks = (outputs + 1) / (2 * outputs)
@@ -108,7 +117,13 @@ def choose_solver(requested: str, *, size: int, outputs: int, rows: int, cached:
     columns = size / outputs
     operations = outputs * (outputs + 1) / 2 * rows * columns**2 + size**3 / 3
     seconds = 0.0 if cached else operations / _rate(dtype)
-    available = available_memory()
+    total = available_memory()
+    available = total - beside
+    if available < 0:
+        raise UsageError(
+            f"this needs about {_bytes(beside)} of memory beside the model, and {_bytes(total)} are available",
+            hint="ask about fewer groups or fewer test rows at a time, or about --test mean",
+        )
     cost = f"{size:,} parameters, {_bytes(memory)}, about {seconds:.2g} s once"
     if requested == "cg":
         return SolverChoice("cg", "asked for", 0.0, 0.0)
