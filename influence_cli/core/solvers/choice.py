@@ -26,7 +26,7 @@ SECONDS = 300.0
 SOLVERS = ("auto", "cholesky", "cg")
 SIDE_BY_SIDE = 256
 """Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
-PROBES, PROBE_STEPS = 4, 4
+PROBES, PROBE_STEPS = 4, 3
 """Random vectors, and steps of each, that measure how good a factor is; fewer right-hand sides are not worth it."""
 
 
