@@ -249,7 +249,8 @@ class GroupInfluence:
         """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
 
         A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
-        ``verify``.  ``within`` says which rows may be removed.
+        ``verify``.  ``within`` says which rows may be removed.  Strategies ``"all"`` leave ``exact`` out where there
+        would be too many groups.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))
@@ -260,7 +261,7 @@ class GroupInfluence:
         >>> found.records()[0]["rows"]
         [7]
         """
-        from .analysis.select import check_strategies, select
+        from .analysis.select import ALL, check_strategies, drop_impossible, select
         from .analysis.selecting import Choice
         from .core.selection.problem import DIRECTIONS
 
@@ -272,6 +273,9 @@ class GroupInfluence:
         sizes = [_count(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
         options = {"direction": direction, "draws": draws, "rounds": rounds, "seed": seed, "verify": verify}
         choice = Choice(names, pool, direction=direction, draws=draws, rounds=rounds, seed=seed, verify=verify)
+        if strategies == ALL:
+            names, _ = drop_impossible(choice, sizes)
+            choice = replace(choice, strategies=names)
         provenance = _provenance(model, {"size": sizes, "quantity": quantity, "strategies": list(names), **options})
         found = select(model, self.solver, tests, sizes, choice, quantity=quantity, provenance=provenance).columns()
         rows = zip(*found.values(), strict=True)

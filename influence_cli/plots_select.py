@@ -92,7 +92,8 @@ def images(lines: Sequence[tuple[Image, Sequence[Image]]], ending: str, *, note:
                 ax.set_axis_off()
             for ax, image in zip(line, (test, *rows), strict=False):
                 ax.imshow(image.pixels, cmap="gray_r", interpolation="nearest")
-                ax.set_title(image.caption, fontsize=7, y=-0.08, verticalalignment="top")
+                below = {"xytext": (0, -3), "textcoords": "offset points", "ha": "center", "va": "top"}
+                ax.annotate(image.caption, (0.5, 0.0), xycoords="axes fraction", fontsize=7, **below)
             line[0].set_axis_on()
             line[0].set(xticks=[], yticks=[])
             for spine in line[0].spines.values():

@@ -66,7 +66,7 @@ def _write(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         for part in _parts(columns):
-            writer.writerows(zip(*part.values(), strict=True))
+            writer.writerows(zip(*map(_csv_cells, part.values()), strict=True))
     elif name == "ndjson":
         for part in _parts(columns):
             for record in _records(part):
@@ -90,6 +90,11 @@ def _parts(columns: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
 def _plain(values: Any) -> list[Any]:
     values = values.tolist() if hasattr(values, "tolist") else values
     return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+
+
+def _csv_cells(values: list[Any]) -> list[Any]:
+    """Lists as JSON."""
+    return [json.dumps(value) if isinstance(value, list) else value for value in values]
 
 
 def _records(part: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

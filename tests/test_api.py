@@ -310,3 +310,11 @@ def test_selection_of_a_weighted_model(blobs):
     (truth,) = weighted.groundtruth([found["rows"]], X_test[:1], y_test[:1]).records()
     assert found["actual"] == pytest.approx(truth["actual"], rel=1e-6)
     assert len({weighted, GroupInfluence.fit(X, y)}) == 2
+
+
+def test_all_strategies_leave_out_what_is_impossible(blobs, model):
+    _, _, _, X_test, y_test = blobs
+    every = ["random", "greedy", "pgd", "relinearize", "swap", "exact"]
+    for size, names in ((1, every), (M // 3, every[:-1])):
+        records = model.select(size, X_test[:1], y_test[:1], strategies="all", draws=5).records()
+        assert [record["strategy"] for record in records] == names

@@ -77,6 +77,15 @@ def test_csv_keeps_every_digit_and_leaves_gaps_empty():
     assert [row[0] for row in rows[1:]] == COLUMNS["name"]
 
 
+def test_lists_in_csv_are_json():
+    import csv
+
+    columns = {"rows": [[3, 10], None], "groups": [["column:site=\"O'Hare\", west", "b"], []]}
+    _, *found = csv.reader(io.StringIO(text_of(columns, "csv"), newline=""))
+    values = [[json.loads(cell) if cell else None for cell in row] for row in found]
+    assert [dict(zip(columns, row, strict=True)) for row in values] == records(columns)
+
+
 @pytest.mark.parametrize("count", [0, 1, CHUNK, CHUNK + 1])
 def test_any_number_of_records(count):
     columns = {"row": np.arange(count), "value": np.arange(count) / 7}
