@@ -83,14 +83,19 @@ class Adoption:
         return f"gradient norm {self.grad_norm:.1e} at the parameters that were given{polished}"
 
 
-def read_skops(path: str) -> Any:
-    """The object of a .skops file.  Raises FileError for what is none, and for types that are not scikit-learn's."""
+def check_skops(path: str) -> None:
+    """Raises FileError where there is no file, or one that is never read."""
     if path.lower().endswith(PICKLES):
         raise FileError(
             f"{path}: a pickle or joblib file runs whatever code it holds as it is read, so ginf reads none", SKOPS_HINT
         )
     if not Path(path).is_file():
         raise FileError(f"{path}: no such file", SKOPS_HINT)
+
+
+def read_skops(path: str) -> Any:
+    """The object of a .skops file.  Raises FileError for what is none, and for types that are not scikit-learn's."""
+    check_skops(path)
     try:
         import skops.io
     except ImportError:

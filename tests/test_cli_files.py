@@ -29,7 +29,7 @@ def side_by_side(folder, count, *arguments):
     """The same command several times at once: exit codes, outputs and errors."""
     started = [
         subprocess.Popen(
-            [*GINF, *arguments], cwd=folder, env=environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1"),
+            [*GINF, *arguments], cwd=folder, env=environment(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for _ in range(count)
@@ -64,12 +64,22 @@ def test_of_two_runs_that_write_one_file_one_wins(folder):
     assert not leftovers(folder)
 
 
-def test_an_existing_result_is_refused_before_anything_is_read(folder, capsys):
+def test_an_input_that_is_missing_is_named_before_an_output_that_exists(folder, capsys):
+    capsys.readouterr()
+    assert run(["train", "--from", "missing.skops", "--data", "blobs.npz"]) == 3
+    assert capsys.readouterr().err.startswith("ginf: error: missing.skops: no such file\n")
+    assert run(["train", "--data", "missing.npz"]) == 3
+    assert "missing.npz" in capsys.readouterr().err
+
+
+def test_an_existing_result_is_refused_before_anything_is_read(folder, capsys, monkeypatch):
     (folder / "done.h5").write_text("precious")
     capsys.readouterr()
     assert run(["influence", *FEW, "--model", "missing.h5", "-o", "done.h5"]) == 2
     assert capsys.readouterr().err == "ginf: error: done.h5 exists already\nhint: --force replaces it\n"
-    assert run(["train", "--data", "missing.npz", "-o", "done.h5"]) == 2
+    monkeypatch.setattr("influence_cli.data.sources.load", pytest.fail)
+    assert run(["train", "--data", "blobs.npz", "-o", "done.h5"]) == 2
+    assert capsys.readouterr().err == "ginf: error: done.h5 exists already\nhint: --force replaces it\n"
     assert (folder / "done.h5").read_text() == "precious"
     assert run(["influence", *FEW, "-o", "done.h5", "--force"]) == 0
     assert load_influence("done.h5").values["first"].shape == (1, 1)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from core_cases import CASES, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
-from threadpoolctl import threadpool_limits
 
 from influence_cli.core import retraining
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, removal
@@ -18,13 +17,6 @@ from influence_cli.core.solvers.choice import make_solver
 TOL = 1e-10
 STATIONARY = 1e-7
 """Relative distance of two points whose gradient norms are both at most TOL."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_blas_thread():
-    """These problems are small: more threads would only wait for each other."""
-    with threadpool_limits(limits=1):
-        yield
 
 
 @cache

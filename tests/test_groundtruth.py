@@ -14,7 +14,7 @@ from core_cases import make_oracle
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import threadpool_info
 
 from influence_cli.artifacts.results import load_result, save_truth
 from influence_cli.cli import run
@@ -24,13 +24,6 @@ from influence_cli.errors import ExitCode
 
 PEER = 1e-6
 """Difference in f from refits by scikit-learn at the tightest tolerance that its solvers reach."""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_blas_thread():
-    """These problems are small: more threads would only wait for each other."""
-    with threadpool_limits(limits=1):
-        yield
 
 
 def ask(capsys, *arguments, code=ExitCode.OK):

@@ -18,13 +18,13 @@ SMALL = {"DRAWS": "4", "SIZES": "10% 36%", "COHERENT": "5%", "TESTS": "misclassi
 
 
 def environment(folder, body):
-    """Where ``ginf`` is that shell script, and BLAS has one thread: the problems are small."""
+    """Where ``ginf`` is that shell script."""
     launcher = folder / "bin" / "ginf"
     launcher.parent.mkdir(exist_ok=True)
     launcher.write_text(f"#!/bin/sh\n{body}\n")
     launcher.chmod(0o755)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("GINF")}
-    return kept | SMALL | {"PATH": f"{launcher.parent}:{os.environ['PATH']}", "OPENBLAS_NUM_THREADS": "1"}
+    return kept | SMALL | {"PATH": f"{launcher.parent}:{os.environ['PATH']}"}
 
 
 def real(folder):

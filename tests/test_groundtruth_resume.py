@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from influence_cli.artifacts.lock import exclusive
 from influence_cli.artifacts.results import load_truth
@@ -25,13 +24,6 @@ from influence_cli.results import PENDING
 GROUPS = 960
 """15 blocks of 64, a few seconds."""
 BLOCK = 64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_blas_thread():
-    """These problems are small: more threads would only wait for each other."""
-    with threadpool_limits(limits=1):
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +40,7 @@ def command(model, path, *more, count=GROUPS):
 
 
 def start(arguments, **streams):
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, "env": environment, **streams}
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **streams}
     return subprocess.Popen([sys.executable, "-m", "influence_cli", *arguments], **pipes)
 
 

@@ -196,12 +196,13 @@ def train(
 
     from ..core.removal import PENALTY_SCALINGS
     from ..core.solvers.choice import choose_solver, make_solver
-    from ..data.sources import load
+    from ..data.sources import check_source, load
     from ..data.tabular import TableOptions
     from ..errors import UsageError
     from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
     from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
+    from ..sklearn_models import check_skops
     from ..weighting import CLASS_WEIGHTS, weighted
     from . import session
     from .options import note
@@ -232,6 +233,9 @@ def train(
     tol = tol if tol is not None else 1e-6 if network else 1e-8
     session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
+    if from_model is not None:
+        check_skops(from_model)
+    check_source(data)
     session.check_output(output, (data, test_data, from_model), force=force)
     columns = (label, tuple(drop or ()), tuple(features or ()), impute, standardize, id_column, test_data)
     table = TableOptions(*columns, sample_weight)

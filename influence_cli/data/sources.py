@@ -91,6 +91,12 @@ def load(
     return _scaled(dataset) if options.standardize else dataset
 
 
+def check_source(source: str) -> None:
+    """Raises FileError for what is neither a built-in name nor a path."""
+    if source not in BUILTIN:
+        _existing(source)
+
+
 def _remade(dataset: Dataset, made: Features, state: dict[str, Any]) -> Dataset:
     return replace(
         dataset,
