@@ -94,7 +94,7 @@ def test_an_existing_result_is_refused_before_anything_is_read(folder, capsys, m
     ],
 )
 def test_places_that_cannot_be_written(folder, capsys, output, code, text):
-    for command in (["influence", *FEW, "--model", "missing.h5"], ["train", "--data", "missing.npz"]):
+    for command in (["influence", *FEW, "--model", "missing.h5"], ["train", "--data", "blobs.npz"]):
         assert run([*command, "-o", output, "--force"]) == code
         assert text in capsys.readouterr().err
 
