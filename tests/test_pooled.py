@@ -94,7 +94,7 @@ def test_a_gap_in_blocks_is_the_same(monkeypatch):
     X, y, X_test, _ = rows(2)
     model = GroupInfluence.fit(X, y)
     whole = model.influence(GROUP, X_test, quantity="gap:x2").values["second"]
-    monkeypatch.setattr("influence_cli.core.quantities.BLOCK_ROWS", 7)
+    monkeypatch.setattr("influence_cli.core.quantities.GRADIENT_ELEMENTS", 50)
     assert model.influence(GROUP, X_test, quantity="gap:x2").values["second"] == pytest.approx(whole, rel=1e-12)
 
 

@@ -19,8 +19,8 @@ from .sparse_design import Features
 QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
 
 
-BLOCK_ROWS = 4096
-"""Test rows whose gradients are held at a time where only their sum is asked for."""
+GRADIENT_ELEMENTS = 1 << 25
+"""Float64 numbers (256 MiB) of test rows' gradients that are held at a time where only their sum is asked for."""
 
 
 class RowQuantity(Protocol):
@@ -136,7 +136,8 @@ class MeanTarget:
         return self.rows.value(theta).mean(axis=0, keepdims=True)
 
     def gradient(self, theta):
-        return self.rows.gradient(theta).mean(axis=1, keepdims=True)
+        count = len(self.rows.y)
+        return WeightedTarget(self.rows, np.full(count, 1.0 / count)).gradient(theta)
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,9 @@ class WeightedTarget:
 
     def gradient(self, theta):
         rows, total = self.rows, np.zeros(len(theta))
-        for start in range(0, len(rows.y), BLOCK_ROWS):
-            part = slice(start, start + BLOCK_ROWS)
+        step = max(1, GRADIENT_ELEMENTS // len(theta))
+        for start in range(0, len(rows.y), step):
+            part = slice(start, start + step)
             block = RowTarget(rows.objective, rows.quantity, rows.X[part], rows.y[part])
             total += block.gradient(theta) @ self.coefficients[part]
         return total[:, None]

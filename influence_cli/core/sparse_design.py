@@ -62,7 +62,7 @@ class SparseDesign(Design):
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
         d = self.X.shape[1]
         blocks = list(self.blocks(max(len(W), outputs)))
-        count = min(thread_count(), len(blocks))
+        count = min(thread_count(), len(blocks)) if len(blocks) > 1 else 1
         sums = np.zeros((count, outputs, self.columns))
 
         def work(number: int) -> None:
@@ -75,7 +75,10 @@ class SparseDesign(Design):
                     sums[number, :, d] += R.sum(axis=1)
             step.write(sums[number])
 
-        spread(work, range(count))
+        if count > 1:
+            spread(work, range(count))
+        else:
+            work(0)
         return sums.sum(axis=0) if count > 1 else sums[0]
 
     def gram(self, w: np.ndarray) -> np.ndarray:
