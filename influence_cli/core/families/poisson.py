@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import xlogy
 
+from ..special import xlogy
 from .base import Regressor
 
 FARTHEST = 300.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 
 import numpy as np
-from scipy.special import expit
+
+from ..special import expit
 
 
 class Activation(ABC):
