@@ -15,10 +15,11 @@ from time import perf_counter
 
 @dataclass(frozen=True)
 class Finished:
-    """What a process printed, its wall-clock seconds and its largest resident memory in bytes."""
+    """What a process printed, its wall-clock and processor seconds and its largest resident memory in bytes."""
 
     output: str
     seconds: float
+    processor: float
     peak: int
 
 
@@ -37,4 +38,6 @@ def process(*command: str) -> Finished:
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command)
-    return Finished(output, seconds, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    return Finished(
+        output, seconds, used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    )

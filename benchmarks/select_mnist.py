@@ -62,6 +62,7 @@ def line(strategy: str, features: int, done: Finished) -> dict:
         "strategy": strategy,
         "k": record["size"],
         "process_seconds": done.seconds,
+        "processor_seconds": done.processor,
         "search_seconds": record["seconds"],
         "rounds": record["rounds"],
         "predicted_second": record["predicted_second"],
@@ -75,13 +76,13 @@ def line(strategy: str, features: int, done: Finished) -> dict:
 def table(found: list[dict], chosen: Namespace) -> list[str]:
     lines = [f"{chosen.data}, lambda {chosen.l2:g}; each strategy a process.  {environment()}", ""]
     lines += [
-        "| m | k | strategy | process s | search s | predicted | peak MB | peak / X | m x m in MB |",
-        "|" + "---|" * 9,
+        "| m | k | strategy | process s | processor s | search s | predicted | peak MB | peak / X | m x m in MB |",
+        "|" + "---|" * 10,
     ]
     for row in found:
         lines.append(
             f"| {row['m']:,} | {row['k']} | {row['strategy']} | {row['process_seconds']:.1f}"
-            f" | {row['search_seconds']:.2f} | {row['predicted_second']:.4g}"
+            f" | {row['processor_seconds']:.1f} | {row['search_seconds']:.2f} | {row['predicted_second']:.4g}"
             f" | {row['peak_bytes'] / 1e6:.0f} | {row['peak_per_X']:.2f} | {row['m_squared_bytes'] / 1e6:,.0f} |"
         )
     lines.append("")
