@@ -269,6 +269,7 @@ def style() -> Iterator[None]:
 
 
 def rendered(figure: Figure, ending: str) -> bytes:
+    figure.draw_without_rendering()  # a tick label's power of ten moves a title, which the layout hears of afterwards
     buffer = io.BytesIO()
     figure.savefig(buffer, format=ending, dpi=_DPI, metadata=_UNDATED[ending])
     return buffer.getvalue()
