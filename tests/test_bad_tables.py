@@ -1,4 +1,4 @@
-"""docs/bad-tables.md: the sentence that the user of a bad table gets, as `ginf train` prints it.
+"""influence_cli/data/BAD_TABLES.md: the sentence that the user of a bad table gets, as `ginf train` prints it.
 
 The file is made here: ``python tests/test_bad_tables.py`` writes it again.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from influence_cli.cli import run
 
-DOCUMENT = Path(__file__).parent.parent / "docs" / "bad-tables.md"
+DOCUMENT = Path(__file__).parent.parent / "influence_cli" / "data" / "BAD_TABLES.md"
 HEAD = "age,site,died\n"
 ROWS = [f"{40 + number},{'NSW'[number % 3]},{'yes' if number % 4 else 'no'}\n" for number in range(12)]
 GOOD = HEAD + "".join(ROWS)
