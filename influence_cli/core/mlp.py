@@ -13,29 +13,27 @@ products with the Gauss-Newton matrix leave out what the residuals multiply (Sch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.lapack import dpotrf
 
 from .families.base import Family
 from .families.softmax import Softmax
 from .networks.activations import ACTIVATIONS
 from .networks.decay import weight_decay
-from .networks.gauss_newton import add_rows
+from .networks.dense import add_rows, is_definite
 from .networks.kfac import Kfac
 from .networks.network import Layer, Network, Signals
+from .networks.tape import Tape, take
 from .objective import Objective, Product
 
 HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
 CURVATURES = (HESSIAN, GAUSS_NEWTON)
 BLOCK_ELEMENTS = 1 << 19
 """Float64 numbers (4 MiB) that one signal of a block of rows may hold."""
-EXACT_UP_TO = 3000
-"""P up to which the dense Hessian is made, by a product with every unit vector, UNITS at a time."""
-UNITS = 64
 DENSE_ROWS = 1024
 """Rows at a time for the dense matrix."""
+PAIRED = 1 << 22
+"""Float64 numbers (32 MiB) that a block of rows for the dense matrix may hold, one for every pair of units."""
 TAPE_BYTES = 256e6
 """What a curvature product may keep of the forward and backward pass; above, every product makes them anew."""
 
@@ -128,32 +126,32 @@ class Mlp(Objective):
         groups = max(theta.shape[1], len(w))
         blocks = list(self._blocks(max(groups, 16)))
         kept = sum(self.network.sizes[1:]) * len(self.X) * (theta.shape[1] + 2 * groups * self.exact)
-        tapes = [self._tape(layers, w, rows) for rows in blocks] if 8 * kept <= TAPE_BYTES else None
+        tapes = [self._tape(layers, w, rows, self.exact) for rows in blocks] if 8 * kept <= TAPE_BYTES else None
 
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
             moves = self.network.layers(V)
             some = None if columns is None or np.array_equal(columns, np.arange(groups)) else columns
-            own = [Layer(_take(layer.block, some), layer.inputs) for layer in layers]
+            own = [Layer(take(layer.block, some), layer.inputs) for layer in layers]
             out = np.zeros((V.shape[1], self.size))
             for number, rows in enumerate(blocks):
-                tape = tapes[number] if tapes is not None else self._tape(layers, w, rows)
+                tape = tapes[number] if tapes is not None else self._tape(layers, w, rows, self.exact)
                 self._curve(out, own, moves, tape.take(some), self.X[rows])
             return out.T
 
         return product
 
-    def _tape(self, layers: list[Layer], w: np.ndarray, rows: slice) -> _Tape:
+    def _tape(self, layers: list[Layer], w: np.ndarray, rows: slice, exact: bool) -> Tape:
         hidden, eta = self.network.forward(layers, self.X[rows])
-        tape = _Tape(hidden, self.family.moments(eta), w[:, None, rows], [], [])
-        if self.exact:
+        tape = Tape(hidden, self.family.moments(eta), w[:, None, rows], [], [])
+        if exact:
             tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
         return tape
 
-    def _curve(self, out: np.ndarray, layers: list[Layer], moves: list[Layer], tape: _Tape, X: np.ndarray) -> None:
+    def _curve(self, out: np.ndarray, layers: list[Layer], moves: list[Layer], tape: Tape, X: np.ndarray) -> None:
         """Add the product of these rows: the backward pass and its derivative along ``moves``."""
         network = self.network
         dz, da = network.tangents(layers, tape.hidden, X, moves)
-        turned = [tape.weights * self.family.curve(tape.moments, dz[-1])]
+        turned = [tape.curve(self.family, dz[-1])]
         for l in range(len(tape.hidden) - 1, -1, -1):
             a = tape.hidden[l]
             moved = layers[l + 1].back(turned[0])
@@ -199,19 +197,21 @@ class Mlp(Objective):
         return out.T
 
     def dense_curvature(self, theta, w, dtype):
-        """The exact Hessian, where that was chosen, is small and with damping definite; else the Gauss-Newton matrix,
+        """The exact Hessian, where that was chosen and is with the damping definite; else the Gauss-Newton matrix,
         whose factor is a preconditioner of exact products still."""
-        if self.exact and self.size <= EXACT_UP_TO:
-            product = self.loss_curvature(theta, w)
-            unit = np.eye(self.size)
-            columns = np.hstack([product(unit[:, at : at + UNITS]) for at in range(0, self.size, UNITS)])
-            exact = 0.5 * (columns + columns.T) + self.penalty.dense()
-            if dpotrf(exact + self.damping * np.eye(self.size), lower=1)[1] == 0:
-                return np.asfortranarray(exact.astype(dtype))
+        if self.exact:
+            hessian = self._dense(_columns(theta), w, dtype, exact=True)
+            if is_definite(hessian, self.damping):
+                return hessian
+            del hessian
+        return self._dense(_columns(theta), w, dtype, exact=False)
+
+    def _dense(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype, *, exact: bool) -> np.ndarray:
         out = np.zeros((self.size, self.size), dtype=dtype, order="F")
-        for X, hidden, jacobians, weighted, _ in self._jacobians(_columns(theta), w, DENSE_ROWS):
-            inputs = [signal.astype(dtype, copy=False) for signal in self._inputs(X, hidden)]
-            add_rows(out, self.network.slices, inputs, weighted, jacobians)
+        layers = self.network.layers(theta)
+        for rows in self._dense_blocks():
+            tape = self._tape(layers, _row_weights(w), rows, exact)
+            add_rows(out, self.network, layers, tape, self._inputs(self.X[rows], tape.hidden), self.family)
         for where in self.network.slices[:-1]:
             out[where, where][np.diag_indices(where.stop - where.start)] += self.penalty.ridge[where].astype(dtype)
         last = self.network.slices[-1]
@@ -219,6 +219,11 @@ class Mlp(Objective):
         unit[last] = np.eye(last.stop - last.start)
         out[last, last] += self.penalty.product(unit)[last].astype(dtype)
         return out
+
+    def _dense_blocks(self) -> Iterator[slice]:
+        """Slices over the rows so short that a number a pair of units and row is a small array."""
+        step = max(32, min(DENSE_ROWS, PAIRED // max(self.network.sizes[1:]) ** 2))
+        return (slice(start, min(start + step, len(self.X))) for start in range(0, len(self.X), step))
 
     def preconditioner(self, theta, w) -> Callable[[np.ndarray], np.ndarray]:
         """K-FAC, with weight decay and damping."""
@@ -363,29 +368,6 @@ class _Proximal(Mlp):
         way = _columns(theta) - self._center
         pull = self.penalty.product(way) + self.damping * way
         return 0.5 * np.einsum("pg,pg->g", way, pull), pull
-
-
-@dataclass
-class _Tape:
-    """What a block of rows keeps for products: (G, n_l, b) each; ``deltas`` and ``pulls`` for the exact Hessian."""
-
-    hidden: Signals
-    moments: np.ndarray
-    weights: np.ndarray
-    deltas: Signals
-    pulls: Signals
-
-    def take(self, columns: np.ndarray | None) -> _Tape:
-        """Those of these groups."""
-        if columns is None:
-            return self
-        lists = ([_take(signal, columns) for signal in signals] for signals in (self.hidden, self.deltas, self.pulls))
-        hidden, deltas, pulls = lists
-        return _Tape(hidden, _take(self.moments, columns), _take(self.weights, columns), deltas, pulls)
-
-
-def _take(array: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
-    return array if columns is None or len(array) == 1 else array[columns]
 
 
 def _columns(theta: np.ndarray) -> np.ndarray:
