@@ -102,6 +102,29 @@ def test_repeats_measure_the_noise_and_compare_the_ceiling(folder, model, capsys
     assert first["ceiling"] == pytest.approx(np.sqrt(2 * r / (1 + r)), abs=1e-9)
 
 
+def test_the_table_says_how_the_truth_was_made_and_shows_its_noise(model, capsys):
+    asked = ("groundtruth", "--model", model, "--group", "random:20%", "--test", "0", "--tol", "1e-3", "--quiet")
+    capsys.readouterr()
+    for options, told in (
+        (("--retrain", "cold", "--repeats", "2"), ("from where training began", "mean of 2 seeds", " spread ")),
+        (("--retrain", "proximal"), ("minimum of the proximal objective",)),
+        (("--retrain", "warm"), ("retrained without each group",)),
+    ):
+        assert run([*asked, *options, "--format", "table"]) == ExitCode.OK
+        shown = " ".join(capsys.readouterr().out.split())
+        assert all(part in shown for part in told)
+
+
+def test_selection_takes_another_curvature_and_damping(model, capsys):
+    asked = ("select", "--model", model, "--test", "0", "--size", "5", "--strategy", "greedy")
+    (plain,) = ask(capsys, *asked)
+    (same,) = ask(capsys, *asked, "--curvature", "gauss-newton", "--damping", "0.01")
+    (damped,) = ask(capsys, *asked, "--damping", "1e6")
+    assert same["predicted_first"] == pytest.approx(plain["predicted_first"], rel=1e-6)
+    assert abs(damped["predicted_first"]) < 1e-4 < plain["predicted_first"]
+    assert "--curvature must be one of" in fail(capsys, *asked, "--curvature", "fisher")
+
+
 def test_a_run_that_was_cut_off_and_resumed_gives_the_same_bits(folder, model, capsys):
     whole, cut = str(folder / "whole.h5"), str(folder / "cut.h5")
     asked = ("groundtruth", "--model", model, "--group", "random:5%x10", "--test", "0", "--retrain", "proximal")

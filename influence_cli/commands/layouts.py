@@ -42,7 +42,22 @@ def influence_layout(result: InfluenceResult) -> Layout:
 
 def truth_layout(result: TruthResult) -> Layout:
     headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
-    headings |= {"actual": "actual change", "grad_norm": "gradient norm", "iterations": "iterations"}
+    headings |= {"actual": "actual change"}
+    if result.repeats is not None:
+        headings["spread"] = "spread"
+    headings |= {"grad_norm": "gradient norm", "iterations": "iterations"}
     if any(state != "ok" for state in result.status):
         headings["status"] = "status"
-    return Layout(meaning(result.quantity), "measured: retrained without each group", headings)
+    return Layout(meaning(result.quantity), _measured(result), headings)
+
+
+def _measured(result: TruthResult) -> str:
+    """How the truth was made; of the strategies only those that the model's form does not make one."""
+    config = result.provenance.config
+    how = {
+        "proximal": "measured: minimum of the proximal objective without each group, which estimates approximate",
+        "cold": "measured: retrained without each group, from where training began",
+    }.get(config.get("retrain", "cold" if config.get("cold") else ""), "measured: retrained without each group")
+    if result.repeats is None:
+        return how
+    return f"{how}; actual change: mean of {len(result.repeats)} seeds, spread: their standard deviation"

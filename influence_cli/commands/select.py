@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Force, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
+from .options import Curvature, Damping, Force, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
 
 SEARCH = "Search"
 
@@ -76,6 +76,8 @@ def select(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Rounds of pgd, relinearize or swap at most.", rich_help_panel=SEARCH)
     ] = 50,
+    curvature: Curvature = None,
+    damping: Damping = None,
     solver: Solver = "auto",
     format: Annotated[
         str,
@@ -144,6 +146,8 @@ def select(
             constraint=constraint,
             merit=merit,
             rounds=rounds,
+            curvature=curvature,
+            damping=damping,
             solver=solver,
             format=format,
             plot=plot,

@@ -50,6 +50,8 @@ class Asked:
     constraint: str
     merit: str
     rounds: int
+    curvature: str | None
+    damping: float | None
     solver: str
     format: str
     plot: str | None
@@ -121,7 +123,7 @@ def check(asked: Asked) -> Asked:
 
 def run(asked: Asked) -> Done:
     """Open the model and search."""
-    opened = session.open_model(asked.model, quiet=asked.quiet)
+    opened = session.open_model(asked.model, quiet=asked.quiet, curvature=asked.curvature, damping=asked.damping)
     model = opened.model
     m = model.dataset.rows
     tests = session.pick_tests(model, asked.tests)
