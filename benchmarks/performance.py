@@ -14,15 +14,15 @@ from pathlib import Path
 
 SCRIPTS = (
     ("products.py", "--repeats", "7"),
-    ("factor.py", "--repeats", "3"),
+    ("startup.py", "--repeats", "7"),
+    ("factor.py", "--repeats", "2"),
     ("training.py", "--repeats", "1"),
-    ("groups.py", "--methods", "first,second", "--repeats", "1"),
-    ("groups.py", "--methods", "newton", "--repeats", "1"),
-    ("retraining.py", "--groups", "26", "--peers", "1"),
+    ("groups.py", "--methods", "first,second", "--repeats", "1", "--sample", "4"),
+    ("retraining.py", "--groups", "16", "--peers", "1"),
+    ("growth.py",),
+    ("groups.py", "--methods", "newton", "--repeats", "1", "--sample", "4", "--groups", "250"),
     ("sparse.py", "--repeats", "3"),
     ("sparse.py", "--large"),
-    ("growth.py",),
-    ("startup.py",),
 )
 WITHOUT_DATA = ("sparse.py --large", "growth.py", "startup.py")
 
