@@ -84,17 +84,30 @@ class SparseDesign(Design):
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]
         out = np.zeros((self.columns, self.columns))
+        out[:d, :d] = self._dense_gram(w) if self._is_wide(self.columns) else self._direct_gram(w)
+        if self.intercept:
+            for rows in self._spans(self.rows, self._narrow_rows(1)):
+                out[:d, d] += _rows_of(self.X, rows).T @ w[rows]
+            out[d, :d], out[d, d] = out[:d, d], w.sum()
+        return out
+
+    def _direct_gram(self, w: np.ndarray) -> np.ndarray:
+        out = np.zeros((self.X.shape[1],) * 2)
         for rows in self._spans(self.rows, self._narrow_rows(1)):
             block = _rows_of(self.X, rows)
             heavy = _with_data(block, block.data * np.repeat(w[rows], np.diff(block.indptr)))
             product = (block.T @ heavy).tocoo()
             out[product.row, product.col] += product.data
-            if self.intercept:
-                sums = heavy.T @ np.ones(heavy.shape[0])
-                out[:d, d] += sums
-                out[d, :d] += sums
-        if self.intercept:
-            out[d, d] = w.sum()
+        return out
+
+    def _dense_gram(self, w: np.ndarray) -> np.ndarray:
+        X, kept = self._packed
+        packed = np.zeros((len(kept),) * 2)
+        for rows in self._spans(self.rows, self._dense_rows):
+            block = _rows_of(X, rows).toarray()
+            packed += block.T @ (block * w[rows, None])
+        out = np.zeros((self.X.shape[1],) * 2)
+        out[np.ix_(kept, kept)] = packed
         return out
 
     def squares(self, w: np.ndarray) -> np.ndarray:
