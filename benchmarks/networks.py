@@ -65,7 +65,8 @@ def gather(folder: Path) -> list[dict]:
     found = []
     for path in sorted(folder.glob("*_*_*_*.csv")):
         strategy, curvature, damping, evaluation = path.stem.split("_")
-        setting = {"strategy": strategy.split("-")[0], "curvature": curvature, "damping": float(damping), "evaluation": evaluation}
+        setting = {"strategy": strategy.split("-")[0], "curvature": curvature}
+        setting |= {"damping": float(damping), "evaluation": evaluation}
         with path.open() as lines:
             found += [
                 row | setting | {"method": row["method"].split()[0], "cell": (row["kind"], int(row["size"]))}
