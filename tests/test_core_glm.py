@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from core_cases import CASES, DIFFERENCE, KINDS, ROUNDING, family, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
+from threadpoolctl import threadpool_limits
 
 from influence_cli.core import assembly, design
 from influence_cli.core.families.logistic import Logistic
@@ -221,3 +222,23 @@ def test_a_row_is_predicted_by_its_most_probable_class(kind):
     predicted = family(oracle).predict(objective.predict_outputs(theta, oracle.X))
     assert (predicted == np.argmax(probabilities, axis=1)).all()
     assert len(np.unique(predicted)) == oracle.classes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pass_on_several_threads_gives_what_one_gives(kind, monkeypatch):
+    monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)  # blocks of 64 rows
+    objective = make_objective(make_oracle(kind, m=500, l2=0.1))
+    rng = np.random.default_rng(4)
+    theta, V = (rng.normal(size=(objective.size, 3)) for _ in range(2))
+    w = rng.random(size=(500, 3))
+
+    def passes():
+        value, gradient = objective.value_and_gradient(theta, w)
+        return value, gradient, objective.curvature(theta, w)(V), objective.third(theta, w, V)
+
+    alone = passes()
+    monkeypatch.setattr(design, "SPREAD_FROM", 0)
+    with threadpool_limits(3, user_api="blas"):
+        spread = passes()
+    for own, other in zip(alone, spread, strict=True):
+        assert relative_error(other, own) < ROUNDING

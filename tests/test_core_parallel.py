@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from influence_cli.core.parallel import spread
+from influence_cli.core.parallel import spread, summed
 
 
 def blas_threads() -> set[int]:
@@ -61,3 +61,19 @@ def test_a_failure_is_raised_and_leaves_blas_as_it_was():
         with pytest.raises(ValueError, match="item 3"):
             spread(work, range(10))
         assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 7), (2, 7), (3, 2), (2, 1), (2, 0)])
+def test_a_sum_over_spans_is_the_sum_over_all_items(threads, count):
+    items, spans = np.random.default_rng(0).normal(size=(count, 4)), []
+
+    def add(span, out):
+        spans.append(len(span))
+        for item in span:
+            out += item
+
+    with threadpool_limits(threads, user_api="blas"):
+        total = summed(add, items, (4,))
+    np.testing.assert_allclose(total, items.sum(axis=0), rtol=1e-13)
+    assert len(spans) == max(1, min(threads, count))
+    assert sum(spans) == count

@@ -1,19 +1,26 @@
 """The design matrix and the only loops over its rows.
 
 A Hessian-vector product needs every row twice, once for X v and once for X'(...).  Done block of rows by block of rows,
-the second use finds the block still in the cache, and X is streamed from memory once.
+the second use finds the block still in the cache, and X is streamed from memory once.  In a long pass spans of blocks
+go to different threads, each with a sum of its own: the work between the matrix products is spread with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-BLOCK_ELEMENTS = 1 << 20
-"""Float64 numbers (8 MiB) of X or of outputs that a block of rows may hold: small enough for the shared cache, large
-enough that matrix products run at full speed and Python's part does not count."""
+from .parallel import summed
+
+BLOCK_ELEMENTS = 1 << 19
+"""Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
+cache, large enough that matrix products run at full speed and Python's part does not count."""
+
+SPREAD_FROM = 1e9
+"""Multiply-adds of a pass from which on its blocks go to different threads.  BLAS's own threads, where they have just
+been used, keep their processors busy with waiting for some 50 ms: a shorter pass is better left to them."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +65,25 @@ class Design:
         return out
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
-        """sum over blocks of R [X 1] with R = rowwise(forward(W), rows) of shape (outputs, b): (outputs, D)."""
+        """sum over blocks of R [X 1] with R = rowwise(forward(W), rows) of shape (outputs, b): (outputs, D).
+
+        ``rowwise`` is called for blocks in any order, and for several at once.
+        """
         d = self.X.shape[1]
-        out = np.zeros((outputs, self.columns))
-        for rows in self.blocks(max(len(W), outputs)):
-            R = rowwise(self.forward(W, rows), rows)
-            out[:, :d] += R @ self.X[rows]
-            if self.intercept:
-                out[:, d] += R.sum(axis=1)
-        return out
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                R = rowwise(self.forward(W, rows), rows)
+                out[:, :d] += R @ self.X[rows]
+                if self.intercept:
+                    out[:, d] += R.sum(axis=1)
+
+        blocks = list(self.blocks(max(len(W), outputs)))
+        if self.rows * self.columns * max(len(W), outputs) < SPREAD_FROM:
+            out = np.zeros((outputs, self.columns))
+            add(blocks, out)
+            return out
+        return summed(add, blocks, (outputs, self.columns))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         """[X 1]' diag(w) [X 1], (D, D), for weights of any sign."""

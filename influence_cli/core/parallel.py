@@ -7,11 +7,12 @@ work between them is spread as well.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TypeVar
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
@@ -36,7 +37,8 @@ def thread_count() -> int:
 
 def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     """work(item) for every item, in no order, on ``thread_count`` threads; with more than one, BLAS has one in each."""
-    threads = thread_count()
+    items = list(items)
+    threads = thread_count() if len(items) > 1 else 1
     if threads == 1:
         for item in items:
             work(item)
@@ -44,3 +46,17 @@ def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
     with _pools().limit(limits=1), ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(work, items):
             pass
+
+
+def summed(
+    work: Callable[[Sequence[Item], np.ndarray], None], items: Sequence[Item], shape: tuple[int, ...]
+) -> np.ndarray:
+    """The sum of what ``work`` adds to zeros of that shape, once for each thread with a span of the items in order."""
+    count = min(thread_count(), len(items)) if len(items) > 1 else 1
+    sums = np.zeros((count, *shape))
+
+    def add(number: int) -> None:
+        work(items[number * len(items) // count : (number + 1) * len(items) // count], sums[number])
+
+    spread(add, range(count))
+    return sums.sum(axis=0) if count > 1 else sums[0]

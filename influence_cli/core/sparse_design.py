@@ -8,7 +8,7 @@ with a sum of its own; SciPy's and NumPy's loops run side by side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from . import design
 from .design import Design
-from .parallel import spread, thread_count
+from .parallel import summed
 
 Features: TypeAlias = np.ndarray | csr_array
 
@@ -61,25 +61,18 @@ class SparseDesign(Design):
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
         d = self.X.shape[1]
-        blocks = list(self.blocks(max(len(W), outputs)))
-        count = min(thread_count(), len(blocks)) if len(blocks) > 1 else 1
-        sums = np.zeros((count, outputs, self.columns))
 
-        def work(number: int) -> None:
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             step = self._steps(W, outputs)
-            for rows in blocks[number * len(blocks) // count : (number + 1) * len(blocks) // count]:
+            for rows in blocks:
                 step.load(rows)
                 R = rowwise(step.forward(), rows)
                 step.back(R)
                 if self.intercept:
-                    sums[number, :, d] += R.sum(axis=1)
-            step.write(sums[number])
+                    out[:, d] += R.sum(axis=1)
+            step.write(out)
 
-        if count > 1:
-            spread(work, range(count))
-        else:
-            work(0)
-        return sums.sum(axis=0) if count > 1 else sums[0]
+        return summed(add, list(self.blocks(max(len(W), outputs))), (outputs, self.columns))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]
