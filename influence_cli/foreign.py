@@ -21,6 +21,7 @@ from .errors import FileError
 from .modeling import ESTIMATORS, TrainedModel
 from .sklearn_models import (
     Adoption,
+    Recipe,
     adopt,
     describe_steps,
     output_names,
@@ -46,6 +47,17 @@ class Brought:
     def tests_itself(self) -> bool:
         """Whether the test rows are the training rows."""
         return same_rows(self.model.dataset.X_train, self.model.dataset.X_test)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the file's estimator says, its training and test rows, the sum of the weights as they were given, and what
+    the file held, in a line."""
+
+    recipe: Recipe
+    dataset: Dataset
+    total: float
+    described: str
 
 
 @dataclass(frozen=True)
@@ -117,6 +129,15 @@ def bring(
 
     Raises FileError, UsageError and NotConvergedError as ``sklearn_models`` says.
     """
+    read = read_rows(path, data, table, seed=seed)
+    trained, adoption = adopt(
+        read.recipe, read.dataset, read.total, scaling=scaling, tol=tol, polish=polish, max_iterations=max_iterations
+    )
+    return Brought(trained, adoption, read.described)
+
+
+def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
+    """The file's estimator, and all rows of ``data`` as its pipeline makes them.  Raises FileError or UsageError."""
     model = read_skops(path)
     steps, last = split_pipeline(model)
     recipe = read_estimator(last)
@@ -127,11 +148,8 @@ def bring(
         dataset = in_class_order(dataset, recipe.classes)
     raw = None if table.sample_weight is None else column_weights(dataset, table.sample_weight)
     dataset, total = with_weights(dataset, recipe.weights(dataset.y_train, len(dataset.classes), raw))
-    trained, adoption = adopt(
-        recipe, dataset, total, scaling=scaling, tol=tol, polish=polish, max_iterations=max_iterations
-    )
     parts = [type(step).__name__ for _, step in steps]
-    return Brought(trained, adoption, " -> ".join([*parts, recipe.name]))
+    return Read(recipe, dataset, total, " -> ".join([*parts, recipe.name]))
 
 
 def in_class_order(dataset: Dataset, classes: np.ndarray) -> Dataset:

@@ -128,10 +128,16 @@ def split_pipeline(model: Any) -> tuple[list[tuple[str, Any]], Any]:
 
 
 def transform_with(steps: list[tuple[str, Any]], X: Any, name: str) -> Any:
-    """X through the fitted transformers, in order.  Raises FileError with what they object to."""
+    """X through the fitted transformers, in order.  Raises FileError with what they object to.
+
+    BLAS has one thread: the last bits of a product depend on their number, and the same rows shall have one digest.
+    """
+    from threadpoolctl import threadpool_limits
+
     for step, transformer in steps:
         try:
-            X = transformer.transform(X)
+            with threadpool_limits(limits=1):
+                X = transformer.transform(X)
         except (ValueError, TypeError, KeyError, AttributeError, ImportError, IndexError) as error:
             raise FileError(
                 f"{name}: the pipeline's step {step} ({type(transformer).__name__}) refuses these rows: {error}",

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from influence_cli.artifacts.model import FactorArrays, ModelArtifact
+from influence_cli.artifacts.model import FactorArrays, ModelArtifact, load_model
 from influence_cli.data.dataset import Dataset
 from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
 
@@ -49,6 +49,18 @@ def example_model(factor=True, **changes):
         "training": {"grad_norm": 1e-9, "iterations": 7, "seconds": 0.25},
     }
     return ModelArtifact(**{**fields, **changes})
+
+
+EXAMPLE_LINK = {"data": "/été/digits.npz", "test_data": "/\udcff.npz"}
+
+
+def example_linked_model(**changes):
+    return example_model(**{"link": EXAMPLE_LINK, **changes})
+
+
+def load_linked_model(path):
+    """With the data that is at the other end of the link."""
+    return load_model(path, fetch=lambda settings, link: replace(example_dataset(), name=link["data"]))
 
 
 def example_groups():

@@ -11,9 +11,11 @@ from artifact_examples import (
     example_dataset,
     example_groups,
     example_influence,
+    example_linked_model,
     example_model,
     example_sparse_model,
     example_truth,
+    load_linked_model,
     numbers,
     same_bits,
 )
@@ -31,6 +33,7 @@ DOCUMENT = Path(__file__).parent.parent / "influence_cli" / "artifacts" / "FORMA
 EVERY_KIND = [
     pytest.param(example_model, save_model, load_model, id="model"),
     pytest.param(example_sparse_model, save_model, load_model, id="sparse model"),
+    pytest.param(example_linked_model, save_model, load_linked_model, id="linked model"),
     pytest.param(example_influence, save_influence, load_influence, id="influence"),
     pytest.param(example_truth, save_truth, load_truth, id="truth"),
 ]
@@ -56,6 +59,7 @@ def test_the_same_contents_give_the_same_bytes(tmp_path, example, save, load):
         ("influence-v1", example_influence, load_influence),
         ("truth-v1", example_truth, load_truth),
         ("sparse-model-v2", example_sparse_model, load_model),
+        ("linked-model-v2", example_linked_model, load_linked_model),
     ],
 )
 def test_files_of_older_versions_are_still_read(name, example, load):
@@ -161,6 +165,13 @@ def test_a_factor_is_added_and_replaced(tmp_path, order, dtype):
     assert_same(replace(loaded, factor=None), model)
     assert path.stat().st_mode & 0o777 == 0o640
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.h5"]
+
+
+def test_a_linked_model_has_the_digest_of_the_whole_one_and_is_not_read_without_its_data(tmp_path):
+    assert example_linked_model().digest == example_model().digest
+    save_model(tmp_path / "a.h5", example_linked_model())
+    with pytest.raises(ValueError, match=r"a\.h5 is linked to its data"):
+        load_model(tmp_path / "a.h5")
 
 
 def test_a_factor_is_refused_by_another_model_in_its_place(tmp_path):

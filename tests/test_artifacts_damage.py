@@ -9,9 +9,11 @@ import pytest
 from artifact_examples import (
     assert_same,
     example_influence,
+    example_linked_model,
     example_model,
     example_sparse_model,
     example_truth,
+    load_linked_model,
     numbers,
 )
 
@@ -216,7 +218,7 @@ def test_compressed_rows_that_lack_a_part(sparse):
     assert "/data/X_train_csr/indptr: missing, expected int32 or int64 (m+1,)" in refusal(sparse).message
     edit(sparse, lambda file: file.__delitem__("data/X_train_csr/data"))
     message = refusal(sparse).message
-    assert "/data/X_train: missing, expected float64 (m, d) (or /data/X_train_csr/data)" in message
+    assert "/data/X_train: missing, expected float64 (m, d) (or /data/X_train_csr/data or @data_link)" in message
     assert "/data/X_train_csr/data: missing, expected beside /data/X_train_csr/indices" in message
 
 
@@ -318,6 +320,7 @@ def test_one_flipped_bit_in_a_result(influence, name):
     ("example", "save", "load"),
     [
         (example_model, save_model, load_model),
+        (example_linked_model, save_model, load_linked_model),
         (example_influence, save_influence, load_influence),
         (example_truth, save_truth, load_truth),
     ],

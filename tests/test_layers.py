@@ -21,6 +21,7 @@ BELOW = {
     "weighting": {"data", "errors"},
     "sklearn_models": {"core", "data", "modeling", "weighting", "errors"},
     "foreign": {"data", "modeling", "sklearn_models", "weighting", "errors"},
+    "linking": {"data", "modeling", "weighting", "foreign"},
     "named_groups": {"data", "drawing", "groups", "errors"},
     "api": {
         *("errors", "results", "core", "data", "drawing", "modeling", "weighting"),
@@ -33,7 +34,7 @@ BELOW = {
     "plots_select": {"plots", "errors"},
     "commands": {
         *("errors", "results", "core", "data", "groups", "drawing", "testrows"),
-        *("artifacts", "modeling", "weighting", "foreign", "sklearn_models", "analysis", "agreement"),
+        *("artifacts", "modeling", "weighting", "foreign", "linking", "sklearn_models", "analysis", "agreement"),
         *("report", "plots", "plots_select"),
     },
     "streams": set(),
@@ -50,7 +51,7 @@ OWNERS = {
     "sklearn": {"analysis", "data", "drawing", "sklearn_models"},
     "skops": {"sklearn_models"},
     "pandas": {"data", "results"},
-    "threadpoolctl": {"core", "commands", "drawing"},
+    "threadpoolctl": {"core", "commands", "drawing", "sklearn_models"},
 }
 CORE_USES = {
     *("numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"),

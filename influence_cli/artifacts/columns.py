@@ -22,10 +22,6 @@ _MISSING = -1
 def entries(data: Dataset) -> dict[str, Any]:
     """What the schema has for a data set's columns; nothing for arrays without names."""
     found: dict[str, Any] = {}
-    if data.id_column is not None:
-        found["@id_column"] = data.id_column
-    if data.preparation is not None:
-        found["@preparation"] = dict(data.preparation)
     if data.columns_train:
         names = tuple(data.columns_train)
         index: dict[str, int] = {}

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.artifacts import columns, features, storage
-from influence_cli.artifacts.schema import KINDS
+from influence_cli.artifacts import columns, features, links, storage
+from influence_cli.artifacts.schema import KINDS, LINK
 from influence_cli.artifacts.storage import PathLike
 from influence_cli.data.dataset import Dataset
 
 _FACTOR = "/hessian/cholesky"
+_OTHER_MODEL = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,8 @@ class ModelArtifact:
     """A trained model: theta (P,), and residuals (m, K) such that a row's gradient is its residual times its features.
 
     ``settings`` (JSON-able) says everything that determined theta besides the data: estimator, penalty and its
-    scaling, intercept, tolerance, seed.  ``training`` says how it went.
+    scaling, intercept, tolerance, seed.  ``training`` says how it went.  With a ``link`` the file has no features and
+    no columns: the link says of which files (absolute paths) or built-in data they are made again.
     """
 
     dataset: Dataset
@@ -42,14 +44,12 @@ class ModelArtifact:
     factor: FactorArrays | None
     settings: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+    link: dict[str, str] | None = None
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over theta, the data's digest and the settings; neither the factor nor timings have a part."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.theta, dtype="<f8").data)
-        digest.update(self.dataset.digest.encode())
-        digest.update(storage.to_json(self.settings).encode())
-        return digest.hexdigest()
+        """SHA-256 over theta, the data's digest and the settings; neither factor nor timings nor link have a part."""
+        return _model_digest(self.theta, self.dataset.digest, self.settings)
 
 
 def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) -> None:
@@ -71,22 +71,54 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
         arrays["/data/weights"] = data.weights
     if data.image_shape is not None:
         arrays["/data/image_shape"] = np.array(data.image_shape, dtype=np.int64)
-    arrays.update(features.entries(data))
-    arrays.update(columns.entries(data))
+    if data.id_column is not None:
+        arrays["@id_column"] = data.id_column
+    if data.preparation is not None:
+        arrays["@preparation"] = dict(data.preparation)
+    if artifact.link is None:
+        arrays |= features.entries(data) | columns.entries(data)
+    else:
+        arrays[LINK] = artifact.link
     if artifact.factor is not None:
         arrays.update(_factor_entries(artifact.factor))
     storage.write(path, "model", arrays, artifact.settings, force=force)
 
 
-def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
-    """Read and verify a model; without ``with_factor`` its largest array stays on the disk and ``factor`` is None."""
+def load_model(path: PathLike, *, with_factor: bool = True, fetch: links.Fetch | None = None) -> ModelArtifact:
+    """Read and verify a model; without ``with_factor`` its largest array stays on the disk and ``factor`` is None.
+
+    ``fetch`` makes the data of a linked model again, of its settings and its link.
+    """
     keys = [entry.path for entry in KINDS["model"].entries if with_factor or entry.path != _FACTOR]
     opened = storage.read(path, "model", keys)
     arrays = opened.arrays
+    link = arrays.get(LINK)
+    if link is None:
+        dataset = _dataset(path, arrays)
+    else:
+        # before the data is made of settings that are not those of the training
+        if _model_digest(arrays["/params/theta"], arrays["@data_digest"], opened.config) != arrays["@model_digest"]:
+            raise storage.invalid(path, "model", {"/params/theta": _OTHER_MODEL})
+        dataset = links.follow(path, opened, fetch)
+    artifact = ModelArtifact(
+        dataset=dataset,
+        theta=arrays["/params/theta"],
+        residuals=arrays["/gradients/residuals"],
+        factor=FactorArrays(arrays[_FACTOR].T, arrays[f"{_FACTOR}@damping"]) if _FACTOR in arrays else None,
+        settings=opened.config,
+        training=arrays["@training"],
+        link=link,
+    )
+    _verify(path, artifact, arrays)
+    return artifact
+
+
+def _dataset(path: PathLike, arrays: dict[str, Any]) -> Dataset:
+    """The data that lies in the file."""
     image_shape = arrays.get("/data/image_shape")
     X_train, X_test = features.from_entries(path, arrays)
     columns_train, columns_test = columns.from_entries(path, arrays)
-    dataset = Dataset(
+    return Dataset(
         name=arrays["@data_name"],
         X_train=X_train,
         y_train=arrays["/data/y_train"],
@@ -101,16 +133,6 @@ def load_model(path: PathLike, *, with_factor: bool = True) -> ModelArtifact:
         preparation=arrays.get("@preparation"),
         weights=arrays.get("/data/weights"),
     )
-    artifact = ModelArtifact(
-        dataset=dataset,
-        theta=arrays["/params/theta"],
-        residuals=arrays["/gradients/residuals"],
-        factor=FactorArrays(arrays[_FACTOR].T, arrays[f"{_FACTOR}@damping"]) if _FACTOR in arrays else None,
-        settings=opened.config,
-        training=arrays["@training"],
-    )
-    _verify(path, artifact, arrays)
-    return artifact
 
 
 def add_factor(path: PathLike, factor: FactorArrays, *, model_digest: str | None = None) -> None:
@@ -120,6 +142,13 @@ def add_factor(path: PathLike, factor: FactorArrays, *, model_digest: str | None
     """
     expect = None if model_digest is None else {"@model_digest": model_digest}
     storage.extend(path, "model", _factor_entries(factor), expect=expect)
+
+
+def _model_digest(theta: np.ndarray, data_digest: str, settings: dict[str, Any]) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(theta, dtype="<f8").data)
+    digest.update(data_digest.encode())
+    digest.update(storage.to_json(settings).encode())
+    return digest.hexdigest()
 
 
 def _factor_entries(factor: FactorArrays) -> dict[str, Any]:
@@ -138,7 +167,7 @@ def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> 
     if artifact.dataset.digest != arrays["@data_digest"]:
         problems["/data"] = "damaged: expected the arrays whose SHA-256 is @data_digest, found others"
     elif artifact.digest != arrays["@model_digest"]:
-        problems["/params/theta"] = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
+        problems["/params/theta"] = _OTHER_MODEL
     if artifact.factor is not None:
         found = hashlib.sha256(np.ascontiguousarray(artifact.factor.lower.T).data).hexdigest()
         if found != arrays[f"{_FACTOR}@sha256"]:

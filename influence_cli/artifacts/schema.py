@@ -16,7 +16,7 @@ FORMAT_VERSION = 2
 OLDEST_VERSION = 1
 """Versions from OLDEST_VERSION to FORMAT_VERSION are read; adding an optional entry does not raise the version.
 
-2: features may be compressed rows, so that /data/X_train and /data/X_test may be missing.
+2: features may be compressed rows or lie behind a link, so that /data/X_train and /data/X_test may be missing.
 """
 
 
@@ -26,8 +26,8 @@ class Entry:
 
     ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8, ``json`` is text that is JSON.
     ``large`` datasets lie in one piece, uncompressed, so that they are read without a copy and can be memory-mapped;
-    the others are chunked by rows with a checksum a chunk.  ``unless`` is an entry that may stand in this one's place,
-    never beside it; ``beside`` one that this goes with: required with it, not wanted without.
+    the others are chunked by rows with a checksum a chunk.  ``unless`` are entries that stand in this one's place,
+    never beside it; ``beside`` is one that this goes with: required with it, not wanted without.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Entry:
     required: bool = True
     finite: bool = True
     large: bool = False
-    unless: str = ""
+    unless: tuple[str, ...] = ()
     beside: str = ""
 
     @property
@@ -112,12 +112,23 @@ _RESULT = (
 )
 
 
+LINK = "@data_link"
+
+
 def _compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
     """Features in compressed rows, as SciPy's csr_array has them."""
     folder = f"/data/{split}_csr"
     data = f"{folder}/data"
     return (
-        Entry(data, "float64", (stored,), f"the numbers of {split}, row by row", required=False, large=True),
+        Entry(
+            data,
+            "float64",
+            (stored,),
+            f"the numbers of {split}, row by row",
+            required=False,
+            large=True,
+            unless=(LINK,),
+        ),
         Entry(
             f"{folder}/indices",
             "int32|int64",
@@ -148,6 +159,14 @@ KINDS: dict[str, Kind] = {
             (
                 *_ORIGIN,
                 Entry("@data_name", "str", (), "name or path of the data source"),
+                Entry(
+                    LINK,
+                    "json",
+                    (),
+                    "what the features and columns are made of again by the options in @config (--link-data): absolute "
+                    "paths, or names of built-in data, of data, test_data and from; @data_digest holds for them",
+                    required=False,
+                ),
                 Entry("@training", "json", (), "how training ended: grad_norm, iterations, seconds, ..."),
                 Entry(
                     "/data/X_train",
@@ -155,7 +174,7 @@ KINDS: dict[str, Kind] = {
                     ("m", "d"),
                     "features of the training rows",
                     large=True,
-                    unless="/data/X_train_csr/data",
+                    unless=("/data/X_train_csr/data", LINK),
                 ),
                 *_compressed("X_train", "m", "z"),
                 Entry("/data/y_train", "int64|float64", ("m",), "class codes into /data/classes, or responses"),
@@ -165,7 +184,7 @@ KINDS: dict[str, Kind] = {
                     ("n", "d"),
                     "features of the test rows",
                     large=True,
-                    unless="/data/X_test_csr/data",
+                    unless=("/data/X_test_csr/data", LINK),
                 ),
                 *_compressed("X_test", "n", "y"),
                 Entry(
@@ -185,7 +204,14 @@ KINDS: dict[str, Kind] = {
                 Entry("/data/classes", "str", ("c",), "class labels in the order of their codes; none for regression"),
                 Entry("/data/feature_names", "str", ("d",), "names of the features"),
                 Entry("/data/image_shape", "int64", (2,), "height and width if a row is an image", required=False),
-                Entry("/columns/names", "str", ("k",), "columns of the table, which name groups", required=False),
+                Entry(
+                    "/columns/names",
+                    "str",
+                    ("k",),
+                    "columns of the table, which name groups",
+                    required=False,
+                    unless=(LINK,),
+                ),
                 Entry(
                     "/columns/train/*",
                     "int32|int64|float64",
@@ -194,6 +220,7 @@ KINDS: dict[str, Kind] = {
                     "into /columns/vocabulary, -1 where missing",
                     required=False,
                     finite=False,
+                    unless=(LINK,),
                 ),
                 Entry(
                     "/columns/test/*",
@@ -202,8 +229,16 @@ KINDS: dict[str, Kind] = {
                     "the same of the test rows",
                     required=False,
                     finite=False,
+                    unless=(LINK,),
                 ),
-                Entry("/columns/vocabulary", "str", ("v",), "the different texts of all columns", required=False),
+                Entry(
+                    "/columns/vocabulary",
+                    "str",
+                    ("v",),
+                    "the different texts of all columns",
+                    required=False,
+                    unless=(LINK,),
+                ),
                 Entry("@id_column", "str", (), "the column that identifies rows", required=False),
                 Entry(
                     "@preparation",
@@ -295,11 +330,12 @@ def check(kind: Kind, found: Mapping[str, Found]) -> dict[str, str]:
     symbols: dict[str, tuple[int, str]] = {}
     for entry in (*HEADER, *kind.entries):
         paths = [path for path in found if entry.matches(path)]
-        if not paths and _is_due(entry, found):
-            instead = f" (or {entry.unless})" if entry.unless else ""
-            problems[entry.path] = f"missing, expected {entry.expected()}{instead}"
-        if paths and entry.unless in found:
-            problems[entry.path] = f"found beside {entry.unless}, expected one of the two"
+        instead = next((one for one in entry.unless if one in found), None)
+        if not paths and instead is None and _is_due(entry, found):
+            others = f" (or {' or '.join(entry.unless)})" if entry.unless else ""
+            problems[entry.path] = f"missing, expected {entry.expected()}{others}"
+        if paths and instead is not None:
+            problems[entry.path] = f"found beside {instead}, expected one of the two"
         if paths and entry.beside and entry.beside not in found:
             problems[entry.beside] = f"missing, expected beside {entry.path}"
         for path in paths:
@@ -320,9 +356,8 @@ def markdown(kind: str) -> str:
 
 
 def _is_due(entry: Entry, found: Mapping[str, Found]) -> bool:
-    """Whether the entry is missed in a file that lacks it."""
-    needed = entry.required and entry.unless not in found
-    return needed and all(one in found for one in (entry.owner, entry.beside) if one)
+    """Whether the entry is missed in a file that lacks it and what may stand in its place."""
+    return entry.required and all(one in found for one in (entry.owner, entry.beside) if one)
 
 
 def _check_one(entry: Entry, path: str, found: Found, symbols: dict[str, tuple[int, str]]) -> str | None:
@@ -356,7 +391,7 @@ def _markdown_lines(entries: tuple[Entry, ...]) -> Iterator[str]:
         if entry.owner:
             required = f"with {entry.owner}"
         if entry.unless:
-            required = f"unless {entry.unless}"
+            required = f"{'unless' if entry.required else 'no; never with'} {' or '.join(entry.unless)}"
         if entry.beside:
             required = f"with {entry.beside}"
         shape = _shape_text(entry.shape) or "scalar"

@@ -111,7 +111,7 @@ def groundtruth(
             check_target(output, force=True)
             stack.enter_context(exclusive(output))
             check_target(output, force or resume)
-        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping)
+        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping, output=output)
         check_strategy(opened.model, strategy, repeats)
         tol = tol if tol is not None else 1e-8 if opened.model.objective.convex else 1e-6
         plan = session.plan(opened.model, specs, seed)

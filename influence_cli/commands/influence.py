@@ -84,7 +84,7 @@ def influence(
     tests_spec = None if test is None else parse_tests(test)
     session.check_output(output, (model or session.DEFAULT_MODEL, groups), force=force)
     with session.limit_threads(threads):
-        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping)
+        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping, output=output)
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         codes, _ = make_targets(opened.model, tests, quantity)

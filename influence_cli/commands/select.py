@@ -121,7 +121,7 @@ def select(
     """
     import sys
 
-    from ..artifacts.atomic import check_target, replacing
+    from ..artifacts.atomic import replacing
     from ..artifacts.selection import save_selection
     from ..errors import ExitCode
     from ..report import resolve_format, write_records
@@ -150,6 +150,7 @@ def select(
             damping=damping,
             solver=solver,
             format=format,
+            output=output,
             plot=plot,
             figure=figure,
             seed=seed,
@@ -157,8 +158,7 @@ def select(
         )
     )
     for path in (output, plot):
-        if path is not None:
-            check_target(path, force)
+        session.check_output(path, (model or session.DEFAULT_MODEL,), force=force)
     with session.limit_threads(threads):
         done = run(asked)
     result = done.result

@@ -54,6 +54,7 @@ class Asked:
     damping: float | None
     solver: str
     format: str
+    output: str | None
     plot: str | None
     figure: str
     seed: int
@@ -123,7 +124,9 @@ def check(asked: Asked) -> Asked:
 
 def run(asked: Asked) -> Done:
     """Open the model and search."""
-    opened = session.open_model(asked.model, quiet=asked.quiet, curvature=asked.curvature, damping=asked.damping)
+    opened = session.open_model(
+        asked.model, quiet=asked.quiet, curvature=asked.curvature, damping=asked.damping, output=asked.output
+    )
     model = opened.model
     m = model.dataset.rows
     tests = session.pick_tests(model, asked.tests)

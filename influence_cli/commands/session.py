@@ -24,6 +24,7 @@ from ..data.sources import load
 from ..drawing import GroupPlan, plan_groups
 from ..errors import FileError, InterruptedRunError, UsageError, unknown_word
 from ..groups import GroupSpec, collect_specs
+from ..linking import linked_rows
 from ..modeling import ModelSettings, TrainedModel, fit
 from ..report import FORMATS
 from ..results import PENDING, Provenance, TruthResult
@@ -82,9 +83,13 @@ def check_output(path: str | None, inputs: Iterable[str | None], *, force: bool)
     """Refuse, before anything is computed, a result file that cannot be written or that is one of the ``inputs``."""
     if path is None:
         return
-    if os.path.realpath(path) in (os.path.realpath(other) for other in inputs if other is not None):
-        raise UsageError(f"-o {path} would replace a file that this command reads", hint="name another file")
+    _refuse_input(path, inputs)
     check_target(path, force)
+
+
+def _refuse_input(output: str, inputs: Iterable[str | None]) -> None:
+    if os.path.realpath(output) in (os.path.realpath(other) for other in inputs if other is not None):
+        raise UsageError(f"-o {output} would replace a file that this command reads", hint="name another file")
 
 
 def check_tolerance(tol: float) -> None:
@@ -92,8 +97,10 @@ def check_tolerance(tol: float) -> None:
         raise UsageError(f"--tol must be a number greater than 0, found {tol:g}")
 
 
-def store(path: str, model: TrainedModel, provenance: dict, *, force: bool) -> ModelArtifact:
-    """Write a trained model; ``provenance`` tells where its data came from."""
+def store(
+    path: str, model: TrainedModel, provenance: dict, *, force: bool, link: dict[str, str] | None = None
+) -> ModelArtifact:
+    """Write a trained model; ``provenance`` tells where its data came from, a ``link`` stands in its place."""
     factor = model.factor
     artifact = ModelArtifact(
         dataset=model.dataset,
@@ -102,22 +109,31 @@ def store(path: str, model: TrainedModel, provenance: dict, *, force: bool) -> M
         factor=None if factor is None else FactorArrays(factor.lower, factor.damping),
         settings={**model.settings.as_dict(), **provenance},
         training={"grad_norm": model.grad_norm, "iterations": model.iterations, "seconds": model.seconds},
+        link=link,
     )
     save_model(path, artifact, force=force)
     return artifact
 
 
 def open_model(
-    path: str | None, *, quiet: bool, curvature: str | None = None, damping: float | None = None
+    path: str | None,
+    *,
+    quiet: bool,
+    curvature: str | None = None,
+    damping: float | None = None,
+    output: str | None = None,
 ) -> OpenModel:
     """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5.
 
-    ``curvature`` and ``damping`` take the place of those that a network was trained with.
+    ``curvature`` and ``damping`` take the place of those that a network was trained with.  Raises UsageError where
+    ``output`` would replace a file that the model is linked to.
     """
     if path is None and not Path(DEFAULT_MODEL).exists():
         _train_default(quiet=quiet)
     path = DEFAULT_MODEL if path is None else path
-    artifact = load_model(path)
+    artifact = load_model(path, fetch=linked_rows)
+    if output is not None and artifact.link is not None:
+        _refuse_input(output, artifact.link.values())
     factor = artifact.factor
     model = TrainedModel(
         artifact.dataset,

@@ -181,6 +181,15 @@ def train(
     output: Annotated[
         str, typer.Option("-o", "--output", help="Model file to write.", rich_help_panel="Output")
     ] = "ginf.h5",
+    link_data: Annotated[
+        bool,
+        typer.Option(
+            "--link-data",
+            help="Keep the absolute path and the digest of the data in the model file instead of its arrays, for data"
+            " too large to copy; it must stay where and as it is.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     format: Format = "auto",
     seed: Seed = 0,
     threads: Threads = None,
@@ -199,6 +208,7 @@ def train(
     from ..data.sources import check_source, load
     from ..data.tabular import TableOptions
     from ..errors import UsageError
+    from ..linking import link_to
     from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
     from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
@@ -282,7 +292,10 @@ def train(
         )
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
-        session.store(output, model, origin, force=force)
+        link = link_to(data, test_data, from_model) if link_data else None
+        session.store(output, model, origin, force=force, link=link)
+        if link is not None:
+            note(f"{output} is linked to its data: keep unchanged {', '.join(link.values())}", quiet=quiet)
         record = _record(output, data, model, from_model, adoption)
     score = model.score_name
     shown = {

@@ -97,6 +97,11 @@ def check_source(source: str) -> None:
         _existing(source)
 
 
+def located(source: str) -> str:
+    """A built-in name as it is, a path from the root."""
+    return source if source in BUILTIN else str(Path(source).expanduser().absolute())
+
+
 def _remade(dataset: Dataset, made: Features, state: dict[str, Any]) -> Dataset:
     return replace(
         dataset,

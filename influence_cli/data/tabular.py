@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,20 @@ class TableOptions:
             "sample_weight": self.sample_weight,
         }
         return {key: value for key, value in every.items() if value not in (None, [])}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> TableOptions:
+        """What ``as_dict`` gave, perhaps among other things."""
+        return cls(
+            label=kept.get("label"),
+            drop=tuple(kept.get("drop", ())),
+            features=tuple(kept.get("features", ())),
+            impute=kept.get("impute"),
+            standardize=kept.get("standardize"),
+            id_column=kept.get("id"),
+            test_data=kept.get("test_data"),
+            sample_weight=kept.get("sample_weight"),
+        )
 
 
 def check_options(options: TableOptions) -> None:
