@@ -15,7 +15,7 @@ from pathlib import Path
 SCRIPTS = (
     ("products.py", "--repeats", "7"),
     ("startup.py", "--repeats", "7"),
-    ("factor.py", "--repeats", "2"),
+    ("factor.py", "--repeats", "1"),
     ("training.py", "--repeats", "1"),
     ("groups.py", "--methods", "first,second", "--repeats", "1", "--sample", "4"),
     ("retraining.py", "--groups", "16", "--peers", "1"),

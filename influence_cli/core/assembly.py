@@ -9,7 +9,6 @@ have none but the penalty.
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg.blas import dsyrk, ssyrk
 
 from .design import Design
 from .families.base import Family
@@ -30,7 +29,6 @@ def glm_hessian(
     at = np.flatnonzero(used)
     pairs = [(j, k) for j in range(K) for k in range(j + (not family.shift_invariant))]
     blocks = _scaled_grams(design, family, theta, w, np.dtype(dtype), used, pairs)
-    spread(lambda pair: _mirror(blocks[pair]), pairs)
     hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
 
     def place(pair: tuple[int, int]) -> None:
@@ -45,12 +43,6 @@ def glm_hessian(
 
     spread(place, [(j, k) for j in range(K) for k in range(j + 1)])
     return hessian
-
-
-def _mirror(block: np.ndarray) -> None:
-    """Fill the upper triangle of a block from the lower one, in place."""
-    above = np.triu_indices(len(block), 1)
-    block[above] = block.T[above]
 
 
 def row_leverages(features: np.ndarray, inverse: np.ndarray, outputs: int) -> np.ndarray:
@@ -79,10 +71,9 @@ def _scaled_grams(
     used: np.ndarray,
     pairs: list[tuple[int, int]],
 ) -> dict[tuple[int, int], np.ndarray]:
-    """sum_i w_i h_jk x_i x_i' over the used columns for each pair (j, k); the lower triangle is valid."""
-    syrk = ssyrk if dtype == np.float32 else dsyrk
+    """sum_i w_i h_jk x_i x_i' over the used columns for each pair (j, k)."""
     width, stack = int(used.sum()), theta.T.reshape(family.outputs, design.columns)
-    blocks = {pair: np.zeros((width, width), dtype=dtype, order="F") for pair in pairs}
+    blocks = {pair: np.zeros((width, width), dtype=dtype) for pair in pairs}
     for start in range(0, design.rows, CHUNK):
         rows = slice(start, min(start + CHUNK, design.rows))
         moments = family.moments(design.forward(stack, rows)[None])
@@ -94,7 +85,8 @@ def _scaled_grams(
             root = np.sqrt(np.abs(family.pair(moments, *pair)[0]) * w[rows]).astype(dtype)
             sign = 1.0 if pair[0] == pair[1] else -1.0
             scaled = part * root[:, None]
-            blocks[pair] = syrk(sign, scaled.T, beta=1.0, c=blocks[pair], lower=1, overwrite_c=1)
+            # A product of one array with itself is a rank-k update in NumPy too, and unlike SciPy's lets others run.
+            blocks[pair] += sign * (scaled.T @ scaled)
 
         spread(add, pairs)
     return blocks
