@@ -62,11 +62,15 @@ def page(records: list[dict]) -> str:
     lines = ["| script | what | ours | beside what | theirs | times | target |", "|---|---|---|---|---|---|---|"]
     for record in records:
         for row in record["rows"]:
-            ours, theirs = (f"{row[key]:.3g} {row['unit']}".strip() for key in ("ours", "peer"))
+            ours, theirs = (f"{number(row[key])} {row['unit']}".strip() for key in ("ours", "peer"))
             cells = (f"`{record['command']}`", row["what"], ours, row["beside"], theirs, f"{row['ratio']:.3g}")
             lines.append("| " + " | ".join((*cells, row["target"])) + " |")
     machines = dict.fromkeys(record["environment"] for record in records)
     return "\n".join([*lines, "", *machines]) + "\n"
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 if __name__ == "__main__":
