@@ -1,6 +1,6 @@
 """The dense Hessian and its Cholesky factor, beside the same by general matrix products in float32.
 
-    python benchmarks/factor.py --data PATH_TO_MNIST --repeats 1
+python benchmarks/factor.py --data PATH_TO_MNIST --repeats 1
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Growth with rows: binary logistic regression with 100 features, 1e4 to 1e6 rows; train, factor and 10 groups.
 
-    python benchmarks/growth.py
+python benchmarks/growth.py
 """
 
 import numpy as np

@@ -1,8 +1,8 @@
 """Helpers of networks.sh: a subset of the rows, what kind of minimum training found, and one table and one picture.
 
-    python benchmarks/networks.py rows DATA ROWS OUT.npz      the first ROWS training rows, all test rows
-    python benchmarks/networks.py minimum MODEL               least and largest eigenvalue of the exact Hessian
-    python benchmarks/networks.py table RESULTS               RESULTS/*.csv of ginf compare to table.md and networks.svg
+python benchmarks/networks.py rows DATA ROWS OUT.npz      the first ROWS training rows, all test rows
+python benchmarks/networks.py minimum MODEL               least and largest eigenvalue of the exact Hessian
+python benchmarks/networks.py table RESULTS               RESULTS/*.csv of ginf compare to table.md and networks.svg
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ def rows(source: str, count: str, target: str) -> None:
 
     data = load(source, task="classification")
     keep = slice(0, int(count))
-    np.savez(
-        target, X_train=data.X_train[keep], y_train=data.y_train[keep], X_test=data.X_test, y_test=data.y_test
-    )
+    np.savez(target, X_train=data.X_train[keep], y_train=data.y_train[keep], X_test=data.X_test, y_test=data.y_test)
 
 
 def minimum(name: str) -> None:

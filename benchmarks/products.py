@@ -1,6 +1,6 @@
 """Hessian-vector products: a block of 8 beside NumPy's two passes one at a time, and one beside one reading of X.
 
-    python benchmarks/products.py --data PATH_TO_MNIST
+python benchmarks/products.py --data PATH_TO_MNIST
 """
 
 import numpy as np

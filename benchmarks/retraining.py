@@ -65,8 +65,16 @@ if __name__ == "__main__":
         jobs = min(threads, len(truth_blocks(model, len(plan))))
         kept = [begun]
         with threadpool_limits(threads // jobs):
-            work = partial(groundtruth, model, solver.preconditioner, plan, tests, begun,
-                           Retraining(chosen.tol, jobs=jobs), keep=kept.append)
+            work = partial(
+                groundtruth,
+                model,
+                solver.preconditioner,
+                plan,
+                tests,
+                begun,
+                Retraining(chosen.tol, jobs=jobs),
+                keep=kept.append,
+            )
             spent = seconds(work) / len(plan)
         measured[spec] = plan, kept[-1], spent
     report.memory(X)

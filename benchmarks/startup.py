@@ -1,6 +1,6 @@
 """Whole processes: ginf --help and ginf influence on the cached digits model, beside importing NumPy and SciPy alone.
 
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """Training to a gradient norm of 1e-8, beside scikit-learn's lbfgs to a tolerance of 1e-6.
 
-    python benchmarks/training.py --data PATH_TO_MNIST --repeats 1
+python benchmarks/training.py --data PATH_TO_MNIST --repeats 1
 """
 
 import numpy as np

@@ -207,9 +207,7 @@ def parse_hidden(text: str) -> tuple[int, ...]:
     except ValueError:
         widths = ()
     if not widths or min(widths) < 1:
-        raise UsageError(
-            f"--hidden must be widths of hidden layers, found {text!r}", hint="for example --hidden 64,32"
-        )
+        raise UsageError(f"--hidden must be widths of hidden layers, found {text!r}", hint="for example --hidden 64,32")
     return widths
 
 

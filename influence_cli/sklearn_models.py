@@ -268,7 +268,9 @@ def _logistic(model: Any) -> Recipe:
         raise _unsupported(model, "the elastic net penalty", reason, "refit with the l2 penalty")
     if model.solver == "liblinear" and model.fit_intercept:
         raise _unsupported(
-            model, "solver liblinear with an intercept", "liblinear penalises the intercept as one more feature",
+            model,
+            "solver liblinear with an intercept",
+            "liblinear penalises the intercept as one more feature",
             "refit with solver='lbfgs'",
         )
     multi_class = getattr(model, "multi_class", "auto")

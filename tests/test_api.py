@@ -258,8 +258,10 @@ def test_sparse_matrices_are_taken_and_stay_sparse(blobs, form):
         other = getattr(dense, ask)(groups, X_test, y_test).columns()
         for key in {"second", "actual"} & own.keys():
             assert own[key] == pytest.approx(other[key], rel=1e-7, abs=1e-10)
-    best = [one.select(3, rows, y_test[:1]).records()[0]["rows"] for one, rows in
-            ((dense, X_test[:1]), (sparse, make(X_test[:1])))]
+    best = [
+        one.select(3, rows, y_test[:1]).records()[0]["rows"]
+        for one, rows in ((dense, X_test[:1]), (sparse, make(X_test[:1])))
+    ]
     assert best[0] == best[1]
 
 

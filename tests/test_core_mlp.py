@@ -92,9 +92,14 @@ def plain_value(objective: Mlp, theta: np.ndarray, w: np.ndarray) -> float:
     decay = np.concatenate([np.tile([objective.l2] * (D - 1) + [0.0], n) for n, D in objective.network.shapes])
     gauge = 0.0
     if isinstance(objective.family, Softmax):
-        gauge = 0.5 * theta.reshape(-1)[-objective.outputs * objective.network.shapes[-1][1] :].reshape(
-            objective.outputs, -1
-        )[:, -1].sum() ** 2 / objective.outputs**2
+        gauge = (
+            0.5
+            * theta.reshape(-1)[-objective.outputs * objective.network.shapes[-1][1] :]
+            .reshape(objective.outputs, -1)[:, -1]
+            .sum()
+            ** 2
+            / objective.outputs**2
+        )
     return float(w @ objective.family.loss(eta, objective.y)[0] + 0.5 * (decay * theta**2).sum() + gauge)
 
 
@@ -299,12 +304,14 @@ def test_the_proximal_objective_is_the_bregman_divergence_held_at_theta(kind, cu
     held = 0.5 * (way * (objective.penalty.product(way) + 0.05 * way)).sum(axis=0)
     at = [objective.predict_outputs(t, objective.X)[0] for t in (theta[:, :1], theta[:, 1:], center)]
     residual = objective.residuals(center).T
-    bregman = np.array([
-        objective.loss(theta[:, g], objective.weights)[0]
-        - objective.loss(center, objective.weights)[0]
-        - (objective.weights * (residual * (at[g] - at[2])).sum(axis=0)).sum()
-        for g in range(2)
-    ])
+    bregman = np.array(
+        [
+            objective.loss(theta[:, g], objective.weights)[0]
+            - objective.loss(center, objective.weights)[0]
+            - (objective.weights * (residual * (at[g] - at[2])).sum(axis=0)).sum()
+            for g in range(2)
+        ]
+    )
     shifted = objective.loss(theta, w) - objective.loss(theta, objective.weights)
     constant = objective.loss(center, objective.weights)[0] - (objective.weights * (residual * at[2])).sum()
     assert relative_error(proximal.value(theta, w), bregman + shifted + held + constant) < 1e-9

@@ -53,8 +53,9 @@ def folder(tmp_path_factory):
     np.savez(folder / "diabetes.npz", X_train=X[:400], y_train=y[:400], X_test=X[400:], y_test=y[400:])
     for kind, seed in ((LOGISTIC, 0), (SOFTMAX, 0), (LINEAR, 0)):
         small = make_oracle(kind, m=70, seed=seed)
-        np.savez(folder / f"{kind}.npz", X_train=small.X[:60], y_train=small.y[:60],
-                 X_test=small.X[60:], y_test=small.y[60:])
+        np.savez(
+            folder / f"{kind}.npz", X_train=small.X[:60], y_train=small.y[:60], X_test=small.X[60:], y_test=small.y[60:]
+        )
     return folder
 
 

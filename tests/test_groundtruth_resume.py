@@ -168,8 +168,21 @@ def test_ctrl_c_does_not_wait_for_the_block_in_flight(tmp_path):
     model, path = str(tmp_path / "model.h5"), tmp_path / "truth.h5"
     with redirect_stdout(io.StringIO()):
         assert run(["train", "--data", str(tmp_path / "data.npz"), "--tol", "1e-3", "-o", model, "--quiet"]) == 0
-    process = start(["groundtruth", "--model", model, "--group", "random:50%x64", "--test", "0", "--cold",
-                     "-o", str(path), "--quiet"])
+    process = start(
+        [
+            "groundtruth",
+            "--model",
+            model,
+            "--group",
+            "random:50%x64",
+            "--test",
+            "0",
+            "--cold",
+            "-o",
+            str(path),
+            "--quiet",
+        ]
+    )
     wait_for(path, 0, process)
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)

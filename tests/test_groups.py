@@ -46,8 +46,11 @@ def refused(call, *arguments, **options):
         ("column:age= -1.5e3 .. ", "column:age=-1.5e3..", {"conditions": (Condition("age", None, "-1.5e3", ""),)}),
         ("column:d=..2024-01-31", "column:d=..2024-01-31", {"conditions": (Condition("d", None, "", "2024-01-31"),)}),
         ("column:site=", "column:site=", {"conditions": (Condition("site", ""),)}),
-        ('column:"a=b & c"="say ""x"" & y"', 'column:"a=b & c"="say ""x"" & y"',
-         {"conditions": (Condition("a=b & c", 'say "x" & y'),)}),
+        (
+            'column:"a=b & c"="say ""x"" & y"',
+            'column:"a=b & c"="say ""x"" & y"',
+            {"conditions": (Condition("a=b & c", 'say "x" & y'),)},
+        ),
         ('column:site="North"&n="1..2"', 'column:n="1..2"&site=North', {}),
         ("column:size=box2x3", "column:size=box2x3", {"times": None}),
         ("by: site ", "by:site", {"column": "site"}),

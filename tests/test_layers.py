@@ -55,7 +55,7 @@ OWNERS = {
 }
 CORE_USES = {
     *("numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"),
-    *("itertools", "functools", "threading", "concurrent", "threadpoolctl"),
+    *("copy", "itertools", "functools", "threading", "concurrent", "threadpoolctl"),
 }
 
 

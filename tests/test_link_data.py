@@ -164,8 +164,10 @@ def test_every_figure_is_that_of_the_whole_model_to_the_last_bit(folder, monkeyp
     asked = ["--group", "random:10%x3", "--group", "rows:0,3,5", "--test", "0:3"]
     if case == "table":
         asked += ["--group", "by:site", "--group", "column:id=p7"]
-    found = [records(capsys, "influence", "--model", model, *asked, "-o", f"{Path(model).stem}-i.h5")
-             for model in (whole, linked)]
+    found = [
+        records(capsys, "influence", "--model", model, *asked, "-o", f"{Path(model).stem}-i.h5")
+        for model in (whole, linked)
+    ]
     assert found[0] == found[1]
     assert len(found[0]) >= 12 and all(np.isfinite(record["second"]) for record in found[0])
     with h5py.File("whole-i.h5") as a, h5py.File("linked-i.h5") as b:
@@ -360,7 +362,7 @@ def test_data_of_which_one_value_has_changed(folder, capsys, command, case, name
         f" expected {size} {data.digest[:12]}, found {size} "
     )
     assert error.startswith(start)
-    assert error[len(start):] != data.digest[:12]
+    assert error[len(start) :] != data.digest[:12]
     assert not leftovers(folder)
 
 

@@ -60,9 +60,7 @@ def test_scores_are_scikit_learns_before_and_after_refits(make, classes, name):
     assert record["base"] == pytest.approx(scorer(before, X_test, y_test), abs=1e-7)
     assert record["actual"] == pytest.approx(scorer(after, X_test, y_test) - record["base"], abs=1e-6)
     if classes == 0 or make is not logistic:  # a Newton step of a squared loss is the refit
-        found = model.influence(
-            GROUP, X_test, y_test, quantity=f"score:{name}", evaluate="exact", methods=["newton"]
-        )
+        found = model.influence(GROUP, X_test, y_test, quantity=f"score:{name}", evaluate="exact", methods=["newton"])
         assert found.values["newton"][0, 0] == pytest.approx(record["actual"], abs=1e-7)
 
 

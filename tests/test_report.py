@@ -80,7 +80,7 @@ def test_csv_keeps_every_digit_and_leaves_gaps_empty():
 def test_lists_in_csv_are_json():
     import csv
 
-    columns = {"rows": [[3, 10], None], "groups": [["column:site=\"O'Hare\", west", "b"], []]}
+    columns = {"rows": [[3, 10], None], "groups": [['column:site="O\'Hare", west', "b"], []]}
     _, *found = csv.reader(io.StringIO(text_of(columns, "csv"), newline=""))
     values = [[json.loads(cell) if cell else None for cell in row] for row in found]
     assert [dict(zip(columns, row, strict=True)) for row in values] == records(columns)

@@ -38,8 +38,10 @@ def save_svmlight(path, X, y) -> str:
 
 def two_models(folder, X, y, test: int, *options: str) -> tuple[str, str]:
     """A model file of the sparse rows and one of the dense; the last ``test`` rows are test rows."""
-    one, other = (save_svmlight(folder / f"{name}.svm", X[part], y[part]) for name, part in
-                  (("train", slice(0, -test)), ("test", slice(-test, None))))
+    one, other = (
+        save_svmlight(folder / f"{name}.svm", X[part], y[part])
+        for name, part in (("train", slice(0, -test)), ("test", slice(-test, None)))
+    )
     arrays = {"X_train": X[:-test], "y_train": y[:-test], "X_test": X[-test:], "y_test": y[-test:]}
     np.savez(folder / "dense.npz", **arrays)
     tight = ("--tol", "1e-12", *options)
@@ -170,8 +172,10 @@ def test_a_model_of_scikit_learn_with_an_svmlight_file(tmp_path, capsys):
     skops.dump(model, tmp_path / "m.skops")
     np.savez(tmp_path / "a.npz", X=X, y=y)
     paths = save_svmlight(tmp_path / "a.svm", X, y), str(tmp_path / "a.npz")
-    files = [train(path, tmp_path / f"{path[-3:]}.h5", "--from", str(tmp_path / "m.skops"), "--tol", "1e-12")
-             for path in paths]
+    files = [
+        train(path, tmp_path / f"{path[-3:]}.h5", "--from", str(tmp_path / "m.skops"), "--tol", "1e-12")
+        for path in paths
+    ]
     assert isinstance(load_model(files[0]).dataset.X_train, csr_array)
     asked = ["--group", "random:10%x3", "--test", "0:3"]
     assert_same_records(*(records(capsys, "influence", file, *asked) for file in files))

@@ -30,9 +30,7 @@ NAMES = ["id", "age", "dose", "site", "flag", "y"]
 
 def lines(blank=()):
     """The table as lists of text; ``blank`` are (row, column) whose value is missing."""
-    table = [
-        [f"P{row:02}", str(AGE[row]), str(DOSE[row]), SITE[row], FLAG[row], LABEL[row]] for row in range(M)
-    ]
+    table = [[f"P{row:02}", str(AGE[row]), str(DOSE[row]), SITE[row], FLAG[row], LABEL[row]] for row in range(M)]
     for row, column in blank:
         table[row][column] = ""
     return table

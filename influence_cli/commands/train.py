@@ -27,7 +27,8 @@ def train(
     test_data: Annotated[
         str | None,
         typer.Option(
-            "--test-data", help="File of test rows, of the same kind as --data; their labels may be missing.",
+            "--test-data",
+            help="File of test rows, of the same kind as --data; their labels may be missing.",
             show_default="a part of --data",
         ),
     ] = None,

@@ -8,27 +8,35 @@ go to different threads, each with a sum of its own: the work between the matrix
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .parallel import summed
 
+DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_ELEMENTS = 1 << 19
 """Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
 cache, large enough that matrix products run at full speed and Python's part does not count."""
 
-SPREAD_FROM = 1e9
-"""Multiply-adds of a pass from which on its blocks go to different threads.  BLAS's own threads, where they have just
-been used, keep their processors busy with waiting for some 50 ms: a shorter pass is better left to them."""
+SPREAD_FROM = 1e8
+"""Multiply-adds of a pass from which on its blocks go to different threads: with fewer, starting them counts."""
 
 
 @dataclass(frozen=True)
 class Design:
-    """X (m, d), with a column of ones behind it if ``intercept`` (never materialised): D columns in all."""
+    """X (m, d), with a column of ones behind it if ``intercept`` (never materialised): D columns in all.
+
+    Passes round X and what it is multiplied with to ``dtype``, block by block; sums over blocks are float64.
+    """
 
     X: np.ndarray
     intercept: bool
+    dtype: np.dtype = DOUBLE
+
+    def single(self) -> Design:
+        """The same with passes in float32, which take half the time; itself where they would not."""
+        return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
 
     @property
     def rows(self) -> int:
@@ -58,8 +66,15 @@ class Design:
 
     def forward(self, W: np.ndarray, rows: slice) -> np.ndarray:
         """W (C, D) to W [X 1]' of these rows, (C, b)."""
-        d = self.X.shape[1]
-        out = W[:, :d] @ self.X[rows].T
+        return self._outputs(W.astype(self.dtype, copy=False), self._rounded(rows))
+
+    def _rounded(self, rows: slice) -> np.ndarray:
+        return self.X[rows].astype(self.dtype, copy=False)
+
+    def _outputs(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """(C, b) for a block of rows X (b, d) in the precision of the passes."""
+        d = X.shape[1]
+        out = W[:, :d] @ X.T
         if self.intercept:
             out += W[:, d:]
         return out
@@ -70,11 +85,13 @@ class Design:
         ``rowwise`` is called for blocks in any order, and for several at once.
         """
         d = self.X.shape[1]
+        W = W.astype(self.dtype, copy=False)
 
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             for rows in blocks:
-                R = rowwise(self.forward(W, rows), rows)
-                out[:, :d] += R @ self.X[rows]
+                X = self._rounded(rows)
+                R = rowwise(self._outputs(W, X), rows).astype(self.dtype, copy=False)
+                out[:, :d] += R @ X
                 if self.intercept:
                     out[:, d] += R.sum(axis=1)
 
@@ -86,14 +103,18 @@ class Design:
         return summed(add, blocks, (outputs, self.columns))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
-        """[X 1]' diag(w) [X 1], (D, D), for weights of any sign."""
+        """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""
         d = self.X.shape[1]
-        out = np.zeros((self.columns, self.columns))
-        for rows in self.blocks(1):
-            block = np.ones((rows.stop - rows.start, self.columns))
-            block[:, :d] = self.X[rows]
-            out += block.T @ (block * w[rows, None])
-        return out
+        roots = np.sqrt(w)
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                block = np.ones((rows.stop - rows.start, self.columns))
+                block[:, :d] = self.X[rows]
+                block *= roots[rows, None]
+                out += block.T @ block  # of one array with itself NumPy computes half
+
+        return summed(add, list(self.blocks(1)), (self.columns, self.columns))
 
     def squares(self, w: np.ndarray) -> np.ndarray:
         """The diagonal of ``gram``, (D,)."""

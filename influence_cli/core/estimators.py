@@ -26,8 +26,9 @@ import numpy as np
 from .objective import Objective
 from .removal import Removal
 from .single_removals import SingleRemovals
-from .solvers.cg import Solution, conjugate_gradient
+from .solvers.cg import Solution
 from .solvers.choice import HessianSolver
+from .solvers.refinement import refined_conjugate_gradient
 
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
@@ -92,10 +93,11 @@ def newton_step(
     objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, g: np.ndarray
 ) -> Solution:
     """(H - D)^-1 g, (P, G): the Hessian after removal, with the solver's factor of H as preconditioner."""
-    product = objective.curvature(theta, groups.removed)
     share = np.minimum(groups.share, 1.0 - np.finfo(float).eps)
-    return conjugate_gradient(
-        product,
+    return refined_conjugate_gradient(
+        objective,
+        theta,
+        groups.removed,
         g,
         preconditioner=solver.preconditioner,
         tol=solver.tol,

@@ -6,6 +6,8 @@ theta is class-major: output k's D coefficients (intercept last) are theta[k D :
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from functools import cached_property
 
 import numpy as np
 
@@ -18,6 +20,11 @@ from .penalty import Penalty
 from .solvers.jacobi import Jacobi
 from .solvers.kronecker import Kronecker, kronecker_fits
 from .sparse_design import Features, design_of
+
+SINGLE_FROM = 1e7
+"""Multiply-adds of a pass for one parameter vector from which on float32 is worth a second look by float64."""
+SINGLE_UP_TO = 1e12
+"""Features up to which float32 holds the products of a row's features, coefficients and residuals."""
 
 
 class Glm(Objective):
@@ -52,6 +59,18 @@ class Glm(Objective):
             start[:, -1] = self.family.centre(self.y, self.weights)
         return start.reshape(-1, 1)
 
+    @cached_property
+    def single(self):
+        design = self.design.single()
+        long = design.rows * design.columns * self.outputs >= SINGLE_FROM
+        if design is self.design or not long or not self.family.single_precision:
+            return self
+        if max(float(np.abs(design.X[rows]).max(initial=0.0)) for rows in design.blocks(1)) > SINGLE_UP_TO:
+            return self
+        twin = copy(self)
+        twin.design = design
+        return twin
+
     def loss(self, theta, w):
         theta, w = _columns(theta), _row_weights(w)
         total = np.zeros(max(theta.shape[1], len(w)))
@@ -78,8 +97,8 @@ class Glm(Objective):
         return bool((self.penalty.ridge[: self.design.X.shape[1]] > 0).all())
 
     def loss_curvature(self, theta, w) -> Product:
-        theta, w = _columns(theta), _row_weights(w)
-        moments = np.empty((theta.shape[1], self.outputs, self.design.rows))
+        theta, w = _columns(theta), _row_weights(w).astype(self.design.dtype, copy=False)
+        moments = np.empty((theta.shape[1], self.outputs, self.design.rows), dtype=self.design.dtype)
         for rows in self.design.blocks(theta.shape[1] * self.outputs):
             moments[:, :, rows] = self.family.moments(self._eta(theta, rows))
 
@@ -199,7 +218,7 @@ class Glm(Objective):
 
     def _loss_pass(self, theta, w, watch: Callable[[np.ndarray, slice], None]) -> np.ndarray:
         """sum_i w_i grad l_i, (P, G); ``watch`` sees the outputs (G, K, b) of each block of rows on the way."""
-        theta, w = _columns(theta), _row_weights(w)
+        theta, w = _columns(theta), _row_weights(w).astype(self.design.dtype, copy=False)
         groups = max(theta.shape[1], len(w))
 
         def rowwise(eta, rows):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .objective import Objective
-from .solvers.cg import conjugate_gradient
+from .solvers.refinement import refined_conjugate_gradient
 
 ARMIJO = 1e-4
 HALVINGS = 30
@@ -57,8 +57,10 @@ def newton_cg(
         if watch is not None:
             watch(iteration, float(norm[active].max()))
         here = w if weights is None else weights[:, active]
-        solution = conjugate_gradient(
-            objective.curvature(theta[:, active], here),
+        solution = refined_conjugate_gradient(
+            objective,
+            theta[:, active],
+            here,
             -gradient[:, active],
             preconditioner=preconditioner,
             # The last step must land under tol at once rather than creep towards it.

@@ -184,23 +184,28 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
         return Loss(family)
     if name == "prediction":
         if not isinstance(family, Regressor):
-            raise UsageError("--quantity prediction is for regressions; this model is a classifier",
-                             hint="use prob, margin, loss or logit:CLASS")
+            raise UsageError(
+                "--quantity prediction is for regressions; this model is a classifier",
+                hint="use prob, margin, loss or logit:CLASS",
+            )
         return Prediction(family)
     if name in ("prob", "margin") or name.startswith("logit:"):
         if not isinstance(family, Classifier):
-            raise UsageError(f"--quantity {name} is for classifiers; this model is a regression",
-                             hint="use prediction or loss")
+            raise UsageError(
+                f"--quantity {name} is for classifiers; this model is a regression", hint="use prediction or loss"
+            )
         if name == "prob":
             if not family.probabilistic:
-                raise UsageError("--quantity prob: this model's scores are no probabilities",
-                                 hint="use margin, loss or logit:CLASS")
+                raise UsageError(
+                    "--quantity prob: this model's scores are no probabilities", hint="use margin, loss or logit:CLASS"
+                )
             return Probability(family)
         if name == "margin":
             return Margin(family)
         label = name.removeprefix("logit:")
         if label not in classes:
-            raise UsageError(f"--quantity {name}: no class is named {label!r}",
-                             hint="the classes are " + ", ".join(classes[:20]))
+            raise UsageError(
+                f"--quantity {name}: no class is named {label!r}", hint="the classes are " + ", ".join(classes[:20])
+            )
         return Logit(family, classes.index(label))
     raise UsageError(f"unknown --quantity {name!r}", hint="choose from " + ", ".join(QUANTITIES))

@@ -30,6 +30,8 @@ DEPTH = 8
 PATIENCE = 12
 """Passes within which a column must have gained a factor of ``GAIN``, or Newton-CG takes over."""
 GAIN = 10.0
+NOISE = 10.0
+"""A gradient in single precision serves as long as it is longer than this many times its rounding error."""
 REGULARIZATION = 1e-14
 """Relative to the largest squared difference: keeps the mixing's little systems solvable."""
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
@@ -95,9 +97,7 @@ def retrain(
 
 def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
     """L-BFGS side by side while the trained model's curvature serves all; what is left over, column by column."""
-    block = lbfgs(
-        objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=SIDE_BY_SIDE, watch=watch
-    )
+    block = lbfgs(objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=SIDE_BY_SIDE, watch=watch)
     left = np.flatnonzero(~block.converged)
     if not left.size:
         return block
@@ -131,32 +131,42 @@ def anderson(
 ) -> Minimum:
     """Anderson mixing of the preconditioned gradient step, column by column (Walker and Ni 2011, type II).
 
-    A column that stops gaining ends unconverged at its best point.
+    Gradients are single precision's as long as they stand out from its rounding; no column ends before double
+    precision says so.  A column that stops gaining ends unconverged at its best
+    point.
     """
     best = np.array(start, order="F")
     count = start.shape[1]
     best_norm, iterations = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
     mark_norm, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
+    converged = np.zeros(count, dtype=bool)
     active = np.arange(count)
     x = start
     steps = np.empty((count, 0, len(start)))
     changes = np.empty((count, 0, len(start)))
     previous: tuple[np.ndarray, np.ndarray] | None = None
+    passes, floor = _rough_passes(objective, x, w, tol)
+    last_norm = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        gradient = objective.gradient(x, w[:, active])
-        norm = np.sqrt(np.einsum("pa,pa->a", gradient, gradient))
+        gradient = passes.gradient(x, w[:, active])
+        norm = _norms(gradient)
         iterations[active] = iteration
         better = norm < best_norm[active]
         best[:, active[better]], best_norm[active[better]] = x[:, better], norm[better]
         gained = norm < mark_norm[active] / GAIN
         mark_norm[active[gained]], mark_at[active[gained]] = norm[gained], iteration
         stalled = (iteration - mark_at[active] > PATIENCE) | ~np.isfinite(norm)
-        keep = (norm > tol) & ~stalled
+        if passes is objective:
+            converged[active] = norm <= tol
+        elif np.median(norm * np.minimum(norm / last_norm, 1.0)) < floor:
+            passes = objective  # by the next pass the rounding would show
+            best_norm[active], mark_norm[active], mark_at[active] = np.inf, np.inf, iteration
+        keep = ~(converged[active] | stalled)
         if not keep.any():
             break
         move = -preconditioner(gradient[:, keep]).T
         here = x[:, keep].T
-        active, steps, changes = active[keep], steps[keep], changes[keep]
+        active, steps, changes, last_norm = active[keep], steps[keep], changes[keep], norm[keep]
         if previous is not None:
             last_x, last_move = (array[keep] for array in previous)
             steps = np.concatenate([steps, (here - last_x)[:, None]], axis=1)[:, -DEPTH:]
@@ -170,4 +180,20 @@ def anderson(
             x = x - ((steps + changes) * mix).sum(axis=1)
         previous = here, move
         x = x.T
-    return Minimum(best, best_norm, iterations, best_norm <= tol)
+    return Minimum(best, best_norm, iterations, converged)
+
+
+def _rough_passes(objective: Objective, x: np.ndarray, w: np.ndarray, tol: float) -> tuple[Objective, float]:
+    """The objective in single precision, where it has one, and the gradient norm down to which it serves.
+
+    The rounding of one column's gradient stands for all.
+    """
+    rough = objective.single
+    if rough is objective:
+        return objective, 0.0
+    first = x[:, :1], w[:, :1]
+    return rough, max(NOISE * float(np.linalg.norm(rough.gradient(*first) - objective.gradient(*first))), tol)
+
+
+def _norms(a: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.einsum("pa,pa->a", a, a))

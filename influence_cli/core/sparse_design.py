@@ -36,6 +36,9 @@ class SparseDesign(Design):
 
     X: Any
 
+    def single(self) -> SparseDesign:
+        return self
+
     @property
     def stored(self) -> int:
         return int(self.X.nnz)

@@ -84,9 +84,7 @@ class Network:
 
     def blocks_of(self, flat: np.ndarray) -> list[np.ndarray]:
         """Views (G, n_l, D_l) into ``flat`` (G, P), contiguous rows."""
-        return [
-            flat[:, where].reshape(len(flat), n, D) for where, (n, D) in zip(self.slices, self.shapes, strict=True)
-        ]
+        return [flat[:, where].reshape(len(flat), n, D) for where, (n, D) in zip(self.slices, self.shapes, strict=True)]
 
     def forward(self, layers: Sequence[Layer], X: np.ndarray) -> tuple[Signals, np.ndarray]:
         """Hidden activations a_1 .. a_{L-1} and outputs eta (G, K, b) of rows X (b, d)."""

@@ -72,10 +72,11 @@ def conjugate_gradient(
     rhs: np.ndarray,
     *,
     preconditioner: Callable[[np.ndarray], np.ndarray],
-    tol: float = 1e-10,
+    tol: np.ndarray | float = 1e-10,
     max_iterations: int = 2000,
     norm: np.ndarray | float = np.inf,
     contraction: float = 1.0,
+    start: np.ndarray | None = None,
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|.
 
@@ -83,20 +84,24 @@ def conjugate_gradient(
     or more, scalar or (A,), saves the product that checks it where |H| |x| is too small to hide a larger one.
     ``contraction`` bounds |r - H M^-1 r| / |r| of a preconditioner M that is nearly H: where it brings a residual under
     the tolerance, that step ends the iteration without a product, and the bound stands for the residual.
+    ``start`` (P, A) is an x to begin with; one that is good enough already is returned as it is.
     """
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
+    if start is not None:
+        x += start
+        r -= product(x)
     count = rhs.shape[1]
     norms = _norms(rhs)
     target = np.broadcast_to(np.asarray(tol, dtype=float), norms.shape) * norms
     bound = np.broadcast_to(np.asarray(norm, dtype=float), norms.shape)
     tight = target < TIGHT * norms
-    residual, iterations = norms.copy(), np.zeros(count, dtype=np.int64)
-    converged, indefinite = norms == 0.0, np.zeros(count, dtype=bool)
-    best, stalls = norms.copy(), np.zeros(count, dtype=np.int64)
+    residual, iterations = _norms(r), np.zeros(count, dtype=np.int64)
+    converged, indefinite = (residual == 0.0) | (residual <= target) & (start is not None), np.zeros(count, dtype=bool)
+    best, stalls = residual.copy(), np.zeros(count, dtype=np.int64)
     steepest = np.zeros(count)
     active, exact_at = np.flatnonzero(~converged), 0
     if not active.size:
-        return Solution(x, residual, iterations, converged, indefinite)
+        return Solution(x, residual / np.where(norms > 0, norms, 1.0), iterations, converged, indefinite)
     z = preconditioner(r[:, active])
     d, rho = z, _dots(r[:, active], z)
     for iteration in range(1, max_iterations + 1):

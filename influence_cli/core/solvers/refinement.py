@@ -1,0 +1,88 @@
+"""Conjugate gradients on products in single precision, held to what products in double precision say.
+
+Iterative refinement (Wilkinson 1963): a rough solution, its true residual, a rough solution for that, until the true
+residual is small.  Where a round gains little, because the Hessian's condition is more than float32 can carry, the
+iteration ends in double precision, so that the answer never depends on the rough products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..objective import Objective, Product
+from .cg import Solution, conjugate_gradient
+
+ROUND = 1e-4
+"""Relative residual that a rough round is asked for: well above the rounding of its products."""
+LITTLE = 0.1
+"""A round that leaves more than this share of the residual is the last rough one for its column."""
+AIM = 0.8
+"""Share of the tolerance that rough rounds aim at, so that the true residual is under it too."""
+
+
+def refined_conjugate_gradient(
+    objective: Objective,
+    theta: np.ndarray,
+    w: np.ndarray,
+    rhs: np.ndarray,
+    *,
+    preconditioner: Callable[[np.ndarray], np.ndarray],
+    tol: np.ndarray | float = 1e-10,
+    max_iterations: int = 2000,
+    norm: np.ndarray | float = np.inf,
+) -> Solution:
+    """As ``conjugate_gradient`` with the Hessian of J(.; w) at theta, most of its products in single precision."""
+    product = objective.curvature(theta, w)
+    if objective.single is objective:
+        return conjugate_gradient(
+            product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, norm=norm
+        )
+    rough = objective.single.curvature(theta, w)
+    count = rhs.shape[1]
+    x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
+    lengths = np.linalg.norm(rhs, axis=0)
+    target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
+    bound = np.broadcast_to(np.asarray(norm, dtype=float), lengths.shape)
+    left, iterations = lengths.copy(), np.zeros(count, dtype=np.int64)
+    active = np.flatnonzero(lengths > 0)
+    hard = np.zeros(count, dtype=bool)
+    while active.size:
+        found = conjugate_gradient(
+            _some(rough, active),
+            r[:, active],
+            preconditioner=preconditioner,
+            tol=np.clip(AIM * target[active] / left[active], ROUND, None),
+            max_iterations=max_iterations,
+        )
+        moved = x[:, active] + found.x
+        true = rhs[:, active] - product(moved, active)
+        now = np.linalg.norm(true, axis=0)
+        iterations[active] += found.iterations + 1
+        better = now < left[active]
+        hard[active] = ~(now <= np.maximum(LITTLE * left[active], target[active]))
+        at = active[better]
+        x[:, at], r[:, at], left[at] = moved[:, better], true[:, better], now[better]
+        active = active[(left[active] > target[active]) & ~hard[active]]
+    converged, indefinite = left <= target, np.zeros(count, dtype=bool)
+    rest = np.flatnonzero(hard & ~converged)
+    if rest.size:
+        found = conjugate_gradient(
+            _some(product, rest),
+            rhs[:, rest],
+            preconditioner=preconditioner,
+            tol=target[rest] / lengths[rest],
+            max_iterations=max_iterations,
+            norm=bound[rest],
+            start=x[:, rest],
+        )
+        x[:, rest], left[rest] = found.x, found.residual * lengths[rest]
+        iterations[rest] += found.iterations
+        converged[rest], indefinite[rest] = found.converged, found.indefinite
+    return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
+
+
+def _some(product: Product, which: np.ndarray) -> Product:
+    """The product of these groups alone."""
+    return lambda V, columns=None: product(V, which if columns is None else which[columns])

@@ -1,0 +1,154 @@
+"""Passes in single precision: close to those in double, and never what an answer rests on."""
+
+from __future__ import annotations
+
+from copy import copy
+
+import numpy as np
+import pytest
+from core_cases import CASES, KINDS, make_objective, make_oracle, relative_error
+from oracle import SOFTMAX
+from scipy.sparse import csr_array
+
+from influence_cli.core import glm
+from influence_cli.core.estimators import newton_step
+from influence_cli.core.families.poisson import Poisson
+from influence_cli.core.families.signed import Signed
+from influence_cli.core.glm import Glm
+from influence_cli.core.removal import PER_MEAN, removal
+from influence_cli.core.retraining import anderson, retrain
+from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.training import train
+
+ROUGH = 1e-5
+"""Relative error of sums in single precision."""
+
+
+@pytest.fixture(autouse=True)
+def single_everywhere(monkeypatch):
+    monkeypatch.setattr(glm, "SINGLE_FROM", 0.0)
+
+
+class Lying(Glm):
+    """Its single precision is of another scale altogether."""
+
+    @property
+    def single(self):
+        twin = copy(self)
+        twin.__class__ = _Lie
+        return twin
+
+
+class _Lie(Glm):
+    def gradient(self, theta, w):
+        return 1e-12 * super().gradient(theta, w)
+
+    def curvature(self, theta, w):
+        product = super().curvature(theta, w)
+        return lambda V, columns=None: 7.0 * product(V, columns) + 0.3 * np.roll(V, 1, axis=0)
+
+
+def lying(objective: Glm) -> Glm:
+    out = copy(objective)
+    out.__class__ = Lying
+    return out
+
+
+def groups_of(objective: Glm, sizes=(1, 6, 20, 30)) -> list[np.ndarray]:
+    order = np.random.default_rng(4).permutation(len(objective.y))
+    return [order[:size] for size in sizes]
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_gradients_and_products_are_those_of_double_precision_rounded(kind, intercept):
+    objective = make_objective(make_oracle(kind, intercept))
+    rng = np.random.default_rng(1)
+    theta, V = rng.normal(size=(2, objective.size, 4))
+    w = removal(objective.weights, groups_of(objective), PER_MEAN).removed
+    single = objective.single
+    assert single is not objective and single.single is single
+    columns = np.array([2, 0])
+    for found, expected in (
+        (single.gradient(theta, w), objective.gradient(theta, w)),
+        (single.gradient(theta[:, :1], w), objective.gradient(theta[:, :1], w)),
+        (single.curvature(theta, w)(V), objective.curvature(theta, w)(V)),
+        (single.curvature(theta, w)(V[:, :2], columns), objective.curvature(theta, w)(V[:, :2], columns)),
+        (single.curvature(theta, objective.weights)(V), objective.curvature(theta, objective.weights)(V)),
+    ):
+        assert found.dtype == np.float64
+        assert 0 < relative_error(found, expected) < ROUGH
+
+
+def test_what_float32_does_not_hold_or_speed_up_stays_in_double_precision(monkeypatch):
+    objective = make_objective(make_oracle(SOFTMAX))
+    X, y = objective.design.X, objective.y
+    counts = Glm(X, y.astype(float), Poisson(), l2=0.1)
+    sparse = Glm(csr_array(X), y, objective.family, l2=0.1)
+    huge = Glm(X * 1e13, y, objective.family, l2=0.1)
+    for one in (counts, sparse, huge):
+        assert one.single is one
+    squares = Glm(X, y, Signed(3), l2=0.1)
+    assert squares.single is not squares
+    monkeypatch.setattr(glm, "SINGLE_FROM", 1e7)
+    small = make_objective(make_oracle(SOFTMAX))
+    assert small.single is small
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-2])
+@pytest.mark.parametrize("lie", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_solutions_are_those_of_the_dense_hessian(kind, lie, scale):
+    """With columns of sizes 1 and 1e-2 its condition of 1e7 is past what single precision carries."""
+    oracle = make_oracle(kind, "penalised", l2=1e-3)
+    oracle = type(oracle)(**{**vars(oracle), "X": oracle.X * [1.0, scale, 1.0], "l2": 1e-3 * scale**2})
+    objective = lying(make_objective(oracle)) if lie else make_objective(oracle)
+    rng = np.random.default_rng(2)
+    theta, rhs = rng.normal(size=(objective.size, 1)), rng.normal(size=(objective.size, 5))
+    rhs[:, 3] = 0.0
+    solution = refined_conjugate_gradient(
+        objective, theta, objective.weights, rhs, preconditioner=lambda r: np.array(r), tol=1e-10
+    )
+    H = oracle.hessian(theta[:, 0], oracle.uniform())
+    assert solution.converged.all() and not solution.indefinite.any()
+    residual = np.linalg.norm(rhs - H @ solution.x, axis=0) / np.maximum(np.linalg.norm(rhs, axis=0), 1e-300)
+    rounding = 1e-15 * np.linalg.norm(H, 2) * np.linalg.norm(solution.x, axis=0).max()
+    assert (residual <= 1e-10 + rounding).all()
+    np.testing.assert_allclose(solution.residual, residual, atol=1e-11 + rounding)
+    assert (solution.x[:, 3] == 0).all() and solution.iterations[3] == 0
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_training_newton_and_retraining_end_where_the_oracle_does(kind, intercept):
+    oracle = make_oracle(kind, intercept)
+    objective = make_objective(oracle)
+    trained = train(objective, tol=1e-11)
+    theta = oracle.minimise(oracle.uniform())
+    assert relative_error(trained.theta[:, 0], theta) < 1e-7
+    groups = groups_of(objective)
+    solver = make_solver(objective, trained.theta, "cholesky")
+    gone = removal(objective.weights, groups, PER_MEAN)
+    step = newton_step(objective, trained.theta, solver, gone, objective.loss_gradient(trained.theta, gone.delta))
+    minimum = retrain(objective, trained.theta, gone.removed, preconditioner=solver.preconditioner, tol=1e-10)
+    assert step.converged.all() and minimum.converged.all()
+    for g, group in enumerate(groups):
+        w = oracle.weights_without(group, PER_MEAN)
+        assert relative_error(step.x[:, g], oracle.changes(theta, group, PER_MEAN)["newton"]) < 1e-7
+        assert relative_error(minimum.theta[:, g], oracle.minimise(w, start=theta)) < 1e-6
+        assert minimum.grad_norm[g] == pytest.approx(np.linalg.norm(oracle.gradient(minimum.theta[:, g], w)), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_group_counts_as_retrained_by_a_rough_gradient(kind):
+    oracle = make_oracle(kind)
+    objective = lying(make_objective(oracle))
+    theta = oracle.minimise(oracle.uniform())[:, None]
+    w = removal(objective.weights, groups_of(objective), PER_MEAN).removed
+    preconditioner = make_solver(objective, theta, "cholesky").preconditioner
+    for passes in (1, 30):
+        mixed = anderson(
+            objective, theta.repeat(4, axis=1), w, preconditioner=preconditioner, tol=1e-9, max_iterations=passes
+        )
+        true = np.linalg.norm(objective.gradient(mixed.theta, w), axis=0)
+        assert (true[mixed.converged] <= 1e-9).all()
+        assert mixed.converged.all() == (passes == 30)
