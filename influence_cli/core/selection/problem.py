@@ -16,9 +16,9 @@ from ...errors import NotConvergedError, UsageError
 from ..objective import Objective
 from ..quantities import Target
 from ..removal import PER_MEAN
-from ..solvers.cg import conjugate_gradient
 from ..solvers.choice import HessianSolver
 from ..solvers.cholesky import factorize
+from ..solvers.refinement import refined_conjugate_gradient
 
 INCREASE, DECREASE = "increase", "decrease"
 DIRECTIONS = (INCREASE, DECREASE)
@@ -131,8 +131,10 @@ class Problem:
         With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
         w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.
         """
-        adjoint = conjugate_gradient(
-            self.objective.curvature(theta, w),
+        adjoint = refined_conjugate_gradient(
+            self.objective,
+            theta,
+            w,
             self.target.gradient(theta),
             preconditioner=preconditioner or self.solver.preconditioner,
             tol=RANKING,
@@ -159,6 +161,13 @@ class Selection:
     realised: float = float("nan")
     rounds: int = 0
     status: str = "ok"
+
+
+def exchanged(inside: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:
+    """Sorted rows of a group, given as a mask (m,), after the rows ``out`` have left for the rows ``into``."""
+    mask = inside.copy()
+    mask[out], mask[into] = False, True
+    return np.flatnonzero(mask)
 
 
 def _solved(solution) -> np.ndarray:

@@ -16,7 +16,7 @@ from ..removal import removal
 from .expansion import Expansion
 from .greedy import found, leading
 from .merits import RETRAINED, evaluate, improves, worth
-from .problem import Problem, Selection
+from .problem import Problem, Selection, exchanged
 
 SHARES = 4
 """Shares of an exchange (1/2, 1/4, ...) that are retrained side by side."""
@@ -81,7 +81,7 @@ def _exchange(
     shares = [share] if share == 1.0 else [min(2.0 * share, 1.0) / 2**halvings for halvings in range(SHARES)]
     while count:
         batch = sorted({max(1, round(part * count)) for part in shares}, reverse=True)
-        groups = [_exchanged(inside, out[:n], into[:n]) for n in batch]
+        groups = [exchanged(inside, out[:n], into[:n]) for n in batch]
         tried = evaluate(problem, RETRAINED, groups, theta, preconditioner)
         values = worth(problem, tried.change)
         at = int(np.argmax(values))
@@ -95,10 +95,3 @@ def _exchange(
             continue
         shares = [shares[-1] / 2**halvings for halvings in range(1, SHARES + 1)]
     return None
-
-
-def _exchanged(inside: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Sorted rows of a group, given as a mask (m,), after an exchange."""
-    mask = inside.copy()
-    mask[out], mask[into] = False, True
-    return np.flatnonzero(mask)

@@ -22,7 +22,7 @@ from ..removal import removal
 from .expansion import Expansion, Parts
 from .greedy import found, leading
 from .merits import AUTO, GAIN, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
-from .problem import Problem, Selection
+from .problem import Problem, Selection, exchanged
 
 SHORTLIST = 32
 """Rows on each side whose pairs are weighed together on the quadratic form."""
@@ -61,11 +61,12 @@ def swap(
     if not small:
         distinct = [_best(problem, expansion, merit, distinct)]
     ends, total, finished = [], 0, True
+    explored: set[bytes] = set()
     for start in distinct:
         if merit == SECOND:
             rows, value, taken, done = _on_form(problem, expansion, start, rounds, advance)
         else:
-            rows, value, taken, done = _on_merit(problem, merit, start, rounds, advance)
+            rows, value, taken, done = _on_merit(problem, merit, start, rounds, explored, advance)
         ends.append((value, rows))
         total, finished = total + taken, finished and done
     value, rows = max(ends, key=lambda end: end[0])
@@ -145,13 +146,24 @@ def _exchanged(
 
 
 def _on_merit(
-    problem: Problem, merit: str, start: np.ndarray, rounds: int, advance: Callable[[str], None]
+    problem: Problem,
+    merit: str,
+    start: np.ndarray,
+    rounds: int,
+    explored: set[bytes],
+    advance: Callable[[str], None],
 ) -> tuple[np.ndarray, float, int, bool]:
-    """As ``_on_form``, with every exchange evaluated."""
+    """As ``_on_form``, with every exchange evaluated.
+
+    The search joins an earlier one, and ends, at a group in ``explored``, to which it adds those that it goes through.
+    """
     rows = start
     tried = evaluate(problem, merit, [rows])
     theta, best = tried.theta, float(worth(problem, tried.change)[0])
     for taken in range(1, rounds + 1):
+        if rows.tobytes() in explored:
+            return rows, best, taken - 1, True
+        explored.add(rows.tobytes())
         advance("swap")
         w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
         groups = _exchanges(problem, rows, problem.scores_at(theta, w))
@@ -181,4 +193,5 @@ def _exchanges(problem: Problem, rows: np.ndarray, scores: np.ndarray) -> list[n
         inside_, outside_ = inside, outside
     moves = [(inside_[i : i + 1], outside_[j : j + 1]) for i in range(len(inside_)) for j in range(len(outside_))]
     moves += [(inside[:n], outside[:n]) for n in several]
-    return [np.sort(np.concatenate([np.setdiff1d(rows, out, assume_unique=True), into])) for out, into in moves]
+    mask = problem.indicator([rows])[:, 0] > 0.0
+    return [exchanged(mask, out, into) for out, into in moves]
