@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,9 @@ from influence_cli.core.families.softmax import Softmax
 from influence_cli.core.glm import Glm
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.sources import load
+
+PAUSE = 0.2
+"""Seconds."""
 
 
 def options(description: str | None) -> argparse.ArgumentParser:
@@ -54,10 +57,14 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def in_turn(repeats: int, **works: Callable[[], Any]) -> dict[str, float]:
-    """Median seconds of each, run A B A B ... so that a machine that drifts drifts for all."""
+    """Median seconds of each, run A B A B ... so that a machine that drifts drifts for all.
+
+    In a pause before each, BLAS's threads end their waiting for more work, which keeps the processors busy.
+    """
     times: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
+            sleep(PAUSE)
             times[name].append(seconds(work))
     return {name: median(values) for name, values in times.items()}
 

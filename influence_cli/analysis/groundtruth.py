@@ -153,14 +153,23 @@ def groundtruth(
 
         return _retrain_block(model, precondition, plan, targets, block, seeds, how, watch)
 
+    def account(done: _Block) -> None:
+        nonlocal result
+        result = _with_block(result, done)
+        keep(result)
+        advance(done.where.stop - done.where.start)
+
+    if how.jobs == 1:
+        # In the main thread, where the passes over the rows may go to threads of their own.
+        begin_job()
+        for block in todo:
+            account(work(block))
+        return result
     with ThreadPoolExecutor(how.jobs, initializer=begin_job) as pool:
         futures = [pool.submit(work, block) for block in todo]
         try:
             for future in as_completed(futures):
-                done = future.result()
-                result = _with_block(result, done)
-                keep(result)
-                advance(done.where.stop - done.where.start)
+                account(future.result())
         except BaseException:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -20,8 +20,8 @@ class Family(ABC):
     """Whether adding one number to all K outputs changes nothing."""
     classes: int
     """Number of classes; 0 for regression."""
-    single_precision = True
-    """Whether float32 holds the derivatives wherever float64 does."""
+    single_precision = False
+    """Whether derivatives of float32 outputs are computed in float32, hold there, and take much less time."""
 
     @abstractmethod
     def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -20,8 +20,6 @@ class Poisson(Regressor):
     ``moments`` = exp(eta), the expected response.
     """
 
-    single_precision = False
-
     def loss(self, eta, y):
         eta = eta[:, 0]
         return _mean(eta) - y * eta + (xlogy(y, y) - y)

@@ -11,6 +11,7 @@ class Softmax(Classifier):
     """l = log sum_k exp(eta_k) - eta_y.  Its derivatives are the cumulants of the class indicator under p."""
 
     shift_invariant = True
+    single_precision = True
 
     def __init__(self, classes: int):
         self.classes = self.outputs = classes
