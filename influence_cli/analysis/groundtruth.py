@@ -178,12 +178,13 @@ def groundtruth(
 
 
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
-    """Slices over the groups; the same for the same model, on every machine."""
+    """Slices over the groups, about equally long; the same for the same model, on every machine."""
     each = 8.0 * model.dataset.rows * model.objective.outputs
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
     step = int(min(WIDEST if model.objective.convex else NARROW, max(1, BLOCK_BYTES / each)))
-    return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+    parts = -(-count // step)
+    return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
 
 
 def count_stalled(result: TruthResult) -> int:
