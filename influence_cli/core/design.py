@@ -38,6 +38,10 @@ class Design:
         """The same with passes in float32, which take half the time; itself where they would not."""
         return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
 
+    def largest(self) -> float:
+        """The largest of X's numbers, without their signs."""
+        return max(float(np.abs(self.X[rows]).max(initial=0.0)) for rows in self.blocks(1))
+
     @property
     def rows(self) -> int:
         return self.X.shape[0]

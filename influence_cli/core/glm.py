@@ -65,7 +65,7 @@ class Glm(Objective):
         long = design.rows * design.columns * self.outputs >= SINGLE_FROM
         if design is self.design or not long or not self.family.single_precision:
             return self
-        if max(float(np.abs(design.X[rows]).max(initial=0.0)) for rows in design.blocks(1)) > SINGLE_UP_TO:
+        if design.largest() > SINGLE_UP_TO:
             return self
         twin = copy(self)
         twin.design = design

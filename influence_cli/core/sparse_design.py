@@ -37,6 +37,7 @@ class SparseDesign(Design):
     X: Any
 
     def single(self) -> SparseDesign:
+        """Itself: most of a pass over the nonzeros is no arithmetic."""
         return self
 
     @property
@@ -115,7 +116,8 @@ class SparseDesign(Design):
         return out
 
     def dense(self, rows: slice, used: np.ndarray) -> np.ndarray:
-        return _rows_of(self.X, rows)[:, np.flatnonzero(used)].toarray()
+        X, kept = self._packed
+        return _rows_of(X, rows).toarray() if len(kept) == used.sum() else _rows_of(self.X, rows).toarray()[:, used]
 
     def outer(self, cotangent: np.ndarray) -> np.ndarray:
         out = np.zeros((self.rows, len(cotangent), self.columns))
