@@ -10,7 +10,7 @@ from core_cases import CASES, DIFFERENCE, KINDS, ROUNDING, family, make_objectiv
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
 from threadpoolctl import threadpool_limits
 
-from influence_cli.core import assembly, design
+from influence_cli.core import assembly, design, parallel
 from influence_cli.core.families.logistic import Logistic
 from influence_cli.core.families.softmax import Softmax
 
@@ -234,10 +234,11 @@ def test_a_pass_on_several_threads_gives_what_one_gives(kind, monkeypatch):
 
     def passes():
         value, gradient = objective.value_and_gradient(theta, w)
-        return value, gradient, objective.curvature(theta, w)(V), objective.third(theta, w, V)
+        dense = np.tril(objective.dense_curvature(theta[:, :1], w[:, 0], np.dtype(float)))
+        return value, gradient, objective.curvature(theta, w)(V), objective.third(theta, w, V), dense
 
     alone = passes()
-    monkeypatch.setattr(design, "SPREAD_FROM", 0)
+    monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
     with threadpool_limits(3, user_api="blas"):
         spread = passes()
     for own, other in zip(alone, spread, strict=True):

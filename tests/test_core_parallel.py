@@ -77,3 +77,19 @@ def test_a_sum_over_spans_is_the_sum_over_all_items(threads, count):
     np.testing.assert_allclose(total, items.sum(axis=0), rtol=1e-13)
     assert len(spans) == max(1, min(threads, count))
     assert sum(spans) == count
+
+
+def test_little_work_is_done_on_the_spot():
+    homes = set()
+
+    def work(item):
+        homes.add(threading.get_ident())
+
+    def add(span, out):
+        homes.add(threading.get_ident())
+        out += len(span)
+
+    with threadpool_limits(2, user_api="blas"):
+        spread(work, range(5), operations=1e6)
+        assert summed(add, range(5), (1,), operations=1e6) == 5
+    assert homes == {threading.get_ident()}

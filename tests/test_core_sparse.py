@@ -9,7 +9,7 @@ from oracle import LOGISTIC, SOFTMAX
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from influence_cli.core import design, sparse_design
+from influence_cli.core import design, parallel, sparse_design
 from influence_cli.core.design import Design
 from influence_cli.core.families.logistic import Logistic
 from influence_cli.core.glm import Glm
@@ -36,6 +36,7 @@ def rows(m: int = ROWS, d: int = COLUMNS, seed: int = 0) -> np.ndarray:
 def kernel(request, monkeypatch):
     """Blocks of 64 rows, so that every sum crosses their borders, by either kernel."""
     monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
     monkeypatch.setattr(sparse_design, "DENSE_ELEMENTS", 1)
     if request.param != BOTH:
         monkeypatch.setattr(SparseDesign, "_is_wide", lambda self, outputs: request.param == DENSE)

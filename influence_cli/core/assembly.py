@@ -18,6 +18,9 @@ from .penalty import Penalty
 CHUNK = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
 
+COPY = 4.0
+"""Time of a number that is put in its place, in that of a multiply-add."""
+
 
 def glm_hessian(
     design: Design, family: Family, penalty: Penalty, theta: np.ndarray, w: np.ndarray, dtype: np.dtype
@@ -41,7 +44,7 @@ def glm_hessian(
         target[np.ix_(at, at)] = block
         target[np.diag_indices(D)] += (penalty.ridge * (j == k) + penalty.gauge / K).astype(dtype)
 
-    spread(place, [(j, k) for j in range(K) for k in range(j + 1)])
+    spread(place, [(j, k) for j in range(K) for k in range(j + 1)], operations=COPY * hessian.size)
     return hessian
 
 
@@ -88,5 +91,5 @@ def _scaled_grams(
             # A product of one array with itself is a rank-k update in NumPy too, and unlike SciPy's lets others run.
             blocks[pair] += sign * (scaled.T @ scaled)
 
-        spread(add, pairs)
+        spread(add, pairs, operations=len(pairs) * len(part) * width**2)
     return blocks

@@ -19,9 +19,6 @@ BLOCK_ELEMENTS = 1 << 19
 """Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
 cache, large enough that matrix products run at full speed and Python's part does not count."""
 
-SPREAD_FROM = 1e8
-"""Multiply-adds of a pass from which on its blocks go to different threads: with fewer, starting them counts."""
-
 
 @dataclass(frozen=True)
 class Design:
@@ -99,12 +96,9 @@ class Design:
                 if self.intercept:
                     out[:, d] += R.sum(axis=1)
 
-        blocks = list(self.blocks(max(len(W), outputs)))
-        if self.rows * self.columns * max(len(W), outputs) < SPREAD_FROM:
-            out = np.zeros((outputs, self.columns))
-            add(blocks, out)
-            return out
-        return summed(add, blocks, (outputs, self.columns))
+        widest = max(len(W), outputs)
+        operations = self.rows * self.columns * widest
+        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""
@@ -118,7 +112,8 @@ class Design:
                 block *= roots[rows, None]
                 out += block.T @ block  # of one array with itself NumPy computes half
 
-        return summed(add, list(self.blocks(1)), (self.columns, self.columns))
+        operations = self.rows * self.columns**2
+        return summed(add, list(self.blocks(1)), (self.columns, self.columns), operations=operations)
 
     def squares(self, w: np.ndarray) -> np.ndarray:
         """The diagonal of ``gram``, (D,)."""

@@ -17,6 +17,9 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 
+SPREAD_FROM = 1e8
+"""Multiply-adds of a loop from which on it is worth starting threads, which takes a millisecond or two."""
+
 
 @cache
 def _pools() -> ThreadpoolController:
@@ -35,10 +38,13 @@ def thread_count() -> int:
     return max((pool["num_threads"] for pool in _pools().info()), default=1)
 
 
-def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
-    """work(item) for every item, in no order, on ``thread_count`` threads; with more than one, BLAS has one in each."""
+def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: float = np.inf) -> None:
+    """work(item) for every item, in no order, on ``thread_count`` threads; with more than one, BLAS has one in each.
+
+    ``operations`` is about how many multiply-adds there are in all.
+    """
     items = list(items)
-    threads = thread_count() if len(items) > 1 else 1
+    threads = _threads(len(items), operations)
     if threads == 1:
         for item in items:
             work(item)
@@ -49,10 +55,14 @@ def spread(work: Callable[[Item], None], items: Iterable[Item]) -> None:
 
 
 def summed(
-    work: Callable[[Sequence[Item], np.ndarray], None], items: Sequence[Item], shape: tuple[int, ...]
+    work: Callable[[Sequence[Item], np.ndarray], None],
+    items: Sequence[Item],
+    shape: tuple[int, ...],
+    *,
+    operations: float = np.inf,
 ) -> np.ndarray:
     """The sum of what ``work`` adds to zeros of that shape, once for each thread with a span of the items in order."""
-    count = min(thread_count(), len(items)) if len(items) > 1 else 1
+    count = max(1, min(_threads(len(items), operations), len(items)))
     sums = np.zeros((count, *shape))
 
     def add(number: int) -> None:
@@ -60,3 +70,7 @@ def summed(
 
     spread(add, range(count))
     return sums.sum(axis=0) if count > 1 else sums[0]
+
+
+def _threads(items: int, operations: float) -> int:
+    return thread_count() if items > 1 and operations >= SPREAD_FROM else 1

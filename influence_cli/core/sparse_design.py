@@ -24,6 +24,8 @@ Features: TypeAlias = np.ndarray | csr_array
 
 DENSE_ELEMENTS = 1 << 18
 """Float64 numbers (2 MiB) of a dense block of rows, one a thread."""
+DIRECT_OPERATION = 10.0
+"""Time of a multiply-add with a nonzero, in that of one in a dense product."""
 NONZERO, NONZERO_OUTPUT = 2.2, 0.69
 """Time of a sweep for each nonzero, and for each nonzero and output, in nanoseconds on the machine that measured it."""
 PLACE, PLACE_OUTPUT = 2.5, 0.093
@@ -76,7 +78,9 @@ class SparseDesign(Design):
                     out[:, d] += R.sum(axis=1)
             step.write(out)
 
-        return summed(add, list(self.blocks(max(len(W), outputs))), (outputs, self.columns))
+        widest = max(len(W), outputs)
+        operations = self.stored * widest * DIRECT_OPERATION
+        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]
