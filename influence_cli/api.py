@@ -184,6 +184,7 @@ class GroupInfluence:
         """
         _choice("evaluate", evaluate, EVALUATIONS)
         model, tests = self._asked(X_test, y_test, quantity, mean)
+        analysis.check_possible(model, methods)
         plan = self._plan(groups, seed)
         config = {"methods": list(methods), "quantity": quantity, "evaluate": evaluate, "seed": seed}
         return analysis.influence(

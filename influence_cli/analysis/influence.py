@@ -39,6 +39,12 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
     return tuple(methods)
 
 
+def check_possible(model: TrainedModel, methods: Sequence[str]) -> None:
+    """Raises UsageError, before a solver is made, for a method that a model of this kind does not have."""
+    if "rif" in methods:
+        model.objective.check_row_steps()
+
+
 def influence(
     model: TrainedModel,
     solver: HessianSolver,

@@ -62,7 +62,7 @@ def influence(
     """
     import sys
 
-    from ..analysis import check_evaluate, check_methods, make_targets, working_bytes
+    from ..analysis import check_evaluate, check_methods, check_possible, make_targets, working_bytes
     from ..analysis import influence as estimate
     from ..artifacts.results import save_influence
     from ..core.evaluation import EVALUATIONS
@@ -85,6 +85,7 @@ def influence(
     session.check_output(output, (model or session.DEFAULT_MODEL, groups), force=force)
     with session.limit_threads(threads):
         opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping, output=output)
+        check_possible(opened.model, methods)
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         codes, _ = make_targets(opened.model, tests, quantity)
