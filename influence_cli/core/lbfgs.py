@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .columns import dots, norms
 from .minimize import Minimum
 from .objective import Objective
 
@@ -42,7 +43,7 @@ def lbfgs(
     """
     theta = np.array(start, order="F")
     value, gradient = (np.array(a) for a in objective.value_and_gradient(theta, w))
-    norm = np.sqrt(np.einsum("pg,pg->g", gradient, gradient))
+    norm = norms(gradient)
     iterations = np.zeros(theta.shape[1], dtype=np.int64)
     active = np.flatnonzero((norm > tol) & np.isfinite(norm))
     memory = _Memory(len(active), len(theta))
@@ -73,7 +74,7 @@ def lbfgs(
         y = new_gradient[:, moved].T - g[moved]
         theta[:, at] += step[moved] * direction[moved].T
         value[at], gradient[:, at] = new_value[moved], new_gradient[:, moved]
-        norm[at] = np.sqrt(np.einsum("pa,pa->a", gradient[:, at], gradient[:, at]))
+        norm[at] = norms(gradient[:, at])
         iterations[at] = iteration
         memory.add(moved, step[moved, None] * direction[moved], y)
         memory.forget(retry)
@@ -155,7 +156,7 @@ def _line_search(
         t = step[waiting]
         trial = theta[:, waiting] + t * direction[:, waiting]
         f, g = objective.value_and_gradient(trial, w if w.ndim == 1 else w[:, waiting])
-        new_slope = np.einsum("pa,pa->a", g, direction[:, waiting])
+        new_slope = dots(g, direction[:, waiting])
         start, begun = value[waiting], slope[waiting]
         flat = np.abs(f - start) <= UNRESOLVED * np.abs(start)
         falls = (f <= start + FALL * t * begun) | (flat & (new_slope <= (2 * FALL - 1) * begun))

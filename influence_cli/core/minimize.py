@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .columns import dots, norms
 from .objective import Objective
 from .solvers.refinement import refined_conjugate_gradient
 
@@ -48,7 +49,7 @@ def newton_cg(
     theta = np.array(start, order="F")
     weights = w if w.ndim == 2 else None
     value, gradient = objective.value_and_gradient(theta, w)
-    norm = _norms(gradient)
+    norm = norms(gradient)
     iterations = np.zeros(theta.shape[1], dtype=np.int64)
     active = np.flatnonzero(norm > tol)
     for iteration in range(1, max_iterations + 1):
@@ -75,7 +76,7 @@ def newton_cg(
 
 def _line_search(objective, theta, value, gradient, norm, direction, active, w) -> np.ndarray:
     """Move the active columns in place along their directions; which of them (A,) could be moved."""
-    slope = np.einsum("pa,pa->a", gradient[:, active], direction)
+    slope = dots(gradient[:, active], direction)
     step = np.ones(len(active))
     waiting = np.arange(len(active))
     for _ in range(HALVINGS):
@@ -83,7 +84,7 @@ def _line_search(objective, theta, value, gradient, norm, direction, active, w) 
         here = w if w.ndim == 1 else w[:, waiting]
         trial = theta[:, at] + step[waiting] * direction[:, waiting]
         trial_value, trial_gradient = objective.value_and_gradient(trial, here)
-        trial_norm = _norms(trial_gradient)
+        trial_norm = norms(trial_gradient)
         falls = trial_value <= value[at] + ARMIJO * step[waiting] * slope[waiting]
         unresolved = np.abs(trial_value - value[at]) <= ROUNDING * np.maximum(np.abs(value[at]), 1e-300)
         good = falls & np.isfinite(trial_norm) & ~unresolved | unresolved & (trial_norm < norm[at])
@@ -97,7 +98,3 @@ def _line_search(objective, theta, value, gradient, norm, direction, active, w) 
     moved = np.ones(len(active), dtype=bool)
     moved[waiting] = False
     return moved
-
-
-def _norms(a: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("pg,pg->g", a, a))

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from .columns import norms
 from .families.base import Family
 from .families.softmax import Softmax
 from .networks.activations import ACTIVATIONS
@@ -273,7 +274,7 @@ class Mlp(Objective):
         theta, V, U = _columns(theta), _columns(V), _columns(U)
         network, layers = self.network, self.network.layers(theta)
         out = np.empty((len(self.X), max(V.shape[1], U.shape[1])))
-        lengths = [np.maximum(np.sqrt(np.einsum("pg,pg->g", A, A)), np.finfo(float).tiny) for A in (V, U)]
+        lengths = [np.maximum(norms(A), np.finfo(float).tiny) for A in (V, U)]
         v, u = V / lengths[0], U / lengths[1]
         sides = [network.layers(v), network.layers(u)]
         corners = [(network.layers(u + v), 0.25), (network.layers(u - v), -0.25)] if self.exact else []

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..errors import UsageError
+from .columns import norms
 from .penalty import Penalty
 from .sparse_design import Features
 
@@ -95,7 +96,7 @@ class Objective(ABC):
         By central differences of ``row_products`` along u, to about 1e-9; a model that has it in closed form overrides
         this.
         """
-        length = np.sqrt(np.einsum("pg,pg->g", U, U))
+        length = norms(U)
         step = CENTRAL_STEP * (1.0 + np.linalg.norm(theta)) / np.where(length > 0, length, 1.0)
         ahead, behind = self.row_products(theta + step * U, V), self.row_products(theta - step * U, V)
         return (ahead - behind) / (2.0 * step)

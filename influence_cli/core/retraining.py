@@ -20,6 +20,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .columns import dots, norms
 from .descent import descend
 from .lbfgs import lbfgs
 from .minimize import Minimum, newton_cg
@@ -132,8 +133,7 @@ def anderson(
     """Anderson mixing of the preconditioned gradient step, column by column (Walker and Ni 2011, type II).
 
     Gradients are single precision's as long as they stand out from its rounding; no column ends before double
-    precision says so.  A column that stops gaining ends unconverged at its best
-    point.
+    precision says so.  A column that stops gaining ends unconverged at its best point.
     """
     best = np.array(start, order="F")
     count = start.shape[1]
@@ -149,7 +149,7 @@ def anderson(
     last_norm = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
         gradient = passes.gradient(x, w[:, active])
-        norm = _norms(gradient)
+        norm = norms(gradient)
         iterations[active] = iteration
         better = norm < best_norm[active]
         best[:, active[better]], best_norm[active[better]] = x[:, better], norm[better]
@@ -186,14 +186,11 @@ def anderson(
 def _rough_passes(objective: Objective, x: np.ndarray, w: np.ndarray, tol: float) -> tuple[Objective, float]:
     """The objective in single precision, where it has one, and the gradient norm down to which it serves.
 
-    The rounding of one column's gradient stands for all.
+    The rounding of the column with the largest weights stands for all.
     """
     rough = objective.single
     if rough is objective:
         return objective, 0.0
-    first = x[:, :1], w[:, :1]
-    return rough, max(NOISE * float(np.linalg.norm(rough.gradient(*first) - objective.gradient(*first))), tol)
-
-
-def _norms(a: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.einsum("pa,pa->a", a, a))
+    at = int(np.argmax(dots(w, w)))
+    one = x[:, at : at + 1], w[:, at : at + 1]
+    return rough, max(NOISE * float(np.linalg.norm(rough.gradient(*one) - objective.gradient(*one))), tol)

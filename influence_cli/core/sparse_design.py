@@ -121,7 +121,9 @@ class SparseDesign(Design):
 
     def dense(self, rows: slice, used: np.ndarray) -> np.ndarray:
         X, kept = self._packed
-        return _rows_of(X, rows).toarray() if len(kept) == used.sum() else _rows_of(self.X, rows).toarray()[:, used]
+        if np.array_equal(kept, np.flatnonzero(used)):
+            return _rows_of(X, rows).toarray()
+        return _rows_of(self.X, rows).toarray()[:, used]
 
     def outer(self, cotangent: np.ndarray) -> np.ndarray:
         out = np.zeros((self.rows, len(cotangent), self.columns))

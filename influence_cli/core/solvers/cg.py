@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from ..columns import dots, norms
 from ..objective import Product
 
 RECOMPUTE_EVERY = 50
@@ -91,43 +92,43 @@ def conjugate_gradient(
         x += start
         r -= product(x)
     count = rhs.shape[1]
-    norms = _norms(rhs)
-    target = np.broadcast_to(np.asarray(tol, dtype=float), norms.shape) * norms
-    bound = np.broadcast_to(np.asarray(norm, dtype=float), norms.shape)
-    tight = target < TIGHT * norms
-    residual, iterations = _norms(r), np.zeros(count, dtype=np.int64)
+    lengths = norms(rhs)
+    target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
+    bound = np.broadcast_to(np.asarray(norm, dtype=float), lengths.shape)
+    tight = target < TIGHT * lengths
+    residual, iterations = norms(r), np.zeros(count, dtype=np.int64)
     converged, indefinite = (residual == 0.0) | (residual <= target) & (start is not None), np.zeros(count, dtype=bool)
     best, stalls = residual.copy(), np.zeros(count, dtype=np.int64)
     steepest = np.zeros(count)
     active, exact_at = np.flatnonzero(~converged), 0
     if not active.size:
-        return Solution(x, residual / np.where(norms > 0, norms, 1.0), iterations, converged, indefinite)
+        return Solution(x, residual / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
     z = preconditioner(r[:, active])
-    d, rho = z, _dots(r[:, active], z)
+    d, rho = z, dots(r[:, active], z)
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
         Hd = product(d, active)
-        curvature = _dots(d, Hd)
+        curvature = dots(d, Hd)
         # Against |H d| / |d| of this direction alone, one that H maps to nothing but rounding would look curved.
-        length = _norms(d)
-        steepest[active] = np.maximum(steepest[active], _norms(Hd) / length)
+        length = norms(d)
+        steepest[active] = np.maximum(steepest[active], norms(Hd) / length)
         bad = curvature <= VANISHING * steepest[active] * length**2
         step = np.where(bad, 0.0, rho / np.where(bad, 1.0, curvature))
         x[:, active] += step * d
         r[:, active] -= step * Hd
         iterations[active] = iteration
-        residual[active] = _norms(r[:, active])
+        residual[active] = norms(r[:, active])
         due = residual[active] <= target[active]
         if iteration - exact_at < DRIFT_AFTER:
-            drift = DRIFT * iteration * bound[active] * _norms(x[:, active])
+            drift = DRIFT * iteration * bound[active] * norms(x[:, active])
             due &= tight[active] & (iteration > 1) & (drift > DRIFT_SHARE * target[active])
         if iteration % RECOMPUTE_EVERY == 0:
             due[:] = True
         if due.any():
             at = active[due]
             r[:, at] = rhs[:, at] - product(x[:, at], at)
-            residual[at] = _norms(r[:, at])
+            residual[at] = norms(r[:, at])
             stalls[at] = np.where(residual[at] > 0.5 * best[at], stalls[at] + 1, 0)
             best[at] = np.minimum(best[at], residual[at])
             exact_at = iteration if due.all() else exact_at
@@ -145,16 +146,8 @@ def conjugate_gradient(
         if not active.size:
             break
         z = preconditioner(r[:, active])
-        fresh = _dots(r[:, active], z)
+        fresh = dots(r[:, active], z)
         d = z + np.where(restart, 0.0, fresh / rho) * d
         rho = fresh
-    scale = np.where(norms > 0, norms, 1.0)
+    scale = np.where(lengths > 0, lengths, 1.0)
     return Solution(x, residual / scale, iterations, converged, indefinite)
-
-
-def _dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.einsum("ga,ga->g", a.T, b.T)
-
-
-def _norms(a: np.ndarray) -> np.ndarray:
-    return np.sqrt(_dots(a, a))

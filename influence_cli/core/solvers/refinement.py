@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..columns import norms
 from ..objective import Objective, Product
 from .cg import Solution, conjugate_gradient
 
@@ -42,7 +43,7 @@ def refined_conjugate_gradient(
     rough = objective.single.curvature(theta, w)
     count = rhs.shape[1]
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
-    lengths = np.linalg.norm(rhs, axis=0)
+    lengths = norms(rhs)
     target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
     bound = np.broadcast_to(np.asarray(norm, dtype=float), lengths.shape)
     left, iterations = lengths.copy(), np.zeros(count, dtype=np.int64)
@@ -58,7 +59,7 @@ def refined_conjugate_gradient(
         )
         moved = x[:, active] + found.x
         true = rhs[:, active] - product(moved, active)
-        now = np.linalg.norm(true, axis=0)
+        now = norms(true)
         iterations[active] += found.iterations + 1
         better = now < left[active]
         hard[active] = ~(now <= np.maximum(LITTLE * left[active], target[active]))
