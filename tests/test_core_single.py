@@ -11,6 +11,7 @@ from oracle import LINEAR, LOGISTIC, SOFTMAX
 from scipy.sparse import csr_array
 
 from influence_cli.core import glm
+from influence_cli.core.design import Design
 from influence_cli.core.estimators import newton_step
 from influence_cli.core.families.gaussian import Gaussian
 from influence_cli.core.families.logistic import Logistic
@@ -158,3 +159,28 @@ def test_no_group_counts_as_retrained_by_a_rough_gradient(kind):
         true = np.linalg.norm(objective.gradient(mixed.theta, w), axis=0)
         assert (true[mixed.converged] <= 1e-9).all()
         assert mixed.converged.all() == (passes == 30)
+
+
+def test_most_passes_are_in_single_precision(monkeypatch):
+    objective = make_objective(make_oracle(SOFTMAX, "penalised", m=400, l2=0.05))
+    theta = train(objective, tol=1e-11).theta
+    gone = removal(objective.weights, groups_of(objective, (100, 120, 140, 160)), PER_MEAN)
+    solver = make_solver(objective, theta, "cholesky")
+    solver.norm  # noqa: B018  (a product of its own)
+    g = objective.loss_gradient(theta, gone.delta)
+    passes = {np.dtype(np.float32): 0, np.dtype(np.float64): 0}
+    sweep = Design.sweep
+
+    def counted(self, W, rowwise, outputs):
+        passes[self.dtype] += 1
+        return sweep(self, W, rowwise, outputs)
+
+    monkeypatch.setattr(Design, "sweep", counted)
+    for work in (
+        lambda: newton_step(objective, theta, solver, gone, g),
+        lambda: retrain(objective, theta, gone.removed, preconditioner=solver.preconditioner, tol=1e-9),
+        lambda: train(objective, tol=1e-9),
+    ):
+        passes.update(dict.fromkeys(passes, 0))
+        assert work().converged.all()
+        assert passes[np.dtype(np.float32)] > 1.2 * passes[np.dtype(np.float64)] > 0

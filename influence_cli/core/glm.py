@@ -18,7 +18,7 @@ from .families.softmax import Softmax
 from .objective import Objective, Product
 from .penalty import Penalty
 from .solvers.jacobi import Jacobi
-from .solvers.kronecker import Kronecker, kronecker_fits
+from .solvers.kronecker import SMALL, Kronecker, kronecker_fits
 from .sparse_design import Features, design_of
 
 SINGLE_FROM = 1e7
@@ -51,6 +51,7 @@ class Glm(Objective):
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
+        self.light_preconditioner = self.design.columns <= SMALL
         self.penalty = _penalty(self.design, self.weights, family, l2, intercept and not penalize_intercept)
 
     def initial(self, seed):
@@ -128,12 +129,17 @@ class Glm(Objective):
     def dense_curvature(self, theta, w, dtype):
         return glm_hessian(self.design, self.family, self.penalty, _columns(theta), w, dtype)
 
+    @cached_property
+    def _training_gram(self) -> np.ndarray:
+        return self.design.gram(self.weights)
+
     def preconditioner(self, theta, w) -> Callable[[np.ndarray], np.ndarray]:
         theta = _columns(theta)
         moments = self.family.moments(self._eta(theta, slice(0, self.design.rows)))
         between = self.family.typical_curvature(moments, w)
         if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
-            return Kronecker(between, self.design.gram(w), self.penalty)
+            kept = w is self.weights and self.light_preconditioner
+            return Kronecker(between, self._training_gram if kept else self.design.gram(w), self.penalty)
         diagonal = np.outer(np.diag(between), self.design.squares(w))
         return Jacobi((diagonal + self.penalty.ridge).ravel())
 

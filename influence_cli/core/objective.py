@@ -41,6 +41,8 @@ class Objective(ABC):
     """K."""
     convex: bool = True
     """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
+    light_preconditioner: bool = False
+    """Whether making ``preconditioner`` anew costs little beside a Newton step."""
     damping: float = 0.0
     """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
 
