@@ -105,7 +105,7 @@ def working_bytes(model: TrainedModel, groups: int, tests: int, methods: int) ->
     """Memory that ``influence`` takes at its peak beside the model and its factor."""
     objective = model.objective
     results = 16.0 * groups * tests * methods
-    curvatures = 16.0 * model.dataset.rows * objective.outputs
+    curvatures = 20.0 * model.dataset.rows * objective.outputs
     adjoints = 16.0 * objective.size * min(tests, piece(objective.size))
     solves = 48.0 * objective.size * min(max(tests, WIDEST), SIDE_BY_SIDE)
     blocks = _group_bytes(model) * min(groups, _width(model))
@@ -123,8 +123,8 @@ def _width(model: TrainedModel) -> int:
 
 
 def _group_bytes(model: TrainedModel) -> float:
-    """Weights of the rows, and the parameters with what solving for them needs."""
-    return 8.0 * (4 * model.dataset.rows + 10 * model.objective.size)
+    """Weights of the rows, once more in single precision, and the parameters with what solving for them needs."""
+    return 8.0 * (4.5 * model.dataset.rows + 13 * model.objective.size)
 
 
 def _exact(model: TrainedModel, solver: HessianSolver, target: Target, before: np.ndarray) -> Evaluation:
