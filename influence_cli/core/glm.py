@@ -1,6 +1,9 @@
 """Generalised linear models: outputs X W' + b, one family of row losses.
 
 theta is class-major: output k's D coefficients (intercept last) are theta[k D : (k + 1) D].
+
+Where one number added to all outputs of a row changes nothing (softmax), passes over the rows compute differences from
+the last output, which needs none of its own, and the derivatives in it are what makes those of all outputs sum to 0.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class Glm(Objective):
         self.y = y
         self.family = family
         self.outputs = family.outputs
+        self._free = family.outputs - family.shift_invariant
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
         self.light_preconditioner = self.design.columns <= SMALL
@@ -75,7 +79,7 @@ class Glm(Objective):
     def loss(self, theta, w):
         theta, w = _columns(theta), _row_weights(w)
         total = np.zeros(max(theta.shape[1], len(w)))
-        for rows in self.design.blocks(theta.shape[1] * self.outputs):
+        for rows in self.design.blocks(theta.shape[1] * self._free):
             total += (w[:, rows] * self.family.loss(self._eta(theta, rows), self.y[rows])).sum(axis=1)
         return total
 
@@ -100,7 +104,7 @@ class Glm(Objective):
     def loss_curvature(self, theta, w) -> Product:
         theta, w = _columns(theta), _row_weights(w).astype(self.design.dtype, copy=False)
         moments = np.empty((theta.shape[1], self.outputs, self.design.rows), dtype=self.design.dtype)
-        for rows in self.design.blocks(theta.shape[1] * self.outputs):
+        for rows in self.design.blocks(theta.shape[1] * self._free):
             moments[:, :, rows] = self.family.moments(self._eta(theta, rows))
 
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
@@ -108,9 +112,9 @@ class Glm(Objective):
             moment = moments if columns is None or len(moments) == 1 else moments[columns]
 
             def rowwise(eta, rows):
-                curved = self.family.curve(moment[:, :, rows], self._split(eta))
+                curved = self.family.curve(moment[:, : self._free, rows], eta)
                 curved *= weight[:, None, rows]
-                return curved.reshape(eta.shape)
+                return curved
 
             return self._sweep(V, rowwise, V.shape[1])
 
@@ -121,8 +125,7 @@ class Glm(Objective):
 
         def rowwise(eta_u, rows):
             moments = self.family.moments(self._eta(theta, rows))
-            bent = w[:, None, rows] * self.family.bend(moments, self._split(eta_u))
-            return bent.reshape(eta_u.shape)
+            return w[:, None, rows] * self.family.bend(moments, self._completed(eta_u))
 
         return self._sweep(u, rowwise, u.shape[1])
 
@@ -146,7 +149,7 @@ class Glm(Objective):
     def row_products(self, theta, V):
         theta, V = _columns(theta), _columns(V)
         out = np.empty((self.design.rows, max(theta.shape[1], V.shape[1])))
-        for rows in self.design.blocks(V.shape[1] * self.outputs):
+        for rows in self.design.blocks(V.shape[1] * self._free):
             residual = self.family.residual(self._eta(theta, rows), self.y[rows])
             out[rows] = (residual * self._eta(V, rows)).sum(axis=1).T
         return out
@@ -154,14 +157,14 @@ class Glm(Objective):
     def row_curvatures(self, theta, V, U):
         theta, V, U = _columns(theta), _columns(V), _columns(U)
         out = np.empty((self.design.rows, max(V.shape[1], U.shape[1])))
-        for rows in self.design.blocks(out.shape[1] * self.outputs):
+        for rows in self.design.blocks(out.shape[1] * self._free):
             moments = self.family.moments(self._eta(theta, rows))
             out[rows] = (self.family.curve(moments, self._eta(U, rows)) * self._eta(V, rows)).sum(axis=1).T
         return out
 
     def reach(self, V):
         out = np.zeros(V.shape[1])
-        for rows in self.design.blocks(V.shape[1] * self.outputs):
+        for rows in self.design.blocks(V.shape[1] * self._free):
             np.maximum(out, self.family.spread(self._eta(V, rows)).max(axis=1), out=out)
         return out
 
@@ -194,7 +197,7 @@ class Glm(Objective):
         groups = w.shape[1]
 
         def rowwise(eta, rows):
-            return (w.T[:, None, rows] * residuals.T[None, :, rows]).reshape(groups * self.outputs, -1)
+            return w.T[:, None, rows] * residuals.T[None, :, rows]
 
         return self._sweep(np.empty((self.size, 0)), rowwise, groups)
 
@@ -208,19 +211,31 @@ class Glm(Objective):
     def predict_outputs(self, theta, X):
         design = design_of(X, self.design.intercept)
         stack = _columns(theta).T.reshape(-1, self.design.columns)
-        return self._split(design.forward(stack, slice(0, design.rows)))
+        return design.forward(stack, slice(0, design.rows)).reshape(-1, self.outputs, design.rows)
 
     def pull_back(self, theta, X, cotangent):
         design = design_of(X, self.design.intercept)
         return design.outer(cotangent).reshape(design.rows, self.size).T
 
     def _eta(self, theta: np.ndarray, rows: slice) -> np.ndarray:
-        """Outputs of these training rows, (G, K, b)."""
-        return self._split(self.design.forward(theta.T.reshape(-1, self.design.columns), rows))
+        """Outputs of these training rows, (G, K, b); of softmax up to a number common to a row's."""
+        eta = self.design.forward(self._stack(theta), rows)
+        return self._completed(eta.reshape(-1, self._free, eta.shape[1]))
 
-    def _split(self, eta: np.ndarray) -> np.ndarray:
-        """(G K, b) as (G, K, b)."""
-        return eta.reshape(-1, self.outputs, eta.shape[1])
+    def _stack(self, theta: np.ndarray) -> np.ndarray:
+        """theta (P, G) as the coefficients of the outputs that passes compute, (G F, D)."""
+        W = theta.T.reshape(-1, self.outputs, self.design.columns)
+        if self.family.shift_invariant:
+            W = W[:, :-1] - W[:, -1:]
+        return W.reshape(-1, self.design.columns)
+
+    def _completed(self, eta: np.ndarray) -> np.ndarray:
+        """Computed outputs (G, F, b) as (G, K, b)."""
+        if not self.family.shift_invariant:
+            return eta
+        out = np.empty((len(eta), self.outputs, eta.shape[2]), dtype=eta.dtype)
+        out[:, :-1], out[:, -1] = eta, 0.0
+        return out
 
     def _loss_pass(self, theta, w, watch: Callable[[np.ndarray, slice], None]) -> np.ndarray:
         """sum_i w_i grad l_i, (P, G); ``watch`` sees the outputs (G, K, b) of each block of rows on the way."""
@@ -228,17 +243,26 @@ class Glm(Objective):
         groups = max(theta.shape[1], len(w))
 
         def rowwise(eta, rows):
-            outputs = self._split(eta)
+            outputs = self._completed(eta)
             watch(outputs, rows)
-            residual = self.family.residual(outputs, self.y[rows])
-            return (w[:, None, rows] * residual).reshape(groups * self.outputs, -1)
+            return w[:, None, rows] * self.family.residual(outputs, self.y[rows])[:, : self._free]
 
         return self._sweep(theta, rowwise, groups)
 
-    def _sweep(self, V: np.ndarray, rowwise, groups: int) -> np.ndarray:
-        """A pass over all rows: V (P, A) in, (P, groups) out."""
-        stack = V.T.reshape(-1, self.design.columns)
-        return self.design.sweep(stack, rowwise, groups * self.outputs).reshape(groups, self.size).T
+    def _sweep(self, V: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], groups: int) -> np.ndarray:
+        """A pass over all rows: V (P, A) in, (P, groups) out.
+
+        ``rowwise`` makes of a block's computed outputs (A, F, b) derivatives in these (groups, F, b), or in all K.
+        """
+        F = self._free
+
+        def computed(eta, rows):
+            return rowwise(eta.reshape(-1, F, eta.shape[1]), rows)[:, :F].reshape(groups * F, -1)
+
+        out = self.design.sweep(self._stack(V), computed, groups * F).reshape(groups, F, self.design.columns)
+        if self.family.shift_invariant:
+            out = np.concatenate([out, -out.sum(axis=1, keepdims=True)], axis=1)
+        return out.reshape(groups, self.size).T
 
 
 def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:

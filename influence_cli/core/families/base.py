@@ -37,7 +37,10 @@ class Family(ABC):
 
     @abstractmethod
     def curve(self, moments: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """The second derivative applied to a (G, K, b)."""
+        """The second derivative applied to a (G, K, b).
+
+        Where a shift of all outputs changes nothing and the last of a is 0, also of all but the last outputs.
+        """
 
     @abstractmethod
     def bend(self, moments: np.ndarray, a: np.ndarray) -> np.ndarray:
