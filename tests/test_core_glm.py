@@ -224,6 +224,24 @@ def test_a_row_is_predicted_by_its_most_probable_class(kind):
     assert len(np.unique(predicted)) == oracle.classes
 
 
+@pytest.mark.parametrize(("kind", "computed"), ((SOFTMAX, 2), (LOGISTIC, 1), (LINEAR, 1)))
+def test_a_pass_computes_no_output_that_follows_from_the_others(kind, computed, monkeypatch):
+    objective = make_objective(make_oracle(kind))
+    asked = []
+    sweep = design.Design.sweep
+
+    def count(self, W, rowwise, outputs):
+        asked.append((len(W), outputs))
+        return sweep(self, W, rowwise, outputs)
+
+    monkeypatch.setattr(design.Design, "sweep", count)
+    theta = np.random.default_rng(5).normal(size=(objective.size, 4))
+    objective.gradient(theta, objective.weights)
+    objective.curvature(theta[:, :1], objective.weights)(theta)
+    objective.third(theta[:, :1], objective.weights, theta)
+    assert asked == [(4 * computed, 4 * computed)] * 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pass_on_several_threads_gives_what_one_gives(kind, monkeypatch):
     monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)  # blocks of 64 rows

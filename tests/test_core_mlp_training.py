@@ -1,0 +1,113 @@
+"""Networks trained, retrained and estimated on the solvers and descents that they share with the other models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from core_cases import relative_error
+from network_cases import draw, each_curvature, make, short_blocks
+from oracle import SOFTMAX
+
+from influence_cli.core.estimators import estimate
+from influence_cli.core.glm import Glm
+from influence_cli.core.lbfgs import lbfgs
+from influence_cli.core.minimize import newton_cg
+from influence_cli.core.mlp import GAUSS_NEWTON, Mlp
+from influence_cli.core.removal import removal
+from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain_by
+from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.solvers.cholesky import factorize
+from influence_cli.core.training import train
+from influence_cli.errors import NotConvergedError
+
+
+@pytest.fixture(autouse=True)
+def several_blocks(monkeypatch):
+    short_blocks(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A small network at a stationary point; BLOCK_ELEMENTS has its own value here."""
+    objective = make(SOFTMAX, (4,), "tanh", damping=0.05, curvature=GAUSS_NEWTON)
+    return objective, train(objective, tol=1e-8, max_iterations=20_000).theta
+
+
+def groups_of(objective: Mlp, sizes: tuple[int, ...]):
+    rng = np.random.default_rng(15)
+    rows = [rng.choice(len(objective.y), size, replace=False) for size in sizes]
+    return removal(objective.weights, rows, "per-mean")
+
+
+def test_training_ends_where_the_gradient_does_and_says_so_where_it_cannot(trained):
+    objective, theta = trained
+    assert np.linalg.norm(objective.gradient(theta, objective.weights)) <= 1e-8
+    with pytest.raises(NotConvergedError, match=r"training stopped at gradient norm .* after 5 iterations"):
+        train(objective, tol=1e-8, max_iterations=5)
+
+
+def test_lbfgs_finds_the_minimum_of_a_convex_objective_in_every_column():
+    network = make(SOFTMAX, ())
+    glm = Glm(network.X, network.y, network.family, l2=network.l2)
+    w = groups_of(network, (10, 60, 30)).removed
+    start = np.zeros((glm.size, 3))
+    own = glm.preconditioner(start[:, :1], glm.weights)
+    for preconditioner in (None, own):
+        found = lbfgs(glm, start, w, preconditioner=preconditioner, tol=1e-10, max_iterations=500)
+        exact = newton_cg(glm, start, w, preconditioner=own, tol=1e-12)
+        assert found.converged.all()
+        assert relative_error(found.theta, exact.theta) < 1e-7
+
+
+@pytest.mark.parametrize("strategy", (WARM, COLD, PROXIMAL))
+def test_retraining_ends_at_a_stationary_point_of_what_the_strategy_minimises(trained, strategy):
+    objective, theta = trained
+    w = groups_of(objective, (3, 20)).removed
+    found = retrain_by(strategy, objective, theta, w, preconditioner=factorize(objective, theta), tol=1e-7)
+    minimised = objective.proximal(theta) if strategy == PROXIMAL else objective
+    assert found.converged.all()
+    assert np.linalg.norm(minimised.gradient(found.theta, w), axis=0).max() <= 1e-7
+
+
+def test_cold_retraining_without_a_group_of_no_rows_is_training(trained):
+    objective, theta = trained
+    w = objective.weights[:, None]
+    found = retrain_by(COLD, objective, theta, w, preconditioner=factorize(objective, theta), tol=1e-8)
+    assert relative_error(found.theta, theta) < 1e-5  # the block size of the fixture's sums was another
+
+
+def test_estimates_are_the_linear_response_of_the_proximal_objective(trained):
+    objective, theta = trained
+    rows = removal(objective.weights, [np.array([4])], "per-mean")
+    small = replace(rows, delta=1e-4 * rows.delta, removed=objective.weights[:, None] - 1e-4 * rows.delta)
+    solver = make_solver(objective, theta, "cholesky")
+    factor = factorize(objective, theta)
+    moved = retrain_by(PROXIMAL, objective, theta, small.removed, preconditioner=factor, tol=1e-13).theta - theta
+    for method, found in estimate(objective, theta, solver, small, ("first", "second", "newton")).items():
+        assert relative_error(found.solved(solver).change, moved) < 1e-3, method
+
+
+@pytest.mark.parametrize("kind", ("cholesky", "cg"))
+@each_curvature
+def test_both_solvers_and_both_curvatures_solve_the_damped_system(trained, kind, curvature):
+    _, theta = trained
+    objective = make(SOFTMAX, (4,), "tanh", damping=0.05, curvature=curvature)
+    solver = make_solver(objective, theta, kind)
+    g = objective.loss_gradient(theta, groups_of(objective, (3, 20)).delta)
+    solution = solver.solve(g)
+    dense = objective.curvature(theta, objective.weights)(np.eye(objective.size))
+    assert solution.converged.all()
+    assert relative_error(solution.x, np.linalg.solve(dense, g)) < 1e-7
+
+
+def test_negative_curvature_is_noticed_and_named():
+    objective = make(SOFTMAX, (4, 3), "tanh", l2=1e-6)
+    theta = 2.0 * draw(objective, np.random.default_rng(16), 1)
+    dense = objective.curvature(theta, objective.weights)(np.eye(objective.size))
+    assert np.linalg.eigvalsh(dense).min() < -1e-3
+    solver = make_solver(objective, theta, "cg")
+    found = estimate(objective, theta, solver, groups_of(objective, (3, 20)), ("second", "newton"))
+    for method in found.values():
+        assert all("negative curvature met: raise --damping" in problem for problem in method.problems)
