@@ -25,7 +25,7 @@ from .data.labels import class_names, encode, printed, responses
 from .data.memory import column_names, feature_array, frame_columns, is_frame, label_array
 from .drawing import GroupPlan
 from .errors import FileError, UsageError, unknown_word
-from .modeling import ESTIMATORS, ModelSettings, TrainedModel, fit, resolve_network, resolve_penalty
+from .modeling import ESTIMATORS, ModelSettings, TrainedModel, default_tolerance, fit, resolve_network, resolve_penalty
 from .named_groups import Groups, pool_rows, resolve_groups
 from .results import InfluenceResult, Provenance, Records, TruthResult
 from .weighting import BALANCED, balance, with_weights
@@ -159,7 +159,7 @@ class GroupInfluence:
             raw = balance(dataset.y_train, len(values), raw)
         dataset, total = with_weights(dataset, raw)
         strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
-        end = tol if tol is not None else 1e-6 if network else 1e-8
+        end = default_tolerance(estimator) if tol is None else tol
         settings = ModelSettings(estimator, strength, scaling, fit_intercept, penalize_intercept, end, **network)
         steps = max_iterations or (20_000 if network else 200)
         return cls(fit(dataset, settings, max_iterations=steps), values, (), solver)
@@ -225,7 +225,7 @@ class GroupInfluence:
         model, tests = self._asked(X_test, y_test, quantity, mean)
         analysis.check_strategy(model, retrain, repeats)
         plan = self._plan(groups, seed)
-        end = tol if tol is not None else 1e-8 if model.objective.convex else 1e-6
+        end = model.objective.tolerance if tol is None else tol
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
         begun = analysis.start_truth(model, plan, tests, quantity, _provenance(model, config), repeats=repeats)
         how = analysis.Retraining(end, retrain, jobs, repeats)

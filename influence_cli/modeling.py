@@ -173,6 +173,11 @@ def check_curvature(curvature: str | None, damping: float | None) -> None:
         raise UsageError(f"--damping must be a number of at least 0, found {damping:g}")
 
 
+def default_tolerance(estimator: str) -> float:
+    """Gradient norm to which an estimator of that name is trained."""
+    return Mlp.tolerance if estimator in NETWORKS else Glm.tolerance
+
+
 def resolve_network(
     estimator: str,
     hidden: str | None,

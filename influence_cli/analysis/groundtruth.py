@@ -46,7 +46,7 @@ class Retraining:
     ``repeats`` over 1 retrains cold from as many seeds; each change is then taken from the model of the same seed.
     """
 
-    tol: float = 1e-8
+    tol: float
     strategy: str = WARM
     jobs: int = 1
     repeats: int = 1

@@ -165,7 +165,8 @@ def verify(
     place = {key: number for number, key in enumerate(distinct)}
     plan = GroupPlan(planned, m)
     begun = start_truth(model, plan, tests, quantity, provenance)
-    truth = groundtruth(model, solver.preconditioner, plan, tests, begun, Retraining(), advance=watch.verified)
+    how = Retraining(model.objective.tolerance)
+    truth = groundtruth(model, solver.preconditioner, plan, tests, begun, how, advance=watch.verified)
     for entry in entries:
         numbers = [place[rows.tobytes()] for rows in entry.groups]
         values = truth.actual[numbers, entry.column]

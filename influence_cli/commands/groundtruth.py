@@ -113,7 +113,7 @@ def groundtruth(
             check_target(output, force or resume)
         opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping, output=output)
         check_strategy(opened.model, strategy, repeats)
-        tol = tol if tol is not None else 1e-8 if opened.model.objective.convex else 1e-6
+        tol = opened.model.objective.tolerance if tol is None else tol
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         make_targets(opened.model, tests, quantity)

@@ -210,7 +210,7 @@ def train(
     from ..data.tabular import TableOptions
     from ..errors import UsageError
     from ..linking import link_to
-    from ..modeling import ESTIMATORS, ModelSettings, fit, resolve_network, resolve_penalty
+    from ..modeling import ESTIMATORS, ModelSettings, default_tolerance, fit, resolve_network, resolve_penalty
     from ..report import Layout, progress, resolve_format, write_records
     from ..results import Records
     from ..sklearn_models import check_skops
@@ -241,7 +241,7 @@ def train(
     elif not polish:
         raise UsageError("--no-polish is for a model of --from", hint="ginf trains its own models to --tol")
     network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
-    tol = tol if tol is not None else 1e-6 if network else 1e-8
+    tol = default_tolerance(estimator) if tol is None else tol
     session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
     if from_model is not None:

@@ -48,6 +48,7 @@ class Mlp(Objective):
     """
 
     convex = False
+    tolerance = 1e-6
 
     def __init__(
         self,

@@ -41,6 +41,8 @@ class Objective(ABC):
     """K."""
     convex: bool = True
     """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
+    tolerance: float = 1e-8
+    """Gradient norm to which it is trained, and retrained, unless another is asked for."""
     light_preconditioner: bool = False
     """Whether making ``preconditioner`` anew costs little beside a Newton step."""
     damping: float = 0.0
