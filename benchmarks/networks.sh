@@ -12,6 +12,7 @@ set -euo pipefail
 data=${1:?usage: $0 DATA RESULTS} results=${2:?usage: $0 DATA RESULTS}
 ROWS=${ROWS:-10000}                          # training rows
 HIDDEN=${HIDDEN:-10,10} L2=${L2:-3e-3}       # the network
+TOL=${TOL:-1e-6}                             # gradient norm at which its training ends
 DRAWS=${DRAWS:-8}                            # groups a size
 SIZES=${SIZES-2% 5% 10% 30%}                 # random groups
 COHERENT=${COHERENT-2% 5%}                   # groups of one class, the classes in turn
@@ -24,7 +25,7 @@ SOLVER=${SOLVER:-cholesky}
 here=$(dirname "$0") python=${PYTHON:-python}
 
 mkdir -p "$results"
-settings="$data ROWS=$ROWS HIDDEN=$HIDDEN L2=$L2 DRAWS=$DRAWS SIZES='$SIZES' COHERENT='$COHERENT' TESTS=$TESTS"
+settings="$data ROWS=$ROWS HIDDEN=$HIDDEN L2=$L2 TOL=$TOL DRAWS=$DRAWS SIZES='$SIZES' COHERENT='$COHERENT' TESTS=$TESTS"
 if [ "$(cat "$results/settings.txt" 2>/dev/null || echo "$settings")" != "$settings" ]; then
   echo "$0: $results was begun with $(cat "$results/settings.txt"): use another folder" >&2
   exit 2
@@ -48,7 +49,7 @@ model=$results/model.h5
 [ -e "$results/rows.npz" ] || "$python" "$here/networks.py" rows "$data" "$ROWS" "$results/rows.npz"
 if [ ! -e "$model" ]; then
   # The model's own factor is that of the exact Hessian: it makes warm retraining short.
-  ginf train --data "$results/rows.npz" --estimator mlp --hidden "$HIDDEN" --l2 "$L2" --curvature hessian --damping 0 \
+  ginf train --data "$results/rows.npz" --estimator mlp --hidden "$HIDDEN" --l2 "$L2" --tol "$TOL" --curvature hessian --damping 0 \
     --solver "$SOLVER" -o "$model" > "$results/model.txt"
   took train
 fi

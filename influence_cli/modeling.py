@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -17,6 +17,7 @@ from .core.families.poisson import Poisson
 from .core.families.signed import Signed
 from .core.families.softmax import Softmax
 from .core.glm import Glm
+from .core.minimize import Watch
 from .core.mlp import CURVATURES, GAUSS_NEWTON, Mlp
 from .core.networks.activations import ACTIVATIONS
 from .core.objective import Objective
@@ -296,7 +297,7 @@ def fit(
     settings: ModelSettings,
     *,
     max_iterations: int = 200,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> TrainedModel:
     """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError; FileError for unsuitable responses."""
     check_responses(dataset, settings)

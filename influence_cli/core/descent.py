@@ -6,15 +6,13 @@ the model's own approximation of the Hessian, renewed as the parameters move.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from .lbfgs import lbfgs
-from .minimize import Minimum
+from .lbfgs import Preconditioner, lbfgs
+from .minimize import Minimum, Watch, counting_on
 from .objective import Objective
 
-ROUGH = 1e-3
+ROUGH = 1e-2
 """Gradient norm at which the model's own curvature begins to help."""
 ROUGH_SHARE = 0.25
 """Of the iterations that may be spent without it."""
@@ -29,32 +27,47 @@ def descend(
     *,
     tol: float,
     max_iterations: int,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise J(.; w), w (m,), from ``start`` (P, 1) until |grad J| <= tol; the same every time."""
-    done = 0
-
-    def count(iteration: int, norm: float) -> None:
-        if watch is not None:
-            watch(done + iteration, norm)
-
-    rough = max(tol, ROUGH)
-    minimum = lbfgs(
-        objective, start, w, tol=rough, max_iterations=max(1, int(ROUGH_SHARE * max_iterations)), watch=count
+    """Minimise J(.; w) from ``start`` (P, G), w (m,) or (m, G), until |grad J| <= tol; the same every time."""
+    end = lbfgs(
+        objective,
+        start,
+        w,
+        tol=max(tol, ROUGH),
+        max_iterations=max(1, int(ROUGH_SHARE * max_iterations)),
+        watch=watch,
     )
-    done = int(minimum.iterations[0])
-    while not minimum.grad_norm[0] <= tol and done < max_iterations:
+    done, moving = int(end.iterations.max()), np.ones(len(end.grad_norm), dtype=bool)
+    while done < max_iterations:
+        left = np.flatnonzero(~(end.grad_norm <= tol) & moving)
+        if not left.size:
+            break
+        here = w if w.ndim == 1 else w[:, left]
         leg = lbfgs(
             objective,
-            minimum.theta,
-            w,
-            preconditioner=objective.preconditioner(minimum.theta, w),
+            end.theta[:, left],
+            here,
+            preconditioner=_each_its_own(objective, end.theta[:, left], here),
             tol=tol,
             max_iterations=min(RENEWED, max_iterations - done),
-            watch=count,
+            watch=counting_on(watch, done),
         )
-        minimum = leg
-        if not leg.iterations[0]:
-            break
-        done += int(leg.iterations[0])
-    return Minimum(minimum.theta, minimum.grad_norm, np.array([done]), minimum.grad_norm <= tol)
+        end.theta[:, left], end.grad_norm[left] = leg.theta, leg.grad_norm
+        end.iterations[left] += leg.iterations
+        moving[left] = leg.iterations > 0
+        done += max(1, int(leg.iterations.max()))
+    return Minimum(end.theta, end.grad_norm, end.iterations, end.grad_norm <= tol)
+
+
+def _each_its_own(objective: Objective, theta: np.ndarray, w: np.ndarray) -> Preconditioner:
+    """The model's approximation of the inverse Hessian at every column of theta (P, A), w (m,) or (m, A)."""
+    each = [objective.preconditioner(theta[:, g : g + 1], w if w.ndim == 1 else w[:, g]) for g in range(theta.shape[1])]
+
+    def apply(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        out = np.empty_like(V)
+        for g in np.unique(columns):
+            out[:, columns == g] = each[g](V[:, columns == g])
+        return out
+
+    return apply

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .columns import dots, norms
-from .minimize import Minimum
+from .minimize import Minimum, Watch
 from .objective import Objective
 
 DEPTH = 20
@@ -23,7 +23,8 @@ TRIALS = 40
 UNRESOLVED = 1e-13
 """Relative change of J that counts as none."""
 
-Preconditioner = Callable[[np.ndarray], np.ndarray]
+Preconditioner = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(V, columns) -> M_c^-1 v_c, column by column: V (P, A) of the columns (A,) of the block."""
 
 
 def lbfgs(
@@ -34,11 +35,12 @@ def lbfgs(
     preconditioner: Preconditioner | None = None,
     tol: float,
     max_iterations: int,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
     """Descend J(.; w) from ``start`` (P, G), w (m,) or (m, G), until every |grad J| <= tol.
 
-    ``preconditioner`` is the first approximation of the inverse Hessian, rescaled identity without one.  A column
+    ``preconditioner`` is the first approximation of the inverse Hessian, without one the identity; either is rescaled
+    so that it maps the newest y to the length of its s, or the first trial of most steps would be refused.  A column
     whose line search fails twice running ends unconverged.
     """
     theta = np.array(start, order="F")
@@ -53,7 +55,7 @@ def lbfgs(
         if watch is not None:
             watch(iteration, float(norm[active].max()))
         g = gradient[:, active].T
-        direction = -memory.solve(g, preconditioner)
+        direction = -memory.solve(g, preconditioner or _identity, active)
         slope = np.einsum("ap,ap->a", direction, g)
         uphill = ~(slope < 0.0)
         if uphill.any():
@@ -116,26 +118,33 @@ class _Memory:
         if not which.all():
             self._s, self._y, self._rho = self._s[which], self._y[which], self._rho[which]
 
-    def solve(self, g: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
-        """The approximate inverse Hessians times g (A, P): Nocedal's two loops."""
+    def solve(self, g: np.ndarray, preconditioner: Preconditioner, columns: np.ndarray) -> np.ndarray:
+        """The approximate inverse Hessians of the ``columns`` (A,) times g (A, P): Nocedal's two loops."""
         q, depth = np.array(g), self._rho.shape[1]
         alpha = np.zeros((len(g), depth))
         for k in reversed(range(depth)):
             alpha[:, k] = self._rho[:, k] * np.einsum("ap,ap->a", self._s[:, k], q)
             q -= alpha[:, k, None] * self._y[:, k]
-        q = self._scale()[:, None] * q if preconditioner is None else np.array(preconditioner(q.T).T)
+        q = self._scaled(q, preconditioner, columns)
         for k in range(depth):
             beta = self._rho[:, k] * np.einsum("ap,ap->a", self._y[:, k], q)
             q += (alpha[:, k] - beta)[:, None] * self._s[:, k]
         return q
 
-    def _scale(self) -> np.ndarray:
-        """s'y / y'y of the newest pair, 1 without one."""
-        scale = np.ones(len(self._rho))
+    def _scaled(self, q: np.ndarray, preconditioner: Preconditioner, columns: np.ndarray) -> np.ndarray:
+        """(s'y / y'M^-1 y) M^-1 q with the newest pair (Shanno and Phua 1978); without one M^-1 q."""
+        aim, newest = np.ones(len(q)), np.zeros_like(q)
         for k in range(self._rho.shape[1]):
             own = self._rho[:, k] > 0
-            scale[own] = 1.0 / (self._rho[own, k] * np.einsum("ap,ap->a", self._y[own, k], self._y[own, k]))
-        return scale
+            aim[own], newest[own] = 1.0 / self._rho[own, k], self._y[own, k]
+        both = preconditioner(np.concatenate([q, newest]).T, np.concatenate([columns, columns])).T
+        found = np.einsum("ap,ap->a", newest, both[len(q) :])
+        scale = np.divide(aim, found, out=np.ones(len(q)), where=found > 0)
+        return scale[:, None] * both[: len(q)]
+
+
+def _identity(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    return V
 
 
 def _line_search(

@@ -20,6 +20,10 @@ ROUNDING = 64 * np.finfo(float).eps
 """Relative change of J under which values say nothing and the gradient norm decides."""
 
 
+Watch = Callable[[int, float], None]
+"""Told the iteration and the largest gradient norm at its beginning."""
+
+
 @dataclass(frozen=True)
 class Minimum:
     """theta (P, G) with the norm of grad J (G,), Newton steps taken (G,) and whether the norm reached the tolerance."""
@@ -38,13 +42,12 @@ def newton_cg(
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float = 1e-8,
     max_iterations: int = 100,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
     """Minimise J(.; w) from ``start`` (P, G), w (m,) or (m, G), until every |grad J| <= tol.
 
     Steps are solved to a relative residual of min(0.1, sqrt |grad J|) (Eisenstat and Walker) and halved until J falls
-    by Armijo's rule; where J can no longer resolve a step, until the gradient norm falls.  ``watch`` is told the
-    iteration and the largest norm.
+    by Armijo's rule; where J can no longer resolve a step, until the gradient norm falls.
     """
     theta = np.array(start, order="F")
     weights = w if w.ndim == 2 else None
@@ -72,6 +75,11 @@ def newton_cg(
         iterations[active[moved]] = iteration
         active = active[moved & (norm[active] > tol)]
     return Minimum(theta, norm, iterations, norm <= tol)
+
+
+def counting_on(watch: Watch | None, done: int) -> Watch | None:
+    """``watch`` for a minimisation that goes on after ``done`` iterations."""
+    return None if watch is None else lambda iteration, norm: watch(done + iteration, norm)
 
 
 def _line_search(objective, theta, value, gradient, norm, direction, active, w) -> np.ndarray:

@@ -12,7 +12,7 @@ products with the Gauss-Newton matrix leave out what the residuals multiply (Sch
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from .networks.kfac import Kfac
 from .networks.network import Layer, Network, Signals
 from .networks.tape import Tape, take
 from .objective import Objective, Product
+from .parallel import summed
 
 HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
 CURVATURES = (HESSIAN, GAUSS_NEWTON)
@@ -113,14 +114,21 @@ class Mlp(Objective):
         theta, w = _columns(theta), _row_weights(w)
         layers = self.network.layers(theta)
         groups = max(theta.shape[1], len(w))
-        total, out = np.zeros(groups), np.zeros((groups, self.size))
-        for rows in self._blocks(groups):
-            X = self.X[rows]
-            hidden, eta = self.network.forward(layers, X)
-            total += self._losses(eta, w, rows)
-            deltas, _ = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
-            self.network.collect(out, hidden, X, deltas)
-        return total, out.T
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                X = self.X[rows]
+                hidden, eta = self.network.forward(layers, X)
+                out[:, -1] += self._losses(eta, w, rows)
+                deltas, _ = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
+                self.network.collect(out, hidden, X, deltas)
+
+        out = self._over_blocks(add, list(self._blocks(groups)), groups, self.size + 1)
+        return out[:, -1], out[:, :-1].T
+
+    def _over_blocks(self, add, blocks: Sequence, groups: int, numbers: int) -> np.ndarray:
+        """The sum over the blocks of a forward and a backward pass, (groups, numbers)."""
+        return summed(add, blocks, (groups, numbers), operations=2.0 * len(self.X) * self.size * groups)
 
     def loss_curvature(self, theta, w) -> Product:
         theta, w = _columns(theta), _row_weights(w)
@@ -134,11 +142,14 @@ class Mlp(Objective):
             moves = self.network.layers(V)
             some = None if columns is None or np.array_equal(columns, np.arange(groups)) else columns
             own = [Layer(take(layer.block, some), layer.inputs) for layer in layers]
-            out = np.zeros((V.shape[1], self.size))
-            for number, rows in enumerate(blocks):
-                tape = tapes[number] if tapes is not None else self._tape(layers, w, rows, self.exact)
-                self._curve(out, own, moves, tape.take(some), self.X[rows])
-            return out.T
+
+            def add(numbers: Sequence[int], out: np.ndarray) -> None:
+                for number in numbers:
+                    rows = blocks[number]
+                    tape = tapes[number] if tapes is not None else self._tape(layers, w, rows, self.exact)
+                    self._curve(out, own, moves, tape.take(some), self.X[rows])
+
+            return self._over_blocks(add, range(len(blocks)), V.shape[1], self.size).T
 
         return product
 

@@ -23,7 +23,7 @@ import numpy as np
 from .columns import dots, norms
 from .descent import descend
 from .lbfgs import lbfgs
-from .minimize import Minimum, newton_cg
+from .minimize import Minimum, Watch, newton_cg
 from .objective import Objective
 
 DEPTH = 8
@@ -54,7 +54,7 @@ def retrain_by(
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float = 1e-8,
     seed: int = 0,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
     """The minimisers (P, G) that ``strategy`` means, w (m, G), of a model trained to theta (P, 1) from ``seed``."""
     if strategy == PROXIMAL:
@@ -65,7 +65,8 @@ def retrain_by(
     if objective.convex:
         begin = start + RUNAWAY * objective.runaway(w)
         return newton_cg(objective, begin, w, preconditioner=preconditioner, tol=tol, watch=watch)
-    return _one_by_one(objective, np.repeat(start, w.shape[1], axis=1), w, tol, watch)
+    begin = np.repeat(start, w.shape[1], axis=1)
+    return descend(objective, begin, w, tol=tol, max_iterations=DESCENT, watch=watch)
 
 
 def retrain(
@@ -76,7 +77,7 @@ def retrain(
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float = 1e-8,
     max_iterations: int = 100,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
     """The minimisers (P, G) of J(.; w_g), w (m, G), from the trained parameters (P, 1).
 
@@ -98,27 +99,23 @@ def retrain(
 
 def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
     """L-BFGS side by side while the trained model's curvature serves all; what is left over, column by column."""
-    block = lbfgs(objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=SIDE_BY_SIDE, watch=watch)
+    block = lbfgs(
+        objective,
+        start,
+        w,
+        preconditioner=lambda V, columns: preconditioner(V),
+        tol=tol,
+        max_iterations=SIDE_BY_SIDE,
+        watch=watch,
+    )
     left = np.flatnonzero(~block.converged)
     if not left.size:
         return block
-    rest = _one_by_one(objective, block.theta[:, left], w[:, left], tol, watch)
+    rest = descend(objective, block.theta[:, left], w[:, left], tol=tol, max_iterations=DESCENT, watch=watch)
     iterations = block.iterations.copy()
     iterations[left] += rest.iterations
     block.theta[:, left], block.grad_norm[left], block.converged[left] = rest.theta, rest.grad_norm, rest.converged
     return Minimum(block.theta, block.grad_norm, iterations, block.converged)
-
-
-def _one_by_one(objective, start, w, tol, watch) -> Minimum:
-    each = [
-        descend(objective, start[:, g : g + 1], w[:, g], tol=tol, max_iterations=DESCENT, watch=watch)
-        for g in range(w.shape[1])
-    ]
-    ends = ("grad_norm", "iterations", "converged")
-    return Minimum(
-        np.hstack([minimum.theta for minimum in each]),
-        *(np.concatenate([getattr(minimum, end) for minimum in each]) for end in ends),
-    )
 
 
 def anderson(

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import NotConvergedError
 from .descent import descend
-from .minimize import Minimum, newton_cg
+from .minimize import Minimum, Watch, counting_on, newton_cg
 from .objective import Objective
 from .solvers.cg import conjugate_gradient
 from .solvers.cholesky import DOUBLE_UP_TO, factorize
@@ -28,7 +28,7 @@ def train(
     max_iterations: int = 200,
     seed: int = 0,
     start: np.ndarray | None = None,
-    watch: Callable[[int, float], None] | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
     """A minimiser of J under the training weights, from ``start`` (P, 1), else where the model starts with that seed.
 
@@ -60,17 +60,12 @@ def _newton_in_legs(
     start: np.ndarray,
     goals: tuple[float, ...],
     max_iterations: int,
-    watch: Callable[[int, float], None] | None,
+    watch: Watch | None,
 ) -> Minimum:
     """Newton-CG to each gradient norm in turn, with the preconditioner of where the one before ended: that of the start
     takes half as many products again near the end, where most are made."""
     done, theta = 0, start
     for goal in goals:
-
-        def count(iteration: int, norm: float, done: int = done) -> None:
-            if watch is not None:
-                watch(done + iteration, norm)
-
         minimum = newton_cg(
             objective,
             theta,
@@ -78,7 +73,7 @@ def _newton_in_legs(
             preconditioner=objective.preconditioner(theta, objective.weights),
             tol=goal,
             max_iterations=max_iterations - done,
-            watch=count,
+            watch=counting_on(watch, done),
         )
         theta, done = minimum.theta, done + int(minimum.iterations[0])
         if not minimum.converged[0]:

@@ -34,5 +34,7 @@ class Kfac:
         targets = self._network.blocks_of(out)
         sources = self._network.layers(r)
         for (U, V, inverse), source, target in zip(self._parts, sources, targets, strict=True):
-            target[:] = U @ (inverse * (U.T @ source.block @ V)) @ V.T
+            rows = source.block.reshape(-1, len(V))
+            inner = inverse * (U.T @ (rows @ V).reshape(source.block.shape))
+            target[:] = U @ (inner.reshape(rows.shape) @ V.T).reshape(source.block.shape)
         return out.T

@@ -121,7 +121,7 @@ def conjugate_gradient(
         residual[active] = norms(r[:, active])
         due = residual[active] <= target[active]
         if iteration - exact_at < DRIFT_AFTER:
-            drift = DRIFT * iteration * bound[active] * norms(x[:, active])
+            drift = DRIFT * iteration * bound[active] * np.maximum(norms(x[:, active]), np.finfo(float).tiny)
             due &= tight[active] & (iteration > 1) & (drift > DRIFT_SHARE * target[active])
         if iteration % RECOMPUTE_EVERY == 0:
             due[:] = True
