@@ -1,7 +1,7 @@
 """From initial weights to a stationary point where J is not convex: what trains a network, and retrains it cold.
 
 The way down goes by L-BFGS alone.  Near the end the flat directions decide, along which it creeps; there it starts from
-the model's own approximation of the Hessian, renewed as the parameters move.
+each column's own approximation of the Hessian, renewed as the parameters move.
 """
 
 from __future__ import annotations
@@ -38,11 +38,8 @@ def descend(
         max_iterations=max(1, int(ROUGH_SHARE * max_iterations)),
         watch=watch,
     )
-    done, moving = int(end.iterations.max()), np.ones(len(end.grad_norm), dtype=bool)
-    while done < max_iterations:
-        left = np.flatnonzero(~(end.grad_norm <= tol) & moving)
-        if not left.size:
-            break
+    done, left = int(end.iterations.max()), np.flatnonzero(~(end.grad_norm <= tol))
+    while left.size and done < max_iterations:
         here = w if w.ndim == 1 else w[:, left]
         leg = lbfgs(
             objective,
@@ -53,10 +50,9 @@ def descend(
             max_iterations=min(RENEWED, max_iterations - done),
             watch=counting_on(watch, done),
         )
-        end.theta[:, left], end.grad_norm[left] = leg.theta, leg.grad_norm
-        end.iterations[left] += leg.iterations
-        moving[left] = leg.iterations > 0
-        done += max(1, int(leg.iterations.max()))
+        end = end.going_on(left, leg)
+        done += int(leg.iterations.max())
+        left = left[~leg.converged & (leg.iterations > 0)]
     return Minimum(end.theta, end.grad_norm, end.iterations, end.grad_norm <= tol)
 
 

@@ -33,6 +33,14 @@ class Minimum:
     iterations: np.ndarray
     converged: np.ndarray
 
+    def going_on(self, columns: np.ndarray, rest: Minimum) -> Minimum:
+        """The same where those columns (A,) were taken further, to ``rest``; iterations add up."""
+        theta, iterations = self.theta.copy(order="F"), self.iterations.copy()
+        grad_norm, converged = self.grad_norm.copy(), self.converged.copy()
+        theta[:, columns], grad_norm[columns], converged[columns] = rest.theta, rest.grad_norm, rest.converged
+        iterations[columns] += rest.iterations
+        return Minimum(theta, grad_norm, iterations, converged)
+
 
 def newton_cg(
     objective: Objective,

@@ -126,7 +126,7 @@ class Mlp(Objective):
         out = self._over_blocks(add, list(self._blocks(groups)), groups, self.size + 1)
         return out[:, -1], out[:, :-1].T
 
-    def _over_blocks(self, add, blocks: Sequence, groups: int, numbers: int) -> np.ndarray:
+    def _over_blocks(self, add: Callable, blocks: Sequence, groups: int, numbers: int) -> np.ndarray:
         """The sum over the blocks of a forward and a backward pass, (groups, numbers)."""
         return summed(add, blocks, (groups, numbers), operations=2.0 * len(self.X) * self.size * groups)
 

@@ -38,7 +38,7 @@ REGULARIZATION = 1e-14
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
 SIDE_BY_SIDE = 300
-"""Iterations of L-BFGS in blocks after which a column goes on by itself, its approximation of the Hessian renewed."""
+"""Iterations of L-BFGS from the trained model's curvature after which a column has left its range and gets its own."""
 DESCENT = 20_000
 """Iterations of L-BFGS at most where J is not convex."""
 RUNAWAY = 30.0
@@ -91,14 +91,11 @@ def retrain(
     if not left.size:
         return mixed
     rest = newton_cg(objective, mixed.theta[:, left], w[:, left], preconditioner=preconditioner, tol=tol)
-    iterations = mixed.iterations.copy()
-    iterations[left] += rest.iterations
-    mixed.theta[:, left], mixed.grad_norm[left], mixed.converged[left] = rest.theta, rest.grad_norm, rest.converged
-    return Minimum(mixed.theta, mixed.grad_norm, iterations, mixed.converged)
+    return mixed.going_on(left, rest)
 
 
 def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
-    """L-BFGS side by side while the trained model's curvature serves all; what is left over, column by column."""
+    """L-BFGS with the trained model's curvature, and from where that no longer serves with each column's own."""
     block = lbfgs(
         objective,
         start,
@@ -112,10 +109,7 @@ def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
     if not left.size:
         return block
     rest = descend(objective, block.theta[:, left], w[:, left], tol=tol, max_iterations=DESCENT, watch=watch)
-    iterations = block.iterations.copy()
-    iterations[left] += rest.iterations
-    block.theta[:, left], block.grad_norm[left], block.converged[left] = rest.theta, rest.grad_norm, rest.converged
-    return Minimum(block.theta, block.grad_norm, iterations, block.converged)
+    return block.going_on(left, rest)
 
 
 def anderson(
