@@ -10,6 +10,8 @@ from core_cases import relative_error
 from network_cases import draw, each_curvature, make, short_blocks
 from oracle import SOFTMAX
 
+from influence_cli.core import descent
+from influence_cli.core.descent import descend
 from influence_cli.core.estimators import estimate
 from influence_cli.core.glm import Glm
 from influence_cli.core.lbfgs import lbfgs
@@ -59,6 +61,33 @@ def test_lbfgs_finds_the_minimum_of_a_convex_objective_in_every_column():
         exact = newton_cg(glm, start, w, preconditioner=own, tol=1e-12)
         assert found.converged.all()
         assert relative_error(found.theta, exact.theta) < 1e-7
+
+
+def test_descent_takes_every_column_to_its_own_minimum_in_legs(monkeypatch):
+    monkeypatch.setattr(descent, "RENEWED", 4)
+    network = make(SOFTMAX, ())
+    glm = Glm(network.X, network.y, network.family, l2=network.l2)
+    w = groups_of(network, (10, 60, 30)).removed
+    start = np.zeros((network.size, 3))
+    seen = []
+    found = descend(network, start, w, tol=1e-10, max_iterations=500, watch=lambda step, norm: seen.append(step))
+    exact = newton_cg(glm, start, w, preconditioner=glm.preconditioner(start[:, :1], glm.weights), tol=1e-12)
+    assert found.converged.all() and relative_error(found.theta, exact.theta) < 1e-7
+    assert seen == sorted(set(seen)) and len(seen) == found.iterations.max() > 2 * 4
+    short = descend(network, start, w, tol=1e-10, max_iterations=6)
+    assert not short.converged.any() and (short.iterations <= 6).all()
+
+
+def test_lbfgs_asks_for_the_preconditioner_of_the_columns_that_still_move():
+    network = make(SOFTMAX, ())
+    w = groups_of(network, (10, 60, 30)).removed
+    start = np.zeros((network.size, 3))
+    ends = newton_cg(network, start, w, preconditioner=lambda r: r, tol=1e-12).theta
+    start[:, [0]] = ends[:, [0]]  # has arrived, and is never asked about
+    scales = np.array([np.nan, 1.0, 1.0])
+    found = lbfgs(network, start, w, preconditioner=lambda V, at: V * scales[at], tol=1e-9, max_iterations=500)
+    assert found.converged.all() and found.iterations[0] == 0
+    assert relative_error(found.theta, ends) < 1e-6
 
 
 @pytest.mark.parametrize("strategy", (WARM, COLD, PROXIMAL))

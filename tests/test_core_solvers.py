@@ -157,6 +157,15 @@ def test_negative_and_vanishing_curvature_is_noticed(lowest):
     assert "--damping" in solution.why(0)
 
 
+def test_a_first_direction_without_curvature_ends_the_column_at_zero_and_warns_of_nothing():
+    rhs = np.ones((4, 2))
+    solution = conjugate_gradient(
+        lambda V, columns=None: V * [-1.0, 1.0] if V.shape[1] == 2 else V, rhs, preconditioner=lambda r: r
+    )
+    assert list(solution.indefinite) == [True, False] and list(solution.converged) == [False, True]
+    assert not solution.x[:, 0].any() and np.allclose(solution.x[:, 1], rhs[:, 1])
+
+
 # Preconditioners
 
 
