@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
+from influence_cli import GroupInfluence
 from influence_cli.artifacts.results import load_truth
 from influence_cli.cli import run
 from influence_cli.errors import ExitCode
@@ -123,6 +125,26 @@ def test_selection_takes_another_curvature_and_damping(model, capsys):
     assert same["predicted_first"] == pytest.approx(plain["predicted_first"], rel=1e-6)
     assert abs(damped["predicted_first"]) < 1e-4 < plain["predicted_first"]
     assert "--curvature must be one of" in fail(capsys, *asked, "--curvature", "fisher")
+
+
+def test_verified_selections_are_what_groundtruth_finds(model, capsys):
+    asked = ("--model", model, "--test", "0")
+    (found,) = ask(capsys, "select", *asked, "--size", "5", "--strategy", "greedy", "--verify")
+    rows = "rows:" + ",".join(map(str, found["rows"]))
+    (truth,) = ask(capsys, "groundtruth", *asked, "--group", rows)
+    assert found["actual"] == truth["actual"]
+    (finer,) = ask(capsys, "groundtruth", *asked, "--group", rows, "--tol", "1e-8")
+    assert finer["actual"] != truth["actual"]
+
+
+def test_groups_of_a_block_are_as_many_as_their_curvatures_fit(monkeypatch):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(60, 12))
+    fitted = GroupInfluence.fit(X, X[:, 0] > 0, estimator="mlp", hidden=(3,), l2=0.1)
+    groundtruth = sys.modules["influence_cli.analysis.groundtruth"]  # the package's name for it is the function's
+    assert len(groundtruth.truth_blocks(fitted.model, 8)) == 1
+    monkeypatch.setattr(groundtruth, "CURVATURE_BYTES", 2 * 8 * 12**2)
+    assert [block.stop - block.start for block in groundtruth.truth_blocks(fitted.model, 8)] == [2] * 4
 
 
 def test_a_run_that_was_cut_off_and_resumed_gives_the_same_bits(folder, model, capsys):

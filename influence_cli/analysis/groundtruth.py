@@ -34,6 +34,8 @@ NARROW = 8
 """Groups in a block where J is not convex: parameters that differ share little work, and jobs are better fed."""
 PAIRS = 50
 """Parameter vectors that L-BFGS holds a group."""
+CURVATURE_BYTES = 512e6
+"""Of the approximations of the Hessian that the groups of a block descend by, each d x d numbers and more."""
 ENDLESS = "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
 """Status of a group whose retraining ended well and some of whose test rows' f runs away all the same."""
 UNDETERMINED = "without the group the rows do not determine the parameters and --l2 is 0"
@@ -180,9 +182,11 @@ def groundtruth(
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups, about equally long; the same for the same model, on every machine."""
     each = 8.0 * model.dataset.rows * model.objective.outputs
+    widest: float = WIDEST
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
-    step = int(min(WIDEST if model.objective.convex else NARROW, max(1, BLOCK_BYTES / each)))
+        widest = min(NARROW, max(1.0, CURVATURE_BYTES / (8.0 * model.dataset.X_train.shape[1] ** 2)))
+    step = int(min(widest, max(1, BLOCK_BYTES / each)))
     parts = -(-count // step)
     return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
 
