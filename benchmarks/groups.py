@@ -13,6 +13,7 @@ import numpy as np
 from harness import Report, options, problem, seconds
 
 from influence_cli.analysis import TestRows, influence
+from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.drawing import plan_groups
@@ -80,7 +81,7 @@ if __name__ == "__main__":
 
     picked = np.linspace(0, len(plan) - 1, chosen.sample).astype(int)
     weights = removal(np.full(m, 1 / m), [plan.rows(index) for index in picked], "per-mean")
-    right = model.objective.loss_gradient(model.theta, weights.delta)
+    right = removed_gradient(model.objective, model.theta, weights)
     uniform = product(np.full(m, 1 / m))
 
     def peer():

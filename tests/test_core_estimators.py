@@ -157,7 +157,9 @@ def core_path(oracle: Oracle, theta: np.ndarray, delta: np.ndarray) -> dict[str,
     """The core's estimates for any direction delta (m,), not only for a group's."""
     core = Core(oracle, theta)
     w = core.objective.weights
-    core.removal = Removal(np.zeros((len(w), 1)), (w - delta)[:, None], delta[:, None], np.zeros(1))
+    core.removal = Removal(
+        delta[:, None], (w - delta)[:, None], share=np.zeros(1), scale=np.ones(1), offset=np.zeros(1)
+    )
     return core.changes(("first", "second", "second-full"))
 
 
@@ -274,10 +276,11 @@ def test_removal_turns_groups_into_the_oracles_weights(scaling):
     for g, group in enumerate(groups):
         np.testing.assert_allclose(found.removed[:, g], oracle.weights_without(group, scaling), rtol=1e-14)
         assert (found.removed[group, g] == 0).all()
-    np.testing.assert_allclose(found.delta, oracle.uniform()[:, None] - found.removed, atol=1e-17)
+    delta = found.along(found.member, oracle.uniform()[:, None])
+    np.testing.assert_allclose(delta, oracle.uniform()[:, None] - found.removed, atol=1e-17)
     np.testing.assert_allclose(found.share, [len(group) / 60 for group in groups])
     np.testing.assert_allclose(found.member.sum(axis=0), found.share)
-    assert not found.delta[:, -1].any()
+    assert not delta[:, -1].any()
 
 
 # Targets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -240,6 +241,43 @@ def test_a_pass_computes_no_output_that_follows_from_the_others(kind, computed, 
     objective.curvature(theta[:, :1], objective.weights)(theta)
     objective.third(theta[:, :1], objective.weights, theta)
     assert asked == [(4 * computed, 4 * computed)] * 3
+
+
+@pytest.mark.parametrize("threads", (1, 3))
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, threads, monkeypatch):
+    monkeypatch.setattr(design, "CHOSEN_ELEMENTS", 1)  # 64 rows at a time
+    monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
+    oracle = make_oracle(kind, intercept, m=1500, l2=0.1)
+    objective = make_objective(oracle)
+    rng = np.random.default_rng(6)
+    theta = draw(oracle, rng, 2)
+    V = draw(oracle, rng, 5)
+    w = rng.normal(size=(1500, 5))
+    for g, kept in enumerate((1500, 70, 0, 400, 1)):
+        w[rng.permutation(1500)[kept:], g] = 0.0
+    read = []
+    sweep = design.Design.sweep_chosen
+
+    def count(self, W, rowwise, chosen, outputs):
+        read.append([len(rows) for rows in chosen])
+        return sweep(self, W, rowwise, chosen, outputs)
+
+    monkeypatch.setattr(design.Design, "sweep_chosen", count)
+    with threadpool_limits(threads, user_api="blas"):
+        gradient = objective.loss_gradient(theta[:, :1], w)
+        product = objective.loss_curvature(theta[:, :1], w)
+        curved, some = product(V), product(V[:, 1:3], np.array([1, 2]))
+        each = objective.loss_curvature(np.repeat(theta, 3, axis=1)[:, :5], w)(V)
+    assert read == [[70, 0, 1], [70, 0, 1], [70, 0], [70, 0, 1]]
+    bare = replace(oracle, l2=0.0)
+    for g in range(5):
+        assert relative_error(gradient[:, g], bare.gradient(theta[:, 0], w[:, g])) < ROUNDING
+        hessian = bare.hessian(theta[:, 0], w[:, g])
+        assert relative_error(curved[:, g], hessian @ V[:, g]) < ROUNDING
+        own = bare.hessian(theta[:, int(g >= 3)], w[:, g])
+        assert relative_error(each[:, g], own @ V[:, g]) < ROUNDING
+    np.testing.assert_array_equal(some, curved[:, 1:3])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -12,7 +12,7 @@ from oracle import SOFTMAX
 
 from influence_cli.core import descent
 from influence_cli.core.descent import descend
-from influence_cli.core.estimators import estimate
+from influence_cli.core.estimators import estimate, removed_gradient
 from influence_cli.core.glm import Glm
 from influence_cli.core.lbfgs import lbfgs
 from influence_cli.core.minimize import newton_cg
@@ -110,7 +110,9 @@ def test_cold_retraining_without_a_group_of_no_rows_is_training(trained):
 def test_estimates_are_the_linear_response_of_the_proximal_objective(trained):
     objective, theta = trained
     rows = removal(objective.weights, [np.array([4])], "per-mean")
-    small = replace(rows, delta=1e-4 * rows.delta, removed=objective.weights[:, None] - 1e-4 * rows.delta)
+    delta = 1e-4 * (objective.weights[:, None] - rows.removed)
+    removed = objective.weights[:, None] - delta
+    small = replace(rows, removed=removed, scale=1e-4 * rows.scale, offset=1e-4 * rows.offset)
     solver = make_solver(objective, theta, "cholesky")
     factor = factorize(objective, theta)
     moved = retrain_by(PROXIMAL, objective, theta, small.removed, preconditioner=factor, tol=1e-13).theta - theta
@@ -124,7 +126,7 @@ def test_both_solvers_and_both_curvatures_solve_the_damped_system(trained, kind,
     _, theta = trained
     objective = make(SOFTMAX, (4,), "tanh", damping=0.05, curvature=curvature)
     solver = make_solver(objective, theta, kind)
-    g = objective.loss_gradient(theta, groups_of(objective, (3, 20)).delta)
+    g = removed_gradient(objective, theta, groups_of(objective, (3, 20)))
     solution = solver.solve(g)
     dense = objective.curvature(theta, objective.weights)(np.eye(objective.size))
     assert solution.converged.all()

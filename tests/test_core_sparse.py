@@ -151,6 +151,7 @@ def test_everything_a_model_offers_is_the_same_on_sparse_rows(kernel, kind, inte
     rng = np.random.default_rng(7)
     theta, V, U = (rng.normal(size=(dense.size, 3)) for _ in range(3))
     w = rng.normal(size=(ROWS, 3)) / ROWS
+    few = np.where(np.arange(ROWS)[:, None] % (1, 31, ROWS) == 0, w, 0.0)
     one = theta[:, :1]
     both = [
         lambda m: m.value(theta, w),
@@ -158,6 +159,8 @@ def test_everything_a_model_offers_is_the_same_on_sparse_rows(kernel, kind, inte
         lambda m: m.value_and_gradient(theta, w)[1],
         lambda m: m.curvature(theta, w)(V),
         lambda m: m.curvature(theta, w)(V[:, 1:2], np.array([1])),
+        lambda m: m.loss_gradient(one, few),
+        lambda m: m.loss_curvature(one, few)(V),
         lambda m: m.third(theta, w, U),
         lambda m: np.tril(m.dense_curvature(one, m.weights, np.float64)),
         lambda m: m.preconditioner(one, m.weights)(V),

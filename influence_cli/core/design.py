@@ -12,12 +12,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .parallel import summed
+from .parallel import spread, summed
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_ELEMENTS = 1 << 19
 """Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
 cache, large enough that matrix products run at full speed and Python's part does not count."""
+CHOSEN_ELEMENTS = 1 << 18
+"""The same for rows that are picked for one group."""
+COPY, NARROW = 15.0, 1.7
+"""Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
+many."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,43 @@ class Design:
         widest = max(len(W), outputs)
         operations = self.rows * self.columns * widest
         return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
+
+    def sweep_chosen(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        """G sweeps, each over rows of its own: W (G, F, D) to (G, outputs, D).
+
+        Of group g the rows ``chosen[g]`` alone are read; ``rowwise(forward(W[g]), rows, g)`` is (outputs, b).
+        """
+        d = self.X.shape[1]
+        W = W.astype(self.dtype, copy=False)
+        sums = np.zeros((len(chosen), outputs, self.columns))
+        size = max(64, CHOSEN_ELEMENTS // max(d, 1))
+
+        def add(g: int) -> None:
+            for start in range(0, len(chosen[g]), size):
+                rows = chosen[g][start : start + size]
+                X = self.X[rows].astype(self.dtype, copy=False)
+                R = rowwise(self._outputs(W[g], X), rows, g).astype(self.dtype, copy=False)
+                sums[g, :, :d] += R @ X
+                if self.intercept:
+                    sums[g, :, d] += R.sum(axis=1)
+
+        operations = sum(map(len, chosen)) * self.columns * max(outputs, COPY)
+        spread(add, range(len(chosen)), operations=operations)
+        return sums
+
+    def few_rows(self, outputs: int, products: int) -> float:
+        """The share of the rows up to which ``sweep_chosen`` takes less time than a group's part of a ``sweep``.
+
+        With ``products`` matrix products a row, 1 or 2, of that many outputs each.
+        """
+        work = products * outputs
+        return work / (COPY + NARROW * work)
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""

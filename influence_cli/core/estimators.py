@@ -71,14 +71,19 @@ def estimate(
         out["rif"] = Estimate(None, *singles.sums(groups))
     if set(methods) <= {"first-koh", "rif"}:
         return {method: out[method] for method in methods}
-    g = objective.loss_gradient(theta, groups.delta)
+    g = removed_gradient(objective, theta, groups)
     out["first"] = Estimate(None, g, fine)
     second = [method for method in ("second", "second-full") if method in methods]
     if second:
         solution = solver.solve(g)
         u, problems = solution.x, _problems(solution)
         out["first"] = Estimate(u, g, problems)
-        rhs = g + objective.loss_curvature(theta, groups.delta)(u)
+        # H u = g, so that of all rows' loss curvature no product is needed: only the group's rows are visited.
+        curved = groups.along(
+            objective.loss_curvature(theta, groups.member)(u),
+            g - objective.penalty.product(u) - objective.damping * u,
+        )
+        rhs = g + curved
         out["second"] = Estimate(None, rhs, problems)
         if "second-full" in second:
             bent = objective.third(theta, objective.weights, u)
@@ -87,6 +92,13 @@ def estimate(
         solution = newton_step(objective, theta, solver, groups, g)
         out["newton"] = Estimate(solution.x, None, _problems(solution))
     return {method: out[method] for method in methods}
+
+
+def removed_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
+    """g = sum_i delta_i grad l_i at theta (P, 1), (P, G)."""
+    return groups.along(
+        objective.loss_gradient(theta, groups.member), objective.loss_gradient(theta, objective.weights)
+    )
 
 
 def newton_step(

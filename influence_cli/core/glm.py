@@ -84,6 +84,8 @@ class Glm(Objective):
         return total
 
     def loss_gradient(self, theta, w):
+        if _columns(theta).shape[1] == 1 < len(_row_weights(w)):
+            return self.gather(self.residuals(theta), w)
         return self._loss_pass(theta, w, lambda eta, rows: None)
 
     def value_and_gradient(self, theta, w):
@@ -111,12 +113,13 @@ class Glm(Objective):
             weight = w if columns is None or len(w) == 1 else w[columns]
             moment = moments if columns is None or len(moments) == 1 else moments[columns]
 
-            def rowwise(eta, rows):
-                curved = self.family.curve(moment[:, : self._free, rows], eta)
-                curved *= weight[:, None, rows]
+            def rowwise(eta, weighing, rows, groups):
+                own = moment if len(moment) == 1 else moment[groups]
+                curved = self.family.curve(own[:, : self._free, rows], eta)
+                curved *= weighing
                 return curved
 
-            return self._sweep(V, rowwise, V.shape[1])
+            return self._weighted_sweep(V, weight, rowwise, 2)
 
         return product
 
@@ -169,8 +172,10 @@ class Glm(Objective):
         return out
 
     def residuals(self, theta):
-        eta = self._eta(_columns(theta), slice(0, self.design.rows))
-        return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
+        out = np.empty((self.design.rows, self.outputs))
+        for rows in self.design.blocks(self._free):
+            out[rows] = self.family.residual(self._eta(_columns(theta), rows), self.y[rows])[0].T
+        return out
 
     def check_row_steps(self):
         return
@@ -194,12 +199,10 @@ class Glm(Objective):
         return np.concatenate(found)
 
     def gather(self, residuals, w):
-        groups = w.shape[1]
-
-        def rowwise(eta, rows):
-            return w.T[:, None, rows] * residuals.T[None, :, rows]
-
-        return self._sweep(np.empty((self.size, 0)), rowwise, groups)
+        per_output = np.ascontiguousarray(residuals.T[: self._free], dtype=self.design.dtype)
+        w = w.T.astype(self.design.dtype, copy=False)
+        nothing = np.empty((self.size, 0))
+        return self._weighted_sweep(nothing, w, lambda eta, weighing, rows, groups: weighing * per_output[:, rows], 1)
 
     def runaway(self, w):
         w = _row_weights(w)
@@ -259,10 +262,43 @@ class Glm(Objective):
         def computed(eta, rows):
             return rowwise(eta.reshape(-1, F, eta.shape[1]), rows)[:, :F].reshape(groups * F, -1)
 
-        out = self.design.sweep(self._stack(V), computed, groups * F).reshape(groups, F, self.design.columns)
+        return self._joined(self.design.sweep(self._stack(V), computed, groups * F))
+
+    def _weighted_sweep(self, V: np.ndarray, w: np.ndarray, rowwise: Callable[..., np.ndarray], products: int):
+        """A pass for weights w (1 or G, m): V (P, 0 or G) in, (P, G) out, by ``products`` matrix products a row.
+
+        ``rowwise(eta, w, rows, groups)`` makes of computed outputs (G, F, b) derivatives weighted with w (G, 1, b).
+        Groups that weigh few rows are passes over these alone.
+        """
+        groups = max(V.shape[1], len(w))
+        few = np.zeros(groups, dtype=bool)
+        if len(w) == groups:
+            few = np.count_nonzero(w, axis=1) <= self.design.few_rows(self._free, products) * self.design.rows
+        if not few.any():
+            return self._sweep(V, lambda eta, rows: rowwise(eta, w[:, None, rows], rows, slice(None)), groups)
+        out = np.empty((self.size, groups), order="F")
+        light, many = np.flatnonzero(few), np.flatnonzero(~few)
+        if many.size:
+            own, weight = V[:, many] if V.size else V, w[many]
+            out[:, many] = self._sweep(
+                own, lambda eta, rows: rowwise(eta, weight[:, None, rows], rows, many), len(many)
+            )
+
+        def computed(eta, rows, at):
+            g = light[at]
+            return rowwise(eta[None], w[g, rows][None, None], rows, slice(g, g + 1))[0, : self._free]
+
+        chosen = [np.flatnonzero(w[g]) for g in light]
+        W = self._stack(V[:, light] if V.size else V).reshape(len(light), -1, self.design.columns)
+        out[:, light] = self._joined(self.design.sweep_chosen(W, computed, chosen, self._free))
+        return out
+
+    def _joined(self, out: np.ndarray) -> np.ndarray:
+        """Sums (G, F, D), or (G F, D), for the outputs that passes compute, as (P, G) for all."""
+        out = out.reshape(-1, self._free, self.design.columns)
         if self.family.shift_invariant:
             out = np.concatenate([out, -out.sum(axis=1, keepdims=True)], axis=1)
-        return out.reshape(groups, self.size).T
+        return out.reshape(len(out), self.size).T
 
 
 def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:

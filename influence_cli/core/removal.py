@@ -16,16 +16,23 @@ PENALTY_SCALINGS = (PER_MEAN, PER_SUM)
 
 @dataclass(frozen=True)
 class Removal:
-    """G groups as weights.  All (m, G), columns contiguous, except ``share`` (G,).
+    """G groups as weights.
 
-    ``member`` is w on the group's rows and 0 elsewhere; ``removed`` the weights after removal; ``delta`` = w - removed,
-    the direction of the path w(eps) = w + eps delta on which eps = -1 is removal; ``share`` is p, the weight removed.
+    ``member`` (m, G), columns contiguous, is w on the group's rows and 0 elsewhere; ``removed`` likewise the weights
+    after removal; ``share`` (G,) is p, the weight removed.  Removal is eps = -1 on the path w(eps) = w + eps delta with
+    delta = w - removed = ``scale`` member - ``offset`` w, both (G,): sums along it come from the group's rows, and from
+    all rows once for all groups.
     """
 
     member: np.ndarray
     removed: np.ndarray
-    delta: np.ndarray
     share: np.ndarray
+    scale: np.ndarray
+    offset: np.ndarray
+
+    def along(self, of_member: np.ndarray, of_all: np.ndarray) -> np.ndarray:
+        """sum_i delta_i x_i (..., G) from sum_i member_i x_i (..., G) and sum_i w_i x_i (..., 1 or G)."""
+        return self.scale * of_member - self.offset * of_all
 
 
 def removal(weights: np.ndarray, groups: Sequence[np.ndarray], scaling: str) -> Removal:
@@ -46,7 +53,9 @@ def removal(weights: np.ndarray, groups: Sequence[np.ndarray], scaling: str) -> 
             "a group takes all rows with a weight over 0: nothing would be left to train on",
             hint="give smaller groups, or train without --sample-weight",
         )
+    scale, offset = np.ones(len(groups)), np.zeros(len(groups))
     if scaling == PER_MEAN:
-        removed /= (1.0 - share)[:, None]
-    delta = weights - removed
-    return Removal(member.T, removed.T, delta.T, share)
+        scale = 1.0 / (1.0 - share)
+        offset = share * scale
+        removed *= scale[:, None]
+    return Removal(member.T, removed.T, share, scale, offset)

@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from . import design
 from .design import Design
-from .parallel import summed
+from .parallel import spread, summed
 
 Features: TypeAlias = np.ndarray | csr_array
 
@@ -30,6 +30,8 @@ NONZERO, NONZERO_OUTPUT = 2.2, 0.69
 """Time of a sweep for each nonzero, and for each nonzero and output, in nanoseconds on the machine that measured it."""
 PLACE, PLACE_OUTPUT = 2.5, 0.093
 """The same for each place, zero or not, of dense blocks that are made, used and thrown away.  Only ratios count."""
+PICKED = 2.0
+"""The same for each nonzero of rows that are picked."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,30 @@ class SparseDesign(Design):
         widest = max(len(W), outputs)
         operations = self.stored * widest * DIRECT_OPERATION
         return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
+
+    def sweep_chosen(self, W, rowwise, chosen, outputs):
+        d = self.X.shape[1]
+        sums = np.zeros((len(chosen), outputs, self.columns))
+
+        def add(g: int) -> None:
+            step = self._steps(W[g], outputs)
+            for start in range(0, len(chosen[g]), step.rows):
+                rows = chosen[g][start : start + step.rows]
+                step.load(rows)
+                R = rowwise(step.forward(), rows, g)
+                step.back(R)
+                if self.intercept:
+                    sums[g, :, d] += R.sum(axis=1)
+            step.write(sums[g])
+
+        share = sum(map(len, chosen)) / max(self.rows, 1)
+        spread(add, range(len(chosen)), operations=share * self.stored * outputs * DIRECT_OPERATION)
+        return sums
+
+    def few_rows(self, outputs: int, products: int) -> float:
+        places, each = self.rows * self.X.shape[1], outputs * products / 2
+        wide = min(self.stored * NONZERO_OUTPUT, places * PLACE_OUTPUT) * each
+        return wide / (self.stored * (PICKED + NONZERO + NONZERO_OUTPUT * each))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]
@@ -175,7 +201,7 @@ class _Steps:
 
     rows: int
 
-    def load(self, rows: slice) -> None:
+    def load(self, rows: slice | np.ndarray) -> None:
         raise NotImplementedError
 
     def forward(self) -> np.ndarray:
@@ -229,7 +255,8 @@ class _DenseSteps(_Steps):
         self.total = np.zeros((outputs, len(self.kept)))
 
     def load(self, rows):
-        block = _rows_of(self.X, rows).toarray(out=self.buffer[: rows.stop - rows.start])
+        block = _rows_of(self.X, rows)
+        block = block.toarray(out=self.buffer[: block.shape[0]])
         self.block = block.astype(self.left.dtype, copy=False)
 
     def forward(self):
@@ -250,8 +277,10 @@ def design_of(X: Features, intercept: bool) -> Design:
     return SparseDesign(X, intercept) if isinstance(X, csr_array) else Design(X, intercept)
 
 
-def _rows_of(X: csr_array, rows: slice) -> csr_array:
-    """These rows as a view: slicing, and the constructor too, would copy the numbers."""
+def _rows_of(X: csr_array, rows: slice | np.ndarray) -> csr_array:
+    """These rows; of a slice as a view: slicing, and the constructor too, would copy the numbers."""
+    if isinstance(rows, np.ndarray):
+        return X[rows]
     ends = X.indptr[rows.start : rows.stop + 1]
     part = csr_array((rows.stop - rows.start, X.shape[1]))
     part.data, part.indices = X.data[ends[0] : ends[-1]], X.indices[ends[0] : ends[-1]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..estimators import newton_step
+from ..estimators import newton_step, removed_gradient
 from ..removal import Removal, removal
 from ..retraining import retrain
 from .expansion import blocks
@@ -66,7 +66,7 @@ def improves(new: float, old: float) -> bool:
 
 def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]:
     """One Newton step on J(.; w_removed), f evaluated exactly: for a linear regression this is the truth."""
-    g = problem.objective.loss_gradient(problem.theta, weights.delta)
+    g = removed_gradient(problem.objective, problem.theta, weights)
     solution = newton_step(problem.objective, problem.theta, problem.solver, weights, g)
     theta = problem.theta + solution.x
     change = problem.target.value(theta)[0] - problem.base
