@@ -27,8 +27,8 @@ from ..modeling import TrainedModel
 from ..results import OK, PENDING, GroupTable, Provenance, TruthResult
 from .targets import TestRows, make_targets, runs_away
 
-BLOCK_BYTES = 64e6
-"""Size of the outputs (m rows, K outputs, G groups) that one block works on."""
+BLOCK_BYTES = 256e6
+"""Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""
 WIDEST = 64
 NARROW = 8
 """Groups in a block where J is not convex: parameters that differ share little work, and jobs are better fed."""
@@ -181,7 +181,7 @@ def groundtruth(
 
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups, about equally long; the same for the same model, on every machine."""
-    each = 8.0 * model.dataset.rows * model.objective.outputs
+    each = 8.0 * model.dataset.rows * (model.objective.outputs + 3)
     widest: float = WIDEST
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size

@@ -20,7 +20,7 @@ BLOCK_ELEMENTS = 1 << 19
 cache, large enough that matrix products run at full speed and Python's part does not count."""
 CHOSEN_ELEMENTS = 1 << 18
 """The same for rows that are picked for one group."""
-COPY, NARROW = 15.0, 1.7
+COPY, NARROW = 20.0, 1.7
 """Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
 many."""
 
