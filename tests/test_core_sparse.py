@@ -89,16 +89,22 @@ def test_fewer_outputs_than_inputs_and_the_other_way_round(kernel):
         assert relative_error(sparse.sweep(W, rowwise, outputs), dense.sweep(W, rowwise, outputs)) < ROUNDING
 
 
-def test_single_precision_stays_single_on_the_way(kernel):
-    X = rows()
-    sparse = SparseDesign(csr_array(X), True)
-    W = np.random.default_rng(3).normal(size=(4, sparse.columns))
-    single = sparse.forward(W.astype(np.float32), slice(0, ROWS))
-    assert single.dtype == np.float32
-    assert relative_error(single.astype(float), sparse.forward(W, slice(0, ROWS))) < 1e-6
-    swept = sparse.sweep(W.astype(np.float32), lambda eta, part: eta, 4)
-    assert swept.dtype == np.float64
-    assert relative_error(swept, sparse.sweep(W, lambda eta, part: eta, 4)) < 1e-5
+def test_wide_passes_in_single_precision_are_those_in_double_rounded(kernel):
+    sparse, rng = SparseDesign(csr_array(rows()), True), np.random.default_rng(3)
+    single = sparse.single(40)
+    if kernel == DIRECT:
+        assert single is sparse
+        return
+    assert single.dtype == np.float32 and single.single(40) is single and sparse.single(40) is single
+    assert single.forward(np.ones((2, sparse.columns)), slice(0, 9)).dtype == np.float32
+    W, chosen = rng.normal(size=(2, 20, sparse.columns)), [np.array([3, 50, 199]), np.arange(150)]
+    for swept in (
+        lambda d: d.sweep(W[0], lambda eta, part: np.tanh(eta), 20),
+        lambda d: d.sweep_chosen(W, lambda eta, part, g: np.tanh(eta), chosen, 20),
+        lambda d: d.sweep(W[0][:1], lambda eta, part: eta, 1),
+        lambda d: d.forward(W[0], slice(3, 150)),
+    ):
+        assert 0 < relative_error(swept(single), swept(sparse)) < 1e-5
 
 
 def test_explicit_zeros_are_no_numbers(kernel):

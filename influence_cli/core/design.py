@@ -36,8 +36,8 @@ class Design:
     intercept: bool
     dtype: np.dtype = DOUBLE
 
-    def single(self) -> Design:
-        """The same with passes in float32, which take half the time; itself where they would not."""
+    def single(self, outputs: int) -> Design:
+        """The same with passes in float32, where with that many outputs a row they take half the time; else itself."""
         return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
 
     def largest(self) -> float:

@@ -64,17 +64,19 @@ class Glm(Objective):
             start[:, -1] = self.family.centre(self.y, self.weights)
         return start.reshape(-1, 1)
 
-    @cached_property
-    def single(self):
-        design = self.design.single()
-        long = design.rows * design.columns * self.outputs >= SINGLE_FROM
-        if design is self.design or not long or not self.family.single_precision:
-            return self
-        if design.largest() > SINGLE_UP_TO:
+    def single(self, columns):
+        design = self.design.single(columns * self._free)
+        if design is self.design or not self._in_single:
             return self
         twin = copy(self)
         twin.design = design
         return twin
+
+    @cached_property
+    def _in_single(self) -> bool:
+        """Whether float32 holds the products, and a pass is long enough to be worth two kinds."""
+        long = self.design.rows * self.design.columns * self.outputs >= SINGLE_FROM
+        return long and self.family.single_precision and self.design.largest() <= SINGLE_UP_TO
 
     def loss(self, theta, w):
         theta, w = _columns(theta), _row_weights(w)

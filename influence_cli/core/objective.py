@@ -52,10 +52,9 @@ class Objective(ABC):
         """Where training starts, (P, 1): the same for every seed where J is convex."""
         return np.zeros((self.size, 1))
 
-    @property
-    def single(self) -> Objective:
-        """The same model with gradients and products computed in float32, for iterations that are checked by this one;
-        itself where that would not be faster."""
+    def single(self, columns: int) -> Objective:
+        """The same model with gradients and products of that many parameter vectors computed in float32, for iterations
+        that are checked by this one; itself where that would not be faster."""
         return self
 
     def proximal(self, theta: np.ndarray) -> Objective:

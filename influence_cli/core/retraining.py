@@ -179,7 +179,7 @@ def _rough_passes(objective: Objective, x: np.ndarray, w: np.ndarray, tol: float
 
     The rounding of the column with the largest weights stands for all.
     """
-    rough = objective.single
+    rough = objective.single(x.shape[1])
     if rough is objective:
         return objective, 0.0
     at = int(np.argmax(dots(w, w)))

@@ -9,7 +9,7 @@ with a sum of its own; SciPy's and NumPy's loops run side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from . import design
-from .design import Design
+from .design import SINGLE, Design
 from .parallel import spread, summed
 
 Features: TypeAlias = np.ndarray | csr_array
@@ -40,9 +40,15 @@ class SparseDesign(Design):
 
     X: Any
 
-    def single(self) -> SparseDesign:
-        """Itself: most of a pass over the nonzeros is no arithmetic."""
-        return self
+    def single(self, outputs: int) -> SparseDesign:
+        """Itself for few outputs: most of a pass over the nonzeros is no arithmetic."""
+        return self._single if self.dtype != SINGLE and self._is_wide(outputs) else self
+
+    @cached_property
+    def _single(self) -> SparseDesign:
+        twin = replace(self, dtype=SINGLE)
+        vars(twin)["_packed"] = self._packed
+        return twin
 
     @property
     def stored(self) -> int:
@@ -59,7 +65,11 @@ class SparseDesign(Design):
         size = self._dense_rows if self._is_wide(outputs) else self._narrow_rows(outputs)
         return self._spans(self.rows, size)
 
+    def largest(self) -> float:
+        return float(np.abs(self.X.data).max(initial=0.0))
+
     def forward(self, W: np.ndarray, rows: slice) -> np.ndarray:
+        W = W.astype(self.dtype, copy=False)
         out = np.empty((len(W), rows.stop - rows.start), dtype=W.dtype)
         step = self._steps(W, len(W))
         for part in self._spans(rows.stop, step.rows, rows.start):
@@ -69,12 +79,13 @@ class SparseDesign(Design):
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
         d = self.X.shape[1]
+        W = W.astype(self.dtype, copy=False)
 
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             step = self._steps(W, outputs)
             for rows in blocks:
                 step.load(rows)
-                R = rowwise(step.forward(), rows)
+                R = rowwise(step.forward(), rows).astype(self.dtype, copy=False)
                 step.back(R)
                 if self.intercept:
                     out[:, d] += R.sum(axis=1)
@@ -86,6 +97,7 @@ class SparseDesign(Design):
 
     def sweep_chosen(self, W, rowwise, chosen, outputs):
         d = self.X.shape[1]
+        W = W.astype(self.dtype, copy=False)
         sums = np.zeros((len(chosen), outputs, self.columns))
 
         def add(g: int) -> None:
@@ -93,7 +105,7 @@ class SparseDesign(Design):
             for start in range(0, len(chosen[g]), step.rows):
                 rows = chosen[g][start : start + step.rows]
                 step.load(rows)
-                R = rowwise(step.forward(), rows, g)
+                R = rowwise(step.forward(), rows, g).astype(self.dtype, copy=False)
                 step.back(R)
                 if self.intercept:
                     sums[g, :, d] += R.sum(axis=1)
@@ -251,13 +263,13 @@ class _DenseSteps(_Steps):
         self.bias = W[:, d:] if own.intercept else None
         self.left = np.ascontiguousarray(W[:, self.kept])
         self.rows = own._dense_rows
-        self.buffer = np.empty((self.rows, len(self.kept)))
+        self.buffer = np.empty((self.rows, len(self.kept)), dtype=W.dtype)
         self.total = np.zeros((outputs, len(self.kept)))
 
     def load(self, rows):
         block = _rows_of(self.X, rows)
-        block = block.toarray(out=self.buffer[: block.shape[0]])
-        self.block = block.astype(self.left.dtype, copy=False)
+        block.data = block.data.astype(self.buffer.dtype, copy=False)
+        self.block = block.toarray(out=self.buffer[: block.shape[0]])
 
     def forward(self):
         out = self.left @ self.block.T

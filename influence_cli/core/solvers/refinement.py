@@ -36,11 +36,12 @@ def refined_conjugate_gradient(
 ) -> Solution:
     """As ``conjugate_gradient`` with the Hessian of J(.; w) at theta, most of its products in single precision."""
     product = objective.curvature(theta, w)
-    if objective.single is objective:
+    single = objective.single(rhs.shape[1])
+    if single is objective:
         return conjugate_gradient(
             product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, norm=norm
         )
-    rough = objective.single.curvature(theta, w)
+    rough = single.curvature(theta, w)
     count = rhs.shape[1]
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     lengths = norms(rhs)
