@@ -247,15 +247,16 @@ def test_a_pass_computes_no_output_that_follows_from_the_others(kind, computed, 
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, threads, monkeypatch):
     monkeypatch.setattr(design, "CHOSEN_ELEMENTS", 1)  # 64 rows at a time
+    monkeypatch.setattr(design, "CALLS", 0.0)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
-    oracle = make_oracle(kind, intercept, m=1500, l2=0.1)
+    oracle = make_oracle(kind, intercept, m=4000, l2=0.1)
     objective = make_objective(oracle)
     rng = np.random.default_rng(6)
     theta = draw(oracle, rng, 2)
     V = draw(oracle, rng, 5)
-    w = rng.normal(size=(1500, 5))
-    for g, kept in enumerate((1500, 60, 0, 600, 1)):
-        w[rng.permutation(1500)[kept:], g] = 0.0
+    w = rng.normal(size=(4000, 5))
+    for g, kept in enumerate((4000, 100, 0, 1600, 1)):
+        w[rng.permutation(4000)[kept:], g] = 0.0
     read = []
     sweep = design.Design.sweep_chosen
 
@@ -269,7 +270,7 @@ def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, th
         product = objective.loss_curvature(theta[:, :1], w)
         curved, some = product(V), product(V[:, 1:3], np.array([1, 2]))
         each = objective.loss_curvature(np.repeat(theta, 3, axis=1)[:, :5], w)(V)
-    assert read == [[60, 0, 1], [60, 0, 1], [60, 0], [60, 0, 1]]
+    assert read == [[100, 0, 1], [100, 0, 1], [100, 0], [100, 0, 1]]
     bare = replace(oracle, l2=0.0)
     for g in range(5):
         assert relative_error(gradient[:, g], bare.gradient(theta[:, 0], w[:, g])) < ROUNDING

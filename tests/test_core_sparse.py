@@ -38,6 +38,8 @@ def kernel(request, monkeypatch):
     monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
     monkeypatch.setattr(sparse_design, "DENSE_ELEMENTS", 1)
+    monkeypatch.setattr(sparse_design, "CALLS", 0.0)
+    monkeypatch.setattr(design, "CALLS", 0.0)
     if request.param != BOTH:
         monkeypatch.setattr(SparseDesign, "_is_wide", lambda self, outputs: request.param == DENSE)
     return request.param

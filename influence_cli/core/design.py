@@ -20,9 +20,13 @@ BLOCK_ELEMENTS = 1 << 19
 cache, large enough that matrix products run at full speed and Python's part does not count."""
 CHOSEN_ELEMENTS = 1 << 18
 """The same for rows that are picked for one group."""
-COPY, NARROW = 20.0, 1.7
+COPY, NARROW = 30.0, 1.7
 """Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
 many."""
+ROW = 100
+"""Numbers of X in whose time the rest of a row is done: what is no matrix product, and the way to a row far off."""
+CALLS = 2e6
+"""Multiply-adds in whose time Python starts on a group."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,8 @@ class Design:
 
         With ``products`` matrix products a row, 1 or 2, of that many outputs each.
         """
-        work = products * outputs
-        return work / (COPY + NARROW * work)
+        work, row = products * outputs, self.columns + ROW
+        return max(0.0, work * row - CALLS / max(self.rows, 1)) / (row * (COPY + NARROW * work))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""

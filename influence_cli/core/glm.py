@@ -273,13 +273,15 @@ class Glm(Objective):
         Groups that weigh few rows are passes over these alone.
         """
         groups = max(V.shape[1], len(w))
-        few = np.zeros(groups, dtype=bool)
-        if len(w) == groups:
-            few = np.count_nonzero(w, axis=1) <= self.design.few_rows(self._free, products) * self.design.rows
-        if not few.any():
+        chosen: dict[int, np.ndarray] = {}
+        if len(w) == groups and (few := self.design.few_rows(self._free, products)) > 0.0:
+            weighed, most = w != 0, few * self.design.rows
+            chosen = {g: np.flatnonzero(row) for g, row in enumerate(weighed) if np.count_nonzero(row) <= most}
+        if not chosen:
             return self._sweep(V, lambda eta, rows: rowwise(eta, w[:, None, rows], rows, slice(None)), groups)
         out = np.empty((self.size, groups), order="F")
-        light, many = np.flatnonzero(few), np.flatnonzero(~few)
+        light = np.array(list(chosen))
+        many = np.setdiff1d(np.arange(groups), light)
         if many.size:
             own, weight = V[:, many] if V.size else V, w[many]
             out[:, many] = self._sweep(
@@ -290,9 +292,8 @@ class Glm(Objective):
             g = light[at]
             return rowwise(eta[None], w[g, rows][None, None], rows, slice(g, g + 1))[0, : self._free]
 
-        chosen = [np.flatnonzero(w[g]) for g in light]
         W = self._stack(V[:, light] if V.size else V).reshape(len(light), -1, self.design.columns)
-        out[:, light] = self._joined(self.design.sweep_chosen(W, computed, chosen, self._free))
+        out[:, light] = self._joined(self.design.sweep_chosen(W, computed, list(chosen.values()), self._free))
         return out
 
     def _joined(self, out: np.ndarray) -> np.ndarray:

@@ -30,8 +30,8 @@ NONZERO, NONZERO_OUTPUT = 2.2, 0.69
 """Time of a sweep for each nonzero, and for each nonzero and output, in nanoseconds on the machine that measured it."""
 PLACE, PLACE_OUTPUT = 2.5, 0.093
 """The same for each place, zero or not, of dense blocks that are made, used and thrown away.  Only ratios count."""
-PICKED = 2.0
-"""The same for each nonzero of rows that are picked."""
+PICKED, CALLS = 2.0, 5e4
+"""The same for each nonzero of rows that are picked for a group, and for Python to start on it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class SparseDesign(Design):
     def few_rows(self, outputs: int, products: int) -> float:
         places, each = self.rows * self.X.shape[1], outputs * products / 2
         wide = min(self.stored * NONZERO_OUTPUT, places * PLACE_OUTPUT) * each
-        return wide / (self.stored * (PICKED + NONZERO + NONZERO_OUTPUT * each))
+        return max(0.0, wide - CALLS) / max(1.0, self.stored * (PICKED + NONZERO + NONZERO_OUTPUT * each))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]
