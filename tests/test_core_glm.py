@@ -248,15 +248,16 @@ def test_a_pass_computes_no_output_that_follows_from_the_others(kind, computed, 
 def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, threads, monkeypatch):
     monkeypatch.setattr(design, "CHOSEN_ELEMENTS", 1)  # 64 rows at a time
     monkeypatch.setattr(design, "CALLS", 0.0)
+    monkeypatch.setattr(design, "COPY", 1.0)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
-    oracle = make_oracle(kind, intercept, m=4000, l2=0.1)
+    oracle = make_oracle(kind, intercept, m=300, l2=0.1)
     objective = make_objective(oracle)
     rng = np.random.default_rng(6)
     theta = draw(oracle, rng, 2)
     V = draw(oracle, rng, 5)
-    w = rng.normal(size=(4000, 5))
-    for g, kept in enumerate((4000, 100, 0, 1600, 1)):
-        w[rng.permutation(4000)[kept:], g] = 0.0
+    w = rng.normal(size=(300, 5))
+    for g, kept in enumerate((300, 100, 0, 200, 1)):
+        w[rng.permutation(300)[kept:], g] = 0.0
     read = []
     sweep = design.Design.sweep_chosen
 
