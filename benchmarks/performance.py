@@ -18,7 +18,7 @@ SCRIPTS = (
     ("factor.py", "--repeats", "1"),
     ("training.py", "--repeats", "1"),
     ("groups.py", "--methods", "first,second", "--repeats", "1", "--sample", "4"),
-    ("retraining.py", "--groups", "16", "--peers", "1"),
+    ("retraining.py", "--groups", "52", "--peers", "1"),
     ("growth.py",),
     ("groups.py", "--methods", "newton", "--repeats", "1", "--sample", "4", "--groups", "250"),
     ("sparse.py", "--repeats", "3"),

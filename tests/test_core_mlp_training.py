@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from influence_cli.core.removal import removal
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain_by
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.cholesky import factorize
+from influence_cli.core.solvers.side_by_side import EachItsOwn
 from influence_cli.core.training import train
 from influence_cli.errors import NotConvergedError
 
@@ -56,7 +58,7 @@ def test_lbfgs_finds_the_minimum_of_a_convex_objective_in_every_column():
     w = groups_of(network, (10, 60, 30)).removed
     start = np.zeros((glm.size, 3))
     own = glm.preconditioner(start[:, :1], glm.weights)
-    for preconditioner in (None, lambda V, columns: own(V)):
+    for preconditioner in (None, own):
         found = lbfgs(glm, start, w, preconditioner=preconditioner, tol=1e-10, max_iterations=500)
         exact = newton_cg(glm, start, w, preconditioner=own, tol=1e-12)
         assert found.converged.all()
@@ -84,8 +86,8 @@ def test_lbfgs_asks_for_the_preconditioner_of_the_columns_that_still_move():
     start = np.zeros((network.size, 3))
     ends = newton_cg(network, start, w, preconditioner=lambda r: r, tol=1e-12).theta
     start[:, [0]] = ends[:, [0]]  # has arrived, and is never asked about
-    scales = np.array([np.nan, 1.0, 1.0])
-    found = lbfgs(network, start, w, preconditioner=lambda V, at: V * scales[at], tol=1e-9, max_iterations=500)
+    own = EachItsOwn(tuple(partial(np.multiply, scale) for scale in (np.nan, 1.0, 1.0)))
+    found = lbfgs(network, start, w, preconditioner=own, tol=1e-9, max_iterations=500)
     assert found.converged.all() and found.iterations[0] == 0
     assert relative_error(found.theta, ends) < 1e-6
 

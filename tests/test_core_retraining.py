@@ -9,10 +9,13 @@ import pytest
 from core_cases import CASES, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 
-from influence_cli.core import retraining
+from influence_cli.core import estimators, own_curvature, retraining
+from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.glm import Glm
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, removal
 from influence_cli.core.retraining import anderson, retrain
 from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.training import train
 
 TOL = 1e-10
 STATIONARY = 1e-7
@@ -108,6 +111,66 @@ def test_newton_steps_take_over_where_mixing_has_not_ended(kind):
     assert (cut.iterations >= 2).all()
     assert cut.iterations[3] > 2
     assert relative_error(cut.theta, full.theta) < STATIONARY
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_columns_whose_hessian_is_another_are_led_by_their_own(few, monkeypatch):
+    """Whole classes at a small lambda: the trained model's curvature is of no use without them."""
+    oracle = make_oracle(SOFTMAX, "penalised", m=1000, d=80, l2=1e-5)
+    objective = make_objective(oracle)
+    theta = train(objective, tol=1e-10).theta
+    groups = [np.flatnonzero(oracle.y == k) for k in range(3)]
+    w = removal(objective.weights, groups, PER_MEAN).removed
+    preconditioner = make_solver(objective, theta, "cholesky").preconditioner
+    products = counted(monkeypatch)
+    if few:
+        monkeypatch.setattr(own_curvature, "OWN_BYTES", 1.0)  # one column at a time
+    found = retrain(objective, theta, w, preconditioner=preconditioner, tol=1e-9)
+    with_own, products[0] = products[0], 0
+    monkeypatch.setattr(retraining, "SERVED", 10_000)
+    without_own = retrain(objective, theta, w, preconditioner=preconditioner, tol=1e-9)
+    assert found.converged.all() and without_own.converged.all()
+    assert relative_error(found.theta, without_own.theta) < 1e-4
+    assert with_own < 0.5 * products[0]
+    for g, group in enumerate(groups):
+        gradient = oracle.gradient(found.theta[:, g], oracle.weights_without(group, PER_MEAN))
+        assert np.linalg.norm(gradient) <= 1e-9
+
+
+def test_a_newton_step_is_solved_by_whichever_curvature_leads_to_it(monkeypatch):
+    oracle, theta = trained(SOFTMAX)
+    objective = make_objective(oracle)
+    groups = groups_of(oracle)
+    gone = removal(objective.weights, groups, PER_MEAN)
+    solver = make_solver(objective, theta[:, None], "cholesky")
+    g = removed_gradient(objective, theta[:, None], gone)
+    exact = newton_step(objective, theta[:, None], solver, gone, g)
+    monkeypatch.setattr(estimators, "PATIENCE", 2)
+    step = newton_step(objective, theta[:, None], solver, gone, g)
+    assert exact.converged.all() and step.converged.all()
+    assert (step.iterations > 2).any()
+    for at, group in enumerate(groups):
+        expected = oracle.changes(theta, group, PER_MEAN)["newton"]
+        assert relative_error(exact.x[:, at], expected) < STATIONARY
+        assert relative_error(step.x[:, at], expected) < STATIONARY
+
+
+def counted(monkeypatch) -> list[int]:
+    """Columns of products so far, of all models."""
+    products = [0]
+    curvature = Glm.loss_curvature
+
+    def counting(self, theta, w):
+        product = curvature(self, theta, w)
+
+        def counted_product(V, columns=None):
+            products[0] += V.shape[1]
+            return product(V, columns)
+
+        return counted_product
+
+    monkeypatch.setattr(Glm, "loss_curvature", counting)
+    return products
 
 
 def test_mixing_alone_serves_random_groups(monkeypatch):

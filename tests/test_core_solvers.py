@@ -11,6 +11,7 @@ from influence_cli.core import design
 from influence_cli.core.solvers import choice, cholesky, kronecker
 from influence_cli.core.solvers.cg import RECOMPUTE_EVERY, STAGNATION, conjugate_gradient
 from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.solvers.side_by_side import EachItsOwn, for_columns
 from influence_cli.errors import NotConvergedError
 
 TOL = 1e-10
@@ -164,6 +165,39 @@ def test_a_first_direction_without_curvature_ends_the_column_at_zero_and_warns_o
     )
     assert list(solution.indefinite) == [True, False] and list(solution.converged) == [False, True]
     assert not solution.x[:, 0].any() and np.allclose(solution.x[:, 1], rhs[:, 1])
+
+
+def test_each_column_may_have_a_preconditioner_of_its_own():
+    """Three systems side by side, of which the easiest leaves first: each is preconditioned by what is its own."""
+    H = [symmetric(10.0**g, seed=g) for g in range(3)]
+
+    def product(V, columns=None):
+        at = range(3) if columns is None else columns
+        return np.column_stack([H[g] @ v for g, v in zip(at, V.T, strict=True)])
+
+    inverses = [np.linalg.inv(one) for one in H]
+    own = EachItsOwn((lambda r: inverses[0] @ r, np.copy, lambda r: inverses[2] @ r))
+    rhs = np.random.default_rng(2).normal(size=(P, 3))
+    solution = conjugate_gradient(product, rhs, preconditioner=own, tol=TOL)
+    assert solution.converged.all() and solution.iterations[[0, 2]].max() <= 3 < solution.iterations[1]
+    for g in range(3):
+        assert relative_error(solution.x[:, g], np.linalg.solve(H[g], rhs[:, g])) < TOL * 10.0**g
+    twice = for_columns(own, np.array([2, 0, 2]))
+    assert (
+        relative_error(twice(rhs), np.column_stack([inverses[g] @ rhs[:, at] for at, g in enumerate((2, 0, 2))])) < TOL
+    )
+    assert for_columns(np.copy, np.array([1])) is np.copy
+
+
+def test_a_solution_goes_on_where_others_ended():
+    H, rhs = symmetric(1e4), np.random.default_rng(1).normal(size=(P, 3))
+    short, _ = solve(H, rhs, max_iterations=4)
+    assert not short.converged.any()
+    rest, _ = solve(H, rhs[:, 1:], start=short.x[:, 1:])
+    whole = short.going_on(np.array([1, 2]), rest)
+    assert list(whole.converged) == [False, True, True] and not short.converged.any()
+    assert (whole.iterations[1:] == 4 + rest.iterations).all() and whole.iterations[0] == 4
+    assert true_residual(H, whole.x[:, 1:], rhs[:, 1:]).max() <= TOL * 1.01
 
 
 # Preconditioners

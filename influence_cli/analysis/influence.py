@@ -1,4 +1,4 @@
-"""Estimates: rows -> delta (m, G) -> changes of theta (P, G) -> changes of f (G, T), a block of groups at a time."""
+"""Estimates: rows -> weights (m, G) -> changes of theta (P, G) -> changes of f (G, T), a block of groups at a time."""
 
 from __future__ import annotations
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .lbfgs import Preconditioner, lbfgs
-from .minimize import Minimum, Watch, counting_on
+from .lbfgs import lbfgs
+from .minimize import Minimum, Watch
 from .objective import Objective
+from .own_curvature import in_legs
 
 ROUGH = 1e-3
 """Gradient norm at which the model's own curvature begins to help.  From 1e-2 it would take a quarter fewer passes, but
@@ -39,32 +40,4 @@ def descend(
         max_iterations=max(1, int(ROUGH_SHARE * max_iterations)),
         watch=watch,
     )
-    done, left = int(end.iterations.max()), np.flatnonzero(~(end.grad_norm <= tol))
-    while left.size and done < max_iterations:
-        here = w if w.ndim == 1 else w[:, left]
-        leg = lbfgs(
-            objective,
-            end.theta[:, left],
-            here,
-            preconditioner=_each_its_own(objective, end.theta[:, left], here),
-            tol=tol,
-            max_iterations=min(RENEWED, max_iterations - done),
-            watch=counting_on(watch, done),
-        )
-        end = end.going_on(left, leg)
-        done += int(leg.iterations.max())
-        left = left[~leg.converged & (leg.iterations > 0)]
-    return Minimum(end.theta, end.grad_norm, end.iterations, end.grad_norm <= tol)
-
-
-def _each_its_own(objective: Objective, theta: np.ndarray, w: np.ndarray) -> Preconditioner:
-    """The model's approximation of the inverse Hessian at every column of theta (P, A), w (m,) or (m, A)."""
-    each = [objective.preconditioner(theta[:, g : g + 1], w if w.ndim == 1 else w[:, g]) for g in range(theta.shape[1])]
-
-    def apply(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        out = np.empty_like(V)
-        for g in np.unique(columns):
-            out[:, columns == g] = each[g](V[:, columns == g])
-        return out
-
-    return apply
+    return in_legs(lbfgs, objective, end, w, steps=RENEWED, tol=tol, max_iterations=max_iterations, watch=watch)

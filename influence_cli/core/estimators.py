@@ -24,12 +24,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from .objective import Objective
+from .own_curvature import each_its_own, few_at_a_time
 from .removal import Removal
 from .single_removals import SingleRemovals
 from .solvers.cg import Solution
 from .solvers.choice import HessianSolver
 from .solvers.refinement import refined_conjugate_gradient
 
+PATIENCE = 100
+"""Iterations in which a Newton step should be solved by the curvature of the trained model."""
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
 
@@ -104,18 +107,40 @@ def removed_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -
 def newton_step(
     objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, g: np.ndarray
 ) -> Solution:
-    """(H - D)^-1 g, (P, G): the Hessian after removal, with the solver's factor of H as preconditioner."""
-    share = np.minimum(groups.share, 1.0 - np.finfo(float).eps)
-    return refined_conjugate_gradient(
+    """(H - D)^-1 g, (P, G): the Hessian after removal, with the solver's factor of H as preconditioner.
+
+    Where that leaves too many iterations, because the group has taken much of the Hessian with it, each column's own
+    approximation takes its place if it is light.
+    """
+    # Removal takes rows away and scales the others up by at most 1 / (1 - p).
+    norm = solver.norm / (1.0 - np.minimum(groups.share, 1.0 - np.finfo(float).eps))
+    light = objective.light_preconditioner
+    found = refined_conjugate_gradient(
         objective,
         theta,
         groups.removed,
         g,
         preconditioner=solver.preconditioner,
         tol=solver.tol,
-        # Removal takes rows away and scales the others up by at most 1 / (1 - p).
-        norm=solver.norm / (1.0 - share),
+        norm=norm,
+        max_iterations=PATIENCE if light else 2000,
     )
+    left = np.flatnonzero(~found.converged & ~found.indefinite) if light else np.empty(0, dtype=np.int64)
+    for part in few_at_a_time(objective, left):
+        removed = groups.removed[:, part]
+        own = each_its_own(objective, np.repeat(theta, len(part), axis=1), removed)
+        rest = refined_conjugate_gradient(
+            objective,
+            theta,
+            removed,
+            g[:, part],
+            preconditioner=own,
+            tol=solver.tol,
+            norm=norm[part],
+            start=found.x[:, part],
+        )
+        found = found.going_on(part, rest)
+    return found
 
 
 def _problems(solution: Solution) -> tuple[str, ...]:

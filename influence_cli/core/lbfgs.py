@@ -7,13 +7,12 @@ definite and J falls; where J can no longer resolve a step, its slope decides (H
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from .columns import dots, norms
 from .minimize import Minimum, Watch
 from .objective import Objective
+from .solvers.side_by_side import Preconditioner, for_columns
 
 DEPTH = 20
 """Pairs remembered."""
@@ -22,9 +21,6 @@ FALL, SLOPE = 1e-4, 0.9
 TRIALS = 40
 UNRESOLVED = 1e-13
 """Relative change of J that counts as none."""
-
-Preconditioner = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(V, columns) -> M_c^-1 v_c, column by column: V (P, A) of the columns (A,) of the block."""
 
 
 def lbfgs(
@@ -137,13 +133,14 @@ class _Memory:
         for k in range(self._rho.shape[1]):
             own = self._rho[:, k] > 0
             aim[own], newest[own] = 1.0 / self._rho[own, k], self._y[own, k]
-        both = preconditioner(np.concatenate([q, newest]).T, np.concatenate([columns, columns])).T
+        twice = for_columns(preconditioner, np.concatenate([columns, columns]))
+        both = twice(np.concatenate([q, newest]).T).T
         found = np.einsum("ap,ap->a", newest, both[len(q) :])
         scale = np.divide(aim, found, out=np.ones(len(q)), where=found > 0)
         return scale[:, None] * both[: len(q)]
 
 
-def _identity(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _identity(V: np.ndarray) -> np.ndarray:
     return V
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from .columns import dots, norms
 from .objective import Objective
 from .solvers.refinement import refined_conjugate_gradient
+from .solvers.side_by_side import Preconditioner, for_columns
 
 ARMIJO = 1e-4
 HALVINGS = 30
@@ -47,15 +48,17 @@ def newton_cg(
     start: np.ndarray,
     w: np.ndarray,
     *,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    preconditioner: Preconditioner,
     tol: float = 1e-8,
     max_iterations: int = 100,
+    patience: int | None = None,
     watch: Watch | None = None,
 ) -> Minimum:
     """Minimise J(.; w) from ``start`` (P, G), w (m,) or (m, G), until every |grad J| <= tol.
 
     Steps are solved to a relative residual of min(0.1, sqrt |grad J|) (Eisenstat and Walker) and halved until J falls
-    by Armijo's rule; where J can no longer resolve a step, until the gradient norm falls.
+    by Armijo's rule; where J can no longer resolve a step, until the gradient norm falls.  A column of which a step is
+    not solved in ``patience`` products, where given, ends there, for another preconditioner to go on.
     """
     theta = np.array(start, order="F")
     weights = w if w.ndim == 2 else None
@@ -74,14 +77,15 @@ def newton_cg(
             theta[:, active],
             here,
             -gradient[:, active],
-            preconditioner=preconditioner,
+            preconditioner=for_columns(preconditioner, active),
             # The last step must land under tol at once rather than creep towards it.
             tol=np.clip(np.minimum(0.1, np.sqrt(norm[active])), 0.1 * tol / norm[active], None),
-            max_iterations=500,
+            max_iterations=500 if patience is None else patience,
         )
         moved = _line_search(objective, theta, value, gradient, norm, solution.x, active, here)
         iterations[active[moved]] = iteration
-        active = active[moved & (norm[active] > tol)]
+        served = solution.converged | (patience is None)
+        active = active[moved & served & (norm[active] > tol)]
     return Minimum(theta, norm, iterations, norm <= tol)
 
 

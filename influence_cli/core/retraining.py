@@ -2,7 +2,8 @@
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
 has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
-too much) block Newton-CG with M as preconditioner takes over from the best point.
+too much) Newton-CG takes over from the best point, with each column's own approximation of the Hessian where that is
+light: at a small lambda M would leave hundreds of iterations to every step.
 
 Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al.
 2022):
@@ -25,6 +26,7 @@ from .descent import descend
 from .lbfgs import lbfgs
 from .minimize import Minimum, Watch, newton_cg
 from .objective import Objective
+from .own_curvature import few_at_a_time, in_legs
 
 DEPTH = 8
 """Differences that the mixing remembers."""
@@ -41,6 +43,11 @@ SIDE_BY_SIDE = 300
 """Iterations of L-BFGS from the trained model's curvature after which a column has left its range and gets its own."""
 DESCENT = 20_000
 """Iterations of L-BFGS at most where J is not convex."""
+SERVED = 60
+"""Products for a Newton step that the trained model's curvature may leave.  Of random groups it needs fewer even at a
+small lambda, where the light approximations need hundreds; of a whole class it would need thousands."""
+RENEWED, STEPS = 4, 100
+"""Newton steps that a column's own approximation of the Hessian serves, and that it may take in all."""
 RUNAWAY = 30.0
 """Where a parameter has no finite optimum, the retraining starts this far out: exp(-30) is no gradient any more."""
 
@@ -90,8 +97,30 @@ def retrain(
     left = np.flatnonzero(~mixed.converged)
     if not left.size:
         return mixed
-    rest = newton_cg(objective, mixed.theta[:, left], w[:, left], preconditioner=preconditioner, tol=tol)
-    return mixed.going_on(left, rest)
+    rest = newton_cg(
+        objective,
+        mixed.theta[:, left],
+        w[:, left],
+        preconditioner=preconditioner,
+        tol=tol,
+        patience=SERVED if objective.light_preconditioner else None,
+        watch=watch,
+    )
+    mixed = mixed.going_on(left, rest)
+    return _with_their_own(objective, mixed, w, left[~rest.converged], tol, watch)
+
+
+def _with_their_own(objective, mixed: Minimum, w, left: np.ndarray, tol, watch) -> Minimum:
+    """Take the columns that are ``left`` on, a few at a time, each with the approximation of its own Hessian."""
+    if not objective.light_preconditioner:
+        return mixed
+    for part in few_at_a_time(objective, left):
+        begun = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
+        rest = in_legs(
+            newton_cg, objective, begun, w[:, part], steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch
+        )
+        mixed = mixed.going_on(part, rest)
+    return mixed
 
 
 def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
@@ -100,7 +129,7 @@ def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
         objective,
         start,
         w,
-        preconditioner=lambda V, columns: preconditioner(V),
+        preconditioner=preconditioner,
         tol=tol,
         max_iterations=SIDE_BY_SIDE,
         watch=watch,

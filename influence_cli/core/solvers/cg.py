@@ -7,13 +7,14 @@ refinement: the answer is as good as the product, however the preconditioner was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from ..columns import dots, norms
 from ..objective import Product
+from .side_by_side import Preconditioner, for_columns
 
 RECOMPUTE_EVERY = 50
 """Iterations after which the residual is computed anew: the recursion drifts from b - H x."""
@@ -46,6 +47,14 @@ class Solution:
     converged: np.ndarray
     indefinite: np.ndarray
 
+    def going_on(self, columns: np.ndarray, rest: Solution) -> Solution:
+        """The same where those columns (A,) were solved by ``rest`` in the end; iterations add up."""
+        whole = Solution(*(getattr(self, field.name).copy() for field in fields(self)))
+        for field in fields(self):
+            getattr(whole, field.name)[..., columns] = getattr(rest, field.name)
+        whole.iterations[columns] += self.iterations[columns]
+        return whole
+
     def why(self, column: int) -> str:
         """The end of one column in words, with the remedy."""
         if self.converged[column]:
@@ -72,7 +81,7 @@ def conjugate_gradient(
     product: Product,
     rhs: np.ndarray,
     *,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    preconditioner: Preconditioner,
     tol: np.ndarray | float = 1e-10,
     max_iterations: int = 2000,
     norm: np.ndarray | float = np.inf,
@@ -103,7 +112,7 @@ def conjugate_gradient(
     active, exact_at = np.flatnonzero(~converged), 0
     if not active.size:
         return Solution(x, residual / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
-    z = preconditioner(r[:, active])
+    z = for_columns(preconditioner, active)(r[:, active])
     d, rho = z, dots(r[:, active], z)
     for iteration in range(1, max_iterations + 1):
         if not active.size:
@@ -137,7 +146,7 @@ def conjugate_gradient(
             near = ~bad & (residual[active] > target[active]) & (contraction * residual[active] <= target[active])
             last = active[near]
             if last.size:
-                x[:, last] += preconditioner(r[:, last])
+                x[:, last] += for_columns(preconditioner, last)(r[:, last])
                 residual[last] *= contraction
         converged[active] = residual[active] <= target[active]
         keep = ~(converged[active] | indefinite[active] | (stalls[active] >= STAGNATION))
@@ -145,7 +154,7 @@ def conjugate_gradient(
         active, d, rho = active[keep], d[:, keep], rho[keep]
         if not active.size:
             break
-        z = preconditioner(r[:, active])
+        z = for_columns(preconditioner, active)(r[:, active])
         fresh = dots(r[:, active], z)
         d = z + np.where(restart, 0.0, fresh / rho) * d
         rho = fresh

@@ -7,13 +7,12 @@ iteration ends in double precision, so that the answer never depends on the roug
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ..columns import norms
 from ..objective import Objective, Product
 from .cg import Solution, conjugate_gradient
+from .side_by_side import Preconditioner, for_columns
 
 ROUND = 1e-4
 """Relative residual that a rough round is asked for: well above the rounding of its products."""
@@ -29,17 +28,18 @@ def refined_conjugate_gradient(
     w: np.ndarray,
     rhs: np.ndarray,
     *,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    preconditioner: Preconditioner,
     tol: np.ndarray | float = 1e-10,
     max_iterations: int = 2000,
     norm: np.ndarray | float = np.inf,
+    start: np.ndarray | None = None,
 ) -> Solution:
     """As ``conjugate_gradient`` with the Hessian of J(.; w) at theta, most of its products in single precision."""
     product = objective.curvature(theta, w)
     single = objective.single(rhs.shape[1])
     if single is objective:
         return conjugate_gradient(
-            product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, norm=norm
+            product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, norm=norm, start=start
         )
     rough = single.curvature(theta, w)
     count = rhs.shape[1]
@@ -47,14 +47,17 @@ def refined_conjugate_gradient(
     lengths = norms(rhs)
     target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
     bound = np.broadcast_to(np.asarray(norm, dtype=float), lengths.shape)
-    left, iterations = lengths.copy(), np.zeros(count, dtype=np.int64)
-    active = np.flatnonzero(lengths > 0)
+    if start is not None:
+        x += start
+        r -= product(start)
+    left, iterations = norms(r), np.zeros(count, dtype=np.int64)
+    active = np.flatnonzero(left > (0.0 if start is None else target))
     hard = np.zeros(count, dtype=bool)
     while active.size:
         found = conjugate_gradient(
             _some(rough, active),
             r[:, active],
-            preconditioner=preconditioner,
+            preconditioner=for_columns(preconditioner, active),
             tol=np.clip(AIM * target[active] / left[active], ROUND, None),
             max_iterations=max_iterations,
         )
@@ -73,7 +76,7 @@ def refined_conjugate_gradient(
         found = conjugate_gradient(
             _some(product, rest),
             rhs[:, rest],
-            preconditioner=preconditioner,
+            preconditioner=for_columns(preconditioner, rest),
             tol=target[rest] / lengths[rest],
             max_iterations=max_iterations,
             norm=bound[rest],
