@@ -125,6 +125,20 @@ def test_solutions_are_those_of_the_dense_hessian(kind, lie, scale):
     assert (solution.x[:, 3] == 0).all() and solution.iterations[3] == 0
 
 
+@pytest.mark.parametrize("lie", [False, True])
+def test_a_solution_that_is_begun_ends_where_it_would_from_zero(lie):
+    objective = make_objective(make_oracle(SOFTMAX))
+    objective = lying(objective) if lie else objective
+    rng = np.random.default_rng(3)
+    theta, rhs = rng.normal(size=(objective.size, 1)), rng.normal(size=(objective.size, 3))
+    options = {"preconditioner": lambda r: np.array(r), "tol": 1e-10}
+    whole = refined_conjugate_gradient(objective, theta, objective.weights, rhs, **options)
+    near = whole.x * [1.0, 1.0 + 1e-6, 0.0]
+    again = refined_conjugate_gradient(objective, theta, objective.weights, rhs, start=near, **options)
+    assert again.converged.all() and again.iterations[0] == 0 < again.iterations[1]
+    assert relative_error(again.x, whole.x) < 1e-8
+
+
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_training_newton_and_retraining_end_where_the_oracle_does(kind, intercept):
     oracle = make_oracle(kind, intercept)

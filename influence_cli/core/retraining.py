@@ -2,8 +2,8 @@
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
 has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
-too much) Newton-CG takes over from the best point, with each column's own approximation of the Hessian where that is
-light: at a small lambda M would leave hundreds of iterations to every step.
+too much) block Newton-CG takes over from the best point: with M as preconditioner as long as that serves, and then,
+where it is light, with each column's own approximation of the Hessian.
 
 Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al.
 2022):
