@@ -27,7 +27,7 @@ from .objective import Objective
 from .own_curvature import each_its_own, few_at_a_time
 from .removal import Removal
 from .single_removals import SingleRemovals
-from .solvers.cg import Solution
+from .solvers.cg import MAX_ITERATIONS, Solution
 from .solvers.choice import HessianSolver
 from .solvers.refinement import refined_conjugate_gradient
 
@@ -114,7 +114,6 @@ def newton_step(
     """
     # Removal takes rows away and scales the others up by at most 1 / (1 - p).
     norm = solver.norm / (1.0 - np.minimum(groups.share, 1.0 - np.finfo(float).eps))
-    light = objective.light_preconditioner
     found = refined_conjugate_gradient(
         objective,
         theta,
@@ -123,10 +122,11 @@ def newton_step(
         preconditioner=solver.preconditioner,
         tol=solver.tol,
         norm=norm,
-        max_iterations=PATIENCE if light else 2000,
+        max_iterations=PATIENCE if objective.light_preconditioner else MAX_ITERATIONS,
     )
-    left = np.flatnonzero(~found.converged & ~found.indefinite) if light else np.empty(0, dtype=np.int64)
-    for part in few_at_a_time(objective, left):
+    if not objective.light_preconditioner:
+        return found
+    for part in few_at_a_time(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
         removed = groups.removed[:, part]
         own = each_its_own(objective, np.repeat(theta, len(part), axis=1), removed)
         rest = refined_conjugate_gradient(

@@ -111,17 +111,21 @@ class Glm(Objective):
         for rows in self.design.blocks(theta.shape[1] * self._free):
             moments[:, :, rows] = self.family.moments(self._eta(theta, rows))
 
+        light = self._light(w, 2)
+
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
-            weight = w if columns is None or len(w) == 1 else w[columns]
             moment = moments if columns is None or len(moments) == 1 else moments[columns]
+            weight, few = w, light
+            if columns is not None and len(w) > 1:
+                weight, few = w[columns], {at: light[g] for at, g in enumerate(columns) if g in light}
 
             def rowwise(eta, weighing, rows, groups):
-                own = moment if len(moment) == 1 else moment[groups]
-                curved = self.family.curve(own[:, : self._free, rows], eta)
+                own = slice(None) if len(moment) == 1 else groups
+                curved = self.family.curve(moment[own, : self._free, rows], eta)
                 curved *= weighing
                 return curved
 
-            return self._weighted_sweep(V, weight, rowwise, 2)
+            return self._weighted_sweep(V, weight, rowwise, few)
 
         return product
 
@@ -204,7 +208,9 @@ class Glm(Objective):
         per_output = np.ascontiguousarray(residuals.T[: self._free], dtype=self.design.dtype)
         w = w.T.astype(self.design.dtype, copy=False)
         nothing = np.empty((self.size, 0))
-        return self._weighted_sweep(nothing, w, lambda eta, weighing, rows, groups: weighing * per_output[:, rows], 1)
+        return self._weighted_sweep(
+            nothing, w, lambda eta, weighing, rows, groups: weighing * per_output[:, rows], self._light(w, 1)
+        )
 
     def runaway(self, w):
         w = _row_weights(w)
@@ -266,18 +272,23 @@ class Glm(Objective):
 
         return self._joined(self.design.sweep(self._stack(V), computed, groups * F))
 
-    def _weighted_sweep(self, V: np.ndarray, w: np.ndarray, rowwise: Callable[..., np.ndarray], products: int):
-        """A pass for weights w (1 or G, m): V (P, 0 or G) in, (P, G) out, by ``products`` matrix products a row.
+    def _light(self, w: np.ndarray, products: int) -> dict[int, np.ndarray]:
+        """The rows of those groups whose weights w (G, m) are of so few that a pass of ``products`` matrix products
+        takes less time over these alone."""
+        few = self.design.few_rows(self._free, products) * self.design.rows
+        if few < 1.0:
+            return {}
+        return {g: np.flatnonzero(row) for g, row in enumerate(w != 0) if np.count_nonzero(row) <= few}
+
+    def _weighted_sweep(
+        self, V: np.ndarray, w: np.ndarray, rowwise: Callable[..., np.ndarray], chosen: dict[int, np.ndarray]
+    ) -> np.ndarray:
+        """A pass for weights w (1 or G, m), V (P, 0 or G) in, (P, G) out; of groups ``chosen`` over those rows alone.
 
         ``rowwise(eta, w, rows, groups)`` makes of computed outputs (G, F, b) derivatives weighted with w (G, 1, b).
-        Groups that weigh few rows are passes over these alone.
         """
         groups = max(V.shape[1], len(w))
-        chosen: dict[int, np.ndarray] = {}
-        if len(w) == groups and (few := self.design.few_rows(self._free, products)) > 0.0:
-            weighed, most = w != 0, few * self.design.rows
-            chosen = {g: np.flatnonzero(row) for g, row in enumerate(weighed) if np.count_nonzero(row) <= most}
-        if not chosen:
+        if not chosen or len(w) < groups:
             return self._sweep(V, lambda eta, rows: rowwise(eta, w[:, None, rows], rows, slice(None)), groups)
         out = np.empty((self.size, groups), order="F")
         light = np.array(list(chosen))

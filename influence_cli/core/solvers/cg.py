@@ -16,6 +16,7 @@ from ..columns import dots, norms
 from ..objective import Product
 from .side_by_side import Preconditioner, for_columns
 
+MAX_ITERATIONS = 2000
 RECOMPUTE_EVERY = 50
 """Iterations after which the residual is computed anew: the recursion drifts from b - H x."""
 DRIFT_AFTER = 10
@@ -83,7 +84,7 @@ def conjugate_gradient(
     *,
     preconditioner: Preconditioner,
     tol: np.ndarray | float = 1e-10,
-    max_iterations: int = 2000,
+    max_iterations: int = MAX_ITERATIONS,
     norm: np.ndarray | float = np.inf,
     contraction: float = 1.0,
     start: np.ndarray | None = None,

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..columns import norms
 from ..objective import Objective, Product
-from .cg import Solution, conjugate_gradient
+from .cg import MAX_ITERATIONS, Solution, conjugate_gradient
 from .side_by_side import Preconditioner, for_columns
 
 ROUND = 1e-4
@@ -30,7 +30,7 @@ def refined_conjugate_gradient(
     *,
     preconditioner: Preconditioner,
     tol: np.ndarray | float = 1e-10,
-    max_iterations: int = 2000,
+    max_iterations: int = MAX_ITERATIONS,
     norm: np.ndarray | float = np.inf,
     start: np.ndarray | None = None,
 ) -> Solution:
