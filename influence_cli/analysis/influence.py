@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.estimators import METHODS, Estimate, estimate
 from ..core.evaluation import exact_change, linear_change
+from ..core.own_curvature import held_at_once
 from ..core.quantities import Target
 from ..core.removal import removal
 from ..core.single_removals import SingleRemovals
@@ -101,15 +102,16 @@ def influence(
     return InfluenceResult(provenance, table, codes, quantity, evaluate, base, values, tuple(status), extrapolated)
 
 
-def working_bytes(model: TrainedModel, groups: int, tests: int, methods: int) -> float:
+def working_bytes(model: TrainedModel, groups: int, tests: int, methods: Sequence[str]) -> float:
     """Memory that ``influence`` takes at its peak beside the model and its factor."""
     objective = model.objective
-    results = 16.0 * groups * tests * methods
+    results = 16.0 * groups * tests * len(methods)
     curvatures = 20.0 * model.dataset.rows * objective.outputs
     adjoints = 16.0 * objective.size * min(tests, piece(objective.size))
     solves = 48.0 * objective.size * min(max(tests, WIDEST), SIDE_BY_SIDE)
     blocks = _group_bytes(model) * min(groups, _width(model))
-    return results + curvatures + adjoints + solves + blocks
+    own = held_at_once(objective, groups) if "newton" in methods and objective.light_preconditioner else 0.0
+    return results + curvatures + adjoints + solves + blocks + own
 
 
 def group_blocks(model: TrainedModel, count: int) -> Iterator[slice]:

@@ -89,7 +89,7 @@ def influence(
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         codes, _ = make_targets(opened.model, tests, quantity)
-        beside = working_bytes(opened.model, len(plan), len(codes), len(methods))
+        beside = working_bytes(opened.model, len(plan), len(codes), methods)
         working = session.open_solver(opened, solver, quiet=quiet, beside=beside)
         config = {
             "groups": [spec.text for spec in specs],

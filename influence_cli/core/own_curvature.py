@@ -64,5 +64,15 @@ def each_its_own(objective: Objective, theta: np.ndarray, w: np.ndarray) -> Each
 
 def few_at_a_time(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:
     """The columns (A,) in parts of which each may have approximations of their own at once."""
-    beside = max(1, int(OWN_BYTES / (8.0 * objective.size**2 / objective.outputs)))
+    beside = max(1, int(OWN_BYTES / _each_bytes(objective)))
     return [columns[start : start + beside] for start in range(0, len(columns), beside)]
+
+
+def held_at_once(objective: Objective, columns: int) -> float:
+    """Bytes that the approximations of that many columns take, a few at a time."""
+    return min(columns * _each_bytes(objective), max(OWN_BYTES, _each_bytes(objective)))
+
+
+def _each_bytes(objective: Objective) -> float:
+    """K factors of D x D, with P = K D."""
+    return 8.0 * objective.size**2 / objective.outputs
