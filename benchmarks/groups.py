@@ -16,10 +16,10 @@ from influence_cli.analysis import TestRows, influence
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.drawing import plan_groups
-from influence_cli.groups import parse_group
-from influence_cli.modeling import ModelSettings, TrainedModel, fit
+from influence_cli.models.trained import ModelSettings, TrainedModel, fit
 from influence_cli.results import Provenance
+from influence_cli.specs.groups import parse_group
+from influence_cli.specs.plan import plan_groups
 
 RANDOM = ("1.6%", "5%", "10%", "20%", "36%", "50%", "60%")
 COHERENT = ("1.6%", "5%", "8%")

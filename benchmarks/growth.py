@@ -7,8 +7,8 @@ import numpy as np
 from harness import Report, options, seconds
 
 from influence_cli.core.estimators import estimate
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train

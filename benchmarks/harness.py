@@ -22,11 +22,11 @@ import numpy as np
 import scipy
 from threadpoolctl import threadpool_info
 
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.families.softmax import Softmax
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.sources import load
+from influence_cli.data.load import load
 
 PAUSE = 0.2
 """Seconds."""

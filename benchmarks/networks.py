@@ -23,7 +23,7 @@ ENOUGH = 2e-5
 
 
 def rows(source: str, count: str, target: str) -> None:
-    from influence_cli.data.sources import load
+    from influence_cli.data.load import load
 
     data = load(source, task="classification")
     keep = slice(0, int(count))

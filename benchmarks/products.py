@@ -6,7 +6,7 @@ python benchmarks/products.py --data PATH_TO_MNIST
 import numpy as np
 from harness import Report, in_turn, options, problem
 
-from influence_cli.core.families.softmax import Softmax
+from influence_cli.core.objectives.families.softmax import Softmax
 
 BLOCK = 8
 

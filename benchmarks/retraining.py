@@ -20,10 +20,10 @@ from threadpoolctl import threadpool_limits
 from influence_cli.analysis import Retraining, TestRows, groundtruth, start_truth, truth_blocks
 from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.drawing import plan_groups
-from influence_cli.groups import parse_group
-from influence_cli.modeling import ModelSettings, fit
+from influence_cli.models.trained import ModelSettings, fit
 from influence_cli.results import Provenance
+from influence_cli.specs.groups import parse_group
+from influence_cli.specs.plan import plan_groups
 
 
 def refit(X, y, C, tol, theta=None):

@@ -20,11 +20,11 @@ from influence_cli.analysis import TestRows
 from influence_cli.analysis.select import check_strategies, select
 from influence_cli.analysis.selecting import Choice
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.data.sources import load
-from influence_cli.groups import parse_size
-from influence_cli.modeling import ModelSettings, fit
-from influence_cli.plots_select import Curve, sizes
+from influence_cli.data.load import load
+from influence_cli.models.trained import ModelSettings, fit
+from influence_cli.present.plots_select import Curve, sizes
 from influence_cli.results import Provenance
+from influence_cli.specs.groups import parse_size
 
 PANELS = 3
 """Test rows in the picture."""

@@ -18,8 +18,8 @@ from influence_cli.analysis import TestRows
 from influence_cli.analysis.flips import select_flips
 from influence_cli.analysis.selecting import Choice
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.data.sources import load
-from influence_cli.modeling import ModelSettings, TrainedModel, fit
+from influence_cli.data.load import load
+from influence_cli.models.trained import ModelSettings, TrainedModel, fit
 from influence_cli.results import Provenance
 
 

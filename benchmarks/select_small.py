@@ -14,17 +14,17 @@ from time import perf_counter
 
 import numpy as np
 
-from influence_cli.core.families.gaussian import Gaussian
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.quantities import Loss, RowTarget
+from influence_cli.core.selection.evaluate import RETRAINED, evaluate
 from influence_cli.core.selection.exact import exact
-from influence_cli.core.selection.expansion import Expansion
 from influence_cli.core.selection.greedy import greedy
-from influence_cli.core.selection.merits import RETRAINED, evaluate
 from influence_cli.core.selection.pgd import pgd
 from influence_cli.core.selection.problem import Problem
 from influence_cli.core.selection.relinearize import relinearize
+from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.swap import swap
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train

@@ -22,7 +22,7 @@ from processes import ginf, process
 from scipy.sparse import csr_array
 
 from influence_cli.core.estimators import estimate
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
@@ -97,7 +97,7 @@ def train_large(chosen: argparse.Namespace) -> None:
     from influence_cli.commands.session import store
     from influence_cli.core.solvers.choice import choose_solver
     from influence_cli.data.dataset import Dataset
-    from influence_cli.modeling import ModelSettings, fit
+    from influence_cli.models.trained import ModelSettings, fit
 
     m, d = chosen.rows, chosen.features
     rng = np.random.default_rng(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import GroupInfluence
+    from influence_cli.api import GroupInfluence
 
 __version__ = "0.1.0"
 __all__ = ["GroupInfluence", "__version__"]
@@ -14,7 +14,7 @@ __all__ = ["GroupInfluence", "__version__"]
 def __getattr__(name: str) -> Any:
     """``GroupInfluence`` is imported when it is asked for: the command line answers ``--help`` without NumPy."""
     if name == "GroupInfluence":
-        from .api import GroupInfluence
+        from influence_cli.api import GroupInfluence
 
         return GroupInfluence
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

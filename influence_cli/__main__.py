@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Entry point."""
     try:
-        from .cli import main as run
+        from influence_cli.cli import main as run
     except KeyboardInterrupt:
         print("ginf: interrupted", file=sys.stderr)
         sys.exit(130)

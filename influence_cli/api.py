@@ -13,22 +13,30 @@ from typing import Any
 
 import numpy as np
 
-from . import analysis
-from .analysis import TestRows
-from .core.evaluation import EVALUATIONS
-from .core.removal import PENALTY_SCALINGS
-from .core.retraining import STRATEGIES
-from .core.solvers.choice import HessianSolver, choose_solver, make_solver
-from .data.compressed import Rows, no_rows
-from .data.dataset import Dataset
-from .data.labels import class_names, encode, printed, responses
-from .data.memory import column_names, feature_array, frame_columns, is_frame, label_array
-from .drawing import GroupPlan
-from .errors import FileError, UsageError, unknown_word
-from .modeling import ESTIMATORS, ModelSettings, TrainedModel, default_tolerance, fit, resolve_network, resolve_penalty
-from .named_groups import Groups, pool_rows, resolve_groups
-from .results import InfluenceResult, Provenance, Records, TruthResult
-from .weighting import BALANCED, balance, with_weights
+from influence_cli import analysis
+from influence_cli.analysis import TestRows
+from influence_cli.core.evaluation import EVALUATIONS
+from influence_cli.core.removal import PENALTY_SCALINGS
+from influence_cli.core.retraining import STRATEGIES
+from influence_cli.core.solvers.choice import HessianSolver, choose_solver, make_solver
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.labels import class_names, encode, printed, responses
+from influence_cli.data.python_objects import column_names, feature_array, frame_columns, is_frame, label_array
+from influence_cli.data.sparse import Rows, no_rows
+from influence_cli.errors import FileError, UsageError, unknown_word
+from influence_cli.models.sample_weights import BALANCED, balance, with_weights
+from influence_cli.models.trained import (
+    ESTIMATORS,
+    ModelSettings,
+    TrainedModel,
+    default_tolerance,
+    fit,
+    resolve_network,
+    resolve_penalty,
+)
+from influence_cli.results import InfluenceResult, Provenance, Records, TruthResult
+from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
+from influence_cli.specs.plan import GroupPlan
 
 TRAIN, TEST = "training rows", "test rows"
 
@@ -95,7 +103,7 @@ class GroupInfluence:
         >>> len(result.records())
         2
         """
-        from .sklearn_models import adopt, output_names, read_estimator, split_pipeline, transform_with
+        from influence_cli.models.sklearn import adopt, output_names, read_estimator, split_pipeline, transform_with
 
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
         steps, last = split_pipeline(estimator)
@@ -262,9 +270,9 @@ class GroupInfluence:
         >>> found.records()[0]["rows"]
         [7]
         """
-        from .analysis.select import ALL, check_strategies, drop_impossible, select
-        from .analysis.selecting import Choice
-        from .core.selection.problem import DIRECTIONS
+        from influence_cli.analysis.select import ALL, check_strategies, drop_impossible, select
+        from influence_cli.analysis.selecting import Choice
+        from influence_cli.core.selection.problem import DIRECTIONS
 
         _choice("direction", direction, DIRECTIONS)
         names = check_strategies([strategies] if isinstance(strategies, str) else list(strategies))
@@ -306,7 +314,7 @@ class GroupInfluence:
             return self.model, None
         made = X
         if self.steps:
-            from .sklearn_models import transform_with
+            from influence_cli.models.sklearn import transform_with
 
             made = transform_with(list(self.steps), X, "X_test")
         own = self.model.dataset

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from . import __version__, streams
-from .commands.compare import compare
-from .commands.groundtruth import groundtruth
-from .commands.influence import influence
-from .commands.select import select
-from .commands.train import train
-from .errors import ExitCode, GinfError
+from influence_cli import __version__, process
+from influence_cli.commands.compare import compare
+from influence_cli.commands.groundtruth import groundtruth
+from influence_cli.commands.influence import influence
+from influence_cli.commands.select import select
+from influence_cli.commands.train import train
+from influence_cli.errors import ExitCode, GinfError
 
 app = typer.Typer(
     name="ginf",
@@ -47,9 +47,9 @@ def _app(
 
 def main() -> None:
     """Entry point of ``ginf`` and ``python -m influence_cli``."""
-    streams.prepare()
+    process.prepare()
     code = run(sys.argv[1:])
-    streams.drain()
+    process.drain()
     sys.exit(code)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from influence_cli.data.sources import load
+from influence_cli.data.load import load
 
 LARGEST = 16
 """The pixels of the original are whole numbers from 0 to 16; ``ginf`` divides them by 16."""

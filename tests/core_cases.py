@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 
-from influence_cli.core.families.base import Family
-from influence_cli.core.families.gaussian import Gaussian
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.families.softmax import Softmax
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.families.base import Family
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
 
 DIRECT = 1e-8
 """Relative error of what was solved through a Cholesky factor."""

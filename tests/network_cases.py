@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 
-from influence_cli.core import mlp
-from influence_cli.core.families.gaussian import Gaussian
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.families.softmax import Softmax
-from influence_cli.core.mlp import GAUSS_NEWTON, HESSIAN, Mlp
+from influence_cli.core.objectives import mlp
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.mlp import GAUSS_NEWTON, HESSIAN, Mlp
 
 ROWS, GROUPS = 150, 3
 FAMILIES = {SOFTMAX: (lambda: Softmax(3), 3), LOGISTIC: (Logistic, 2), LINEAR: (Gaussian, 0)}

@@ -10,8 +10,8 @@ from core_cases import family, make_objective, make_oracle
 from oracle import LINEAR, Oracle, inverse
 
 from influence_cli.core.quantities import Loss, RowTarget
-from influence_cli.core.selection.expansion import Expansion
 from influence_cli.core.selection.problem import Problem
+from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
 

@@ -8,14 +8,14 @@ import pytest
 from cli_tools import ALL_METHODS, save_blobs, save_regression
 from oracle import SOFTMAX, Oracle
 
-from influence_cli.analysis import TestRows, check_methods, influence, targets
+from influence_cli.analysis import TestRows, check_methods, influence, question
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.data.sources import load
-from influence_cli.drawing import plan_groups
+from influence_cli.data.load import load
 from influence_cli.errors import UsageError
-from influence_cli.groups import parse_group
-from influence_cli.modeling import ModelSettings, fit
+from influence_cli.models.trained import ModelSettings, fit
 from influence_cli.results import OK, Provenance
+from influence_cli.specs.groups import parse_group
+from influence_cli.specs.plan import plan_groups
 
 METHODS = tuple(ALL_METHODS.split(","))
 NOWHERE = Provenance("", "", {})
@@ -75,8 +75,8 @@ def test_blocks_and_pieces_change_no_figure(softmax, monkeypatch, evaluate):
     whole = run(softmax, plan, tests, advance=seen.append, **options)
     assert seen == [11 * 144]
     monkeypatch.setattr(module, "WIDEST", 4)
-    monkeypatch.setattr(targets, "TEST_BYTES", 1.0)
-    assert len(targets.make_targets(softmax, TestRows(np.array(tests)), "loss")[1]) == 3
+    monkeypatch.setattr(question, "TEST_BYTES", 1.0)
+    assert len(question.make_targets(softmax, TestRows(np.array(tests)), "loss")[1]) == 3
     seen.clear()
     parts = run(softmax, plan, tests, advance=seen.append, **options)
     assert len(seen) == 9

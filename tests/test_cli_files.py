@@ -77,7 +77,7 @@ def test_an_existing_result_is_refused_before_anything_is_read(folder, capsys, m
     capsys.readouterr()
     assert run(["influence", *FEW, "--model", "missing.h5", "-o", "done.h5"]) == 2
     assert capsys.readouterr().err == "ginf: error: done.h5 exists already\nhint: --force replaces it\n"
-    monkeypatch.setattr("influence_cli.data.sources.load", pytest.fail)
+    monkeypatch.setattr("influence_cli.data.load.load", pytest.fail)
     assert run(["train", "--data", "blobs.npz", "-o", "done.h5"]) == 2
     assert capsys.readouterr().err == "ginf: error: done.h5 exists already\nhint: --force replaces it\n"
     assert (folder / "done.h5").read_text() == "precious"
@@ -227,7 +227,7 @@ def test_python_users_get_the_same_figures(folder, capsys):
     script = (
         "from influence_cli.commands import session;"
         "from influence_cli.analysis import TestRows, influence;"
-        "from influence_cli.groups import parse_group;"
+        "from influence_cli.specs.groups import parse_group;"
         "import numpy as np;"
         "opened = session.open_model('ginf.h5', quiet=True);"
         "plan = session.plan(opened.model, [parse_group('rows:1,2,3')], 0);"

@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression, Ridge
 from influence_cli.artifacts.model import load_model
 from influence_cli.artifacts.results import load_influence
 from influence_cli.cli import run
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.solvers import choice
 
 KEYS = ["group", "kind", "size", "fraction", "test", "quantity", "base"]

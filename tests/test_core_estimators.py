@@ -15,7 +15,7 @@ from influence_cli.core.estimators import METHODS, Estimate, estimate
 from influence_cli.core.evaluation import exact_change, linear_change
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, row_quantity
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, Removal, removal
-from influence_cli.core.single_removals import SingleRemovals
+from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
 from influence_cli.errors import UsageError
 

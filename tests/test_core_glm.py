@@ -11,9 +11,11 @@ from core_cases import CASES, DIFFERENCE, KINDS, ROUNDING, family, make_objectiv
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
 from threadpoolctl import threadpool_limits
 
-from influence_cli.core import assembly, design, parallel
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.families.softmax import Softmax
+from influence_cli.core import parallel
+from influence_cli.core.objectives import hessian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.rows import design
 
 ROWS = 150
 GROUPS = 3
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("several_blocks")
 def several_blocks(monkeypatch):
     """Passes of 64 rows, and of 40 for the dense Hessian: every sum crosses block borders."""
     monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
-    monkeypatch.setattr(assembly, "CHUNK", 40)
+    monkeypatch.setattr(hessian, "CHUNK", 40)
 
 
 def case(kind: str, intercept: str):

@@ -10,10 +10,10 @@ from core_cases import DIFFERENCE, ROUNDING, relative_error
 from network_cases import FAMILIES, GROUPS, ROWS, broadcasts, draw, each_case, each_curvature, make, short_blocks
 from oracle import LINEAR, SOFTMAX, central_difference
 
-from influence_cli.core import mlp
-from influence_cli.core.families.softmax import Softmax
-from influence_cli.core.glm import Glm
-from influence_cli.core.mlp import GAUSS_NEWTON, HESSIAN, Mlp
+from influence_cli.core.objectives import mlp
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.mlp import GAUSS_NEWTON, HESSIAN, Mlp
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ from core_cases import relative_error
 from network_cases import draw, each_curvature, make, short_blocks
 from oracle import SOFTMAX
 
-from influence_cli.core import descent
-from influence_cli.core.descent import descend
 from influence_cli.core.estimators import estimate, removed_gradient
-from influence_cli.core.glm import Glm
-from influence_cli.core.lbfgs import lbfgs
-from influence_cli.core.minimize import newton_cg
-from influence_cli.core.mlp import GAUSS_NEWTON, Mlp
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.mlp import GAUSS_NEWTON, Mlp
+from influence_cli.core.optimise import descent
+from influence_cli.core.optimise.descent import descend
+from influence_cli.core.optimise.lbfgs import lbfgs
+from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.removal import removal
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain_by
 from influence_cli.core.solvers.choice import make_solver

@@ -9,9 +9,10 @@ import pytest
 from core_cases import CASES, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 
-from influence_cli.core import estimators, own_curvature, retraining
+from influence_cli.core import estimators, retraining
 from influence_cli.core.estimators import newton_step, removed_gradient
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.optimise import restarts
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, removal
 from influence_cli.core.retraining import anderson, retrain
 from influence_cli.core.solvers.choice import make_solver
@@ -124,7 +125,7 @@ def test_columns_whose_hessian_is_another_are_led_by_their_own(few, monkeypatch)
     preconditioner = make_solver(objective, theta, "cholesky").preconditioner
     products = counted(monkeypatch)
     if few:
-        monkeypatch.setattr(own_curvature, "OWN_BYTES", 1.0)  # one column at a time
+        monkeypatch.setattr(restarts, "OWN_BYTES", 1.0)  # one column at a time
     found = retrain(objective, theta, w, preconditioner=preconditioner, tol=1e-9)
     with_own, products[0] = products[0], 0
     monkeypatch.setattr(retraining, "SERVED", 10_000)

@@ -9,13 +9,13 @@ import pytest
 from core_cases import CASES, family, make_objective, make_oracle, relative_error, worst_error
 from oracle import LINEAR
 
-from influence_cli.core.families.gaussian import Gaussian
-from influence_cli.core.families.poisson import Poisson
-from influence_cli.core.glm import Glm
-from influence_cli.core.mlp import Mlp
-from influence_cli.core.objective import Objective
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.mlp import Mlp
+from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, PER_SUM, removal
-from influence_cli.core.single_removals import UNDETERMINED, SingleRemovals
+from influence_cli.core.rif import UNDETERMINED, SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.core.training import train

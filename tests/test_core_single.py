@@ -10,15 +10,15 @@ from core_cases import CASES, KINDS, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 from scipy.sparse import csr_array
 
-from influence_cli.core import glm
-from influence_cli.core.design import Design
 from influence_cli.core.estimators import newton_step, removed_gradient
-from influence_cli.core.families.gaussian import Gaussian
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.families.poisson import Poisson
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives import glm
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.retraining import anderson, retrain
+from influence_cli.core.rows.design import Design
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 from influence_cli.core.training import train

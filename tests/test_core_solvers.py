@@ -7,7 +7,7 @@ import pytest
 from core_cases import DIRECT, KINDS, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 
-from influence_cli.core import design
+from influence_cli.core.rows import design
 from influence_cli.core.solvers import choice, cholesky, kronecker
 from influence_cli.core.solvers.cg import RECOMPUTE_EVERY, STAGNATION, conjugate_gradient
 from influence_cli.core.solvers.choice import make_solver

@@ -9,13 +9,14 @@ from oracle import LOGISTIC, SOFTMAX
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
-from influence_cli.core import design, parallel, sparse_design
-from influence_cli.core.design import Design
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.glm import Glm
+from influence_cli.core import parallel
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.rows import design, sparse_design
+from influence_cli.core.rows.design import Design
+from influence_cli.core.rows.sparse_design import SparseDesign, design_of
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.jacobi import Jacobi
-from influence_cli.core.sparse_design import SparseDesign, design_of
 from influence_cli.core.training import train
 
 ROWS, COLUMNS = 203, 9
@@ -188,7 +189,7 @@ def test_more_features_than_rows_train_to_the_dense_minimum_by_jacobi(monkeypatc
     y = np.random.default_rng(8).integers(0, 2, 60)
     dense, sparse = (Glm(one, y, Logistic(), l2=0.01) for one in (X, csr_array(X)))
     expected = train(dense).theta
-    monkeypatch.setattr("influence_cli.core.glm.kronecker_fits", lambda *sizes: False)
+    monkeypatch.setattr("influence_cli.core.objectives.glm.kronecker_fits", lambda *sizes: False)
     assert isinstance(sparse.preconditioner(expected, sparse.weights), Jacobi)
     found = train(sparse)
     assert found.converged[0] and relative_error(found.theta, expected) < 1e-5
@@ -199,7 +200,7 @@ def test_more_features_than_rows_train_to_the_dense_minimum_by_jacobi(monkeypatc
 
 
 def test_the_jacobi_preconditioner_is_the_diagonal_of_the_average_curvature(monkeypatch):
-    monkeypatch.setattr("influence_cli.core.glm.kronecker_fits", lambda *sizes: False)
+    monkeypatch.setattr("influence_cli.core.objectives.glm.kronecker_fits", lambda *sizes: False)
     for kind in (LOGISTIC, SOFTMAX):
         dense, sparse = pair(kind)
         r = np.random.default_rng(10).normal(size=(dense.size, 2))

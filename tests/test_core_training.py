@@ -8,11 +8,11 @@ from core_cases import INTERCEPTS, KINDS, make_objective, make_oracle, relative_
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
-from influence_cli.core.families.gaussian import Gaussian
-from influence_cli.core.families.logistic import Logistic
-from influence_cli.core.families.softmax import Softmax
-from influence_cli.core.glm import Glm
-from influence_cli.core.minimize import newton_cg
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.training import train
 from influence_cli.errors import ExitCode, NotConvergedError
 

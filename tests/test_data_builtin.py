@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from influence_cli.data import builtin
-from influence_cli.data.sources import load
+from influence_cli.data.load import load
 from influence_cli.errors import ExitCode, FileError, UsageError
 
 SAMPLE = Path(__file__).parent.parent / "sample_data"
@@ -128,7 +128,7 @@ def test_digits_serve_as_a_regression():
 
 def test_numpy_data_sets_do_not_import_scikit_learn():
     code = (
-        "import sys; from influence_cli.data.sources import load; load('synthetic', task='classification');"
+        "import sys; from influence_cli.data.load import load; load('synthetic', task='classification');"
         "load('blobs', task='classification'); sys.exit('sklearn' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=SAMPLE.parent).returncode == 0

@@ -7,7 +7,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from influence_cli.data.sources import load
+from influence_cli.data.load import load
 from influence_cli.errors import ExitCode, FileError
 
 TRAIN_X, TRAIN_Y = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from influence_cli.drawing import Group, draw_groups, plan_groups
 from influence_cli.errors import FileError, UsageError
-from influence_cli.groups import collect_specs, parse_group, read_group_file
+from influence_cli.specs.groups import collect_specs, parse_group, read_group_file
+from influence_cli.specs.plan import Group, draw_groups, plan_groups
 
 M = 200
 CLASSES = ("cat", "dog", "emu")

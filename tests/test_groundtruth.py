@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_info
 from influence_cli.artifacts.results import load_result, save_truth
 from influence_cli.cli import run
 from influence_cli.commands.session import share_threads
-from influence_cli.data.sources import load
+from influence_cli.data.load import load
 from influence_cli.errors import ExitCode
 
 PEER = 1e-6
@@ -139,8 +139,8 @@ def test_the_truth_is_what_scikit_learn_refits(data, estimator, l2, specs, scali
 def drawn_rows(model, specs):
     """Label to row numbers, by the function that every command draws with."""
     from influence_cli.artifacts.model import load_model
-    from influence_cli.drawing import draw_groups
-    from influence_cli.groups import parse_group
+    from influence_cli.specs.groups import parse_group
+    from influence_cli.specs.plan import draw_groups
 
     data = load_model(model).dataset
     groups = draw_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes)

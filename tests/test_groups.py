@@ -8,10 +8,10 @@ from fractions import Fraction
 
 import pytest
 
-from influence_cli.conditions import Condition
-from influence_cli.drawing import PLANNERS
 from influence_cli.errors import UsageError
-from influence_cli.groups import KINDS, collect_specs, parse_group, read_group_file
+from influence_cli.specs.columns import Condition
+from influence_cli.specs.groups import KINDS, collect_specs, parse_group, read_group_file
+from influence_cli.specs.plan import PLANNERS
 
 
 def refused(call, *arguments, **options):

@@ -16,7 +16,7 @@ from influence_cli.artifacts.model import load_model
 from influence_cli.artifacts.schema import LINK
 from influence_cli.cli import run
 from influence_cli.errors import ExitCode, FileError
-from influence_cli.linking import linked_rows
+from influence_cli.models.linked import linked_rows
 
 SAMPLE_DIGITS = Path(__file__).parent.parent / "sample_data" / "digits"
 MEASURED = {"seconds", "iterations"}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from compare_cases import CLASSES, drawn, results, table
 
-from influence_cli import plots
 from influence_cli.artifacts.results import save_influence, save_truth
 from influence_cli.cli import run
 from influence_cli.errors import ExitCode, UsageError
+from influence_cli.present import plots
 
 pytest.importorskip("matplotlib")
 

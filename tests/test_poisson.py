@@ -13,8 +13,8 @@ from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import d2_tweedie_score, mean_poisson_deviance
 
 from influence_cli.cli import run
-from influence_cli.core.families.poisson import Poisson
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.quantities import RowTarget, row_quantity
 from influence_cli.core.training import train
 from influence_cli.errors import NotConvergedError

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from influence_cli.commands.layouts import influence_layout, meaning
 from influence_cli.errors import FileError
-from influence_cli.report import CHUNK, TABLE_ROWS, Layout, progress, resolve_format, write_records
+from influence_cli.present.headings import influence_layout, meaning
+from influence_cli.present.tables import CHUNK, TABLE_ROWS, Layout, progress, resolve_format, write_records
 from influence_cli.results import MEAN_TEST, NO_TEST, GroupTable, InfluenceResult, Provenance
 
 COLUMNS = {

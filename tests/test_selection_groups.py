@@ -11,9 +11,9 @@ from selection_cases import Case, make_case
 
 from influence_cli.core.quantities import Margin, Prediction, RowTarget
 from influence_cli.core.selection import flip as flips
-from influence_cli.core.selection.expansion import Expansion
+from influence_cli.core.selection.evaluate import NEWTON, RETRAINED
 from influence_cli.core.selection.flip import flip
-from influence_cli.core.selection.merits import NEWTON, RETRAINED
+from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.unions import Pool, exact_union, greedy_union, swap_union
 from influence_cli.errors import UsageError
 

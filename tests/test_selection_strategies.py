@@ -9,14 +9,14 @@ from oracle import LINEAR, LOGISTIC, SOFTMAX
 from selection_cases import Case, every_group, make_case, neighbours
 
 from influence_cli.core.selection import exact as enumeration
+from influence_cli.core.selection.evaluate import NEWTON, RETRAINED, SECOND, evaluate
 from influence_cli.core.selection.exact import exact
-from influence_cli.core.selection.expansion import Expansion
 from influence_cli.core.selection.greedy import greedy
-from influence_cli.core.selection.merits import NEWTON, RETRAINED, SECOND, evaluate
 from influence_cli.core.selection.pgd import CONSTRAINTS, pgd
 from influence_cli.core.selection.problem import DIRECTIONS
 from influence_cli.core.selection.random import random
 from influence_cli.core.selection.relinearize import relinearize
+from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.swap import swap
 from influence_cli.errors import UsageError
 

@@ -17,10 +17,10 @@ from influence_cli.artifacts.model import load_model
 from influence_cli.cli import run
 from influence_cli.core.quantities import Margin, RowTarget
 from influence_cli.core.removal import PENALTY_SCALINGS
+from influence_cli.core.selection.evaluate import RETRAINED, SECOND
 from influence_cli.core.selection.exact import exact
 from influence_cli.core.selection.flip import flip
 from influence_cli.core.selection.greedy import greedy
-from influence_cli.core.selection.merits import RETRAINED, SECOND
 from influence_cli.core.selection.pgd import CONSTRAINTS, pgd
 from influence_cli.core.selection.problem import DIRECTIONS
 from influence_cli.core.selection.random import random

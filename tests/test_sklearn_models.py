@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from influence_cli import GroupInfluence
-from influence_cli.core.families.signed import Signed
-from influence_cli.core.glm import Glm
+from influence_cli.core.objectives.families.signed import Signed
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.errors import FileError, NotConvergedError, UsageError
 
 M, T = 70, 5

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from influence_cli.drawing import plan_groups
 from influence_cli.errors import UsageError
-from influence_cli.groups import parse_group
+from influence_cli.specs.groups import parse_group
+from influence_cli.specs.plan import plan_groups
 
 M = 60
 RNG = np.random.default_rng(4)
@@ -127,7 +127,7 @@ def test_a_mistake_is_told_what_was_expected_and_found(text, expected):
 
 
 def test_text_of_too_many_values_is_refused_without_making_the_groups(monkeypatch):
-    monkeypatch.setattr("influence_cli.conditions.MOST_GROUPS", 50)
+    monkeypatch.setattr("influence_cli.specs.columns.MOST_GROUPS", 50)
     with pytest.raises(UsageError, match="column id has 60 different values, and a group for each is more than 50"):
         plan("by:id")
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from influence_cli.artifacts.model import ModelArtifact, load_model, save_model
-from influence_cli.data.preparation import fit_features
-from influence_cli.data.sources import load
+from influence_cli.data.features import fit_features
+from influence_cli.data.from_table import TableOptions
+from influence_cli.data.load import load
 from influence_cli.data.table import Column, Table
-from influence_cli.data.tabular import TableOptions
 from influence_cli.errors import FileError, UsageError
 
 M = 40

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from influence_cli.data.sources import load
-from influence_cli.data.tabular import TableOptions
+from influence_cli.data.from_table import TableOptions
+from influence_cli.data.load import load
 from influence_cli.errors import ExitCode, FileError, UsageError
 
 HEAD = "age,site,flag,y\n"
@@ -206,7 +206,7 @@ def test_a_million_categories_are_refused_quickly(refused):
 
 
 def test_more_features_than_memory_should_take(refused, monkeypatch):
-    monkeypatch.setattr("influence_cli.data.preparation.MOST_DENSE_BYTES", 2**8)
+    monkeypatch.setattr("influence_cli.data.features.MOST_DENSE_BYTES", 2**8)
     refused(GOOD, "12 rows of 5 features would take", "as a dense table")
 
 

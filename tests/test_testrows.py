@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from influence_cli.errors import UsageError
-from influence_cli.testrows import TestRowSpec, choose_tests, parse_tests
+from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
 
 N = 60
 WRONG = (7, 12, 30, 55)

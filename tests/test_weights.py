@@ -15,7 +15,7 @@ from influence_cli.artifacts.model import load_model, save_model
 from influence_cli.cli import run
 from influence_cli.core.removal import removal
 from influence_cli.errors import FileError, UsageError
-from influence_cli.weighting import balance
+from influence_cli.models.sample_weights import balance
 
 M, GROUP = 60, np.arange(7)
 PEER = 1e-5

@@ -1,9 +1,16 @@
 """What the commands and a Python user call: a model, groups and test rows to results."""
 
-from .groundtruth import Retraining, check_strategy, count_stalled, groundtruth, start_truth, truth_blocks
-from .influence import check_methods, check_possible, influence, working_bytes
-from .pooled import check_evaluate
-from .targets import TestRows, make_targets
+from influence_cli.analysis.groundtruth import (
+    Retraining,
+    check_strategy,
+    count_stalled,
+    groundtruth,
+    start_truth,
+    truth_blocks,
+)
+from influence_cli.analysis.influence import check_methods, check_possible, influence, working_bytes
+from influence_cli.analysis.pooled import check_evaluate
+from influence_cli.analysis.question import TestRows, make_targets
 
 __all__ = [
     "Retraining",

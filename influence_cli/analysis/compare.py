@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ..core import agreement
-from ..results import MEAN_TEST, NO_TEST, OK, Records
-from .matching import Cell, Matched
+from influence_cli.analysis.matching import Cell, Matched
+from influence_cli.core import agreement
+from influence_cli.results import MEAN_TEST, NO_TEST, OK, Records
 
 NO_INTERVAL = "no interval, its resamples lie to one side of it or have no correlation"
 TEST_BLOCK = 256

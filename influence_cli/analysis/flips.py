@@ -7,15 +7,15 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.families.base import Classifier
-from ..core.quantities import Margin, RowTarget
-from ..core.selection.flip import Flip, flip
-from ..core.solvers.choice import HessianSolver
-from ..errors import UsageError
-from ..modeling import TrainedModel
-from ..results import Provenance, SelectionResult
-from .selecting import Choice, Question, Watch, new_record, problem_of, questions
-from .targets import TestRows
+from influence_cli.analysis.question import TestRows
+from influence_cli.analysis.selecting import Choice, Question, Watch, new_record, problem_of, questions
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.quantities import Margin, RowTarget
+from influence_cli.core.selection.flip import Flip, flip
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import Provenance, SelectionResult
 
 PREDICTED = "margin of the predicted class"
 """The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""

@@ -14,18 +14,18 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.minimize import Minimum
-from ..core.quantities import Target
-from ..core.removal import removal
-from ..core.retraining import COLD, DESCENT, WARM
-from ..core.retraining import retrain_by as retrain
-from ..core.solvers.cholesky import factorize
-from ..core.training import REACH, newton_reach, train
-from ..drawing import GroupPlan
-from ..errors import NotConvergedError, UsageError
-from ..modeling import TrainedModel
-from ..results import OK, PENDING, GroupTable, Provenance, TruthResult
-from .targets import TestRows, make_targets, runs_away
+from influence_cli.analysis.question import TestRows, make_targets, runs_away
+from influence_cli.core.optimise.newton_cg import Minimum
+from influence_cli.core.quantities import Target
+from influence_cli.core.removal import removal
+from influence_cli.core.retraining import COLD, DESCENT, WARM
+from influence_cli.core.retraining import retrain_by as retrain
+from influence_cli.core.solvers.cholesky import factorize
+from influence_cli.core.training import REACH, newton_reach, train
+from influence_cli.errors import NotConvergedError, UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import OK, PENDING, GroupTable, Provenance, TruthResult
+from influence_cli.specs.plan import GroupPlan
 
 BLOCK_BYTES = 256e6
 """Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""

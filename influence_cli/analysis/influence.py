@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from ..core.estimators import METHODS, Estimate, estimate
-from ..core.evaluation import exact_change, linear_change
-from ..core.own_curvature import held_at_once
-from ..core.quantities import Target
-from ..core.removal import removal
-from ..core.single_removals import SingleRemovals
-from ..core.solvers.choice import SIDE_BY_SIDE, HessianSolver
-from ..drawing import GroupPlan
-from ..errors import UsageError, unknown_word
-from ..modeling import TrainedModel
-from ..results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
-from .pooled import check_evaluate
-from .targets import TestRows, make_targets, piece, runs_away
+from influence_cli.analysis.pooled import check_evaluate
+from influence_cli.analysis.question import TestRows, make_targets, piece, runs_away
+from influence_cli.core.estimators import METHODS, Estimate, estimate
+from influence_cli.core.evaluation import exact_change, linear_change
+from influence_cli.core.optimise.restarts import held_at_once
+from influence_cli.core.quantities import Target
+from influence_cli.core.removal import removal
+from influence_cli.core.rif import SingleRemovals
+from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
+from influence_cli.errors import UsageError, unknown_word
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
+from influence_cli.specs.plan import GroupPlan
 
 BLOCK_BYTES = 256e6
 """Memory that the weights and parameters of one block of groups may take."""

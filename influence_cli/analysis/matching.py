@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, UsageError
-from ..results import OK, GroupTable, InfluenceResult, TruthResult
+from influence_cli.errors import FileError, UsageError
+from influence_cli.results import OK, GroupTable, InfluenceResult, TruthResult
 
 EXACT = " exact"
 """Behind a method's name where f was evaluated at the estimated parameters (``--evaluate exact``)."""

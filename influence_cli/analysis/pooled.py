@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..core.families.base import Classifier, Family, Regressor
-from ..core.objective import Objective
-from ..core.quantities import Logit, Prediction, Probability, RowQuantity, RowTarget, Target, WeightedTarget
-from ..core.sparse_design import Features
-from ..errors import UsageError
-from ..modeling import TrainedModel
+from influence_cli.core.objectives.families.base import Classifier, Family, Regressor
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.quantities import Logit, Prediction, Probability, RowQuantity, RowTarget, Target, WeightedTarget
+from influence_cli.core.rows.sparse_design import Features
+from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
 
 GAP, SCORE = "gap:", "score:"
 OF_NUMBERS = ("r2", "explained_variance", "max_error", "neg_max_error", "neg_mean_", "neg_median_", "neg_root_")

@@ -8,20 +8,30 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.selection.exact import MOST_SUBSETS, exact
-from ..core.selection.expansion import Expansion
-from ..core.selection.greedy import greedy
-from ..core.selection.pgd import pgd
-from ..core.selection.problem import Problem, Selection
-from ..core.selection.random import random
-from ..core.selection.relinearize import relinearize
-from ..core.selection.swap import swap
-from ..core.solvers.choice import HessianSolver
-from ..errors import NotConvergedError, UsageError
-from ..modeling import TrainedModel
-from ..results import Provenance, SelectionResult
-from .selecting import Choice, Entry, Question, Watch, finish, new_record, problem_of, questions, spread
-from .targets import TestRows, make_targets
+from influence_cli.analysis.question import TestRows, make_targets
+from influence_cli.analysis.selecting import (
+    Choice,
+    Entry,
+    Question,
+    Watch,
+    finish,
+    new_record,
+    problem_of,
+    questions,
+    spread,
+)
+from influence_cli.core.selection.exact import MOST_SUBSETS, exact
+from influence_cli.core.selection.greedy import greedy
+from influence_cli.core.selection.pgd import pgd
+from influence_cli.core.selection.problem import Problem, Selection
+from influence_cli.core.selection.random import random
+from influence_cli.core.selection.relinearize import relinearize
+from influence_cli.core.selection.second_order import Expansion
+from influence_cli.core.selection.swap import swap
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import NotConvergedError, UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import Provenance, SelectionResult
 
 STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
 OF_GROUPS = ("random", "greedy", "swap", "exact")

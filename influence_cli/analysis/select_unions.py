@@ -7,15 +7,25 @@ from time import perf_counter
 
 import numpy as np
 
-from ..core.selection.problem import Problem
-from ..core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
-from ..core.solvers.choice import HessianSolver
-from ..drawing import Group
-from ..errors import UsageError
-from ..modeling import TrainedModel
-from ..results import Provenance, SelectionResult
-from .selecting import Choice, Entry, Question, Watch, finish, new_record, problem_of, questions, spread
-from .targets import TestRows
+from influence_cli.analysis.question import TestRows
+from influence_cli.analysis.selecting import (
+    Choice,
+    Entry,
+    Question,
+    Watch,
+    finish,
+    new_record,
+    problem_of,
+    questions,
+    spread,
+)
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import Provenance, SelectionResult
+from influence_cli.specs.plan import Group
 
 SINGLE = "single"
 """What the record of a given group by itself is called."""

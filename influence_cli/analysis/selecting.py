@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ..core.quantities import Target
-from ..core.selection.merits import AUTO
-from ..core.selection.pgd import L1
-from ..core.selection.problem import INCREASE, Problem
-from ..core.solvers.choice import HessianSolver
-from ..drawing import GroupPlan, PlannedGroup
-from ..modeling import TrainedModel
-from ..results import MEAN_TEST, NO_TEST, OK, Provenance, SelectionResult
-from .groundtruth import Retraining, groundtruth, start_truth
-from .pooled import is_pooled
-from .targets import TestRows, make_targets
+from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
+from influence_cli.analysis.pooled import is_pooled
+from influence_cli.analysis.question import TestRows, make_targets
+from influence_cli.core.quantities import Target
+from influence_cli.core.selection.evaluate import AUTO
+from influence_cli.core.selection.pgd import L1
+from influence_cli.core.selection.problem import INCREASE, Problem
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import MEAN_TEST, NO_TEST, OK, Provenance, SelectionResult
+from influence_cli.specs.plan import GroupPlan, PlannedGroup
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from scipy.sparse import csr_array, issparse
 
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.storage import PathLike
-from influence_cli.data.compressed import Rows, parts
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.sparse import Rows, parts
 
 _PARTS = ("data", "indices", "indptr")
 

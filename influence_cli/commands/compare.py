@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Force, Format, NoColor, Quiet, Seed, Threads
+from influence_cli.commands.options import Force, Format, NoColor, Quiet, Seed, Threads
 
 FIGURES = ("auto", "scatter", "curve")
 
@@ -71,17 +71,17 @@ def compare(
     """
     import sys
 
-    from ..analysis.compare import Settings, pooled_record
-    from ..analysis.compare import compare as judge
-    from ..analysis.matching import match
-    from ..artifacts.atomic import check_target, replacing
-    from ..artifacts.results import load_result, same_origin
-    from ..errors import ExitCode, UsageError
-    from ..plots import check_plot
-    from ..report import Layout, resolve_format, write_records
-    from . import session
-    from .agreement_view import agreement_table, draw
-    from .options import note
+    from influence_cli.analysis.compare import Settings, pooled_record
+    from influence_cli.analysis.compare import compare as judge
+    from influence_cli.analysis.matching import match
+    from influence_cli.artifacts.atomic import check_target, replacing
+    from influence_cli.artifacts.results import load_result, same_origin
+    from influence_cli.commands import session
+    from influence_cli.commands.options import note
+    from influence_cli.errors import ExitCode, UsageError
+    from influence_cli.present.agreement import agreement_table, draw
+    from influence_cli.present.plots import check_plot
+    from influence_cli.present.tables import Layout, resolve_format, write_records
 
     session.check_format(format)
     session.check_choice("--figure", figure, FIGURES)
@@ -124,7 +124,7 @@ def compare(
 
 def parse_limits(text: str | None) -> dict[str, float]:
     """``second=0.9,first=0.8`` to a dictionary.  Raises UsageError where it is not that."""
-    from ..errors import UsageError
+    from influence_cli.errors import UsageError
 
     limits: dict[str, float] = {}
     for part in text.split(",") if text is not None else ():
@@ -146,7 +146,7 @@ def parse_limits(text: str | None) -> dict[str, float]:
 
 def check_limits(pooled: Mapping[str, Mapping[str, Any]], limits: Mapping[str, float]) -> None:
     """Raises CheckFailedError with every method whose pooled correlation is below its limit, or has no value."""
-    from ..errors import CheckFailedError
+    from influence_cli.errors import CheckFailedError
 
     failures = []
     for method, limit in limits.items():

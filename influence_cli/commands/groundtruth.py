@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
+from influence_cli.commands.options import (
     Curvature,
     Damping,
     Force,
@@ -79,18 +79,25 @@ def groundtruth(
     from dataclasses import replace
     from functools import partial
 
-    from ..analysis import Retraining, check_strategy, count_stalled, make_targets, start_truth, truth_blocks
-    from ..analysis import groundtruth as measure
-    from ..artifacts.atomic import check_target
-    from ..artifacts.lock import exclusive
-    from ..artifacts.results import save_truth
-    from ..core.retraining import COLD, STRATEGIES, WARM
-    from ..errors import ExitCode, UsageError
-    from ..report import progress, resolve_format, write_records
-    from ..results import OK, PENDING
-    from ..testrows import parse_tests
-    from . import session
-    from .layouts import truth_layout
+    from influence_cli.analysis import (
+        Retraining,
+        check_strategy,
+        count_stalled,
+        make_targets,
+        start_truth,
+        truth_blocks,
+    )
+    from influence_cli.analysis import groundtruth as measure
+    from influence_cli.artifacts.atomic import check_target
+    from influence_cli.artifacts.lock import exclusive
+    from influence_cli.artifacts.results import save_truth
+    from influence_cli.commands import session
+    from influence_cli.core.retraining import COLD, STRATEGIES, WARM
+    from influence_cli.errors import ExitCode, UsageError
+    from influence_cli.present.headings import truth_layout
+    from influence_cli.present.tables import progress, resolve_format, write_records
+    from influence_cli.results import OK, PENDING
+    from influence_cli.specs.tests import parse_tests
 
     session.check_format(format)
     session.check_solver(solver)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import (
+from influence_cli.commands.options import (
     Curvature,
     Damping,
     Force,
@@ -62,17 +62,17 @@ def influence(
     """
     import sys
 
-    from ..analysis import check_evaluate, check_methods, check_possible, make_targets, working_bytes
-    from ..analysis import influence as estimate
-    from ..artifacts.results import save_influence
-    from ..core.evaluation import EVALUATIONS
-    from ..errors import ExitCode, GinfError
-    from ..report import progress, resolve_format, write_records
-    from ..results import OK
-    from ..testrows import parse_tests
-    from . import session
-    from .layouts import influence_layout
-    from .options import note
+    from influence_cli.analysis import check_evaluate, check_methods, check_possible, make_targets, working_bytes
+    from influence_cli.analysis import influence as estimate
+    from influence_cli.artifacts.results import save_influence
+    from influence_cli.commands import session
+    from influence_cli.commands.options import note
+    from influence_cli.core.evaluation import EVALUATIONS
+    from influence_cli.errors import ExitCode, GinfError
+    from influence_cli.present.headings import influence_layout
+    from influence_cli.present.tables import progress, resolve_format, write_records
+    from influence_cli.results import OK
+    from influence_cli.specs.tests import parse_tests
 
     methods = check_methods([name.strip() for name in method.split(",")])
     session.check_format(format)

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from .options import Curvature, Damping, Force, Model, NoColor, Output, Quantity, Quiet, Seed, Solver, Test, Threads
+from influence_cli.commands.options import (
+    Curvature,
+    Damping,
+    Force,
+    Model,
+    NoColor,
+    Output,
+    Quantity,
+    Quiet,
+    Seed,
+    Solver,
+    Test,
+    Threads,
+)
 
 SEARCH = "Search"
 
@@ -121,14 +134,14 @@ def select(
     """
     import sys
 
-    from ..artifacts.atomic import replacing
-    from ..artifacts.selection import save_selection
-    from ..errors import ExitCode
-    from ..report import resolve_format, write_records
-    from . import session
-    from .options import note
-    from .selecting import Asked, check, run
-    from .selection_view import draw, rows_text, shown
+    from influence_cli.artifacts.atomic import replacing
+    from influence_cli.artifacts.selection import save_selection
+    from influence_cli.commands import session
+    from influence_cli.commands.options import note
+    from influence_cli.commands.selecting import Asked, check, run
+    from influence_cli.commands.selection_view import draw, rows_text, shown
+    from influence_cli.errors import ExitCode
+    from influence_cli.present.tables import resolve_format, write_records
 
     asked = check(
         Asked(

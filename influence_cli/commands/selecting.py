@@ -7,24 +7,24 @@ from functools import cached_property
 
 import numpy as np
 
-from ..analysis import TestRows, make_targets
-from ..analysis.flips import check_flip, select_flips
-from ..analysis.select import ALL, check_strategies, drop_impossible, row_influences, select
-from ..analysis.select_unions import select_unions
-from ..analysis.selecting import Choice, Watch
-from ..core.selection.merits import MERITS
-from ..core.selection.pgd import CONSTRAINTS
-from ..core.selection.problem import DIRECTIONS
-from ..core.solvers.choice import HessianSolver
-from ..errors import UsageError
-from ..groups import GroupSpec, Size, parse_group, parse_size
-from ..modeling import TrainedModel
-from ..plots import check_plot
-from ..report import FORMATS, progress
-from ..results import SelectionResult
-from ..testrows import TestRowSpec, parse_tests
-from . import session
-from .options import note
+from influence_cli.analysis import TestRows, make_targets
+from influence_cli.analysis.flips import check_flip, select_flips
+from influence_cli.analysis.select import ALL, check_strategies, drop_impossible, row_influences, select
+from influence_cli.analysis.select_unions import select_unions
+from influence_cli.analysis.selecting import Choice, Watch
+from influence_cli.commands import session
+from influence_cli.commands.options import note
+from influence_cli.core.selection.evaluate import MERITS
+from influence_cli.core.selection.pgd import CONSTRAINTS
+from influence_cli.core.selection.problem import DIRECTIONS
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.present.plots import check_plot
+from influence_cli.present.tables import FORMATS, progress
+from influence_cli.results import SelectionResult
+from influence_cli.specs.groups import GroupSpec, Size, parse_group, parse_size
+from influence_cli.specs.tests import TestRowSpec, parse_tests
 
 ROWS = "rows"
 FIGURES = ("auto", "sizes", "rows")

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.flips import PREDICTED
-from ..analysis.select_unions import SINGLE
-from ..errors import NotConvergedError, UsageError
-from ..plots import check_plot
-from ..plots_select import Curve, Image, images, sizes
-from ..report import Layout
-from ..results import SelectionResult
-from .layouts import meaning
-from .selecting import Done
+from influence_cli.analysis.flips import PREDICTED
+from influence_cli.analysis.select_unions import SINGLE
+from influence_cli.commands.selecting import Done
+from influence_cli.errors import NotConvergedError, UsageError
+from influence_cli.present.headings import meaning
+from influence_cli.present.plots import check_plot
+from influence_cli.present.plots_select import Curve, Image, images, sizes
+from influence_cli.present.tables import Layout
+from influence_cli.results import SelectionResult
 
 SHOWN_IMAGES = 10
 """Training rows in a picture."""

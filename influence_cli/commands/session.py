@@ -12,24 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis import TestRows
-from ..artifacts.atomic import check_target
-from ..artifacts.model import FactorArrays, ModelArtifact, add_factor, load_model, save_model
-from ..artifacts.results import load_truth, same_origin
-from ..core.quantities import QUANTITIES
-from ..core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
-from ..core.solvers.cholesky import CholeskyFactor
-from ..data.dataset import Dataset
-from ..data.sources import load
-from ..drawing import GroupPlan, plan_groups
-from ..errors import FileError, InterruptedRunError, UsageError, unknown_word
-from ..groups import GroupSpec, collect_specs
-from ..linking import linked_rows
-from ..modeling import ModelSettings, TrainedModel, fit
-from ..report import FORMATS
-from ..results import PENDING, Provenance, TruthResult
-from ..testrows import TestRowSpec, choose_tests
-from .options import note
+from influence_cli.analysis import TestRows
+from influence_cli.artifacts.atomic import check_target
+from influence_cli.artifacts.model import FactorArrays, ModelArtifact, add_factor, load_model, save_model
+from influence_cli.artifacts.results import load_truth, same_origin
+from influence_cli.commands.options import note
+from influence_cli.core.quantities import QUANTITIES
+from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
+from influence_cli.core.solvers.cholesky import CholeskyFactor
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.load import load
+from influence_cli.errors import FileError, InterruptedRunError, UsageError, unknown_word
+from influence_cli.models.linked import linked_rows
+from influence_cli.models.trained import ModelSettings, TrainedModel, fit
+from influence_cli.present.tables import FORMATS
+from influence_cli.results import PENDING, Provenance, TruthResult
+from influence_cli.specs.groups import GroupSpec, collect_specs
+from influence_cli.specs.plan import GroupPlan, plan_groups
+from influence_cli.specs.tests import TestRowSpec, choose_tests
 
 DEFAULT_MODEL = "ginf.h5"
 DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, False, 1e-8)

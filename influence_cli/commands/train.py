@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Curvature, Damping, Force, Format, NoColor, Quiet, Seed, Solver, Threads
+from influence_cli.commands.options import Curvature, Damping, Force, Format, NoColor, Quiet, Seed, Solver, Threads
 
 if TYPE_CHECKING:
-    from ..modeling import TrainedModel
-    from ..sklearn_models import Adoption
+    from influence_cli.models.sklearn import Adoption
+    from influence_cli.models.trained import TrainedModel
 
 TABLE, MODEL, TRAINING, NETWORK = "Tables", "Model", "Training", "Networks"
 
@@ -204,19 +204,26 @@ def train(
     """
     import sys
 
-    from ..core.removal import PENALTY_SCALINGS
-    from ..core.solvers.choice import choose_solver, make_solver
-    from ..data.sources import check_source, load
-    from ..data.tabular import TableOptions
-    from ..errors import UsageError
-    from ..linking import link_to
-    from ..modeling import ESTIMATORS, ModelSettings, default_tolerance, fit, resolve_network, resolve_penalty
-    from ..report import Layout, progress, resolve_format, write_records
-    from ..results import Records
-    from ..sklearn_models import check_skops
-    from ..weighting import CLASS_WEIGHTS, weighted
-    from . import session
-    from .options import note
+    from influence_cli.commands import session
+    from influence_cli.commands.options import note
+    from influence_cli.core.removal import PENALTY_SCALINGS
+    from influence_cli.core.solvers.choice import choose_solver, make_solver
+    from influence_cli.data.from_table import TableOptions
+    from influence_cli.data.load import check_source, load
+    from influence_cli.errors import UsageError
+    from influence_cli.models.linked import link_to
+    from influence_cli.models.sample_weights import CLASS_WEIGHTS, weighted
+    from influence_cli.models.sklearn import check_skops
+    from influence_cli.models.trained import (
+        ESTIMATORS,
+        ModelSettings,
+        default_tolerance,
+        fit,
+        resolve_network,
+        resolve_penalty,
+    )
+    from influence_cli.present.tables import Layout, progress, resolve_format, write_records
+    from influence_cli.results import Records
 
     session.check_choice("--estimator", estimator, tuple(ESTIMATORS))
     session.check_format(format)
@@ -254,7 +261,7 @@ def train(
     adoption = None
     with session.limit_threads(threads):
         if from_model is not None:
-            from ..foreign import bring
+            from influence_cli.models.skops import bring
 
             brought = bring(
                 from_model,
@@ -319,7 +326,7 @@ def train(
 
 def _check_alone(given: dict[str, bool]) -> None:
     """Raises UsageError for the first option that a brought model leaves nothing to."""
-    from ..errors import UsageError
+    from influence_cli.errors import UsageError
 
     for option, present in given.items():
         if present:

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .objective import Objective
-from .own_curvature import each_its_own, few_at_a_time
-from .removal import Removal
-from .single_removals import SingleRemovals
-from .solvers.cg import MAX_ITERATIONS, Solution
-from .solvers.choice import HessianSolver
-from .solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
+from influence_cli.core.removal import Removal
+from influence_cli.core.rif import SingleRemovals
+from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 
 PATIENCE = 100
 """Iterations in which a Newton step should be solved by the curvature of the trained model."""

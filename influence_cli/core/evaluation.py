@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .estimators import Estimate
-from .quantities import Target
-from .solvers.choice import HessianSolver
+from influence_cli.core.estimators import Estimate
+from influence_cli.core.quantities import Target
+from influence_cli.core.solvers.choice import HessianSolver
 
 EVALUATIONS = ("linear", "exact")
 

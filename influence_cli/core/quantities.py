@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import UsageError
-from .families.base import Classifier, Family, Regressor
-from .objective import Objective
-from .sparse_design import Features
+from influence_cli.core.objectives.families.base import Classifier, Family, Regressor
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.rows.sparse_design import Features
+from influence_cli.errors import UsageError
 
 QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
 

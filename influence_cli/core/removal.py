@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import UsageError
+from influence_cli.errors import UsageError
 
 PER_MEAN = "per-mean"
 PER_SUM = "per-sum"

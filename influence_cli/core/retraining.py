@@ -21,12 +21,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .columns import dots, norms
-from .descent import descend
-from .lbfgs import lbfgs
-from .minimize import Minimum, Watch, newton_cg
-from .objective import Objective
-from .own_curvature import few_at_a_time, in_legs
+from influence_cli.core.arrays import dots, norms
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.descent import descend
+from influence_cli.core.optimise.lbfgs import lbfgs
+from influence_cli.core.optimise.newton_cg import Minimum, Watch, newton_cg
+from influence_cli.core.optimise.restarts import few_at_a_time, in_legs
 
 DEPTH = 8
 """Differences that the mixing remembers."""

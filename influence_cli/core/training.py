@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import NotConvergedError
-from .descent import descend
-from .minimize import Minimum, Watch, counting_on, newton_cg
-from .objective import Objective
-from .solvers.cg import conjugate_gradient
-from .solvers.cholesky import DOUBLE_UP_TO, factorize
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.descent import descend
+from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on, newton_cg
+from influence_cli.core.solvers.cg import conjugate_gradient
+from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
+from influence_cli.errors import NotConvergedError
 
 ROUGH = 1e-2
 """Gradient norm at which the preconditioner is made anew."""

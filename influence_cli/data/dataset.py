@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from influence_cli.data.compressed import Rows, parts
+from influence_cli.data.sparse import Rows, parts
 
 
 @dataclass(frozen=True)

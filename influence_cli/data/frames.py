@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from influence_cli.data.compressed import Rows
-from influence_cli.data.preparation import Features
+from influence_cli.data.features import Features
+from influence_cli.data.sparse import Rows
 from influence_cli.data.table import Column, Table
 
 

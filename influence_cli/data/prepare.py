@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 from scipy.sparse import issparse
 
-from influence_cli.data.compressed import Rows, checked_rows
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.labels import class_names, encode, responses
+from influence_cli.data.sparse import Rows, checked_rows
 from influence_cli.data.split import random_split, stratified_split
 from influence_cli.errors import FileError
 

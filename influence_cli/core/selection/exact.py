@@ -8,11 +8,11 @@ from math import comb
 
 import numpy as np
 
-from ...errors import UsageError
-from .expansion import Expansion
-from .greedy import found, leading
-from .merits import RETRAINED, evaluate, worth
-from .problem import Problem, Selection
+from influence_cli.core.selection.evaluate import RETRAINED, evaluate, worth
+from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.problem import Problem, Selection
+from influence_cli.core.selection.second_order import Expansion
+from influence_cli.errors import UsageError
 
 MOST_SUBSETS = 100_000
 BLOCK = 1024

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..removal import removal
-from .expansion import Expansion
-from .greedy import found, leading
-from .merits import RETRAINED, Evaluated, evaluate
-from .problem import DECREASE, INCREASE, Problem, Selection
-from .relinearize import relinearize
-from .swap import swap
+from influence_cli.core.removal import removal
+from influence_cli.core.selection.evaluate import RETRAINED, Evaluated, evaluate
+from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.problem import DECREASE, INCREASE, Problem, Selection
+from influence_cli.core.selection.relinearize import relinearize
+from influence_cli.core.selection.second_order import Expansion
+from influence_cli.core.selection.swap import swap
 
 CHECKED = 1000
 """Rows of the answer that are put back one by one; behind them minimality is not claimed."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .expansion import Expansion
-from .problem import Problem, Selection
+from influence_cli.core.selection.problem import Problem, Selection
+from influence_cli.core.selection.second_order import Expansion
 
 
 def greedy(problem: Problem, expansion: Expansion) -> Selection:

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .expansion import Expansion
-from .greedy import found, leading
-from .problem import Problem, Selection
-from .projection import onto_capped, onto_l1_ball
+from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.problem import Problem, Selection
+from influence_cli.core.selection.projection import onto_capped, onto_l1_ball
+from influence_cli.core.selection.second_order import Expansion
 
 L1, CAPPED = "l1", "capped"
 CONSTRAINTS = (L1, CAPPED)

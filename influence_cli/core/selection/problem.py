@@ -12,13 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
-from ...errors import NotConvergedError, UsageError
-from ..objective import Objective
-from ..quantities import Target
-from ..removal import PER_MEAN
-from ..solvers.choice import HessianSolver
-from ..solvers.cholesky import factorize
-from ..solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.quantities import Target
+from influence_cli.core.removal import PER_MEAN
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.solvers.cholesky import factorize
+from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.errors import NotConvergedError, UsageError
 
 INCREASE, DECREASE = "increase", "decrease"
 DIRECTIONS = (INCREASE, DECREASE)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .expansion import Expansion
-from .problem import Problem
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.selection.second_order import Expansion
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..removal import removal
-from .expansion import Expansion
-from .greedy import found, leading
-from .merits import RETRAINED, evaluate, improves, worth
-from .problem import Problem, Selection, exchanged
+from influence_cli.core.removal import removal
+from influence_cli.core.selection.evaluate import RETRAINED, evaluate, improves, worth
+from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.problem import Problem, Selection, exchanged
+from influence_cli.core.selection.second_order import Expansion
 
 SHARES = 4
 """Shares of an exchange (1/2, 1/4, ...) that are retrained side by side."""

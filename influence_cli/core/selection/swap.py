@@ -18,11 +18,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..removal import removal
-from .expansion import Expansion, Parts
-from .greedy import found, leading
-from .merits import AUTO, GAIN, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
-from .problem import Problem, Selection, exchanged
+from influence_cli.core.removal import removal
+from influence_cli.core.selection.evaluate import AUTO, GAIN, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
+from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.problem import Problem, Selection, exchanged
+from influence_cli.core.selection.second_order import Expansion, Parts
 
 SHORTLIST = 32
 """Rows on each side whose pairs are weighed together on the quadratic form."""

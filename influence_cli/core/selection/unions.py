@@ -15,14 +15,14 @@ from math import comb
 
 import numpy as np
 
-from ...errors import UsageError
-from ..estimators import estimate
-from ..evaluation import linear_change
-from ..removal import removal
-from .exact import MOST_SUBSETS
-from .expansion import blocks
-from .merits import AUTO, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
-from .problem import Problem
+from influence_cli.core.estimators import estimate
+from influence_cli.core.evaluation import linear_change
+from influence_cli.core.removal import removal
+from influence_cli.core.selection.evaluate import AUTO, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
+from influence_cli.core.selection.exact import MOST_SUBSETS
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.selection.second_order import blocks
+from influence_cli.errors import UsageError
 
 FEW = 256
 """Groups times members of a union up to which ``auto`` retrains."""

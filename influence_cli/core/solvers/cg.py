@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from ..columns import dots, norms
-from ..objective import Product
-from .side_by_side import Preconditioner, for_columns
+from influence_cli.core.arrays import dots, norms
+from influence_cli.core.objectives.objective import Product
+from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
 
 MAX_ITERATIONS = 2000
 RECOMPUTE_EVERY = 50

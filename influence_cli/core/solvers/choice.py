@@ -14,10 +14,10 @@ from time import perf_counter
 
 import numpy as np
 
-from ...errors import UsageError
-from ..objective import Objective, Product
-from .cg import Solution, conjugate_gradient, joined
-from .cholesky import CholeskyFactor, factor_dtype, factorize
+from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.solvers.cg import Solution, conjugate_gradient, joined
+from influence_cli.core.solvers.cholesky import CholeskyFactor, factor_dtype, factorize
+from influence_cli.errors import UsageError
 
 MEMORY_SHARE = 0.4
 """Share of the available memory that the factor and its making may take under ``auto``."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs, spotrf, spotrs
 
-from ...errors import NotConvergedError
-from ..objective import Objective
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.errors import NotConvergedError
 
 DOUBLE_UP_TO = 3000
 """P up to which the factor is float64.  Above, float32: half the memory and time, and refinement makes it exact."""

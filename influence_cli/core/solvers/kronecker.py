@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
-from ..penalty import Penalty
+from influence_cli.core.objectives.penalty import Penalty
 
 ELEMENTS = 100_000_000
 """Float64 numbers that the K factors may hold (0.8 GB)."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..columns import norms
-from ..objective import Objective, Product
-from .cg import MAX_ITERATIONS, Solution, conjugate_gradient
-from .side_by_side import Preconditioner, for_columns
+from influence_cli.core.arrays import norms
+from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, conjugate_gradient
+from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
 
 ROUND = 1e-4
 """Relative residual that a rough round is asked for: well above the rounding of its products."""

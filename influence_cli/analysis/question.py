@@ -1,0 +1,93 @@
+"""Test rows and a quantity to functions of theta, in pieces that fit into memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.analysis.pooled import is_pooled, pooled_target
+from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
+from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import MEAN_TEST, NO_TEST
+
+FAR = 1e3
+"""Steps along a direction after which a probability that goes to 0 has arrived."""
+MOVES = 1e-6
+"""Change of f, relative to 1 + |f|, over one more step, from which on f has no finite value that way."""
+TEST_BYTES = 1e9
+"""Memory that gradients and adjoints of one piece of test rows may take."""
+
+
+NEEDS_LABEL = ("loss",)
+"""Quantities that mean nothing for a row without a label; of such a row the others take the predicted class."""
+
+
+@dataclass(frozen=True)
+class TestRows:
+    """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row."""
+
+    __test__ = False
+
+    rows: np.ndarray
+    mean: bool = False
+
+
+def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
+    """Codes of the test rows (T,) as ``results`` has them, and targets that together give one f a code, in order.
+
+    Raises UsageError where quantity, model and test rows do not fit together.
+    """
+    if quantity.startswith("param:"):
+        name = quantity.removeprefix("param:")
+        names = model.parameter_names
+        if name not in names:
+            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+            raise UsageError(f"--quantity {quantity}: no parameter has that name", hint=f"the parameters are {shown}")
+        if tests is not None:
+            raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
+        return np.array([NO_TEST]), [ParameterTarget(names.index(name))]
+    if tests is None:
+        hint = "for example --test 17 or --test misclassified:5"
+        raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
+    if is_pooled(quantity):
+        return np.array([MEAN_TEST]), [pooled_target(model, tests.rows, quantity)]
+    rule = row_quantity(quantity, model.family, model.dataset.classes)
+    X, y = model.dataset.X_test, _true_or_predicted(model, tests, quantity)
+    if tests.mean:
+        return np.array([MEAN_TEST]), [MeanTarget(RowTarget(model.objective, rule, X[tests.rows], y[tests.rows]))]
+    step = piece(model.objective.size)
+    parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
+    return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
+
+
+def runs_away(target: Target, theta: np.ndarray, runaway: np.ndarray) -> np.ndarray:
+    """Whether f goes on for ever from theta (P, 1 or G) along ``Objective.runaway`` (P, G): (G, T)."""
+    far, further = (target.value(theta + step * runaway) for step in (FAR, FAR + 1.0))
+    return (np.abs(further - far) > MOVES * (1.0 + np.abs(far))).T
+
+
+def piece(size: int) -> int:
+    """Test rows in one piece, of a model of ``size`` parameters."""
+    return max(64, int(TEST_BYTES / (16 * size)))
+
+
+def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> np.ndarray:
+    """The labels of the test rows; of chosen ones without a label, what the model predicts for them."""
+    data = model.dataset
+    unknown = tests.rows[~data.labelled[tests.rows]]
+    if not len(unknown):
+        return data.y_test
+    if quantity in NEEDS_LABEL:
+        which = f"test row {unknown[0]} has none"
+        if len(unknown) > 1:
+            which = f"test row {unknown[0]} and {len(unknown) - 1:,} more have none"
+        instead = "prob or margin (of the predicted class)" if data.classes else "prediction"
+        raise UsageError(
+            f"--quantity {quantity} needs the label of the test row, and {which}",
+            hint=f"add the label to the file of test rows, or ask for --quantity {instead}",
+        )
+    y = data.y_test.copy()
+    y[unknown] = model.predict(data.X_test[unknown])
+    return y

@@ -1,0 +1,38 @@
+"""Linear regression: half the squared error."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Regressor
+
+
+class Gaussian(Regressor):
+    """l = (eta - y)^2 / 2; the second derivative is 1, the third 0."""
+
+    def loss(self, eta, y):
+        return 0.5 * (eta[:, 0] - y) ** 2
+
+    def residual(self, eta, y):
+        return eta - y
+
+    def moments(self, eta):
+        return np.ones_like(eta)
+
+    def curve(self, moments, a):
+        return moments * a
+
+    def bend(self, moments, a):
+        return np.zeros_like(a)
+
+    def spread(self, a):
+        return np.zeros_like(a[:, 0])
+
+    def pair(self, moments, j, k):
+        return moments[:, 0]
+
+    def typical_curvature(self, moments, w):
+        return np.ones((1, 1))
+
+    def response(self, eta):
+        return eta[:, 0], np.ones_like(eta)

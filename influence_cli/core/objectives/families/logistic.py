@@ -1,0 +1,58 @@
+"""Binary logistic regression: one weight vector, as in scikit-learn, not a softmax of two (the penalties differ)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.special import expit
+
+
+class Logistic(Classifier):
+    """l = log(1 + exp(eta)) - y eta with y in {0, 1}; ``moments`` is p = 1 / (1 + exp(-eta))."""
+
+    outputs = 1
+    classes = 2
+
+    def loss(self, eta, y):
+        # With the sign inside, no digit is lost where the model is sure of a row.
+        return np.logaddexp(0.0, (1.0 - 2.0 * y) * eta[:, 0])
+
+    def residual(self, eta, y):
+        sign = 1.0 - 2.0 * y
+        return sign * expit(sign * eta)
+
+    def moments(self, eta):
+        return expit(eta)
+
+    def curve(self, moments, a):
+        return moments * (1.0 - moments) * a
+
+    def bend(self, moments, a):
+        return moments * (1.0 - moments) * (1.0 - 2.0 * moments) * a**2
+
+    def spread(self, a):
+        return np.abs(a[:, 0])
+
+    def pair(self, moments, j, k):
+        return moments[:, 0] * (1.0 - moments[:, 0])
+
+    def typical_curvature(self, moments, w):
+        return np.array([[np.average(self.pair(moments, 0, 0)[0], weights=w)]])
+
+    def predict(self, eta):
+        return (eta[:, 0] > 0.0).astype(np.int64)
+
+    def away_from(self, absent):
+        """Change of the output (G, 1) that rules the absent classes (G, 2) out."""
+        return absent[:, :1].astype(float) - absent[:, 1:]
+
+    def margin(self, eta, y):
+        """Log-odds of the row's own class, (G, b), and its derivative (G, 1, b)."""
+        sign = 2.0 * y - 1.0
+        return sign * eta[:, 0], np.broadcast_to(sign, eta.shape)
+
+    def logit(self, eta, k):
+        """Log-odds of class k, (G, b), and its derivative (G, 1, b)."""
+        sign = 2.0 * k - 1.0
+        return sign * eta[:, 0], np.full(eta.shape, sign)

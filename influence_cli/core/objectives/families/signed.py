@@ -1,0 +1,68 @@
+"""Classes as targets of -1 and +1 and squared errors: scikit-learn's RidgeClassifier."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+
+
+class Signed(Classifier):
+    """l = sum_k (eta_k - t_k)^2 / 2 with t_k = +1 for the row's own class and -1 for the others.
+
+    Two classes have one output, whose sign is the prediction.  Scores are no log-odds, and there are no probabilities.
+    """
+
+    probabilistic = False
+
+    def __init__(self, classes: int):
+        self.classes = classes
+        self.outputs = 1 if classes == 2 else classes
+        self._ranking: Classifier = Logistic() if classes == 2 else Softmax(classes)
+
+    def loss(self, eta, y):
+        return 0.5 * ((eta - self._targets(y)) ** 2).sum(axis=1)
+
+    def residual(self, eta, y):
+        return eta - self._targets(y)
+
+    def moments(self, eta):
+        return np.ones_like(eta)
+
+    def curve(self, moments, a):
+        return moments * a
+
+    def bend(self, moments, a):
+        return np.zeros_like(a)
+
+    def spread(self, a):
+        return np.zeros_like(a[:, 0])
+
+    def pair(self, moments, j, k):
+        return moments[:, 0] if j == k else np.zeros_like(moments[:, 0])
+
+    def typical_curvature(self, moments, w):
+        return np.eye(self.outputs)
+
+    def predict(self, eta):
+        return self._ranking.predict(eta)
+
+    def margin(self, eta, y):
+        """The score of the row's own class against its strongest rival, (G, b), and its derivative (G, K, b)."""
+        return self._ranking.margin(eta, y)
+
+    def logit(self, eta, k):
+        """The score of class k, (G, b), and its derivative (G, K, b)."""
+        return self._ranking.logit(eta, k)
+
+    def away_from(self, absent):
+        """Nowhere: targets of -1 alone have a minimum."""
+        return np.zeros((len(absent), self.outputs))
+
+    def _targets(self, y: np.ndarray) -> np.ndarray:
+        """(K, b)."""
+        if self.outputs == 1:
+            return (2.0 * y - 1.0)[None]
+        return np.where(np.arange(self.classes)[:, None] == y, 1.0, -1.0)

@@ -1,0 +1,92 @@
+"""Multinomial logistic regression: K classes, K outputs, cross-entropy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Classifier
+
+
+class Softmax(Classifier):
+    """l = log sum_k exp(eta_k) - eta_y.  Its derivatives are the cumulants of the class indicator under p."""
+
+    shift_invariant = True
+    single_precision = True
+
+    def __init__(self, classes: int):
+        self.classes = self.outputs = classes
+
+    def loss(self, eta, y):
+        # log1p of the others' share: a row that the model is sure of has a loss far under 1 ulp of the normaliser.
+        top = eta.argmax(axis=1)[:, None]
+        peak = np.take_along_axis(eta, top, axis=1)
+        others = np.exp(eta - peak)
+        np.put_along_axis(others, top, 0.0, axis=1)
+        return np.log1p(others.sum(axis=1)) + peak[:, 0] - _at(eta, y)
+
+    def residual(self, eta, y):
+        p = self.moments(eta)
+        rows = np.arange(y.size)
+        # p_y - 1 as minus the sum of the others: no digit is lost where p_y is nearly 1.
+        p[:, y, rows] = 0.0
+        p[:, y, rows] = -p.sum(axis=1)
+        return p
+
+    def moments(self, eta):
+        p = eta - eta.max(axis=1, keepdims=True)
+        np.exp(p, out=p)
+        p /= p.sum(axis=1, keepdims=True)
+        return p
+
+    def curve(self, moments, a):
+        out = moments * a
+        out -= moments * out.sum(axis=1, keepdims=True)
+        return out
+
+    def bend(self, moments, a):
+        centred = a - (moments * a).sum(axis=1, keepdims=True)
+        squared = moments * centred**2
+        return squared - moments * squared.sum(axis=1, keepdims=True)
+
+    def spread(self, a):
+        return a.max(axis=1) - a.min(axis=1)
+
+    def pair(self, moments, j, k):
+        if j == k:
+            return moments[:, j] * (1.0 - moments[:, j])
+        return -moments[:, j] * moments[:, k]
+
+    def typical_curvature(self, moments, w):
+        p = moments[0]
+        weighted = p * (w / w.sum())
+        return np.diag(weighted.sum(axis=1)) - weighted @ p.T
+
+    def predict(self, eta):
+        return eta.argmax(axis=1)
+
+    def away_from(self, absent):
+        """Change of the outputs (G, K) that rules the absent classes (G, K) out, summing to 0 over the classes."""
+        return absent.mean(axis=1, keepdims=True) - absent
+
+    def margin(self, eta, y):
+        """eta_y - max of the others, (G, b), and its derivative (G, K, b)."""
+        rows = np.arange(y.size)
+        others = eta.copy()
+        others[:, y, rows] = -np.inf
+        rival = others.argmax(axis=1)
+        value = _at(eta, y) - others.max(axis=1)
+        gradient = np.zeros_like(eta)
+        gradient[:, y, rows] = 1.0
+        np.put_along_axis(gradient, rival[:, None], -1.0, axis=1)
+        return value, gradient
+
+    def logit(self, eta, k):
+        """eta_k, (G, b), and its derivative (G, K, b)."""
+        gradient = np.zeros_like(eta)
+        gradient[:, k] = 1.0
+        return eta[:, k], gradient
+
+
+def _at(eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """eta of the row's own class, (G, b)."""
+    return eta[:, y, np.arange(y.size)]

@@ -1,0 +1,392 @@
+"""Feed-forward networks: hidden layers of sigmoid or tanh units, outputs into one family of row losses.
+
+With J_i = d eta_i / d theta, r_i = d l_i / d eta_i and C_i = d^2 l_i / d eta_i^2,
+
+    gradient        sum_i w_i J_i' r_i
+    Hessian         sum_i w_i (J_i' C_i J_i + sum_k r_ik d^2 eta_ik / d theta^2)
+    Gauss-Newton    sum_i w_i J_i' C_i J_i
+
+Products with the Hessian are exact, by differentiating the backward pass along the direction (Pearlmutter 1994);
+products with the Gauss-Newton matrix leave out what the residuals multiply (Schraudolph 2002), and never are negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from influence_cli.core.arrays import norms
+from influence_cli.core.objectives.families.base import Family
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.networks.activations import ACTIVATIONS
+from influence_cli.core.objectives.networks.decay import weight_decay
+from influence_cli.core.objectives.networks.dense import add_rows, is_definite
+from influence_cli.core.objectives.networks.kfac import Kfac
+from influence_cli.core.objectives.networks.network import Layer, Network, Signals
+from influence_cli.core.objectives.networks.tape import Tape, take
+from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.parallel import summed
+
+HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
+CURVATURES = (HESSIAN, GAUSS_NEWTON)
+BLOCK_ELEMENTS = 1 << 19
+"""Float64 numbers (4 MiB) that one signal of a block of rows may hold."""
+DENSE_ROWS = 1024
+"""Rows at a time for the dense matrix."""
+PAIRED = 1 << 22
+"""Float64 numbers (32 MiB) that a block of rows for the dense matrix may hold, one for every pair of units."""
+TAPE_BYTES = 256e6
+"""What a curvature product may keep of the forward and backward pass; above, every product makes them anew."""
+
+
+class Mlp(Objective):
+    """A network on rows X (m, d) with labels or responses y (m,).
+
+    ``hidden`` are the widths of the hidden layers, ``l2`` decays all weights, biases only with ``penalize_intercept``.
+    ``curvature`` is what products and estimates take for the Hessian of J: exact, or Gauss-Newton.  ``damping`` is
+    added to it (Koh and Liang 2017), and never to J.
+    """
+
+    convex = False
+    tolerance = 1e-6
+
+    def __init__(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        family: Family,
+        *,
+        hidden: tuple[int, ...],
+        l2: float,
+        activation: str = "sigmoid",
+        curvature: str = HESSIAN,
+        damping: float = 0.0,
+        intercept: bool = True,
+        penalize_intercept: bool = False,
+        weights: np.ndarray | None = None,
+    ):
+        self.X, self.y, self.family = X, y, family
+        self.network = Network((X.shape[1], *hidden, family.outputs), ACTIVATIONS[activation], intercept)
+        self.exact = curvature == HESSIAN
+        self.damping = damping
+        self.outputs = family.outputs
+        self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
+        self.size = self.network.size
+        self.l2 = l2
+        self.penalty = weight_decay(
+            self.network, l2, penalize_bias=penalize_intercept, softmax=isinstance(family, Softmax)
+        )
+        self._tilt = np.zeros((1, family.outputs, 1))
+
+    @property
+    def bounded(self):
+        """Weight decay bounds the weights, and a class with rows then its biases."""
+        return self.l2 > 0
+
+    def initial(self, seed):
+        """Glorot and Bengio 2010: uniform to gain * sqrt(6 / (inputs + units)), biases 0."""
+        rng = np.random.default_rng(seed)
+        network = self.network
+        out = np.zeros((1, self.size))
+        for block, inputs in zip(network.blocks_of(out), network.sizes[:-1], strict=True):
+            bound = np.sqrt(6.0 / (inputs + block.shape[1]))
+            gain = network.activation.gain if block.shape[1:] != network.shapes[-1] else 1.0
+            block[:, :, :inputs] = gain * rng.uniform(-bound, bound, size=block[:, :, :inputs].shape)
+        return np.asfortranarray(out.T)
+
+    def loss(self, theta, w):
+        theta, w = _columns(theta), _row_weights(w)
+        layers = self.network.layers(theta)
+        total = np.zeros(max(theta.shape[1], len(w)))
+        for rows in self._blocks(theta.shape[1]):
+            total += self._losses(self.network.forward(layers, self.X[rows])[1], w, rows)
+        return total
+
+    def loss_gradient(self, theta, w):
+        return self._loss_and_gradient(theta, w)[1]
+
+    def value_and_gradient(self, theta, w):
+        value, gradient = self._loss_and_gradient(theta, w)
+        return value + self.penalty.value(theta), gradient + self.penalty.product(theta)
+
+    def _loss_and_gradient(self, theta: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        theta, w = _columns(theta), _row_weights(w)
+        layers = self.network.layers(theta)
+        groups = max(theta.shape[1], len(w))
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                X = self.X[rows]
+                hidden, eta = self.network.forward(layers, X)
+                out[:, -1] += self._losses(eta, w, rows)
+                deltas, _ = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
+                self.network.collect(out, hidden, X, deltas)
+
+        out = self._over_blocks(add, list(self._blocks(groups)), groups, self.size + 1)
+        return out[:, -1], out[:, :-1].T
+
+    def _over_blocks(self, add: Callable, blocks: Sequence, groups: int, numbers: int) -> np.ndarray:
+        """The sum over the blocks of a forward and a backward pass, (groups, numbers)."""
+        return summed(add, blocks, (groups, numbers), operations=2.0 * len(self.X) * self.size * groups)
+
+    def loss_curvature(self, theta, w) -> Product:
+        theta, w = _columns(theta), _row_weights(w)
+        layers = self.network.layers(theta)
+        groups = max(theta.shape[1], len(w))
+        blocks = list(self._blocks(max(groups, 16)))
+        kept = sum(self.network.sizes[1:]) * len(self.X) * (theta.shape[1] + 2 * groups * self.exact)
+        tapes = [self._tape(layers, w, rows, self.exact) for rows in blocks] if 8 * kept <= TAPE_BYTES else None
+
+        def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+            moves = self.network.layers(V)
+            some = None if columns is None or np.array_equal(columns, np.arange(groups)) else columns
+            own = [Layer(take(layer.block, some), layer.inputs) for layer in layers]
+
+            def add(numbers: Sequence[int], out: np.ndarray) -> None:
+                for number in numbers:
+                    rows = blocks[number]
+                    tape = tapes[number] if tapes is not None else self._tape(layers, w, rows, self.exact)
+                    self._curve(out, own, moves, tape.take(some), self.X[rows])
+
+            return self._over_blocks(add, range(len(blocks)), V.shape[1], self.size).T
+
+        return product
+
+    def _tape(self, layers: list[Layer], w: np.ndarray, rows: slice, exact: bool) -> Tape:
+        hidden, eta = self.network.forward(layers, self.X[rows])
+        tape = Tape(hidden, self.family.moments(eta), w[:, None, rows], [], [])
+        if exact:
+            tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
+        return tape
+
+    def _curve(self, out: np.ndarray, layers: list[Layer], moves: list[Layer], tape: Tape, X: np.ndarray) -> None:
+        """Add the product of these rows: the backward pass and its derivative along ``moves``."""
+        network = self.network
+        dz, da = network.tangents(layers, tape.hidden, X, moves)
+        turned = [tape.curve(self.family, dz[-1])]
+        for l in range(len(tape.hidden) - 1, -1, -1):
+            a = tape.hidden[l]
+            moved = layers[l + 1].back(turned[0])
+            if self.exact:
+                moved += moves[l + 1].back(tape.deltas[l + 1])
+            turn = network.activation.first(a) * moved
+            if self.exact:
+                turn += network.activation.second(a) * dz[l] * tape.pulls[l]
+            turned.insert(0, turn)
+        network.collect(out, tape.hidden, X, turned)
+        if self.exact:
+            network.collect_products(out, tape.deltas, da)
+
+    def third(self, theta, w, u):
+        """Exact under either curvature: the backward pass, differentiated twice along u."""
+        theta, w = _columns(theta), _row_weights(w)
+        network, s = self.network, self.network.activation
+        layers, moves = network.layers(theta), network.layers(u)
+        out = np.zeros((u.shape[1], self.size))
+        for rows in self._blocks(u.shape[1]):
+            X = self.X[rows]
+            hidden, eta = network.forward(layers, X)
+            deltas, pulls = network.backward(layers, hidden, self._cotangent(eta, w, rows))
+            dz, da = network.tangents(layers, hidden, X, moves)
+            ddz, dda = network.second_tangents(layers, hidden, moves, dz, da)
+            moments, weights = self.family.moments(eta), w[:, None, rows]
+            once = [weights * self.family.curve(moments, dz[-1])]
+            twice = [weights * self.family.bend(moments, dz[-1])]
+            if ddz:
+                twice[0] = twice[0] + weights * self.family.curve(moments, ddz[-1])
+            for l in range(len(hidden) - 1, -1, -1):
+                layer, move, a, e = layers[l + 1], moves[l + 1], hidden[l], pulls[l]
+                de = move.back(deltas[l + 1]) + layer.back(once[0])
+                dde = 2.0 * move.back(once[0]) + layer.back(twice[0])
+                slope, bent = s.first(a), s.second(a)
+                dslope = bent * dz[l]
+                ddslope = s.third(a) * dz[l] ** 2 + (bent * ddz[l - 1] if l else 0.0)
+                once.insert(0, dslope * e + slope * de)
+                twice.insert(0, ddslope * e + 2.0 * dslope * de + slope * dde)
+            network.collect(out, hidden, X, twice)
+            network.collect_products(out, once, da, 2.0)
+            network.collect_products(out, deltas, dda)
+        return out.T
+
+    def dense_curvature(self, theta, w, dtype):
+        """The exact Hessian, where that was chosen and is with the damping definite; else the Gauss-Newton matrix,
+        whose factor is a preconditioner of exact products still."""
+        if self.exact:
+            hessian = self._dense(_columns(theta), w, dtype, exact=True)
+            if is_definite(hessian, self.damping):
+                return hessian
+            del hessian
+        return self._dense(_columns(theta), w, dtype, exact=False)
+
+    def _dense(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype, *, exact: bool) -> np.ndarray:
+        out = np.zeros((self.size, self.size), dtype=dtype, order="F")
+        layers = self.network.layers(theta)
+        for rows in self._dense_blocks():
+            tape = self._tape(layers, _row_weights(w), rows, exact)
+            add_rows(out, self.network, layers, tape, self._inputs(self.X[rows], tape.hidden), self.family)
+        for where in self.network.slices[:-1]:
+            out[where, where][np.diag_indices(where.stop - where.start)] += self.penalty.ridge[where].astype(dtype)
+        last = self.network.slices[-1]
+        unit = np.zeros((self.size, last.stop - last.start))
+        unit[last] = np.eye(last.stop - last.start)
+        out[last, last] += self.penalty.product(unit)[last].astype(dtype)
+        return out
+
+    def _dense_blocks(self) -> Iterator[slice]:
+        """Slices over the rows so short that a number a pair of units and row is a small array."""
+        step = max(32, min(DENSE_ROWS, PAIRED // max(self.network.sizes[1:]) ** 2))
+        return (slice(start, min(start + step, len(self.X))) for start in range(0, len(self.X), step))
+
+    def preconditioner(self, theta, w) -> Callable[[np.ndarray], np.ndarray]:
+        """K-FAC, with weight decay and damping."""
+        shapes = self.network.shapes
+        between = [np.zeros((n, n)) for n, _ in shapes]
+        within = [np.zeros((D, D)) for _, D in shapes]
+        for X, hidden, jacobians, weighted, weights in self._jacobians(_columns(theta), w, DENSE_ROWS):
+            for B, A, J, CJ, signal in zip(between, within, jacobians, weighted, self._inputs(X, hidden), strict=True):
+                B += np.einsum("pcb,qcb->pq", J, CJ)
+                A += (signal * weights[:, None]).T @ signal
+        total = float(np.sum(w))
+        shift = self.l2 + self.damping
+        return Kfac(self.network, [(B / total, A, shift) for B, A in zip(between, within, strict=True)])
+
+    def _jacobians(self, theta: np.ndarray, w: np.ndarray, step: int) -> Iterator:
+        """By blocks of rows: X, hidden, d eta / d z_l as (n_l, K, b), the same times w_i C_i, and w."""
+        layers = self.network.layers(theta)
+        unit = np.eye(self.outputs)[:, :, None]
+        for start in range(0, len(self.X), step):
+            rows = slice(start, min(start + step, len(self.X)))
+            X = self.X[rows]
+            hidden, eta = self.network.forward(layers, X)
+            moments = self.family.moments(eta)
+            cotangent = np.broadcast_to(unit, (self.outputs, self.outputs, len(X)))
+            deltas, _ = self.network.backward(layers, hidden, cotangent)
+            jacobians = [delta.transpose(1, 0, 2) for delta in deltas]
+            yield X, hidden, jacobians, [w[rows] * self.family.curve(moments, J) for J in jacobians], w[rows]
+
+    def _inputs(self, X: np.ndarray, hidden: Signals) -> list[np.ndarray]:
+        """[a_{l-1} 1] of every layer, (b, D_l)."""
+        ones = np.ones((len(X), int(self.network.bias)))
+        return [np.hstack([signal, ones]) for signal in (X, *(a[0].T for a in hidden))]
+
+    def row_products(self, theta, V):
+        theta, V = _columns(theta), _columns(V)
+        layers, moves = self.network.layers(theta), self.network.layers(V)
+        out = np.empty((len(self.X), max(theta.shape[1], V.shape[1])))
+        for rows in self._blocks(out.shape[1]):
+            X = self.X[rows]
+            hidden, eta = self.network.forward(layers, X)
+            dz, _ = self.network.tangents(layers, hidden, X, moves)
+            out[rows] = (self.family.residual(eta, self.y[rows]) * dz[-1]).sum(axis=1).T
+        return out
+
+    def row_curvatures(self, theta, V, U):
+        """(d eta v)' C (d eta u), and with the exact Hessian r' d^2 eta[u, v], polarised from squares of directions."""
+        theta, V, U = _columns(theta), _columns(V), _columns(U)
+        network, layers = self.network, self.network.layers(theta)
+        out = np.empty((len(self.X), max(V.shape[1], U.shape[1])))
+        lengths = [np.maximum(norms(A), np.finfo(float).tiny) for A in (V, U)]
+        v, u = V / lengths[0], U / lengths[1]
+        sides = [network.layers(v), network.layers(u)]
+        corners = [(network.layers(u + v), 0.25), (network.layers(u - v), -0.25)] if self.exact else []
+        for rows in self._blocks(2 * out.shape[1]):
+            X = self.X[rows]
+            hidden, eta = network.forward(layers, X)
+            along = [network.tangents(layers, hidden, X, side)[0][-1] for side in sides]
+            total = (along[0] * self.family.curve(self.family.moments(eta), along[1])).sum(axis=1)
+            residual = self.family.residual(eta, self.y[rows])
+            for corner, sign in corners:
+                dz, da = network.tangents(layers, hidden, X, corner)
+                ddz, _ = network.second_tangents(layers, hidden, corner, dz, da)
+                if ddz:
+                    total = total + sign * (residual * ddz[-1]).sum(axis=1)
+            out[rows] = total.T
+        return out * (lengths[0] * lengths[1])
+
+    def reach(self, V):
+        """0: what it bounds for a GLM has no counterpart here."""
+        return np.zeros(V.shape[1])
+
+    def residuals(self, theta):
+        eta = self.predict_outputs(theta, self.X)
+        return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
+
+    def runaway(self, w):
+        """None: hidden units share every class's evidence, so that no single direction is known in advance."""
+        return np.zeros((self.size, len(_row_weights(w))))
+
+    def predict_outputs(self, theta, X):
+        theta = _columns(theta)
+        layers = self.network.layers(theta)
+        out = np.empty((theta.shape[1], self.outputs, len(X)))
+        for rows in self._blocks(theta.shape[1], len(X)):
+            out[:, :, rows] = self.network.forward(layers, X[rows])[1]
+        return out
+
+    def pull_back(self, theta, X, cotangent):
+        layers = self.network.layers(_columns(theta))
+        hidden, _ = self.network.forward(layers, X)
+        deltas, _ = self.network.backward(layers, hidden, np.asarray(cotangent, dtype=float)[None])
+        return self.network.by_row(hidden, X, deltas)
+
+    def proximal(self, theta):
+        return _Proximal(self, _columns(theta))
+
+    def _losses(self, eta: np.ndarray, w: np.ndarray, rows: slice) -> np.ndarray:
+        total = (w[:, rows] * self.family.loss(eta, self.y[rows])).sum(axis=1)
+        return total - (self._tilted(rows) * eta).sum(axis=(1, 2))
+
+    def _cotangent(self, eta: np.ndarray, w: np.ndarray, rows: slice) -> np.ndarray:
+        return w[:, None, rows] * self.family.residual(eta, self.y[rows]) - self._tilted(rows)
+
+    def _tilted(self, rows: slice) -> np.ndarray:
+        return self._tilt if self._tilt.shape[2] == 1 else self._tilt[:, :, rows]
+
+    def _blocks(self, groups: int, count: int | None = None) -> Iterator[slice]:
+        """Slices over the rows for passes with that many parameter vectors."""
+        count = len(self.X) if count is None else count
+        step = max(64, BLOCK_ELEMENTS // max(self.X.shape[1], groups * max(self.network.sizes[1:])))
+        return (slice(start, min(start + step, count)) for start in range(0, count, step))
+
+
+class _Proximal(Mlp):
+    """The proximal Bregman objective around theta* (Bae et al. 2022, Eq. 10), what influence functions respond to:
+
+        sum_i w*_i D_i(theta) + sum_i (w_i - w*_i) l_i(theta) + ridge and damping on theta - theta*,
+        D_i(theta) = l_i(eta) - l_i(eta*) - r_i*' (eta - eta*)
+
+    with w* the training weights: at w = w* its minimum is at theta* whether or not training had ended there, its
+    curvature there is the damped Gauss-Newton matrix, and rows that stay hold their outputs.  Constants are left out.
+    """
+
+    def __init__(self, model: Mlp, theta: np.ndarray):
+        self.__dict__.update(model.__dict__)
+        self._center = theta
+        self._tilt = model.weights * model.residuals(theta).T[None]
+
+    def value(self, theta, w):
+        return self.loss(theta, w) + self._held(theta)[0]
+
+    def gradient(self, theta, w):
+        return self.loss_gradient(theta, w) + self._held(theta)[1]
+
+    def value_and_gradient(self, theta, w):
+        value, gradient = self._loss_and_gradient(theta, w)
+        held, pull = self._held(theta)
+        return value + held, gradient + pull
+
+    def _held(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Penalty and damping on the way from the centre, and their gradient."""
+        way = _columns(theta) - self._center
+        pull = self.penalty.product(way) + self.damping * way
+        return 0.5 * np.einsum("pg,pg->g", way, pull), pull
+
+
+def _columns(theta: np.ndarray) -> np.ndarray:
+    return theta[:, None] if theta.ndim == 1 else theta
+
+
+def _row_weights(w: np.ndarray) -> np.ndarray:
+    """(m,) or (m, G) as (1 or G, m)."""
+    return w[None] if w.ndim == 1 else w.T

@@ -1,0 +1,42 @@
+"""Weight decay: the quadratic penalty of a network, and the fixing of the gauge of a softmax at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.objectives.networks.network import Network
+from influence_cli.core.objectives.penalty import Penalty
+
+
+@dataclass(frozen=True)
+class WeightDecay(Penalty):
+    """(1/2) sum_p r_p theta_p^2, and over the last layer (1/2) sum_j c_j (sum_k theta_kj)^2 / K as in ``Penalty``.
+
+    ``ridge`` (P,) is r: lambda, and 0 for free biases; ``gauge`` (D_L,) is c; ``outputs`` K.
+    """
+
+    def product(self, V):
+        out = self.ridge[:, None] * V
+        if self.gauge.any():
+            K, D = self.outputs, len(self.gauge)
+            last = V[-K * D :].reshape(K, D, -1)
+            out[-K * D :] += np.tile(self.gauge[:, None] * last.mean(axis=0), (K, 1))
+        return out
+
+    def dense(self):
+        return self.product(np.eye(len(self.ridge)))
+
+
+def weight_decay(network: Network, l2: float, *, penalize_bias: bool, softmax: bool) -> WeightDecay:
+    """l2 on the weights, and on the biases only if asked; c is 1/K where a softmax leaves a column free."""
+    parts = []
+    for n, D in network.shapes:
+        row = np.full(D, float(l2))
+        if network.bias and not penalize_bias:
+            row[-1] = 0.0
+        parts.append(np.tile(row, n))
+    K, D = network.shapes[-1]
+    gauge = np.where(parts[-1][:D] == 0.0, 1.0 / K, 0.0) if softmax else np.zeros(D)
+    return WeightDecay(np.concatenate(parts), gauge, K)

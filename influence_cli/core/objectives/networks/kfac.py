@@ -1,0 +1,40 @@
+"""K-FAC: the cheap inverse of a network's curvature (Martens and Grosse 2015).
+
+Layer by layer, the Gauss-Newton matrix sum_i w_i (delta_i delta_i') (x) (a_i a_i') is replaced by the product of the
+means, B (x) A with B = sum_i w_i J_i' C_i J_i, J_i = d eta_i / d z_l, C_i the loss's curvature in eta, and
+A = sum_i w_i [a_{l-1} 1] [a_{l-1} 1]'; between the layers there is nothing.  In the eigenbases of A and B the shift
+(weight decay and damping) adds exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.objectives.networks.network import Network
+
+FLOOR = 1e-8
+"""Least shift, relative to the layer's largest eigenvalue."""
+
+
+class Kfac:
+    """r -> M^-1 r with M = blockdiag(B_l (x) A_l + shift_l): ``factors`` are (B, A, shift) of every layer."""
+
+    def __init__(self, network: Network, factors: list[tuple[np.ndarray, np.ndarray, float]]):
+        self._network = network
+        self._parts = []
+        for B, A, shift in factors:
+            b, U = np.linalg.eigh(B)
+            a, V = np.linalg.eigh(A)
+            scale = np.outer(np.maximum(b, 0.0), np.maximum(a, 0.0))
+            top = float(scale.max())
+            self._parts.append((U, V, 1.0 / (scale + max(shift, FLOOR * top if top > 0 else 1.0))))
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        out = np.empty((r.shape[1], len(r)))
+        targets = self._network.blocks_of(out)
+        sources = self._network.layers(r)
+        for (U, V, inverse), source, target in zip(self._parts, sources, targets, strict=True):
+            rows = source.block.reshape(-1, len(V))
+            inner = inverse * (U.T @ (rows @ V).reshape(source.block.shape))
+            target[:] = U @ (inner.reshape(rows.shape) @ V.T).reshape(source.block.shape)
+        return out.T

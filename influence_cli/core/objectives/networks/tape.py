@@ -1,0 +1,39 @@
+"""What a block of rows keeps of its passes, so that products of second derivatives need not repeat them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Family
+from influence_cli.core.objectives.networks.network import Signals
+
+
+@dataclass
+class Tape:
+    """Hidden activations, the loss's moments and the rows' weights, (G, n_l, b) each; ``deltas`` and ``pulls``, the
+    backward pass, for the exact Hessian alone."""
+
+    hidden: Signals
+    moments: np.ndarray
+    weights: np.ndarray
+    deltas: Signals
+    pulls: Signals
+
+    def curve(self, family: Family, dz: np.ndarray) -> np.ndarray:
+        """The move of the weighted rows' d l / d eta for a move ``dz`` of eta, (G, K, b)."""
+        return self.weights * family.curve(self.moments, dz)
+
+    def take(self, columns: np.ndarray | None) -> Tape:
+        """The same for these groups."""
+        if columns is None:
+            return self
+        lists = ([take(signal, columns) for signal in signals] for signals in (self.hidden, self.deltas, self.pulls))
+        hidden, deltas, pulls = lists
+        return Tape(hidden, take(self.moments, columns), take(self.weights, columns), deltas, pulls)
+
+
+def take(array: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
+    """The groups ``columns`` of an array that has one for every group, or one for all."""
+    return array if columns is None or len(array) == 1 else array[columns]

@@ -1,0 +1,174 @@
+"""J(theta; w) = sum_i w_i l_i(theta) + penalty: the one interface that every model offers.
+
+Solvers, estimators, retraining and selection are written against it and never ask which model it is.  The loss part and
+the penalty are apart, because removal re-weights rows and leaves the penalty alone (DESIGN 2.1).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import numpy as np
+
+from influence_cli.core.arrays import norms
+from influence_cli.core.objectives.penalty import Penalty
+from influence_cli.core.rows.sparse_design import Features
+from influence_cli.errors import UsageError
+
+Product = Callable[..., np.ndarray]
+"""product(V (P, A), columns=None) -> (P, A).  Where the weights or parameters differ from group to group, ``columns``
+(A,) says which groups the columns of V belong to; None means all of them, in order."""
+
+
+CENTRAL_STEP = 1e-5
+"""About the cube root of the rounding unit: where truncation and rounding of a central difference balance."""
+
+
+class Objective(ABC):
+    """A model on its training rows.
+
+    theta is (P, G).  Weights w are (m,), shared, or (m, G).  Where theta has one column and w has G, or the other way
+    round, the single one serves all.
+    """
+
+    penalty: Penalty
+    weights: np.ndarray
+    """Training weights (m,), summing to 1."""
+    size: int
+    """P."""
+    outputs: int
+    """K."""
+    convex: bool = True
+    """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
+    tolerance: float = 1e-8
+    """Gradient norm to which it is trained, and retrained, unless another is asked for."""
+    light_preconditioner: bool = False
+    """Whether making ``preconditioner`` anew costs little beside a Newton step."""
+    damping: float = 0.0
+    """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
+
+    def initial(self, seed: int) -> np.ndarray:
+        """Where training starts, (P, 1): the same for every seed where J is convex."""
+        return np.zeros((self.size, 1))
+
+    def single(self, columns: int) -> Objective:
+        """The same model with gradients and products of that many parameter vectors computed in float32, for iterations
+        that are checked by this one; itself where that would not be faster."""
+        return self
+
+    def proximal(self, theta: np.ndarray) -> Objective:
+        """What influence functions at theta (P, 1) are the linear response of (Bae et al. 2022).
+
+        Where outputs are linear in theta and theta is a minimum that is J itself, up to a constant.
+        """
+        return self
+
+    @abstractmethod
+    def loss(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i l_i, (G,)."""
+
+    @abstractmethod
+    def loss_gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i grad l_i, (P, G)."""
+
+    @abstractmethod
+    def loss_curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
+        """The product V -> sum_i w_i hess l_i V.  Weights of either sign."""
+
+    @abstractmethod
+    def third(self, theta: np.ndarray, w: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """J'''[u, u] = sum_i w_i l_i'''[u, u], (P, G): the penalty is quadratic."""
+
+    @abstractmethod
+    def dense_curvature(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """The Hessian of J at theta (P, 1) under weights w (m,) >= 0: (P, P), Fortran-ordered, of which
+        the lower triangle is valid."""
+
+    @abstractmethod
+    def preconditioner(self, theta: np.ndarray, w: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """A cheap symmetric positive approximation of the inverse Hessian of J: (P, G) -> (P, G)."""
+
+    @abstractmethod
+    def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """v' grad l_i of every row, (m, G)."""
+
+    def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
+        """v' hess l_i u of every row at theta (P, 1), (m, G): what the pairs of Eq. 17 are summed from.
+
+        By central differences of ``row_products`` along u, to about 1e-9; a model that has it in closed form overrides
+        this.
+        """
+        length = norms(U)
+        step = CENTRAL_STEP * (1.0 + np.linalg.norm(theta)) / np.where(length > 0, length, 1.0)
+        ahead, behind = self.row_products(theta + step * U, V), self.row_products(theta - step * U, V)
+        return (ahead - behind) / (2.0 * step)
+
+    @abstractmethod
+    def reach(self, V: np.ndarray) -> np.ndarray:
+        """The largest ``Family.spread`` over the training rows of moving theta by V (P, G): (G,)."""
+
+    @abstractmethod
+    def residuals(self, theta: np.ndarray) -> np.ndarray:
+        """dl_i / d outputs at theta (P, 1), (m, K): with the features, every row's gradient in compact form."""
+
+    def check_row_steps(self) -> None:
+        """Raises UsageError where ``corrected_residuals`` does not exist."""
+        raise UsageError(
+            "rif is for models whose outputs are linear in the parameters: elsewhere a row's curvature has no low rank",
+            hint="use newton, or groups of one row each",
+        )
+
+    def corrected_residuals(
+        self, theta: np.ndarray, wanted: np.ndarray, inverse: np.ndarray, along: np.ndarray
+    ) -> np.ndarray:
+        """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the n rows ``wanted`` (m,) bool: (n, K).
+
+        As in ``core.single_removals``; ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along``
+        (P, 1).  NaN where I - w_i A_i S_i is singular.
+        """
+        raise NotImplementedError
+
+    def gather(self, residuals: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K) and w (m, G): (P, G)."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
+        """Outputs of the rows of X under theta (P, G): (G, K, n)."""
+
+    @abstractmethod
+    def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
+        """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
+
+    @abstractmethod
+    def runaway(self, w: np.ndarray) -> np.ndarray:
+        """Directions (P, G) along which J(.; w_g), w (m, G), falls for ever because a class has lost its last row; 0
+        where there is none.  J there is its limit, but a quantity that moves along it has no value after removal."""
+
+    def value(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """J, (G,)."""
+        return self.loss(theta, w) + self.penalty.value(theta)
+
+    def gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """grad J, (P, G)."""
+        return self.loss_gradient(theta, w) + self.penalty.product(theta)
+
+    def value_and_gradient(self, theta: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """J (G,) and grad J (P, G); a model that can have both in one pass over the rows overrides this."""
+        return self.value(theta, w), self.gradient(theta, w)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether a minimum is certain as long as every class has a row."""
+        return self.penalty.complete
+
+    def curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
+        """The product V -> (hess J + damping I) V."""
+        loss_product = self.loss_curvature(theta, w)
+
+        def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+            curved = loss_product(V, columns) + self.penalty.product(V)
+            return curved + self.damping * V if self.damping else curved
+
+        return product

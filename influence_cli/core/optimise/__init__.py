@@ -1,0 +1,1 @@
+"""Minimisers of an objective, for blocks of columns side by side."""

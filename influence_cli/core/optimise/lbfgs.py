@@ -1,0 +1,181 @@
+"""Block L-BFGS: G minimisations side by side where J is not convex, so that a Newton step may point uphill.
+
+Every column has its own curvature pairs, step lengths and end; all of them share each pass over the rows.  Steps
+satisfy the weak Wolfe conditions (bisection of Lewis and Overton 2013), so that the approximation stays positive
+definite and J falls; where J can no longer resolve a step, its slope decides (Hager and Zhang 2005).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.arrays import dots, norms
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.newton_cg import Minimum, Watch
+from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+
+DEPTH = 20
+"""Pairs remembered."""
+FALL, SLOPE = 1e-4, 0.9
+"""Of the Wolfe conditions."""
+TRIALS = 40
+UNRESOLVED = 1e-13
+"""Relative change of J that counts as none."""
+
+
+def lbfgs(
+    objective: Objective,
+    start: np.ndarray,
+    w: np.ndarray,
+    *,
+    preconditioner: Preconditioner | None = None,
+    tol: float,
+    max_iterations: int,
+    watch: Watch | None = None,
+) -> Minimum:
+    """Descend J(.; w) from ``start`` (P, G), w (m,) or (m, G), until every |grad J| <= tol.
+
+    ``preconditioner`` is the first approximation of the inverse Hessian, without one the identity; either is rescaled
+    so that it maps the newest y to the length of its s, or the first trial of most steps would be refused.  A column
+    whose line search fails twice running ends unconverged.
+    """
+    theta = np.array(start, order="F")
+    value, gradient = (np.array(a) for a in objective.value_and_gradient(theta, w))
+    norm = norms(gradient)
+    iterations = np.zeros(theta.shape[1], dtype=np.int64)
+    active = np.flatnonzero((norm > tol) & np.isfinite(norm))
+    memory = _Memory(len(active), len(theta))
+    for iteration in range(1, max_iterations + 1):
+        if not active.size:
+            break
+        if watch is not None:
+            watch(iteration, float(norm[active].max()))
+        g = gradient[:, active].T
+        direction = -memory.solve(g, preconditioner or _identity, active)
+        slope = np.einsum("ap,ap->a", direction, g)
+        uphill = ~(slope < 0.0)
+        if uphill.any():
+            memory.forget(uphill)
+            direction[uphill] = -g[uphill]
+            slope[uphill] = -(norm[active[uphill]] ** 2)
+        first = np.ones(len(active))
+        if preconditioner is None:
+            fresh = memory.empty
+            first[fresh] = np.minimum(1.0, 1.0 / norm[active[fresh]])
+        here = w if w.ndim == 1 else w[:, active]
+        step, new_value, new_gradient = _line_search(
+            objective, theta[:, active], value[active], direction.T, slope, first, here
+        )
+        moved = step > 0.0
+        retry = ~moved & ~memory.empty
+        at = active[moved]
+        y = new_gradient[:, moved].T - g[moved]
+        theta[:, at] += step[moved] * direction[moved].T
+        value[at], gradient[:, at] = new_value[moved], new_gradient[:, moved]
+        norm[at] = norms(gradient[:, at])
+        iterations[at] = iteration
+        memory.add(moved, step[moved, None] * direction[moved], y)
+        memory.forget(retry)
+        keep = (moved | retry) & (norm[active] > tol)
+        active = active[keep]
+        memory.keep(keep)
+    return Minimum(theta, norm, iterations, norm <= tol)
+
+
+class _Memory:
+    """The pairs (s, y) of each of A columns, newest last; a pair of weight 0 has no part."""
+
+    def __init__(self, count: int, size: int):
+        self._s = np.zeros((count, 0, size))
+        self._y = np.zeros((count, 0, size))
+        self._rho = np.zeros((count, 0))
+
+    @property
+    def empty(self) -> np.ndarray:
+        """Which columns remember nothing, (A,)."""
+        return np.asarray(~(self._rho > 0).any(axis=1))
+
+    def add(self, which: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
+        """Pairs of the columns ``which`` (A,) bool; where s'y is not safely positive, none."""
+        dots = np.einsum("ap,ap->a", s, y)
+        good = dots > np.finfo(float).eps * np.einsum("ap,ap->a", y, y)
+        shape = (len(which), 1, self._s.shape[2])
+        new_s, new_y, rho = np.zeros(shape), np.zeros(shape), np.zeros((len(which), 1))
+        at = np.flatnonzero(which)[good]
+        new_s[at, 0], new_y[at, 0], rho[at, 0] = s[good], y[good], 1.0 / dots[good]
+        self._s = np.concatenate([self._s, new_s], axis=1)[:, -DEPTH:]
+        self._y = np.concatenate([self._y, new_y], axis=1)[:, -DEPTH:]
+        self._rho = np.concatenate([self._rho, rho], axis=1)[:, -DEPTH:]
+
+    def forget(self, which: np.ndarray) -> None:
+        self._rho[which] = 0.0
+
+    def keep(self, which: np.ndarray) -> None:
+        if not which.all():
+            self._s, self._y, self._rho = self._s[which], self._y[which], self._rho[which]
+
+    def solve(self, g: np.ndarray, preconditioner: Preconditioner, columns: np.ndarray) -> np.ndarray:
+        """The approximate inverse Hessians of the ``columns`` (A,) times g (A, P): Nocedal's two loops."""
+        q, depth = np.array(g), self._rho.shape[1]
+        alpha = np.zeros((len(g), depth))
+        for k in reversed(range(depth)):
+            alpha[:, k] = self._rho[:, k] * np.einsum("ap,ap->a", self._s[:, k], q)
+            q -= alpha[:, k, None] * self._y[:, k]
+        q = self._scaled(q, preconditioner, columns)
+        for k in range(depth):
+            beta = self._rho[:, k] * np.einsum("ap,ap->a", self._y[:, k], q)
+            q += (alpha[:, k] - beta)[:, None] * self._s[:, k]
+        return q
+
+    def _scaled(self, q: np.ndarray, preconditioner: Preconditioner, columns: np.ndarray) -> np.ndarray:
+        """(s'y / y'M^-1 y) M^-1 q with the newest pair (Shanno and Phua 1978); without one M^-1 q."""
+        aim, newest = np.ones(len(q)), np.zeros_like(q)
+        for k in range(self._rho.shape[1]):
+            own = self._rho[:, k] > 0
+            aim[own], newest[own] = 1.0 / self._rho[own, k], self._y[own, k]
+        twice = for_columns(preconditioner, np.concatenate([columns, columns]))
+        both = twice(np.concatenate([q, newest]).T).T
+        found = np.einsum("ap,ap->a", newest, both[len(q) :])
+        scale = np.divide(aim, found, out=np.ones(len(q)), where=found > 0)
+        return scale[:, None] * both[: len(q)]
+
+
+def _identity(V: np.ndarray) -> np.ndarray:
+    return V
+
+
+def _line_search(
+    objective: Objective,
+    theta: np.ndarray,
+    value: np.ndarray,
+    direction: np.ndarray,
+    slope: np.ndarray,
+    first: np.ndarray,
+    w: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Steps (A,), 0 where none was found, and value (A,) and gradient (P, A) there."""
+    count = len(value)
+    step, low, high = first.copy(), np.zeros(count), np.full(count, np.inf)
+    found, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)
+    waiting = np.arange(count)
+    for _ in range(TRIALS):
+        t = step[waiting]
+        trial = theta[:, waiting] + t * direction[:, waiting]
+        f, g = objective.value_and_gradient(trial, w if w.ndim == 1 else w[:, waiting])
+        new_slope = dots(g, direction[:, waiting])
+        start, begun = value[waiting], slope[waiting]
+        flat = np.abs(f - start) <= UNRESOLVED * np.abs(start)
+        falls = (f <= start + FALL * t * begun) | (flat & (new_slope <= (2 * FALL - 1) * begun))
+        falls &= np.isfinite(f) & np.isfinite(new_slope)
+        flatter = new_slope >= SLOPE * begun
+        good = falls & flatter
+        at = waiting[good]
+        found[at], new_value[at], new_gradient[:, at] = t[good], f[good], g[:, good]
+        short, long = falls & ~flatter, ~falls
+        low[waiting[short]], high[waiting[long]] = t[short], t[long]
+        waiting = waiting[~good]
+        if not waiting.size:
+            break
+        below, above = low[waiting], high[waiting]
+        step[waiting] = np.where(np.isinf(above), 2.0 * below, 0.5 * (below + np.minimum(above, 1e300)))
+    return found, new_value, new_gradient

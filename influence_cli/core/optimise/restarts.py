@@ -1,0 +1,78 @@
+"""Columns with a preconditioner each, and minimisations in legs that renew them.
+
+One approximation of the inverse Hessian serves columns that are alike.  Where parameters or weights have gone different
+ways each column gets its own, of the Hessian at its parameters and weights, made anew as it moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on
+from influence_cli.core.solvers.side_by_side import EachItsOwn
+
+OWN_BYTES = 200e6
+"""Approximations of the Hessian that are held at a time."""
+
+Leg: TypeAlias = Callable[..., Minimum]
+"""``newton_cg`` or ``lbfgs``."""
+
+
+def in_legs(
+    leg: Leg,
+    objective: Objective,
+    begun: Minimum,
+    w: np.ndarray,
+    *,
+    steps: int,
+    tol: float,
+    max_iterations: int,
+    watch: Watch | None = None,
+) -> Minimum:
+    """Take the columns of ``begun`` that have not reached ``tol`` on, w (m,) or (m, G), ``steps`` iterations a leg.
+
+    A column ends where it gets there, where it can no longer be moved, or after ``max_iterations`` of all.
+    """
+    end, done = begun, int(begun.iterations.max(initial=0))
+    left = np.flatnonzero(~(end.grad_norm <= tol))
+    while left.size and done < max_iterations:
+        here = w if w.ndim == 1 else w[:, left]
+        found = leg(
+            objective,
+            end.theta[:, left],
+            here,
+            preconditioner=each_its_own(objective, end.theta[:, left], here),
+            tol=tol,
+            max_iterations=min(steps, max_iterations - done),
+            watch=counting_on(watch, done),
+        )
+        end = end.going_on(left, found)
+        done += int(found.iterations.max())
+        left = left[~found.converged & (found.iterations > 0)]
+    return Minimum(end.theta, end.grad_norm, end.iterations, end.grad_norm <= tol)
+
+
+def each_its_own(objective: Objective, theta: np.ndarray, w: np.ndarray) -> EachItsOwn:
+    """The model's approximation of the inverse Hessian at every column of theta (P, A), w (m,) or (m, A)."""
+    weights = [w] * theta.shape[1] if w.ndim == 1 else w.T
+    return EachItsOwn(tuple(objective.preconditioner(theta[:, g : g + 1], own) for g, own in enumerate(weights)))
+
+
+def few_at_a_time(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:
+    """The columns (A,) in parts of which each may have approximations of their own at once."""
+    beside = max(1, int(OWN_BYTES / _each_bytes(objective)))
+    return [columns[start : start + beside] for start in range(0, len(columns), beside)]
+
+
+def held_at_once(objective: Objective, columns: int) -> float:
+    """Bytes that the approximations of that many columns take, a few at a time."""
+    return min(columns * _each_bytes(objective), max(OWN_BYTES, _each_bytes(objective)))
+
+
+def _each_bytes(objective: Objective) -> float:
+    """K factors of D x D, with P = K D."""
+    return 8.0 * objective.size**2 / objective.outputs

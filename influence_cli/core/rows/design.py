@@ -1,0 +1,175 @@
+"""The design matrix and the only loops over its rows.
+
+A Hessian-vector product needs every row twice, once for X v and once for X'(...).  Done block of rows by block of rows,
+the second use finds the block still in the cache, and X is streamed from memory once.  In a long pass spans of blocks
+go to different threads, each with a sum of its own: the work between the matrix products is spread with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from influence_cli.core.parallel import spread, summed
+
+DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
+BLOCK_ELEMENTS = 1 << 19
+"""Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
+cache, large enough that matrix products run at full speed and Python's part does not count."""
+CHOSEN_ELEMENTS = 1 << 18
+"""The same for rows that are picked for one group."""
+COPY, NARROW = 30.0, 1.7
+"""Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
+many."""
+ROW = 100
+"""Numbers of X in whose time the rest of a row is done: what is no matrix product, and the way to a row far off."""
+CALLS = 2e6
+"""Multiply-adds in whose time Python starts on a group."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """X (m, d), with a column of ones behind it if ``intercept`` (never materialised): D columns in all.
+
+    Passes round X and what it is multiplied with to ``dtype``, block by block; sums over blocks are float64.
+    """
+
+    X: np.ndarray
+    intercept: bool
+    dtype: np.dtype = DOUBLE
+
+    def single(self, outputs: int) -> Design:
+        """The same with passes in float32, where with that many outputs a row they take half the time; else itself."""
+        return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
+
+    def largest(self) -> float:
+        """The largest of X's numbers, without their signs."""
+        return max(float(np.abs(self.X[rows]).max(initial=0.0)) for rows in self.blocks(1))
+
+    @property
+    def rows(self) -> int:
+        return self.X.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """D."""
+        return self.X.shape[1] + self.intercept
+
+    @property
+    def stored(self) -> int:
+        """Numbers of X that are kept in memory."""
+        return int(self.X.size)
+
+    def used_columns(self) -> np.ndarray:
+        """Which columns of X (d,) have a number other than 0."""
+        used = np.zeros(self.X.shape[1], dtype=bool)
+        for rows in self.blocks(1):
+            used |= self.X[rows].any(axis=0)
+        return used
+
+    def blocks(self, outputs: int) -> Iterator[slice]:
+        """Slices over the rows for passes with that many outputs a row."""
+        size = max(64, BLOCK_ELEMENTS // max(self.X.shape[1], outputs, 1))
+        return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
+
+    def forward(self, W: np.ndarray, rows: slice) -> np.ndarray:
+        """W (C, D) to W [X 1]' of these rows, (C, b)."""
+        return self._outputs(W.astype(self.dtype, copy=False), self._rounded(rows))
+
+    def _rounded(self, rows: slice) -> np.ndarray:
+        return self.X[rows].astype(self.dtype, copy=False)
+
+    def _outputs(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
+        """(C, b) for a block of rows X (b, d) in the precision of the passes."""
+        d = X.shape[1]
+        out = W[:, :d] @ X.T
+        if self.intercept:
+            out += W[:, d:]
+        return out
+
+    def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
+        """sum over blocks of R [X 1] with R = rowwise(forward(W), rows) of shape (outputs, b): (outputs, D).
+
+        ``rowwise`` is called for blocks in any order, and for several at once.
+        """
+        d = self.X.shape[1]
+        W = W.astype(self.dtype, copy=False)
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                X = self._rounded(rows)
+                R = rowwise(self._outputs(W, X), rows).astype(self.dtype, copy=False)
+                out[:, :d] += R @ X
+                if self.intercept:
+                    out[:, d] += R.sum(axis=1)
+
+        widest = max(len(W), outputs)
+        operations = self.rows * self.columns * widest
+        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
+
+    def sweep_chosen(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        """G sweeps, each over rows of its own: W (G, F, D) to (G, outputs, D).
+
+        Of group g the rows ``chosen[g]`` alone are read; ``rowwise(forward(W[g]), rows, g)`` is (outputs, b).
+        """
+        d = self.X.shape[1]
+        W = W.astype(self.dtype, copy=False)
+        sums = np.zeros((len(chosen), outputs, self.columns))
+        size = max(64, CHOSEN_ELEMENTS // max(d, 1))
+
+        def add(g: int) -> None:
+            for start in range(0, len(chosen[g]), size):
+                rows = chosen[g][start : start + size]
+                X = self.X[rows].astype(self.dtype, copy=False)
+                R = rowwise(self._outputs(W[g], X), rows, g).astype(self.dtype, copy=False)
+                sums[g, :, :d] += R @ X
+                if self.intercept:
+                    sums[g, :, d] += R.sum(axis=1)
+
+        operations = sum(map(len, chosen)) * self.columns * max(outputs, COPY)
+        spread(add, range(len(chosen)), operations=operations)
+        return sums
+
+    def few_rows(self, outputs: int, products: int) -> float:
+        """The share of the rows up to which ``sweep_chosen`` takes less time than a group's part of a ``sweep``.
+
+        With ``products`` matrix products a row, 1 or 2, of that many outputs each.
+        """
+        work, row = products * outputs, self.columns + ROW
+        return max(0.0, work * row - CALLS / max(self.rows, 1)) / (row * (COPY + NARROW * work))
+
+    def gram(self, w: np.ndarray) -> np.ndarray:
+        """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""
+        d = self.X.shape[1]
+        roots = np.sqrt(w)
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                block = np.ones((rows.stop - rows.start, self.columns))
+                block[:, :d] = self.X[rows]
+                block *= roots[rows, None]
+                out += block.T @ block  # of one array with itself NumPy computes half
+
+        operations = self.rows * self.columns**2
+        return summed(add, list(self.blocks(1)), (self.columns, self.columns), operations=operations)
+
+    def squares(self, w: np.ndarray) -> np.ndarray:
+        """The diagonal of ``gram``, (D,)."""
+        return np.append(np.einsum("i,ij,ij->j", w, self.X, self.X), [w.sum()] * self.intercept)
+
+    def dense(self, rows: slice, used: np.ndarray) -> np.ndarray:
+        """Columns ``used`` (d,) bool of these rows of X, (b, used)."""
+        return self.X[rows][:, used]
+
+    def outer(self, cotangent: np.ndarray) -> np.ndarray:
+        """cotangent (K, m) times its row of [X 1], (m, K, D)."""
+        ones = np.ones((self.rows, int(self.intercept)))
+        return np.einsum("kt,tj->tkj", cotangent, np.hstack([self.X, ones]))

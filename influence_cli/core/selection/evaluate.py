@@ -1,0 +1,89 @@
+"""What a group is worth: the change of f after one Newton step or after retraining, whole blocks of groups at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.removal import Removal, removal
+from influence_cli.core.retraining import retrain
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.selection.second_order import blocks
+
+AUTO, SECOND, NEWTON, RETRAINED = "auto", "second", "newton", "retrained"
+MERITS = (AUTO, SECOND, NEWTON, RETRAINED)
+TOLERANCE = 1e-9
+"""Gradient norm of the retrainings."""
+MOVES = 1e-6
+"""Change of f, relative to 1 + |f|, along a direction without a finite optimum, from which on f has no value there."""
+
+GAIN = 1e-8
+"""Relative gain that is more than what retraining leaves open."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Parameters (P, G) without each group and ``change`` (G,) = f there - f before; NaN where f has no value."""
+
+    theta: np.ndarray
+    change: np.ndarray
+
+
+def evaluate(
+    problem: Problem,
+    merit: str,
+    groups: Sequence[np.ndarray],
+    start: np.ndarray | None = None,
+    preconditioner: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Evaluated:
+    """The groups by ``newton`` or ``retrained``; retraining starts from ``start`` (P, 1), by default theta, with the
+    ``preconditioner`` of there, by default the solver's."""
+    start = problem.theta if start is None else start
+    preconditioner = preconditioner or problem.solver.preconditioner
+    theta = np.empty((problem.objective.size, len(groups)), order="F")
+    change = np.empty(len(groups))
+    for part in blocks(problem, len(groups)):
+        weights = removal(problem.objective.weights, groups[part], problem.scaling)
+        if merit == NEWTON:
+            theta[:, part], change[part] = _newton(problem, weights)
+        else:
+            theta[:, part], change[part] = _retrained(problem, weights, start, preconditioner)
+    return Evaluated(theta, change)
+
+
+def worth(problem: Problem, change: np.ndarray) -> np.ndarray:
+    """What is maximised, (G,); groups without a value are worth nothing."""
+    return np.where(np.isfinite(change), problem.sign * change, -np.inf)
+
+
+def improves(new: float, old: float) -> bool:
+    """Whether by more than rounding."""
+    return new > old + (GAIN * abs(old) if np.isfinite(old) else 0.0)
+
+
+def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]:
+    """One Newton step on J(.; w_removed), f evaluated exactly: for a linear regression this is the truth."""
+    g = removed_gradient(problem.objective, problem.theta, weights)
+    solution = newton_step(problem.objective, problem.theta, problem.solver, weights, g)
+    theta = problem.theta + solution.x
+    change = problem.target.value(theta)[0] - problem.base
+    change[~solution.converged] = np.nan
+    return theta, change
+
+
+def _retrained(
+    problem: Problem, weights: Removal, start: np.ndarray, preconditioner: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    objective, w = problem.objective, weights.removed
+    minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=TOLERANCE)
+    value = problem.target.value(minimum.theta)[0]
+    change = value - problem.base
+    runaway = objective.runaway(w)
+    if runaway.any():
+        further = problem.target.value(minimum.theta + runaway)[0]
+        change[np.abs(further - value) > MOVES * (1.0 + np.abs(value))] = np.nan
+    change[~minimum.converged] = np.nan
+    return minimum.theta, change

@@ -1,0 +1,192 @@
+"""First- and second-order influence as functions of the group: the paper's Eq. 17 and 18, with penalty and weights.
+
+A group is s (m,), 1 on its k rows and 0 elsewhere, or anything between while it is searched for.  It takes the share
+p = sum_i w_i s_i of the training weights.  The path of DESIGN 2.2 has delta = alpha w s - beta w with, per-mean,
+alpha = 1/(1-p) and beta = p/(1-p), per-sum alpha = 1 and beta = 0.  Put into v'g and v'(g + D H^-1 g), with
+v = H^-1 grad f, H_l = sum_i w_i hess l_i (the Hessian without penalty) and g_l = sum_i w_i grad l_i (which balances the
+penalty's):
+
+    first(s)  = alpha pull - beta v' g_l
+    second(s) = first(s) + alpha^2 pairs - alpha beta mixed + beta^2 v' H_l H^-1 g_l
+    pull      = sum_i w_i s_i v' grad l_i
+    mixed     = sum_i w_i s_i ((H^-1 H_l v)' grad l_i + v' hess l_i H^-1 g_l)
+    pairs     = sum_ij w_i s_i w_j s_j v' hess l_i H^-1 grad l_j
+
+Without a penalty H_l = H and g_l = 0, so that mixed = pull; with equal weights besides, p = k/m and second is
+alpha (1 - beta)/m = (1-2p)/((1-p)^2 m) = c1 times the sum of v' grad l_i and alpha^2/m^2 = c2 times that of the pairs:
+Eq. 18 to the letter.  The matrix of ``pairs`` is m by m and of rank at most P: products with it are two passes over the
+rows and a solve, and it is never formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from influence_cli.core.removal import PER_MEAN
+from influence_cli.core.selection.problem import Problem
+
+BLOCK_BYTES = 64e6
+"""Size of the outputs (m rows, K outputs, G groups) that one pass works on."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What both influences are made of: of groups, (G,) or numbers, or the slopes of these in s, (m,)."""
+
+    share: np.ndarray
+    pull: np.ndarray
+    mixed: np.ndarray
+    pairs: np.ndarray
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Both influences of groups of ``problem.size`` rows, with their slopes in s."""
+
+    problem: Problem
+
+    @cached_property
+    def adjoint(self) -> np.ndarray:
+        """v = H^-1 grad f, (P, 1)."""
+        return self.problem.solve(self.problem.target.gradient(self.problem.theta))
+
+    @cached_property
+    def row_influence(self) -> np.ndarray:
+        """v' grad l_i, (m,): the paper's a."""
+        return self.problem.objective.row_products(self.problem.theta, self.adjoint)[:, 0]
+
+    def share(self, s: np.ndarray) -> np.ndarray:
+        """p of s (m, ...): w's for every s that sums to k, and k/m for every s where all rows weigh the same."""
+        return self.problem.size / self.problem.rows + self._slopes.share @ s
+
+    def first(self, s: np.ndarray) -> np.ndarray:
+        """(G,) of s (m, G)."""
+        alpha, beta = self._scales(self.share(s))
+        return alpha * (self._slopes.pull @ s) - beta * self._pulled
+
+    def first_slope(self, s: np.ndarray) -> np.ndarray:
+        """The gradient of first, (m,), at s (m,)."""
+        alpha, _ = self._scales(self.share(s))
+        slope = alpha * self._slopes.pull
+        if self._renormalised:
+            slope = slope + alpha**2 * (self._slopes.pull @ s - self._pulled) * self._slopes.share
+        return slope
+
+    def second(self, s: np.ndarray) -> np.ndarray:
+        """(G,) of s (m, G)."""
+        pairs = np.empty(s.shape[1])
+        for part in blocks(self.problem, s.shape[1]):
+            gradient, curved = self._summed(s[:, part])
+            pairs[part] = np.einsum("pg,pg->g", curved, self.problem.solve(gradient))
+        slopes = self._slopes
+        return self.combine(Parts(self.share(s), slopes.pull @ s, slopes.mixed @ s, pairs))
+
+    def second_and_slope(self, s: np.ndarray) -> tuple[float, np.ndarray]:
+        """second and its gradient, (m,), at s (m,)."""
+        parts, slopes = self.parts_and_slopes(s)
+        return float(self.combine(parts)), self.slope(parts, slopes)
+
+    def parts_and_slopes(self, s: np.ndarray) -> tuple[Parts, Parts]:
+        """Parts at s (m,) and their gradients, of which only that of ``pairs`` depends on s."""
+        problem, objective, known = self.problem, self.problem.objective, self._slopes
+        gradient, curved = self._summed(s[:, None])
+        both = problem.solve(np.hstack([gradient, curved]))
+        slope = objective.row_curvatures(problem.theta, self.adjoint, both[:, :1])[:, 0]
+        slope += objective.row_products(problem.theta, both[:, 1:])[:, 0]
+        slope *= objective.weights
+        pairs = np.asarray((curved * both[:, :1]).sum())
+        here = Parts(self.share(s), known.pull @ s, known.mixed @ s, pairs)
+        return here, Parts(known.share, known.pull, known.mixed, slope)
+
+    def combine(self, parts: Parts) -> np.ndarray:
+        """second of parts, entry by entry."""
+        alpha, beta = self._scales(parts.share)
+        value = alpha * parts.pull + alpha**2 * parts.pairs
+        if self._renormalised:
+            value = value - beta * self._pulled - alpha * beta * parts.mixed + beta**2 * self._constant
+        return value
+
+    def slope(self, parts: Parts, slopes: Parts) -> np.ndarray:
+        """The gradient of second, (m,), from parts and their gradients: d alpha/dp = d beta/dp = alpha^2."""
+        alpha, beta = self._scales(parts.share)
+        slope = alpha * slopes.pull + alpha**2 * slopes.pairs
+        if self._renormalised:
+            by_share = parts.pull - self._pulled + 2.0 * alpha * parts.pairs
+            by_share += 2.0 * beta * self._constant - (alpha + beta) * parts.mixed
+            slope += alpha**2 * by_share * slopes.share - alpha * beta * slopes.mixed
+        return slope
+
+    def pairs(self, rows: np.ndarray) -> np.ndarray:
+        """The columns of Q + Q' that belong to these rows, (m, n), where Q is the matrix of ``pairs``."""
+        problem, objective = self.problem, self.problem.objective
+        out = np.empty((len(rows), problem.rows)).T
+        for part in blocks(problem, len(rows)):
+            gradient, curved = self._summed(problem.indicator(list(rows[part, None])))
+            columns = gradient.shape[1]
+            both = problem.solve(np.hstack([gradient, curved]))
+            adjoints = np.repeat(self.adjoint, columns, axis=1)
+            out[:, part] = objective.row_curvatures(problem.theta, adjoints, both[:, :columns])
+            out[:, part] += objective.row_products(problem.theta, both[:, columns:])
+        out *= objective.weights[:, None]
+        return out
+
+    @property
+    def _renormalised(self) -> bool:
+        """Whether the kept weights grow on removal; otherwise beta is 0 and alpha 1."""
+        return self.problem.scaling == PER_MEAN
+
+    def _scales(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """alpha and beta."""
+        alpha = 1.0 / (1.0 - share) if self._renormalised else np.ones_like(share)
+        return alpha, alpha - 1.0
+
+    @cached_property
+    def _slopes(self) -> Parts:
+        """The gradients of share, pull and mixed, which are linear in s; that of pairs at s = 0."""
+        problem, objective, weights = self.problem, self.problem.objective, self.problem.objective.weights
+        mixed = np.zeros(problem.rows)
+        if self._renormalised:
+            curved_adjoint, response = self._responses
+            mixed += objective.row_products(problem.theta, curved_adjoint)[:, 0]
+            mixed += objective.row_curvatures(problem.theta, self.adjoint, response)[:, 0]
+        share = weights - 1.0 / problem.rows
+        return Parts(share, weights * self.row_influence, weights * mixed, np.zeros(problem.rows))
+
+    @cached_property
+    def _responses(self) -> tuple[np.ndarray, np.ndarray]:
+        """H^-1 H_l v and H^-1 g_l, both (P, 1)."""
+        problem, objective = self.problem, self.problem.objective
+        curved = objective.loss_curvature(problem.theta, objective.weights)(self.adjoint)
+        total = objective.loss_gradient(problem.theta, objective.weights)
+        both = problem.solve(np.hstack([curved, total]))
+        return both[:, :1], both[:, 1:]
+
+    @cached_property
+    def _pulled(self) -> float:
+        """v' g_l."""
+        return float(self.problem.objective.weights @ self.row_influence)
+
+    @cached_property
+    def _constant(self) -> float:
+        """v' H_l H^-1 g_l."""
+        problem, objective = self.problem, self.problem.objective
+        curved = objective.loss_curvature(problem.theta, objective.weights)(self.adjoint)
+        return float((curved * self._responses[1]).sum())
+
+    def _summed(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """sum_i w_i s_i grad l_i and sum_i w_i s_i hess l_i v, both (P, G)."""
+        problem = self.problem
+        weights = s * problem.objective.weights[:, None]
+        adjoints = np.repeat(self.adjoint, s.shape[1], axis=1)
+        curved = problem.objective.loss_curvature(problem.theta, weights)(adjoints)
+        return problem.objective.loss_gradient(problem.theta, weights), curved
+
+
+def blocks(problem: Problem, count: int) -> list[slice]:
+    """Slices over groups, as many at a time as memory should take."""
+    step = int(min(64, max(1, BLOCK_BYTES / (8.0 * problem.rows * problem.objective.outputs))))
+    step = max(step, min(256, int(2e5 / (problem.rows * problem.objective.outputs))))
+    return [slice(start, min(start + step, count)) for start in range(0, count, step)]

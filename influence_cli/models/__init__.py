@@ -1,0 +1,1 @@
+"""From options and data to a trained model: settings, weights, brought scikit-learn models, linked data."""

@@ -1,0 +1,31 @@
+"""Linked models: the rows are made again of the files or built-in data that ``ginf train`` made them of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.from_table import TableOptions
+from influence_cli.data.load import load, located
+from influence_cli.models.sample_weights import weighted
+from influence_cli.models.trained import ESTIMATORS
+
+
+def link_to(data: str, test_data: str | None, from_model: str | None) -> dict[str, str]:
+    """What a linked model keeps in place of its rows: where they are wherever ginf is started."""
+    sources = {"data": data, "test_data": test_data, "from": from_model}
+    return {key: located(source) for key, source in sources.items() if source is not None}
+
+
+def linked_rows(settings: Mapping[str, Any], link: Mapping[str, str]) -> Dataset:
+    """The data of a model, by the options that its file keeps.  Raises FileError or UsageError."""
+    table = TableOptions.from_dict({**settings, **link})
+    seed = settings["seed"]
+    if "from" in link:
+        from influence_cli.models.skops import read_rows
+
+        return read_rows(link["from"], link["data"], table, seed=seed).dataset
+    task, fraction = ESTIMATORS[settings["estimator"]], settings["test_fraction"]
+    dataset = load(link["data"], task=task, test_fraction=fraction, seed=seed, table=table)
+    return weighted(dataset, table.sample_weight, settings.get("class_weight"))[0]

@@ -1,0 +1,1 @@
+"""What people look at: tables and progress bars (Rich) and pictures (Matplotlib)."""

@@ -1,0 +1,63 @@
+"""What the tables say above their columns: what is measured, its sign and its unit."""
+
+from __future__ import annotations
+
+from influence_cli.present.tables import Layout
+from influence_cli.results import InfluenceResult, TruthResult
+
+MEANING = {
+    "loss": ("loss", "positive: the group helped this prediction"),
+    "margin": ("margin (log-odds of the true class against its rival)", "positive: the group hurt this prediction"),
+    "prob": ("probability of the true class", "positive: the group hurt this prediction"),
+    "prediction": ("prediction", "positive: the group holds it down"),
+}
+
+
+def phrase(quantity: str) -> tuple[str, str]:
+    """What a quantity is called in a sentence, and what a positive change of it says about the group."""
+    if quantity in MEANING:
+        return MEANING[quantity]
+    kind, _, name = quantity.partition(":")
+    called = {"logit": f"score (logit) of class {name}", "param": f"parameter {name}"}.get(kind, quantity)
+    return called, "positive: the group holds it down"
+
+
+def meaning(quantity: str) -> str:
+    """The sentence that every table begins with."""
+    name, sign = phrase(quantity)
+    return f"Change of the {name} if the group is removed; {sign}"
+
+
+def influence_layout(result: InfluenceResult) -> Layout:
+    evaluated = {
+        "linear": "estimates: gradient of f times the change of the parameters",
+        "exact": "estimates: f at the changed parameters minus f now",
+    }
+    headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
+    headings |= {method: method for method in result.values}
+    if any(state != "ok" for state in result.statuses()):
+        headings["status"] = "status"
+    return Layout(meaning(result.quantity), evaluated[result.evaluate], headings)
+
+
+def truth_layout(result: TruthResult) -> Layout:
+    headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
+    headings |= {"actual": "actual change"}
+    if result.repeats is not None:
+        headings["spread"] = "spread"
+    headings |= {"grad_norm": "gradient norm", "iterations": "iterations"}
+    if any(state != "ok" for state in result.status):
+        headings["status"] = "status"
+    return Layout(meaning(result.quantity), _measured(result), headings)
+
+
+def _measured(result: TruthResult) -> str:
+    """How the truth was made; of the strategies only those that the model's form does not make one."""
+    config = result.provenance.config
+    how = {
+        "proximal": "measured: minimum of the proximal objective without each group, which estimates approximate",
+        "cold": "measured: retrained without each group, from where training began",
+    }.get(config.get("retrain", "cold" if config.get("cold") else ""), "measured: retrained without each group")
+    if result.repeats is None:
+        return how
+    return f"{how}; actual change: mean of {len(result.repeats)} seeds, spread: their standard deviation"

@@ -1,0 +1,118 @@
+"""Groups as a Python user has them -> a plan: specs, row numbers, masks, lists of these, dictionaries of names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.dataset import Dataset
+from influence_cli.errors import UsageError
+from influence_cli.specs.groups import check_row, parse_group
+from influence_cli.specs.plan import GroupPlan, PlannedGroup, plan_groups
+
+Groups = Any
+"""A spec, an array of row numbers or a mask (m,), a list of these, or a dictionary of names to them."""
+SHOWN_ROWS = 8
+"""Row numbers up to which a group without a name is called by them."""
+
+
+def resolve_groups(groups: Groups, dataset: Dataset, class_values: np.ndarray | None, seed: int) -> GroupPlan:
+    """The plan, in the order given.  Raises UsageError that says which group is none."""
+    m = dataset.rows
+    planned: list[PlannedGroup] = []
+    if isinstance(groups, Mapping):
+        for name, one in groups.items():
+            planned += _named(str(name), one, dataset, seed)
+    else:
+        for number, one in enumerate(_several(groups)):
+            planned += _specs(one, dataset, seed) if isinstance(one, str) else [_rows(None, number, one, m)]
+    if not planned:
+        raise UsageError("expected at least one group, found none", hint="for example groups='random:5%'")
+    seen: set[str] = set()
+    for group in planned:
+        if group.label in seen:
+            raise UsageError(f"the group {group.label!r} is asked for twice", hint="give each group once")
+        seen.add(group.label)
+    return GroupPlan(tuple(planned), m)
+
+
+def pool_rows(plan: GroupPlan) -> np.ndarray:
+    """All rows of all groups, sorted."""
+    return np.unique(np.concatenate([plan.rows(index) for index in range(len(plan))]))
+
+
+def _several(groups: Groups) -> list[Any]:
+    """A single group as a list of one: a text, or numbers or truth values one behind the other."""
+    if isinstance(groups, str):
+        return [groups]
+    if hasattr(groups, "__array__"):
+        array = np.asarray(groups)
+        return [array] if array.ndim < 2 and array.dtype.kind in "biuf" else list(array)
+    if not isinstance(groups, Sequence):
+        raise UsageError(
+            f"expected groups as specs, row numbers, masks or a dictionary, found {type(groups).__name__}",
+            hint="for example groups={'site A': rows}",
+        )
+    if all(isinstance(one, bool | int | np.bool_ | np.integer) for one in groups) and len(groups):
+        return [np.asarray(groups)]
+    return list(groups)
+
+
+def _named(name: str, one: Any, dataset: Dataset, seed: int) -> list[PlannedGroup]:
+    """One group of that name; a spec that gives several numbers them."""
+    if not isinstance(one, str):
+        return [_rows(name, 0, one, dataset.rows)]
+    found = _specs(one, dataset, seed)
+    if len(found) == 1:
+        return [replace(found[0], label=name)]
+    return [replace(group, label=f"{name}#{number}") for number, group in enumerate(found)]
+
+
+def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
+    plan = plan_groups(
+        [parse_group(text)],
+        dataset.X_train,
+        dataset.y_train,
+        dataset.classes,
+        columns=dataset.columns_train,
+        seed=seed,
+    )
+    return list(plan)
+
+
+def _rows(name: str | None, number: int, one: Any, m: int) -> PlannedGroup:
+    where = f"group {name!r}" if name is not None else f"group {number}"
+    rows = np.asarray(one)
+    if rows.ndim != 1 or (rows.dtype.kind not in "biu" and rows.size):
+        raise UsageError(
+            f"{where}: expected row numbers or a mask of {m:,} truth values, found an array of the shape {rows.shape}"
+            f" and type {rows.dtype}"
+        )
+    if rows.dtype.kind == "b":
+        if len(rows) != m:
+            found_values = f"found {len(rows):,}"
+            raise UsageError(f"{where}: expected a mask with {m:,} truth values, one a training row, {found_values}")
+        rows = np.flatnonzero(rows)
+    found = np.sort(rows).astype(np.int64)
+    if not len(found):
+        raise UsageError(f"{where} is empty; expected at least one row")
+    for row in (int(found[0]), int(found[-1])):
+        check_row(row, where, m)
+    repeated = found[:-1][found[1:] == found[:-1]]
+    if len(repeated):
+        raise UsageError(f"{where}: row {repeated[0]} is listed twice; expected each row once")
+    if len(found) >= m:
+        raise UsageError(f"{where} holds all {m:,} training rows: nothing would be left to train on")
+    if name is None:
+        few = len(found) <= SHOWN_ROWS
+        name = "rows:" + ",".join(map(str, found.tolist())) if few else f"rows#{number}"
+    found.flags.writeable = False
+    return PlannedGroup(name, "rows", len(found), (name, 0), partial(_same, found))
+
+
+def _same(rows: np.ndarray) -> np.ndarray:
+    return rows

@@ -1,0 +1,372 @@
+"""The mini-language of groups of training rows: one line of text to one frozen object, without any data.
+
+``drawing.py`` turns the object and the data into row numbers.  ``KINDS`` is the one table of what exists; a kind
+added here and in ``drawing.PLANNERS`` is known to parser, error messages and help.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TextIO
+
+from influence_cli.errors import FileError, UsageError
+from influence_cli.specs.columns import Condition, parse_conditions, parse_name, quoted
+
+STDIN = "-"
+EVERY_CLASS = "*"
+SHOWN_CLASSES = 10
+MAX_DRAWS = 1_000_000
+"""More draws than anybody can evaluate; without a limit a mistyped ``x`` exhausts the memory."""
+
+_SIZE = re.compile(r"(?P<whole>[0-9]{0,18})(?P<part>\.[0-9]{0,18})?(?P<percent>%?)(?:x(?P<times>[0-9]{1,18}))?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_TIMES_AT_END = re.compile(r"(?P<rest>.+)x(?P<times>[0-9]+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Size:
+    """A number of rows, or a percentage that is always one of the m training rows, never of a class."""
+
+    text: str
+    count: int | None = None
+    percent: Fraction | None = None
+
+    def of(self, m: int) -> int:
+        """The number of rows among m, a percentage rounded to the nearest row (a half upwards)."""
+        if self.count is not None:
+            return self.count
+        assert self.percent is not None
+        return int(self.percent * m / 100 + Fraction(1, 2))
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """One parsed spec; only the fields of its kind are set.
+
+    ``base`` is the canonical text without ``xN``: two spellings of one spec have one base, and the seed of every
+    draw derives from it.  ``body`` is what stood behind the kind, for labels that look like ``LABEL:SIZE``.
+    """
+
+    kind: str
+    base: str
+    label: str | None = None
+    size: Size | None = None
+    times: int | None = None
+    row: int | None = None
+    clusters: int | None = None
+    rows: tuple[int, ...] = ()
+    path: str | None = None
+    column: str | None = None
+    conditions: tuple[Condition, ...] = ()
+    body: str = field(default="", compare=False, repr=False)
+
+    @property
+    def text(self) -> str:
+        """The canonical text."""
+        return self.base if self.times is None else f"{self.base}x{self.times}"
+
+    @property
+    def reads_stdin(self) -> bool:
+        return self.path == STDIN
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of group: how it is written, what it means, and its parser (of the text behind ``KIND:``)."""
+
+    form: str
+    example: str
+    meaning: str
+    parse: Callable[[str], GroupSpec]
+
+
+def parse_group(text: str) -> GroupSpec:
+    """Parse one spec, for example ``coherent:3:5%x10``; a UsageError says what was expected and found."""
+    spec = text.strip()
+    name, colon, body = spec.partition(":")
+    if name not in KINDS:
+        near = difflib.get_close_matches(name.lower(), KINDS, n=1)
+        example = KINDS[near[0]].example if near else "random:5%"
+        raise UsageError(
+            f"group {shown(spec)}: expected one of {', '.join(f'{kind}:' for kind in KINDS)} at the beginning, "
+            f"found {shown(name)}",
+            hint=(f"did you mean {near[0]}? " if near else "") + f"For example: --group {example}",
+        )
+    kind = KINDS[name]
+    try:
+        if not colon or not body.strip():
+            raise UsageError(f"expected {kind.form}, found nothing behind {name}")
+        return replace(kind.parse(body.strip()), body=body.strip())
+    except UsageError as error:
+        hint = error.hint or f"For example: --group {kind.example}"
+        raise UsageError(f"group {shown(spec)}: {error.message}", hint=hint) from None
+
+
+def parse_size(text: str) -> tuple[Size, int | None]:
+    """``SIZE[xN]`` to the size and N."""
+    match = _SIZE.fullmatch(text)
+    if match is None or (not match["whole"] and not (match["part"] or "").strip(".")):
+        raise UsageError(
+            f"expected a SIZE, a number of rows such as 50 or a percentage of the training rows such as 5%, "
+            f"found {shown(text)}"
+        )
+    whole = str(int(match["whole"] or "0"))
+    part = (match["part"] or "").rstrip("0").rstrip(".")
+    number = whole + part
+    if match["percent"]:
+        size = Size(f"{number}%", percent=Fraction(number))
+        if Fraction(number) > 100:
+            raise UsageError(f"expected a percentage of at most 100%, found {number}%")
+    elif match["part"] is not None:
+        raise UsageError(f"expected a whole number of rows or a percentage, found {shown(text)}")
+    else:
+        size = Size(number, count=int(number))
+    if Fraction(number) == 0:
+        raise UsageError(f"the size {size.text} is an empty group; expected at least one row")
+    if match["times"] is None:
+        return size, None
+    times = int(match["times"])
+    if not 1 <= times <= MAX_DRAWS:
+        raise UsageError(f"expected 1 to {MAX_DRAWS:,} draws behind x, found {shown(match['times'])}")
+    return size, times
+
+
+def whole_number(text: str) -> int | None:
+    """The integer that a text is in plain digits, or None."""
+    return int(text) if _INTEGER.fullmatch(text) else None
+
+
+def shown(text: str) -> str:
+    """A piece of input, quoted, and cut where it is too long for a sentence."""
+    return f"'{text}'" if len(text) <= 160 else f"'{text[:120]}...' ({len(text):,} characters)"
+
+
+def read_text(path: str, stdin: TextIO | None = None) -> tuple[str, str]:
+    """Name (for messages) and content of a text file, or of standard input for ``-``."""
+    name = "standard input" if path == STDIN else path
+    try:
+        text = (stdin or sys.stdin).read() if path == STDIN else Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise FileError(f"expected a text file, but '{path}' does not exist") from None
+    except UnicodeDecodeError:
+        raise FileError(f"expected a text file, but {name} holds binary data") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise FileError(f"cannot read '{name}': {reason}") from None
+    if "\0" in text:
+        raise FileError(f"expected a text file, but {name} holds binary data")
+    return name, text.removeprefix("\ufeff")
+
+
+def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
+    """The specs of a file (``-``: standard input), one a line, each already checked to be a spec.
+
+    Blank lines and lines that begin with ``#`` are skipped.  A ``#`` further right belongs to the spec, because
+    a label may hold one.
+    """
+    name, text = read_text(path, stdin)
+    specs = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            spec = parse_group(line)
+        except UsageError as error:
+            raise UsageError(f"{name}:{number}: {error.message}", hint=error.hint) from None
+        if spec.reads_stdin and path == STDIN:
+            raise UsageError(
+                f"{name}:{number}: {line} would read standard input, which already holds the list of groups",
+                hint="Put the row numbers into a file and write rows:@FILE.",
+            )
+        specs.append(line)
+    if not specs:
+        raise UsageError(f"{name} holds no group", hint="Write one spec a line, for example random:5%.")
+    return specs
+
+
+def collect_specs(
+    texts: Iterable[str] = (), file: str | None = None, *, stdin: TextIO | None = None
+) -> list[GroupSpec]:
+    """What ``--group`` (``texts``) and ``--groups`` (``file``) ask for, in this order."""
+    specs = [parse_group(text) for text in texts]
+    reader = next((spec for spec in specs if spec.reads_stdin), None)
+    if reader is not None and file == STDIN:
+        raise UsageError(
+            f"--groups - and --group {reader.text} both read standard input, which can be read once",
+            hint="Put one of the two into a file.",
+        )
+    if file is not None:
+        specs += [parse_group(text) for text in read_group_file(file, stdin)]
+    return specs
+
+
+def resolve_label(spec: GroupSpec, classes: Sequence[str]) -> tuple[int, Size | None, int | None]:
+    """The number of the class that a ``coherent`` spec means, and what remains as size and number of draws.
+
+    ``coherent:10:05`` is five rows of class 10 if there is such a class, else the class 10:05.
+    """
+    assert spec.label is not None
+    if spec.label in classes:
+        return classes.index(spec.label), spec.size, spec.times
+    if spec.body in classes:
+        return classes.index(spec.body), None, None
+    head, _, tail = spec.label.rpartition(":")
+    if head in classes or head == EVERY_CLASS:
+        try:
+            parse_size(tail)
+        except UsageError as error:
+            hint = "For example: --group coherent:3:5%"
+            raise UsageError(f"group {shown(spec.text)}: {error.message}", hint=hint) from None
+    times = _TIMES_AT_END.fullmatch(spec.label)
+    if times and (times["rest"] in classes or times["rest"] == EVERY_CLASS):
+        raise UsageError(
+            f"group {shown(spec.text)}: expected a SIZE before x{times['times']}: a whole class holds nothing random",
+            hint=f"For example: --group {spec.kind}:{times['rest']}:5%x{times['times']}",
+        )
+    listed = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
+    folded = {name.casefold(): name for name in reversed(classes)}
+    near = difflib.get_close_matches(spec.label.casefold(), folded, n=1)
+    raise UsageError(
+        f"group {shown(spec.text)}: expected one of the {len(classes)} classes ({listed}), found {shown(spec.label)}",
+        hint=f"did you mean coherent:{folded[near[0]]}?" if near else f"For example: --group coherent:{classes[0]}",
+    )
+
+
+def read_row_file(path: str, m: int, stdin: TextIO | None = None) -> list[int]:
+    """The row numbers of a file, sorted: whitespace, commas or new lines between them, ``#`` begins a comment."""
+    name, text = read_text(path, stdin)
+    line_of: dict[int, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        for item in line.partition("#")[0].replace(",", " ").split():
+            row = whole_number(item)
+            if row is None:
+                raise UsageError(
+                    f"{name}:{number}: expected a row number, found {shown(item)}",
+                    hint="Write whole numbers, for example with numpy.savetxt(file, rows, fmt='%d').",
+                )
+            check_row(row, f"{name}:{number}", m)
+            if row in line_of:
+                raise UsageError(f"{name}:{number}: row {row} is already in line {line_of[row]}")
+            line_of[row] = number
+    if not line_of:
+        raise UsageError(f"{name} holds no row numbers: the group is empty")
+    return sorted(line_of)
+
+
+def check_row(row: int, where: str, m: int) -> None:
+    if not 0 <= row < m:
+        raise UsageError(f"{where}: expected training rows 0..{m - 1}, found {row}")
+
+
+def _parse_coherent(body: str) -> GroupSpec:
+    head, colon, tail = body.rpartition(":")
+    label: str = body
+    size, times = None, None
+    if colon and head:
+        try:
+            size, times = parse_size(tail)
+            label = head
+        except UsageError:
+            # A label may hold a colon.  Only the classes can tell; drawing.py repeats this error if it is none.
+            pass
+    elif colon:
+        raise UsageError(f"expected coherent:LABEL[:SIZE], found no label in {shown(body)}")
+    return GroupSpec("coherent", f"coherent:{label}" + (f":{size.text}" if size else ""), label, size, times)
+
+
+def _parse_random(body: str) -> GroupSpec:
+    size, times = parse_size(body)
+    return GroupSpec("random", f"random:{size.text}", size=size, times=times)
+
+
+def _parse_rows(body: str) -> GroupSpec:
+    if body.startswith("@"):
+        path = body[1:].strip()
+        if not path:
+            raise UsageError("expected a file behind @ (or - for standard input), found nothing")
+        return GroupSpec("rows", f"rows:@{path}", path=path)
+    _refuse_times(body, "a list of rows")
+    numbers = []
+    for item in body.split(","):
+        number = whole_number(item.strip())
+        if number is None:
+            raise UsageError(f"expected row numbers with commas between them, found {shown(item.strip())}")
+        numbers.append(number)
+    ordered = sorted(numbers)
+    for number, following in pairwise(ordered):
+        if number == following:
+            raise UsageError(f"row {number} is listed twice; expected each row once")
+    return GroupSpec("rows", f"rows:{','.join(map(str, ordered))}", rows=tuple(ordered))
+
+
+def _parse_neighbours(body: str) -> GroupSpec:
+    first, colon, second = body.partition(":")
+    row = whole_number(first.strip())
+    if row is None or not colon:
+        raise UsageError(f"expected neighbours:ROW:SIZE with a row number first, found {shown(body)}")
+    size, times = parse_size(second.strip())
+    if times is not None:
+        _refuse_times(second.strip(), "the nearest rows")
+    return GroupSpec("neighbours", f"neighbours:{row}:{size.text}", size=size, row=row)
+
+
+def _parse_cluster(body: str) -> GroupSpec:
+    _refuse_times(body, "a clustering")
+    clusters = whole_number(body)
+    if clusters is None or clusters < 2:
+        raise UsageError(f"expected a number of clusters of at least 2, found {shown(body)}")
+    return GroupSpec("cluster", f"cluster:{clusters}", clusters=clusters)
+
+
+def _parse_column(body: str) -> GroupSpec:
+    conditions = parse_conditions(body)
+    text = "&".join(condition.text for condition in conditions)
+    return GroupSpec("column", f"column:{text}", conditions=conditions)
+
+
+def _parse_by(body: str) -> GroupSpec:
+    name = parse_name(body)
+    return GroupSpec("by", f"by:{quoted(name)}", column=name)
+
+
+def _refuse_times(body: str, what: str) -> None:
+    match = _TIMES_AT_END.fullmatch(body)
+    if match:
+        raise UsageError(
+            f"expected no x{match['times']}: nothing is random in {what}, so every draw would be the same group",
+            hint="Only a random SIZE can be drawn several times, for example random:5%x10.",
+        )
+
+
+KINDS: dict[str, Kind] = {
+    "coherent": Kind(
+        "coherent:LABEL[:SIZE[xN]]",
+        "coherent:3:5%",
+        "SIZE random rows of one class, all of it without SIZE; the label * takes the classes in turn",
+        _parse_coherent,
+    ),
+    "random": Kind("random:SIZE[xN]", "random:36%x40", "SIZE random training rows", _parse_random),
+    "rows": Kind("rows:0,5,9 or rows:@FILE or rows:@-", "rows:0,5,9", "these training rows", _parse_rows),
+    "neighbours": Kind(
+        "neighbours:ROW:SIZE",
+        "neighbours:17:50",
+        "the SIZE training rows nearest to training row ROW, which is one of them",
+        _parse_neighbours,
+    ),
+    "cluster": Kind("cluster:K", "cluster:10", "K groups, by k-means on the features", _parse_cluster),
+    "column": Kind(
+        "column:NAME=VALUE[&NAME=LOW..HIGH]",
+        "column:clinic=North&age=60..75",
+        "the rows in which columns of the table have these values, or lie in these ranges with both ends",
+        _parse_column,
+    ),
+    "by": Kind("by:NAME", "by:clinic", "a group for each value of a column of the table", _parse_by),
+}
