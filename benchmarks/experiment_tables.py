@@ -1,9 +1,10 @@
-"""The tables of experiment_synthetic.sh and experiment_mnist.sh as the README shows them, in Markdown.
+"""The tables of experiment_synthetic.sh and experiment_mnist.sh as docs/experiments.md shows them, in Markdown.
 
     python benchmarks/experiment_tables.py RESULTS/table.csv                    one experiment, a line a size
     python benchmarks/experiment_tables.py RESULTS/1e-5 RESULTS/1e-4 ...        several lambdas, a line each
 
-All figures are those pooled over the test rows.  A gain is r(second) - r(first), as a share of r(first).
+All figures are those pooled over the test rows.  A gain is r(second) - r(first), as a share of r(first); beside it
+stands the change of the relative error.
 """
 
 from __future__ import annotations
@@ -45,12 +46,18 @@ def gain(cell: dict[str, dict[str, str]]) -> str:
     return f"{point}% [{low}, {high}]" if low and high else f"{point}% [no interval]"
 
 
+def error_change(cell: dict[str, dict[str, str]]) -> str:
+    """Relative error of second over that of first, as a change: what a gain in correlation does not show."""
+    first, second = (float(cell[method]["relative_error"]) for method in ("first", "second"))
+    return f"{100 * (second / first - 1):+.0f}%"
+
+
 def sizes(cells: Cells) -> str:
-    lines = ["| removed | " + " | ".join(f"`{m}`" for m in METHODS) + " | gain of `second`, 95% interval |"]
-    lines.append("|---" * (len(METHODS) + 2) + "|")
+    heads = [*(f"`{m}`" for m in METHODS), "gain of `second`, 95% interval", "its change of the error"]
+    lines = ["| removed | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for name, cell in cells.items():
         figures = [f"{correlation(cell[m], 4)} ({float(cell[m]['relative_error']):.2g})" for m in METHODS]
-        lines.append(f"| {name} | " + " | ".join(figures) + f" | {gain(cell)} |")
+        lines.append(f"| {name} | " + " | ".join(figures) + f" | {gain(cell)} | {error_change(cell)} |")
     return "\n".join(lines)
 
 
@@ -61,7 +68,9 @@ def lambdas(folders: dict[str, Cells]) -> str:
     for l2, cells in folders.items():
         figures = [" / ".join(correlation(cells[name][m], 3) for m in ACROSS) for name in shown]
         lines.append(f"| {l2} | " + " | ".join(figures) + " |")
-        gains.append(f"| {l2} | " + " | ".join(gain(cells[name]) for name in shown) + " |")
+        gains.append(
+            f"| {l2} | " + " | ".join(f"{gain(cells[name])}, error {error_change(cells[name])}" for name in shown) + " |"
+        )
     return "\n".join([*lines, "", *gains])
 
 
