@@ -68,9 +68,8 @@ def lambdas(folders: dict[str, Cells]) -> str:
     for l2, cells in folders.items():
         figures = [" / ".join(correlation(cells[name][m], 3) for m in ACROSS) for name in shown]
         lines.append(f"| {l2} | " + " | ".join(figures) + " |")
-        gains.append(
-            f"| {l2} | " + " | ".join(f"{gain(cells[name])}, error {error_change(cells[name])}" for name in shown) + " |"
-        )
+        figures = [f"{gain(cells[name])}, error {error_change(cells[name])}" for name in shown]
+        gains.append(f"| {l2} | " + " | ".join(figures) + " |")
     return "\n".join([*lines, "", *gains])
 
 
