@@ -29,6 +29,7 @@ from influence_cli.core.removal import Removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution
 from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.solvers.downdate import downdated_conjugate_gradient
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 
 PATIENCE = 100
@@ -109,25 +110,51 @@ def newton_step(
 ) -> Solution:
     """(H - D)^-1 g, (P, G): the Hessian after removal, with the solver's factor of H as preconditioner.
 
-    Where that leaves too many iterations, because the group has taken much of the Hessian with it, each column's own
-    approximation takes its place if it is light.
+    Where the factor solves with H itself, products with D, which read the groups' rows alone, are enough.
     """
+    if not solver.exact:
+        return _by_all_rows(objective, theta, solver, groups, g, np.arange(g.shape[1]))
+    found = _by_the_groups_rows(objective, theta, solver, groups, g)
+    rest = np.flatnonzero(~found.converged)
+    if rest.size:
+        found = found.going_on(
+            rest, _by_all_rows(objective, theta, solver, groups, g[:, rest], rest, start=found.x[:, rest])
+        )
+    return found
+
+
+def _by_all_rows(
+    objective: Objective,
+    theta: np.ndarray,
+    solver: HessianSolver,
+    groups: Removal,
+    g: np.ndarray,
+    which: np.ndarray,
+    start: np.ndarray | None = None,
+) -> Solution:
+    """(H - D)^-1 g, (P, A), of the groups ``which`` (A,), by products over all kept rows.
+
+    Where the factor leaves too many iterations, because the group has taken much of the Hessian with it, each column's
+    own approximation takes its place if it is light.
+    """
+    kept = groups.removed[:, which]
     # Removal takes rows away and scales the others up by at most 1 / (1 - p).
-    norm = solver.norm / (1.0 - np.minimum(groups.share, 1.0 - np.finfo(float).eps))
+    norm = solver.norm / (1.0 - np.minimum(groups.share[which], 1.0 - np.finfo(float).eps))
     found = refined_conjugate_gradient(
         objective,
         theta,
-        groups.removed,
+        kept,
         g,
         preconditioner=solver.preconditioner,
         tol=solver.tol,
         norm=norm,
         max_iterations=PATIENCE if objective.light_preconditioner else MAX_ITERATIONS,
+        start=start,
     )
     if not objective.light_preconditioner:
         return found
     for part in few_at_a_time(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
-        removed = groups.removed[:, part]
+        removed = kept[:, part]
         own = each_its_own(objective, np.repeat(theta, len(part), axis=1), removed)
         rest = refined_conjugate_gradient(
             objective,
@@ -141,6 +168,37 @@ def newton_step(
         )
         found = found.going_on(part, rest)
     return found
+
+
+def _by_the_groups_rows(
+    objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, g: np.ndarray
+) -> Solution:
+    """(H - D)^-1 g by products with D alone, which read the groups' rows; groups of more than half of the weight, whose
+    kept rows are fewer, are left at 0 and unconverged."""
+    few = np.flatnonzero(groups.share <= 0.5)
+    count = len(groups.share)
+    nothing = Solution(
+        np.zeros_like(g, order="F"), np.ones(count), np.zeros(count, dtype=np.int64), *np.zeros((2, count), dtype=bool)
+    )
+    if not few.size:
+        return nothing
+    member = objective.loss_curvature(theta, groups.member[:, few])
+    scale, offset = groups.scale[few], groups.offset[few]
+
+    def downdate(V: np.ndarray, HV: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        # H V is known, and so is the loss's part of it over all rows.
+        of_all = HV - objective.penalty.product(V) - objective.damping * V
+        return scale[columns] * member(V, columns) - offset[columns] * of_all
+
+    found = downdated_conjugate_gradient(
+        downdate,
+        g[:, few],
+        inverse=solver.preconditioner,
+        product=solver.product,
+        tol=solver.tol,
+        max_iterations=PATIENCE,
+    )
+    return nothing.going_on(few, found)
 
 
 def _problems(solution: Solution) -> tuple[str, ...]:

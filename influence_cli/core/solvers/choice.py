@@ -50,6 +50,11 @@ class HessianSolver:
     tol: float
     size: int
 
+    @property
+    def exact(self) -> bool:
+        """Whether the preconditioner solves with H itself, up to rounding in float64."""
+        return self.factor is not None and self.factor.lower.dtype == np.float64
+
     @cached_property
     def norm(self) -> float:
         """|H| or more: a random vector meets at least the average of the squared eigenvalues, P times which is a bound.

@@ -1,0 +1,83 @@
+"""Conjugate gradients for (H - D) x = b where a solve with H itself is at hand.
+
+The factor turns a residual r into z = H^-1 r, so that H z = r is known without a product, and H d of every direction d
+follows by the recursion that makes d.  Only D d has to be computed, and D is made of a group's rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from influence_cli.core.arrays import dots, norms
+from influence_cli.core.objectives.objective import Product
+from influence_cli.core.solvers.cg import VANISHING, Solution
+from influence_cli.core.solvers.side_by_side import Preconditioner
+
+Downdate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+"""downdate(V (P, A), H V (P, A), columns (A,)) -> D V (P, A) of the groups that the columns of V belong to."""
+AIM = 0.5
+"""Share of the tolerance that the recursion aims at, so that the true residual is under it too."""
+
+
+def downdated_conjugate_gradient(
+    downdate: Downdate,
+    rhs: np.ndarray,
+    *,
+    inverse: Preconditioner,
+    product: Product,
+    tol: float,
+    max_iterations: int,
+) -> Solution:
+    """Solve (H - D_g) x = rhs (P, G) with ``inverse`` r -> H^-1 r, each column to |rhs - (H - D_g) x| <= tol |rhs|.
+
+    The iteration is preconditioned CG with H as preconditioner.  ``product`` V -> H V is asked for one random sum of
+    the columns, each in units of its tolerance: where H times it is not what the recursion says, because the factor is
+    rounded too much or is not of H, no column counts as converged.  ``residual`` is the recursion's.
+    """
+    x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
+    Hx = np.zeros_like(x)
+    lengths = norms(rhs)
+    target = AIM * tol * lengths
+    count = rhs.shape[1]
+    left, iterations = lengths.copy(), np.zeros(count, dtype=np.int64)
+    indefinite = np.zeros(count, dtype=bool)
+    active = np.flatnonzero(left > target)
+    z = inverse(r[:, active])
+    d, Hd, rho = z, r[:, active], dots(r[:, active], z)
+    for iteration in range(1, max_iterations + 1):
+        if not active.size:
+            break
+        curved = Hd - downdate(d, Hd, active)
+        curvature = dots(d, curved)
+        bad = curvature <= VANISHING * dots(d, Hd)
+        step = np.where(bad, 0.0, rho / np.where(bad, 1.0, curvature))
+        x[:, active] += step * d
+        Hx[:, active] += step * Hd
+        r[:, active] -= step * curved
+        iterations[active] = iteration
+        left[active] = norms(r[:, active])
+        indefinite[active] |= bad
+        keep = ~bad & (left[active] > target[active])
+        active, d, Hd, rho = active[keep], d[:, keep], Hd[:, keep], rho[keep]
+        if not active.size:
+            break
+        z = inverse(r[:, active])
+        fresh = dots(r[:, active], z)
+        ratio = fresh / rho
+        d, Hd, rho = z + ratio * d, r[:, active] + ratio * Hd, fresh
+    met = (left <= target) & ((target > 0) | (lengths == 0))
+    converged = met & _as_the_recursion_says(product, x, Hx, target)
+    return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
+
+
+def _as_the_recursion_says(product: Product, x: np.ndarray, Hx: np.ndarray, target: np.ndarray) -> bool:
+    """Whether H x (P, G) is ``Hx`` to within ``target`` (G,), seen from one random sum of the columns.
+
+    The errors of the columns, in units of what is allowed, then add up like independent numbers.
+    """
+    own = target > 0
+    unit = np.random.default_rng(0).normal(size=own.sum()) / target[own]
+    off = product((x[:, own] @ unit)[:, None])[:, 0] - Hx[:, own] @ unit
+    return bool(np.linalg.norm(off) <= 1.0)
