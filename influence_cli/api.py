@@ -19,10 +19,19 @@ from influence_cli.core.evaluation import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
 from influence_cli.core.solvers.choice import HessianSolver, choose_solver, make_solver
-from influence_cli.data.dataset import Dataset
-from influence_cli.data.labels import class_names, encode, printed, responses
-from influence_cli.data.python_objects import column_names, feature_array, frame_columns, is_frame, label_array
-from influence_cli.data.sparse import Rows, no_rows
+from influence_cli.data.labels import class_names
+from influence_cli.data.python_objects import (
+    column_names,
+    feature_array,
+    frame_columns,
+    is_frame,
+    label_array,
+    test_labels,
+    training_set,
+    typed,
+    with_columns,
+)
+from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, unknown_word
 from influence_cli.models.sample_weights import BALANCED, balance, with_weights
 from influence_cli.models.trained import (
@@ -71,6 +80,10 @@ class GroupInfluence:
     solver_name: str = "auto"
     note: str = ""
     """What was found out on the way: of an estimator, how well its parameters suit its rows."""
+    row_labels: Any = None
+    """The pandas index of the training rows, by which pandas objects name groups; None of arrays."""
+    columns: tuple[str, ...] = ()
+    """The columns that rows have to have which are given as a frame; none where the model was made of arrays."""
 
     @classmethod
     def from_sklearn(
@@ -108,16 +121,18 @@ class GroupInfluence:
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
         steps, last = split_pipeline(estimator)
         recipe = read_estimator(last)
-        made = transform_with(steps, X, "X")
+        columns = tuple(map(str, getattr(estimator, "feature_names_in_", column_names(X))))
+        own = with_columns(X, columns, "X")
+        made = transform_with(steps, own, "X")
         features = feature_array(made, "X", TRAIN)
-        names = output_names(steps, column_names(X), features.shape[1]) if steps else column_names(X)
-        values = None if recipe.classes is None else _typed(recipe.classes)
-        dataset = _dataset(X, features, names, y, values)
-        raw = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        raw = recipe.weights(dataset.y_train, len(dataset.classes), raw)
+        names = output_names(steps, column_names(own), features.shape[1]) if steps else column_names(own)
+        values = None if recipe.classes is None else typed(recipe.classes)
+        labels = row_labels(X, y)
+        dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
+        raw = recipe.weights(dataset.y_train, len(dataset.classes), _weights(sample_weight, labels))
         dataset, total = with_weights(dataset, raw)
         model, adoption = adopt(recipe, dataset, total, scaling=penalty_scaling, tol=tol, polish=polish)
-        return cls(model, values, tuple(steps), solver, adoption.sentence)
+        return cls(model, values, tuple(steps), solver, adoption.sentence, labels, columns)
 
     @classmethod
     def fit(
@@ -159,8 +174,9 @@ class GroupInfluence:
         values = None
         if ESTIMATORS[estimator] == "classification":
             values = class_names(label_array(y, features.shape[0], "y", TRAIN), "y", TRAIN)[1]
-        dataset = _dataset(X, features, column_names(X), y, values)
-        raw = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        labels = row_labels(X, y)
+        dataset = training_set(X, features, column_names(X), in_row_order(y, labels, "y", "X"), values)
+        raw = _weights(sample_weight, labels)
         if class_weight == BALANCED:
             if values is None:
                 raise UsageError("class_weight balanced is for classifications", hint="use sample_weight")
@@ -170,7 +186,8 @@ class GroupInfluence:
         end = default_tolerance(estimator) if tol is None else tol
         settings = ModelSettings(estimator, strength, scaling, fit_intercept, penalize_intercept, end, **network)
         steps = max_iterations or (20_000 if network else 200)
-        return cls(fit(dataset, settings, max_iterations=steps), values, (), solver)
+        model = fit(dataset, settings, max_iterations=steps)
+        return cls(model, values, (), solver, row_labels=labels, columns=column_names(X))
 
     def influence(
         self,
@@ -186,9 +203,10 @@ class GroupInfluence:
     ) -> InfluenceResult:
         """Estimated changes on removal, without retraining: a record a group and test row (or for their ``mean``).
 
-        ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, or a dictionary of names to
-        rows, masks or specs.  ``X_test`` are rows as the model was made from; ``y_test`` may be missing where the
-        quantity needs no label.  Records have a key a method.
+        ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, a dictionary of names to
+        rows, masks or specs, or what pandas' ``groupby`` returns.  A pandas Index or Series names rows by the labels of
+        the frame that the model was made of, an array by position.  ``X_test`` are rows as the model was made from;
+        ``y_test`` may be missing where the quantity needs no label.  Records have a key a method.
         """
         _choice("evaluate", evaluate, EVALUATIONS)
         model, tests = self._asked(X_test, y_test, quantity, mean)
@@ -304,7 +322,7 @@ class GroupInfluence:
         return make_solver(model.objective, model.theta, choice.kind)
 
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
-        return resolve_groups(groups, self.model.dataset, self.class_values, seed)
+        return resolve_groups(groups, self.model.dataset, seed, self.row_labels)
 
     def _asked(self, X: Any, y: Any, quantity: str, mean: bool) -> tuple[TrainedModel, TestRows | None]:
         """The model with these test rows, checked against the quantity."""
@@ -312,16 +330,17 @@ class GroupInfluence:
             if not quantity.startswith("param:"):
                 raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
             return self.model, None
-        made = X
+        made = with_columns(X, self.columns, "X_test")
         if self.steps:
             from influence_cli.models.sklearn import transform_with
 
-            made = transform_with(list(self.steps), X, "X_test")
+            made = transform_with(list(self.steps), made, "X_test")
         own = self.model.dataset
         features = feature_array(made, "X_test", TEST, own.feature_names if not is_frame(made) else None)
         if features.shape[1] != own.X_train.shape[1]:
             raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
-        labels = _labels(y, features.shape[0], self.class_values)
+        y = in_row_order(y, row_labels(X), "y_test", "X_test")
+        labels = test_labels(y, features.shape[0], self.class_values)
         dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
         model = replace(self.model, dataset=dataset)
         tests = TestRows(np.arange(features.shape[0]), mean)
@@ -329,44 +348,18 @@ class GroupInfluence:
         return model, tests
 
 
-def _dataset(X: Any, features: Rows, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
-    """Training rows without test rows."""
-    y = label_array(y, features.shape[0], "y", TRAIN)
-    codes = responses(y, "y", TRAIN) if values is None else encode(y, values, "y", TRAIN)
-    classes = () if values is None else printed(values)
-    missing = [label for code, label in enumerate(classes) if not (codes == code).any()]
-    if missing:
-        raise FileError(f"y: no training row is of class {missing[0]}", "give the rows that the model is of")
-    return Dataset(
-        "X",
-        features,
-        codes,
-        no_rows(features),
-        codes[:0],
-        feature_names=names or tuple(f"x{column}" for column in range(features.shape[1])),
-        classes=classes,
-        columns_train=frame_columns(X),
-    )
-
-
-def _labels(y: Any, rows: int, values: np.ndarray | None) -> np.ndarray:
-    """Codes or responses; -1 or NaN without labels."""
-    if y is None:
-        return np.full(rows, -1, dtype=np.int64) if values is not None else np.full(rows, np.nan)
-    y = label_array(y, rows, "y_test", TEST)
-    return responses(y, "y_test", TEST) if values is None else encode(y, values, "y_test", TEST)
-
-
-def _typed(classes: np.ndarray) -> np.ndarray:
-    """Class labels as numbers or as text of NumPy's, never as objects."""
-    return np.array(classes.tolist()) if classes.dtype.kind == "O" else classes
-
-
 def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:
     data = model.dataset.digest
     digest = hashlib.sha256(np.ascontiguousarray(model.theta[:, 0], dtype="<f8").data)
     digest.update(f"{data}{sorted(model.settings.as_dict().items())}".encode())
     return Provenance(data, digest.hexdigest(), config)
+
+
+def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
+    """Row weights (m,) in the order of the rows, if there are any."""
+    if sample_weight is None:
+        return None
+    return np.asarray(in_row_order(sample_weight, labels, "sample_weight", "X"), dtype=np.float64)
 
 
 def _choice(name: str, value: str | None, choices: Sequence[str]) -> None:

@@ -5,14 +5,19 @@ Frames are told by what they can do, not by their type, so that neither library 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
 
-from influence_cli.data.prepare import checked_features
-from influence_cli.data.sparse import Rows, refuse_wide
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.labels import encode, printed, responses
+from influence_cli.data.prepare import TEST, TRAIN, checked_features
+from influence_cli.data.sparse import Rows, no_rows, refuse_wide
 from influence_cli.errors import FileError
+
+SHOWN_COLUMNS = 20
 
 
 def is_frame(X: Any) -> bool:
@@ -27,7 +32,13 @@ def column_names(X: Any) -> tuple[str, ...]:
 
 def frame_columns(X: Any) -> dict[str, np.ndarray]:
     """A frame's columns as ``Dataset.columns_train`` has them; none of an array."""
-    return {str(name): _column(np.asarray(X[name])) for name in X.columns} if is_frame(X) else {}
+    if not is_frame(X):
+        return {}
+    names = column_names(X)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise FileError(f"X: columns need different names, but {_listed(twice)} is there more than once", "rename it")
+    return {str(name): _column(np.asarray(X[name])) for name in X.columns}
 
 
 def feature_array(X: Any, name: str, where: str, names: tuple[str, ...] | None = None) -> Rows:
@@ -56,6 +67,58 @@ def label_array(y: Any, rows: int, name: str, where: str) -> np.ndarray:
     if y.shape != (rows,):
         raise FileError(f"{name}: expected one label for each of the {rows:,} {where}, but their shape is {y.shape}")
     return y
+
+
+def training_set(X: Any, features: Rows, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
+    """Training rows without test rows."""
+    y = label_array(y, features.shape[0], "y", TRAIN)
+    codes = responses(y, "y", TRAIN) if values is None else encode(y, values, "y", TRAIN)
+    classes = () if values is None else printed(values)
+    missing = [label for code, label in enumerate(classes) if not (codes == code).any()]
+    if missing:
+        raise FileError(f"y: no training row is of class {missing[0]}", "give the rows that the model is of")
+    return Dataset(
+        "X",
+        features,
+        codes,
+        no_rows(features),
+        codes[:0],
+        feature_names=names or tuple(f"x{column}" for column in range(features.shape[1])),
+        classes=classes,
+        columns_train=frame_columns(X),
+    )
+
+
+def test_labels(y: Any, rows: int, values: np.ndarray | None) -> np.ndarray:
+    """Codes or responses; -1 or NaN without labels."""
+    if y is None:
+        return np.full(rows, -1, dtype=np.int64) if values is not None else np.full(rows, np.nan)
+    y = label_array(y, rows, "y_test", TEST)
+    return responses(y, "y_test", TEST) if values is None else encode(y, values, "y_test", TEST)
+
+
+def typed(classes: np.ndarray) -> np.ndarray:
+    """Class labels as numbers or as text of NumPy's, never as objects."""
+    return np.array(classes.tolist()) if classes.dtype.kind == "O" else classes
+
+
+def with_columns(X: Any, columns: tuple[str, ...], name: str) -> Any:
+    """A frame's ``columns`` by name, in that order; an array, or whatever has no names, as it is.  Raises FileError."""
+    if not columns or not is_frame(X):
+        return X
+    own = {str(key): key for key in X.columns}
+    missing = [key for key in columns if key not in own]
+    if missing:
+        raise FileError(
+            f"{name}: the model was made of the columns {_listed(columns)}, but there is no {_listed(missing)} among"
+            f" {_listed(list(own))}",
+            "give the columns that it was made of",
+        )
+    return X if tuple(own) == columns else X[[own[key] for key in columns]]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN_COLUMNS]) + (", ..." if len(names) > SHOWN_COLUMNS else "")
 
 
 def _column(values: np.ndarray) -> np.ndarray:

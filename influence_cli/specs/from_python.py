@@ -1,4 +1,7 @@
-"""Groups as a Python user has them -> a plan: specs, row numbers, masks, lists of these, dictionaries of names."""
+"""Groups as a Python user has them -> a plan: specs, row numbers, masks, lists of these, dictionaries of names.
+
+pandas objects go by the labels of the frame that the model was made of, arrays and lists by position.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +13,32 @@ from typing import Any
 import numpy as np
 
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.row_labels import is_labelled, is_pandas, labelled_rows
 from influence_cli.errors import UsageError
 from influence_cli.specs.groups import check_row, parse_group
 from influence_cli.specs.plan import GroupPlan, PlannedGroup, plan_groups
 
 Groups = Any
-"""A spec, an array of row numbers or a mask (m,), a list of these, or a dictionary of names to them."""
+"""A spec, row numbers, a mask (m,), a pandas Index or Series, a list of these, a dictionary of names to them, or what
+pandas' groupby returns."""
 SHOWN_ROWS = 8
 """Row numbers up to which a group without a name is called by them."""
 
 
-def resolve_groups(groups: Groups, dataset: Dataset, class_values: np.ndarray | None, seed: int) -> GroupPlan:
-    """The plan, in the order given.  Raises UsageError that says which group is none."""
+def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = None) -> GroupPlan:
+    """The plan, in the order given; ``labels`` are the index of the training rows, if they have one.
+
+    Raises UsageError that says which group is none.
+    """
     m = dataset.rows
     planned: list[PlannedGroup] = []
+    groups = _by_name(groups)
     if isinstance(groups, Mapping):
         for name, one in groups.items():
-            planned += _named(str(name), one, dataset, seed)
+            planned += _named(_group_name(name), one, dataset, seed, labels)
     else:
         for number, one in enumerate(_several(groups)):
-            planned += _specs(one, dataset, seed) if isinstance(one, str) else [_rows(None, number, one, m)]
+            planned += _specs(one, dataset, seed) if isinstance(one, str) else [_rows(None, number, one, m, labels)]
     if not planned:
         raise UsageError("expected at least one group, found none", hint="for example groups='random:5%'")
     seen: set[str] = set()
@@ -45,9 +54,28 @@ def pool_rows(plan: GroupPlan) -> np.ndarray:
     return np.unique(np.concatenate([plan.rows(index) for index in range(len(plan))]))
 
 
+def _by_name(groups: Groups) -> Any:
+    """What pandas' ``groupby`` returns, and a frame of truth values, as a dictionary of names; else as it is."""
+    if isinstance(getattr(groups, "groups", None), Mapping) and type(groups).__module__.startswith("pandas."):
+        return groups.groups
+    if is_pandas(groups, "DataFrame"):
+        if not all(kind.kind == "b" for kind in groups.dtypes):
+            raise UsageError(
+                "expected groups, found a DataFrame whose columns are not all truth values",
+                hint="give DATA.index for its rows, or DATA.groupby('site') for a group a value",
+            )
+        return {name: groups[name] for name in groups.columns}
+    return groups
+
+
+def _group_name(name: Any) -> str:
+    """The key of a dictionary; of several columns' values, as groupby has them, one behind the other."""
+    return ",".join(map(str, name)) if isinstance(name, tuple) else str(name)
+
+
 def _several(groups: Groups) -> list[Any]:
     """A single group as a list of one: a text, or numbers or truth values one behind the other."""
-    if isinstance(groups, str):
+    if isinstance(groups, str) or is_labelled(groups):
         return [groups]
     if hasattr(groups, "__array__"):
         array = np.asarray(groups)
@@ -62,10 +90,10 @@ def _several(groups: Groups) -> list[Any]:
     return list(groups)
 
 
-def _named(name: str, one: Any, dataset: Dataset, seed: int) -> list[PlannedGroup]:
+def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> list[PlannedGroup]:
     """One group of that name; a spec that gives several numbers them."""
     if not isinstance(one, str):
-        return [_rows(name, 0, one, dataset.rows)]
+        return [_rows(name, 0, one, dataset.rows, labels)]
     found = _specs(one, dataset, seed)
     if len(found) == 1:
         return [replace(found[0], label=name)]
@@ -84,9 +112,9 @@ def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
     return list(plan)
 
 
-def _rows(name: str | None, number: int, one: Any, m: int) -> PlannedGroup:
+def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> PlannedGroup:
     where = f"group {name!r}" if name is not None else f"group {number}"
-    rows = np.asarray(one)
+    rows = labelled_rows(one, labels, where, "X") if is_labelled(one) else np.asarray(one)
     if rows.ndim != 1 or (rows.dtype.kind not in "biu" and rows.size):
         raise UsageError(
             f"{where}: expected row numbers or a mask of {m:,} truth values, found an array of the shape {rows.shape}"
