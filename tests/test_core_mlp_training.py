@@ -14,10 +14,10 @@ from oracle import SOFTMAX
 from influence_cli.core.estimators import estimate, removed_gradient
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import GAUSS_NEWTON, Mlp
-from influence_cli.core.optimise import descent
-from influence_cli.core.optimise.descent import descend
+from influence_cli.core.optimise import restarts
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.newton_cg import newton_cg
+from influence_cli.core.optimise.restarts import descend
 from influence_cli.core.removal import removal
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain_by
 from influence_cli.core.solvers.choice import make_solver
@@ -66,7 +66,7 @@ def test_lbfgs_finds_the_minimum_of_a_convex_objective_in_every_column():
 
 
 def test_descent_takes_every_column_to_its_own_minimum_in_legs(monkeypatch):
-    monkeypatch.setattr(descent, "RENEWED", 4)
+    monkeypatch.setattr(restarts, "RENEWED", 4)
     network = make(SOFTMAX, ())
     glm = Glm(network.X, network.y, network.family, l2=network.l2)
     w = groups_of(network, (10, 60, 30)).removed

@@ -13,8 +13,9 @@ from influence_cli.core import estimators, retraining
 from influence_cli.core.estimators import newton_step, removed_gradient
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.optimise import restarts
+from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, removal
-from influence_cli.core.retraining import anderson, retrain
+from influence_cli.core.retraining import retrain
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
 

@@ -16,8 +16,9 @@ from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.removal import PER_MEAN, removal
-from influence_cli.core.retraining import anderson, retrain
+from influence_cli.core.retraining import retrain
 from influence_cli.core.rows.design import Design
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient

@@ -21,22 +21,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.descent import descend
+from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.newton_cg import Minimum, Watch, newton_cg
-from influence_cli.core.optimise.restarts import few_at_a_time, in_legs
+from influence_cli.core.optimise.restarts import descend, few_at_a_time, restarted
 
-DEPTH = 8
-"""Differences that the mixing remembers."""
-PATIENCE = 12
-"""Passes within which a column must have gained a factor of ``GAIN``, or Newton-CG takes over."""
-GAIN = 10.0
-NOISE = 10.0
-"""A gradient in single precision serves as long as it is longer than this many times its rounding error."""
-REGULARIZATION = 1e-14
-"""Relative to the largest squared difference: keeps the mixing's little systems solvable."""
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
 SIDE_BY_SIDE = 300
@@ -106,7 +96,7 @@ def retrain(
         patience=SERVED if objective.light_preconditioner else None,
         watch=watch,
     )
-    mixed = mixed.going_on(left, rest)
+    mixed = mixed.continue_with(left, rest)
     return _with_their_own(objective, mixed, w, left[~rest.converged], tol, watch)
 
 
@@ -115,11 +105,11 @@ def _with_their_own(objective, mixed: Minimum, w, left: np.ndarray, tol, watch) 
     if not objective.light_preconditioner:
         return mixed
     for part in few_at_a_time(objective, left):
-        begun = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
-        rest = in_legs(
-            newton_cg, objective, begun, w[:, part], steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch
+        partial = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
+        rest = restarted(
+            newton_cg, objective, partial, w[:, part], steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch
         )
-        mixed = mixed.going_on(part, rest)
+        mixed = mixed.continue_with(part, rest)
     return mixed
 
 
@@ -138,79 +128,4 @@ def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
     if not left.size:
         return block
     rest = descend(objective, block.theta[:, left], w[:, left], tol=tol, max_iterations=DESCENT, watch=watch)
-    return block.going_on(left, rest)
-
-
-def anderson(
-    objective: Objective,
-    start: np.ndarray,
-    w: np.ndarray,
-    *,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
-    tol: float,
-    max_iterations: int,
-) -> Minimum:
-    """Anderson mixing of the preconditioned gradient step, column by column (Walker and Ni 2011, type II).
-
-    Gradients are single precision's as long as they stand out from its rounding; no column ends before double
-    precision says so.  A column that stops gaining ends unconverged at its best point.
-    """
-    best = np.array(start, order="F")
-    count = start.shape[1]
-    best_norm, iterations = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    mark_norm, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    converged = np.zeros(count, dtype=bool)
-    active = np.arange(count)
-    x = start
-    steps = np.empty((count, 0, len(start)))
-    changes = np.empty((count, 0, len(start)))
-    previous: tuple[np.ndarray, np.ndarray] | None = None
-    passes, floor = _rough_passes(objective, x, w, tol)
-    last_norm = np.full(count, np.finfo(float).eps)
-    for iteration in range(1, max_iterations + 1):
-        gradient = passes.gradient(x, w[:, active])
-        norm = norms(gradient)
-        iterations[active] = iteration
-        better = norm < best_norm[active]
-        best[:, active[better]], best_norm[active[better]] = x[:, better], norm[better]
-        gained = norm < mark_norm[active] / GAIN
-        mark_norm[active[gained]], mark_at[active[gained]] = norm[gained], iteration
-        stalled = (iteration - mark_at[active] > PATIENCE) | ~np.isfinite(norm)
-        if passes is objective:
-            converged[active] = norm <= tol
-        elif np.median(norm * np.minimum(norm / last_norm, 1.0)) < floor:
-            passes = objective  # by the next pass the rounding would show
-            best_norm[active], mark_norm[active], mark_at[active] = np.inf, np.inf, iteration
-        keep = ~(converged[active] | stalled)
-        if not keep.any():
-            break
-        move = -preconditioner(gradient[:, keep]).T
-        here = x[:, keep].T
-        active, steps, changes, last_norm = active[keep], steps[keep], changes[keep], norm[keep]
-        if previous is not None:
-            last_x, last_move = (array[keep] for array in previous)
-            steps = np.concatenate([steps, (here - last_x)[:, None]], axis=1)[:, -DEPTH:]
-            changes = np.concatenate([changes, (move - last_move)[:, None]], axis=1)[:, -DEPTH:]
-        x = here + move
-        if changes.shape[1]:
-            gram = changes @ changes.transpose(0, 2, 1)
-            diagonal = np.arange(gram.shape[1])
-            gram[:, diagonal, diagonal] += REGULARIZATION * np.einsum("aii->a", gram)[:, None] + np.finfo(float).tiny
-            mix = np.linalg.solve(gram, changes @ move[:, :, None])
-            x = x - ((steps + changes) * mix).sum(axis=1)
-        previous = here, move
-        x = x.T
-    return Minimum(best, best_norm, iterations, converged)
-
-
-def _rough_passes(objective: Objective, x: np.ndarray, w: np.ndarray, tol: float) -> tuple[Objective, float]:
-    """The objective in single precision, where it has one, and the gradient norm down to which it serves.
-
-    The rounding of the column with the largest weights stands for all.
-    """
-    rough = objective.single(x.shape[1])
-    if rough is objective:
-        return objective, 0.0
-    at = int(np.argmax(dots(w, w)))
-    one = x[:, at : at + 1], w[:, at : at + 1]
-    return rough, max(NOISE * float(np.linalg.norm(rough.gradient(*one) - objective.gradient(*one))), tol)
+    return block.continue_with(left, rest)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.descent import descend
 from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on, newton_cg
+from influence_cli.core.optimise.restarts import descend
 from influence_cli.core.solvers.cg import conjugate_gradient
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.errors import NotConvergedError

@@ -34,7 +34,7 @@ class Minimum:
     iterations: np.ndarray
     converged: np.ndarray
 
-    def going_on(self, columns: np.ndarray, rest: Minimum) -> Minimum:
+    def continue_with(self, columns: np.ndarray, rest: Minimum) -> Minimum:
         """The same where those columns (A,) were taken further, to ``rest``; iterations add up."""
         theta, iterations = self.theta.copy(order="F"), self.iterations.copy()
         grad_norm, converged = self.grad_norm.copy(), self.converged.copy()
