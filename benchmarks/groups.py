@@ -12,11 +12,13 @@ from statistics import median
 import numpy as np
 from harness import Report, options, problem, seconds
 
-from influence_cli.analysis import TestRows, influence
+from influence_cli.analysis.influence import influence
+from influence_cli.analysis.question import TestRows
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.models.trained import ModelSettings, TrainedModel, fit
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import Provenance
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups

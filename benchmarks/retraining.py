@@ -17,10 +17,12 @@ from harness import Report, options, problem, seconds
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from influence_cli.analysis import Retraining, TestRows, groundtruth, start_truth, truth_blocks
+from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth, truth_blocks
+from influence_cli.analysis.question import TestRows
 from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.models.trained import ModelSettings, fit
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import fit
 from influence_cli.results import Provenance
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups

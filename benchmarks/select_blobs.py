@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from harness import environment, options
 
-from influence_cli.analysis import TestRows
+from influence_cli.analysis.question import TestRows
 from influence_cli.analysis.select import check_strategies, select
 from influence_cli.analysis.selecting import Choice
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
-from influence_cli.models.trained import ModelSettings, fit
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import fit
 from influence_cli.present.plots_select import Curve, sizes
 from influence_cli.results import Provenance
 from influence_cli.specs.groups import parse_size

@@ -14,12 +14,13 @@ import numpy as np
 from harness import options
 from sklearn.linear_model import LogisticRegression
 
-from influence_cli.analysis import TestRows
 from influence_cli.analysis.flips import select_flips
+from influence_cli.analysis.question import TestRows
 from influence_cli.analysis.selecting import Choice
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
-from influence_cli.models.trained import ModelSettings, TrainedModel, fit
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import Provenance
 
 

@@ -97,7 +97,8 @@ def train_large(chosen: argparse.Namespace) -> None:
     from influence_cli.commands.session import store
     from influence_cli.core.solvers.choice import choose_solver
     from influence_cli.data.dataset import Dataset
-    from influence_cli.models.trained import ModelSettings, fit
+    from influence_cli.models.settings import ModelSettings
+    from influence_cli.models.trained import fit
 
     m, d = chosen.rows, chosen.features
     rng = np.random.default_rng(0)

@@ -5,7 +5,6 @@ It makes a ``TrainedModel`` and calls the same analysis as the commands do.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli import analysis
-from influence_cli.analysis import TestRows
+from influence_cli.analysis import groundtruth as truth
+from influence_cli.analysis import influence as estimates
+from influence_cli.analysis.question import TestRows, make_targets
 from influence_cli.core.evaluation import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
-from influence_cli.core.solvers.choice import HessianSolver, choose_solver, make_solver
+from influence_cli.core.solvers.choice import HessianSolver, make_solver
 from influence_cli.data.labels import class_names
 from influence_cli.data.python_objects import (
     column_names,
@@ -34,15 +34,15 @@ from influence_cli.data.python_objects import (
 from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, unknown_word
 from influence_cli.models.sample_weights import BALANCED, balance, with_weights
-from influence_cli.models.trained import (
+from influence_cli.models.settings import (
     ESTIMATORS,
     ModelSettings,
-    TrainedModel,
+    default_iterations,
     default_tolerance,
-    fit,
     resolve_network,
     resolve_penalty,
 )
+from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import InfluenceResult, Provenance, Records, TruthResult
 from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
 from influence_cli.specs.plan import GroupPlan
@@ -168,8 +168,7 @@ class GroupInfluence:
         _choice("estimator", estimator, tuple(ESTIMATORS))
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
         _choice("class_weight", class_weight, (BALANCED,))
-        widths = None if hidden is None else ",".join(map(str, hidden))
-        network = resolve_network(estimator, widths, activation, curvature, damping, seed)
+        network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
         features = feature_array(X, "X", TRAIN)
         values = None
         if ESTIMATORS[estimator] == "classification":
@@ -185,7 +184,7 @@ class GroupInfluence:
         strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
         end = default_tolerance(estimator) if tol is None else tol
         settings = ModelSettings(estimator, strength, scaling, fit_intercept, penalize_intercept, end, **network)
-        steps = max_iterations or (20_000 if network else 200)
+        steps = max_iterations or default_iterations(estimator)
         model = fit(dataset, settings, max_iterations=steps)
         return cls(model, values, (), solver, row_labels=labels, columns=column_names(X))
 
@@ -210,16 +209,16 @@ class GroupInfluence:
         """
         _choice("evaluate", evaluate, EVALUATIONS)
         model, tests = self._asked(X_test, y_test, quantity, mean)
-        analysis.check_possible(model, methods)
+        estimates.check_possible(model, methods)
         plan = self._plan(groups, seed)
         config = {"methods": list(methods), "quantity": quantity, "evaluate": evaluate, "seed": seed}
-        return analysis.influence(
+        return estimates.influence(
             model,
             self.solver,
             plan,
             tests,
             provenance=_provenance(model, config),
-            methods=analysis.check_methods(methods),
+            methods=estimates.check_methods(methods),
             quantity=quantity,
             evaluate=evaluate,
         )
@@ -249,13 +248,13 @@ class GroupInfluence:
         """
         _choice("retrain", retrain, STRATEGIES)
         model, tests = self._asked(X_test, y_test, quantity, mean)
-        analysis.check_strategy(model, retrain, repeats)
+        truth.check_strategy(model, retrain, repeats)
         plan = self._plan(groups, seed)
         end = model.objective.tolerance if tol is None else tol
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
-        begun = analysis.start_truth(model, plan, tests, quantity, _provenance(model, config), repeats=repeats)
-        how = analysis.Retraining(end, retrain, jobs, repeats)
-        return analysis.groundtruth(model, self.solver.preconditioner, plan, tests, begun, how)
+        begun = truth.start_truth(model, plan, tests, quantity, _provenance(model, config), repeats=repeats)
+        how = truth.Retraining(end, retrain, jobs, repeats)
+        return truth.groundtruth(model, self.solver.preconditioner, plan, tests, begun, how)
 
     def select(
         self,
@@ -312,14 +311,8 @@ class GroupInfluence:
     def solver(self) -> HessianSolver:
         """The solver of H x = b, made once."""
         model = self.model
-        choice = choose_solver(
-            self.solver_name,
-            size=model.objective.size,
-            outputs=model.objective.outputs,
-            rows=model.dataset.rows,
-            cached=False,
-        )
-        return make_solver(model.objective, model.theta, choice.kind)
+        kind = model.choose_solver(self.solver_name).kind
+        return make_solver(model.objective, model.theta, kind, factor=model.factor)
 
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
         return resolve_groups(groups, self.model.dataset, seed, self.row_labels)
@@ -344,15 +337,12 @@ class GroupInfluence:
         dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
         model = replace(self.model, dataset=dataset)
         tests = TestRows(np.arange(features.shape[0]), mean)
-        analysis.make_targets(model, tests, quantity)
+        make_targets(model, tests, quantity)
         return model, tests
 
 
 def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:
-    data = model.dataset.digest
-    digest = hashlib.sha256(np.ascontiguousarray(model.theta[:, 0], dtype="<f8").data)
-    digest.update(f"{data}{sorted(model.settings.as_dict().items())}".encode())
-    return Provenance(data, digest.hexdigest(), config)
+    return Provenance(model.dataset.digest, model.digest, config)
 
 
 def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:

@@ -5,7 +5,7 @@ Every layer raises these; only the boundary in ``cli.py`` turns them into text a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
 
@@ -64,10 +64,23 @@ class InterruptedRunError(GinfError):
     code = ExitCode.INTERRUPTED
 
 
-def unknown_word(option: str, found: str, choices: Sequence[str]) -> UsageError:
-    """The error for an option's word that is not one of its choices, with the nearest of them as a guess."""
+def nearest(found: str, choices: Iterable[str]) -> str | None:
+    """The choice that a misspelt word probably meant, whatever its case; None where nothing is close."""
     import difflib
 
-    near = difflib.get_close_matches(found.lower(), choices, n=1)
-    hint = f"did you mean {near[0]}?" if near else None
-    return UsageError(f"{option} must be one of {', '.join(choices)}; found {found!r}", hint)
+    folded = {choice.casefold(): choice for choice in reversed(list(choices))}
+    near = difflib.get_close_matches(found.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
+
+
+def did_you_mean(found: str, choices: Iterable[str], otherwise: str | None = None) -> str | None:
+    """A hint with the nearest choice, else ``otherwise``."""
+    near = nearest(found, choices)
+    return f"did you mean {near}?" if near is not None else otherwise
+
+
+def unknown_word(option: str, found: str, choices: Sequence[str]) -> UsageError:
+    """The error for an option's word that is not one of its choices, with the nearest of them as a guess."""
+    return UsageError(
+        f"{option} must be one of {', '.join(choices)}; found {found!r}", hint=did_you_mean(found, choices)
+    )

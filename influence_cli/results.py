@@ -22,6 +22,18 @@ NO_TEST = -2
 """Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
 
 
+def name_of_test(code: int) -> int | str | None:
+    """What records call a test row: its number, ``mean``, or None for a quantity that needs no test row."""
+    return {MEAN_TEST: "mean", NO_TEST: None}.get(code, code)
+
+
+def code_of_test(name: int | str | None) -> int:
+    """The code in ``tests`` of what records call a test row: the inverse of ``name_of_test``."""
+    if isinstance(name, int):
+        return name
+    return NO_TEST if name is None else MEAN_TEST
+
+
 class Tabular(ABC):
     """A result that can be had in the forms that a notebook wants."""
 
@@ -168,13 +180,12 @@ def _repeat(items: tuple[str, ...], times: int) -> list[str]:
 def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np.ndarray) -> dict[str, Any]:
     """The keys that every (group, test row) record begins with."""
     times, count = len(tests), len(groups)
-    named = {MEAN_TEST: "mean", NO_TEST: None}
     return {
         "group": _repeat(groups.label, times),
         "kind": _repeat(groups.kind, times),
         "size": np.repeat(groups.size, times),
         "fraction": np.repeat(groups.fraction, times),
-        "test": [named.get(int(row), int(row)) for row in tests] * count,
+        "test": [name_of_test(int(row)) for row in tests] * count,
         "quantity": [quantity] * (times * count),
         "base": np.tile(base, count),
     }

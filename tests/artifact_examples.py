@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_array
 
-from influence_cli.artifacts.model import FactorArrays, ModelArtifact, load_model
+from influence_cli.artifacts.model import ModelArtifact, load_model
+from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
 from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
 
@@ -44,7 +45,7 @@ def example_model(factor=True, **changes):
         "dataset": example_dataset(),
         "theta": np.array([0.1, -0.0, 5e-324, 1e300, np.pi, np.nextafter(1, 2)]),
         "residuals": numbers(5, 3),
-        "factor": FactorArrays(np.tril(numbers(6, 6).astype(np.float32)), 0.01) if factor else None,
+        "factor": CholeskyFactor(np.tril(numbers(6, 6).astype(np.float32)), 0.01) if factor else None,
         "settings": {"estimator": "logistic", "l2": 0.1 + 0.2, "fit_intercept": True, "seed": None, "names": ["ä"]},
         "training": {"grad_norm": 1e-9, "iterations": 7, "seconds": 0.25},
     }

@@ -1,6 +1,5 @@
 """``analysis.influence``: blocks of groups and pieces of test rows change nothing; failures are told, never guessed."""
 
-import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -8,18 +7,21 @@ import pytest
 from cli_tools import ALL_METHODS, save_blobs, save_regression
 from oracle import SOFTMAX, Oracle
 
-from influence_cli.analysis import TestRows, check_methods, influence, question
+from influence_cli.analysis import influence as module
+from influence_cli.analysis import question
+from influence_cli.analysis.influence import check_methods, influence
+from influence_cli.analysis.question import TestRows
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
 from influence_cli.errors import UsageError
-from influence_cli.models.trained import ModelSettings, fit
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import fit
 from influence_cli.results import OK, Provenance
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups
 
 METHODS = tuple(ALL_METHODS.split(","))
 NOWHERE = Provenance("", "", {})
-module = importlib.import_module("influence_cli.analysis.influence")
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,10 @@ from artifact_examples import (
 )
 
 from influence_cli.artifacts import storage
-from influence_cli.artifacts.model import FactorArrays, add_factor, load_model, save_model
+from influence_cli.artifacts.model import add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, same_origin, save_influence, save_truth
 from influence_cli.artifacts.schema import KINDS, markdown
+from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, Provenance
 
@@ -157,8 +158,8 @@ def test_a_factor_is_added_and_replaced(tmp_path, order, dtype):
     path, model = tmp_path / "a.h5", example_model(factor=False)
     save_model(path, model)
     path.chmod(0o640)
-    add_factor(path, FactorArrays(numbers(6, 6), 1.0))
-    factor = FactorArrays(np.asarray(numbers(6, 6) * 2, dtype=dtype, order=order), 0.5)
+    add_factor(path, CholeskyFactor(numbers(6, 6), 1.0))
+    factor = CholeskyFactor(np.asarray(numbers(6, 6) * 2, dtype=dtype, order=order), 0.5)
     add_factor(path, factor, model_digest=model.digest)
     loaded = load_model(path)
     assert same_bits(loaded.factor.lower, factor.lower) and loaded.factor.damping == 0.5
@@ -178,16 +179,16 @@ def test_a_factor_is_refused_by_another_model_in_its_place(tmp_path):
     path = tmp_path / "a.h5"
     save_model(path, example_model(factor=False, theta=numbers(6)))
     with pytest.raises(FileError, match=r"a\.h5 was replaced meanwhile: its model_digest is another"):
-        add_factor(path, FactorArrays(numbers(6, 6), 0.0), model_digest=example_model().digest)
+        add_factor(path, CholeskyFactor(numbers(6, 6), 0.0), model_digest=example_model().digest)
     assert load_model(path).factor is None
 
 
 def test_a_factor_of_another_size_is_a_defect(tmp_path):
     save_model(tmp_path / "a.h5", example_model(factor=False))
     with pytest.raises(ValueError, match=r"/hessian/cholesky.*found float64 \(7, 7\), but P is 6"):
-        add_factor(tmp_path / "a.h5", FactorArrays(numbers(7, 7), 0.0))
+        add_factor(tmp_path / "a.h5", CholeskyFactor(numbers(7, 7), 0.0))
     with pytest.raises(FileError, match=r"there is no file .*none\.h5"):
-        add_factor(tmp_path / "none.h5", FactorArrays(numbers(6, 6), 0.0))
+        add_factor(tmp_path / "none.h5", CholeskyFactor(numbers(6, 6), 0.0))
 
 
 # --- the schema ---

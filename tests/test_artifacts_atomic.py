@@ -14,7 +14,8 @@ from artifact_examples import example_model, numbers
 
 from influence_cli.artifacts import atomic
 from influence_cli.artifacts.atomic import check_target, replacing
-from influence_cli.artifacts.model import FactorArrays, add_factor, load_model, save_model
+from influence_cli.artifacts.model import add_factor, load_model, save_model
+from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.errors import FileError, UsageError
 
 OLD, NEW = example_model(), example_model(theta=numbers(6))
@@ -178,7 +179,7 @@ def test_a_factor_does_not_undo_a_training_that_ended_meanwhile(tmp_path, monkey
 
     monkeypatch.setattr(atomic.Sink, "sync", train_meanwhile)
     with pytest.raises(FileError, match="was changed by another process meanwhile"):
-        add_factor(path, FactorArrays(numbers(6, 6), 0.0))
+        add_factor(path, CholeskyFactor(numbers(6, 6), 0.0))
     assert load_model(path).digest == NEW.digest
     assert names(tmp_path) == ["a.h5"]
 
@@ -218,7 +219,7 @@ def test_a_failed_write_leaves_everything_as_it_was(tmp_path, monkeypatch, limit
     save_model(path, OLD)
     before = path.read_bytes()
     fail_from(monkeypatch, limit, OSError(code, os.strerror(code)))
-    factor = FactorArrays(numbers(6, 6), 0.0)
+    factor = CholeskyFactor(numbers(6, 6), 0.0)
     for attempt in (lambda: save_model(path, NEW, force=True), lambda: add_factor(path, factor)):
         with pytest.raises(FileError, match=rf"cannot write .*a\.h5: {os.strerror(code).lower()}") as caught:
             attempt()

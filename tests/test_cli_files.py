@@ -206,7 +206,7 @@ def test_threads_limit_the_linear_algebra(folder, monkeypatch):
     """Seen from inside: while the estimate is computed every pool has one thread."""
     from threadpoolctl import threadpool_info
 
-    import influence_cli.analysis as analysis
+    from influence_cli.analysis import influence as analysis
 
     seen = []
     original = analysis.influence
@@ -226,7 +226,8 @@ def test_python_users_get_the_same_figures(folder, capsys):
     assert run(["influence", "--group", "rows:1,2,3", "--test", "0:5", "-o", "i.h5"]) == 0
     script = (
         "from influence_cli.commands import session;"
-        "from influence_cli.analysis import TestRows, influence;"
+        "from influence_cli.analysis.influence import influence;"
+        "from influence_cli.analysis.question import TestRows;"
         "from influence_cli.specs.groups import parse_group;"
         "import numpy as np;"
         "opened = session.open_model('ginf.h5', quiet=True);"

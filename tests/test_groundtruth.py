@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import warnings
 from contextlib import redirect_stdout
 
@@ -16,6 +15,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from threadpoolctl import threadpool_info
 
+from influence_cli.analysis import groundtruth
 from influence_cli.artifacts.results import load_result, save_truth
 from influence_cli.cli import run
 from influence_cli.commands.session import share_threads
@@ -231,7 +231,6 @@ def test_jobs_share_the_threads(jobs, threads, blocks, expected):
 
 
 def test_each_job_has_its_share_of_the_blas_threads(trained, capsys, monkeypatch):
-    groundtruth = sys.modules["influence_cli.analysis.groundtruth"]
     seen = []
     original = groundtruth._retrain_block
 
@@ -293,7 +292,6 @@ def test_a_stalled_group_is_never_passed_off_as_retrained(trained, tmp_path, cap
 def test_a_stalled_group_leaves_the_others_their_values(trained, capsys, monkeypatch):
     from dataclasses import replace
 
-    groundtruth = sys.modules["influence_cli.analysis.groundtruth"]
     original = groundtruth.retrain
 
     def stalling(*arguments, **settings):

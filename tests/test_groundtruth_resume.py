@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from influence_cli.analysis import groundtruth
 from influence_cli.artifacts.lock import exclusive
 from influence_cli.artifacts.results import load_truth
 from influence_cli.cli import run
@@ -110,8 +111,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_bits_of_one_that_is_
 @pytest.fixture
 def blocks(monkeypatch):
     """The blocks that are retrained, as they begin; the test may end one by force."""
-    module = sys.modules["influence_cli.analysis.groundtruth"]
-    original, seen = module._retrain_block, []
+    original, seen = groundtruth._retrain_block, []
     seen_and_end = {"seen": seen, "end": {}}
 
     def watched(*arguments):
@@ -121,7 +121,7 @@ def blocks(monkeypatch):
             raise seen_and_end["end"].pop(block.start // BLOCK)
         return original(*arguments)
 
-    monkeypatch.setattr(module, "_retrain_block", watched)
+    monkeypatch.setattr(groundtruth, "_retrain_block", watched)
     return seen_and_end
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from influence_cli import GroupInfluence
+from influence_cli.analysis import groundtruth
 from influence_cli.artifacts.results import load_truth
 from influence_cli.cli import run
 from influence_cli.errors import ExitCode
@@ -141,7 +141,6 @@ def test_groups_of_a_block_are_as_many_as_their_curvatures_fit(monkeypatch):
     rng = np.random.default_rng(1)
     X = rng.normal(size=(60, 12))
     fitted = GroupInfluence.fit(X, X[:, 0] > 0, estimator="mlp", hidden=(3,), l2=0.1)
-    groundtruth = sys.modules["influence_cli.analysis.groundtruth"]  # the package's name for it is the function's
     assert len(groundtruth.truth_blocks(fitted.model, 8)) == 1
     monkeypatch.setattr(groundtruth, "CURVATURE_BYTES", 2 * 8 * 12**2)
     assert [block.stop - block.start for block in groundtruth.truth_blocks(fitted.model, 8)] == [2] * 4

@@ -11,7 +11,7 @@ import numpy as np
 
 from influence_cli.analysis.matching import Cell, Matched
 from influence_cli.core import agreement
-from influence_cli.results import MEAN_TEST, NO_TEST, OK, Records
+from influence_cli.results import NO_TEST, OK, Records, name_of_test
 
 NO_INTERVAL = "no interval, its resamples lie to one side of it or have no correlation"
 TEST_BLOCK = 256
@@ -96,7 +96,7 @@ def _record(
     record = {
         "kind": cell.kind if cell else None,
         "size": cell.size if cell else None,
-        "test": {MEAN_TEST: "mean", NO_TEST: None}.get(code, code),
+        "test": name_of_test(code),
         "method": method,
         "n": figures["n"],
         "pearson": _null(figures["pearson"]),

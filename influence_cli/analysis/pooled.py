@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from influence_cli.core.objectives.families.base import Classifier, Family, Regr
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.quantities import Logit, Prediction, Probability, RowQuantity, RowTarget, Target, WeightedTarget
 from influence_cli.core.rows.sparse_design import Features
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, did_you_mean
 from influence_cli.models.trained import TrainedModel
 
 GAP, SCORE = "gap:", "score:"
@@ -95,8 +94,7 @@ def _score(model: TrainedModel, rows: np.ndarray, quantity: str) -> ScoreTarget:
     name = quantity.removeprefix(SCORE)
     known = get_scorer_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else "for example score:accuracy, score:roc_auc or score:r2"
+        hint = did_you_mean(name, known, "for example score:accuracy, score:roc_auc or score:r2")
         raise UsageError(f"--quantity {quantity}: scikit-learn has no score of that name", hint=hint)
     data = model.dataset
     if data.classes and name.startswith(OF_NUMBERS):
@@ -175,10 +173,9 @@ def _column_and_class(model: TrainedModel, quantity: str) -> tuple[str, str | No
             classes = ", ".join(model.dataset.classes[:20]) or "none: this is a regression"
             raise UsageError(f"--quantity {quantity}: no class is named {tail!r}", hint=f"the classes are {classes}")
         return head, tail
-    near = difflib.get_close_matches(body, names, n=1)
     raise UsageError(
         f"--quantity {quantity}: {body!r} is no column of the test rows",
-        hint=f"did you mean {near[0]}?" if near else "the columns are " + ", ".join(dict.fromkeys(names[:20])),
+        hint=did_you_mean(body, names, "the columns are " + ", ".join(dict.fromkeys(names[:20]))),
     )
 
 

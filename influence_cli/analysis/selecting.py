@@ -18,7 +18,7 @@ from influence_cli.core.selection.pgd import L1
 from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import MEAN_TEST, NO_TEST, OK, Provenance, SelectionResult
+from influence_cli.results import OK, Provenance, SelectionResult, name_of_test
 from influence_cli.specs.plan import GroupPlan, PlannedGroup
 
 
@@ -95,7 +95,7 @@ def new_record(strategy: str, problem: Problem, question: Question, quantity: st
     return {
         "strategy": strategy,
         "size": problem.size,
-        "test": {MEAN_TEST: "mean", NO_TEST: None}.get(question.code, question.code),
+        "test": name_of_test(question.code),
         "predicted_first": float("nan"),
         "predicted_second": float("nan"),
         "actual": float("nan"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,21 +13,11 @@ import numpy as np
 from influence_cli.artifacts import columns, features, links, storage
 from influence_cli.artifacts.schema import KINDS, LINK
 from influence_cli.artifacts.storage import PathLike
+from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
 
 _FACTOR = "/hessian/cholesky"
 _OTHER_MODEL = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
-
-
-@dataclass(frozen=True, eq=False)
-class FactorArrays:
-    """``lower`` (P, P), float32 or float64, with L L' = H + damping I; what lies above its diagonal means nothing.
-
-    Loaded factors are in column order, which LAPACK takes without a copy.
-    """
-
-    lower: np.ndarray
-    damping: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +32,7 @@ class ModelArtifact:
     dataset: Dataset
     theta: np.ndarray
     residuals: np.ndarray
-    factor: FactorArrays | None
+    factor: CholeskyFactor | None
     settings: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     link: dict[str, str] | None = None
@@ -49,7 +40,7 @@ class ModelArtifact:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over theta, the data's digest and the settings; neither factor nor timings nor link have a part."""
-        return _model_digest(self.theta, self.dataset.digest, self.settings)
+        return model_digest(self.theta, self.dataset.digest, self.settings)
 
 
 def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) -> None:
@@ -97,14 +88,14 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: links.Fetch |
         dataset = _dataset(path, arrays)
     else:
         # before the data is made of settings that are not those of the training
-        if _model_digest(arrays["/params/theta"], arrays["@data_digest"], opened.config) != arrays["@model_digest"]:
+        if model_digest(arrays["/params/theta"], arrays["@data_digest"], opened.config) != arrays["@model_digest"]:
             raise storage.invalid(path, "model", {"/params/theta": _OTHER_MODEL})
         dataset = links.follow(path, opened, fetch)
     artifact = ModelArtifact(
         dataset=dataset,
         theta=arrays["/params/theta"],
         residuals=arrays["/gradients/residuals"],
-        factor=FactorArrays(arrays[_FACTOR].T, arrays[f"{_FACTOR}@damping"]) if _FACTOR in arrays else None,
+        factor=CholeskyFactor(arrays[_FACTOR].T, arrays[f"{_FACTOR}@damping"]) if _FACTOR in arrays else None,
         settings=opened.config,
         training=arrays["@training"],
         link=link,
@@ -135,7 +126,7 @@ def _dataset(path: PathLike, arrays: dict[str, Any]) -> Dataset:
     )
 
 
-def add_factor(path: PathLike, factor: FactorArrays, *, model_digest: str | None = None) -> None:
+def add_factor(path: PathLike, factor: CholeskyFactor, *, model_digest: str | None = None) -> None:
     """Cache a factor that was computed after the model was saved; atomic.
 
     With ``model_digest`` the factor is refused (FileError) if another model has taken the file's place meanwhile.
@@ -144,14 +135,15 @@ def add_factor(path: PathLike, factor: FactorArrays, *, model_digest: str | None
     storage.extend(path, "model", _factor_entries(factor), expect=expect)
 
 
-def _model_digest(theta: np.ndarray, data_digest: str, settings: dict[str, Any]) -> str:
+def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any]) -> str:
+    """SHA-256 over theta (P,), the digest of the data and the settings with where the data came from."""
     digest = hashlib.sha256(np.ascontiguousarray(theta, dtype="<f8").data)
     digest.update(data_digest.encode())
-    digest.update(storage.to_json(settings).encode())
+    digest.update(storage.to_json(dict(settings)).encode())
     return digest.hexdigest()
 
 
-def _factor_entries(factor: FactorArrays) -> dict[str, Any]:
+def _factor_entries(factor: CholeskyFactor) -> dict[str, Any]:
     # LAPACK's factors are in column order: transposed they are row-major already, and nothing is copied either way
     stored = np.ascontiguousarray(factor.lower.T)
     return {

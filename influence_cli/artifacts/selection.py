@@ -10,11 +10,10 @@ import numpy as np
 
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.storage import PathLike
-from influence_cli.results import MEAN_TEST, NO_TEST, Provenance, SelectionResult
+from influence_cli.results import Provenance, SelectionResult, code_of_test, name_of_test
 
 _FIGURES = ("base", "predicted_first", "predicted_second", "actual", "seconds")
 _TYPED = ("strategy", "size", "test", "rows", *_FIGURES)
-_CODES = {"mean": MEAN_TEST, None: NO_TEST}
 
 
 def save_selection(path: PathLike, result: SelectionResult, *, force: bool = False) -> None:
@@ -27,7 +26,7 @@ def save_selection(path: PathLike, result: SelectionResult, *, force: bool = Fal
         "@quantity": result.quantity,
         "/records/strategy": [record["strategy"] for record in records],
         "/records/size": np.array([record["size"] or 0 for record in records], dtype=np.int64),
-        "/records/test": np.array([_CODES.get(record["test"], record["test"]) for record in records], dtype=np.int64),
+        "/records/test": np.array([code_of_test(record["test"]) for record in records], dtype=np.int64),
         "/records/details": [_details(record) for record in records],
         "/rows/number": np.concatenate(rows).astype(np.int64),
         "/rows/end": np.cumsum([len(own) for own in rows], dtype=np.int64),
@@ -46,14 +45,12 @@ def load_selection(path: PathLike) -> SelectionResult:
     if any(start > end for start, end in pairwise(bounds)) or bounds[-1] != len(numbers):
         problem = f"expected ends that rise to the {len(numbers)} rows in the file, found other ones"
         raise storage.invalid(path, "selection", {"/rows/end": problem})
-    names = {code: name for name, code in _CODES.items()}
     records = []
     for at, (start, end) in enumerate(pairwise(bounds)):
-        test = int(arrays["/records/test"][at])
         record = {
             "strategy": arrays["/records/strategy"][at],
             "size": int(arrays["/records/size"][at]) or None,
-            "test": names.get(test, test),
+            "test": name_of_test(int(arrays["/records/test"][at])),
             **{key: float(arrays[f"/records/{key}"][at]) for key in _FIGURES[1:]},
             "rows": numbers[start:end] if end > start else None,
         }

@@ -79,15 +79,9 @@ def groundtruth(
     from dataclasses import replace
     from functools import partial
 
-    from influence_cli.analysis import (
-        Retraining,
-        check_strategy,
-        count_stalled,
-        make_targets,
-        start_truth,
-        truth_blocks,
-    )
-    from influence_cli.analysis import groundtruth as measure
+    from influence_cli.analysis.groundtruth import Retraining, check_strategy, count_stalled, start_truth, truth_blocks
+    from influence_cli.analysis.groundtruth import groundtruth as measure
+    from influence_cli.analysis.question import make_targets
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.artifacts.results import save_truth

@@ -62,8 +62,10 @@ def influence(
     """
     import sys
 
-    from influence_cli.analysis import check_evaluate, check_methods, check_possible, make_targets, working_bytes
-    from influence_cli.analysis import influence as estimate
+    from influence_cli.analysis.influence import check_methods, check_possible, working_bytes
+    from influence_cli.analysis.influence import influence as estimate
+    from influence_cli.analysis.pooled import check_evaluate
+    from influence_cli.analysis.question import make_targets
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import session
     from influence_cli.commands.options import note

@@ -7,8 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from influence_cli.analysis import TestRows, make_targets
 from influence_cli.analysis.flips import check_flip, select_flips
+from influence_cli.analysis.question import TestRows, make_targets
 from influence_cli.analysis.select import ALL, check_strategies, drop_impossible, row_influences, select
 from influence_cli.analysis.select_unions import select_unions
 from influence_cli.analysis.selecting import Choice, Watch

@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis import TestRows
+from influence_cli.analysis.question import TestRows
 from influence_cli.artifacts.atomic import check_target
-from influence_cli.artifacts.model import FactorArrays, ModelArtifact, add_factor, load_model, save_model
+from influence_cli.artifacts.model import ModelArtifact, add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_truth, same_origin
 from influence_cli.commands.options import note
 from influence_cli.core.quantities import QUANTITIES
-from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, choose_solver, make_solver
-from influence_cli.core.solvers.cholesky import CholeskyFactor
+from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load
 from influence_cli.errors import FileError, InterruptedRunError, UsageError, unknown_word
 from influence_cli.models.linked import linked_rows
-from influence_cli.models.trained import ModelSettings, TrainedModel, fit
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.present.tables import FORMATS
 from influence_cli.results import PENDING, Provenance, TruthResult
 from influence_cli.specs.groups import GroupSpec, collect_specs
@@ -101,12 +101,11 @@ def store(
     path: str, model: TrainedModel, provenance: dict, *, force: bool, link: dict[str, str] | None = None
 ) -> ModelArtifact:
     """Write a trained model; ``provenance`` tells where its data came from, a ``link`` stands in its place."""
-    factor = model.factor
     artifact = ModelArtifact(
         dataset=model.dataset,
         theta=model.theta[:, 0],
         residuals=model.residuals,
-        factor=None if factor is None else FactorArrays(factor.lower, factor.damping),
+        factor=model.factor,
         settings={**model.settings.as_dict(), **provenance},
         training={"grad_norm": model.grad_norm, "iterations": model.iterations, "seconds": model.seconds},
         link=link,
@@ -134,16 +133,17 @@ def open_model(
     artifact = load_model(path, fetch=linked_rows)
     if output is not None and artifact.link is not None:
         _refuse_input(output, artifact.link.values())
-    factor = artifact.factor
+    settings = ModelSettings.from_dict(artifact.settings)
     model = TrainedModel(
         artifact.dataset,
-        ModelSettings.from_dict(artifact.settings),
+        settings,
         artifact.theta[:, None],
         artifact.residuals,
         artifact.training["grad_norm"],
         artifact.training["iterations"],
         artifact.training["seconds"],
-        None if factor is None else CholeskyFactor(factor.lower, factor.damping),
+        artifact.factor,
+        {key: value for key, value in artifact.settings.items() if key not in settings.as_dict()},
     )
     chosen = model.with_curvature(curvature, damping)
     return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings)
@@ -173,14 +173,7 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool, beside: float
     ``beside`` is the memory in bytes that the command needs for the rest of its work.
     """
     model = opened.model
-    choice = choose_solver(
-        requested,
-        size=model.objective.size,
-        outputs=model.objective.outputs,
-        rows=model.dataset.rows,
-        cached=model.factor is not None,
-        beside=beside,
-    )
+    choice = model.choose_solver(requested, beside=beside)
     cached = choice.kind == "cholesky" and model.factor is not None
     note(
         f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason),
@@ -189,9 +182,7 @@ def open_solver(opened: OpenModel, requested: str, *, quiet: bool, beside: float
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
     if solver.factor is not None and not cached and not opened.overridden:
         try:
-            add_factor(
-                opened.path, FactorArrays(solver.factor.lower, solver.factor.damping), model_digest=opened.digest
-            )
+            add_factor(opened.path, solver.factor, model_digest=opened.digest)
             note(f"cached the factor in {opened.path}", quiet=quiet)
         except FileError as error:
             note(f"the factor could not be cached: {error.message}", quiet=quiet)

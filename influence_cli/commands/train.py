@@ -207,21 +207,23 @@ def train(
     from influence_cli.commands import session
     from influence_cli.commands.options import note
     from influence_cli.core.removal import PENALTY_SCALINGS
-    from influence_cli.core.solvers.choice import choose_solver, make_solver
+    from influence_cli.core.solvers.choice import make_solver
     from influence_cli.data.from_table import TableOptions
     from influence_cli.data.load import check_source, load
     from influence_cli.errors import UsageError
     from influence_cli.models.linked import link_to
     from influence_cli.models.sample_weights import CLASS_WEIGHTS, weighted
-    from influence_cli.models.sklearn import check_skops
-    from influence_cli.models.trained import (
+    from influence_cli.models.settings import (
         ESTIMATORS,
         ModelSettings,
+        default_iterations,
         default_tolerance,
-        fit,
+        parse_hidden,
         resolve_network,
         resolve_penalty,
     )
+    from influence_cli.models.sklearn import check_skops
+    from influence_cli.models.trained import fit
     from influence_cli.present.tables import Layout, progress, resolve_format, write_records
     from influence_cli.results import Records
 
@@ -247,7 +249,9 @@ def train(
         _check_alone(given)
     elif not polish:
         raise UsageError("--no-polish is for a model of --from", hint="ginf trains its own models to --tol")
-    network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
+    network = resolve_network(
+        estimator, None if hidden is None else parse_hidden(hidden), activation, curvature, damping, seed
+    )
     tol = default_tolerance(estimator) if tol is None else tol
     session.check_tolerance(tol)
     resolve_penalty(l2, C, penalty_scaling, 1)
@@ -270,7 +274,7 @@ def train(
                 scaling=penalty_scaling,
                 tol=tol,
                 polish=polish,
-                max_iterations=max_iterations or 200,
+                max_iterations=max_iterations or default_iterations(estimator),
                 seed=seed,
             )
             model, adoption = brought.model, brought.adoption
@@ -287,17 +291,11 @@ def train(
             settings = ModelSettings(estimator, strength, scaling, intercept, penalize_intercept, tol, **network)
             if class_weight is not None:
                 origin["class_weight"] = class_weight
-            steps = max_iterations or (20_000 if network else 200)
+            steps = max_iterations or default_iterations(estimator)
             counted = "L-BFGS iterations" if network else "Newton steps"
             with progress(counted, None, quiet=quiet, color=not no_color) as advance:
                 model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
-        choice = choose_solver(
-            solver,
-            size=model.objective.size,
-            outputs=model.objective.outputs,
-            rows=model.dataset.rows,
-            cached=False,
-        )
+        choice = model.choose_solver(solver)
         note(f"solver {choice.kind}: {choice.reason}", quiet=quiet)
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
         link = link_to(data, test_data, from_model) if link_data else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from influence_cli.data.labels import class_names, encode, responses
 from influence_cli.data.prepare import TEST, TRAIN, UNSPLIT, Task
 from influence_cli.data.split import random_split, stratified_split
 from influence_cli.data.table import Column, Table
-from influence_cli.errors import FileError, UsageError
+from influence_cli.errors import FileError, UsageError, did_you_mean
 
 SHOWN_COLUMNS = 20
 
@@ -181,11 +180,9 @@ def _several(texts: Sequence[str], table: Table, option: str, name: str) -> list
 def _known(key: str, table: Table, option: str, name: str) -> None:
     if key in table.columns:
         return
-    folded = {other.casefold(): other for other in reversed(table.names)}
-    near = difflib.get_close_matches(key.casefold(), folded, n=1)
     raise UsageError(
         f"{name}: {option} {key!r} is no column of the table; its columns are {_listed(table.names)}",
-        f"did you mean {folded[near[0]]}?" if near else None,
+        did_you_mean(key, table.names),
     )
 
 

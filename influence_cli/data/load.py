@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from influence_cli.data.readers.hdf5 import read_hdf5
 from influence_cli.data.readers.svmlight import read_svmlight
 from influence_cli.data.readers.tables import read_delimited, read_parquet
 from influence_cli.data.table import Table
-from influence_cli.errors import FileError, UsageError
+from influence_cli.errors import FileError, UsageError, nearest
 
 Kind = TypeVar("Kind")
 
@@ -188,6 +187,6 @@ def _not_found(source: str) -> FileError:
     names = f"the names are {', '.join(BUILTIN)}; a path can be {KINDS}"
     if "/" in source or "\\" in source or Path(source).suffix:
         return FileError(f"{source}: no such file or folder", names)
-    close = difflib.get_close_matches(source.lower(), BUILTIN, n=1)
-    guess = f"did you mean '{close[0]}'? " if close else ""
+    close = nearest(source, BUILTIN)
+    guess = f"did you mean '{close}'? " if close else ""
     return FileError(f"'{source}' is neither a data set nor a path", guess + names)

@@ -9,7 +9,7 @@ from influence_cli.data.dataset import Dataset
 from influence_cli.data.from_table import TableOptions
 from influence_cli.data.load import load, located
 from influence_cli.models.sample_weights import weighted
-from influence_cli.models.trained import ESTIMATORS
+from influence_cli.models.settings import ESTIMATORS
 
 
 def link_to(data: str, test_data: str | None, from_model: str | None) -> dict[str, str]:

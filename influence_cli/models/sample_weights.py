@@ -7,13 +7,12 @@ so that a group's effect is that of its rows and not of a new weighting.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 
 import numpy as np
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.errors import FileError, UsageError
+from influence_cli.errors import FileError, UsageError, did_you_mean
 
 BALANCED = "balanced"
 CLASS_WEIGHTS = ("none", BALANCED)
@@ -80,9 +79,8 @@ def column_weights(dataset: Dataset, column: str) -> np.ndarray:
     """The raw weights (m,) that a column holds.  Raises UsageError or FileError."""
     if column not in dataset.columns_train:
         names = list(dataset.columns_train)
-        near = difflib.get_close_matches(column, names, n=1)
         have = f"its columns are {', '.join(names[:20])}" if names else "it has no columns"
-        hint = f"did you mean {near[0]}?" if near else "an .npz file can hold the array sample_weight"
+        hint = did_you_mean(column, names, "an .npz file can hold the array sample_weight")
         raise UsageError(f"{dataset.name}: --sample-weight {column!r} is no column of the data; {have}", hint)
     values = dataset.columns_train[column]
     if values.dtype.kind == "O":

@@ -28,7 +28,8 @@ from influence_cli.data.dataset import Dataset
 from influence_cli.data.sparse import Rows
 from influence_cli.errors import FileError, NotConvergedError, UsageError
 from influence_cli.models.sample_weights import balance
-from influence_cli.models.trained import ModelSettings, TrainedModel, check_responses, family_of, objective_of
+from influence_cli.models.settings import ModelSettings
+from influence_cli.models.trained import TrainedModel, check_responses, family_of, objective_of
 
 FOREIGN = 0.25
 """Movement of the outputs on polishing, relative to their spread, from which on the rows are not those of the model."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,8 +16,9 @@ from influence_cli.data.load import load
 from influence_cli.data.python_objects import feature_array
 from influence_cli.data.sparse import Rows, same_rows
 from influence_cli.data.table import Table
-from influence_cli.errors import FileError
+from influence_cli.errors import FileError, did_you_mean
 from influence_cli.models.sample_weights import column_weights, with_weights
+from influence_cli.models.settings import ESTIMATORS
 from influence_cli.models.sklearn import (
     Adoption,
     Recipe,
@@ -30,7 +30,7 @@ from influence_cli.models.sklearn import (
     split_pipeline,
     transform_with,
 )
-from influence_cli.models.trained import ESTIMATORS, TrainedModel
+from influence_cli.models.trained import TrainedModel
 
 TRAIN, TEST = "training rows", "test rows"
 
@@ -72,11 +72,10 @@ class Transformers:
     def wanted(self, table: Table, features: list[str], name: str) -> list[str]:
         missing = [key for key in self.names if key not in table.columns]
         if missing:
-            near = difflib.get_close_matches(missing[0], table.names, n=1)
             raise FileError(
                 f"{name}: the model was fitted on the columns {', '.join(self.names)}, but the table has no"
                 f" {', '.join(missing)}",
-                f"did you mean {near[0]}?" if near else "give the table that it was fitted on",
+                did_you_mean(missing[0], table.names, "give the table that it was fitted on"),
             )
         found = list(self.names) or features
         for key in found:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from influence_cli.artifacts.model import model_digest
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
@@ -17,70 +18,24 @@ from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.objectives.mlp import CURVATURES, GAUSS_NEWTON, Mlp
-from influence_cli.core.objectives.networks.activations import ACTIVATIONS
+from influence_cli.core.objectives.mlp import Mlp
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.newton_cg import Watch
+from influence_cli.core.solvers.choice import SolverChoice, choose_solver
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.core.training import train
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.prepare import Task
 from influence_cli.data.sparse import Rows
 from influence_cli.errors import FileError, UsageError
-
-ESTIMATORS: dict[str, Task] = {
-    "logistic": "classification",
-    "linear": "regression",
-    "poisson": "regression",
-    "ridge-classifier": "classification",
-    "mlp": "classification",
-    "mlp-regressor": "regression",
-}
-"""Names of ``--estimator`` and the task each is for."""
-NETWORKS = ("mlp", "mlp-regressor")
-DAMPING = 0.01
-"""The paper's, and Koh and Liang's (2017)."""
-
-
-@dataclass(frozen=True)
-class ModelSettings:
-    """Everything beside the data that decides what the trained parameters are and what removal means.
-
-    ``l2`` is lambda of DESIGN 2.1; ``penalty_scaling`` is per-mean or per-sum.  What follows ``tol`` is for networks
-    alone: hidden widths, what stands for the Hessian and is added to its diagonal, and the seed of the initial weights.
-    """
-
-    estimator: str
-    l2: float
-    penalty_scaling: str
-    fit_intercept: bool
-    penalize_intercept: bool
-    tol: float
-    hidden: tuple[int, ...] = ()
-    activation: str = "sigmoid"
-    curvature: str = GAUSS_NEWTON
-    damping: float = 0.0
-    seed: int = 0
-
-    @property
-    def is_network(self) -> bool:
-        return self.estimator in NETWORKS
-
-    def as_dict(self) -> dict[str, Any]:
-        """What a model file keeps: the same for a GLM as before there were networks."""
-        own = asdict(self) | {"hidden": list(self.hidden)}
-        return own if self.is_network else {key: own[key] for key in list(own)[: list(own).index("hidden")]}
-
-    @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> ModelSettings:
-        """The settings among what a model file keeps."""
-        known = {key: kept[key] for key in cls.__dataclass_fields__ if key in kept}
-        return cls(**known | {"hidden": tuple(kept.get("hidden", ()))})
+from influence_cli.models.settings import ESTIMATORS, ModelSettings, check_curvature
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Parameters ``theta`` (P, 1) at a stationary point; ``residuals`` (m, K) are d l_i / d outputs there."""
+    """Parameters ``theta`` (P, 1) at a stationary point; ``residuals`` (m, K) are d l_i / d outputs there.
+
+    ``origin`` says where the data came from, as the model's file keeps it.
+    """
 
     dataset: Dataset
     settings: ModelSettings
@@ -90,6 +45,12 @@ class TrainedModel:
     iterations: int
     seconds: float
     factor: CholeskyFactor | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over theta, the data's digest, the settings and the origin: the same in memory and in a file."""
+        return model_digest(self.theta[:, 0], self.dataset.digest, {**self.settings.as_dict(), **self.origin})
 
     @cached_property
     def family(self) -> Family:
@@ -150,6 +111,17 @@ class TrainedModel:
     def with_factor(self, factor: CholeskyFactor | None) -> TrainedModel:
         return replace(self, factor=factor)
 
+    def choose_solver(self, requested: str, *, beside: float = 0.0) -> SolverChoice:
+        """The solver of H x = b that is asked for; ``core.solvers.choice`` says how and what is raised."""
+        return choose_solver(
+            requested,
+            size=self.objective.size,
+            outputs=self.objective.outputs,
+            rows=self.dataset.rows,
+            cached=self.factor is not None,
+            beside=beside,
+        )
+
     def with_curvature(self, curvature: str | None, damping: float | None) -> TrainedModel:
         """The same parameters with another notion of their Hessian; a factor of another is dropped."""
         if curvature is None and damping is None:
@@ -164,74 +136,6 @@ class TrainedModel:
             damping=own.damping if damping is None else damping,
         )
         return replace(self, settings=settings, factor=self.factor if settings == own else None)
-
-
-def check_curvature(curvature: str | None, damping: float | None) -> None:
-    """Raises UsageError for values that are none."""
-    if curvature is not None and curvature not in CURVATURES:
-        raise UsageError(f"--curvature must be one of {', '.join(CURVATURES)}; found {curvature!r}")
-    if damping is not None and not (np.isfinite(damping) and damping >= 0):
-        raise UsageError(f"--damping must be a number of at least 0, found {damping:g}")
-
-
-def default_tolerance(estimator: str) -> float:
-    """Gradient norm to which an estimator of that name is trained."""
-    return Mlp.tolerance if estimator in NETWORKS else Glm.tolerance
-
-
-def resolve_network(
-    estimator: str,
-    hidden: str | None,
-    activation: str | None,
-    curvature: str | None,
-    damping: float | None,
-    seed: int,
-) -> dict[str, Any]:
-    """The settings that only networks have, from the options; none for a GLM, which none of the options suits."""
-    if estimator not in NETWORKS:
-        given = {"--hidden": hidden, "--activation": activation, "--curvature": curvature, "--damping": damping}
-        for option, value in given.items():
-            if value is not None:
-                raise UsageError(f"{option} is for networks", hint=f"add --estimator {NETWORKS[0]}")
-        return {}
-    check_curvature(curvature, damping)
-    if activation is not None and activation not in ACTIVATIONS:
-        raise UsageError(f"--activation must be one of {', '.join(ACTIVATIONS)}; found {activation!r}")
-    return {
-        "hidden": parse_hidden("64,32" if hidden is None else hidden),
-        "activation": activation or "sigmoid",
-        "curvature": curvature or GAUSS_NEWTON,
-        "damping": DAMPING if damping is None else damping,
-        "seed": seed,
-    }
-
-
-def parse_hidden(text: str) -> tuple[int, ...]:
-    """``64,32`` to the widths of the hidden layers."""
-    try:
-        widths = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        widths = ()
-    if not widths or min(widths) < 1:
-        raise UsageError(f"--hidden must be widths of hidden layers, found {text!r}", hint="for example --hidden 64,32")
-    return widths
-
-
-def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows: float) -> tuple[float, str]:
-    """(lambda, penalty scaling) from the options: C is scikit-learn's, 1 / (lambda m), and brings per-sum with it.
-
-    ``rows`` is m, or the sum of the rows' weights as they were given.
-    """
-    if l2 is not None and C is not None:
-        raise UsageError("--l2 and --C both set the penalty", hint="give one of them: l2 = 1 / (C * training rows)")
-    if C is not None:
-        if not (np.isfinite(C) and C > 0):
-            raise UsageError(f"--C must be a number greater than 0, found {C:g}")
-        return 1.0 / (C * rows), scaling or "per-sum"
-    lam = 1e-3 if l2 is None else l2
-    if not (np.isfinite(lam) and lam >= 0):
-        raise UsageError(f"--l2 must be a number of at least 0, found {lam:g}")
-    return lam, scaling or "per-mean"
 
 
 def family_of(dataset: Dataset, settings: ModelSettings) -> Family:

@@ -6,7 +6,6 @@ end.  Nothing is ever evaluated: a condition is a column, and a value or the two
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, nearest
 
 MANY_VALUES = 20
 ROWS_A_VALUE = 5
@@ -128,13 +127,6 @@ def _different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array(shown, dtype=object), np.fromiter(map(places.__getitem__, texts), np.int64, len(texts))
 
 
-def close_to(text: str, names: list[str]) -> str | None:
-    """The name that a misspelt one probably meant."""
-    folded = {name.casefold(): name for name in reversed(names)}
-    near = difflib.get_close_matches(text.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
-
-
 def listed(names: list[str], most: int = SHOWN_VALUES) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
@@ -201,7 +193,7 @@ def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         hint = "Use coherent:, random:, rows:, neighbours: or cluster:."
         raise UsageError("this data has no named columns", hint=hint)
     if name not in columns:
-        near = close_to(name, list(columns))
+        near = nearest(name, columns)
         raise UsageError(
             f"expected one of the columns {listed(list(columns), 20)}, found '{name}'",
             hint=f"did you mean {quoted(near)}?" if near else f"For example: --group by:{quoted(next(iter(columns)))}",
@@ -231,7 +223,7 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
         mask = _same(values, condition.value)
         if not mask.any():
             known = sorted({value for value in values.tolist() if value is not None})
-            near = close_to(condition.value, known)
+            near = nearest(condition.value, known)
             raise UsageError(
                 f"no training row has {condition.text}; the values are {listed(known)}",
                 hint=f"did you mean {quoted(condition.column)}={quoted(near)}?" if near else None,

@@ -6,7 +6,6 @@ added here and in ``drawing.PLANNERS`` is known to parser, error messages and he
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
-from influence_cli.errors import FileError, UsageError
+from influence_cli.errors import FileError, UsageError, nearest
 from influence_cli.specs.columns import Condition, parse_conditions, parse_name, quoted
 
 STDIN = "-"
@@ -92,12 +91,12 @@ def parse_group(text: str) -> GroupSpec:
     spec = text.strip()
     name, colon, body = spec.partition(":")
     if name not in KINDS:
-        near = difflib.get_close_matches(name.lower(), KINDS, n=1)
-        example = KINDS[near[0]].example if near else "random:5%"
+        near = nearest(name, KINDS)
+        example = KINDS[near].example if near else "random:5%"
         raise UsageError(
             f"group {shown(spec)}: expected one of {', '.join(f'{kind}:' for kind in KINDS)} at the beginning, "
             f"found {shown(name)}",
-            hint=(f"did you mean {near[0]}? " if near else "") + f"For example: --group {example}",
+            hint=(f"did you mean {near}? " if near else "") + f"For example: --group {example}",
         )
     kind = KINDS[name]
     try:
@@ -232,11 +231,10 @@ def resolve_label(spec: GroupSpec, classes: Sequence[str]) -> tuple[int, Size | 
             hint=f"For example: --group {spec.kind}:{times['rest']}:5%x{times['times']}",
         )
     listed = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
-    folded = {name.casefold(): name for name in reversed(classes)}
-    near = difflib.get_close_matches(spec.label.casefold(), folded, n=1)
+    near = nearest(spec.label, classes)
     raise UsageError(
         f"group {shown(spec.text)}: expected one of the {len(classes)} classes ({listed}), found {shown(spec.label)}",
-        hint=f"did you mean coherent:{folded[near[0]]}?" if near else f"For example: --group coherent:{classes[0]}",
+        hint=f"did you mean coherent:{near}?" if near else f"For example: --group coherent:{classes[0]}",
     )
 
 

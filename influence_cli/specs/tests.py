@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, did_you_mean
 from influence_cli.specs.groups import shown, whole_number
 
 FORMS = "17, 3,5,17, 0:50, :50, misclassified[:N], all or mean"
@@ -88,10 +87,9 @@ def _parse_slice(spec: str) -> TestRowSpec:
     start = 0 if not first.strip() else whole_number(first.strip())
     stop = None if not last.strip() else whole_number(last.strip())
     if spec == ":" or start is None or (stop is None and last.strip()):
-        near = difflib.get_close_matches(first, _WORDS, n=1)
         raise UsageError(
             f"test rows {shown(spec)}: expected START:STOP with row numbers, STOP not included",
-            hint=f"did you mean {near[0]}?" if near else "For example: --test 0:50",
+            hint=did_you_mean(first, _WORDS, "For example: --test 0:50"),
         )
     if start < 0 or (stop is not None and stop < 0):
         raise UsageError(f"test rows {shown(spec)}: expected row numbers from 0 on, found a negative one")
@@ -108,10 +106,9 @@ def _parse_rows(spec: str) -> TestRowSpec:
     for item in spec.split(","):
         row = whole_number(item.strip())
         if row is None:
-            near = difflib.get_close_matches(spec.lower(), _WORDS, n=1)
             raise UsageError(
                 f"test rows {shown(spec)}: expected {FORMS}, found {shown(item.strip())}",
-                hint=f"did you mean {near[0]}?" if near else "For example: --test 3,5,17",
+                hint=did_you_mean(spec, _WORDS, "For example: --test 3,5,17"),
             )
         if row in rows:
             raise UsageError(f"test rows {shown(spec)}: row {row} is listed twice; expected each row once")
