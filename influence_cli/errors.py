@@ -5,6 +5,8 @@ Every layer raises these; only the boundary in ``cli.py`` turns them into text a
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
@@ -62,6 +64,30 @@ class InterruptedRunError(GinfError):
     """Ctrl-C, where there is more to say than that."""
 
     code = ExitCode.INTERRUPTED
+
+
+def check_regular(path: str | os.PathLike[str], expected: str = "a file") -> os.stat_result:
+    """Refuse what is no regular file before it is opened: a pipe without a writer would be waited for, a device has no
+    end.  Raises FileError, and OSError where there is nothing or nothing may be read."""
+    found = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for test, name in _IRREGULAR if test(found.st_mode)), "no regular file")
+        raise FileError(f"{shown(path)} is {kind}, expected {expected}", hint="name a regular file")
+    return found
+
+
+_IRREGULAR = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
+
+
+def shown(text: object) -> str:
+    """A name as a message shows it: control characters escaped, so that none moves the cursor or breaks the line."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 def nearest(found: str, choices: Iterable[str]) -> str | None:

@@ -1,10 +1,14 @@
 """Small artifacts with awkward values, the same on every machine, and what it means for two to be equal."""
 
+from contextlib import suppress
 from dataclasses import replace
 
+import h5py
 import numpy as np
 from scipy.sparse import csr_array
 
+from influence_cli.artifacts import digests, storage
+from influence_cli.artifacts.entries import CONTENT_DIGEST, DIGESTS
 from influence_cli.artifacts.model import ModelArtifact, load_model
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
@@ -132,3 +136,22 @@ def assert_same(a, b):
                 assert_same(one, other)
     else:
         assert a == b
+
+
+def sign_again(path):
+    """Digests of what the file holds now: whoever changes a file and knows its layout can do that."""
+    with h5py.File(path, "r+") as file:
+        records = {}
+
+        def visit(name, item):
+            if isinstance(item, h5py.Dataset) and item.shape is not None:
+                with suppress(TypeError, AttributeError, ValueError):  # of types that no file of ginf's has
+                    records[f"/{name}"] = digests.record(np.asarray(item[()]), dict(item.attrs))
+
+        file.visititems(visit)
+        if DIGESTS[1:] in file.attrs:
+            file.attrs[DIGESTS[1:]] = storage.to_json(records)
+            kept = {f"@{name}": value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
+                    for name, value in file.attrs.items()}  # fmt: skip
+            with suppress(ValueError):
+                file.attrs[CONTENT_DIGEST[1:]] = digests.content(kept)

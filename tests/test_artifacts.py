@@ -23,13 +23,13 @@ from artifact_examples import (
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.model import add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, same_origin, save_influence, save_truth
-from influence_cli.artifacts.schema import KINDS, markdown
+from influence_cli.artifacts.schema import KINDS, documentation
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, Provenance
 
 ARCHIVE = Path(__file__).parent / "archive"
-DOCUMENT = Path(__file__).parent.parent / "influence_cli" / "artifacts" / "FORMAT.md"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "format.md"
 
 EVERY_KIND = [
     pytest.param(example_model, save_model, load_model, id="model"),
@@ -61,9 +61,14 @@ def test_the_same_contents_give_the_same_bytes(tmp_path, example, save, load):
         ("truth-v1", example_truth, load_truth),
         ("sparse-model-v2", example_sparse_model, load_model),
         ("linked-model-v2", example_linked_model, load_linked_model),
+        ("model-v3", example_model, load_model),
+        ("sparse-model-v3", example_sparse_model, load_model),
+        ("linked-model-v3", example_linked_model, load_linked_model),
+        ("influence-v3", example_influence, load_influence),
+        ("truth-v3", example_truth, load_truth),
     ],
 )
-def test_files_of_older_versions_are_still_read(name, example, load):
+def test_files_of_every_version_are_still_read(name, example, load):
     # archived once and never written again: a change of layout must go on reading them
     assert_same(load(ARCHIVE / f"{name}.h5"), example())
 
@@ -226,7 +231,7 @@ def test_names_that_hdf5_cannot_hold_are_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["header", *KINDS])
 def test_the_documentation_is_the_schema(kind):
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert markdown(kind) in text, f"FORMAT.md must hold schema.markdown({kind!r})"
+    assert documentation(kind) in text, f"docs/format.md must hold schema.documentation({kind!r})"
 
 
 # --- what belongs together ---

@@ -1,23 +1,34 @@
-"""The trained model as a file: parameters, gradients, perhaps the Hessian's factor, and the data it was trained on."""
+"""The trained model as a file: parameters, gradients, perhaps the Hessian's factor, and the data it was trained on.
+
+The data lies in the file, or behind a link: then the file says where it came from, and what it is by its digest.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from influence_cli.artifacts import columns, features, links, storage
+from influence_cli.artifacts import storage
+from influence_cli.artifacts.dataset import dataset_of, entries
+from influence_cli.artifacts.entries import DIGESTS
 from influence_cli.artifacts.schema import KINDS, LINK
-from influence_cli.artifacts.storage import PathLike
+from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
+from influence_cli.errors import FileError, GinfError
 
 _FACTOR = "/hessian/cholesky"
 _OTHER_MODEL = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
+
+Fetch: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, str]], Dataset]
+"""A model's settings and its link to the data that it was trained on; raises GinfError where it cannot be had."""
+
+_LINK_HINT = "bring the data back as it was, or train again: ginf train ... --link-data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +78,7 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
     if data.preparation is not None:
         arrays["@preparation"] = dict(data.preparation)
     if artifact.link is None:
-        arrays |= features.entries(data) | columns.entries(data)
+        arrays |= entries(data)
     else:
         arrays[LINK] = artifact.link
     if artifact.factor is not None:
@@ -75,7 +86,7 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
     storage.write(path, "model", arrays, artifact.settings, force=force)
 
 
-def load_model(path: PathLike, *, with_factor: bool = True, fetch: links.Fetch | None = None) -> ModelArtifact:
+def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None = None) -> ModelArtifact:
     """Read and verify a model; without ``with_factor`` its largest array stays on the disk and ``factor`` is None.
 
     ``fetch`` makes the data of a linked model again, of its settings and its link.
@@ -85,12 +96,14 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: links.Fetch |
     arrays = opened.arrays
     link = arrays.get(LINK)
     if link is None:
-        dataset = _dataset(path, arrays)
+        dataset = dataset_of(path, arrays)
+        if DIGESTS in arrays:  # the rows are those that were written, and so is their digest: no need to take it again
+            dataset = _known(dataset, arrays["@data_digest"])
     else:
         # before the data is made of settings that are not those of the training
         if model_digest(arrays["/params/theta"], arrays["@data_digest"], opened.config) != arrays["@model_digest"]:
             raise storage.invalid(path, "model", {"/params/theta": _OTHER_MODEL})
-        dataset = links.follow(path, opened, fetch)
+        dataset = _follow(path, opened, fetch)
     artifact = ModelArtifact(
         dataset=dataset,
         theta=arrays["/params/theta"],
@@ -104,26 +117,42 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: links.Fetch |
     return artifact
 
 
-def _dataset(path: PathLike, arrays: dict[str, Any]) -> Dataset:
-    """The data that lies in the file."""
-    image_shape = arrays.get("/data/image_shape")
-    X_train, X_test = features.from_entries(path, arrays)
-    columns_train, columns_test = columns.from_entries(path, arrays)
-    return Dataset(
-        name=arrays["@data_name"],
-        X_train=X_train,
-        y_train=arrays["/data/y_train"],
-        X_test=X_test,
-        y_test=arrays["/data/y_test"],
-        feature_names=tuple(arrays["/data/feature_names"]),
-        classes=tuple(arrays["/data/classes"]),
-        image_shape=None if image_shape is None else (int(image_shape[0]), int(image_shape[1])),
-        columns_train=columns_train,
-        columns_test=columns_test,
-        id_column=arrays.get("@id_column"),
-        preparation=arrays.get("@preparation"),
-        weights=arrays.get("/data/weights"),
+def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
+    """The data at the other end of the link.  Raises FileError where it is gone or not that of the training."""
+    arrays, link = opened.arrays, opened.arrays[LINK]
+    if fetch is None:
+        raise ValueError(f"{path} is linked to its data: reading it takes a fetch")
+    try:
+        data = fetch(opened.config, link)
+    except GinfError as error:
+        raise FileError(
+            f"{path} was trained with --link-data, and its rows cannot be had again: {error.message}", _LINK_HINT
+        ) from error
+    expected, found = (
+        f"{train:,} training and {test:,} test rows of {features:,} features with the digest {digest[:12]}"
+        for train, test, features, digest in (
+            (
+                len(arrays["/data/y_train"]),
+                len(arrays["/data/y_test"]),
+                len(arrays["/data/feature_names"]),
+                arrays["@data_digest"],
+            ),
+            (data.rows, data.X_test.shape[0], data.X_train.shape[1], data.digest),
+        )
     )
+    if data.digest != arrays["@data_digest"]:
+        raise FileError(
+            f"{path} was trained with --link-data, and its rows are no longer those of {', '.join(link.values())}:"
+            f" expected {expected}, found {found}",
+            _LINK_HINT,
+        )
+    return _known(replace(data, name=arrays["@data_name"], notes=()), data.digest)
+
+
+def _known(dataset: Dataset, digest: str) -> Dataset:
+    """The data set with the digest that it is known to have: taking it reads every row."""
+    vars(dataset)["digest"] = digest  # where cached_property keeps it
+    return dataset
 
 
 def add_factor(path: PathLike, factor: CholeskyFactor, *, model_digest: str | None = None) -> None:
@@ -145,12 +174,7 @@ def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any
 
 def _factor_entries(factor: CholeskyFactor) -> dict[str, Any]:
     # LAPACK's factors are in column order: transposed they are row-major already, and nothing is copied either way
-    stored = np.ascontiguousarray(factor.lower.T)
-    return {
-        _FACTOR: stored,
-        f"{_FACTOR}@damping": float(factor.damping),
-        f"{_FACTOR}@sha256": hashlib.sha256(stored.data).hexdigest(),
-    }
+    return {_FACTOR: np.ascontiguousarray(factor.lower.T), f"{_FACTOR}@damping": float(factor.damping)}
 
 
 def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> None:
@@ -160,13 +184,15 @@ def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> 
         problems["/data"] = "damaged: expected the arrays whose SHA-256 is @data_digest, found others"
     elif artifact.digest != arrays["@model_digest"]:
         problems["/params/theta"] = _OTHER_MODEL
-    if artifact.factor is not None:
+    if artifact.factor is not None and f"{_FACTOR}@sha256" in arrays:
         found = hashlib.sha256(np.ascontiguousarray(artifact.factor.lower.T).data).hexdigest()
         if found != arrays[f"{_FACTOR}@sha256"]:
             problems[_FACTOR] = "damaged: expected the array whose SHA-256 is its attribute sha256, found another"
     problems.update(_label_problems(artifact.dataset))
     weights = artifact.dataset.weights
-    if weights is not None and not (weights.min() >= 0 and abs(weights.sum() - 1.0) < 1e-9):
+    if not artifact.dataset.rows:
+        problems["/data/y_train"] = "expected at least one training row, found none"
+    elif weights is not None and not (weights.min() >= 0 and abs(weights.sum() - 1.0) < 1e-9):
         problems["/data/weights"] = f"expected weights of at least 0 that sum to 1, found a sum of {weights.sum():g}"
     if problems:
         raise storage.invalid(path, "model", problems)

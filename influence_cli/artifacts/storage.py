@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,37 @@ import h5py
 import numpy as np
 
 from influence_cli import __version__
+from influence_cli.artifacts import digests, json_keys
 from influence_cli.artifacts.atomic import Sink, replacing
-from influence_cli.artifacts.schema import (
+from influence_cli.artifacts.entries import (
+    CONTENT_DIGEST,
+    DIGESTED_FROM,
+    DIGESTS,
     FORMAT,
     FORMAT_VERSION,
-    KINDS,
-    OLDEST_VERSION,
     Entry,
     Found,
     Kind,
     check,
     unknown,
 )
+from influence_cli.artifacts.opening import (
+    UNPACKED_BYTES,
+    UNPACKED_TIMES,
+    Attribute,
+    attribute,
+    check_header,
+    check_readable,
+    damage_named,
+    describe,
+    describe_stored,
+    make,
+    root_attributes,
+    stored_array,
+    survey,
+    texts,
+)
+from influence_cli.artifacts.schema import KINDS
 from influence_cli.errors import FileError
 
 PathLike = str | os.PathLike[str]
@@ -34,8 +52,6 @@ PathLike = str | os.PathLike[str]
 # while it writes leaves its file marked as open, which does no harm here: only temporary files are ever written to.
 _LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 256 * 1024
-# h5py raises each of these for a damaged file, depending on where the damage is.
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,31 +80,44 @@ def write(path: PathLike, kind: str, arrays: Mapping[str, Any], config: Mapping[
     }
     values = {**header, **arrays}
     _check_values(spec, values, {name: describe(value) for name, value in values.items()})
+    packed = _packed(values)
+    packed[DIGESTS] = to_json(_records(packed))
+    packed[CONTENT_DIGEST] = _content_digest(packed)
     with replacing(path, force=force) as sink, h5py.File(sink, "w", libver=_LIBVER) as file:
-        _put_all(file, spec, values, sink)
+        _put_all(file, spec, packed, sink)
 
 
 def extend(path: PathLike, kind: str, arrays: Mapping[str, Any], *, expect: Mapping[str, str] | None = None) -> None:
-    """Add or replace entries of an existing file atomically, by way of a copy.
+    """Add or replace entries of an existing file atomically, by way of a copy; ``arrays`` are datasets and theirs.
 
     ``expect`` gives values that root attributes must have, so that nothing is added to a file which another process
-    has replaced since it was read.
+    has replaced since it was read.  A file of an older version stays one.
     """
-    spec = KINDS[kind]
-    _check_readable(Path(path), spec)
+    target, spec = Path(path), KINDS[kind]
+    check_readable(target, spec)
     with replacing(path, force=True, extend=True) as sink:
-        with _damage_named(Path(path), spec), h5py.File(sink, "r") as file:
-            _check_header(file, Path(path), spec)
+        with damage_named(target, spec), h5py.File(sink, "r") as file:
+            version = check_header(file, target, spec)
             for name, value in (expect or {}).items():
-                if _attribute(file, name.removeprefix("@")) != value:
+                if attribute(file, name.removeprefix("@")) != value:
                     raise FileError(f"{path} was replaced meanwhile: its {name[1:]} is another", hint="run it again")
-            found = {name: _describe_stored(item) for name, item in _survey(file, spec).items()}
+            root = root_attributes(file)
+            kept, unsigned = _kept_digests(root, version)
+            stored, problems = survey(file, spec, target.stat().st_size)
+            if problems or unsigned:
+                raise invalid(path, kind, problems | unsigned)
+            found = {name: describe_stored(item) for name, item in stored.items()}
         _check_values(spec, arrays, {**found, **{name: describe(value) for name, value in arrays.items()}})
-        with _damage_named(Path(path), spec), h5py.File(sink, "r+", libver=_LIBVER) as file:
+        packed = _packed(arrays)
+        replaced: dict[str, Any] = {}
+        if kept is not None:
+            replaced[DIGESTS] = to_json({**kept, **_records(packed)})
+            replaced[CONTENT_DIGEST] = digests.content({**root, **replaced})
+        with damage_named(target, spec), h5py.File(sink, "r+", libver=_LIBVER) as file:
             for name in arrays:
                 if "@" not in name and name in file:
                     del file[name]
-            _put_all(file, spec, arrays, sink)
+            _put_all(file, spec, {**packed, **replaced}, sink)
 
 
 def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Opened:
@@ -97,63 +126,47 @@ def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Open
     FileError names every problem of the file at once, and the command that makes a right one.
     """
     path, spec = Path(path), KINDS[kind]
-    _check_readable(path, spec)
+    check_readable(path, spec)
     values: dict[str, Any] = {}
-    with _damage_named(path, spec), h5py.File(path, "r", locking=False) as file:  # never changed in place: no lock
-        _check_header(file, path, spec)
-        stored = _survey(file, spec)
-        problems = check(spec, {name: _describe_stored(item) for name, item in stored.items()})
+    with damage_named(path, spec), h5py.File(path, "r", locking=False) as file:  # never changed in place: no lock
+        version = check_header(file, path, spec)
+        stored, problems = survey(file, spec, path.stat().st_size)
+        kept, unsigned = _kept_digests(root_attributes(file), version)
+        found = {name: describe_stored(item) for name, item in stored.items()}
+        problems = {**_listed(spec, kept, stored), **check(spec, found), **problems}
         for name, item in stored.items():
             entry = spec.entry(name)
             wanted = "@" in name or keys is None or name in keys or (entry is not None and entry.path in keys)
             if name in problems or not wanted:
                 continue
-            values[name] = _get(item)
-            if entry is not None and (problem := _value_problem(entry, values[name])):
+            values[name], problem = _value(spec, name, item, kept)
+            if problem is not None:
                 problems[name] = problem
-            elif entry is not None and entry.dtype == "json":
-                try:
-                    values[name] = json.loads(values[name])
-                except ValueError as error:
-                    problems[name] = f"expected JSON, found {str(values[name])[:40]!r} ({error})"
-    if problems:
-        raise invalid(path, kind, problems)
+    if problems or unsigned:
+        raise invalid(path, kind, problems | unsigned)
     return Opened(path, kind, values.pop("@config"), values)
 
 
 def kind_of(path: PathLike, expected: Kind) -> str:
     """The kind that a file claims to be; FileError, speaking of what was expected, where it is no file of ginf's."""
     path = Path(path)
-    _check_readable(path, expected)
-    with _damage_named(path, expected), h5py.File(path, "r", locking=False) as file:
-        if _attribute(file, "format") != FORMAT:
-            _check_header(file, path, expected)
-        return str(_attribute(file, "kind"))
+    check_readable(path, expected)
+    with damage_named(path, expected), h5py.File(path, "r", locking=False) as file:
+        if attribute(file, "format") != FORMAT:
+            check_header(file, path, expected)
+        return str(attribute(file, "kind"))
 
 
 def invalid(path: PathLike, kind: str, problems: Mapping[str, str]) -> FileError:
     """The error for a file that is HDF5 and ginf's but does not hold what its kind should."""
     lines = [f"{name}: {problem}" for name, problem in problems.items()]
     text = lines[0] if len(lines) == 1 else "\n".join(["", *(f"  {line}" for line in lines)])
-    return FileError(f"{path} is not a valid {kind} file: {text}", hint=_make(KINDS[kind]))
+    return FileError(f"{path} is not a valid {kind} file: {text}", hint=make(KINDS[kind]))
 
 
 def to_json(value: Any) -> str:
     """JSON of one form only, so that equal settings have equal digests; ASCII, so that any HDF5 tool can show it."""
     return json.dumps(value, sort_keys=True, allow_nan=False, default=_plain)
-
-
-def describe(value: Any) -> Found:
-    """dtype and shape of a value as the schema names them."""
-    if isinstance(value, np.ndarray):
-        return Found(value.dtype.name if value.dtype.isnative else value.dtype.str, value.shape)
-    if isinstance(value, str | dict):
-        return Found("str", ())
-    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-        return Found("str", (len(value),))
-    if isinstance(value, int | float | np.generic) and not isinstance(value, bool):
-        return Found(np.asarray(value).dtype.name, ())
-    return Found(type(value).__name__, ())
 
 
 # --- writing ---
@@ -170,24 +183,54 @@ def _check_values(spec: Kind, values: Mapping[str, Any], found: Mapping[str, Fou
         raise ValueError(f"not a {spec.name}: " + "; ".join(f"{name}: {text}" for name, text in problems.items()))
 
 
-def _put_all(file: h5py.File, spec: Kind, values: Mapping[str, Any], sink: Sink) -> None:
-    for name in sorted(values, key=lambda name: "@" in name):  # attributes after what they hang on
+def _packed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as HDF5 gets them: text and JSON encoded, numbers as they are."""
+    return {name: _encoded(name, value) for name, value in values.items()}
+
+
+def _encoded(name: str, value: Any) -> Any:
+    if "@" in name:
+        return to_json(value) if isinstance(value, dict) else value
+    return value if isinstance(value, np.ndarray) else _text(value)
+
+
+def _records(packed: Mapping[str, Any]) -> dict[str, Any]:
+    """What @digests has of each dataset."""
+    return {
+        name: digests.record(value, {path.partition("@")[2]: packed[path] for path in packed if _owner(path) == name})
+        for name, value in packed.items()
+        if "@" not in name
+    }
+
+
+def _content_digest(packed: Mapping[str, Any]) -> str:
+    return digests.content({name: value for name, value in packed.items() if name.startswith("@")})
+
+
+def _owner(path: str) -> str:
+    return path.partition("@")[0] if "@" in path else ""
+
+
+def _put_all(file: h5py.File, spec: Kind, packed: Mapping[str, Any], sink: Sink) -> None:
+    for name in sorted(packed, key=lambda name: "@" in name):  # attributes after what they hang on
         if sink.failure is None:  # else HDF5 has only to close its file
-            _put(file, name, spec.entry(name), values[name])
+            _put(file, name, spec.entry(name), packed[name])
 
 
 def _put(file: h5py.File, name: str, entry: Entry | None, value: Any) -> None:
-    owner, _, attribute = name.partition("@")
-    if attribute:
+    owner, _, attribute_name = name.partition("@")
+    if attribute_name:
         target = file[owner or "/"]
-        value = to_json(value) if isinstance(value, dict) else value
-        target.attrs.create(attribute, _text([value])[0] if isinstance(value, str) else value)
-    elif not isinstance(value, np.ndarray):
-        text = _text(value)
-        packed = {"chunks": _chunks(text), "compression": "gzip", "compression_opts": 1, "fletcher32": True}
-        file.create_dataset(name, data=text, dtype=text.dtype, **(packed if text.size else {}))
+        target.attrs.create(attribute_name, _text([value])[0] if isinstance(value, str) else value)
     elif value.size == 0 or (entry is not None and entry.large):
-        file.create_dataset(name, data=value)
+        file.create_dataset(name, data=value, dtype=value.dtype)
+    elif value.dtype.kind == "S":
+        packing = {"compression": "gzip", "compression_opts": 1, "fletcher32": True}
+        made = file.create_dataset(name, data=value, dtype=value.dtype, chunks=_chunks(value), **packing)
+        if value.nbytes > max(UNPACKED_BYTES, UNPACKED_TIMES * made.id.get_storage_size()):
+            raise FileError(
+                f"the texts of {name} differ too much in length to be stored: the longest has {value.itemsize:,} bytes"
+            )
     else:
         # not compressed: the last bits of an estimate are noise, and gzip takes ten times as long to save 4 to 10%
         file.create_dataset(name, data=value, chunks=_chunks(value), fletcher32=True)
@@ -229,108 +272,56 @@ def _plain(value: Any) -> Any:
 # --- reading ---
 
 
-def _check_readable(path: Path, spec: Kind) -> None:
-    """What can be said without HDF5, whose own messages name neither the file nor the cause."""
+def _kept_digests(root: Mapping[str, Any], version: int) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """@digests of a file, and what is wrong unless @content_digest vouches for it and the root's other attributes.
+
+    None for a file of a version that has no digests.
+    """
+    expected, text = root.get(CONTENT_DIGEST), root.get(DIGESTS)
+    if version < DIGESTED_FROM and expected is None and text is None:
+        return None, {}
     try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except FileNotFoundError as error:
-        raise FileError(f"there is no file {path}", hint=_make(spec)) from error
-    except IsADirectoryError as error:
-        raise FileError(f"{path} is a folder, expected a {spec.name} file", hint=_make(spec)) from error
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {(error.strerror or str(error)).lower()}", hint=_make(spec)) from error
-    if empty:
-        raise FileError(f"{path} is empty, expected a {spec.name} file", hint=_make(spec))
-    if not h5py.is_hdf5(path):
-        raise FileError(f"{path} is not an HDF5 file, expected a {spec.name} file", hint=_make(spec))
+        kept = json_keys.parse(text) if isinstance(text, str) else None
+        found = digests.content(root)
+    except ValueError as error:
+        return {}, {CONTENT_DIGEST: f"damaged: {error}"}
+    if not isinstance(kept, dict):
+        return {}, {DIGESTS: f"expected an object with an entry for every dataset, found {json_keys.shown(kept)}"}
+    if expected != found:
+        problem = "expected the SHA-256 of the other attributes, found another: some are damaged, or were edited"
+        return kept, {CONTENT_DIGEST: problem if expected is not None else "missing, expected the file's SHA-256"}
+    return kept, {}
 
 
-def _check_header(file: h5py.File, path: Path, spec: Kind) -> None:
-    found = _attribute(file, "format")
-    if not isinstance(found, str) or found != FORMAT:
-        inside = ", ".join(list(file)[:5]) or "nothing"
-        raise FileError(f"{path} is an HDF5 file but not one of ginf's (it holds {inside})", hint=_make(spec))
-    kind, version = _attribute(file, "kind"), _attribute(file, "format_version")
-    if not isinstance(kind, str) or kind != spec.name:
-        raise FileError(f"{path} is of kind {kind!r}, expected {spec.name!r} ({spec.purpose})", hint=_make(spec))
-    if not isinstance(version, int | np.integer):
-        raise FileError(f"{path}: format_version is {version!r}, expected an integer", hint=_make(spec))
-    made_by = _attribute(file, "generated_by") or "an unnamed program"
-    if version > FORMAT_VERSION:
-        raise FileError(
-            f"{path} has format version {version} (made by {made_by}); this ginf {__version__} reads up to"
-            f" {FORMAT_VERSION}",
-            hint="upgrade ginf: pip install --upgrade ginf",
-        )
-    if version < OLDEST_VERSION:
-        raise FileError(
-            f"{path} has format version {version} (made by {made_by}), older than {OLDEST_VERSION},"
-            " the oldest that is still read",
-            hint=_make(spec),
-        )
+def _listed(spec: Kind, kept: Mapping[str, Any] | None, stored: Mapping[str, Any]) -> dict[str, str]:
+    """Datasets that @digests names and the file lacks, and those that stand in the file alone."""
+    if kept is None:
+        return {}
+    here = {name for name in stored if "@" not in name}
+    known = (name for name in kept if spec.entry(name) is not None)
+    lost = {name: f"missing, expected because {DIGESTS} names it" for name in known if name not in here}
+    return lost | dict.fromkeys(here - kept.keys(), f"damaged: expected an entry in {DIGESTS}, found none")
 
 
-@contextmanager
-def _damage_named(path: Path, spec: Kind) -> Iterator[None]:
-    try:
-        yield
-    except _DAMAGE as error:
-        raise FileError(f"{path} is damaged or cut short: {error}", hint=_make(spec)) from error
-
-
-@dataclass(frozen=True)
-class _Attribute:
-    value: Any
-
-
-def _survey(file: h5py.File, spec: Kind) -> dict[str, Any]:
-    """Everything in the file that the schema knows, by path, unread."""
-    stored: dict[str, Any] = {f"@{name}": _Attribute(_attribute(file, name)) for name in file.attrs}
-    for entry in spec.entries:
-        if entry.path.endswith("/*"):
-            folder = file.get(entry.path[:-2])
-            members = folder if isinstance(folder, h5py.Group) else ()
-            stored.update({f"{entry.path[:-1]}{name}": folder[name] for name in members})
-        elif not entry.is_attribute:
-            if entry.path in file:
-                stored[entry.path] = file[entry.path]
-        elif entry.owner in stored:
-            value = _attribute(stored[entry.owner], entry.path.partition("@")[2])
-            if value is not None:
-                stored[entry.path] = _Attribute(value)
-    return stored
-
-
-def _attribute(owner: Any, name: str) -> Any:
-    return _decoded(owner.attrs.get(name))
-
-
-def _decoded(value: Any) -> Any:
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
-
-
-def _describe_stored(item: Any) -> Found:
-    if isinstance(item, _Attribute):
-        return describe(item.value)
-    if not isinstance(item, h5py.Dataset):
-        return Found("a group" if isinstance(item, h5py.Group) else type(item).__name__, ())
-    if item.shape is None:
-        return Found("nothing", ())
-    if h5py.check_string_dtype(item.dtype) is not None:
-        return Found("str", item.shape)
-    return Found(item.dtype.newbyteorder("=").name, item.shape)
-
-
-def _get(item: Any) -> Any:
-    if isinstance(item, _Attribute):
-        return item.value.item() if isinstance(item.value, np.generic) else item.value
-    if h5py.check_string_dtype(item.dtype) is not None:
-        return [_decoded(text) for text in item[()].tolist()]
-    array = np.empty(item.shape, dtype=item.dtype.newbyteorder("="))
-    if array.size:
-        item.read_direct(array)
-    return array
+def _value(spec: Kind, name: str, item: Any, kept: Mapping[str, Any] | None) -> tuple[Any, str | None]:
+    """What stands at a path, as the program has it, and what is wrong with it."""
+    entry = spec.entry(name)
+    if isinstance(item, Attribute):
+        if entry is None or entry.dtype != "json":
+            return item.value, None if entry is None else _value_problem(entry, item.value)
+        try:
+            value = json_keys.parse(item.value)
+        except ValueError as error:
+            return None, f"expected JSON, found {json_keys.shown(item.value)} ({error})"
+        wrong = () if name == DIGESTS else json_keys.problems(spec.name, name, value)
+        return value, "; ".join(wrong) or None
+    array = stored_array(item)
+    problem = None
+    if kept is not None:
+        own = {one.path.partition("@")[2] for one in spec.entries if one.owner == name}
+        problem = digests.problem(kept[name], array, {key: attribute(item, key) for key in own if key in item.attrs})
+    value = texts(array) if array.dtype.kind in "SO" else array
+    return value, (None if entry is None else _value_problem(entry, value)) or problem
 
 
 def _value_problem(entry: Entry, value: Any) -> str | None:
@@ -344,7 +335,3 @@ def _value_problem(entry: Entry, value: Any) -> str | None:
             return None
     count = array.size - int(np.isfinite(array).sum())
     return f"expected finite numbers, found {count} NaN or infinite of {array.size}" if count else None
-
-
-def _make(spec: Kind) -> str:
-    return f"make one: {spec.command}"

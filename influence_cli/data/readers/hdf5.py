@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from influence_cli.core.solvers.choice import available_memory
 from influence_cli.data.prepare import RawData
 from influence_cli.data.readers.arrays import array_keys
-from influence_cli.errors import FileError
+from influence_cli.errors import FileError, check_regular
 
+if TYPE_CHECKING:
+    import h5py
+
+CHUNK_BYTES = 256 * 1024 * 1024
+"""Bytes of one chunk at most: HDF5 unpacks a chunk as a whole, so that a larger one is a trap or a mistake."""
+MEMORY_SHARE = 0.5
+"""Share of the available memory that one dataset may fill."""
 HINT = "write the datasets X_train, y_train, X_test and y_test (or X and y) at the root of the file"
 
 
@@ -17,22 +27,66 @@ def read_hdf5(path: Path, name: str) -> RawData:
     """The arrays as they are; the case of ``X`` does not matter.  A model of ginf's is told from data."""
     import h5py
 
+    check_regular(path, "an HDF5 file")
     try:
         if not h5py.is_hdf5(path):
             raise FileError(f"{name}: an HDF5 file was expected, but this is another kind", HINT)
         with h5py.File(path, "r", locking=False) as file:
             if file.attrs.get("format") in (b"ginf", "ginf"):
                 raise _is_ours(file.attrs.get("kind"), name)
-            keys = array_keys([key for key, item in file.items() if isinstance(item, h5py.Dataset)], name, HINT)
+            inside = [key for key in file if link_problem(file, key) is None and isinstance(file[key], h5py.Dataset)]
+            for key, problem in ((key, link_problem(file, key)) for key in file):
+                if problem is not None:
+                    raise FileError(f"{name}: {key}: {problem}", "copy the numbers into one file")
+            keys = array_keys(inside, name, HINT)
             arrays = [_array(file[key], key, name) for key in keys]
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise FileError(f"{name}: a whole HDF5 file was expected, but it is cut short or damaged ({error})") from None
     return RawData.of(name, arrays)
 
 
-def _array(dataset, key: str, name: str) -> np.ndarray:
+def link_problem(group: h5py.Group, name: str) -> str | None:
+    """Why ``name`` in a group is not to be followed: it leads to another file, or to another name; None where it is
+    there itself, or not at all."""
     import h5py
 
+    if not group.id.links.exists(name.encode("utf-8", "surrogateescape")):
+        return None
+    if group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type == h5py.h5l.TYPE_HARD:
+        return None
+    return "expected numbers in this file, found a link to elsewhere"
+
+
+def storage_problem(dataset: h5py.Dataset, most: float) -> str | None:
+    """Why a dataset is not to be read: its numbers lie in other files, are fewer than it claims, or unpack to more than
+    ``most`` bytes.  Nothing is read or allocated to find out; None where it is as it should be."""
+    import h5py
+
+    if dataset.shape is None:
+        return None
+    if dataset.is_virtual or dataset.external:
+        return "expected numbers in this file, found a dataset whose numbers lie in other files"
+    claimed = dataset.dtype.itemsize * math.prod(dataset.shape)
+    stored = dataset.id.get_storage_size()
+    properties = dataset.id.get_create_plist()
+    filters = {properties.get_filter(number)[0] for number in range(properties.get_nfilters())}
+    packed = bool(filters - {h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE})
+    if not packed and claimed > stored:
+        return f"cut short: it claims {claimed:,} bytes, and the file holds {stored:,} of them"
+    if packed and claimed and not stored:
+        return f"cut short: it claims {claimed:,} bytes, and the file holds none"
+    if claimed > most:
+        return f"it claims {claimed:,} bytes of memory, and at most {int(most):,} are expected of this file"
+    if dataset.chunks is not None and dataset.dtype.itemsize * math.prod(dataset.chunks) > CHUNK_BYTES:
+        return f"expected chunks of at most {CHUNK_BYTES:,} bytes, found {dataset.chunks}"
+    return None
+
+
+def _array(dataset: h5py.Dataset, key: str, name: str) -> np.ndarray:
+    import h5py
+
+    if (problem := storage_problem(dataset, MEMORY_SHARE * available_memory())) is not None:
+        raise FileError(f"{name}: {key}: {problem}", "copy the numbers into one file" if "lie in" in problem else None)
     if dataset.shape is None:
         raise FileError(f"{name}: the dataset {key} is empty", HINT)
     if h5py.check_string_dtype(dataset.dtype) is not None:

@@ -1,0 +1,75 @@
+"""What a file holds, as SHA-256: a damaged or edited file is told from a right one whatever HDF5's checksums say.
+
+Fletcher-32 of a block of zeros is zero, so that HDF5 takes a zeroed chunk with its checksum for a right one.  A dataset
+has a digest for each span of rows: a large one can be checked as it is read, span by span.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from influence_cli.artifacts.entries import CONTENT_DIGEST
+
+SPAN_BYTES = 64 * 1024 * 1024  # bytes of a span: 2,400 digests for 150 GB, and little to read again when one is wrong
+
+
+def record(array: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What @digests has of a dataset that holds ``array``, and of the attributes that hang on it."""
+    rows = _rows_of_a_span(array)
+    return {
+        "dtype": array.dtype.newbyteorder("=").str,
+        "shape": list(array.shape),
+        "rows": rows,
+        "sha256": _spans(array, rows),
+        "attributes": dict(attributes),
+    }
+
+
+def problem(kept: Any, array: np.ndarray, attributes: Mapping[str, Any]) -> str | None:
+    """What is wrong with a dataset of which @digests has ``kept``; None where it is as it was written."""
+    try:
+        same = (
+            kept["dtype"] == array.dtype.newbyteorder("=").str
+            and tuple(kept["shape"]) == array.shape
+            and kept["sha256"] == _spans(array, max(1, int(kept["rows"])))
+        )
+        if same and kept["attributes"] == dict(attributes):
+            return None
+    except (TypeError, KeyError, ValueError, OverflowError):
+        return "damaged: expected its entry in @digests, found something else there"
+    return "damaged: expected the content whose SHA-256 is in @digests, found another"
+
+
+def content(attributes: Mapping[str, Any]) -> str:
+    """The SHA-256 that stands for the root's attributes (without itself), and by @digests for everything.
+
+    Raises ValueError for values that a file of ginf's does not have.
+    """
+    kept = {name: value for name, value in attributes.items() if name != CONTENT_DIGEST}
+    try:
+        text = json.dumps(kept, sort_keys=True, allow_nan=False, default=lambda value: value.item())
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"attributes of other types than text and numbers ({error})") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _rows_of_a_span(array: np.ndarray) -> int:
+    row = array.itemsize * int(np.prod(array.shape[1:], dtype=np.int64))
+    return max(1, SPAN_BYTES // max(row, 1))
+
+
+def _spans(array: np.ndarray, rows: int) -> list[str]:
+    """A digest for each ``rows`` rows, at least one."""
+    whole = np.ascontiguousarray(array).reshape(-1) if not array.ndim else np.ascontiguousarray(array)
+    starts = range(0, max(len(whole), 1), rows)
+    return [hashlib.sha256(_bytes(whole[start : start + rows])).hexdigest() for start in starts]
+
+
+def _bytes(array: np.ndarray) -> memoryview | bytes:
+    """The bytes of a contiguous array, without a copy where NumPy gives them."""
+    return array.reshape(-1).view(np.uint8).data if array.size else b""
