@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from influence_cli.core.solvers.choice import available_memory
+from influence_cli.data import memory
 from influence_cli.data.prepare import RawData
 from influence_cli.data.readers.arrays import array_keys
 from influence_cli.errors import FileError, check_regular
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 256 * 1024 * 1024
 """Bytes of one chunk at most: HDF5 unpacks a chunk as a whole, so that a larger one is a trap or a mistake."""
-MEMORY_SHARE = 0.5
-"""Share of the available memory that one dataset may fill."""
 HINT = "write the datasets X_train, y_train, X_test and y_test (or X and y) at the root of the file"
 
 
@@ -85,7 +83,7 @@ def storage_problem(dataset: h5py.Dataset, most: float) -> str | None:
 def _array(dataset: h5py.Dataset, key: str, name: str) -> np.ndarray:
     import h5py
 
-    if (problem := storage_problem(dataset, MEMORY_SHARE * available_memory())) is not None:
+    if (problem := storage_problem(dataset, memory.most())) is not None:
         raise FileError(f"{name}: {key}: {problem}", "copy the numbers into one file" if "lie in" in problem else None)
     if dataset.shape is None:
         raise FileError(f"{name}: the dataset {key} is empty", HINT)
