@@ -13,7 +13,7 @@ import numpy as np
 from harness import Report, options, problem, seconds
 
 from influence_cli.analysis.influence import influence
-from influence_cli.analysis.question import TestRows
+from influence_cli.analysis.question import TestRows, ask
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
@@ -60,10 +60,10 @@ if __name__ == "__main__":
     each = chosen.groups // (len(RANDOM) + len(COHERENT))
     specs = [f"random:{size}x{each}" for size in RANDOM] + [f"coherent:*:{size}x{each}" for size in COHERENT]
     plan = plan_groups([parse_group(s) for s in specs], dataset.X_train, dataset.y_train, dataset.classes)
-    tests = TestRows(np.arange(chosen.tests))
+    question = ask(model, TestRows(np.arange(chosen.tests)), "loss")
 
     def ours():
-        influence(model, solver, plan, tests, provenance=Provenance("", "", {}), methods=methods)
+        influence(question, solver, plan, provenance=Provenance("", "", {}), methods=methods)
 
     spent = median(seconds(ours) for _ in range(chosen.repeats))
     report.memory(dataset.X_train)

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth, truth_blocks
-from influence_cli.analysis.question import TestRows
+from influence_cli.analysis.question import TestRows, ask
 from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.models.settings import ModelSettings
@@ -56,23 +56,22 @@ if __name__ == "__main__":
     settings = ModelSettings("logistic", chosen.l2, PER_MEAN, True, False, 1e-8)
     model = fit(dataset, settings)
     solver = make_solver(model.objective, model.theta, "cholesky")
-    tests = TestRows(np.arange(min(20, len(dataset.X_test))))
+    question = ask(model, TestRows(np.arange(min(20, len(dataset.X_test)))), "loss")
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     report = Report(f"retraining without groups, {chosen.groups} of each kind", chosen)
 
     measured = {}
     for spec in chosen.specs:
         plan = plan_groups([parse_group(f"{spec}x{chosen.groups}")], X, y, dataset.classes)
-        begun = start_truth(model, plan, tests, "loss", Provenance("", "", {}))
+        begun = start_truth(question, plan, Provenance("", "", {}))
         jobs = min(threads, len(truth_blocks(model, len(plan))))
         kept = [begun]
         with threadpool_limits(threads // jobs):
             work = partial(
                 groundtruth,
-                model,
+                question,
                 solver.preconditioner,
                 plan,
-                tests,
                 begun,
                 Retraining(chosen.tol, jobs=jobs),
                 keep=kept.append,

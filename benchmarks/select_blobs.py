@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from harness import environment, options
 
-from influence_cli.analysis.question import TestRows
-from influence_cli.analysis.select import check_strategies, select
-from influence_cli.analysis.selecting import Choice
+from influence_cli.analysis.question import TestRows, ask
+from influence_cli.analysis.searches import RowSearch, check_strategies
+from influence_cli.analysis.select import Choice, select
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
 from influence_cli.models.settings import ModelSettings
@@ -57,7 +57,9 @@ def main() -> int:
     counts = [parse_size(text)[0].of(m) for text in chosen.sizes.split(",")]
     strategies = check_strategies(chosen.strategies.split(","))
     choice = Choice(strategies, np.arange(m), constraint=chosen.constraint, rounds=chosen.rounds, verify=True)
-    records = select(model, solver, tests, counts, choice, provenance=Provenance(dataset.digest, "", {})).records
+    records = select(
+        ask(model, tests, "loss"), solver, RowSearch(choice, counts), provenance=Provenance(dataset.digest, "", {})
+    ).entries
     missed = [sentence for sentence, holds in targets(records) if not holds]
     text = "\n".join(
         [heading(chosen, m, model.objective.size, len(tests.rows)), "", *table(records), "", *judged(records)]

@@ -14,9 +14,9 @@ import numpy as np
 from harness import options
 from sklearn.linear_model import LogisticRegression
 
-from influence_cli.analysis.flips import select_flips
 from influence_cli.analysis.question import TestRows
-from influence_cli.analysis.selecting import Choice
+from influence_cli.analysis.searches import FlipSearch, ask_flip
+from influence_cli.analysis.select import Choice, select
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
 from influence_cli.models.settings import ModelSettings
@@ -49,13 +49,13 @@ def main() -> None:
     m = len(dataset.X_train)
     rows = smallest_margins(model, chosen.tests)
     begun = perf_counter()
-    result = select_flips(
-        model, solver, TestRows(rows), m // 2, Choice((), np.arange(m)), provenance=Provenance(dataset.digest, "", {})
-    )
+    search = FlipSearch(Choice((), np.arange(m)), m // 2)
+    question = ask_flip(model, TestRows(rows), "loss")
+    result = select(question, solver, search, provenance=Provenance(dataset.digest, "", {}))
     took = perf_counter() - begun
     print(f"{'test':>5}{'label':>6}{'class':>6}{'before':>9}{'after':>9}{'rows':>6}  minimal  scikit-learn")
     agreed = 0
-    for record in result.records:
+    for record in result.entries:
         test = record["test"]
         was = int(model.predict(dataset.X_test[test : test + 1])[0])
         becomes = refitted(model, record["rows"], test)
@@ -67,7 +67,7 @@ def main() -> None:
             f"{record['after']:9.3f}{record['size']:6}  {record['minimal']!s:7}  becomes {dataset.classes[becomes]},"
             f" {sum(other == was for other in back)} of {len(back)} rows put back undo it"
         )
-    print(f"{agreed} of {len(result.records)} confirmed by scikit-learn; {took / len(rows):.2f} s a test row")
+    print(f"{agreed} of {len(result.entries)} confirmed by scikit-learn; {took / len(rows):.2f} s a test row")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from influence_cli.analysis import groundtruth as truth
 from influence_cli.analysis import influence as estimates
-from influence_cli.analysis.question import TestRows, make_targets
+from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.core.evaluation import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
@@ -43,7 +43,7 @@ from influence_cli.models.settings import (
     resolve_penalty,
 )
 from influence_cli.models.trained import TrainedModel, fit
-from influence_cli.results import InfluenceResult, Provenance, Records, TruthResult
+from influence_cli.results import InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
 from influence_cli.specs.plan import GroupPlan
 
@@ -208,18 +208,17 @@ class GroupInfluence:
         ``y_test`` may be missing where the quantity needs no label.  Records have a key a method.
         """
         _choice("evaluate", evaluate, EVALUATIONS)
-        model, tests = self._asked(X_test, y_test, quantity, mean)
+        question = self._ask(X_test, y_test, quantity, mean)
+        model = question.model
         estimates.check_possible(model, methods)
         plan = self._plan(groups, seed)
         config = {"methods": list(methods), "quantity": quantity, "evaluate": evaluate, "seed": seed}
         return estimates.influence(
-            model,
+            question,
             self.solver,
             plan,
-            tests,
             provenance=_provenance(model, config),
             methods=estimates.check_methods(methods),
-            quantity=quantity,
             evaluate=evaluate,
         )
 
@@ -247,14 +246,15 @@ class GroupInfluence:
         ('random:5', 6.0, True)
         """
         _choice("retrain", retrain, STRATEGIES)
-        model, tests = self._asked(X_test, y_test, quantity, mean)
+        question = self._ask(X_test, y_test, quantity, mean)
+        model = question.model
         truth.check_strategy(model, retrain, repeats)
         plan = self._plan(groups, seed)
         end = model.objective.tolerance if tol is None else tol
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
-        begun = truth.start_truth(model, plan, tests, quantity, _provenance(model, config), repeats=repeats)
+        begun = truth.start_truth(question, plan, _provenance(model, config), repeats=repeats)
         how = truth.Retraining(end, retrain, jobs, repeats)
-        return truth.groundtruth(model, self.solver.preconditioner, plan, tests, begun, how)
+        return truth.groundtruth(question, self.solver.preconditioner, plan, begun, how)
 
     def select(
         self,
@@ -271,7 +271,7 @@ class GroupInfluence:
         draws: int = 100,
         rounds: int = 50,
         seed: int = 0,
-    ) -> Records:
+    ) -> SelectionResult:
         """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
 
         A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
@@ -287,13 +287,14 @@ class GroupInfluence:
         >>> found.records()[0]["rows"]
         [7]
         """
-        from influence_cli.analysis.select import ALL, check_strategies, drop_impossible, select
-        from influence_cli.analysis.selecting import Choice
+        from influence_cli.analysis.searches import ALL, RowSearch, check_strategies, drop_impossible
+        from influence_cli.analysis.select import Choice, select
         from influence_cli.core.selection.problem import DIRECTIONS
 
         _choice("direction", direction, DIRECTIONS)
         names = check_strategies([strategies] if isinstance(strategies, str) else list(strategies))
-        model, tests = self._asked(X_test, y_test, quantity, mean)
+        question = self._ask(X_test, y_test, quantity, mean)
+        model = question.model
         m = model.dataset.rows
         pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
         sizes = [_count(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
@@ -303,9 +304,7 @@ class GroupInfluence:
             names, _ = drop_impossible(choice, sizes)
             choice = replace(choice, strategies=names)
         provenance = _provenance(model, {"size": sizes, "quantity": quantity, "strategies": list(names), **options})
-        found = select(model, self.solver, tests, sizes, choice, quantity=quantity, provenance=provenance).columns()
-        rows = zip(*found.values(), strict=True)
-        return Records(tuple(dict(zip(found, row, strict=True)) for row in rows), provenance.config)
+        return select(question, self.solver, RowSearch(choice, sizes), provenance=provenance)
 
     @cached_property
     def solver(self) -> HessianSolver:
@@ -317,12 +316,12 @@ class GroupInfluence:
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
         return resolve_groups(groups, self.model.dataset, seed, self.row_labels)
 
-    def _asked(self, X: Any, y: Any, quantity: str, mean: bool) -> tuple[TrainedModel, TestRows | None]:
-        """The model with these test rows, checked against the quantity."""
+    def _ask(self, X: Any, y: Any, quantity: str, mean: bool) -> Question:
+        """The quantity of the model with these test rows."""
         if X is None:
             if not quantity.startswith("param:"):
                 raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
-            return self.model, None
+            return ask(self.model, None, quantity)
         made = with_columns(X, self.columns, "X_test")
         if self.steps:
             from influence_cli.models.sklearn import transform_with
@@ -336,9 +335,7 @@ class GroupInfluence:
         labels = test_labels(y, features.shape[0], self.class_values)
         dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
         model = replace(self.model, dataset=dataset)
-        tests = TestRows(np.arange(features.shape[0]), mean)
-        make_targets(model, tests, quantity)
-        return model, tests
+        return ask(model, TestRows(np.arange(features.shape[0]), mean), quantity)
 
 
 def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:

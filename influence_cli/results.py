@@ -192,7 +192,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
 
 
 @dataclass(frozen=True)
-class SelectionResult:
+class SelectionResult(Tabular):
     """Selected groups: one record each, with the group's sorted ``rows`` (n,) or None, and NaN for what is unknown.
 
     ``actual`` is only ever the change by retraining.
@@ -200,11 +200,11 @@ class SelectionResult:
 
     provenance: Provenance
     quantity: str
-    records: tuple[dict[str, Any], ...]
+    entries: tuple[dict[str, Any], ...]
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
-        keys = list(dict.fromkeys(key for record in self.records for key in record))
-        columns = {key: [record.get(key) for record in self.records] for key in keys}
+        keys = list(dict.fromkeys(key for record in self.entries for key in record))
+        columns = {key: [record.get(key) for record in self.entries] for key in keys}
         columns["rows"] = [None if rows is None else rows.tolist() for rows in columns["rows"]]
         return columns

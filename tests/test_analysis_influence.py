@@ -41,10 +41,10 @@ def plan_of(model, *specs):
     return plan_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes, seed=0)
 
 
-def run(model, plan, tests, *, solver=None, **options):
+def run(model, plan, tests, *, solver=None, quantity="loss", **options):
     solver = solver or make_solver(model.objective, model.theta, "cholesky")
     rows = None if tests is None else TestRows(np.array(tests))
-    return influence(model, solver, plan, rows, provenance=NOWHERE, **options)
+    return influence(question.ask(model, rows, quantity), solver, plan, provenance=NOWHERE, **options)
 
 
 @pytest.mark.parametrize("evaluate", ["linear", "exact"])
@@ -78,7 +78,7 @@ def test_blocks_and_pieces_change_no_figure(softmax, monkeypatch, evaluate):
     assert seen == [11 * 144]
     monkeypatch.setattr(module, "WIDEST", 4)
     monkeypatch.setattr(question, "TEST_BYTES", 1.0)
-    assert len(question.make_targets(softmax, TestRows(np.array(tests)), "loss")[1]) == 3
+    assert len(question.ask(softmax, TestRows(np.array(tests)), "loss").targets) == 3
     seen.clear()
     parts = run(softmax, plan, tests, advance=seen.append, **options)
     assert len(seen) == 9
@@ -96,6 +96,7 @@ def test_the_number_of_solves_does_not_grow_with_the_pairs(softmax):
 
     class Counting:
         tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+        exact = solver.exact
         columns = 0
 
         def solve(self, rhs):
@@ -117,6 +118,7 @@ def test_a_test_row_that_cannot_be_solved_for_is_null_alone(softmax):
 
     class Failing:
         tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+        exact = solver.exact
         calls = 0
 
         def solve(self, rhs):
@@ -146,6 +148,7 @@ def test_a_group_that_cannot_be_solved_for_is_null_alone(softmax, evaluate):
 
     class Failing:
         tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+        exact = solver.exact
 
         def solve(self, rhs):
             solution = solver.solve(rhs)

@@ -227,13 +227,14 @@ def test_python_users_get_the_same_figures(folder, capsys):
     script = (
         "from influence_cli.commands import session;"
         "from influence_cli.analysis.influence import influence;"
-        "from influence_cli.analysis.question import TestRows;"
+        "from influence_cli.analysis.question import TestRows, ask;"
         "from influence_cli.specs.groups import parse_group;"
         "import numpy as np;"
         "opened = session.open_model('ginf.h5', quiet=True);"
         "plan = session.plan(opened.model, [parse_group('rows:1,2,3')], 0);"
-        "result = influence(opened.model, session.open_solver(opened, 'auto', quiet=True), plan,"
-        " TestRows(np.arange(5)), provenance=opened.provenance({}));"
+        "question = ask(opened.model, TestRows(np.arange(5)), 'loss');"
+        "solver = session.open_solver(opened, 'auto', quiet=True);"
+        "result = influence(question, solver, plan, provenance=opened.provenance({}));"
         "print(*result.values['second'].ravel().tolist())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment(), capture_output=True, text=True)

@@ -245,7 +245,7 @@ def test_the_file_holds_the_records(select, tmp_path):
     assert code == 0
     loaded = load_selection(target)
     assert loaded.provenance.config["strategies"] == ["random", "greedy"]
-    for record, shown in zip(loaded.records, records(out), strict=True):
+    for record, shown in zip(loaded.entries, records(out), strict=True):
         assert list(record) == list(shown)
         rows = record.pop("rows")
         assert (None if rows is None else rows.tolist()) == shown.pop("rows")

@@ -14,7 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
-from influence_cli.analysis.question import TestRows, make_targets, runs_away
+from influence_cli.analysis.question import Question, runs_away
 from influence_cli.core.optimise.newton_cg import Minimum
 from influence_cli.core.quantities import Target
 from influence_cli.core.removal import removal
@@ -90,24 +90,21 @@ def check_strategy(model: TrainedModel, strategy: str, repeats: int) -> None:
 
 
 def start_truth(
-    model: TrainedModel,
+    question: Question,
     plan: GroupPlan,
-    tests: TestRows | None,
-    quantity: str,
     provenance: Provenance,
     *,
     repeats: int = 1,
 ) -> TruthResult:
     """The result of a run in which nothing has been retrained yet: every group is pending."""
-    codes, targets = make_targets(model, tests, quantity)
-    count = len(plan)
+    codes, count = question.codes, len(plan)
     digests = tuple(plan.group(index).digest for index in range(count))
     return TruthResult(
         provenance,
         GroupTable(plan.label, plan.kind, plan.size, plan.fraction, digests),
         codes,
-        quantity,
-        np.concatenate([target.value(model.theta)[:, 0] for target in targets]),
+        question.quantity,
+        question.value(question.model.theta)[:, 0],
         np.full((count, len(codes)), np.nan),
         np.full(count, np.nan),
         np.zeros(count, dtype=np.int64),
@@ -118,10 +115,9 @@ def start_truth(
 
 
 def groundtruth(
-    model: TrainedModel,
+    question: Question,
     preconditioner: Callable[[np.ndarray], np.ndarray],
     plan: GroupPlan,
-    tests: TestRows | None,
     begun: TruthResult,
     how: Retraining,
     *,
@@ -135,7 +131,7 @@ def groundtruth(
     has no finite value without the group.  ``begin_job`` is called once in the thread of every job, ``keep`` with the
     result so far whenever a block is done.  Ctrl-C ends each block in flight after its present pass over the rows.
     """
-    _, targets = make_targets(model, tests, begun.quantity)
+    model, targets = question.model, question.targets
     result = begun
     todo = [block for block in truth_blocks(model, len(plan)) if PENDING in begun.status[block]]
     stop = Event()

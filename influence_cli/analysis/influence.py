@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from influence_cli.analysis.pooled import check_evaluate
-from influence_cli.analysis.question import TestRows, make_targets, piece, runs_away
+from influence_cli.analysis.question import Question, piece, runs_away
 from influence_cli.core.estimators import METHODS, Estimate, estimate
 from influence_cli.core.evaluation import exact_change, linear_change
 from influence_cli.core.optimise.restarts import held_at_once
@@ -47,14 +47,12 @@ def check_possible(model: TrainedModel, methods: Sequence[str]) -> None:
 
 
 def influence(
-    model: TrainedModel,
+    question: Question,
     solver: HessianSolver,
     plan: GroupPlan,
-    tests: TestRows | None,
     *,
     provenance: Provenance,
     methods: Sequence[str] = ("first", "second"),
-    quantity: str = "loss",
     evaluate: str = "linear",
     advance: Callable[[int], None] = lambda pairs: None,
 ) -> InfluenceResult:
@@ -65,8 +63,8 @@ def influence(
     stay, and ``extrapolated`` tells.  ``advance`` hears of (group, test row) pairs done.
     """
     methods = check_methods(methods)
-    check_evaluate(quantity, evaluate)
-    codes, targets = make_targets(model, tests, quantity)
+    check_evaluate(question.quantity, evaluate)
+    model, codes = question.model, question.codes
     scaling = model.settings.penalty_scaling
     singles = SingleRemovals(model.objective, model.theta, solver, scaling) if "rif" in methods else None
     digests: list[str] = [""] * len(plan)
@@ -75,7 +73,7 @@ def influence(
     values = {method: np.empty((len(plan), len(codes))) for method in methods}
     extrapolated = np.zeros((len(plan), len(codes)), dtype=bool)
     first_test = 0
-    for target in targets:
+    for target in question.targets:
         before = target.value(model.theta)[:, 0]
         part = slice(first_test, first_test + len(before))
         first_test = part.stop
@@ -99,7 +97,9 @@ def influence(
                         status[index] = f"{method}: {problem}"
             advance(len(groups) * len(before))
     table = GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests))
-    return InfluenceResult(provenance, table, codes, quantity, evaluate, base, values, tuple(status), extrapolated)
+    return InfluenceResult(
+        provenance, table, codes, question.quantity, evaluate, base, values, tuple(status), extrapolated
+    )
 
 
 def working_bytes(model: TrainedModel, groups: int, tests: int, methods: Sequence[str]) -> float:

@@ -1,8 +1,8 @@
-"""Test rows and a quantity to functions of theta, in pieces that fit into memory."""
+"""What is asked of a model: test rows and a quantity become functions of theta, in pieces that fit into memory."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -34,11 +34,41 @@ class TestRows:
     mean: bool = False
 
 
-def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
-    """Codes of the test rows (T,) as ``results`` has them, and targets that together give one f a code, in order.
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A quantity of a model's test rows: what every analysis is handed.
 
-    Raises UsageError where quantity, model and test rows do not fit together.
+    ``codes`` (T,) are the test rows as ``results`` has them; ``targets`` together give one f a code, in their order.
     """
+
+    model: TrainedModel
+    tests: TestRows | None
+    quantity: str
+    codes: np.ndarray
+    targets: tuple[Target, ...]
+
+    def __len__(self) -> int:
+        """T, the number of figures a group has."""
+        return len(self.codes)
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        """f (T, G) of theta (P, G)."""
+        return np.concatenate([target.value(theta) for target in self.targets])
+
+    def each(self) -> list[Target]:
+        """One target a code."""
+        if len(self.codes) == 1:
+            return list(self.targets)
+        return [part for target in self.targets if isinstance(target, RowTarget) for part in _rows_of(target)]
+
+
+def ask(model: TrainedModel, tests: TestRows | None, quantity: str) -> Question:
+    """The question.  Raises UsageError where quantity, model and test rows do not fit together."""
+    codes, targets = _codes_and_targets(model, tests, quantity)
+    return Question(model, tests, quantity, codes, tuple(targets))
+
+
+def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
     if quantity.startswith("param:"):
         name = quantity.removeprefix("param:")
         names = model.parameter_names
@@ -60,6 +90,11 @@ def make_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> 
     step = piece(model.objective.size)
     parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
+
+
+def _rows_of(target: RowTarget) -> list[RowTarget]:
+    parts = [slice(row, row + 1) for row in range(len(target.y))]
+    return [replace(target, X=target.X[part], y=target.y[part]) for part in parts]
 
 
 def runs_away(target: Target, theta: np.ndarray, runaway: np.ndarray) -> np.ndarray:

@@ -1,139 +1,190 @@
-"""The most influential group of rows: one record a strategy, size and test row."""
+"""The most influential groups: one driver for every search, and the truth of what it found by retraining."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import comb
-from time import perf_counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 
-from influence_cli.analysis.question import TestRows, make_targets
-from influence_cli.analysis.selecting import (
-    Choice,
-    Entry,
-    Question,
-    Watch,
-    finish,
-    new_record,
-    problem_of,
-    questions,
-    spread,
-)
-from influence_cli.core.selection.exact import MOST_SUBSETS, exact
-from influence_cli.core.selection.greedy import greedy
-from influence_cli.core.selection.pgd import pgd
-from influence_cli.core.selection.problem import Problem, Selection
-from influence_cli.core.selection.random import random
-from influence_cli.core.selection.relinearize import relinearize
-from influence_cli.core.selection.second_order import Expansion
-from influence_cli.core.selection.swap import swap
+from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
+from influence_cli.analysis.question import Question
+from influence_cli.core.quantities import Target
+from influence_cli.core.selection.evaluate import AUTO
+from influence_cli.core.selection.pgd import L1
+from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import Provenance, SelectionResult
-
-STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
-OF_GROUPS = ("random", "greedy", "swap", "exact")
-"""Strategies for given groups as candidates."""
-ALL = "all"
+from influence_cli.results import OK, Provenance, SelectionResult, name_of_test
+from influence_cli.specs.plan import GroupPlan, PlannedGroup
 
 
-def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[str, ...]:
-    """The strategies in the order in which they run.  Raises UsageError for an unknown or repeated one."""
-    known = OF_GROUPS if of_groups else STRATEGIES
-    if list(names) == [ALL]:
-        return known
-    for name in names:
-        if name not in STRATEGIES:
-            raise UsageError(f"unknown --strategy {name!r}", hint="choose from " + ", ".join((*known, ALL)))
-        if name not in known:
-            raise UsageError(
-                f"--strategy {name} ranks rows and --candidates gives groups", hint="choose from " + ", ".join(known)
-            )
-    if len(set(names)) < len(names) or not names:
-        raise UsageError("--strategy needs one or more different strategies", hint="for example greedy,relinearize")
-    return tuple(name for name in known if name in names)
+@dataclass(frozen=True)
+class Choice:
+    """How to search, as the command line has it; ``candidates`` are the sorted numbers of rows that may be removed."""
+
+    strategies: tuple[str, ...]
+    candidates: np.ndarray
+    direction: str = INCREASE
+    draws: int = 100
+    constraint: str = L1
+    merit: str = AUTO
+    rounds: int = 50
+    seed: int = 0
+    verify: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is told on the way: ``step`` before each strategy and at each of its rounds, ``verified`` groups done."""
+
+    step: Callable[[str], None] = lambda label: None
+    verified: Callable[[int], None] = lambda groups: None
+
+
+@dataclass
+class Entry:
+    """A record in the making: ``groups`` are retrained if asked for, and ``rows`` written (None for random)."""
+
+    record: dict[str, Any]
+    groups: list[np.ndarray]
+    rows: np.ndarray | None
+    column: int
+
+
+@dataclass(frozen=True, eq=False)
+class Single:
+    """One f of a question: its column among the test rows, its code in ``results``, and itself."""
+
+    model: TrainedModel
+    solver: HessianSolver
+    quantity: str
+    column: int
+    code: int
+    target: Target
+
+    def problem(self, size: int, choice: Choice) -> Problem:
+        """What to find for this f: the group of ``size`` rows."""
+        model = self.model
+        return Problem(
+            model.objective,
+            model.theta,
+            self.solver,
+            self.target,
+            size,
+            model.settings.penalty_scaling,
+            choice.candidates,
+            choice.direction,
+            choice.seed,
+        )
+
+    def record(self, strategy: str, problem: Problem) -> dict[str, Any]:
+        """A record with its keys in the order that files and pipes see; new keys go behind the old ones."""
+        return {
+            "strategy": strategy,
+            "size": problem.size,
+            "test": name_of_test(self.code),
+            "predicted_first": float("nan"),
+            "predicted_second": float("nan"),
+            "actual": float("nan"),
+            "seconds": float("nan"),
+            "rows": None,
+            "fraction": problem.size / problem.rows,
+            "direction": problem.direction,
+            "quantity": self.quantity,
+            "base": problem.base,
+            "rounds": 0,
+            "draws": None,
+            "predicted_second_best": None,
+            "predicted_second_spread": None,
+            "actual_best": None,
+            "actual_spread": None,
+            "status": OK,
+        }
+
+
+class Search(Protocol):
+    """A way of looking for groups: ``analysis.searches`` has one for rows, for unions of groups, and for flips."""
+
+    @property
+    def choice(self) -> Choice: ...
+
+    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        """The records for one f."""
 
 
 def select(
-    model: TrainedModel,
-    solver: HessianSolver,
-    tests: TestRows | None,
-    sizes: Sequence[int],
-    choice: Choice,
-    *,
-    quantity: str = "loss",
-    provenance: Provenance,
-    watch: Watch = Watch(),
+    question: Question, solver: HessianSolver, search: Search, *, provenance: Provenance, watch: Watch = Watch()
 ) -> SelectionResult:
-    """A record a test row, size and strategy: the group whose removal changes f most, in the direction asked for.
+    """The records of a search for every f of the question, in the order of the test rows.
 
     ``actual`` is NaN unless ``choice.verify``, whatever a strategy has retrained on its way.
     """
-    entries: list[Entry] = []
-    for question in questions(model, tests, quantity):
-        for size in sizes:
-            problem = problem_of(model, solver, question.target, size, choice)
-            entries += _entries(problem, question, quantity, choice, watch)
-    return finish(model, solver, tests, quantity, provenance, entries, choice, watch)
+    singles = (
+        Single(question.model, solver, question.quantity, column, int(code), target)
+        for column, (code, target) in enumerate(zip(question.codes, question.each(), strict=True))
+    )
+    entries = [entry for single in singles for entry in search.entries(single, watch)]
+    if search.choice.verify:
+        verify(question, solver, entries, search.choice.direction, provenance, watch)
+    for entry in entries:
+        entry.record["rows"] = entry.rows
+    return SelectionResult(provenance, question.quantity, tuple(entry.record for entry in entries))
 
 
-def _entries(problem: Problem, question: Question, quantity: str, choice: Choice, watch: Watch) -> Iterator[Entry]:
-    expansion = Expansion(problem)
-    starts: list[np.ndarray] = []
-    begun = perf_counter()
-    expansion.row_influence  # noqa: B018  what all of them rank by: its time is in everyone's seconds
-    shared = perf_counter() - begun
-    for strategy in choice.strategies:
-        watch.step(strategy)
-        begun = perf_counter()
-        record = new_record(strategy, problem, question, quantity)
-        groups: list[np.ndarray] = []
-        try:
-            if strategy == "random":
-                draws = random(problem, expansion, choice.draws)
-                groups = list(draws.groups)
-                record |= {"predicted_first": float(draws.predicted_first.mean()), "draws": choice.draws}
-                record |= spread("predicted_second", draws.predicted_second, problem.sign)
-            else:
-                found = _run(strategy, problem, expansion, choice, starts, watch)
-                groups = [found.rows]
-                starts.append(found.rows)
-                record |= {"predicted_first": found.predicted_first, "predicted_second": found.predicted_second}
-                record |= {"rounds": found.rounds, "status": found.status}
-        except NotConvergedError as error:
-            record["status"] = error.message
-        record["seconds"] = shared + perf_counter() - begun
-        rows = None if strategy == "random" or not groups else groups[0]
-        yield Entry(record, groups, rows, question.column)
+def verify(
+    question: Question,
+    solver: HessianSolver,
+    entries: Sequence[Entry],
+    direction: str,
+    provenance: Provenance,
+    watch: Watch,
+) -> None:
+    """Retrain without every group of every entry, side by side, each once; puts ``actual`` into the records."""
+    distinct = {rows.tobytes(): rows for entry in entries for rows in entry.groups}
+    if not distinct:
+        return
+    planned = tuple(
+        PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(_same, rows))
+        for number, rows in enumerate(distinct.values())
+    )
+    place = {key: number for number, key in enumerate(distinct)}
+    plan = GroupPlan(planned, question.model.dataset.rows)
+    begun = start_truth(question, plan, provenance)
+    how = Retraining(question.model.objective.tolerance)
+    truth = groundtruth(question, solver.preconditioner, plan, begun, how, advance=watch.verified)
+    for entry in entries:
+        numbers = [place[rows.tobytes()] for rows in entry.groups]
+        values = truth.actual[numbers, entry.column]
+        if entry.record["draws"] is not None:
+            entry.record |= spread("actual", values, 1.0 if direction == INCREASE else -1.0)
+        elif numbers:
+            entry.record["actual"] = float(values[0])
+        missing = [truth.status[number] for number, value in zip(numbers, values, strict=True) if np.isnan(value)]
+        if missing:
+            of = f"{len(missing)} of {len(numbers)} groups: " if len(numbers) > 1 else ""
+            own = entry.record["status"]
+            entry.record["status"] = "; ".join(([] if own == OK else [own]) + [f"no actual change: {of}{missing[0]}"])
 
 
-def _run(
-    strategy: str, problem: Problem, expansion: Expansion, choice: Choice, starts: list[np.ndarray], watch: Watch
-) -> Selection:
-    if strategy == "greedy":
-        return greedy(problem, expansion)
-    if strategy == "pgd":
-        return pgd(problem, expansion, constraint=choice.constraint, rounds=choice.rounds, advance=watch.step)
-    if strategy == "relinearize":
-        return relinearize(problem, expansion, rounds=choice.rounds, starts=starts, advance=watch.step)
-    if strategy == "swap":
-        return swap(problem, expansion, merit=choice.merit, starts=starts, rounds=choice.rounds, advance=watch.step)
-    return exact(problem, expansion, advance=lambda done: watch.step("exact"))
+def spread(key: str, values: np.ndarray, sign: float) -> dict[str, float]:
+    """Mean, best in the direction and standard deviation of the draws that have a value."""
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return {key: float("nan")}
+    deviation = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
+    return {key: float(values.mean()), f"{key}_best": float(sign * (sign * values).max()), f"{key}_spread": deviation}
 
 
-def drop_impossible(choice: Choice, sizes: Sequence[int]) -> tuple[tuple[str, ...], str | None]:
-    """Of ``--strategy all`` the strategies that can be had, and a sentence about what is left out."""
-    if all(comb(len(choice.candidates), size) <= MOST_SUBSETS for size in sizes):
-        return choice.strategies, None
-    left = tuple(name for name in choice.strategies if name != "exact")
-    return left, f"exact is left out: it retrains at most {MOST_SUBSETS:,} groups, and there are more of this size"
-
-
-def row_influences(model: TrainedModel, solver: HessianSolver, tests: TestRows | None, quantity: str) -> np.ndarray:
+def row_influences(question: Question, solver: HessianSolver) -> np.ndarray:
     """First-order change of f if a row by itself is removed, (m, T); of rows that weigh little, ``first-koh``."""
-    _, targets = make_targets(model, tests, quantity)
-    gradients = np.hstack([target.gradient(model.theta) for target in targets])
+    model = question.model
+    gradients = np.hstack([target.gradient(model.theta) for target in question.targets])
     adjoints = solver.solve(gradients).x
     return model.objective.weights[:, None] * model.objective.row_products(model.theta, adjoints)
+
+
+def _same(rows: np.ndarray) -> np.ndarray:
+    return rows

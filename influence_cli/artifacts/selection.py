@@ -18,7 +18,7 @@ _TYPED = ("strategy", "size", "test", "rows", *_FIGURES)
 
 def save_selection(path: PathLike, result: SelectionResult, *, force: bool = False) -> None:
     """Write the records; a group without rows (``random``) has none here."""
-    records = result.records
+    records = result.entries
     rows = [np.empty(0, dtype=np.int64) if record["rows"] is None else record["rows"] for record in records]
     arrays: dict[str, Any] = {
         "@data_digest": result.provenance.data_digest,

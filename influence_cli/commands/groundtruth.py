@@ -81,7 +81,7 @@ def groundtruth(
 
     from influence_cli.analysis.groundtruth import Retraining, check_strategy, count_stalled, start_truth, truth_blocks
     from influence_cli.analysis.groundtruth import groundtruth as measure
-    from influence_cli.analysis.question import make_targets
+    from influence_cli.analysis.question import ask
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.artifacts.results import save_truth
@@ -117,7 +117,7 @@ def groundtruth(
         tol = opened.model.objective.tolerance if tol is None else tol
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
-        make_targets(opened.model, tests, quantity)
+        question = ask(opened.model, tests, quantity)
         config = {
             "groups": [spec.text for spec in specs],
             "test": test,
@@ -129,7 +129,7 @@ def groundtruth(
             **({} if repeats == 1 else {"repeats": repeats}),
             **({} if solver == "auto" else {"solver": solver}),
         }
-        result = start_truth(opened.model, plan, tests, quantity, opened.provenance(config), repeats=repeats)
+        result = start_truth(question, plan, opened.provenance(config), repeats=repeats)
         begun = session.resume_truth(str(output), result, quiet=quiet) if resume else None
         if begun is not None:
             # auto may decide otherwise on another day
@@ -153,10 +153,9 @@ def groundtruth(
             with progress("retraining", pending, quiet=quiet) as advance:
                 try:
                     measure(
-                        opened.model,
+                        question,
                         working.preconditioner,
                         plan,
-                        tests,
                         result,
                         Retraining(tol, strategy, count, repeats),
                         begin_job=partial(session.hold_threads, each),

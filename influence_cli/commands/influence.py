@@ -65,7 +65,7 @@ def influence(
     from influence_cli.analysis.influence import check_methods, check_possible, working_bytes
     from influence_cli.analysis.influence import influence as estimate
     from influence_cli.analysis.pooled import check_evaluate
-    from influence_cli.analysis.question import make_targets
+    from influence_cli.analysis.question import ask
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import session
     from influence_cli.commands.options import note
@@ -90,8 +90,8 @@ def influence(
         check_possible(opened.model, methods)
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
-        codes, _ = make_targets(opened.model, tests, quantity)
-        beside = working_bytes(opened.model, len(plan), len(codes), methods)
+        question = ask(opened.model, tests, quantity)
+        beside = working_bytes(opened.model, len(plan), len(question), methods)
         working = session.open_solver(opened, solver, quiet=quiet, beside=beside)
         config = {
             "groups": [spec.text for spec in specs],
@@ -102,15 +102,13 @@ def influence(
             "evaluate": evaluate,
             "solver": "cg" if working.factor is None else "cholesky",
         }
-        with progress("estimating", len(plan) * len(codes), quiet=quiet, color=not no_color) as advance:
+        with progress("estimating", len(plan) * len(question), quiet=quiet, color=not no_color) as advance:
             result = estimate(
-                opened.model,
+                question,
                 working,
                 plan,
-                tests,
                 provenance=opened.provenance(config),
                 methods=methods,
-                quantity=quantity,
                 evaluate=evaluate,
                 advance=advance,
             )

@@ -190,7 +190,7 @@ def select(
         columns, layout = shown(result, shape)
         columns = session.identified(columns, done.model.dataset)
         write_records(columns, layout, shape, sys.stdout, color=not no_color)
-    unsure = [record for record in result.records if record["status"] != "ok"]
+    unsure = [record for record in result.entries if record["status"] != "ok"]
     for record in unsure:
         note(f"test {record['test']}, {record['strategy']}: {record['status']}", quiet=quiet)
     failed = any(record["predicted_second"] != record["predicted_second"] and not asked.flip for record in unsure)

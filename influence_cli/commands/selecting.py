@@ -7,11 +7,17 @@ from functools import cached_property
 
 import numpy as np
 
-from influence_cli.analysis.flips import check_flip, select_flips
-from influence_cli.analysis.question import TestRows, make_targets
-from influence_cli.analysis.select import ALL, check_strategies, drop_impossible, row_influences, select
-from influence_cli.analysis.select_unions import select_unions
-from influence_cli.analysis.selecting import Choice, Watch
+from influence_cli.analysis.question import TestRows, ask
+from influence_cli.analysis.searches import (
+    ALL,
+    FlipSearch,
+    RowSearch,
+    UnionSearch,
+    ask_flip,
+    check_strategies,
+    drop_impossible,
+)
+from influence_cli.analysis.select import Choice, Search, Watch, row_influences, select
 from influence_cli.commands import session
 from influence_cli.commands.options import note
 from influence_cli.core.selection.evaluate import MERITS
@@ -95,7 +101,7 @@ class Done:
 
     def influences(self) -> np.ndarray:
         """First-order influence of every row by itself, (m, T)."""
-        return row_influences(self.model, self.solver, self.tests, self.quantity)
+        return row_influences(ask(self.model, self.tests, self.quantity), self.solver)
 
 
 def check(asked: Asked) -> Asked:
@@ -138,10 +144,7 @@ def run(asked: Asked) -> Done:
             else "",
             hint="name one test row: --test 17",
         )
-    if asked.flip:
-        check_flip(model, tests, asked.quantity)
-    else:
-        make_targets(model, tests, asked.quantity)
+    question = (ask_flip if asked.flip else ask)(model, tests, asked.quantity)
     if asked.plot is not None and asked.figure == "rows" and model.dataset.image_shape is None:
         raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
     pool = np.arange(m)
@@ -173,23 +176,18 @@ def run(asked: Asked) -> Done:
                 note(sentence, quiet=asked.quiet)
     solver = session.open_solver(opened, asked.solver, quiet=asked.quiet)
     provenance = opened.provenance(_config(asked, choice, solver))
+    search: Search
+    if asked.flip:
+        largest = sizes[0] if sizes else int(LARGEST_SHARE * m)
+        largest = min(largest, len(pool), int(np.count_nonzero(model.objective.weights)) - 1)
+        search = FlipSearch(choice, largest)
+    elif groups:
+        search = UnionSearch(choice, groups, sizes[0] if sizes else 1)
+    else:
+        search = RowSearch(choice, sizes)
     with progress("search", None, quiet=asked.quiet) as advance:
         watch = Watch(step=lambda label: advance(1), verified=advance)
-        if asked.flip:
-            largest = sizes[0] if sizes else int(LARGEST_SHARE * m)
-            largest = min(largest, len(pool), int(np.count_nonzero(model.objective.weights)) - 1)
-            result = select_flips(
-                model, solver, tests, largest, choice, quantity=asked.quantity, provenance=provenance, watch=watch
-            )
-        elif groups:
-            limit = sizes[0] if sizes else 1
-            result = select_unions(
-                model, solver, tests, groups, limit, choice, quantity=asked.quantity, provenance=provenance, watch=watch
-            )
-        else:
-            result = select(
-                model, solver, tests, sizes, choice, quantity=asked.quantity, provenance=provenance, watch=watch
-            )
+        result = select(question, solver, search, provenance=provenance, watch=watch)
     return Done(model, solver, tests, asked.quantity, result)
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.flips import PREDICTED
-from influence_cli.analysis.select_unions import SINGLE
+from influence_cli.analysis.searches import PREDICTED, SINGLE
 from influence_cli.commands.selecting import Done
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.present.headings import meaning
@@ -60,13 +59,13 @@ def shown(result: SelectionResult, shape: str) -> tuple[dict[str, Any], Layout]:
 
 def rows_text(result: SelectionResult) -> str:
     """The row numbers of the best group, one a line; of several, the best by retraining."""
-    found = [record for record in result.records if record["rows"] is not None and record["strategy"] != SINGLE]
+    found = [record for record in result.entries if record["rows"] is not None and record["strategy"] != SINGLE]
     if len(found) > 1:
         sign = 1.0 if found[0]["direction"] == "increase" else -1.0
         found = [record for record in found if np.isfinite(record["actual"])]
         found.sort(key=lambda record: -sign * record["actual"])
     if not found:
-        reason = result.records[0]["status"] if result.records else "nothing was found"
+        reason = result.entries[0]["status"] if result.entries else "nothing was found"
         raise NotConvergedError(f"--format rows: there is no group to print: {reason}")
     return "".join(f"{row}\n" for row in found[0]["rows"].tolist())
 
@@ -74,8 +73,8 @@ def rows_text(result: SelectionResult) -> str:
 def draw(done: Done, path: str, figure: str) -> bytes:
     """The picture that was asked for."""
     ending = check_plot(path)
-    several = len({record["size"] for record in done.result.records}) > 1
-    flips = any("flips" in record for record in done.result.records)
+    several = len({record["size"] for record in done.result.entries}) > 1
+    flips = any("flips" in record for record in done.result.entries)
     if figure == "auto":
         pictured = done.model.dataset.image_shape is not None and (flips or not several)
         figure = "rows" if pictured and done.tests is not None and not done.tests.mean else "sizes"
@@ -89,7 +88,7 @@ def draw(done: Done, path: str, figure: str) -> bytes:
 def _curves(done: Done) -> dict[str, dict[str, Curve]]:
     """Panel (a test row) to strategy to its influences at the sizes, in per cent."""
     panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for record in done.result.records:
+    for record in done.result.entries:
         name = "all test rows" if record["test"] == "mean" else f"test row {record['test']}"
         if record["test"] is None:
             name = done.quantity
@@ -119,7 +118,7 @@ def _images(done: Done) -> list[tuple[Image, list[Image]]]:
         raise UsageError("--figure rows draws a test row and training rows as images", hint="use --figure sizes")
     influences = done.influences()
     best: dict[int, dict[str, Any]] = {}
-    for record in done.result.records:
+    for record in done.result.entries:
         if record["rows"] is not None and (record["test"] not in best or _better(record, best[record["test"]])):
             best[record["test"]] = record
     if not best:

@@ -1,0 +1,245 @@
+"""The three searches of ``ginf select``: rows, unions of given groups, the smallest group that flips a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import comb
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from influence_cli.analysis.question import Question, TestRows, ask
+from influence_cli.analysis.select import Choice, Entry, Single, Watch, spread
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.quantities import Margin, RowTarget
+from influence_cli.core.selection.exact import MOST_SUBSETS, exact
+from influence_cli.core.selection.flip import Flip, flip
+from influence_cli.core.selection.greedy import greedy
+from influence_cli.core.selection.pgd import pgd
+from influence_cli.core.selection.problem import Problem, Selection
+from influence_cli.core.selection.random import random
+from influence_cli.core.selection.relinearize import relinearize
+from influence_cli.core.selection.second_order import Expansion
+from influence_cli.core.selection.swap import swap
+from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
+from influence_cli.errors import NotConvergedError, UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.specs.plan import Group
+
+STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
+OF_GROUPS = ("random", "greedy", "swap", "exact")
+"""Strategies for given groups as candidates."""
+ALL = "all"
+SINGLE = "single"
+"""What the record of a given group by itself is called."""
+PREDICTED = "margin of the predicted class"
+"""The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
+NEVER_NEGATIVE = ("loss", "prob")
+
+
+def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[str, ...]:
+    """The strategies in the order in which they run.  Raises UsageError for an unknown or repeated one."""
+    known = OF_GROUPS if of_groups else STRATEGIES
+    if list(names) == [ALL]:
+        return known
+    for name in names:
+        if name not in STRATEGIES:
+            raise UsageError(f"unknown --strategy {name!r}", hint="choose from " + ", ".join((*known, ALL)))
+        if name not in known:
+            raise UsageError(
+                f"--strategy {name} ranks rows and --candidates gives groups", hint="choose from " + ", ".join(known)
+            )
+    if len(set(names)) < len(names) or not names:
+        raise UsageError("--strategy needs one or more different strategies", hint="for example greedy,relinearize")
+    return tuple(name for name in known if name in names)
+
+
+def drop_impossible(choice: Choice, sizes: Sequence[int]) -> tuple[tuple[str, ...], str | None]:
+    """Of ``--strategy all`` the strategies that can be had, and a sentence about what is left out."""
+    if all(comb(len(choice.candidates), size) <= MOST_SUBSETS for size in sizes):
+        return choice.strategies, None
+    left = tuple(name for name in choice.strategies if name != "exact")
+    return left, f"exact is left out: it retrains at most {MOST_SUBSETS:,} groups, and there are more of this size"
+
+
+@dataclass(frozen=True)
+class RowSearch:
+    """A record a size and strategy: the group of rows whose removal changes f most, in the direction asked for."""
+
+    choice: Choice
+    sizes: Sequence[int]
+
+    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        for size in self.sizes:
+            yield from self._of_size(single, single.problem(size, self.choice), watch)
+
+    def _of_size(self, single: Single, problem: Problem, watch: Watch) -> Iterator[Entry]:
+        choice = self.choice
+        expansion = Expansion(problem)
+        starts: list[np.ndarray] = []
+        begun = perf_counter()
+        expansion.row_influence  # noqa: B018  what all of them rank by: its time is in everyone's seconds
+        shared = perf_counter() - begun
+        for strategy in choice.strategies:
+            watch.step(strategy)
+            begun = perf_counter()
+            record = single.record(strategy, problem)
+            groups: list[np.ndarray] = []
+            try:
+                if strategy == "random":
+                    draws = random(problem, expansion, choice.draws)
+                    groups = list(draws.groups)
+                    record |= {"predicted_first": float(draws.predicted_first.mean()), "draws": choice.draws}
+                    record |= spread("predicted_second", draws.predicted_second, problem.sign)
+                else:
+                    found = _run(strategy, problem, expansion, choice, starts, watch)
+                    groups = [found.rows]
+                    starts.append(found.rows)
+                    record |= {"predicted_first": found.predicted_first, "predicted_second": found.predicted_second}
+                    record |= {"rounds": found.rounds, "status": found.status}
+            except NotConvergedError as error:
+                record["status"] = error.message
+            record["seconds"] = shared + perf_counter() - begun
+            rows = None if strategy == "random" or not groups else groups[0]
+            yield Entry(record, groups, rows, single.column)
+
+
+def _run(
+    strategy: str, problem: Problem, expansion: Expansion, choice: Choice, starts: list[np.ndarray], watch: Watch
+) -> Selection:
+    if strategy == "greedy":
+        return greedy(problem, expansion)
+    if strategy == "pgd":
+        return pgd(problem, expansion, constraint=choice.constraint, rounds=choice.rounds, advance=watch.step)
+    if strategy == "relinearize":
+        return relinearize(problem, expansion, rounds=choice.rounds, starts=starts, advance=watch.step)
+    if strategy == "swap":
+        return swap(problem, expansion, merit=choice.merit, starts=starts, rounds=choice.rounds, advance=watch.step)
+    return exact(problem, expansion, advance=lambda done: watch.step("exact"))
+
+
+@dataclass(frozen=True)
+class UnionSearch:
+    """Given groups as candidates: a record each, then one a strategy for its best union of at most ``limit``."""
+
+    choice: Choice
+    groups: Sequence[Group]
+    limit: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.limit <= len(self.groups):
+            raise UsageError(
+                f"--size {self.limit}: with --candidates it is the most groups in a union, and {len(self.groups)} are"
+                " given",
+                hint=f"give a number from 1 to {len(self.groups)}",
+            )
+
+    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        pool = Pool(single.problem(1, self.choice), tuple(group.rows for group in self.groups), self.limit)
+        begun = perf_counter()
+        watch.step(SINGLE)
+        unions = list(pool.singles)
+        share = (perf_counter() - begun) / len(unions)
+        for union in unions:
+            yield self._entry(union, pool, single, share)
+        for strategy in self.choice.strategies:
+            watch.step(strategy)
+            begun = perf_counter()
+            if strategy == "random":
+                yield self._drawn(pool, single, begun)
+                continue
+            if strategy == "greedy":
+                union = greedy_union(pool)
+            elif strategy == "swap":
+                union = swap_union(pool, merit=self.choice.merit, rounds=self.choice.rounds, advance=watch.step)
+            else:
+                union = exact_union(pool)
+            yield self._entry(union, pool, single, perf_counter() - begun)
+
+    def _drawn(self, pool: Pool, single: Single, begun: float) -> Entry:
+        found = pool.unions("random", pool.draw(self.choice.draws))
+        record = single.record("random", pool.problem) | {"size": None, "fraction": None, "groups": None}
+        record |= {"predicted_first": float(np.mean([union.predicted_first for union in found]))}
+        record |= {"draws": self.choice.draws}
+        second = np.array([union.predicted_second for union in found])
+        record |= spread("predicted_second", second, pool.problem.sign)
+        record["seconds"] = perf_counter() - begun
+        return Entry(record, [union.rows for union in found], None, single.column)
+
+    def _entry(self, union: Union, pool: Pool, single: Single, seconds: float) -> Entry:
+        record = single.record(union.strategy, pool.problem)
+        record |= {"size": len(union.rows), "fraction": len(union.rows) / pool.problem.rows, "seconds": seconds}
+        record |= {"predicted_first": union.predicted_first, "predicted_second": union.predicted_second}
+        labels = [self.groups[member].label for member in union.members]
+        record |= {"rounds": union.rounds, "status": union.status, "groups": labels}
+        return Entry(record, [union.rows], union.rows, single.column)
+
+
+@dataclass(frozen=True)
+class FlipSearch:
+    """The smallest group of at most ``largest`` rows that is found to flip f: one record, always retrained.
+
+    ``base`` and ``after`` are f before and after removal, by retraining, and ``actual`` their difference; ``minimal``
+    says whether every single row was put back in vain.  Without such a group ``rows`` is None.
+    """
+
+    choice: Choice
+    largest: int
+
+    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        watch.step("flip")
+        begun = perf_counter()
+        problem = single.problem(self.largest, self.choice)
+        found = flip(problem, advance=watch.step)
+        record = _flip_record(single.record("flip", problem), found, problem.rows)
+        rows = None if found.selection is None else found.selection.rows
+        yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)
+        watch.verified(1)
+
+
+def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:
+    selection = found.selection
+    record |= {"direction": "decrease" if found.before > 0 else "increase", "status": found.status}
+    if selection is None:
+        record |= {"size": None, "fraction": None}
+    else:
+        record |= {
+            "size": len(selection.rows),
+            "predicted_first": selection.predicted_first,
+            "predicted_second": selection.predicted_second,
+            "actual": selection.realised,
+            "fraction": len(selection.rows) / m,
+            "rounds": selection.rounds,
+        }
+    return record | {
+        "after": found.after,
+        "flips": selection is not None,
+        "minimal": found.minimal if selection is not None else None,
+        "largest": found.largest,
+        "found_by": selection.strategy if selection is not None else None,
+    }
+
+
+def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str) -> Question:
+    """The question whose sign is to change: ``loss``, the default, stands for the predicted class of a classifier.
+
+    Raises UsageError for a quantity that has one sign only.
+    """
+    family = model.family
+    if quantity != "loss" or not isinstance(family, Classifier):
+        if quantity in NEVER_NEGATIVE:
+            better = "margin or logit:CLASS" if isinstance(family, Classifier) else "prediction"
+            raise UsageError(
+                f"--flip: {quantity} is never negative, so its sign cannot change",
+                hint=f"use --quantity {better}" + (", or leave it out" if isinstance(family, Classifier) else ""),
+            )
+        return ask(model, tests, quantity)
+    if tests is None:
+        raise UsageError("--flip needs test rows", hint="for example --test 17 or --test misclassified:5")
+    if tests.mean:
+        raise UsageError("--flip changes the class of one test row at a time", hint="name rows: --test 17")
+    X = model.dataset.X_test[tests.rows]
+    target = RowTarget(model.objective, Margin(family), X, model.predict(X))
+    return Question(model, tests, PREDICTED, tests.rows, (target,))
