@@ -26,14 +26,16 @@ import numpy as np
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
 from influence_cli.core.removal import Removal
+from influence_cli.core.removed_hessian import RemovedHessian
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.core.solvers.downdate import downdated_conjugate_gradient
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 
 PATIENCE = 100
 """Iterations in which a Newton step should be solved by the curvature of the trained model."""
+MOST = 0.5
+"""Share of the weight up to which products read the rows that are removed, and not those that are kept."""
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
 
@@ -112,9 +114,15 @@ def newton_step(
 
     Where the factor solves with H itself, products with D, which read the groups' rows alone, are enough.
     """
-    if not solver.exact:
-        return _by_all_rows(objective, theta, solver, groups, g, np.arange(g.shape[1]))
-    found = _by_the_groups_rows(objective, theta, solver, groups, g)
+    count = g.shape[1]
+    few = np.flatnonzero(solver.exact & (groups.share <= MOST))
+    if not few.size:
+        return _by_all_rows(objective, theta, solver, groups, g, np.arange(count))
+    nothing = Solution(
+        np.zeros_like(g, order="F"), np.ones(count), np.zeros(count, dtype=np.int64), *np.zeros((2, count), dtype=bool)
+    )
+    removed = RemovedHessian(objective, theta, solver, groups, few)
+    found = nothing.going_on(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
     rest = np.flatnonzero(~found.converged)
     if rest.size:
         found = found.going_on(
@@ -168,37 +176,6 @@ def _by_all_rows(
         )
         found = found.going_on(part, rest)
     return found
-
-
-def _by_the_groups_rows(
-    objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, g: np.ndarray
-) -> Solution:
-    """(H - D)^-1 g by products with D alone, which read the groups' rows; groups of more than half of the weight, whose
-    kept rows are fewer, are left at 0 and unconverged."""
-    few = np.flatnonzero(groups.share <= 0.5)
-    count = len(groups.share)
-    nothing = Solution(
-        np.zeros_like(g, order="F"), np.ones(count), np.zeros(count, dtype=np.int64), *np.zeros((2, count), dtype=bool)
-    )
-    if not few.size:
-        return nothing
-    member = objective.loss_curvature(theta, groups.member[:, few])
-    scale, offset = groups.scale[few], groups.offset[few]
-
-    def downdate(V: np.ndarray, HV: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        # H V is known, and so is the loss's part of it over all rows.
-        of_all = HV - objective.penalty.product(V) - objective.damping * V
-        return scale[columns] * member(V, columns) - offset[columns] * of_all
-
-    found = downdated_conjugate_gradient(
-        downdate,
-        g[:, few],
-        inverse=solver.preconditioner,
-        product=solver.product,
-        tol=solver.tol,
-        max_iterations=PATIENCE,
-    )
-    return nothing.going_on(few, found)
 
 
 def _problems(solution: Solution) -> tuple[str, ...]:

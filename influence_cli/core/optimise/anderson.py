@@ -25,36 +25,51 @@ REGULARIZATION = 1e-14
 
 
 class Mixing:
-    """The last points of A columns and the moves from there; a caller makes gradients, moves and the end."""
+    """The last points of A columns and the moves from there; a caller makes gradients, moves and the end.
+
+    Moves are measured by their length or, where the caller gives the ``image`` M move of each, in the norm of M, which
+    reaches a rough solution sooner and a fine one later.
+    """
 
     def __init__(self, columns: int, size: int, depth: int = DEPTH):
         self._depth = depth
         self._steps = np.empty((columns, 0, size))
         self._changes = np.empty((columns, 0, size))
-        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._images: np.ndarray | None = None
+        self._last: tuple[np.ndarray, ...] | None = None
 
     def keep(self, which: np.ndarray) -> None:
         """Forget all columns but those ``which`` (A,) bool."""
         self._steps, self._changes = self._steps[which], self._changes[which]
+        if self._images is not None:
+            self._images = self._images[which]
         if self._last is not None:
-            self._last = self._last[0][which], self._last[1][which]
+            self._last = tuple(one[which] for one in self._last)
 
-    def next(self, here: np.ndarray, move: np.ndarray) -> np.ndarray:
+    def next(self, here: np.ndarray, move: np.ndarray, image: np.ndarray | None = None) -> np.ndarray:
         """The points (P, A) after ``here`` (P, A), from where the plain iteration would go to here + ``move``."""
         here, move = here.T, move.T
+        now = (here, move) if image is None else (here, move, image.T)
         if self._last is not None:
-            last_here, last_move = self._last
-            self._steps = np.concatenate([self._steps, (here - last_here)[:, None]], axis=1)[:, -self._depth :]
-            self._changes = np.concatenate([self._changes, (move - last_move)[:, None]], axis=1)[:, -self._depth :]
-        self._last = here, move
+            self._steps = self._with(self._steps, here - self._last[0])
+            self._changes = self._with(self._changes, move - self._last[1])
+            if image is not None:
+                own = self._steps[:, :0] if self._images is None else self._images
+                self._images = self._with(own, now[2] - self._last[2])
+        self._last = now
         ahead = here + move
         if self._changes.shape[1]:
-            gram = self._changes @ self._changes.transpose(0, 2, 1)
+            images = self._changes if self._images is None else self._images
+            gram = images @ self._changes.transpose(0, 2, 1)
             diagonal = np.arange(gram.shape[1])
             gram[:, diagonal, diagonal] += REGULARIZATION * np.einsum("aii->a", gram)[:, None] + np.finfo(float).tiny
-            mix = np.linalg.solve(gram, self._changes @ move[:, :, None])
+            mix = np.linalg.solve(gram, images @ move[:, :, None])
             ahead = ahead - ((self._steps + self._changes) * mix).sum(axis=1)
         return ahead.T
+
+    def _with(self, kept: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """The last ``depth`` of these differences (A, n, P) and a new one (A, P)."""
+        return np.concatenate([kept, new[:, None]], axis=1)[:, -self._depth :]
 
 
 def anderson(

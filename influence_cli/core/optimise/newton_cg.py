@@ -82,7 +82,7 @@ def newton_cg(
             tol=np.clip(np.minimum(0.1, np.sqrt(norm[active])), 0.1 * tol / norm[active], None),
             max_iterations=500 if patience is None else patience,
         )
-        moved = _line_search(objective, theta, value, gradient, norm, solution.x, active, here)
+        moved = line_search(objective, theta, value, gradient, norm, solution.x, active, here)
         iterations[active[moved]] = iteration
         served = solution.converged | (patience is None)
         active = active[moved & served & (norm[active] > tol)]
@@ -94,7 +94,7 @@ def counting_on(watch: Watch | None, done: int) -> Watch | None:
     return None if watch is None else lambda iteration, norm: watch(done + iteration, norm)
 
 
-def _line_search(objective, theta, value, gradient, norm, direction, active, w) -> np.ndarray:
+def line_search(objective, theta, value, gradient, norm, direction, active, w) -> np.ndarray:
     """Move the active columns in place along their directions; which of them (A,) could be moved."""
     slope = dots(gradient[:, active], direction)
     step = np.ones(len(active))

@@ -26,7 +26,7 @@ def downdated_conjugate_gradient(
     rhs: np.ndarray,
     *,
     inverse: Preconditioner,
-    product: Product,
+    product: Product | None,
     tol: float,
     max_iterations: int,
 ) -> Solution:
@@ -34,7 +34,8 @@ def downdated_conjugate_gradient(
 
     The iteration is preconditioned CG with H as preconditioner.  ``product`` V -> H V is asked for one random sum of
     the columns, each in units of its tolerance: where H times it is not what the recursion says, because the factor is
-    rounded too much or is not of H, no column counts as converged.  ``residual`` is the recursion's.
+    rounded too much or is not of H, no column counts as converged.  Without a product nothing is checked.
+    ``residual`` is the recursion's.
     """
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     Hx = np.zeros_like(x)
@@ -68,7 +69,7 @@ def downdated_conjugate_gradient(
         ratio = fresh / rho
         d, Hd, rho = z + ratio * d, r[:, active] + ratio * Hd, fresh
     met = (left <= target) & ((target > 0) | (lengths == 0))
-    converged = met & _as_the_recursion_says(product, x, Hx, target)
+    converged = met & (product is None or _as_the_recursion_says(product, x, Hx, target))
     return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
 
 

@@ -1,0 +1,242 @@
+"""Refined estimates: the retraining's own iteration from theta*, ended as soon as the question is answered.
+
+Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, sped up by
+Anderson's mixing (docs/design.md 2.7).  Step 0 is ``first`` and reads the group's rows alone; each further step takes
+one pass over the rows for a whole block of groups.  With F_k = f(theta_k) - f(theta*) and r_k the gradient at
+theta_(k-1), a group ends at the first step k >= 2 at which all of its test rows have
+
+    error_k = 1.5 max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
+                                                            q = min(|r_k| / |r_(k-1)|, .95) in the norm of M^-1
+
+or an error that the rounding of f hides.  It is the geometric tail of a series that shrinks by q a step: an estimate of
+the error, and no bound.  Where the mixing stalls, because the group has taken much of the curvature with it, Newton-CG
+goes on under the same rule, with |r_k| in the norm of the inverse Hessian there.
+
+Where J is not convex (a network) it is the proximal objective that is followed, as all influence functions do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.arrays import dots, norms
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.anderson import Mixing
+from influence_cli.core.optimise.newton_cg import line_search
+from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
+from influence_cli.core.retraining import RUNAWAY
+from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.side_by_side import Preconditioner
+
+SAFETY = 1.5
+"""Factor on the geometric tail: with 1 it covers 95% of the true errors, with 1.5 98%, at a fifteenth more passes."""
+FIRST_TEST = 2
+"""The step at which the rule is first asked: it needs two moves."""
+SLOWEST = 0.95
+"""Largest contraction that the rule reckons with."""
+VISIBLE = 16 * np.finfo(float).eps
+"""Rounding of f, relative to |f| before and after removal."""
+END = 1e-9
+"""Length of the gradient, relative to its first, at which a retraining would end as well."""
+MIXING_STEPS, NEWTON_STEPS = 40, 60
+STALLED_AFTER, GAIN = 12, 10.0
+"""Steps of the mixing within which the gradient must have become shorter by this factor, or Newton-CG goes on."""
+NOISE, WORTH_PROBING = 100.0, 4
+"""Gradients in single precision serve while they are longer than this many times their rounding error, which is
+measured where a block has so many groups."""
+INNER, SERVED, PATIENT = 0.3, 60, 500
+"""Relative residual of a Newton step, the products in which the trained model's M should solve for it, and those that a
+group's own approximation of its Hessian may take.  Rough steps leave more of them to be asked whether they suffice."""
+CURVATURE_NUMBERS = 32e6
+"""Numbers that the curvature of the groups in Newton-CG may keep at a time: 256 MB."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked: f of theta (P, A) by ``values`` (T, A), ``base`` (T,) at theta*, to a relative error of ``rel``.
+
+    ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.
+    """
+
+    values: Callable[[np.ndarray], np.ndarray]
+    base: np.ndarray
+    rel: float
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Changes of f on removal (T, G) with their estimated ``error`` (T, G), and whether each is within the tolerance.
+
+    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) the steps of the mixing and of Newton-CG that led there.
+    """
+
+    change: np.ndarray
+    error: np.ndarray
+    met: np.ndarray
+    theta: np.ndarray
+    steps: np.ndarray
+
+
+def refine(
+    objective: Objective,
+    theta: np.ndarray,
+    w: np.ndarray,
+    preconditioner: Preconditioner,
+    goal: Goal,
+    *,
+    gradient: np.ndarray | None = None,
+    steps: int | None = None,
+) -> Refined:
+    """Refine G groups, w (m, G) after removal, from the trained parameters theta (P, 1).
+
+    ``gradient`` (P, G) of J(.; w) at theta saves a pass where it is known from the groups' rows.  With ``steps`` every
+    group takes that many of the mixing and none of Newton-CG, whatever its error.
+    """
+    if not objective.convex:
+        objective, gradient = objective.proximal(theta), None
+    runaway = objective.runaway(w)
+    start = np.repeat(theta, w.shape[1], axis=1) + RUNAWAY * runaway
+    gradient = objective.gradient(start, w) if gradient is None else gradient
+    far = np.flatnonzero(runaway.any(axis=0))
+    if far.size:
+        gradient = gradient.copy()
+        gradient[:, far] = objective.gradient(start[:, far], w[:, far])
+    way = _Way(objective, w, start, _Rule(goal, w.shape[1], steps))
+    left = way.mix(gradient, preconditioner)
+    if steps is None:
+        way.newton(left, preconditioner)
+    rule = way.rule
+    return Refined(rule.change, rule.error, rule.met, way.reached, rule.steps)
+
+
+class _Rule:
+    """F_k, its last move and the length of the gradient of every group, and whether they suffice."""
+
+    def __init__(self, goal: Goal, groups: int, wanted: int | None):
+        shape = (len(goal.base), groups)
+        self.goal, self.wanted = goal, wanted
+        self.change, self.move = np.zeros(shape), np.zeros(shape)
+        self.error, self.met = np.full(shape, np.inf), np.zeros(shape, dtype=bool)
+        self.length, self.first = np.full(groups, np.nan), np.full(groups, np.nan)
+        self.steps = np.full(groups, -1, dtype=np.int64)
+
+    def ends(self, columns: np.ndarray, theta: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Take note of theta (P, A) of these groups (A,), reached from a gradient of ``length`` (A,), and say which are
+        at their end, (A,)."""
+        goal, base = self.goal, self.goal.base[:, None]
+        value = goal.values(theta)
+        change = value - base
+        with np.errstate(invalid="ignore", divide="ignore"):
+            q = np.minimum(length / self.length[columns], SLOWEST)
+        q = np.where(length == 0, 0.0, np.where(np.isnan(q), SLOWEST, q))
+        move = np.abs(change - self.change[:, columns])
+        tail = SAFETY * np.maximum(move, q * self.move[:, columns]) / (1.0 - q)
+        hidden = VISIBLE * (np.abs(value) + np.abs(base))
+        error = np.maximum(tail, hidden)
+        met = error <= np.maximum(goal.rel * np.abs(change), hidden)
+        self.first[columns] = np.where(np.isnan(self.first[columns]), length, self.first[columns])
+        self.change[:, columns], self.move[:, columns], self.length[columns] = change, move, length
+        self.error[:, columns], self.met[:, columns] = error, met
+        self.steps[columns] += 1
+        if self.wanted is not None:
+            return self.steps[columns] >= self.wanted
+        answered = (met | ~goal.counts[:, columns] | np.isnan(change)).all(axis=0)
+        return (self.steps[columns] >= FIRST_TEST) & (answered | (length <= END * self.first[columns]))
+
+
+class _Way:
+    """The way of the groups' parameters ``reached`` (P, G) under weights w (m, G)."""
+
+    def __init__(self, objective: Objective, w: np.ndarray, start: np.ndarray, rule: _Rule):
+        self.objective, self.w, self.rule = objective, w, rule
+        self.reached = np.array(start, order="F")
+
+    def mix(self, gradient: np.ndarray, preconditioner: Preconditioner) -> np.ndarray:
+        """Mix from ``reached``, with the ``gradient`` (P, G) there, until the rule ends a group: the groups that have
+        stalled, which are left where their gradient was shortest."""
+        count = self.w.shape[1]
+        shortest, mark = np.full(count, np.inf), np.full(count, np.inf)
+        marked_at = np.zeros(count, dtype=np.int64)
+        active, stalled = np.arange(count), np.zeros(count, dtype=bool)
+        x, mixing = self.reached.copy(order="F"), Mixing(count, len(self.reached))
+        passes, noise = self._low_precision(preconditioner)
+        for step in range(MIXING_STEPS + 1):
+            move = -preconditioner(gradient)
+            length = np.sqrt(np.maximum(-dots(gradient, move), 0.0))
+            better = length < shortest[active]
+            self.reached[:, active[better]], shortest[active[better]] = x[:, better], length[better]
+            gained = length < mark[active] / GAIN
+            mark[active[gained]], marked_at[active[gained]] = length[gained], step
+            if (length < noise).any():
+                passes = self.objective
+            # A column that is lost must not reach the others' common linear algebra.
+            finite = np.isfinite(length)
+            x = mixing.next(x, np.where(finite, move, 0.0), np.where(finite, -gradient, 0.0))
+            done = self.rule.ends(active, x, length) & finite
+            self.reached[:, active[done]] = x[:, done]
+            slow = (step - marked_at[active] >= STALLED_AFTER) | ~finite | (step == MIXING_STEPS)
+            stalled[active[slow & ~done]] = True
+            keep = ~(slow | done)
+            active = active[keep]
+            if not active.size:
+                break
+            mixing.keep(keep)
+            x = x[:, keep]
+            gradient = passes.gradient(x, self.w[:, active])
+        return np.flatnonzero(stalled)
+
+    def _low_precision(self, preconditioner: Preconditioner) -> tuple[Objective, float]:
+        """The objective in single precision, where it has one, and the length of the gradient down to which it serves.
+
+        The rounding of the column with the largest weights stands for all.
+        """
+        count = self.w.shape[1]
+        single = self.objective.single(count) if count >= WORTH_PROBING else self.objective
+        if single is self.objective:
+            return single, 0.0
+        at = int(np.argmax(dots(self.w, self.w)))
+        one = self.reached[:, at : at + 1], self.w[:, at : at + 1]
+        off = single.gradient(*one) - self.objective.gradient(*one)
+        return single, NOISE * float(np.sqrt(dots(off, preconditioner(off))[0]))
+
+    def newton(self, groups: np.ndarray, preconditioner: Preconditioner) -> None:
+        """Newton-CG from ``reached`` for these groups (A,): with the trained model's M as long as that solves for a
+        step in ``SERVED`` products, and then, where that is cheap to make, with each group's own approximation."""
+        wide = max(1, int(CURVATURE_NUMBERS / (len(self.w) * self.objective.outputs)))
+        left = [self._newton(groups[at : at + wide], preconditioner) for at in range(0, len(groups), wide)]
+        rest = np.concatenate([*left, groups[:0]])
+        if self.objective.light_preconditioner:
+            for part in few_at_a_time(self.objective, rest):
+                self._newton(part, None)
+
+    def _newton(self, groups: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
+        """Newton-CG of these groups (A,); without a preconditioner each has its own.  Which were not served (B,)."""
+        objective, w = self.objective, self.w[:, groups]
+        theta = np.array(self.reached[:, groups], order="F")
+        value, gradient = objective.value_and_gradient(theta, w)
+        norm = norms(gradient)
+        active, unserved = np.arange(len(groups)), [groups[:0]]
+        for _ in range(NEWTON_STEPS):
+            here = w[:, active]
+            found = refined_conjugate_gradient(
+                objective,
+                theta[:, active],
+                here,
+                -gradient[:, active],
+                preconditioner=preconditioner or each_its_own(objective, theta[:, active], here),
+                tol=INNER,
+                max_iterations=SERVED if preconditioner else PATIENT,
+            )
+            length = np.sqrt(np.maximum(-dots(gradient[:, active], found.x), 0.0))
+            moved = line_search(objective, theta, value, gradient, norm, found.x, active, here)
+            self.reached[:, groups[active]] = theta[:, active]
+            done = self.rule.ends(groups[active], theta[:, active], length)
+            unserved.append(groups[active[~done & ~found.converged]])
+            active = active[~done & moved & found.converged]
+            if not active.size:
+                break
+        return np.concatenate(unserved)
