@@ -49,7 +49,7 @@ class Mixing:
     def next(self, here: np.ndarray, move: np.ndarray, image: np.ndarray | None = None) -> np.ndarray:
         """The points (P, A) after ``here`` (P, A), from where the plain iteration would go to here + ``move``."""
         here, move = here.T, move.T
-        now = (here, move) if image is None else (here, move, image.T)
+        now: tuple[np.ndarray, ...] = (here, move) if image is None else (here, move, image.T)
         if self._last is not None:
             self._steps = self._with(self._steps, here - self._last[0])
             self._changes = self._with(self._changes, move - self._last[1])
