@@ -116,11 +116,14 @@ class GroupInfluence:
         >>> len(result.records())
         2
         """
-        from influence_cli.models.sklearn import adopt, output_names, read_estimator, split_pipeline, transform_with
+        from influence_cli.models.adoption import adopt
+        from influence_cli.models.differences import differences
+        from influence_cli.models.sklearn import read_estimator, take_apart
+        from influence_cli.models.transformers import output_names, transform_with
 
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
-        steps, last = split_pipeline(estimator)
-        recipe = read_estimator(last)
+        parts = take_apart(estimator)
+        steps, recipe = parts.steps, read_estimator(parts.estimator)
         columns = tuple(map(str, getattr(estimator, "feature_names_in_", column_names(X))))
         own = with_columns(X, columns, "X")
         made = transform_with(steps, own, "X")
@@ -131,8 +134,17 @@ class GroupInfluence:
         dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
         raw = recipe.weights(dataset.y_train, len(dataset.classes), _weights(sample_weight, labels))
         dataset, total = with_weights(dataset, raw)
-        model, adoption = adopt(recipe, dataset, total, scaling=penalty_scaling, tol=tol, polish=polish)
-        return cls(model, values, tuple(steps), solver, adoption.sentence, labels, columns)
+        model, adoption = adopt(
+            recipe,
+            dataset,
+            total,
+            scaling=penalty_scaling,
+            tol=tol,
+            polish=polish,
+            notes=parts.notes,
+            explain=lambda: differences(steps, own, dataset.y_train),
+        )
+        return cls(model, values, steps, solver, adoption.sentence, labels, columns)
 
     @classmethod
     def fit(
@@ -324,7 +336,7 @@ class GroupInfluence:
             return ask(self.model, None, quantity)
         made = with_columns(X, self.columns, "X_test")
         if self.steps:
-            from influence_cli.models.sklearn import transform_with
+            from influence_cli.models.transformers import transform_with
 
             made = transform_with(list(self.steps), made, "X_test")
         own = self.model.dataset

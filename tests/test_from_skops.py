@@ -145,7 +145,7 @@ def test_classes_keep_the_estimators_order_whatever_their_type(folder, labels):
 
 def test_a_loose_model_is_polished_or_refused(folder, capsys):
     train, _ = split(folder, table())
-    model = pipeline(LogisticRegression(tol=1e-2)).fit(train[FEATURES], train["outcome"].to_numpy())
+    model = pipeline(LogisticRegression()).fit(train[FEATURES], train["outcome"].to_numpy())
     skops_io.dump(model, "m.skops")
     options = ["--from", "m.skops", "--data", "train.csv", "--label", "outcome", "-o", "m.h5", "--format", "json"]
     assert run(["train", *options, "--no-polish"]) == 4
@@ -201,7 +201,7 @@ def test_only_types_of_scikit_learn_are_loaded(folder, capsys):
     model.steps[0][1].func = shout
     skops_io.dump(model, "m.skops")
     told = refused(capsys, "--from", "m.skops", "--data", "train.csv", "--label", "cost")
-    assert "only scikit-learn's own types are read, but the file also holds" in told
+    assert "only scikit-learn's own types are read" in told
     assert "shout" in told
 
 

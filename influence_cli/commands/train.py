@@ -9,7 +9,7 @@ import typer
 from influence_cli.commands.options import Curvature, Damping, Force, Format, NoColor, Quiet, Seed, Solver, Threads
 
 if TYPE_CHECKING:
-    from influence_cli.models.sklearn import Adoption
+    from influence_cli.models.adoption import Adoption
     from influence_cli.models.trained import TrainedModel
 
 TABLE, MODEL, TRAINING, NETWORK = "Tables", "Model", "Training", "Networks"
@@ -222,7 +222,7 @@ def train(
         resolve_network,
         resolve_penalty,
     )
-    from influence_cli.models.sklearn import check_skops
+    from influence_cli.models.skops import check_skops
     from influence_cli.models.trained import fit
     from influence_cli.present.tables import Layout, progress, resolve_format, write_records
     from influence_cli.results import Records
@@ -279,7 +279,8 @@ def train(
             )
             model, adoption = brought.model, brought.adoption
             origin |= {"from": from_model, "sklearn": brought.described}
-            note(f"{brought.described}: {adoption.sentence}", quiet=quiet)
+            for text in (*model.dataset.notes, f"{brought.described}: {adoption.sentence}"):
+                note(text, quiet=quiet)
             if brought.tests_itself:
                 note("the test rows are the training rows: --test-data FILE gives others", quiet=quiet)
         else:

@@ -11,10 +11,24 @@ import numpy as np
 from influence_cli.data.features import Features
 from influence_cli.data.sparse import Rows
 from influence_cli.data.table import Column, Table
+from influence_cli.errors import FileError
 
 
 class FeatureMaker(Protocol):
-    """Features by transformers that were fitted elsewhere; raises FileError for rows that do not suit them."""
+    """Features by transformers that were fitted elsewhere; raises FileError for rows that do not suit them.
+
+    ``width`` is the number of columns that they take, if it is known.
+    """
+
+    width: int | None
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The columns whose values are texts although they may look like numbers."""
+
+    @property
+    def label_is_text(self) -> bool:
+        """The same of the labels."""
 
     def wanted(self, table: Table, features: list[str], name: str) -> list[str]:
         """The columns that it needs, given those that could be features."""
@@ -48,12 +62,30 @@ def matrix_of(table: Table, columns: Sequence[str]) -> np.ndarray:
     return np.column_stack([one.astype(kind) for one in values])
 
 
+def texts_of(table: Table, column: str, name: str) -> Any:
+    """One column as a sequence of texts: a Series in pandas, else a list.  Raises FileError where there is no text."""
+    one = table.columns[column]
+    if one.kind != "text":
+        raise FileError(f"{name}: the pipeline begins with texts, but column {column} holds {one.described}")
+    if one.missing.any():
+        count = int(one.missing.sum())
+        raise FileError(
+            f"{name}: the pipeline begins with texts, and column {column} has none in {count:,} of {table.rows:,} rows",
+            "remove these rows, or write a text into them",
+        )
+    if find_spec("pandas") is None:
+        return one.values.tolist()
+    import pandas
+
+    return pandas.Series(one.values, name=column)
+
+
 def _plain(column: Column, missing: Any) -> np.ndarray:
     """Numbers and truth values as they are (objects where some are missing), text as objects."""
     if column.kind == "numeric":
         return column.values
     known = {"true": True, "false": False} if column.kind == "boolean" else {}
-    values = [missing if value is None else known.get(value, value) for value in column.values.tolist()]
+    values = [missing if value is None else known.get(value.casefold(), value) for value in column.values.tolist()]
     if column.kind == "boolean" and not column.missing.any():
         return np.array(values, dtype=bool)
     out = np.empty(len(values), dtype=object)

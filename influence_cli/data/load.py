@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from influence_cli.data.builtin import BUILTIN
 from influence_cli.data.dataset import Dataset
@@ -15,9 +18,10 @@ from influence_cli.data.from_table import TableOptions, check_options, prepare_t
 from influence_cli.data.prepare import RawData, Task, prepare
 from influence_cli.data.readers.arrays import IDX_NAME, read_idx_folder, read_npz
 from influence_cli.data.readers.hdf5 import read_hdf5
+from influence_cli.data.readers.pandas_tables import read_as_pandas
 from influence_cli.data.readers.svmlight import read_svmlight
 from influence_cli.data.readers.tables import read_delimited, read_parquet
-from influence_cli.data.table import Table
+from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError, UsageError, nearest
 
 Kind = TypeVar("Kind")
@@ -62,8 +66,11 @@ def load(
     reader = None if path is None else _by_ending(path, TABLES)
     if path is not None and reader is not None:
         test = None if options.test_data is None else _test_path(options.test_data, TABLES, source)
-        own = reader(path, source, None)
-        other = None if test is None else (_by_ending(test, TABLES) or reader)(test, str(options.test_data), own)
+        if maker is not None:
+            own, other = _tables_for(maker, path, test, options, source)
+        else:
+            own = reader(path, source, None)
+            other = None if test is None else (_by_ending(test, TABLES) or reader)(test, str(options.test_data), own)
         if maker is not None and other is None:
             other = own
         return prepare_table(
@@ -78,7 +85,7 @@ def load(
             maker=maker,
         )
     _refuse_table_options(options, source)
-    raw = BUILTIN[source](seed) if path is None else _read_arrays(path, source, options.test_data)
+    raw = BUILTIN[source](seed) if path is None else _read_arrays(path, source, options.test_data, maker)
     if path is None and options.test_data is not None:
         raise UsageError(f"--test-data goes with a file, and {source} is built in")
     if maker is not None and raw.X_test is None:
@@ -88,6 +95,22 @@ def load(
         made = maker.of_arrays(dataset.X_train, dataset.X_test, dataset.feature_names, source)
         return _remade(dataset, made, {"features": made.state})
     return _scaled(dataset) if options.standardize else dataset
+
+
+def _tables_for(
+    maker: FeatureMaker, path: Path, test: Path | None, options: TableOptions, source: str
+) -> tuple[Table, Table | None]:
+    """The tables that a model from elsewhere was fitted on, and is tested on, as pandas reads them where it can."""
+    texts = maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
+    as_text = Table({key: Column("text", np.empty(0, dtype=object), "text") for key in texts}, 0)
+
+    def read(one: Path, name: str) -> Table:
+        own = TABLES[next(ending for ending in TABLES if one.name.lower().endswith(ending))]
+        if own is read_delimited and find_spec("pandas") is not None:
+            return read_as_pandas(one, name, frozenset(texts))
+        return own(one, name, as_text)
+
+    return read(path, source), None if test is None else read(test, str(options.test_data))
 
 
 def check_source(source: str) -> None:
@@ -155,14 +178,14 @@ def _test_path(source: str, kinds: Iterable[str], beside: str) -> Path:
     return path
 
 
-def _read_arrays(path: Path, source: str, test_source: str | None) -> RawData:
+def _read_arrays(path: Path, source: str, test_source: str | None, maker: FeatureMaker | None) -> RawData:
     if path.is_dir():
         if test_source is not None:
             raise UsageError(f"--test-data goes with a file, and {source} is a folder with test images of its own")
         return read_idx_folder(path, source)
     if path.name.lower().endswith(SVMLIGHT):
         test = None if test_source is None else _test_path(test_source, SVMLIGHT, source)
-        return read_svmlight(path, source, test, test_source or "")
+        return read_svmlight(path, source, test, test_source or "", None if maker is None else maker.width)
     reader = _by_ending(path, READERS)
     if reader is None:
         if IDX_NAME.fullmatch(path.name):

@@ -39,6 +39,8 @@ class RawData:
     feature_names: tuple[str, ...] | None = None
     sample_weight: np.ndarray | None = None
     """Of the rows of X_train, as they were found; it becomes a column of the data set."""
+    notes: tuple[str, ...] = ()
+    """What the reader left out, for the person who trains."""
 
     @classmethod
     def of(cls, name: str, arrays: Sequence[Any]) -> RawData:
@@ -82,7 +84,8 @@ def prepare(raw: RawData, *, task: Task, test_fraction: float, seed: int) -> Dat
 
 
 def _weighted(made: Dataset, raw: RawData, train: np.ndarray) -> Dataset:
-    """With the weights of the training rows as a column, where the source has them."""
+    """With the reader's notes, and the weights of the training rows as a column, where the source has them."""
+    made = replace(made, notes=(*made.notes, *raw.notes))
     if raw.sample_weight is None:
         return made
     weight = np.asarray(raw.sample_weight)

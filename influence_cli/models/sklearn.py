@@ -16,28 +16,44 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.removal import PER_MEAN, PER_SUM
-from influence_cli.core.training import train
-from influence_cli.data.dataset import Dataset
-from influence_cli.data.sparse import Rows
-from influence_cli.errors import FileError, NotConvergedError, UsageError
+from influence_cli.errors import UsageError
 from influence_cli.models.sample_weights import balance
 from influence_cli.models.settings import ModelSettings
-from influence_cli.models.trained import TrainedModel, check_responses, family_of, objective_of
 
-FOREIGN = 0.25
-"""Movement of the outputs on polishing, relative to their spread, from which on the rows are not those of the model."""
-PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".sav")
-HARMLESS = ("numpy.dtype",)
-"""Types that skops does not trust by itself and that hold no code: SimpleImputer keeps the type of its numbers."""
-SUPPORTED = "LogisticRegression, LinearRegression, Ridge, RidgeClassifier, PoissonRegressor"
-SKOPS_HINT = "write it with skops: import skops.io; skops.io.dump(model, 'model.skops')"
+SUPPORTED = "LogisticRegression, LinearRegression, Ridge, RidgeClassifier (each also with CV), PoissonRegressor"
+EXACT = 0.0
+"""The ``stops_at`` of an estimator that solves its equations instead of iterating."""
+NAMED = {
+    "CalibratedClassifierCV": (
+        "its probabilities are those of another model fitted on top, and mostly the mean over several",
+        "bring the classifier inside: model.calibrated_classifiers_[0].estimator, with the rows that it was fitted on",
+    ),
+    "TransformedTargetRegressor": (
+        "its predictions pass through an inverse transformation, so that figures would be in another unit",
+        "bring model.regressor_ with the responses model.transformer_.transform(y)",
+    ),
+    "TunedThresholdClassifierCV": (
+        "it decides by a threshold of its own, which was chosen by cross-validation",
+        "bring model.estimator_",
+    ),
+    "FixedThresholdClassifier": ("it decides by a threshold of its own", "bring model.estimator_"),
+    "OneVsRestClassifier": ("it is one model a class and not one", "bring model.estimators_[0] with its 0/1 labels"),
+    "OneVsOneClassifier": ("it is one model for each pair of classes and not one", "fit one LogisticRegression"),
+    "MultiOutputClassifier": ("it is one model an output and not one", "bring model.estimators_[0] with its labels"),
+    "MultiOutputRegressor": ("it is one model an output and not one", "bring model.estimators_[0] with its responses"),
+    "SGDClassifier": ("its steps end before the minimum", "fit a LogisticRegression"),
+    "SGDRegressor": ("its steps end before the minimum", "fit a Ridge"),
+    "Lasso": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a Ridge"),
+    "ElasticNet": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a Ridge"),
+    "LassoCV": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a RidgeCV"),
+    "ElasticNetCV": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a RidgeCV"),
+}
+"""Estimators that are met often: why ginf cannot take them, and what to bring instead."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +71,9 @@ class Recipe:
     balanced: bool = False
     balanced_by_rows: bool = False
     """Whether ``balanced`` counts rows without their sample weights."""
+    stops_at: float | None = None
+    """Largest entry of J's gradient at which the fit ended by its own rule: ``EXACT`` where it solved its equations,
+    None where it ended otherwise (``max_iter``) or has another rule."""
 
     def weights(self, y: np.ndarray, classes: int, raw: np.ndarray | None) -> np.ndarray | None:
         """Sample weights (m,), if any, with the classes' weights in them."""
@@ -71,98 +90,73 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Adoption:
-    """How well the estimator's parameters suit its rows: the gradient norm there, and how far polishing moved the
-    outputs relative to their spread."""
+class Parts:
+    """A fitted model taken apart: transformers in order, by their steps' names, the ``estimator`` behind them, and
+    what to tell (``notes``)."""
 
-    grad_norm: float
-    moved: float
+    steps: tuple[tuple[str, Any], ...]
+    estimator: Any
+    notes: tuple[str, ...] = ()
 
     @property
-    def sentence(self) -> str:
-        polished = f", polished; outputs moved by {self.moved:.1e} of their spread" if self.moved else ""
-        return f"gradient norm {self.grad_norm:.1e} at the parameters that were given{polished}"
+    def described(self) -> str:
+        """The names of the classes, in order."""
+        return " -> ".join([*(type(step).__name__ for _, step in self.steps), type(self.estimator).__name__])
 
 
-def check_skops(path: str) -> None:
-    """Raises FileError where there is no file, or one that is never read."""
-    if path.lower().endswith(PICKLES):
-        raise FileError(
-            f"{path}: a pickle or joblib file runs whatever code it holds as it is read, so ginf reads none", SKOPS_HINT
-        )
-    if not Path(path).is_file():
-        raise FileError(f"{path}: no such file", SKOPS_HINT)
+def take_apart(model: Any) -> Parts:
+    """The linear model inside pipelines, searches for parameters and selections of features.
 
-
-def read_skops(path: str) -> Any:
-    """The object of a .skops file.  Raises FileError for what is none, and for types that are not scikit-learn's."""
-    check_skops(path)
-    try:
-        import skops.io
-    except ImportError:
-        raise FileError(f"{path}: reading .skops files needs skops", "pip install 'ginf[skops]'") from None
-    try:
-        unknown = [name for name in skops.io.get_untrusted_types(file=path) if name not in HARMLESS]
-        if unknown:
-            raise FileError(
-                f"{path}: only scikit-learn's own types are read, but the file also holds"
-                f" {', '.join(map(str, unknown))}",
-                "build the pipeline of scikit-learn's transformers",
-            )
-        return skops.io.load(path, trusted=list(HARMLESS))
-    except FileError:
-        raise
-    except Exception as error:  # skops raises whatever zipfile, json and scikit-learn do
-        message = f"{path}: a whole .skops file was expected, but reading it failed ({error})"
-        raise FileError(message, SKOPS_HINT) from None
-
-
-def split_pipeline(model: Any) -> tuple[list[tuple[str, Any]], Any]:
-    """A pipeline's transformers and its last step, which may be pipelines again; no transformers of an estimator."""
+    Raises UsageError where predictions are not those of one linear model.
+    """
+    from sklearn.feature_selection import RFE
     from sklearn.pipeline import Pipeline
 
-    if not isinstance(model, Pipeline):
-        return [], model
-    *before, (_, last) = model.steps
-    inner, estimator = split_pipeline(last)
-    return [(name, step) for name, step in before if step not in (None, "passthrough")] + inner, estimator
+    name = type(model).__name__
+    if isinstance(model, Pipeline):
+        *before, (_, last) = model.steps
+        inner = take_apart(last)
+        steps = [(key, step) for key, step in before if step is not None and not isinstance(step, str)]
+        return Parts((*steps, *inner.steps), inner.estimator, inner.notes)
+    if isinstance(model, RFE):
+        if not hasattr(model, "estimator_"):
+            raise _not_fitted(model)
+        inner = take_apart(model.estimator_)
+        return Parts(((name.lower(), model), *inner.steps), inner.estimator, inner.notes)
+    if name == "FrozenEstimator":
+        return take_apart(model.estimator)
+    if name == "TransformedTargetRegressor" and model.func is None and model.transformer is None:
+        return take_apart(getattr(model, "regressor_", model.regressor))
+    if hasattr(model, "best_params_") or hasattr(model, "param_grid") or hasattr(model, "param_distributions"):
+        return _searched(model)
+    return Parts((), model, _chosen(model))
 
 
-def transform_with(steps: list[tuple[str, Any]], X: Any, name: str) -> Any:
-    """X through the fitted transformers, in order.  Raises FileError with what they object to.
-
-    BLAS has one thread: the last bits of a product depend on their number, and the same rows shall have one digest.
-    """
-    from threadpoolctl import threadpool_limits
-
-    for step, transformer in steps:
-        try:
-            with threadpool_limits(limits=1):
-                X = transformer.transform(X)
-        except (ValueError, TypeError, KeyError, AttributeError, ImportError, IndexError) as error:
-            raise FileError(
-                f"{name}: the pipeline's step {step} ({type(transformer).__name__}) refuses these rows: {error}",
-                "give the columns that the pipeline was fitted on, in the same form",
-            ) from None
-    return X
+def _searched(model: Any) -> Parts:
+    """What a search for parameters found best."""
+    name = type(model).__name__
+    if not hasattr(model, "best_params_"):
+        raise _not_fitted(model)
+    if not hasattr(model, "best_estimator_"):
+        raise UsageError(
+            f"this {name} was made with refit=False and holds no fitted model",
+            hint=f"fit it with refit=True, so that it has a best_estimator_ (chosen were {model.best_params_})",
+        )
+    inner = take_apart(model.best_estimator_)
+    found = ", ".join(f"{key}={value}" for key, value in model.best_params_.items())
+    note = f"taken is the best_estimator_ of the {name} ({found}); no parameter is chosen again without a group"
+    return Parts(inner.steps, inner.estimator, (note, *inner.notes))
 
 
-def output_names(steps: list[tuple[str, Any]], names: tuple[str, ...], count: int) -> tuple[str, ...]:
-    """Names of the ``count`` features that the transformers make of columns ``names``."""
-    current: Any = np.array(names, dtype=object) if names else None
-    for _, transformer in steps:
-        try:
-            current = transformer.get_feature_names_out(current)
-        except (AttributeError, ValueError, TypeError):
-            current = None
-    if current is None or len(current) != count:
-        return tuple(f"x{column}" for column in range(count))
-    return tuple(str(name) for name in current)
-
-
-def describe_steps(steps: list[tuple[str, Any]]) -> list[dict[str, str]]:
-    """The transformers as plain data, for the model's file."""
-    return [{"step": name, "transformer": " ".join(repr(step).split())} for name, step in steps]
+def _chosen(model: Any) -> tuple[str, ...]:
+    """The penalty that an estimator with CV in its name has chosen, in a sentence."""
+    for key in ("C_", "alpha_"):
+        if type(model).__name__.endswith("CV") and hasattr(model, key):
+            value = np.unique(getattr(model, key))
+            if len(value) == 1:
+                name = f"{type(model).__name__} chose {key.removesuffix('_')}={value[0]:g}"
+                return (f"{name} by cross-validation; it is not chosen again without a group",)
+    return ()
 
 
 def read_estimator(estimator: Any) -> Recipe:
@@ -171,91 +165,36 @@ def read_estimator(estimator: Any) -> Recipe:
 
     readers: dict[type, Callable[[Any], Recipe]] = {
         linear.LogisticRegression: _logistic,
+        linear.LogisticRegressionCV: _logistic,
         linear.LinearRegression: _least_squares,
         linear.Ridge: _ridge,
+        linear.RidgeCV: _ridge,
         linear.RidgeClassifier: _ridge_classifier,
+        linear.RidgeClassifierCV: _ridge_classifier,
         linear.PoissonRegressor: _poisson,
     }
     name = type(estimator).__name__
     reader = readers.get(type(estimator))
     if reader is None:
+        reason, remedy = NAMED.get(name, ("", None))
+        because = f": {reason}" if reason else ""
         raise UsageError(
-            f"expected a fitted {SUPPORTED}, or a Pipeline that ends in one, found {name}",
-            hint=f"refit {name.removesuffix('CV')} with the penalty that was chosen" if name.endswith("CV") else None,
+            f"expected a fitted {SUPPORTED}, or a Pipeline that ends in one, found {name}{because}", hint=remedy
         )
     if not hasattr(estimator, "coef_"):
-        raise UsageError(f"this {name} is not fitted", hint="call fit(X, y) first")
+        raise _not_fitted(estimator)
     return reader(estimator)
 
 
-def adopt(
-    recipe: Recipe,
-    dataset: Dataset,
-    total: float,
-    *,
-    scaling: str | None = None,
-    tol: float = 1e-8,
-    polish: bool = True,
-    max_iterations: int = 200,
-) -> tuple[TrainedModel, Adoption]:
-    """The model with the estimator's parameters on its training rows; S = ``total``.
-
-    The formulas hold at a stationary point alone: where the gradient norm is over ``tol``, the parameters are polished
-    by Newton steps, or refused with NotConvergedError.  FileError says that the rows are not those of the estimator.
-    """
-    from time import perf_counter
-
-    begun = perf_counter()
-    settings = recipe.settings(total, scaling, tol)
-    check_responses(dataset, settings)
-    features = recipe.parameters.shape[1] - recipe.fit_intercept
-    if features != dataset.X_train.shape[1]:
-        raise FileError(
-            f"{dataset.name}: the {recipe.name} was fitted on {features} features, but the rows have"
-            f" {dataset.X_train.shape[1]}",
-            "give the columns that it was fitted on",
-        )
-    objective = objective_of(dataset, settings)
-    parameters = recipe.parameters
-    if isinstance(family_of(dataset, settings), Softmax):
-        # What is added to every class alike changes nothing, unless it is penalised.
-        free = objective.penalty.ridge == 0
-        parameters = np.where(free, parameters - parameters.mean(axis=0), parameters)
-    given = parameters.reshape(-1, 1)
-    norm = float(np.linalg.norm(objective.gradient(given, objective.weights)))
-    if not norm <= tol and not polish:
-        raise NotConvergedError(
-            f"the {recipe.name} is not at a stationary point: gradient norm {norm:.1e}, {tol:.0e} is expected",
-            hint="fit it with a smaller tol, or let ginf polish its parameters (without --no-polish)",
-        )
-    minimum = train(objective, tol=tol, max_iterations=max_iterations, start=given)
-    adoption = Adoption(norm, _moved(objective, given, minimum.theta, dataset.X_train))
-    if adoption.moved > FOREIGN:
-        raise FileError(
-            f"{dataset.name}: these are not the rows that the {recipe.name} was fitted on, or it was stopped early:"
-            f" its gradient norm is {norm:.1e}, and at the minimum the outputs differ by {adoption.moved:.0%} of their"
-            " spread",
-            "give its own training rows, labels and weights; fit it with more max_iter or a smaller tol",
-        )
-    model = TrainedModel(
-        dataset,
-        settings,
-        minimum.theta,
-        objective.residuals(minimum.theta),
-        float(minimum.grad_norm[0]),
-        int(minimum.iterations[0]),
-        perf_counter() - begun,
-    )
-    return model, adoption
+def _not_fitted(model: Any) -> UsageError:
+    return UsageError(f"this {type(model).__name__} is not fitted", hint="call fit(X, y) first")
 
 
-def _moved(objective: Any, before: np.ndarray, after: np.ndarray, X: Rows) -> float:
-    if (before == after).all():
-        return 0.0
-    old, new = (objective.predict_outputs(theta, X)[0] for theta in (before, after))
-    spread = float(np.linalg.norm(new - new.mean(axis=1, keepdims=True)))
-    change = float(np.linalg.norm(new - old))
-    return change / max(spread, float(np.linalg.norm(new)) * 1e-6, np.finfo(float).tiny)
+def _stops_at(model: Any, solvers: tuple[str, ...]) -> float | None:
+    """The ``tol`` of an estimator whose solver compares it with the largest entry of the gradient, and came so far."""
+    if model.solver not in solvers or not hasattr(model, "n_iter_"):
+        return None
+    return float(model.tol) if np.max(model.n_iter_) < model.max_iter else None
 
 
 def _logistic(model: Any) -> Recipe:
@@ -281,26 +220,57 @@ def _logistic(model: Any) -> Recipe:
         raise _unsupported(
             model, "multi_class multinomial of two classes", "its penalty counts twice", "refit without multi_class"
         )
-    free = penalty in (None, "none") or bool(np.isposinf(model.C))
+    C = _strength_chosen(model) if type(model).__name__.endswith("CV") else float(model.C)
+    free = penalty in (None, "none") or bool(np.isposinf(C))
     return Recipe(
         type(model).__name__,
         "logistic",
         _parameters(model),
         bool(model.fit_intercept),
         "sum" if free else "C",
-        0.0 if free else float(model.C),
+        0.0 if free else C,
         np.asarray(model.classes_),
         _balanced(model),
         balanced_by_rows="sample_weight" not in signature(compute_class_weight).parameters,
+        stops_at=_stops_at(model, ("lbfgs", "newton-cg", "newton-cholesky")),
     )
 
 
+def _strength_chosen(model: Any) -> float:
+    """The C of a LogisticRegressionCV."""
+    if not model.refit:
+        raise _unsupported(
+            model, "refit=False", "its coefficients are a mean over folds, and no minimum", "refit with refit=True"
+        )
+    ratios = np.unique(np.asarray(getattr(model, "l1_ratio_", 0.0), dtype=np.float64))
+    if (np.nan_to_num(ratios) > 0).any():
+        raise _unsupported(model, "an l1 penalty", "it has no second derivative where a coefficient is 0")
+    values = np.unique(model.C_)
+    if len(values) > 1:
+        raise _unsupported(model, f"{len(values)} values of C", "one lambda holds all coefficients")
+    return float(values[0])
+
+
 def _least_squares(model: Any) -> Recipe:
-    return Recipe(type(model).__name__, "linear", _one_output(model), bool(model.fit_intercept), "sum", 0.0)
+    parameters = _one_output(model)
+    return Recipe(type(model).__name__, "linear", parameters, bool(model.fit_intercept), "sum", 0.0, stops_at=EXACT)
 
 
 def _ridge(model: Any) -> Recipe:
-    return Recipe(type(model).__name__, "linear", _one_output(model), bool(model.fit_intercept), "sum", _alpha(model))
+    return Recipe(
+        type(model).__name__,
+        "linear",
+        _one_output(model),
+        bool(model.fit_intercept),
+        "sum",
+        _alpha(model),
+        stops_at=_ridge_stops_at(model),
+    )
+
+
+def _ridge_stops_at(model: Any) -> float | None:
+    direct = type(model).__name__.endswith("CV") or getattr(model, "solver_", "") in ("svd", "cholesky")
+    return EXACT if direct else None
 
 
 def _ridge_classifier(model: Any) -> Recipe:
@@ -319,12 +289,19 @@ def _ridge_classifier(model: Any) -> Recipe:
         classes,
         _balanced(model),
         balanced_by_rows=True,
+        stops_at=_ridge_stops_at(model),
     )
 
 
 def _poisson(model: Any) -> Recipe:
     return Recipe(
-        type(model).__name__, "poisson", _parameters(model), bool(model.fit_intercept), "mean", float(model.alpha)
+        type(model).__name__,
+        "poisson",
+        _parameters(model),
+        bool(model.fit_intercept),
+        "mean",
+        float(model.alpha),
+        stops_at=_stops_at(model, ("lbfgs", "newton-cholesky")),
     )
 
 
@@ -349,9 +326,10 @@ def _parameters(model: Any) -> np.ndarray:
 
 
 def _alpha(model: Any) -> float:
-    if np.size(model.alpha) != 1:
-        raise _unsupported(model, f"{np.size(model.alpha)} values of alpha", "one lambda holds all coefficients")
-    return float(np.ravel(model.alpha)[0])
+    alpha = model.alpha_ if type(model).__name__.endswith("CV") else model.alpha
+    if np.size(alpha) != 1:
+        raise _unsupported(model, f"{np.size(alpha)} values of alpha", "one lambda holds all coefficients")
+    return float(np.ravel(alpha)[0])
 
 
 def _refuse_positive(model: Any) -> None:

@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.features import Features
-from influence_cli.data.frames import frame_of, matrix_of
 from influence_cli.data.from_table import TableOptions
 from influence_cli.data.labels import printed
 from influence_cli.data.load import load
-from influence_cli.data.python_objects import feature_array
-from influence_cli.data.sparse import Rows, same_rows
-from influence_cli.data.table import Table
-from influence_cli.errors import FileError, did_you_mean
+from influence_cli.data.sparse import same_rows
+from influence_cli.errors import FileError
+from influence_cli.models.adoption import Adoption, adopt
+from influence_cli.models.differences import differences
 from influence_cli.models.sample_weights import column_weights, with_weights
 from influence_cli.models.settings import ESTIMATORS
-from influence_cli.models.sklearn import (
-    Adoption,
-    Recipe,
-    adopt,
-    describe_steps,
-    output_names,
-    read_estimator,
-    read_skops,
-    split_pipeline,
-    transform_with,
-)
+from influence_cli.models.sklearn import Recipe, read_estimator, take_apart
 from influence_cli.models.trained import TrainedModel
+from influence_cli.models.transformers import Transformers
 
-TRAIN, TEST = "training rows", "test rows"
+PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".sav")
+SKOPS_HINT = "write it with skops: import skops.io; skops.io.dump(model, 'model.skops')"
+HARMLESS = (
+    *("numpy.dtype", "numpy.mean", "numpy.median", "builtins.object", "scipy.interpolate._bsplines.BSpline"),
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+)
+"""What scikit-learn's own objects hold of others', that skops does not trust by itself and that runs no code of the
+file's: types of numbers, a spline's coefficients, what a cluster is pooled by."""
+CLASSES = ("sklearn.", "scipy.stats.")
+"""Packages whose classes are read: scikit-learn's, and the distributions that a randomised search drew from."""
+FUNCTIONS = ("feature_selection", "metrics", "preprocessing", "cluster", "feature_extraction")
+"""Parts of scikit-learn whose functions its own objects hold: scores and the like, which compute and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -51,66 +54,69 @@ class Brought:
 
 @dataclass(frozen=True)
 class Read:
-    """What the file's estimator says, its training and test rows, the sum of the weights as they were given, and what
-    the file held, in a line."""
+    """What the file's estimator says, its training and test rows, the sum of the weights as they were given, what the
+    file held, in a line, what to tell, and how to find out why rows do not suit."""
 
     recipe: Recipe
     dataset: Dataset
     total: float
     described: str
+    notes: tuple[str, ...]
+    explain: Callable[[], Sequence[str]]
 
 
-@dataclass(frozen=True)
-class Transformers:
-    """A pipeline's fitted transformers as a ``FeatureMaker``; ``names`` are the columns that it was fitted on, if it
-    knows them, and ``count`` their number."""
+def check_skops(path: str) -> None:
+    """Raises FileError where there is no file, or one that is never read."""
+    if path.lower().endswith(PICKLES):
+        raise FileError(
+            f"{path}: a pickle or joblib file runs whatever code it holds as it is read, so ginf reads none", SKOPS_HINT
+        )
+    if not Path(path).is_file():
+        raise FileError(f"{path}: no such file", SKOPS_HINT)
 
-    steps: list[tuple[str, Any]]
-    names: tuple[str, ...]
-    count: int | None
 
-    def wanted(self, table: Table, features: list[str], name: str) -> list[str]:
-        missing = [key for key in self.names if key not in table.columns]
-        if missing:
+def read_skops(path: str) -> Any:
+    """The object of a .skops file.  Raises FileError for what is none, and for types that are not scikit-learn's."""
+    check_skops(path)
+    try:
+        import skops.io
+    except ImportError:
+        raise FileError(f"{path}: reading .skops files needs skops", "pip install 'ginf[skops]'") from None
+    try:
+        asked = [str(name) for name in skops.io.get_untrusted_types(file=path)]
+        unknown = [name for name in asked if not is_trusted(name)]
+        if unknown:
             raise FileError(
-                f"{name}: the model was fitted on the columns {', '.join(self.names)}, but the table has no"
-                f" {', '.join(missing)}",
-                did_you_mean(missing[0], table.names, "give the table that it was fitted on"),
+                f"{path}: only scikit-learn's own types are read, because others are code of somebody's, but the file"
+                f" also holds {', '.join(unknown)}",
+                "build the pipeline of scikit-learn's transformers and NumPy's functions",
             )
-        found = list(self.names) or features
-        for key in found:
-            if table.columns[key].kind == "other":
-                raise FileError(f"{name}: column {key} holds {table.columns[key].described}, which are no features")
-        if self.count is not None and len(found) != self.count:
-            raise FileError(
-                f"{name}: the model was fitted on {self.count} columns, but {len(found)} are left:"
-                f" {', '.join(found[:20])}",
-                "--drop the columns that it was not fitted on",
-            )
-        return found
+        return skops.io.load(path, trusted=asked)
+    except FileError:
+        raise
+    except Exception as error:  # skops raises whatever zipfile, json and scikit-learn do
+        message = f"{path}: a whole .skops file was expected, but reading it failed ({error})"
+        raise FileError(message, SKOPS_HINT) from None
 
-    def of_tables(self, columns: list[str], train: Table, test: Table, name: str) -> Features:
-        # Transformers that were fitted without names warn of names, those fitted with names need them.
-        form = frame_of if self.names or not self.steps else matrix_of
-        rows = [form(train, columns), form(test, columns) if test is not train else None]
-        return self._made(rows[0], rows[1], tuple(columns), name)
 
-    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...], name: str) -> Features:
-        if self.names and self.steps:
-            known = all(key in names for key in self.names)
-            if not known and len(self.names) != len(names):
-                raise FileError(f"{name}: the model was fitted on {len(self.names)} columns, found {len(names)}")
-        return self._made(X_train, X_test, names, name)
+def is_trusted(name: str) -> bool:
+    """Whether a type or function of that name is scikit-learn's own, or harmless.
 
-    def _made(self, X_train: Any, X_test: Any, names: tuple[str, ...], name: str) -> Features:
-        """``X_test`` None are the training rows."""
-        made = feature_array(transform_with(self.steps, X_train, name), name, TRAIN, None if self.steps else names)
-        out = output_names(self.steps, names, made.shape[1]) if self.steps else names
-        if X_test is None:
-            return Features(made, made, out, list(describe_steps(self.steps)), ())
-        own = f"{name} (test rows)"
-        test = feature_array(transform_with(self.steps, X_test, own), name, TEST, None if self.steps else names)
-        return Features(made, test, out, list(describe_steps(self.steps)), ())
+    The name alone says nothing, because a module also names what it imports: it counts where a thing is defined.
+    """
+    if name in HARMLESS:
+        return True
+    module, _, own = name.rpartition(".")
+    if not module.startswith(CLASSES) or "tests" in module.split("."):
+        return False
+    try:
+        found = getattr(import_module(module), own)
+    except (ImportError, AttributeError):
+        return False
+    defined = str(getattr(found, "__module__", ""))
+    if isinstance(found, type):
+        return defined.startswith(CLASSES)
+    return callable(found) and defined.startswith(tuple(f"sklearn.{part}" for part in FUNCTIONS))
 
 
 def bring(
@@ -126,11 +132,19 @@ def bring(
 ) -> Brought:
     """The model of the file on the rows that it was fitted on: all rows of ``data``.
 
-    Raises FileError, UsageError and NotConvergedError as ``sklearn_models`` says.
+    Raises FileError, UsageError and NotConvergedError as ``sklearn`` and ``adoption`` say.
     """
     read = read_rows(path, data, table, seed=seed)
     trained, adoption = adopt(
-        read.recipe, read.dataset, read.total, scaling=scaling, tol=tol, polish=polish, max_iterations=max_iterations
+        read.recipe,
+        read.dataset,
+        read.total,
+        scaling=scaling,
+        tol=tol,
+        polish=polish,
+        max_iterations=max_iterations,
+        notes=read.notes,
+        explain=read.explain,
     )
     return Brought(trained, adoption, read.described)
 
@@ -138,24 +152,29 @@ def bring(
 def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
     """The file's estimator, and all rows of ``data`` as its pipeline makes them.  Raises FileError or UsageError."""
     model = read_skops(path)
-    steps, last = split_pipeline(model)
-    recipe = read_estimator(last)
+    parts = take_apart(model)
+    recipe = read_estimator(parts.estimator)
     names = tuple(str(key) for key in getattr(model, "feature_names_in_", ()))
-    maker = Transformers(steps, names, getattr(model, "n_features_in_", None))
+    text_labels = recipe.classes is not None and recipe.classes.dtype.kind in "OU"
+    maker = Transformers(parts.steps, names, getattr(model, "n_features_in_", None), label_is_text=text_labels)
     dataset = load(data, task=ESTIMATORS[recipe.estimator], seed=seed, table=table, maker=maker)
     if recipe.classes is not None:
         dataset = in_class_order(dataset, recipe.classes)
     raw = None if table.sample_weight is None else column_weights(dataset, table.sample_weight)
     dataset, total = with_weights(dataset, recipe.weights(dataset.y_train, len(dataset.classes), raw))
-    parts = [type(step).__name__ for _, step in steps]
-    return Read(recipe, dataset, total, " -> ".join([*parts, recipe.name]))
+
+    def explain() -> Sequence[str]:
+        return differences(parts.steps, maker.given, dataset.y_train)
+
+    return Read(recipe, dataset, total, parts.described, parts.notes, explain)
 
 
 def in_class_order(dataset: Dataset, classes: np.ndarray) -> Dataset:
     """The data set with the estimator's classes, in its order.  Raises FileError where they are not the same."""
     wanted, found = printed(classes), dataset.classes
-    if classes.dtype.kind == "b":
-        found = tuple(label.capitalize() for label in found)  # a table's true and false
+    if set(wanted) != set(found):
+        # A table's truth values are true and false, and the same in capitals for Python and pandas.
+        found = tuple({"true": "True", "false": "False"}.get(label.casefold(), label) for label in found)
     if set(wanted) != set(found):
         raise FileError(
             f"{dataset.name}: the model was fitted on the classes {', '.join(wanted[:20])}, but the labels of the rows"

@@ -26,7 +26,8 @@ IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E
 IDX_MOST_DIMENSIONS = 4
 """Rows of colour images; a larger number is a sign of damage."""
 
-IDX_NAME = re.compile(r"(train|t10k|test)[-._](images|labels)[-._]idx\d[-._]ubyte(\.gz)?", re.IGNORECASE)
+IDX_NAME = re.compile(r"(?:\w+[-._])*?(train|t10k|test)[-._](images|labels)[-._]idx\d[-._]ubyte(\.gz)?", re.IGNORECASE)
+"""``train-images-idx3-ubyte``, and with a prefix as of EMNIST: ``emnist-letters-train-images-idx3-ubyte.gz``."""
 IDX_STANDARD = {
     ("train", "images"): "train-images-idx3-ubyte",
     ("train", "labels"): "train-labels-idx1-ubyte",

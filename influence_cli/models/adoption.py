@@ -1,0 +1,154 @@
+"""A brought estimator on its training rows: are these the rows, is it their minimum, and how far is it from there?
+
+The formulas hold at a minimum, and a fit mostly ends shortly before one.  A few Newton steps from the given parameters
+("polishing") end such an early stop.  They would as well turn the model into that of other rows, so that the rows are
+checked first: by the rule by which the estimator's own solver ended, and by how far the outputs move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from scipy.sparse import issparse
+
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.training import train
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.sparse import Rows
+from influence_cli.errors import FileError, NotConvergedError
+from influence_cli.models.sklearn import EXACT, Recipe
+from influence_cli.models.trained import TrainedModel, check_responses, family_of, objective_of
+
+SOLVED = 1e-6
+"""Movement of the outputs, relative to their spread, that rounding explains where equations were solved."""
+NEARBY = 1e-4
+"""The same from which on a gradient beyond the solver's own tolerance is that of other rows: a solver also ends where
+rounding stops its progress, and is closer then."""
+SLACK = 1.5
+"""Times the solver's tolerance that its largest gradient entry may come out at on the same rows."""
+STRICT = 1e-3
+"""Largest ``tol`` that tells rows apart: without a tenth of the rows gradients had entries of 1e-4 to 1e-2."""
+EARLY, UNPROVEN = 0.05, 1e-3
+"""Largest movement of the outputs, relative to their spread, on polishing: where the solver's own rule says that these
+are its rows, and where nothing does.  scikit-learn's default tol of 1e-4 leaves 3e-5 to 4e-2 on standardised data."""
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """How well the estimator's parameters suit its rows: the gradient norm there, and how far polishing moved the
+    outputs relative to their spread."""
+
+    grad_norm: float
+    moved: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        polished = f", polished; outputs moved by {self.moved:.1e} of their spread" if self.moved else ""
+        own = f"gradient norm {self.grad_norm:.1e} at the parameters that were given{polished}"
+        return "; ".join([own, *self.notes])
+
+
+def adopt(
+    recipe: Recipe,
+    dataset: Dataset,
+    total: float,
+    *,
+    scaling: str | None = None,
+    tol: float = 1e-8,
+    polish: bool = True,
+    max_iterations: int = 200,
+    notes: Sequence[str] = (),
+    explain: Callable[[], Sequence[str]] = tuple,
+) -> tuple[TrainedModel, Adoption]:
+    """The model with the estimator's parameters on its training rows; S = ``total``.
+
+    Where they are not at a minimum they are polished by Newton steps, or refused with NotConvergedError.  FileError
+    says that the rows are not those of the estimator, with what ``explain`` finds different, or that it was stopped
+    long before its minimum.
+    """
+    begun = perf_counter()
+    settings = recipe.settings(total, scaling, tol)
+    check_responses(dataset, settings)
+    features = recipe.parameters.shape[1] - recipe.fit_intercept
+    if features != dataset.X_train.shape[1]:
+        raise FileError(
+            f"{dataset.name}: the {recipe.name} was fitted on {features} features, but the rows have"
+            f" {dataset.X_train.shape[1]}",
+            "give the columns that it was fitted on",
+        )
+    objective = objective_of(dataset, settings)
+    parameters = recipe.parameters
+    if isinstance(family_of(dataset, settings), Softmax):
+        # What is added to every class alike changes nothing, unless it is penalised.
+        free = objective.penalty.ridge == 0
+        parameters = np.where(free, parameters - parameters.mean(axis=0), parameters)
+    given = parameters.reshape(-1, 1)
+    gradient = objective.gradient(given, objective.weights)
+    norm = float(np.linalg.norm(gradient))
+    if not norm <= tol and not polish:
+        raise NotConvergedError(
+            f"the {recipe.name} is not at a stationary point: gradient norm {norm:.1e}, {tol:.0e} is expected",
+            hint="fit it with a smaller tol, or let ginf polish its parameters (without --no-polish)",
+        )
+    minimum = train(objective, tol=tol, max_iterations=max_iterations, start=given)
+    moved = _moved(objective, given, minimum.theta, dataset.X_train)
+    _check_rows(recipe, dataset, float(np.abs(gradient).max()), moved, explain)
+    model = TrainedModel(
+        dataset,
+        settings,
+        minimum.theta,
+        objective.residuals(minimum.theta),
+        float(minimum.grad_norm[0]),
+        int(minimum.iterations[0]),
+        perf_counter() - begun,
+    )
+    return model, Adoption(norm, moved, tuple(notes))
+
+
+def _check_rows(
+    recipe: Recipe, dataset: Dataset, largest: float, moved: float, explain: Callable[[], Sequence[str]]
+) -> None:
+    """Raises FileError where the rows are not the estimator's, or it ended too early; see the constants above.
+
+    ``largest`` is that of the gradient's entries at the given parameters.
+    """
+    rule = None if recipe.stops_at == EXACT and issparse(dataset.X_train) else recipe.stops_at
+    if rule == EXACT:
+        other, limit = moved > SOLVED, SOLVED
+    elif rule is not None and rule <= STRICT:
+        other, limit = largest > SLACK * rule and moved > NEARBY, EARLY
+    else:
+        other, limit = False, UNPROVEN
+    if not other and moved <= limit:
+        return
+    found = "; ".join(explain())
+    shown = f"at the minimum of these rows the outputs differ by {moved:.1%} of their spread"
+    if other:
+        why = (
+            "" if rule == EXACT else f", and the gradient has an entry of {largest:.1e} where its fit ended at {rule:g}"
+        )
+        raise FileError(
+            f"{dataset.name}: these are not the rows that the {recipe.name} was fitted on: {shown}{why}"
+            + (f"; {found}" if found else ""),
+            "give its own training rows, labels and weights, as they were when it was fitted",
+        )
+    raise FileError(
+        f"{dataset.name}: the {recipe.name} is not the minimum of these rows: {shown}; either it was fitted on other"
+        f" rows, or its fit ended early" + (f"; {found}" if found else ""),
+        "give its own training rows, labels and weights; fit it with more max_iter or a smaller tol, such as 1e-8",
+    )
+
+
+def _moved(objective: Objective, before: np.ndarray, after: np.ndarray, X: Rows) -> float:
+    """Change of the outputs relative to their spread, in the norm over rows and outputs."""
+    if (before == after).all():
+        return 0.0
+    old, new = (objective.predict_outputs(theta, X)[0] for theta in (before, after))
+    spread = float(np.linalg.norm(new - new.mean(axis=1, keepdims=True)))
+    change = float(np.linalg.norm(new - old))
+    return change / max(spread, float(np.linalg.norm(new)) * 1e-6, np.finfo(float).tiny)

@@ -1,0 +1,228 @@
+"""The fitted transformers of a pipeline: what they are given, what they make of it, and what they were fitted on."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.features import Features
+from influence_cli.data.frames import frame_of, matrix_of, texts_of
+from influence_cli.data.python_objects import feature_array
+from influence_cli.data.sparse import Rows
+from influence_cli.data.table import Table
+from influence_cli.errors import FileError
+
+TRAIN, TEST = "training rows", "test rows"
+Steps = Sequence[tuple[str, Any]]
+"""Transformers in order, each by the name of its step."""
+
+
+def transform_with(steps: Steps, X: Any, name: str) -> Any:
+    """X through the fitted transformers, in order.  Raises FileError with what they object to.
+
+    BLAS has one thread: the last bits of a product depend on their number, and the same rows shall have one digest.
+    """
+    from threadpoolctl import threadpool_limits
+
+    for step, transformer in steps:
+        try:
+            with threadpool_limits(limits=1):
+                X = transformer.transform(X)
+        except (ValueError, TypeError, KeyError, AttributeError, ImportError, IndexError) as error:
+            raise FileError(
+                f"{name}: the pipeline's step {step} ({type(transformer).__name__}) refuses these rows: {error}",
+                "give the columns that the pipeline was fitted on, in the same form",
+            ) from None
+    return X
+
+
+def output_names(steps: Steps, names: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Names of the ``count`` features that the transformers make of columns ``names``."""
+    current: Any = np.array(names, dtype=object) if names else None
+    for _, transformer in steps:
+        try:
+            current = transformer.get_feature_names_out(current)
+        except (AttributeError, ValueError, TypeError):
+            current = None
+    if current is None or len(current) != count:
+        return tuple(f"x{column}" for column in range(count))
+    return tuple(str(name) for name in current)
+
+
+def describe_steps(steps: Steps) -> list[dict[str, str]]:
+    """The transformers as plain data, for the model's file."""
+    return [{"step": name, "transformer": " ".join(repr(step).split())} for name, step in steps]
+
+
+@dataclass(frozen=True)
+class FittedPart:
+    """One transformer inside a pipeline with the training rows ``X`` that reach it: a frame or array (m, d)."""
+
+    step: str
+    transformer: Any
+    X: Any
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of ``X``."""
+        if hasattr(self.X, "columns"):
+            return [str(key) for key in self.X.columns]
+        return [f"x{column}" for column in range(self.X.shape[1])] if np.ndim(self.X) == 2 else []
+
+    def values(self, column: int) -> np.ndarray:
+        """One column of ``X``, (m,)."""
+        return np.asarray(self.X)[:, column] if not hasattr(self.X, "iloc") else self.X.iloc[:, column].to_numpy()
+
+
+def fitted_parts(steps: Steps, X: Any) -> Iterator[FittedPart]:
+    """The transformers inside, one level under pipelines and column transformers, in order.
+
+    Where a transformer refuses the rows, those before it have come.
+    """
+    for step, transformer in steps:
+        yield from _parts(step, transformer, X)
+        X = transformer.transform(X)
+
+
+def _parts(step: str, transformer: Any, X: Any) -> Iterator[FittedPart]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(transformer, Pipeline):
+        yield from fitted_parts([one for one in transformer.steps if not _passes(one[1])], X)
+    elif isinstance(transformer, ColumnTransformer):
+        for name, one, columns in transformer.transformers_:
+            if not _passes(one):
+                yield from _parts(name, one, _columns(X, columns))
+    elif isinstance(transformer, FeatureUnion):
+        for name, one in transformer.transformer_list:
+            if not _passes(one):
+                yield from _parts(name, one, X)
+    else:
+        yield FittedPart(step, transformer, X)
+
+
+def _passes(transformer: Any) -> bool:
+    """Whether a step lets its columns through, or drops them."""
+    return transformer is None or isinstance(transformer, str)
+
+
+def _columns(X: Any, columns: Any) -> Any:
+    """Columns by name, number, slice or mask, as a ColumnTransformer picks them."""
+    from sklearn.utils import _safe_indexing
+
+    return _safe_indexing(X, columns, axis=1)
+
+
+def text_columns(steps: Steps) -> frozenset[str]:
+    """Columns of which a fitted encoder knows texts as categories, such as ZIP codes: they are to be read as text."""
+    found: set[str] = set()
+    for _, transformer in steps:
+        found |= _text_columns(transformer, getattr(transformer, "feature_names_in_", None))
+    return frozenset(found)
+
+
+def _text_columns(transformer: Any, names: Any) -> set[str]:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import FeatureUnion, Pipeline
+
+    if isinstance(transformer, ColumnTransformer):
+        inside = [one for _, one, _ in transformer.transformers_ if not _passes(one)]
+    elif isinstance(transformer, FeatureUnion):
+        inside = [one for _, one in transformer.transformer_list if not _passes(one)]
+    elif isinstance(transformer, Pipeline):
+        inside = [one for _, one in transformer.steps if not _passes(one)]
+    else:
+        own = getattr(transformer, "feature_names_in_", names)
+        categories = getattr(transformer, "categories_", None)
+        if own is None or categories is None or len(categories) != len(own):
+            return set()
+        return {str(key) for key, known in zip(own, categories, strict=True) if _are_texts(known)}
+    return set().union(*(_text_columns(one, getattr(one, "feature_names_in_", names)) for one in inside))
+
+
+def _are_texts(categories: np.ndarray) -> bool:
+    present = [value for value in np.asarray(categories).tolist() if value is not None and value == value]
+    return bool(present) and all(isinstance(value, str) for value in present)
+
+
+@dataclass
+class Transformers:
+    """A pipeline's fitted transformers as a ``FeatureMaker``; ``names`` are the columns that it was fitted on, if it
+    knows them, and ``width`` their number.
+
+    ``given`` are the training rows as the first transformer got them, once features have been made.
+    """
+
+    steps: Steps
+    names: tuple[str, ...]
+    width: int | None
+    label_is_text: bool = False
+    given: Any = field(default=None, init=False)
+
+    @property
+    def texts(self) -> frozenset[str]:
+        return text_columns(self.steps)
+
+    def wanted(self, table: Table, features: list[str], name: str) -> list[str]:
+        missing = [key for key in self.names if key not in table.columns]
+        if missing:
+            near = difflib.get_close_matches(missing[0], table.names, n=1)
+            raise FileError(
+                f"{name}: the model was fitted on the columns {', '.join(self.names)}, but the table has no"
+                f" {', '.join(missing)}",
+                f"did you mean {near[0]}?" if near else "give the table that it was fitted on",
+            )
+        found = list(self.names) or features
+        for key in found:
+            if table.columns[key].kind == "other":
+                raise FileError(f"{name}: column {key} holds {table.columns[key].described}, which are no features")
+        if self._takes_texts and len(found) != 1:
+            raise FileError(
+                f"{name}: the pipeline begins with {type(self.steps[0][1]).__name__}, which takes one column of texts,"
+                f" but {len(found)} are left: {', '.join(found[:20])}",
+                "--drop the columns that it was not fitted on",
+            )
+        if self.width is not None and len(found) != self.width:
+            raise FileError(
+                f"{name}: the model was fitted on {self.width} columns, but {len(found)} are left:"
+                f" {', '.join(found[:20])}",
+                "--drop the columns that it was not fitted on",
+            )
+        return found
+
+    @property
+    def _takes_texts(self) -> bool:
+        """Whether the first transformer takes a sequence of texts instead of rows and columns."""
+        return bool(self.steps) and hasattr(self.steps[0][1], "build_analyzer")
+
+    def of_tables(self, columns: list[str], train: Table, test: Table, name: str) -> Features:
+        # Transformers that were fitted without names warn of names, those fitted with names need them.
+        if self._takes_texts:
+            rows = [texts_of(one, columns[0], name) for one in (train, test)]
+        else:
+            form = frame_of if self.names or not self.steps else matrix_of
+            rows = [form(train, columns), form(test, columns) if test is not train else None]
+        return self._made(rows[0], None if test is train else rows[1], tuple(columns), name)
+
+    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...], name: str) -> Features:
+        if self.names and self.steps:
+            known = all(key in names for key in self.names)
+            if not known and len(self.names) != len(names):
+                raise FileError(f"{name}: the model was fitted on {len(self.names)} columns, found {len(names)}")
+        return self._made(X_train, X_test, names, name)
+
+    def _made(self, X_train: Any, X_test: Any, names: tuple[str, ...], name: str) -> Features:
+        """``X_test`` None are the training rows."""
+        self.given = X_train
+        made = feature_array(transform_with(self.steps, X_train, name), name, TRAIN, None if self.steps else names)
+        out = output_names(self.steps, names, made.shape[1]) if self.steps else names
+        if X_test is None:
+            return Features(made, made, out, list(describe_steps(self.steps)), ())
+        own = f"{name} (test rows)"
+        test = feature_array(transform_with(self.steps, X_test, own), name, TEST, None if self.steps else names)
+        return Features(made, test, out, list(describe_steps(self.steps)), ())
