@@ -10,6 +10,7 @@ from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.weights import RowWeights, Weights
 
 DIRECT = 1e-8
 """Relative error of what was solved through a Cholesky factor."""
@@ -50,6 +51,20 @@ def make_objective(oracle: Oracle, weights: np.ndarray | None = None) -> Glm:
         penalize_intercept=oracle.penalize_intercept,
         weights=weights,
     )
+
+
+def weights_of(w: np.ndarray) -> RowWeights:
+    """Any weights, (m,) for all groups or (m, G) a column a group, as the core takes them."""
+    if w.ndim == 1:
+        return w
+    rows = tuple(np.flatnonzero(column) for column in w.T)
+    membership = tuple(column[chosen] for column, chosen in zip(w.T, rows, strict=True))
+    return Weights(np.ones(len(w)), rows, np.zeros(len(rows)), np.ones(len(rows)), membership)
+
+
+def dense_weights(weights: Weights) -> np.ndarray:
+    """The weights of every row for every group, (m, G)."""
+    return np.column_stack([weights.column(g) for g in range(weights.groups)])
 
 
 def relative_error(found: np.ndarray, expected: np.ndarray) -> float:

@@ -8,7 +8,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from core_cases import CASES, DIRECT, KINDS, family, make_objective, make_oracle, relative_error, worst_error
+from core_cases import (
+    CASES,
+    DIRECT,
+    KINDS,
+    dense_weights,
+    family,
+    make_objective,
+    make_oracle,
+    relative_error,
+    worst_error,
+)
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, inverse
 
 from influence_cli.core.estimators import METHODS, Estimate, estimate
@@ -17,6 +27,7 @@ from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, Removal, removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
+from influence_cli.core.weights import Weights
 from influence_cli.errors import UsageError
 
 ITERATIVE = 1e-7
@@ -157,9 +168,9 @@ def core_path(oracle: Oracle, theta: np.ndarray, delta: np.ndarray) -> dict[str,
     """The core's estimates for any direction delta (m,), not only for a group's."""
     core = Core(oracle, theta)
     w = core.objective.weights
-    core.removal = Removal(
-        delta[:, None], (w - delta)[:, None], share=np.zeros(1), scale=np.ones(1), offset=np.zeros(1)
-    )
+    rows, one, none = (np.arange(len(w)),), np.ones(1), np.zeros(1)
+    member = Weights(w, rows, kept=none, taken=one, membership=(delta / w,))
+    core.removal = Removal(member, member.scaled(kept=one, taken=none), share=none, scale=one, offset=none)
     return core.changes(("first", "second", "second-full"))
 
 
@@ -273,13 +284,14 @@ def test_removal_turns_groups_into_the_oracles_weights(scaling):
     oracle = make_oracle(LOGISTIC)
     groups = [*groups_of(oracle), np.array([], dtype=int)]
     found = removal(oracle.uniform(), groups, scaling)
+    member, removed, delta = (dense_weights(weights) for weights in (found.member, found.removed, found.delta))
     for g, group in enumerate(groups):
-        np.testing.assert_allclose(found.removed[:, g], oracle.weights_without(group, scaling), rtol=1e-14)
-        assert (found.removed[group, g] == 0).all()
-    delta = found.along(found.member, oracle.uniform()[:, None])
-    np.testing.assert_allclose(delta, oracle.uniform()[:, None] - found.removed, atol=1e-17)
+        np.testing.assert_allclose(removed[:, g], oracle.weights_without(group, scaling), rtol=1e-14)
+        assert (removed[group, g] == 0).all()
+    np.testing.assert_allclose(delta, found.along(member, oracle.uniform()[:, None]), atol=1e-17)
+    np.testing.assert_allclose(delta, oracle.uniform()[:, None] - removed, atol=1e-17)
     np.testing.assert_allclose(found.share, [len(group) / 60 for group in groups])
-    np.testing.assert_allclose(found.member.sum(axis=0), found.share)
+    np.testing.assert_allclose(member.sum(axis=0), found.share)
     assert not delta[:, -1].any()
 
 

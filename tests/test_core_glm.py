@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from core_cases import CASES, DIFFERENCE, KINDS, ROUNDING, family, make_objective, make_oracle, relative_error
+from core_cases import (
+    CASES,
+    DIFFERENCE,
+    KINDS,
+    ROUNDING,
+    family,
+    make_objective,
+    make_oracle,
+    relative_error,
+    weights_of,
+)
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
 from threadpoolctl import threadpool_limits
 
@@ -64,8 +74,8 @@ def test_value_and_gradient_equal_the_oracle_however_theta_and_weights_broadcast
         count = max(theta.shape[1], 1 if w.ndim == 1 else w.shape[1])
         value = np.array([oracle.value(column(theta, g), column(w, g)) for g in range(count)])
         gradient = np.column_stack([oracle.gradient(column(theta, g), column(w, g)) for g in range(count)])
-        assert relative_error(objective.value(theta, w), value) < ROUNDING
-        assert relative_error(objective.gradient(theta, w), gradient) < ROUNDING
+        assert relative_error(objective.value(theta, weights_of(w)), value) < ROUNDING
+        assert relative_error(objective.gradient(theta, weights_of(w)), gradient) < ROUNDING
 
 
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
@@ -75,8 +85,8 @@ def test_curvature_and_third_equal_the_oracle_however_theta_and_weights_broadcas
     for theta, w in broadcasts(oracle, rng):
         curved = [oracle.hessian(column(theta, g), column(w, g)) @ V[:, g] for g in range(GROUPS)]
         bent = [oracle.third(column(theta, g), column(w, g), V[:, g]) for g in range(GROUPS)]
-        assert relative_error(objective.curvature(theta, w)(V), np.column_stack(curved)) < ROUNDING
-        assert relative_error(objective.third(theta, w, V), np.column_stack(bent)) < ROUNDING
+        assert relative_error(objective.curvature(theta, weights_of(w))(V), np.column_stack(curved)) < ROUNDING
+        assert relative_error(objective.third(theta, weights_of(w), V), np.column_stack(bent)) < ROUNDING
 
 
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
@@ -84,12 +94,14 @@ def test_each_derivative_is_the_finite_difference_of_the_one_before(kind, interc
     _, objective, rng = case(kind, intercept)
     theta, u = (rng.normal(size=(objective.size, 1)) for _ in range(2))
     w = rng.random(ROWS) / ROWS
-    slope = central_difference(lambda t: objective.value(t, w), theta, u)
-    assert relative_error((objective.gradient(theta, w) * u).sum(axis=0), slope) < DIFFERENCE
-    turned = central_difference(lambda t: objective.gradient(t, w), theta, u)
-    assert relative_error(objective.curvature(theta, w)(u), turned) < DIFFERENCE
-    bent = central_difference(lambda t: objective.curvature(t, w)(u), theta, u)
-    assert np.linalg.norm(objective.third(theta, w, u) - bent) < DIFFERENCE * max(float(np.linalg.norm(bent)), 1e-2)
+    slope = central_difference(lambda t: objective.value(t, weights_of(w)), theta, u)
+    assert relative_error((objective.gradient(theta, weights_of(w)) * u).sum(axis=0), slope) < DIFFERENCE
+    turned = central_difference(lambda t: objective.gradient(t, weights_of(w)), theta, u)
+    assert relative_error(objective.curvature(theta, weights_of(w))(u), turned) < DIFFERENCE
+    bent = central_difference(lambda t: objective.curvature(t, weights_of(w))(u), theta, u)
+    assert np.linalg.norm(objective.third(theta, weights_of(w), u) - bent) < DIFFERENCE * max(
+        float(np.linalg.norm(bent)), 1e-2
+    )
     assert kind == LINEAR or np.linalg.norm(bent) > 1e-2
 
 
@@ -99,9 +111,9 @@ def test_a_product_of_some_columns_is_those_columns_of_the_product_of_all(kind):
     V = draw(oracle, rng, GROUPS)
     some = np.array([2, 0])
     for theta, w in broadcasts(oracle, rng):
-        product = objective.curvature(theta, w)
+        product = objective.curvature(theta, weights_of(w))
         assert relative_error(product(V[:, some], some), product(V)[:, some]) < ROUNDING
-        loss_product = objective.loss_curvature(theta, w)
+        loss_product = objective.loss_curvature(theta, weights_of(w))
         assert relative_error(loss_product(V[:, some], some), loss_product(V)[:, some]) < ROUNDING
 
 
@@ -135,9 +147,9 @@ def test_outputs_of_new_rows_equal_the_oracle(kind, intercept):
 def test_dense_curvature_is_the_matrix_of_the_product_and_of_the_oracle(kind, intercept, dtype):
     oracle, objective, rng = case(kind, intercept)
     theta, w = draw(oracle, rng, 1), rng.random(ROWS) / ROWS
-    dense = objective.dense_curvature(theta, w, np.dtype(dtype))
+    dense = objective.dense_curvature(theta, weights_of(w), np.dtype(dtype))
     assert dense.dtype == dtype
-    product = objective.curvature(theta, w)(np.eye(objective.size))
+    product = objective.curvature(theta, weights_of(w))(np.eye(objective.size))
     gauge = objective.penalty.dense() - oracle.penalty
     tolerance = ROUNDING if dtype == np.float64 else SINGLE_PRECISION
     assert relative_error(np.tril(dense), np.tril(product)) < tolerance
@@ -269,10 +281,10 @@ def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, th
 
     monkeypatch.setattr(design.Design, "sweep_chosen", count)
     with threadpool_limits(threads, user_api="blas"):
-        gradient = objective.loss_gradient(theta[:, :1], w)
-        product = objective.loss_curvature(theta[:, :1], w)
+        gradient = objective.loss_gradient(theta[:, :1], weights_of(w))
+        product = objective.loss_curvature(theta[:, :1], weights_of(w))
         curved, some = product(V), product(V[:, 1:3], np.array([1, 2]))
-        each = objective.loss_curvature(np.repeat(theta, 3, axis=1)[:, :5], w)(V)
+        each = objective.loss_curvature(np.repeat(theta, 3, axis=1)[:, :5], weights_of(w))(V)
     assert read == [[100, 0, 1], [100, 0, 1], [100, 0], [100, 0, 1]]
     bare = replace(oracle, l2=0.0)
     for g in range(5):
@@ -293,9 +305,15 @@ def test_a_pass_on_several_threads_gives_what_one_gives(kind, monkeypatch):
     w = rng.random(size=(500, 3))
 
     def passes():
-        value, gradient = objective.value_and_gradient(theta, w)
+        value, gradient = objective.value_and_gradient(theta, weights_of(w))
         dense = np.tril(objective.dense_curvature(theta[:, :1], w[:, 0], np.dtype(float)))
-        return value, gradient, objective.curvature(theta, w)(V), objective.third(theta, w, V), dense
+        return (
+            value,
+            gradient,
+            objective.curvature(theta, weights_of(w))(V),
+            objective.third(theta, weights_of(w), V),
+            dense,
+        )
 
     alone = passes()
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from core_cases import DIFFERENCE, ROUNDING, relative_error
+from core_cases import DIFFERENCE, ROUNDING, relative_error, weights_of
 from network_cases import FAMILIES, GROUPS, ROWS, broadcasts, draw, each_case, each_curvature, make, short_blocks
 from oracle import LINEAR, SOFTMAX, central_difference
 
@@ -14,6 +14,7 @@ from influence_cli.core.objectives import mlp
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import GAUSS_NEWTON, HESSIAN, Mlp
+from influence_cli.core.weights import members
 
 
 @pytest.fixture(autouse=True)
@@ -66,10 +67,10 @@ def test_value_is_that_of_a_plain_network(kind, hidden, activation):
     for theta, w in broadcasts(objective, rng):
         count = max(theta.shape[1], 1 if w.ndim == 1 else w.shape[1])
         plain = np.array([plain_value(objective, column(theta, g), column(w, g)) for g in range(count)])
-        assert relative_error(objective.value(theta, w), plain) < ROUNDING
-        value, gradient = objective.value_and_gradient(theta, w)
+        assert relative_error(objective.value(theta, weights_of(w)), plain) < ROUNDING
+        value, gradient = objective.value_and_gradient(theta, weights_of(w))
         assert relative_error(value, plain) < ROUNDING
-        assert relative_error(gradient, objective.gradient(theta, w)) < ROUNDING
+        assert relative_error(gradient, objective.gradient(theta, weights_of(w))) < ROUNDING
 
 
 @each_case
@@ -77,12 +78,12 @@ def test_each_derivative_is_the_finite_difference_of_the_one_before(kind, hidden
     objective, rng = make(kind, hidden, activation), np.random.default_rng(1)
     theta, u = draw(objective, rng, 1), draw(objective, rng, 1)
     w = rng.random(ROWS) / ROWS
-    slope = central_difference(lambda t: objective.value(t, w), theta, u)
-    assert relative_error((objective.gradient(theta, w) * u).sum(axis=0), slope) < DIFFERENCE
-    turned = central_difference(lambda t: objective.gradient(t, w), theta, u)
-    assert relative_error(objective.curvature(theta, w)(u), turned) < DIFFERENCE
-    bent = central_difference(lambda t: objective.curvature(t, w)(u), theta, u)
-    assert relative_error(objective.third(theta, w, u), bent) < DIFFERENCE
+    slope = central_difference(lambda t: objective.value(t, weights_of(w)), theta, u)
+    assert relative_error((objective.gradient(theta, weights_of(w)) * u).sum(axis=0), slope) < DIFFERENCE
+    turned = central_difference(lambda t: objective.gradient(t, weights_of(w)), theta, u)
+    assert relative_error(objective.curvature(theta, weights_of(w))(u), turned) < DIFFERENCE
+    bent = central_difference(lambda t: objective.curvature(t, weights_of(w))(u), theta, u)
+    assert relative_error(objective.third(theta, weights_of(w), u), bent) < DIFFERENCE
 
 
 @each_case
@@ -90,7 +91,7 @@ def test_gauss_newton_products_are_those_of_the_dense_jacobian(kind, hidden, act
     objective, rng = make(kind, hidden, activation, curvature=GAUSS_NEWTON), np.random.default_rng(2)
     V = draw(objective, rng, GROUPS)
     for theta, w in broadcasts(objective, rng):
-        found = objective.curvature(theta, w)(V)
+        found = objective.curvature(theta, weights_of(w))(V)
         expected = [gauss_newton(objective, column(theta, g), column(w, g)) @ V[:, g] for g in range(GROUPS)]
         assert relative_error(found, np.column_stack(expected)) < ROUNDING
 
@@ -113,14 +114,14 @@ def test_blocks_are_their_columns_and_products_of_some_columns_are_those_of_all(
     objective, rng = make(kind, curvature=curvature), np.random.default_rng(4)
     V, some = draw(objective, rng, GROUPS), np.array([2, 0])
     for theta, w in broadcasts(objective, rng):
-        product = objective.curvature(theta, w)
+        product = objective.curvature(theta, weights_of(w))
         alone = [objective.curvature(one(theta, g), column(w, g))(V[:, [g]])[:, 0] for g in range(GROUPS)]
         assert relative_error(product(V), np.column_stack(alone)) < ROUNDING
         assert relative_error(product(V[:, some], some), product(V)[:, some]) < ROUNDING
         bent = [objective.third(one(theta, g), column(w, g), V[:, [g]])[:, 0] for g in range(GROUPS)]
-        assert relative_error(objective.third(theta, w, V), np.column_stack(bent)) < ROUNDING
+        assert relative_error(objective.third(theta, weights_of(w), V), np.column_stack(bent)) < ROUNDING
         slopes = [objective.gradient(one(theta, g), column(w, g))[:, 0] for g in range(GROUPS)]
-        found = objective.gradient(theta, w)
+        found = objective.gradient(theta, weights_of(w))
         assert relative_error(found, np.column_stack(slopes)[:, : found.shape[1]]) < ROUNDING
 
 
@@ -129,9 +130,9 @@ def test_products_without_a_tape_are_the_same(curvature, monkeypatch):
     objective, rng = make(SOFTMAX, curvature=curvature), np.random.default_rng(5)
     V = draw(objective, rng, GROUPS)
     theta, w = list(broadcasts(objective, rng))[-1]
-    kept = objective.curvature(theta, w)(V, np.arange(GROUPS))
+    kept = objective.curvature(theta, weights_of(w))(V, np.arange(GROUPS))
     monkeypatch.setattr(mlp, "TAPE_BYTES", 0)
-    assert np.array_equal(objective.curvature(theta, w)(V), kept)
+    assert np.array_equal(objective.curvature(theta, weights_of(w))(V), kept)
 
 
 @each_curvature
@@ -151,7 +152,7 @@ def test_dense_curvature_is_the_gauss_newton_matrix(kind, hidden, activation):
     objective, rng = make(kind, hidden, activation, curvature=GAUSS_NEWTON), np.random.default_rng(7)
     theta, w = draw(objective, rng, 1), rng.random(ROWS) / ROWS
     for dtype, bound in ((np.float64, ROUNDING), (np.float32, 1e-5)):
-        dense = objective.dense_curvature(theta, w, np.dtype(dtype))
+        dense = objective.dense_curvature(theta, weights_of(w), np.dtype(dtype))
         assert dense.dtype == dtype and dense.flags.f_contiguous
         full = np.tril(dense) + np.tril(dense, -1).T
         assert relative_error(full, gauss_newton(objective, theta[:, 0], w)) < bound
@@ -181,8 +182,7 @@ def test_row_products_residuals_and_pull_back_are_the_rows_gradients(kind, hidde
     objective, rng = make(kind, hidden, activation), np.random.default_rng(8)
     theta, V = draw(objective, rng, GROUPS), draw(objective, rng, GROUPS)
     slopes = [objective.pull_back(t[:, None], objective.X, objective.residuals(t[:, None]).T) for t in theta.T]
-    picked = np.zeros((ROWS, 4))
-    picked[[0, 70, 149, 99], range(4)] = 1.0
+    picked = members(np.ones(ROWS), [np.array([row]) for row in (0, 70, 149, 99)])
     assert relative_error(slopes[0][:, [0, 70, 149, 99]], objective.loss_gradient(theta[:, :1], picked)) < ROUNDING
     own = np.column_stack([slopes[g].T @ V[:, g] for g in range(GROUPS)])
     assert relative_error(objective.row_products(theta, V), own) < ROUNDING
@@ -197,10 +197,10 @@ def test_row_curvatures_sum_to_the_products(kind, hidden, activation, curvature)
     objective, rng = make(kind, hidden, activation, curvature=curvature), np.random.default_rng(14)
     theta, V, U = draw(objective, rng, 1), draw(objective, rng, GROUPS), 1e4 * draw(objective, rng, GROUPS)
     w = rng.normal(size=ROWS)
-    curved = (V * objective.loss_curvature(theta, w)(U)).sum(axis=0)
+    curved = (V * objective.loss_curvature(theta, weights_of(w))(U)).sum(axis=0)
     assert relative_error(w @ objective.row_curvatures(theta, V, U), curved) < ROUNDING
     single = w @ objective.row_curvatures(theta, V[:, :1], U)
-    assert relative_error(single, V[:, 0] @ objective.loss_curvature(theta, w)(U)) < ROUNDING
+    assert relative_error(single, V[:, 0] @ objective.loss_curvature(theta, weights_of(w))(U)) < ROUNDING
 
 
 def test_outputs_are_those_of_a_plain_network():
@@ -218,10 +218,16 @@ def test_without_hidden_layers_a_network_is_a_glm(kind, intercept):
     rng = np.random.default_rng(10)
     V = draw(network, rng, GROUPS)
     for theta, w in broadcasts(network, rng):
-        assert relative_error(network.value(theta, w)[:1], glm.value(theta, w)[:1]) < ROUNDING
-        assert relative_error(network.gradient(theta, w), glm.gradient(theta, w)) < ROUNDING
-        assert relative_error(network.curvature(theta, w)(V), glm.curvature(theta, w)(V)) < ROUNDING
-        assert relative_error(network.third(theta, w, V) + 1, glm.third(theta, w, V) + 1) < ROUNDING
+        assert relative_error(network.value(theta, weights_of(w))[:1], glm.value(theta, weights_of(w))[:1]) < ROUNDING
+        assert relative_error(network.gradient(theta, weights_of(w)), glm.gradient(theta, weights_of(w))) < ROUNDING
+        assert (
+            relative_error(network.curvature(theta, weights_of(w))(V), glm.curvature(theta, weights_of(w))(V))
+            < ROUNDING
+        )
+        assert (
+            relative_error(network.third(theta, weights_of(w), V) + 1, glm.third(theta, weights_of(w), V) + 1)
+            < ROUNDING
+        )
     dense = (np.tril(m.dense_curvature(V[:, :1], m.weights, np.dtype(float))) for m in (network, glm))
     assert relative_error(*dense) < ROUNDING
 
@@ -269,14 +275,14 @@ def test_the_proximal_objective_is_the_bregman_divergence_held_at_theta(kind, cu
             for g in range(2)
         ]
     )
-    shifted = objective.loss(theta, w) - objective.loss(theta, objective.weights)
+    shifted = objective.loss(theta, weights_of(w)) - objective.loss(theta, objective.weights)
     constant = objective.loss(center, objective.weights)[0] - (objective.weights * (residual * at[2])).sum()
-    assert relative_error(proximal.value(theta, w), bregman + shifted + held + constant) < 1e-9
-    slope = central_difference(lambda t: proximal.value(t, w), theta, way)
-    assert relative_error((proximal.gradient(theta, w) * way).sum(axis=0), slope) < DIFFERENCE
+    assert relative_error(proximal.value(theta, weights_of(w)), bregman + shifted + held + constant) < 1e-9
+    slope = central_difference(lambda t: proximal.value(t, weights_of(w)), theta, way)
+    assert relative_error((proximal.gradient(theta, weights_of(w)) * way).sum(axis=0), slope) < DIFFERENCE
     if curvature == HESSIAN:
-        turned = central_difference(lambda t: proximal.gradient(t, w), theta, way)
-        assert relative_error(proximal.curvature(theta, w)(way), turned) < DIFFERENCE
+        turned = central_difference(lambda t: proximal.gradient(t, weights_of(w)), theta, way)
+        assert relative_error(proximal.curvature(theta, weights_of(w))(way), turned) < DIFFERENCE
     else:
-        same = proximal.curvature(center, w)(way) - objective.curvature(center, w)(way)
+        same = proximal.curvature(center, weights_of(w))(way) - objective.curvature(center, weights_of(w))(way)
         assert np.linalg.norm(same) < 1e-12

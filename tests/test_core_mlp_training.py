@@ -24,6 +24,7 @@ from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.side_by_side import EachItsOwn
 from influence_cli.core.training import train
+from influence_cli.core.weights import as_weights
 from influence_cli.errors import NotConvergedError
 
 
@@ -104,7 +105,7 @@ def test_retraining_ends_at_a_stationary_point_of_what_the_strategy_minimises(tr
 
 def test_cold_retraining_without_a_group_of_no_rows_is_training(trained):
     objective, theta = trained
-    w = objective.weights[:, None]
+    w = as_weights(objective.weights)
     found = retrain_by(COLD, objective, theta, w, preconditioner=factorize(objective, theta), tol=1e-8)
     assert relative_error(found.theta, theta) < 1e-5  # the block size of the fixture's sums was another
 
@@ -112,8 +113,8 @@ def test_cold_retraining_without_a_group_of_no_rows_is_training(trained):
 def test_estimates_are_the_linear_response_of_the_proximal_objective(trained):
     objective, theta = trained
     rows = removal(objective.weights, [np.array([4])], "per-mean")
-    delta = 1e-4 * (objective.weights[:, None] - rows.removed)
-    removed = objective.weights[:, None] - delta
+    # w - 1e-4 delta: of the others 1 + 1e-4 offset times w, of the group's rows 1 - 1e-4 (scale - offset) times w.
+    removed = rows.member.scaled(1 + 1e-4 * rows.offset, 1 - 1e-4 * (rows.scale - rows.offset))
     small = replace(rows, removed=removed, scale=1e-4 * rows.scale, offset=1e-4 * rows.offset)
     solver = make_solver(objective, theta, "cholesky")
     factor = factorize(objective, theta)

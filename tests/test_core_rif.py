@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from core_cases import CASES, family, make_objective, make_oracle, relative_error, worst_error
+from core_cases import CASES, dense_weights, family, make_objective, make_oracle, relative_error, worst_error
 from oracle import LINEAR
 
 from influence_cli.core.objectives.families.gaussian import Gaussian
@@ -35,7 +35,7 @@ def single_newton_steps(objective: Objective, theta: np.ndarray, scaling: str) -
     m, P = len(objective.weights), objective.size
     without = removal(objective.weights, [np.array([row]) for row in range(m)], scaling).removed
     steps = []
-    for w in without.T:
+    for w in dense_weights(without).T:
         hessian = objective.curvature(theta, w)(np.eye(P))
         steps.append(-np.linalg.solve(hessian, objective.gradient(theta, w)[:, 0]))
     return np.column_stack(steps)
@@ -114,9 +114,9 @@ def test_rows_are_corrected_once_whatever_the_groups(monkeypatch):
     asked = []
     original = Glm.corrected_residuals
 
-    def spy(self, theta, wanted, inverse, along):
-        asked.append(np.flatnonzero(wanted).tolist())
-        return original(self, theta, wanted, inverse, along)
+    def spy(self, theta, rows, inverse, along):
+        asked.append(rows.tolist())
+        return original(self, theta, rows, inverse, along)
 
     monkeypatch.setattr(Glm, "corrected_residuals", spy)
     singles = SingleRemovals(objective, theta, solver, PER_MEAN)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from core_cases import CASES, ROUNDING, family, make_oracle, relative_error
+from core_cases import CASES, ROUNDING, family, make_oracle, relative_error, weights_of
 from oracle import LOGISTIC, SOFTMAX
 from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
@@ -163,14 +163,14 @@ def test_everything_a_model_offers_is_the_same_on_sparse_rows(kernel, kind, inte
     few = np.where(np.arange(ROWS)[:, None] % (1, 31, ROWS) == 0, w, 0.0)
     one = theta[:, :1]
     both = [
-        lambda m: m.value(theta, w),
-        lambda m: m.value_and_gradient(theta, w)[0],
-        lambda m: m.value_and_gradient(theta, w)[1],
-        lambda m: m.curvature(theta, w)(V),
-        lambda m: m.curvature(theta, w)(V[:, 1:2], np.array([1])),
-        lambda m: m.loss_gradient(one, few),
-        lambda m: m.loss_curvature(one, few)(V),
-        lambda m: m.third(theta, w, U),
+        lambda m: m.value(theta, weights_of(w)),
+        lambda m: m.value_and_gradient(theta, weights_of(w))[0],
+        lambda m: m.value_and_gradient(theta, weights_of(w))[1],
+        lambda m: m.curvature(theta, weights_of(w))(V),
+        lambda m: m.curvature(theta, weights_of(w))(V[:, 1:2], np.array([1])),
+        lambda m: m.loss_gradient(one, weights_of(few)),
+        lambda m: m.loss_curvature(one, weights_of(few))(V),
+        lambda m: m.third(theta, weights_of(w), U),
         lambda m: np.tril(m.dense_curvature(one, m.weights, np.float64)),
         lambda m: m.preconditioner(one, m.weights)(V),
         lambda m: m.row_products(one, V),

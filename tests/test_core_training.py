@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from core_cases import INTERCEPTS, KINDS, make_objective, make_oracle, relative_error
+from core_cases import INTERCEPTS, KINDS, make_objective, make_oracle, relative_error, weights_of
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 
@@ -190,7 +190,7 @@ def test_minimisations_side_by_side_end_where_single_ones_do(kind, shared_start)
     # The first column starts where it ends, and must stay there while the others move.
     start = np.tile(trained, (1, 4)) if shared_start else np.hstack([trained, np.zeros((len(trained), 3))])
     preconditioner = objective.preconditioner(trained, objective.weights)
-    block = newton_cg(objective, start, weights, preconditioner=preconditioner, tol=1e-10)
+    block = newton_cg(objective, start, weights_of(weights), preconditioner=preconditioner, tol=1e-10)
     assert block.converged.all()
     assert block.iterations[0] == 0
     assert (block.iterations[1:] > 0).all()
@@ -213,7 +213,7 @@ def test_steps_that_overshoot_are_halved_column_by_column(kind):
     weights = rng.dirichlet(np.ones(60), size=4).T
     start = rng.normal(size=(objective.size, 4)) * [0.0, 20.0, 0.0, 20.0]
     preconditioner = objective.preconditioner(0 * start[:, :1], objective.weights)
-    block = newton_cg(objective, start, weights, preconditioner=preconditioner, tol=1e-10)
+    block = newton_cg(objective, start, weights_of(weights), preconditioner=preconditioner, tol=1e-10)
     assert block.converged.all()
     for g in range(4):
         assert relative_error(block.theta[:, g], oracle.minimise(weights[:, g])) < STATIONARY
@@ -226,7 +226,11 @@ def test_one_column_that_cannot_finish_does_not_stop_the_others():
     start = np.zeros((objective.size, 2))
     start[0, 1] = 1e4
     block = newton_cg(
-        objective, start, w, preconditioner=objective.preconditioner(start[:, :1], objective.weights), max_iterations=9
+        objective,
+        start,
+        weights_of(w),
+        preconditioner=objective.preconditioner(start[:, :1], objective.weights),
+        max_iterations=9,
     )
     alone = train(objective)
     assert list(block.converged) == [True, False]

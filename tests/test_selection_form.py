@@ -39,7 +39,7 @@ def test_predictions_are_those_of_the_estimators(kind, intercept, scaling):
     )
     gradient = problem.target.gradient(problem.theta)
     adjoint = problem.solver.solve(gradient).x
-    s = problem.indicator(groups)
+    s = problem.members(groups)
     for name, values in (("first", case.expansion.first(s)), ("second", case.expansion.second(s))):
         assert relative_error(values, linear_change(found[name], gradient, adjoint)[:, 0]) < 1e-8, name
     dense = np.array([case.second(rows) for rows in groups])
@@ -55,8 +55,10 @@ def test_without_a_penalty_it_is_the_papers_eq_18(kind, scaling):
     c2 = 1 / ((1 - p) ** 2 * m**2) if scaling == "per-mean" else 1 / m**2
     _, a, B = case.dense_form()
     for rows in draw(case, 4):
-        w = case.problem.indicator([rows])[:, 0]
-        assert case.expansion.second(w[:, None])[0] == pytest.approx(c1 * w @ a + c2 * w @ B @ w, rel=1e-7)
+        w = case.problem.mask(rows).astype(float)
+        assert case.expansion.second(case.problem.members([rows]))[0] == pytest.approx(
+            c1 * w @ a + c2 * w @ B @ w, rel=1e-7
+        )
 
 
 @pytest.mark.parametrize("scaling", PENALTY_SCALINGS)
@@ -66,9 +68,9 @@ def test_slopes_and_pairs(kind, scaling):
     case = make_case(kind, size=5, scaling=scaling)
     expansion, rng = case.expansion, np.random.default_rng(3)
     s, way = rng.uniform(size=30), rng.normal(size=30)
-    value, slope = expansion.second_and_slope(s)
-    ahead, behind = expansion.second(np.stack([s + way, s - way], axis=1))
-    assert value == pytest.approx(expansion.second(s[:, None])[0], rel=1e-10)
+    value, slope = expansion.second_and_slope(case.problem.relaxed(s[None]))
+    ahead, behind = expansion.second(case.problem.relaxed(np.stack([s + way, s - way])))
+    assert value == pytest.approx(expansion.second(case.problem.relaxed(s[None]))[0], rel=1e-10)
     assert slope @ way == pytest.approx((ahead - behind) / 2, rel=1e-9)
     _, _, B = case.dense_form()
     assert relative_error(expansion.pairs(np.array([3, 8, 29])), (B + B.T)[:, [3, 8, 29]] / 30**2) < 1e-8
@@ -77,7 +79,7 @@ def test_slopes_and_pairs(kind, scaling):
 def test_removal_is_never_up_weighting():
     """The sign: the predicted change of a small group has the sign of the change when it is really removed."""
     case = make_case(LINEAR, size=1, m=60)
-    predicted = case.expansion.second(np.eye(60))
+    predicted = case.expansion.second(case.problem.relaxed(np.eye(60)))
     realised = np.array([case.realised([row]) for row in range(60)])
     assert np.corrcoef(predicted, realised)[0, 1] > 0.98
 

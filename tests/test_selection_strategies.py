@@ -35,7 +35,7 @@ def test_greedy_maximises_the_first_order(kind, direction):
     case = make_case(kind, m=12, size=3, direction=direction)
     found = greedy(case.problem, case.expansion)
     every = every_group(case.problem.candidates, 3)
-    values = sign_of(case) * case.expansion.first(case.problem.indicator(every))
+    values = sign_of(case) * case.expansion.first(case.problem.members(every))
     np.testing.assert_array_equal(found.rows, every[int(np.argmax(values))])
     assert sign_of(case) * found.predicted_first == pytest.approx(values.max())
 
@@ -97,7 +97,7 @@ def test_pgd_is_at_least_greedy_in_the_second_order(kind, direction, constraint)
 def test_swap_on_the_form_ends_where_no_exchange_gains():
     case = make_case(SOFTMAX, m=40, size=6)
     found = swap(case.problem, case.expansion, merit=SECOND)
-    near = case.problem.indicator(neighbours(found.rows, case.problem.candidates))
+    near = case.problem.members(neighbours(found.rows, case.problem.candidates))
     assert case.expansion.second(near).max() <= found.predicted_second * (1 + SLACK)
     assert case.second(found.rows) == pytest.approx(found.predicted_second, rel=1e-8)
 

@@ -50,7 +50,7 @@ def test_the_form_is_the_estimator(kind, scaling):
     case = weighted_case(kind, 30, 7, scaling=scaling)
     groups = draw(case, 6)
     assert np.ptp(spread_of(case, groups)) > 0.05
-    s = case.problem.indicator(groups)
+    s = case.problem.members(groups)
     np.testing.assert_allclose(case.expansion.share(s), spread_of(case, groups))
     assert relative_error(case.expansion.second(s), np.array([case.second(rows) for rows in groups])) < 1e-8
     theta = case.problem.theta[:, 0]
@@ -66,13 +66,15 @@ def test_slopes_and_exchanges(kind, scaling):
     case = weighted_case(kind, 30, 5, scaling=scaling)
     expansion, rng = case.expansion, np.random.default_rng(3)
     s, way, step = rng.uniform(size=30), rng.normal(size=30), 1e-5
-    value, slope = expansion.second_and_slope(s)
-    ends = np.stack([s + step * way, s - step * way], axis=1)
+    value, slope = expansion.second_and_slope(case.problem.relaxed(s[None]))
+    ends = case.problem.relaxed(np.stack([s + step * way, s - step * way]))
     ahead, behind = expansion.second(ends)
-    assert value == pytest.approx(expansion.second(s[:, None])[0], rel=1e-10)
+    assert value == pytest.approx(expansion.second(case.problem.relaxed(s[None]))[0], rel=1e-10)
     assert slope @ way == pytest.approx((ahead - behind) / (2 * step), rel=1e-6)
     ahead, behind = expansion.first(ends)
-    assert expansion.first_slope(s) @ way == pytest.approx((ahead - behind) / (2 * step), rel=1e-6)
+    assert expansion.first_slope(case.problem.relaxed(s[None])) @ way == pytest.approx(
+        (ahead - behind) / (2 * step), rel=1e-6
+    )
     _, _, B = case.dense_form()
     w = case.oracle.training()
     dense = w[:, None] * (B + B.T) * w
@@ -85,7 +87,7 @@ def test_slopes_and_exchanges(kind, scaling):
 def test_greedy_is_the_enumerated_first_order(kind, direction, scaling):
     case = weighted_case(kind, 13, 4, direction=direction, scaling=scaling, seed=1)
     every = every_group(case.problem.candidates, 4)
-    values = case.problem.sign * case.expansion.first(case.problem.indicator(every))
+    values = case.problem.sign * case.expansion.first(case.problem.members(every))
     found = greedy(case.problem, case.expansion)
     assert case.problem.sign * found.predicted_first == pytest.approx(values.max(), rel=1e-9)
 
@@ -97,7 +99,7 @@ def test_ranking_rows_by_themselves_would_not_do():
         case = weighted_case(LOGISTIC, 13, 6, seed=seed)
         naive = case.problem.top(case.oracle.training() * case.expansion.row_influence)
         best = greedy(case.problem, case.expansion).predicted_first
-        worse += float(case.expansion.first(case.problem.indicator([naive]))[0]) < best - 1e-9
+        worse += float(case.expansion.first(case.problem.members([naive]))[0]) < best - 1e-9
     assert worse
 
 
@@ -162,7 +164,7 @@ def test_scores_are_the_slope_of_the_refit(scaling):
     w = oracle.weights_without(group, scaling)
     theta = oracle.minimise(w)
     scores = problem.scores_at(theta[:, None], w)
-    s, step, ratios = problem.indicator([group])[:, 0], 1e-5, []
+    s, step, ratios = problem.mask(group).astype(float), 1e-5, []
     for i, j in ((1, 9), (7, 12), (3, 15)):
         ends = []
         for sign in (1, -1):

@@ -22,6 +22,7 @@ from influence_cli.core.retraining import COLD, DESCENT, WARM
 from influence_cli.core.retraining import retrain_by as retrain
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.training import REACH, newton_reach, train
+from influence_cli.core.weights import Weights
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, GroupTable, Provenance, TruthResult
@@ -232,7 +233,7 @@ def _retrain_from(
     model: TrainedModel,
     preconditioner: Callable[[np.ndarray], np.ndarray],
     targets: Sequence[Target],
-    w: np.ndarray,
+    w: Weights,
     seed: _Seed,
     how: Retraining,
     watch: Callable[[int, float], None],
@@ -257,7 +258,7 @@ def _retrain_from(
 def _statuses(
     model: TrainedModel,
     minimum: Minimum,
-    w: np.ndarray,
+    w: Weights,
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float,
 ) -> list[str]:
@@ -272,7 +273,7 @@ def _statuses(
     reach = newton_reach(model.objective, minimum.theta, w, preconditioner)
     for g, distance in enumerate(reach):
         try:
-            factorize(model.objective, minimum.theta[:, g : g + 1], w[:, g])
+            factorize(model.objective, minimum.theta[:, g : g + 1], w.take(np.array([g])))
             undetermined = distance >= REACH
         except NotConvergedError:
             undetermined = True

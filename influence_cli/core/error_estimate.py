@@ -21,6 +21,7 @@ import numpy as np
 from influence_cli.core.arrays import dots
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.solvers.side_by_side import Preconditioner
+from influence_cli.core.weights import Weights
 
 SAFETY = 2.0
 """Factor on the geometric tail; with 1 it covers 87 to 97%."""
@@ -29,7 +30,7 @@ SLOWEST = 0.9
 
 
 class ErrorEstimator:
-    """Errors of estimates for G groups, w (m, G) after removal, of f by ``values``: theta (P, G) to (T, G).
+    """Errors of estimates for G groups, with the weights w after removal, of f by ``values``: theta (P, G) to (T, G).
 
     ``gradient`` (P, G) is that of J(.; w) at the trained parameters theta (P, 1), ``base`` (T,) f there.  Where J is
     not convex the errors are against the minimum of the proximal objective, as of ``refined``.
@@ -39,7 +40,7 @@ class ErrorEstimator:
         self,
         objective: Objective,
         theta: np.ndarray,
-        w: np.ndarray,
+        w: Weights,
         preconditioner: Preconditioner,
         gradient: np.ndarray,
         *,

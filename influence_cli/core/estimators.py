@@ -89,6 +89,7 @@ def estimate(
             objective.loss_curvature(theta, groups.member)(u),
             g - objective.penalty.product(u) - objective.damping * u,
         )
+        curved += objective.penalty.removed(u, groups.removed.penalty)
         rhs = g + curved
         out["second"] = Estimate(None, rhs, problems)
         if "second-full" in second:
@@ -101,10 +102,11 @@ def estimate(
 
 
 def removed_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
-    """g = sum_i delta_i grad l_i at theta (P, 1), (P, G)."""
-    return groups.along(
+    """g = sum_i delta_i grad l_i at theta (P, 1), and what removal takes from the penalty's gradient: (P, G)."""
+    of_loss = groups.along(
         objective.loss_gradient(theta, groups.member), objective.loss_gradient(theta, objective.weights)
     )
+    return of_loss + objective.penalty.removed(theta, groups.removed.penalty)
 
 
 def newton_step(
@@ -145,7 +147,7 @@ def _by_all_rows(
     Where the factor leaves too many iterations, because the group has taken much of the Hessian with it, each column's
     own approximation takes its place if it is light.
     """
-    kept = groups.removed[:, which]
+    kept = groups.removed.take(which)
     # Removal takes rows away and scales the others up by at most 1 / (1 - p).
     norm = solver.norm / (1.0 - np.minimum(groups.share[which], 1.0 - np.finfo(float).eps))
     found = refined_conjugate_gradient(
@@ -162,7 +164,7 @@ def _by_all_rows(
     if not objective.light_preconditioner:
         return found
     for part in few_at_a_time(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
-        removed = kept[:, part]
+        removed = kept.take(part)
         own = each_its_own(objective, np.repeat(theta, len(part), axis=1), removed)
         rest = refined_conjugate_gradient(
             objective,

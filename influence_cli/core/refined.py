@@ -30,6 +30,7 @@ from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
 from influence_cli.core.retraining import RUNAWAY
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 from influence_cli.core.solvers.side_by_side import Preconditioner
+from influence_cli.core.weights import Weights
 
 SAFETY = 1.5
 """Factor on the geometric tail: with 1 it covers 95% of the true errors, with 1.5 98%, at a fifteenth more passes."""
@@ -84,14 +85,14 @@ class Refined:
 def refine(
     objective: Objective,
     theta: np.ndarray,
-    w: np.ndarray,
+    w: Weights,
     preconditioner: Preconditioner,
     goal: Goal,
     *,
     gradient: np.ndarray | None = None,
     steps: int | None = None,
 ) -> Refined:
-    """Refine G groups, w (m, G) after removal, from the trained parameters theta (P, 1).
+    """Refine G groups, with the weights w after removal, from the trained parameters theta (P, 1).
 
     ``gradient`` (P, G) of J(.; w) at theta saves a pass where it is known from the groups' rows.  With ``steps`` every
     group takes that many of the mixing and none of Newton-CG, whatever its error.
@@ -99,13 +100,13 @@ def refine(
     if not objective.convex:
         objective, gradient = objective.proximal(theta), None
     runaway = objective.runaway(w)
-    start = np.repeat(theta, w.shape[1], axis=1) + RUNAWAY * runaway
+    start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * runaway
     gradient = objective.gradient(start, w) if gradient is None else gradient
     far = np.flatnonzero(runaway.any(axis=0))
     if far.size:
         gradient = gradient.copy()
-        gradient[:, far] = objective.gradient(start[:, far], w[:, far])
-    way = _Way(objective, w, start, _Rule(goal, w.shape[1], steps))
+        gradient[:, far] = objective.gradient(start[:, far], w.take(far))
+    way = _Way(objective, w, start, _Rule(goal, w.groups, steps))
     left = way.mix(gradient, preconditioner)
     if steps is None:
         way.newton(left, preconditioner)
@@ -149,16 +150,16 @@ class _Rule:
 
 
 class _Way:
-    """The way of the groups' parameters ``reached`` (P, G) under weights w (m, G)."""
+    """The way of the groups' parameters ``reached`` (P, G) under weights w."""
 
-    def __init__(self, objective: Objective, w: np.ndarray, start: np.ndarray, rule: _Rule):
+    def __init__(self, objective: Objective, w: Weights, start: np.ndarray, rule: _Rule):
         self.objective, self.w, self.rule = objective, w, rule
         self.reached = np.array(start, order="F")
 
     def mix(self, gradient: np.ndarray, preconditioner: Preconditioner) -> np.ndarray:
         """Mix from ``reached``, with the ``gradient`` (P, G) there, until the rule ends a group: the groups that have
         stalled, which are left where their gradient was shortest."""
-        count = self.w.shape[1]
+        count = self.w.groups
         shortest, mark = np.full(count, np.inf), np.full(count, np.inf)
         marked_at = np.zeros(count, dtype=np.int64)
         active, stalled = np.arange(count), np.zeros(count, dtype=bool)
@@ -186,27 +187,27 @@ class _Way:
                 break
             mixing.keep(keep)
             x = x[:, keep]
-            gradient = passes.gradient(x, self.w[:, active])
+            gradient = passes.gradient(x, self.w.take(active))
         return np.flatnonzero(stalled)
 
     def _low_precision(self, preconditioner: Preconditioner) -> tuple[Objective, float]:
         """The objective in single precision, where it has one, and the length of the gradient down to which it serves.
 
-        The rounding of the column with the largest weights stands for all.
+        The rounding of the group with the largest weights stands for all.
         """
-        count = self.w.shape[1]
+        count = self.w.groups
         single = self.objective.single(count) if count >= WORTH_PROBING else self.objective
         if single is self.objective:
             return single, 0.0
-        at = int(np.argmax(dots(self.w, self.w)))
-        one = self.reached[:, at : at + 1], self.w[:, at : at + 1]
+        at = np.array([int(np.argmax(self.w.squares()))])
+        one = self.reached[:, at], self.w.take(at)
         off = single.gradient(*one) - self.objective.gradient(*one)
         return single, NOISE * float(np.sqrt(dots(off, preconditioner(off))[0]))
 
     def newton(self, groups: np.ndarray, preconditioner: Preconditioner) -> None:
         """Newton-CG from ``reached`` for these groups (A,): with the trained model's M as long as that solves for a
         step in ``SERVED`` products, and then, where that is cheap to make, with each group's own approximation."""
-        wide = max(1, int(CURVATURE_NUMBERS / (len(self.w) * self.objective.outputs)))
+        wide = max(1, int(CURVATURE_NUMBERS / (len(self.w.base) * self.objective.outputs)))
         left = [self._newton(groups[at : at + wide], preconditioner) for at in range(0, len(groups), wide)]
         rest = np.concatenate([*left, groups[:0]])
         if self.objective.light_preconditioner:
@@ -215,13 +216,13 @@ class _Way:
 
     def _newton(self, groups: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
         """Newton-CG of these groups (A,); without a preconditioner each has its own.  Which were not served (B,)."""
-        objective, w = self.objective, self.w[:, groups]
+        objective, w = self.objective, self.w.take(groups)
         theta = np.array(self.reached[:, groups], order="F")
         value, gradient = objective.value_and_gradient(theta, w)
         norm = norms(gradient)
         active, unserved = np.arange(len(groups)), [groups[:0]]
         for _ in range(NEWTON_STEPS):
-            here = w[:, active]
+            here = w.take(active)
             found = refined_conjugate_gradient(
                 objective,
                 theta[:, active],

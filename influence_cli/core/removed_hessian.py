@@ -21,8 +21,9 @@ class RemovedHessian:
         self, objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, which: np.ndarray
     ):
         self._objective, self._solver = objective, solver
-        self._member = objective.loss_curvature(theta, groups.member[:, which])
+        self._member = objective.loss_curvature(theta, groups.member.take(which))
         self._scale, self._offset = groups.scale[which], groups.offset[which]
+        self._penalty = None if groups.removed.penalty is None else groups.removed.take(which).penalty
 
     def precondition(self, gradient: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """About (H - D)^-1 gradient (P, B) of those ``columns`` (B,) of ``which``, unchecked."""
@@ -38,7 +39,9 @@ class RemovedHessian:
         def downdate(V: np.ndarray, HV: np.ndarray, at: np.ndarray) -> np.ndarray:
             # H V is known, and so is the loss's part of it over all rows.
             of_all = HV - self._objective.penalty.product(V) - self._objective.damping * V
-            return self._scale[own[at]] * self._member(V, own[at]) - self._offset[own[at]] * of_all
+            curved = self._scale[own[at]] * self._member(V, own[at]) - self._offset[own[at]] * of_all
+            penalty = None if self._penalty is None else self._penalty.take(own[at])
+            return curved + self._objective.penalty.removed(V, penalty)
 
         return downdated_conjugate_gradient(
             downdate,

@@ -26,6 +26,7 @@ from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.newton_cg import Minimum, Watch, newton_cg
 from influence_cli.core.optimise.restarts import descend, few_at_a_time, restarted
+from influence_cli.core.weights import Weights
 
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
@@ -46,14 +47,14 @@ def retrain_by(
     strategy: str,
     objective: Objective,
     theta: np.ndarray,
-    w: np.ndarray,
+    w: Weights,
     *,
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float = 1e-8,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) that ``strategy`` means, w (m, G), of a model trained to theta (P, 1) from ``seed``."""
+    """The minimisers (P, G) that ``strategy`` means, of a model trained to theta (P, 1) from ``seed``."""
     if strategy == PROXIMAL:
         return retrain(objective.proximal(theta), theta, w, preconditioner=preconditioner, tol=tol, watch=watch)
     if strategy == WARM:
@@ -62,25 +63,25 @@ def retrain_by(
     if objective.convex:
         begin = start + RUNAWAY * objective.runaway(w)
         return newton_cg(objective, begin, w, preconditioner=preconditioner, tol=tol, watch=watch)
-    begin = np.repeat(start, w.shape[1], axis=1)
+    begin = np.repeat(start, w.groups, axis=1)
     return descend(objective, begin, w, tol=tol, max_iterations=DESCENT, watch=watch)
 
 
 def retrain(
     objective: Objective,
     theta: np.ndarray,
-    w: np.ndarray,
+    w: Weights,
     *,
     preconditioner: Callable[[np.ndarray], np.ndarray],
     tol: float = 1e-8,
     max_iterations: int = 100,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) of J(.; w_g), w (m, G), from the trained parameters (P, 1).
+    """The minimisers (P, G) of J(.; w_g) from the trained parameters (P, 1).
 
     ``iterations`` counts passes of the mixing and, behind them, Newton steps; where J is not convex, those of L-BFGS.
     """
-    start = np.repeat(theta, w.shape[1], axis=1) + RUNAWAY * objective.runaway(w)
+    start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * objective.runaway(w)
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
     mixed = anderson(objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations)
@@ -90,7 +91,7 @@ def retrain(
     rest = newton_cg(
         objective,
         mixed.theta[:, left],
-        w[:, left],
+        w.take(left),
         preconditioner=preconditioner,
         tol=tol,
         patience=SERVED if objective.light_preconditioner else None,
@@ -107,7 +108,7 @@ def _with_their_own(objective, mixed: Minimum, w, left: np.ndarray, tol, watch) 
     for part in few_at_a_time(objective, left):
         partial = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
         rest = restarted(
-            newton_cg, objective, partial, w[:, part], steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch
+            newton_cg, objective, partial, w.take(part), steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch
         )
         mixed = mixed.continue_with(part, rest)
     return mixed
@@ -127,5 +128,5 @@ def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
     left = np.flatnonzero(~block.converged)
     if not left.size:
         return block
-    rest = descend(objective, block.theta[:, left], w[:, left], tol=tol, max_iterations=DESCENT, watch=watch)
+    rest = descend(objective, block.theta[:, left], w.take(left), tol=tol, max_iterations=DESCENT, watch=watch)
     return block.continue_with(left, rest)

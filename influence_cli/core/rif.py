@@ -22,6 +22,7 @@ from scipy.linalg.lapack import dpotri, spotri
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import PER_MEAN, Removal
 from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.weights import NO_ROWS
 from influence_cli.errors import UsageError
 
 UNDETERMINED = "a row of the group has leverage 1: without it alone the rows do not determine the parameters"
@@ -57,15 +58,19 @@ class SingleRemovals:
             self._along, self._problem = solution.x, solution.why(0)
         self._residuals = np.zeros((len(objective.weights), objective.outputs))
         self._known = np.zeros(len(objective.weights), dtype=bool)
+        self._undetermined = np.zeros(len(objective.weights), dtype=bool)
 
     def sums(self, groups: Removal) -> tuple[np.ndarray, tuple[str, ...]]:
         """H times the change by ``rif``, (P, G), and what is wrong with a group, or "ok"."""
-        new = groups.member.any(axis=1) & ~self._known
-        if new.any():
+        rows = groups.member.rows
+        new = np.unique(np.concatenate([NO_ROWS, *(one[~self._known[one]] for one in rows)]))
+        # A row without a weight has no part, and no leverage that could be 1.
+        new = new[self._objective.weights[new] != 0.0]
+        if len(new):
             found = self._objective.corrected_residuals(self._theta, new, self._inverse, self._along)
-            self._residuals[new] = found
-            self._known |= new
-        lost = np.isnan(self._residuals).any(axis=1)
-        rhs = self._objective.gather(np.nan_to_num(self._residuals), groups.member) + groups.share * self._shift
-        bad = (groups.member[lost] != 0).any(axis=0)
-        return rhs, tuple(UNDETERMINED if one else self._problem for one in bad)
+            self._undetermined[new] = np.isnan(found).any(axis=1)
+            self._residuals[new] = np.nan_to_num(found)
+            self._known[new] = True
+        rhs = self._objective.gather(self._residuals, groups.member) + groups.share * self._shift
+        rhs += self._objective.penalty.removed(self._theta, groups.removed.penalty)
+        return rhs, tuple(UNDETERMINED if self._undetermined[one].any() else self._problem for one in rows)

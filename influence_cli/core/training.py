@@ -11,6 +11,7 @@ from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on, n
 from influence_cli.core.optimise.restarts import descend
 from influence_cli.core.solvers.cg import conjugate_gradient
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
+from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
 ROUGH = 1e-2
@@ -115,7 +116,7 @@ def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) 
 def newton_reach(
     objective: Objective,
     theta: np.ndarray,
-    w: np.ndarray,
+    w: RowWeights,
     preconditioner: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
     """How far the outputs of some row would still move in a Newton step from theta (P, G), (G,)."""

@@ -14,6 +14,7 @@ from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.parallel import spread
 from influence_cli.core.rows.design import Design
+from influence_cli.core.weights import Weights
 
 CHUNK = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
@@ -23,15 +24,15 @@ COPY = 4.0
 
 
 def glm_hessian(
-    design: Design, family: Family, penalty: Penalty, theta: np.ndarray, w: np.ndarray, dtype: np.dtype
+    design: Design, family: Family, penalty: Penalty, theta: np.ndarray, w: Weights, dtype: np.dtype
 ) -> np.ndarray:
-    """The Hessian of J at theta (P, 1) under weights w (m,) >= 0: (P, P), Fortran-ordered, lower triangle valid."""
+    """The Hessian of J at theta (P, 1) under one group's weights: (P, P), Fortran-ordered, lower triangle valid."""
     K, D = family.outputs, design.columns
     used = np.ones(D, dtype=bool)
     used[: design.X.shape[1]] = design.used_columns()
     at = np.flatnonzero(used)
     pairs = [(j, k) for j in range(K) for k in range(j + (not family.shift_invariant))]
-    blocks = _scaled_grams(design, family, theta, w, np.dtype(dtype), used, pairs)
+    blocks = _scaled_grams(design, family, theta, w.column(), np.dtype(dtype), used, pairs)
     hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
 
     def place(pair: tuple[int, int]) -> None:
@@ -42,7 +43,11 @@ def glm_hessian(
             block = -np.sum([blocks[max(j, other), min(j, other)] for other in range(K) if other != j], axis=0)
         target = hessian[j * D : (j + 1) * D, k * D : (k + 1) * D]
         target[np.ix_(at, at)] = block
-        target[np.diag_indices(D)] += (penalty.ridge * (j == k) + penalty.gauge / K).astype(dtype)
+        if j == k and w.penalty is not None:
+            target += penalty.block(j, w.penalty).astype(dtype)
+        elif j == k:
+            target[np.diag_indices(D)] += penalty.ridge.astype(dtype)
+        target[np.diag_indices(D)] += (penalty.gauge / K).astype(dtype)
 
     spread(place, [(j, k) for j in range(K) for k in range(j + 1)], operations=COPY * hessian.size)
     return hessian

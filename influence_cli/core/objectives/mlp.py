@@ -27,6 +27,7 @@ from influence_cli.core.objectives.networks.network import Layer, Network, Signa
 from influence_cli.core.objectives.networks.tape import Tape, take
 from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.parallel import summed
+from influence_cli.core.weights import Piece, RowWeights, Weights, as_weights
 
 HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
 CURVATURES = (HESSIAN, GAUSS_NEWTON)
@@ -95,48 +96,75 @@ class Mlp(Objective):
             block[:, :, :inputs] = gain * rng.uniform(-bound, bound, size=block[:, :, :inputs].shape)
         return np.asfortranarray(out.T)
 
-    def loss(self, theta, w):
-        theta, w = _columns(theta), _row_weights(w)
+    def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
+        theta, w = _columns(theta), as_weights(w)
         layers = self.network.layers(theta)
-        total = np.zeros(max(theta.shape[1], len(w)))
-        for rows in self._blocks(theta.shape[1]):
-            total += self._losses(self.network.forward(layers, self.X[rows])[1], w, rows)
+        total = np.zeros(max(theta.shape[1], w.groups))
+        for piece in self._pieces(w, self._step(theta.shape[1])):
+            total += self._losses(self.network.forward(layers, self.X[piece.rows])[1], piece)
         return total
 
-    def loss_gradient(self, theta, w):
-        return self._loss_and_gradient(theta, w)[1]
+    def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
+        theta, w = _columns(theta), as_weights(w)
+        parts = w.parts()
+        if len(parts) == 1:
+            return self._loss_and_gradient(theta, w)[1]
+        out = np.empty((self.size, w.groups), order="F")
+        for part in parts:
+            out[:, part] = self._loss_and_gradient(_some(theta, part), w.take(part))[1]
+        return out
 
-    def value_and_gradient(self, theta, w):
+    def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
+        theta, w = _columns(theta), as_weights(w)
         value, gradient = self._loss_and_gradient(theta, w)
-        return value + self.penalty.value(theta), gradient + self.penalty.product(theta)
+        return value + self.penalty.value(theta, w.penalty), gradient + self.penalty.product(theta, w.penalty)
 
-    def _loss_and_gradient(self, theta: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        theta, w = _columns(theta), _row_weights(w)
+    def _loss_and_gradient(self, theta: np.ndarray, w: Weights) -> tuple[np.ndarray, np.ndarray]:
         layers = self.network.layers(theta)
-        groups = max(theta.shape[1], len(w))
+        groups = max(theta.shape[1], w.groups)
 
-        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
-            for rows in blocks:
-                X = self.X[rows]
+        def add(pieces: Sequence[Piece], out: np.ndarray) -> None:
+            for piece in pieces:
+                X = self.X[piece.rows]
                 hidden, eta = self.network.forward(layers, X)
-                out[:, -1] += self._losses(eta, w, rows)
-                deltas, _ = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
+                out[:, -1] += self._losses(eta, piece)
+                deltas, _ = self.network.backward(layers, hidden, self._cotangent(eta, piece))
                 self.network.collect(out, hidden, X, deltas)
 
-        out = self._over_blocks(add, list(self._blocks(groups)), groups, self.size + 1)
+        out = self._over_pieces(add, list(self._pieces(w, self._step(groups))), groups, self.size + 1)
         return out[:, -1], out[:, :-1].T
 
-    def _over_blocks(self, add: Callable, blocks: Sequence, groups: int, numbers: int) -> np.ndarray:
-        """The sum over the blocks of a forward and a backward pass, (groups, numbers)."""
-        return summed(add, blocks, (groups, numbers), operations=2.0 * len(self.X) * self.size * groups)
+    def _over_pieces(self, add: Callable, pieces: Sequence, groups: int, numbers: int) -> np.ndarray:
+        """The sum over the pieces of a forward and a backward pass, (groups, numbers)."""
+        return summed(add, pieces, (groups, numbers), operations=2.0 * len(self.X) * self.size * groups)
 
-    def loss_curvature(self, theta, w) -> Product:
-        theta, w = _columns(theta), _row_weights(w)
+    def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
+        theta, w = _columns(theta), as_weights(w)
+        parts = w.parts()
+        budget = TAPE_BYTES / len(parts)
+        if len(parts) == 1:
+            return self._curvature_of(theta, w, budget)
+        products = [self._curvature_of(_some(theta, part), w.take(part), budget) for part in parts]
+
+        def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+            columns = np.arange(w.groups) if columns is None else columns
+            out = np.empty((self.size, len(columns)), order="F")
+            for part, one in zip(parts, products, strict=True):
+                at = np.flatnonzero(np.isin(columns, part))
+                if at.size:
+                    out[:, at] = one(_some(V, at), np.searchsorted(part, columns[at]))
+            return out
+
+        return product
+
+    def _curvature_of(self, theta: np.ndarray, w: Weights, budget: float) -> Product:
+        """``loss_curvature`` of groups that share their passes; the tape of these takes ``budget`` bytes at most."""
         layers = self.network.layers(theta)
-        groups = max(theta.shape[1], len(w))
-        blocks = list(self._blocks(max(groups, 16)))
-        kept = sum(self.network.sizes[1:]) * len(self.X) * (theta.shape[1] + 2 * groups * self.exact)
-        tapes = [self._tape(layers, w, rows, self.exact) for rows in blocks] if 8 * kept <= TAPE_BYTES else None
+        groups = max(theta.shape[1], w.groups)
+        pieces = list(self._pieces(w, self._step(max(groups, 16))))
+        rows = sum(piece.count for piece in pieces)
+        kept = sum(self.network.sizes[1:]) * rows * (theta.shape[1] + 2 * groups * self.exact)
+        tapes = [self._tape(layers, piece, self.exact) for piece in pieces] if 8 * kept <= budget else None
 
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
             moves = self.network.layers(V)
@@ -145,26 +173,34 @@ class Mlp(Objective):
 
             def add(numbers: Sequence[int], out: np.ndarray) -> None:
                 for number in numbers:
-                    rows = blocks[number]
-                    tape = tapes[number] if tapes is not None else self._tape(layers, w, rows, self.exact)
-                    self._curve(out, own, moves, tape.take(some), self.X[rows])
+                    piece = pieces[number]
+                    tape = tapes[number] if tapes is not None else self._tape(layers, piece, self.exact)
+                    self._curve(out, own, moves, tape.take(some), take(piece.weights(), some), self.X[piece.rows])
 
-            return self._over_blocks(add, range(len(blocks)), V.shape[1], self.size).T
+            return self._over_pieces(add, range(len(pieces)), V.shape[1], self.size).T
 
         return product
 
-    def _tape(self, layers: list[Layer], w: np.ndarray, rows: slice, exact: bool) -> Tape:
-        hidden, eta = self.network.forward(layers, self.X[rows])
-        tape = Tape(hidden, self.family.moments(eta), w[:, None, rows], [], [])
+    def _tape(self, layers: list[Layer], piece: Piece, exact: bool) -> Tape:
+        hidden, eta = self.network.forward(layers, self.X[piece.rows])
+        tape = Tape(hidden, self.family.moments(eta), [], [])
         if exact:
-            tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, w, rows))
+            tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, piece))
         return tape
 
-    def _curve(self, out: np.ndarray, layers: list[Layer], moves: list[Layer], tape: Tape, X: np.ndarray) -> None:
+    def _curve(
+        self,
+        out: np.ndarray,
+        layers: list[Layer],
+        moves: list[Layer],
+        tape: Tape,
+        weights: np.ndarray,
+        X: np.ndarray,
+    ) -> None:
         """Add the product of these rows: the backward pass and its derivative along ``moves``."""
         network = self.network
         dz, da = network.tangents(layers, tape.hidden, X, moves)
-        turned = [tape.curve(self.family, dz[-1])]
+        turned = [tape.curve(self.family, dz[-1], weights)]
         for l in range(len(tape.hidden) - 1, -1, -1):
             a = tape.hidden[l]
             moved = layers[l + 1].back(turned[0])
@@ -178,19 +214,19 @@ class Mlp(Objective):
         if self.exact:
             network.collect_products(out, tape.deltas, da)
 
-    def third(self, theta, w, u):
+    def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
         """Exact under either curvature: the backward pass, differentiated twice along u."""
-        theta, w = _columns(theta), _row_weights(w)
+        theta, w = _columns(theta), as_weights(w)
         network, s = self.network, self.network.activation
         layers, moves = network.layers(theta), network.layers(u)
         out = np.zeros((u.shape[1], self.size))
-        for rows in self._blocks(u.shape[1]):
-            X = self.X[rows]
+        for piece in self._pieces(w, self._step(u.shape[1])):
+            X = self.X[piece.rows]
             hidden, eta = network.forward(layers, X)
-            deltas, pulls = network.backward(layers, hidden, self._cotangent(eta, w, rows))
+            deltas, pulls = network.backward(layers, hidden, self._cotangent(eta, piece))
             dz, da = network.tangents(layers, hidden, X, moves)
             ddz, dda = network.second_tangents(layers, hidden, moves, dz, da)
-            moments, weights = self.family.moments(eta), w[:, None, rows]
+            moments, weights = self.family.moments(eta), piece.weights()[:, None]
             once = [weights * self.family.curve(moments, dz[-1])]
             twice = [weights * self.family.bend(moments, dz[-1])]
             if ddz:
@@ -209,45 +245,42 @@ class Mlp(Objective):
             network.collect_products(out, deltas, dda)
         return out.T
 
-    def dense_curvature(self, theta, w, dtype):
+    def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
         """The exact Hessian, where that was chosen and is with the damping definite; else the Gauss-Newton matrix,
         whose factor is a preconditioner of exact products still."""
         if self.exact:
-            hessian = self._dense(_columns(theta), w, dtype, exact=True)
+            hessian = self._dense(_columns(theta), as_weights(w), dtype, exact=True)
             if is_definite(hessian, self.damping):
                 return hessian
             del hessian
-        return self._dense(_columns(theta), w, dtype, exact=False)
+        return self._dense(_columns(theta), as_weights(w), dtype, exact=False)
 
-    def _dense(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype, *, exact: bool) -> np.ndarray:
+    def _dense(self, theta: np.ndarray, w: Weights, dtype: np.dtype, *, exact: bool) -> np.ndarray:
         out = np.zeros((self.size, self.size), dtype=dtype, order="F")
         layers = self.network.layers(theta)
-        for rows in self._dense_blocks():
-            tape = self._tape(layers, _row_weights(w), rows, exact)
-            add_rows(out, self.network, layers, tape, self._inputs(self.X[rows], tape.hidden), self.family)
-        for where in self.network.slices[:-1]:
-            out[where, where][np.diag_indices(where.stop - where.start)] += self.penalty.ridge[where].astype(dtype)
-        last = self.network.slices[-1]
-        unit = np.zeros((self.size, last.stop - last.start))
-        unit[last] = np.eye(last.stop - last.start)
-        out[last, last] += self.penalty.product(unit)[last].astype(dtype)
+        # So short that a number a pair of units and row is a small array.
+        step = max(32, min(DENSE_ROWS, PAIRED // max(self.network.sizes[1:]) ** 2))
+        for piece in self._pieces(w, step):
+            tape = self._tape(layers, piece, exact)
+            inputs = self._inputs(self.X[piece.rows], tape.hidden)
+            add_rows(out, self.network, layers, tape, inputs, self.family, piece.weights())
+        for where in self.network.slices:
+            unit = np.zeros((self.size, where.stop - where.start))
+            unit[where] = np.eye(where.stop - where.start)
+            out[where, where] += self.penalty.product(unit, w.penalty)[where].astype(dtype)
         return out
 
-    def _dense_blocks(self) -> Iterator[slice]:
-        """Slices over the rows so short that a number a pair of units and row is a small array."""
-        step = max(32, min(DENSE_ROWS, PAIRED // max(self.network.sizes[1:]) ** 2))
-        return (slice(start, min(start + step, len(self.X))) for start in range(0, len(self.X), step))
-
-    def preconditioner(self, theta, w) -> Callable[[np.ndarray], np.ndarray]:
-        """K-FAC, with weight decay and damping."""
+    def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
+        """K-FAC, with the training's weight decay and damping."""
+        weights = as_weights(w).column()
         shapes = self.network.shapes
         between = [np.zeros((n, n)) for n, _ in shapes]
         within = [np.zeros((D, D)) for _, D in shapes]
-        for X, hidden, jacobians, weighted, weights in self._jacobians(_columns(theta), w, DENSE_ROWS):
+        for X, hidden, jacobians, weighted, inside in self._jacobians(_columns(theta), weights, DENSE_ROWS):
             for B, A, J, CJ, signal in zip(between, within, jacobians, weighted, self._inputs(X, hidden), strict=True):
                 B += np.einsum("pcb,qcb->pq", J, CJ)
-                A += (signal * weights[:, None]).T @ signal
-        total = float(np.sum(w))
+                A += (signal * inside[:, None]).T @ signal
+        total = float(weights.sum())
         shift = self.l2 + self.damping
         return Kfac(self.network, [(B / total, A, shift) for B, A in zip(between, within, strict=True)])
 
@@ -312,9 +345,9 @@ class Mlp(Objective):
         eta = self.predict_outputs(theta, self.X)
         return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
 
-    def runaway(self, w):
+    def runaway(self, w: RowWeights) -> np.ndarray:
         """None: hidden units share every class's evidence, so that no single direction is known in advance."""
-        return np.zeros((self.size, len(_row_weights(w))))
+        return np.zeros((self.size, as_weights(w).groups))
 
     def predict_outputs(self, theta, X):
         theta = _columns(theta)
@@ -333,20 +366,28 @@ class Mlp(Objective):
     def proximal(self, theta):
         return _Proximal(self, _columns(theta))
 
-    def _losses(self, eta: np.ndarray, w: np.ndarray, rows: slice) -> np.ndarray:
-        total = (w[:, rows] * self.family.loss(eta, self.y[rows])).sum(axis=1)
-        return total - (self._tilted(rows) * eta).sum(axis=(1, 2))
+    def _losses(self, eta: np.ndarray, piece: Piece) -> np.ndarray:
+        total = (piece.weights() * self.family.loss(eta, self.y[piece.rows])).sum(axis=1)
+        return total - (self._tilted(piece.rows) * eta).sum(axis=(1, 2))
 
-    def _cotangent(self, eta: np.ndarray, w: np.ndarray, rows: slice) -> np.ndarray:
-        return w[:, None, rows] * self.family.residual(eta, self.y[rows]) - self._tilted(rows)
+    def _cotangent(self, eta: np.ndarray, piece: Piece) -> np.ndarray:
+        residual = self.family.residual(eta, self.y[piece.rows])
+        return piece.weights()[:, None] * residual - self._tilted(piece.rows)
 
-    def _tilted(self, rows: slice) -> np.ndarray:
+    def _tilted(self, rows: slice | np.ndarray) -> np.ndarray:
         return self._tilt if self._tilt.shape[2] == 1 else self._tilt[:, :, rows]
+
+    def _pieces(self, w: Weights, step: int) -> Iterator[Piece]:
+        """The rows of a pass: those with a weight."""
+        return w.pieces(step)
+
+    def _step(self, groups: int) -> int:
+        """Rows at a time for passes with that many parameter vectors."""
+        return max(64, BLOCK_ELEMENTS // max(self.X.shape[1], groups * max(self.network.sizes[1:])))
 
     def _blocks(self, groups: int, count: int | None = None) -> Iterator[slice]:
         """Slices over the rows for passes with that many parameter vectors."""
-        count = len(self.X) if count is None else count
-        step = max(64, BLOCK_ELEMENTS // max(self.X.shape[1], groups * max(self.network.sizes[1:])))
+        count, step = len(self.X) if count is None else count, self._step(groups)
         return (slice(start, min(start + step, count)) for start in range(0, count, step))
 
 
@@ -365,28 +406,33 @@ class _Proximal(Mlp):
         self._center = theta
         self._tilt = model.weights * model.residuals(theta).T[None]
 
-    def value(self, theta, w):
-        return self.loss(theta, w) + self._held(theta)[0]
+    def _pieces(self, w: Weights, step: int) -> Iterator[Piece]:
+        """All rows: r_i*' (eta - eta*) has the training weights, whatever w."""
+        return w.blocks(step)
 
-    def gradient(self, theta, w):
-        return self.loss_gradient(theta, w) + self._held(theta)[1]
+    def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
+        return self.value_and_gradient(theta, w)[0]
 
-    def value_and_gradient(self, theta, w):
+    def gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
+        return self.value_and_gradient(theta, w)[1]
+
+    def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
+        theta, w = _columns(theta), as_weights(w)
         value, gradient = self._loss_and_gradient(theta, w)
-        held, pull = self._held(theta)
-        return value + held, gradient + pull
-
-    def _held(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Penalty and damping on the way from the centre, and their gradient."""
-        way = _columns(theta) - self._center
+        # Penalty and damping act on the way from the centre, and removal may change the penalty besides.
+        way = theta - self._center
         pull = self.penalty.product(way) + self.damping * way
-        return 0.5 * np.einsum("pg,pg->g", way, pull), pull
+        value = value + 0.5 * np.einsum("pg,pg->g", way, pull)
+        if w.penalty is None:
+            return value, gradient + pull
+        value = value + self.penalty.value(theta, w.penalty) - self.penalty.value(theta)
+        return value, gradient + pull - self.penalty.removed(theta, w.penalty)
 
 
 def _columns(theta: np.ndarray) -> np.ndarray:
     return theta[:, None] if theta.ndim == 1 else theta
 
 
-def _row_weights(w: np.ndarray) -> np.ndarray:
-    """(m,) or (m, G) as (1 or G, m)."""
-    return w[None] if w.ndim == 1 else w.T
+def _some(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Those columns of V (P, G); one column serves all."""
+    return V if V.shape[1] == 1 else V[:, columns]

@@ -1,7 +1,7 @@
 """J(theta; w) = sum_i w_i l_i(theta) + penalty: the one interface that every model offers.
 
 Solvers, estimators, retraining and selection are written against it and never ask which model it is.  The loss part and
-the penalty are apart, because removal re-weights rows and leaves the penalty alone (DESIGN 2.1).
+the penalty are apart, because removal re-weights the rows (docs/design.md, "Objective and removal").
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features
+from influence_cli.core.weights import RowWeights, as_weights
 from influence_cli.errors import UsageError
 
 Product = Callable[..., np.ndarray]
@@ -28,8 +29,8 @@ CENTRAL_STEP = 1e-5
 class Objective(ABC):
     """A model on its training rows.
 
-    theta is (P, G).  Weights w are (m,), shared, or (m, G).  Where theta has one column and w has G, or the other way
-    round, the single one serves all.
+    theta is (P, G).  Weights w are those of G groups, or an array (m,) that all share.  Where theta has one column and
+    w has G groups, or the other way round, the single one serves all.
     """
 
     penalty: Penalty
@@ -65,29 +66,30 @@ class Objective(ABC):
         return self
 
     @abstractmethod
-    def loss(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """sum_i w_i l_i, (G,)."""
 
     @abstractmethod
-    def loss_gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """sum_i w_i grad l_i, (P, G)."""
 
     @abstractmethod
-    def loss_curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
+    def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
         """The product V -> sum_i w_i hess l_i V.  Weights of either sign."""
 
     @abstractmethod
-    def third(self, theta: np.ndarray, w: np.ndarray, u: np.ndarray) -> np.ndarray:
+    def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
         """J'''[u, u] = sum_i w_i l_i'''[u, u], (P, G): the penalty is quadratic."""
 
     @abstractmethod
-    def dense_curvature(self, theta: np.ndarray, w: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """The Hessian of J at theta (P, 1) under weights w (m,) >= 0: (P, P), Fortran-ordered, of which
-        the lower triangle is valid."""
+    def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
+        """The Hessian of J at theta (P, 1) under weights >= 0 of one group: (P, P), Fortran-ordered, of
+        which the lower triangle is valid."""
 
     @abstractmethod
-    def preconditioner(self, theta: np.ndarray, w: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """A cheap symmetric positive approximation of the inverse Hessian of J: (P, G) -> (P, G)."""
+    def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
+        """A cheap symmetric positive approximation of the inverse Hessian of J at theta (P, 1) under the weights of one
+        group: (P, A) -> (P, A)."""
 
     @abstractmethod
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
@@ -120,17 +122,17 @@ class Objective(ABC):
         )
 
     def corrected_residuals(
-        self, theta: np.ndarray, wanted: np.ndarray, inverse: np.ndarray, along: np.ndarray
+        self, theta: np.ndarray, rows: np.ndarray, inverse: np.ndarray, along: np.ndarray
     ) -> np.ndarray:
-        """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the n rows ``wanted`` (m,) bool: (n, K).
+        """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the given rows (n,): (n, K).
 
-        As in ``core.single_removals``; ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along``
+        As in ``core.rif``; ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along``
         (P, 1).  NaN where I - w_i A_i S_i is singular.
         """
         raise NotImplementedError
 
-    def gather(self, residuals: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K) and w (m, G): (P, G)."""
+    def gather(self, residuals: np.ndarray, w: RowWeights) -> np.ndarray:
+        """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K): (P, G)."""
         raise NotImplementedError
 
     @abstractmethod
@@ -142,19 +144,21 @@ class Objective(ABC):
         """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
 
     @abstractmethod
-    def runaway(self, w: np.ndarray) -> np.ndarray:
-        """Directions (P, G) along which J(.; w_g), w (m, G), falls for ever because a class has lost its last row; 0
+    def runaway(self, w: RowWeights) -> np.ndarray:
+        """Directions (P, G) along which J(.; w_g) falls for ever because a class has lost its last row; 0
         where there is none.  J there is its limit, but a quantity that moves along it has no value after removal."""
 
-    def value(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """J, (G,)."""
-        return self.loss(theta, w) + self.penalty.value(theta)
+        w = as_weights(w)
+        return self.loss(theta, w) + self.penalty.value(theta, w.penalty)
 
-    def gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """grad J, (P, G)."""
-        return self.loss_gradient(theta, w) + self.penalty.product(theta)
+        w = as_weights(w)
+        return self.loss_gradient(theta, w) + self.penalty.product(theta, w.penalty)
 
-    def value_and_gradient(self, theta: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         """J (G,) and grad J (P, G); a model that can have both in one pass over the rows overrides this."""
         return self.value(theta, w), self.gradient(theta, w)
 
@@ -163,12 +167,16 @@ class Objective(ABC):
         """Whether a minimum is certain as long as every class has a row."""
         return self.penalty.complete
 
-    def curvature(self, theta: np.ndarray, w: np.ndarray) -> Product:
+    def curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
         """The product V -> (hess J + damping I) V."""
+        w = as_weights(w)
         loss_product = self.loss_curvature(theta, w)
 
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
-            curved = loss_product(V, columns) + self.penalty.product(V)
+            penalty = w.penalty
+            if penalty is not None and w.groups > 1 and columns is not None:
+                penalty = penalty.take(columns)
+            curved = loss_product(V, columns) + self.penalty.product(V, penalty)
             return curved + self.damping * V if self.damping else curved
 
         return product

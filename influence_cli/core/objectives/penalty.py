@@ -12,29 +12,54 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from influence_cli.core.weights import GroupPenalty
+
 
 @dataclass(frozen=True)
 class Penalty:
     """(lambda/2) theta' R theta + (1/2) sum_j c_j (sum_k theta_kj)^2 / K over K outputs and D columns.
 
-    ``ridge`` (D,) is lambda R, ``gauge`` (D,) is c: positive where ``ridge`` is 0 in a softmax, else 0.
+    ``ridge`` (D,) is lambda R, ``gauge`` (D,) is c: positive where ``ridge`` is 0 in a softmax, else 0.  Every method
+    takes the penalties of groups that have their own, instead of R.
     """
 
     ridge: np.ndarray
     gauge: np.ndarray
     outputs: int
 
-    def product(self, V: np.ndarray) -> np.ndarray:
-        """The penalty's Hessian times V (P, G); at theta itself, its gradient."""
+    def product(self, V: np.ndarray, groups: GroupPenalty | None = None) -> np.ndarray:
+        """The penalty's Hessian times V (P, 1 or G); at theta itself, its gradient.  (P, G)."""
         stack = V.T.reshape(V.shape[1], self.outputs, -1)
-        out = self.ridge * stack
+        if groups is None:
+            out = self.ridge * stack
+        else:
+            scaling = groups.scaling.T.reshape(-1, self.outputs, stack.shape[2])
+            out = self.ridge * scaling * stack
+            if groups.direction is not None:
+                along = groups.direction.T[:, None]
+                out += along * (stack * along).sum(axis=2, keepdims=True)
         if self.gauge.any():
             out += self.gauge * stack.mean(axis=1, keepdims=True)
-        return out.reshape(V.shape[1], -1).T
+        return out.reshape(len(out), -1).T
 
-    def value(self, theta: np.ndarray) -> np.ndarray:
-        """(G,)."""
-        return 0.5 * np.einsum("pg,pg->g", theta, self.product(theta))
+    def value(self, theta: np.ndarray, groups: GroupPenalty | None = None) -> np.ndarray:
+        """(G,) of theta (P, 1 or G)."""
+        product = self.product(theta, groups)
+        return 0.5 * np.einsum("pg,pg->g", np.broadcast_to(theta, product.shape), product)
+
+    def removed(self, V: np.ndarray, groups: GroupPenalty | None) -> np.ndarray:
+        """(R - R_g) V, (P, G), for V (P, 1 or G): what removal takes away where it changes the penalty, else 0."""
+        return np.zeros_like(V) if groups is None else self.product(V) - self.product(V, groups)
+
+    def block(self, output: int, groups: GroupPenalty | None = None) -> np.ndarray:
+        """The penalty of one output's coefficients without the gauge, (D, D), for one group at most."""
+        columns = len(self.ridge)
+        if groups is None:
+            return np.diag(self.ridge)
+        out = np.diag(self.ridge * groups.scaling[output * columns : (output + 1) * columns, 0])
+        if groups.direction is not None:
+            out += np.outer(groups.direction[:, 0], groups.direction[:, 0])
+        return out
 
     def dense(self) -> np.ndarray:
         """(P, P)."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from influence_cli.core.arrays import dots, norms
+from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.newton_cg import Minimum
 from influence_cli.core.solvers.side_by_side import Preconditioner
+from influence_cli.core.weights import Weights
 
 DEPTH = 8
 """Differences of points that the mixing remembers."""
@@ -75,13 +76,13 @@ class Mixing:
 def anderson(
     objective: Objective,
     start: np.ndarray,
-    w: np.ndarray,
+    w: Weights,
     *,
     preconditioner: Preconditioner,
     tol: float,
     max_iterations: int,
 ) -> Minimum:
-    """Minimise J(.; w) from ``start`` (P, G), w (m, G), with one approximation of the inverse Hessian for all columns.
+    """Minimise J(.; w) from ``start`` (P, G) with one approximation of the inverse Hessian for all columns.
 
     Gradients are single precision's as long as they stand out from its rounding; no column ends before double
     precision says so.  A column that stops gaining ends unconverged at its best point.
@@ -96,7 +97,7 @@ def anderson(
     passes, floor = _low_precision(objective, x, w, tol)
     last_norm = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        gradient = passes.gradient(x, w[:, active])
+        gradient = passes.gradient(x, w.take(active))
         norm = norms(gradient)
         iterations[active] = iteration
         better = norm < best_norm[active]
@@ -118,14 +119,14 @@ def anderson(
     return Minimum(best, best_norm, iterations, converged)
 
 
-def _low_precision(objective: Objective, x: np.ndarray, w: np.ndarray, tol: float) -> tuple[Objective, float]:
+def _low_precision(objective: Objective, x: np.ndarray, w: Weights, tol: float) -> tuple[Objective, float]:
     """The objective in single precision, where it has one, and the gradient norm down to which it serves.
 
-    The rounding of the column with the largest weights stands for all.
+    The rounding of the group with the largest weights stands for all.
     """
     single = objective.single(x.shape[1])
     if single is objective:
         return objective, 0.0
-    at = int(np.argmax(dots(w, w)))
-    one = x[:, at : at + 1], w[:, at : at + 1]
+    at = np.array([int(np.argmax(w.squares()))])
+    one = x[:, at], w.take(at)
     return single, max(NOISE * float(np.linalg.norm(single.gradient(*one) - objective.gradient(*one))), tol)

@@ -13,6 +13,7 @@ from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.newton_cg import Minimum, Watch
 from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 DEPTH = 20
 """Pairs remembered."""
@@ -26,20 +27,20 @@ UNRESOLVED = 1e-13
 def lbfgs(
     objective: Objective,
     start: np.ndarray,
-    w: np.ndarray,
+    w: RowWeights,
     *,
     preconditioner: Preconditioner | None = None,
     tol: float,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Descend J(.; w) from ``start`` (P, G), w (m,) or (m, G), until every |grad J| <= tol.
+    """Descend J(.; w) from ``start`` (P, G) until every |grad J| <= tol.
 
     ``preconditioner`` is the first approximation of the inverse Hessian, without one the identity; either is rescaled
     so that it maps the newest y to the length of its s, or the first trial of most steps would be refused.  A column
     whose line search fails twice running ends unconverged.
     """
-    theta = np.array(start, order="F")
+    theta, w = np.array(start, order="F"), as_weights(w)
     value, gradient = (np.array(a) for a in objective.value_and_gradient(theta, w))
     norm = norms(gradient)
     iterations = np.zeros(theta.shape[1], dtype=np.int64)
@@ -62,7 +63,7 @@ def lbfgs(
         if preconditioner is None:
             fresh = memory.empty
             first[fresh] = np.minimum(1.0, 1.0 / norm[active[fresh]])
-        here = w if w.ndim == 1 else w[:, active]
+        here = w.take(active)
         step, new_value, new_gradient = _line_search(
             objective, theta[:, active], value[active], direction.T, slope, first, here
         )
@@ -151,7 +152,7 @@ def _line_search(
     direction: np.ndarray,
     slope: np.ndarray,
     first: np.ndarray,
-    w: np.ndarray,
+    w: Weights,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Steps (A,), 0 where none was found, and value (A,) and gradient (P, A) there."""
     count = len(value)
@@ -161,7 +162,7 @@ def _line_search(
     for _ in range(TRIALS):
         t = step[waiting]
         trial = theta[:, waiting] + t * direction[:, waiting]
-        f, g = objective.value_and_gradient(trial, w if w.ndim == 1 else w[:, waiting])
+        f, g = objective.value_and_gradient(trial, w.take(waiting))
         new_slope = dots(g, direction[:, waiting])
         start, begun = value[waiting], slope[waiting]
         flat = np.abs(f - start) <= UNRESOLVED * np.abs(start)

@@ -14,6 +14,7 @@ from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+from influence_cli.core.weights import RowWeights, as_weights
 
 ARMIJO = 1e-4
 HALVINGS = 30
@@ -46,7 +47,7 @@ class Minimum:
 def newton_cg(
     objective: Objective,
     start: np.ndarray,
-    w: np.ndarray,
+    w: RowWeights,
     *,
     preconditioner: Preconditioner,
     tol: float = 1e-8,
@@ -54,14 +55,14 @@ def newton_cg(
     patience: int | None = None,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise J(.; w) from ``start`` (P, G), w (m,) or (m, G), until every |grad J| <= tol.
+    """Minimise J(.; w) from ``start`` (P, G) until every |grad J| <= tol.
 
     Steps are solved to a relative residual of min(0.1, sqrt |grad J|) (Eisenstat and Walker) and halved until J falls
     by Armijo's rule; where J can no longer resolve a step, until the gradient norm falls.  A column of which a step is
     not solved in ``patience`` products, where given, ends there, for another preconditioner to go on.
     """
     theta = np.array(start, order="F")
-    weights = w if w.ndim == 2 else None
+    w = as_weights(w)
     value, gradient = objective.value_and_gradient(theta, w)
     norm = norms(gradient)
     iterations = np.zeros(theta.shape[1], dtype=np.int64)
@@ -71,7 +72,7 @@ def newton_cg(
             break
         if watch is not None:
             watch(iteration, float(norm[active].max()))
-        here = w if weights is None else weights[:, active]
+        here = w.take(active)
         solution = refined_conjugate_gradient(
             objective,
             theta[:, active],
@@ -101,7 +102,7 @@ def line_search(objective, theta, value, gradient, norm, direction, active, w) -
     waiting = np.arange(len(active))
     for _ in range(HALVINGS):
         at = active[waiting]
-        here = w if w.ndim == 1 else w[:, waiting]
+        here = w.take(waiting)
         trial = theta[:, at] + step[waiting] * direction[:, waiting]
         trial_value, trial_gradient = objective.value_and_gradient(trial, here)
         trial_norm = norms(trial_gradient)

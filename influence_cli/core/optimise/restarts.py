@@ -15,6 +15,7 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on
 from influence_cli.core.solvers.side_by_side import EachItsOwn
+from influence_cli.core.weights import RowWeights, as_weights
 
 OWN_BYTES = 200e6
 """Approximations of the Hessian that are held at a time."""
@@ -34,21 +35,22 @@ def restarted(
     minimiser: Minimiser,
     objective: Objective,
     partial: Minimum,
-    w: np.ndarray,
+    w: RowWeights,
     *,
     steps: int,
     tol: float,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Take the columns of ``partial`` that have not reached ``tol`` on, w (m,) or (m, G), ``steps`` iterations a start.
+    """Take the columns of ``partial`` that have not reached ``tol`` on, ``steps`` iterations a start.
 
     A column ends where it gets there, where it can no longer be moved, or after ``max_iterations`` of all.
     """
+    w = as_weights(w)
     end, done = partial, int(partial.iterations.max(initial=0))
     left = np.flatnonzero(~(end.grad_norm <= tol))
     while left.size and done < max_iterations:
-        here = w if w.ndim == 1 else w[:, left]
+        here = w.take(left)
         found = minimiser(
             objective,
             end.theta[:, left],
@@ -67,14 +69,13 @@ def restarted(
 def descend(
     objective: Objective,
     start: np.ndarray,
-    w: np.ndarray,
+    w: RowWeights,
     *,
     tol: float,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise a J(.; w) that is not convex from ``start`` (P, G), w (m,) or (m, G), until |grad J| <= tol; the same
-    every time.
+    """Minimise a J(.; w) that is not convex from ``start`` (P, G) until |grad J| <= tol; the same every time.
 
     The way down goes by L-BFGS alone.  Near the end the flat directions decide, along which it creeps; there it starts
     from each column's own approximation of the Hessian, renewed as the parameters move.
@@ -90,10 +91,10 @@ def descend(
     return restarted(lbfgs, objective, end, w, steps=RENEWED, tol=tol, max_iterations=max_iterations, watch=watch)
 
 
-def each_its_own(objective: Objective, theta: np.ndarray, w: np.ndarray) -> EachItsOwn:
-    """The model's approximation of the inverse Hessian at every column of theta (P, A), w (m,) or (m, A)."""
-    weights = [w] * theta.shape[1] if w.ndim == 1 else w.T
-    return EachItsOwn(tuple(objective.preconditioner(theta[:, g : g + 1], own) for g, own in enumerate(weights)))
+def each_its_own(objective: Objective, theta: np.ndarray, w: RowWeights) -> EachItsOwn:
+    """The model's approximation of the inverse Hessian at every column of theta (P, A)."""
+    w, columns = as_weights(w), np.arange(theta.shape[1])
+    return EachItsOwn(tuple(objective.preconditioner(theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns))
 
 
 def few_at_a_time(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:

@@ -74,11 +74,11 @@ class Design:
         size = max(64, BLOCK_ELEMENTS // max(self.X.shape[1], outputs, 1))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
 
-    def forward(self, W: np.ndarray, rows: slice) -> np.ndarray:
+    def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """W (C, D) to W [X 1]' of these rows, (C, b)."""
         return self._outputs(W.astype(self.dtype, copy=False), self._rounded(rows))
 
-    def _rounded(self, rows: slice) -> np.ndarray:
+    def _rounded(self, rows: slice | np.ndarray) -> np.ndarray:
         return self.X[rows].astype(self.dtype, copy=False)
 
     def _outputs(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
@@ -112,13 +112,14 @@ class Design:
     def sweep_chosen(
         self,
         W: np.ndarray,
-        rowwise: Callable[[np.ndarray, np.ndarray, int], np.ndarray],
+        rowwise: Callable[[np.ndarray, slice, int], np.ndarray],
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
         """G sweeps, each over rows of its own: W (G, F, D) to (G, outputs, D).
 
-        Of group g the rows ``chosen[g]`` alone are read; ``rowwise(forward(W[g]), rows, g)`` is (outputs, b).
+        Of group g the rows ``chosen[g]`` alone are read; ``rowwise(forward(W[g]), span, g)`` is (outputs, b) of the
+        rows ``chosen[g][span]``.
         """
         d = self.X.shape[1]
         W = W.astype(self.dtype, copy=False)
@@ -127,9 +128,9 @@ class Design:
 
         def add(g: int) -> None:
             for start in range(0, len(chosen[g]), size):
-                rows = chosen[g][start : start + size]
-                X = self.X[rows].astype(self.dtype, copy=False)
-                R = rowwise(self._outputs(W[g], X), rows, g).astype(self.dtype, copy=False)
+                span = slice(start, min(start + size, len(chosen[g])))
+                X = self._rounded(chosen[g][span])
+                R = rowwise(self._outputs(W[g], X), span, g).astype(self.dtype, copy=False)
                 sums[g, :, :d] += R @ X
                 if self.intercept:
                     sums[g, :, d] += R.sum(axis=1)
@@ -165,7 +166,7 @@ class Design:
         """The diagonal of ``gram``, (D,)."""
         return np.append(np.einsum("i,ij,ij->j", w, self.X, self.X), [w.sum()] * self.intercept)
 
-    def dense(self, rows: slice, used: np.ndarray) -> np.ndarray:
+    def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
         """Columns ``used`` (d,) bool of these rows of X, (b, used)."""
         return self.X[rows][:, used]
 

@@ -68,13 +68,14 @@ class SparseDesign(Design):
     def largest(self) -> float:
         return float(np.abs(self.X.data).max(initial=0.0))
 
-    def forward(self, W: np.ndarray, rows: slice) -> np.ndarray:
+    def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         W = W.astype(self.dtype, copy=False)
-        out = np.empty((len(W), rows.stop - rows.start), dtype=W.dtype)
+        first, count = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop - rows.start)
+        out = np.empty((len(W), count), dtype=W.dtype)
         step = self._steps(W, len(W))
-        for part in self._spans(rows.stop, step.rows, rows.start):
-            step.load(part)
-            out[:, part.start - rows.start : part.stop - rows.start] = step.forward()
+        for part in self._spans(count, step.rows):
+            step.load(rows[part] if isinstance(rows, np.ndarray) else slice(first + part.start, first + part.stop))
+            out[:, part] = step.forward()
         return out
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
@@ -95,7 +96,13 @@ class SparseDesign(Design):
         operations = self.stored * widest * DIRECT_OPERATION
         return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
 
-    def sweep_chosen(self, W, rowwise, chosen, outputs):
+    def sweep_chosen(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, slice, int], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
         d = self.X.shape[1]
         W = W.astype(self.dtype, copy=False)
         sums = np.zeros((len(chosen), outputs, self.columns))
@@ -103,9 +110,9 @@ class SparseDesign(Design):
         def add(g: int) -> None:
             step = self._steps(W[g], outputs)
             for start in range(0, len(chosen[g]), step.rows):
-                rows = chosen[g][start : start + step.rows]
-                step.load(rows)
-                R = rowwise(step.forward(), rows, g).astype(self.dtype, copy=False)
+                span = slice(start, min(start + step.rows, len(chosen[g])))
+                step.load(chosen[g][span])
+                R = rowwise(step.forward(), span, g).astype(self.dtype, copy=False)
                 step.back(R)
                 if self.intercept:
                     sums[g, :, d] += R.sum(axis=1)
@@ -157,7 +164,7 @@ class SparseDesign(Design):
             out[: self.X.shape[1]] += _with_data(block, block.data**2).T @ w[rows]
         return out
 
-    def dense(self, rows: slice, used: np.ndarray) -> np.ndarray:
+    def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
         X, kept = self._packed
         if np.array_equal(kept, np.flatnonzero(used)):
             return _rows_of(X, rows).toarray()

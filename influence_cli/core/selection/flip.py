@@ -146,7 +146,7 @@ class _Search:
         """Places in the group, from the row that seems to matter least."""
         problem = self.at(len(best.rows))
         theta = self._evaluate([best.rows]).theta
-        w = removal(problem.objective.weights, [best.rows], problem.scaling).removed[:, 0]
+        w = removal(problem.objective.weights, [best.rows], problem.scaling).removed
         return np.argsort(problem.scores_at(theta, w)[best.rows], kind="stable")
 
     def _evaluate(self, groups: list[np.ndarray]) -> Evaluated:

@@ -6,6 +6,7 @@ import numpy as np
 
 from influence_cli.core.selection.problem import Problem, Selection
 from influence_cli.core.selection.second_order import Expansion
+from influence_cli.core.weights import NO_ROWS
 
 
 def greedy(problem: Problem, expansion: Expansion) -> Selection:
@@ -21,11 +22,11 @@ def leading(expansion: Expansion, sign: float) -> np.ndarray:
     method (1967), which ends at the maximum after a few rounds.
     """
     problem = expansion.problem
-    s, best, rows = np.zeros(problem.rows), -np.inf, problem.candidates
+    s, best, rows = problem.members([NO_ROWS]), -np.inf, problem.candidates
     while True:
         higher = problem.top(sign * expansion.first_slope(s))
-        s = problem.indicator([higher])[:, 0]
-        value = sign * float(expansion.first(s))
+        s = problem.members([higher])
+        value = sign * float(expansion.first(s)[0])
         if value <= best:
             return rows
         rows, best = higher, value
@@ -41,6 +42,6 @@ def found(
     status: str = "ok",
 ) -> Selection:
     """A selection with both predictions of its rows."""
-    s = expansion.problem.indicator([rows])
+    s = expansion.problem.members([rows])
     first, second = float(expansion.first(s)[0]), float(expansion.second(s)[0])
     return Selection(strategy, rows, first, second, realised, rounds, status)

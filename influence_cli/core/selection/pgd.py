@@ -74,7 +74,7 @@ def _ascend(
 ) -> tuple[np.ndarray, int]:
     """The best rounding met on one ascent from a group, and the steps taken."""
     own = problem.candidates
-    s = problem.indicator([start])[:, 0]
+    s = problem.mask(start).astype(float)
     value, slope = _signed(problem, expansion, s)
     best, best_value = start, value
     seen.setdefault(start.tobytes(), value)
@@ -111,7 +111,7 @@ def _round(problem: Problem, s: np.ndarray, slope: np.ndarray) -> np.ndarray:
 
 
 def _signed(problem: Problem, expansion: Expansion, s: np.ndarray) -> tuple[float, np.ndarray]:
-    value, slope = expansion.second_and_slope(s)
+    value, slope = expansion.second_and_slope(problem.relaxed(s[None]))
     return problem.sign * value, problem.sign * slope
 
 
@@ -124,9 +124,11 @@ def _values(
     worth nothing: second grows without bounds towards a share of 1.
     """
     new = list({rows.tobytes(): rows for rows in groups if rows.tobytes() not in seen}.values())
-    real = 1.0 - expansion.share(trials.T) >= (1.0 - problem.largest_share) / 2.0
-    found = problem.sign * expansion.second(np.hstack([trials[real].T, problem.indicator(new)]))
+    relaxed = problem.relaxed(trials)
+    real = np.flatnonzero(1.0 - expansion.share(relaxed) >= (1.0 - problem.largest_share) / 2.0)
     values = np.full(len(trials), -np.inf)
-    values[real] = found[: real.sum()]
-    seen.update((rows.tobytes(), float(value)) for rows, value in zip(new, found[real.sum() :], strict=True))
+    tried = relaxed.take(real).joined(problem.members(new)) if len(real) else problem.members(new)
+    found = problem.sign * expansion.second(tried)
+    values[real] = found[: len(real)]
+    seen.update((rows.tobytes(), float(value)) for rows, value in zip(new, found[len(real) :], strict=True))
     return values

@@ -18,6 +18,7 @@ from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.weights import RowWeights, Weights, as_weights, members, relaxed_members
 from influence_cli.errors import NotConvergedError, UsageError
 
 INCREASE, DECREASE = "increase", "decrease"
@@ -85,13 +86,6 @@ class Problem:
         """f before removal."""
         return float(self.target.value(self.theta)[0, 0])
 
-    @cached_property
-    def allowed(self) -> np.ndarray:
-        """The candidates as a mask (m,)."""
-        mask = np.zeros(self.rows, dtype=bool)
-        mask[self.candidates] = True
-        return mask
-
     def rng(self, stream: int = 0) -> np.random.Generator:
         """Random numbers of a strategy's own."""
         return np.random.default_rng([self.seed, stream, self.size])
@@ -101,20 +95,27 @@ class Problem:
         own = scores[self.candidates]
         return np.sort(self.candidates[np.argsort(-own, kind="stable")[: self.size]])
 
-    def indicator(self, groups: Sequence[np.ndarray]) -> np.ndarray:
-        """Groups as columns of 0 and 1, (m, G), columns contiguous."""
-        out = np.zeros((len(groups), self.rows))
-        for column, rows in zip(out, groups, strict=True):
-            column[rows] = 1.0
-        return out.T
+    def members(self, groups: Sequence[np.ndarray]) -> Weights:
+        """The training weights on each group's rows."""
+        return members(self.objective.weights, groups)
+
+    def relaxed(self, shares: np.ndarray) -> Weights:
+        """The training weights times each relaxed group's shares s of the rows, (G, m)."""
+        return relaxed_members(self.objective.weights, shares)
+
+    def mask(self, rows: np.ndarray) -> np.ndarray:
+        """Which rows these are, (m,) bool."""
+        out = np.zeros(self.rows, dtype=bool)
+        out[rows] = True
+        return out
 
     def solve(self, rhs: np.ndarray) -> np.ndarray:
         """H^-1 rhs (P, A).  Raises NotConvergedError."""
         return _solved(self.solver.solve(rhs))
 
-    def preconditioner_at(self, theta: np.ndarray, w: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """The factor of the Hessian at other parameters (P, 1) under weights w (m,) where it costs but a few passes
-        over the rows, else that of the trained model."""
+    def preconditioner_at(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
+        """The factor of the Hessian at other parameters (P, 1) under the weights of one group where it costs but a few
+        passes over the rows, else that of the trained model."""
         if self.objective.size * (self.objective.outputs + 1) <= CHEAP_FACTOR * self.objective.outputs:
             try:
                 return factorize(self.objective, theta, w)
@@ -123,10 +124,10 @@ class Problem:
         return self.solver.preconditioner
 
     def scores_at(
-        self, theta: np.ndarray, w: np.ndarray, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None
+        self, theta: np.ndarray, w: RowWeights, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None
     ) -> np.ndarray:
         """The slope of f in every row's share of a group, at the parameters (P, 1) of training without the group, w
-        (m,) being the weights then: (m,), up to one positive factor, times the sign.
+        being its weights then: (m,), up to one positive factor, times the sign.
 
         With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
         w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.
@@ -141,7 +142,7 @@ class Problem:
         )
         influence = self.objective.row_products(theta, _solved(adjoint))[:, 0]
         if self.scaling == PER_MEAN:
-            influence -= w @ influence
+            influence -= as_weights(w).column() @ influence
         return self.sign * self.objective.weights * influence
 
 

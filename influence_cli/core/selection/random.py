@@ -26,7 +26,7 @@ def random(problem: Problem, expansion: Expansion, draws: int = 100) -> Draws:
     first, second = [], []
     step = max(1, int(32e6 / (8 * problem.rows)))
     for start in range(0, draws, step):
-        s = problem.indicator(groups[start : start + step])
+        s = problem.members(groups[start : start + step])
         first.append(expansion.first(s))
         second.append(expansion.second(s))
     return Draws(tuple(groups), np.concatenate(first), np.concatenate(second))

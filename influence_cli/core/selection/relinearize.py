@@ -47,7 +47,7 @@ def relinearize(
             status = f"stopped after {rounds} rounds: more may gain (--rounds)"
             break
         taken += 1
-        w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
+        w = removal(problem.objective.weights, [rows], problem.scaling).removed
         here = problem.preconditioner_at(theta, w)
         scores = problem.scores_at(theta, w, here)
         step = _exchange(problem, rows, theta, scores, best, share, here)
@@ -73,7 +73,7 @@ def _exchange(
     ``share`` is the last round's: where that was the whole way it is tried by itself, else with its neighbours.
     """
     top = problem.top(scores)
-    inside, wanted = problem.indicator([rows])[:, 0] > 0, problem.indicator([top])[:, 0] > 0
+    inside, wanted = problem.mask(rows), problem.mask(top)
     into, out = np.flatnonzero(wanted & ~inside), np.flatnonzero(inside & ~wanted)
     into = into[np.argsort(-scores[into], kind="stable")]
     out = out[np.argsort(scores[out], kind="stable")]

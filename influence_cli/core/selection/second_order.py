@@ -1,10 +1,10 @@
 """First- and second-order influence as functions of the group: the paper's Eq. 17 and 18, with penalty and weights.
 
-A group is s (m,), 1 on its k rows and 0 elsewhere, or anything between while it is searched for.  It takes the share
-p = sum_i w_i s_i of the training weights.  The path of DESIGN 2.2 has delta = alpha w s - beta w with, per-mean,
-alpha = 1/(1-p) and beta = p/(1-p), per-sum alpha = 1 and beta = 0.  Put into v'g and v'(g + D H^-1 g), with
-v = H^-1 grad f, H_l = sum_i w_i hess l_i (the Hessian without penalty) and g_l = sum_i w_i grad l_i (which balances the
-penalty's):
+A group is s (m,), 1 on its k rows and 0 elsewhere, or anything between while it is searched for; methods take the
+training weights of its rows, w_i s_i, as ``Weights``.  Its share of all is p = sum_i w_i s_i.  The path of removal
+(docs/design.md, "One path, every order") has delta = alpha w s - beta w with, per-mean, alpha = 1/(1-p) and
+beta = p/(1-p), per-sum alpha = 1 and beta = 0.  Put into v'g and v'(g + D H^-1 g), with v = H^-1 grad f,
+H_l = sum_i w_i hess l_i (the Hessian without penalty) and g_l = sum_i w_i grad l_i (which balances the penalty's):
 
     first(s)  = alpha pull - beta v' g_l
     second(s) = first(s) + alpha^2 pairs - alpha beta mixed + beta^2 v' H_l H^-1 g_l
@@ -27,6 +27,7 @@ import numpy as np
 
 from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.selection.problem import Problem
+from influence_cli.core.weights import Weights
 
 BLOCK_BYTES = 64e6
 """Size of the outputs (m rows, K outputs, G groups) that one pass works on."""
@@ -58,47 +59,47 @@ class Expansion:
         """v' grad l_i, (m,): the paper's a."""
         return self.problem.objective.row_products(self.problem.theta, self.adjoint)[:, 0]
 
-    def share(self, s: np.ndarray) -> np.ndarray:
-        """p of s (m, ...): w's for every s that sums to k, and k/m for every s where all rows weigh the same."""
-        return self.problem.size / self.problem.rows + self._slopes.share @ s
+    def share(self, s: Weights) -> np.ndarray:
+        """p, (G,): w's for every s that sums to k, and k/m for every s where all rows weigh the same."""
+        return self.problem.size / self.problem.rows + s.sums(self._slopes.share)
 
-    def first(self, s: np.ndarray) -> np.ndarray:
-        """(G,) of s (m, G)."""
+    def first(self, s: Weights) -> np.ndarray:
+        """(G,)."""
         alpha, beta = self._scales(self.share(s))
-        return alpha * (self._slopes.pull @ s) - beta * self._pulled
+        return alpha * s.sums(self._slopes.pull) - beta * self._pulled
 
-    def first_slope(self, s: np.ndarray) -> np.ndarray:
-        """The gradient of first, (m,), at s (m,)."""
-        alpha, _ = self._scales(self.share(s))
+    def first_slope(self, s: Weights) -> np.ndarray:
+        """The gradient of first, (m,), at one group."""
+        alpha, _ = self._scales(self.share(s)[0])
         slope = alpha * self._slopes.pull
         if self._renormalised:
-            slope = slope + alpha**2 * (self._slopes.pull @ s - self._pulled) * self._slopes.share
+            slope = slope + alpha**2 * (s.sums(self._slopes.pull)[0] - self._pulled) * self._slopes.share
         return slope
 
-    def second(self, s: np.ndarray) -> np.ndarray:
-        """(G,) of s (m, G)."""
-        pairs = np.empty(s.shape[1])
-        for part in blocks(self.problem, s.shape[1]):
-            gradient, curved = self._summed(s[:, part])
+    def second(self, s: Weights) -> np.ndarray:
+        """(G,)."""
+        pairs, numbers = np.empty(s.groups), np.arange(s.groups)
+        for part in blocks(self.problem, s.groups):
+            gradient, curved = self._summed(s.take(numbers[part]))
             pairs[part] = np.einsum("pg,pg->g", curved, self.problem.solve(gradient))
         slopes = self._slopes
-        return self.combine(Parts(self.share(s), slopes.pull @ s, slopes.mixed @ s, pairs))
+        return self.combine(Parts(self.share(s), s.sums(slopes.pull), s.sums(slopes.mixed), pairs))
 
-    def second_and_slope(self, s: np.ndarray) -> tuple[float, np.ndarray]:
-        """second and its gradient, (m,), at s (m,)."""
+    def second_and_slope(self, s: Weights) -> tuple[float, np.ndarray]:
+        """second and its gradient, (m,), at one group."""
         parts, slopes = self.parts_and_slopes(s)
         return float(self.combine(parts)), self.slope(parts, slopes)
 
-    def parts_and_slopes(self, s: np.ndarray) -> tuple[Parts, Parts]:
-        """Parts at s (m,) and their gradients, of which only that of ``pairs`` depends on s."""
+    def parts_and_slopes(self, s: Weights) -> tuple[Parts, Parts]:
+        """Parts (numbers) at one group and their gradients, of which only that of ``pairs`` depends on s."""
         problem, objective, known = self.problem, self.problem.objective, self._slopes
-        gradient, curved = self._summed(s[:, None])
+        gradient, curved = self._summed(s)
         both = problem.solve(np.hstack([gradient, curved]))
         slope = objective.row_curvatures(problem.theta, self.adjoint, both[:, :1])[:, 0]
         slope += objective.row_products(problem.theta, both[:, 1:])[:, 0]
         slope *= objective.weights
         pairs = np.asarray((curved * both[:, :1]).sum())
-        here = Parts(self.share(s), known.pull @ s, known.mixed @ s, pairs)
+        here = Parts(self.share(s)[0], s.sums(known.pull)[0], s.sums(known.mixed)[0], pairs)
         return here, Parts(known.share, known.pull, known.mixed, slope)
 
     def combine(self, parts: Parts) -> np.ndarray:
@@ -124,7 +125,7 @@ class Expansion:
         problem, objective = self.problem, self.problem.objective
         out = np.empty((len(rows), problem.rows)).T
         for part in blocks(problem, len(rows)):
-            gradient, curved = self._summed(problem.indicator(list(rows[part, None])))
+            gradient, curved = self._summed(problem.members(list(rows[part, None])))
             columns = gradient.shape[1]
             both = problem.solve(np.hstack([gradient, curved]))
             adjoints = np.repeat(self.adjoint, columns, axis=1)
@@ -176,13 +177,12 @@ class Expansion:
         curved = objective.loss_curvature(problem.theta, objective.weights)(self.adjoint)
         return float((curved * self._responses[1]).sum())
 
-    def _summed(self, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _summed(self, s: Weights) -> tuple[np.ndarray, np.ndarray]:
         """sum_i w_i s_i grad l_i and sum_i w_i s_i hess l_i v, both (P, G)."""
         problem = self.problem
-        weights = s * problem.objective.weights[:, None]
-        adjoints = np.repeat(self.adjoint, s.shape[1], axis=1)
-        curved = problem.objective.loss_curvature(problem.theta, weights)(adjoints)
-        return problem.objective.loss_gradient(problem.theta, weights), curved
+        adjoints = np.repeat(self.adjoint, s.groups, axis=1)
+        curved = problem.objective.loss_curvature(problem.theta, s)(adjoints)
+        return problem.objective.loss_gradient(problem.theta, s), curved
 
 
 def blocks(problem: Problem, count: int) -> list[slice]:

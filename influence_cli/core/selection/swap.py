@@ -83,7 +83,7 @@ def _pairs(problem: Problem) -> int:
 def _best(problem: Problem, expansion: Expansion, merit: str, groups: list[np.ndarray]) -> np.ndarray:
     """The group of highest merit."""
     if merit == SECOND:
-        return groups[int(np.argmax(problem.sign * expansion.second(problem.indicator(groups))))]
+        return groups[int(np.argmax(problem.sign * expansion.second(problem.members(groups))))]
     return groups[int(np.argmax(worth(problem, evaluate(problem, merit, groups).change)))]
 
 
@@ -91,14 +91,14 @@ def _on_form(
     problem: Problem, expansion: Expansion, start: np.ndarray, rounds: int, advance: Callable[[str], None]
 ) -> tuple[np.ndarray, float, int, bool]:
     """Rows, sign * second, rounds taken and whether no exchange of the last shortlists gained."""
-    s = problem.indicator([start])[:, 0]
-    parts, slopes = expansion.parts_and_slopes(s)
+    s = problem.mask(start)
+    parts, slopes = expansion.parts_and_slopes(problem.members([start]))
     value = problem.sign * float(expansion.combine(parts))
     own = problem.candidates
     for taken in range(1, rounds + 1):
         advance("swap")
         slope = problem.sign * expansion.slope(parts, slopes)
-        inside, outside = own[s[own] > 0.5], own[s[own] < 0.5]
+        inside, outside = own[s[own]], own[~s[own]]
         short = np.concatenate(
             [
                 inside[np.argsort(slope[inside], kind="stable")[:SHORTLIST]],
@@ -107,7 +107,7 @@ def _on_form(
         )
         pairs = expansion.pairs(short)
         among = pairs[short]
-        here = s[short] > 0.5
+        here = s[short]
         moved = False
         while here.any() and not here.all():
             out, into = np.flatnonzero(here), np.flatnonzero(~here)
@@ -121,11 +121,11 @@ def _on_form(
             i, j = out[at[0]], into[at[1]]
             slopes = replace(slopes, pairs=slopes.pairs + pairs[:, j] - pairs[:, i])
             here[i], here[j] = False, True
-            s[short[i]], s[short[j]] = 0.0, 1.0
+            s[short[i]], s[short[j]] = False, True
             moved = True
         if not moved:
-            return np.flatnonzero(s > 0.5), value, taken, True
-    return np.flatnonzero(s > 0.5), value, rounds, False
+            return np.flatnonzero(s), value, taken, True
+    return np.flatnonzero(s), value, rounds, False
 
 
 def _exchanged(
@@ -165,7 +165,7 @@ def _on_merit(
             return rows, best, taken - 1, True
         explored.add(rows.tobytes())
         advance("swap")
-        w = removal(problem.objective.weights, [rows], problem.scaling).removed[:, 0]
+        w = removal(problem.objective.weights, [rows], problem.scaling).removed
         groups = _exchanges(problem, rows, problem.scores_at(theta, w))
         if not groups:
             return rows, best, taken, True
@@ -193,5 +193,5 @@ def _exchanges(problem: Problem, rows: np.ndarray, scores: np.ndarray) -> list[n
         inside_, outside_ = inside, outside
     moves = [(inside_[i : i + 1], outside_[j : j + 1]) for i in range(len(inside_)) for j in range(len(outside_))]
     moves += [(inside[:n], outside[:n]) for n in several]
-    mask = problem.indicator([rows])[:, 0] > 0.0
+    mask = problem.mask(rows)
     return [exchanged(mask, out, into) for out, into in moves]

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs, spotrf, spotrs
 
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
 DOUBLE_UP_TO = 3000
@@ -45,8 +46,8 @@ def factor_dtype(size: int) -> np.dtype:
     return np.dtype(np.float64 if size <= DOUBLE_UP_TO else np.float32)
 
 
-def factorize(objective: Objective, theta: np.ndarray, w: np.ndarray | None = None) -> CholeskyFactor:
-    """Factor of the Hessian of J at theta (P, 1) under weights w (m,), by default the training weights.
+def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = None) -> CholeskyFactor:
+    """Factor of the Hessian of J at theta (P, 1) under the weights of one group, by default in training.
 
     Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique.
     """

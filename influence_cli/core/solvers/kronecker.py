@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
-from influence_cli.core.objectives.penalty import Penalty
-
 ELEMENTS = 100_000_000
 """Float64 numbers that the K factors may hold (0.8 GB)."""
 PASSES = 400.0
@@ -33,16 +31,19 @@ def kronecker_fits(outputs: int, columns: int, stored: int) -> bool:
 
 
 class Kronecker:
-    """r -> M^-1 r with M = between (x) within + penalty; ``between`` (K, K) and ``within`` (D, D) symmetric >= 0."""
+    """r -> M^-1 r with M = between (x) within + penalty; ``between`` (K, K) and ``within`` (D, D) symmetric >= 0.
 
-    def __init__(self, between: np.ndarray, within: np.ndarray, penalty: Penalty):
+    The penalty is ``block`` (D, D) on every output's coefficients and ``gauge`` (D,) on their mean over the outputs.
+    """
+
+    def __init__(self, between: np.ndarray, within: np.ndarray, block: np.ndarray, gauge: np.ndarray):
         eigenvalues, self._basis = np.linalg.eigh(between)
         along_ones = self._basis.sum(axis=0) ** 2 / len(between)
         self._factors = []
         for value, share in zip(np.maximum(eigenvalues, 0.0), along_ones, strict=True):
-            system = value * within
+            system = value * within + block
             diagonal = np.diag_indices(len(within))
-            system[diagonal] += penalty.ridge + share * penalty.gauge
+            system[diagonal] += share * gauge
             peak = system[diagonal].max()
             system[diagonal] += JITTER * (peak if peak > 0 else 1.0)
             self._factors.append(cholesky(system, lower=True, overwrite_a=True, check_finite=False))

@@ -13,6 +13,7 @@ from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, conjugate_gradient
 from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+from influence_cli.core.weights import RowWeights
 
 ROUND = 1e-4
 """Relative residual that a rough round is asked for: well above the rounding of its products."""
@@ -25,7 +26,7 @@ AIM = 0.8
 def refined_conjugate_gradient(
     objective: Objective,
     theta: np.ndarray,
-    w: np.ndarray,
+    w: RowWeights,
     rhs: np.ndarray,
     *,
     preconditioner: Preconditioner,

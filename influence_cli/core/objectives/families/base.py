@@ -67,10 +67,14 @@ class Family(ABC):
         """Outputs (K,) that suit all rows alike, for training to start from; w (m,)."""
         return np.zeros(self.outputs)
 
-    def away(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """Change of the outputs (G, K), the same for all rows, along which the loss under weights w (G, m) falls for
-        ever; 0 where there is none."""
-        return np.zeros((len(w), self.outputs))
+    def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
+        """The kind of each row (m,), numbered from 0, and how many kinds there are: what ``away`` must know of rows."""
+        return np.zeros(len(y), dtype=np.int64), 1
+
+    def away(self, present: np.ndarray) -> np.ndarray:
+        """Change of the outputs (G, K), the same for all rows, along which the loss falls for ever where only the kinds
+        ``present`` (G, S) bool are left; 0 where there is none."""
+        return np.zeros((len(present), self.outputs))
 
 
 class Regressor(Family):
@@ -105,6 +109,8 @@ class Classifier(Family):
     def away_from(self, absent: np.ndarray) -> np.ndarray:
         """Change of the outputs (G, K) that rules the absent classes (G, classes) out."""
 
-    def away(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-        totals = np.stack([w[:, y == k].sum(axis=1) for k in range(self.classes)], axis=1)
-        return self.away_from(totals == 0.0)
+    def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
+        return y.astype(np.int64, copy=False), self.classes
+
+    def away(self, present: np.ndarray) -> np.ndarray:
+        return self.away_from(~present)

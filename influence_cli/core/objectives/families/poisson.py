@@ -53,9 +53,13 @@ class Poisson(Regressor):
         mean = np.average(y, weights=w)
         return np.array([np.log(mean) if mean > 0 else 0.0])
 
-    def away(self, y, w):
+    def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
+        """0 for a response of 0, else 1."""
+        return (y > 0).astype(np.int64), 2
+
+    def away(self, present: np.ndarray) -> np.ndarray:
         """Down, where every response that is left is 0."""
-        return np.where(w[:, y > 0].any(axis=1), 0.0, -1.0)[:, None]
+        return np.where(present[:, 1], 0.0, -1.0)[:, None]
 
 
 def _mean(eta: np.ndarray) -> np.ndarray:

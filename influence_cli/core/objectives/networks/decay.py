@@ -8,24 +8,35 @@ import numpy as np
 
 from influence_cli.core.objectives.networks.network import Network
 from influence_cli.core.objectives.penalty import Penalty
+from influence_cli.core.weights import GroupPenalty
 
 
 @dataclass(frozen=True)
 class WeightDecay(Penalty):
     """(1/2) sum_p r_p theta_p^2, and over the last layer (1/2) sum_j c_j (sum_k theta_kj)^2 / K as in ``Penalty``.
 
-    ``ridge`` (P,) is r: lambda, and 0 for free biases; ``gauge`` (D_L,) is c; ``outputs`` K.
+    ``ridge`` (P,) is r: lambda, and 0 for free biases; ``gauge`` (D_L,) is c; ``outputs`` K; ``units`` n_1, the units
+    of the first layer, whose coefficients a group's direction is for.
     """
 
-    def product(self, V):
+    units: int
+
+    def product(self, V: np.ndarray, groups: GroupPenalty | None = None) -> np.ndarray:
         out = self.ridge[:, None] * V
+        if groups is not None:
+            out = self.ridge[:, None] * groups.scaling * V
+            if groups.direction is not None:
+                D = len(groups.direction)
+                first = V[: self.units * D].reshape(self.units, D, -1)
+                along = (first * groups.direction).sum(axis=1, keepdims=True)
+                out[: self.units * D] += (groups.direction * along).reshape(self.units * D, -1)
         if self.gauge.any():
             K, D = self.outputs, len(self.gauge)
             last = V[-K * D :].reshape(K, D, -1)
             out[-K * D :] += np.tile(self.gauge[:, None] * last.mean(axis=0), (K, 1))
         return out
 
-    def dense(self):
+    def dense(self) -> np.ndarray:
         return self.product(np.eye(len(self.ridge)))
 
 
@@ -39,4 +50,4 @@ def weight_decay(network: Network, l2: float, *, penalize_bias: bool, softmax: b
         parts.append(np.tile(row, n))
     K, D = network.shapes[-1]
     gauge = np.where(parts[-1][:D] == 0.0, 1.0 / K, 0.0) if softmax else np.zeros(D)
-    return WeightDecay(np.concatenate(parts), gauge, K)
+    return WeightDecay(np.concatenate(parts), gauge, K, network.shapes[0][0])

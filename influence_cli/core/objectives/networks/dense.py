@@ -21,16 +21,23 @@ from influence_cli.core.objectives.networks.tape import Tape
 
 
 def add_rows(
-    out: np.ndarray, network: Network, layers: list[Layer], tape: Tape, inputs: list[np.ndarray], family: Family
+    out: np.ndarray,
+    network: Network,
+    layers: list[Layer],
+    tape: Tape,
+    inputs: list[np.ndarray],
+    family: Family,
+    weights: np.ndarray,
 ) -> None:
-    """Add b rows at one parameter vector to the lower triangle of ``out`` (P, P); ``inputs`` are A_l, (b, D_l).
+    """Add b rows of ``weights`` (1, b) at one parameter vector to the lower triangle of ``out`` (P, P); ``inputs`` are
+    A_l, (b, D_l).
 
     Without a backward pass on the tape it is the Gauss-Newton matrix.
     """
     dtype = out.dtype
     inputs = [signal.astype(dtype, copy=False) for signal in inputs]
     for k, right in enumerate(inputs):
-        turned, moved = _responses(network, layers, tape, k, family)
+        turned, moved = _responses(network, layers, tape, k, family, weights)
         E = right.shape[1]
         for l in range(k, len(inputs)):
             D = inputs[l].shape[1]
@@ -44,7 +51,7 @@ def add_rows(
 
 
 def _responses(
-    network: Network, layers: list[Layer], tape: Tape, k: int, family: Family
+    network: Network, layers: list[Layer], tape: Tape, k: int, family: Family, weights: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
     """With unit q of z_k moved, by layer l >= k: d delta_l / d z_kq and d a_l / d z_kq, (n_k, n_l, b) each."""
     s, hidden, last = network.activation, tape.hidden, len(layers) - 1
@@ -54,7 +61,7 @@ def _responses(
     for l in range(k, last):
         da[l] = s.first(hidden[l]) * dz[l]
         dz[l + 1] = layers[l + 1].W @ da[l]
-    turned = {last: tape.curve(family, dz[last])}
+    turned = {last: tape.curve(family, dz[last], weights)}
     for l in range(last - 1, k - 1, -1):
         turned[l] = s.first(hidden[l]) * layers[l + 1].back(turned[l + 1])
         if tape.pulls:

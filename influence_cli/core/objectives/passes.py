@@ -1,0 +1,174 @@
+"""Passes over the rows for a generalised linear model: coefficients in, weighted sums of the rows out.
+
+A pass computes the outputs of every row for a block of parameter vectors, makes row-wise derivatives of them, and adds
+up these times the row.  Where one number added to all outputs of a row changes nothing (softmax), it computes the
+differences from the last output, one output fewer, because the derivatives of all outputs sum to 0.  Where the weights
+of a group are 0 but on few rows, its pass reads these rows alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Family
+from influence_cli.core.rows.design import Design
+from influence_cli.core.weights import Weights
+
+MOMENT_BYTES = 256e6
+"""Curvature states of all rows that a product of second derivatives may keep.  Above, it computes them again from the
+parameters, at the cost of one more matrix product."""
+
+Whole: TypeAlias = Callable[[np.ndarray, np.ndarray, slice, np.ndarray], np.ndarray]
+"""(computed outputs (A, F, b), weights (A or 1, 1, b), rows, groups (A,)) to derivatives (A, F or K, b), of a block of
+all rows."""
+Alone: TypeAlias = Callable[[np.ndarray, np.ndarray, slice, int], np.ndarray]
+"""(computed outputs (1, F, n), weights (n,), span, group) to derivatives (1, F or K, n) of a span of its rows."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The passes of a family over a design; parameters are class-major, (P, G)."""
+
+    design: Design
+    family: Family
+
+    def in_single(self, columns: int) -> Passes:
+        """The same in float32 for that many parameter vectors; itself where that is not faster."""
+        design = self.design.single(columns * self.free)
+        return self if design is self.design else replace(self, design=design)
+
+    @property
+    def free(self) -> int:
+        """F, the outputs that a pass computes."""
+        return self.family.outputs - self.family.shift_invariant
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return self.family.outputs * self.design.columns
+
+    def outputs(self, theta: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+        """Outputs of these training rows, (G, K, b); of softmax up to a number common to all outputs of a row."""
+        eta = self.design.forward(self._stack(theta), rows)
+        return self.completed(eta.reshape(-1, self.free, eta.shape[1]))
+
+    def completed(self, eta: np.ndarray) -> np.ndarray:
+        """Computed outputs (G, F, b) as (G, K, b)."""
+        if not self.family.shift_invariant:
+            return eta
+        out = np.empty((len(eta), self.family.outputs, eta.shape[2]), dtype=eta.dtype)
+        out[:, :-1], out[:, -1] = eta, 0.0
+        return out
+
+    def sweep(self, V: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], groups: int) -> np.ndarray:
+        """A pass over all rows: V (P, A) in, (P, groups) out.
+
+        ``rowwise`` makes of a block's computed outputs (A, F, b) derivatives in these (groups, F, b), or in all K.
+        """
+        F = self.free
+
+        def computed(eta: np.ndarray, rows: slice) -> np.ndarray:
+            return rowwise(eta.reshape(-1, F, eta.shape[1]), rows)[:, :F].reshape(groups * F, -1)
+
+        return self._joined(self.design.sweep(self._stack(V), computed, groups * F))
+
+    def few(self, w: Weights, products: int) -> np.ndarray:
+        """The groups with weights on so few rows that a pass of ``products`` matrix products takes less time over these
+        alone, (G,) bool."""
+        limit = self.design.few_rows(self.free, products) * self.design.rows
+        return (w.kept == 0.0) & (w.sizes <= limit) & (limit >= 1.0)
+
+    def weighted(self, V: np.ndarray, w: Weights, few: np.ndarray, whole: Whole, alone: Alone) -> np.ndarray:
+        """A pass for weights of G groups, V (P, 0, 1 or G) in, (P, G) out; of the groups ``few`` (G,) bool over their
+        rows alone.  Without columns in V there are no outputs to compute."""
+        groups = max(V.shape[1], w.groups)
+        if w.groups < groups or not few.any():
+            return self._whole(V, w, np.arange(groups), whole)
+        out = np.empty((self.size, groups), order="F")
+        many, light = np.flatnonzero(~few), np.flatnonzero(few).tolist()
+        if many.size:
+            out[:, many] = self._whole(_some(V, many), w.take(many), many, whole)
+        F, columns = self.free, self.design.columns
+        chosen, inside = [w.rows[g] for g in light], [w.inside(g) for g in light]
+
+        def computed(eta: np.ndarray, span: slice, at: int) -> np.ndarray:
+            return alone(eta[None], inside[at][span], span, light[at])[0, :F]
+
+        W = self._stack(_some(V, np.array(light))).reshape(-1, F, columns) if V.size else np.empty((1, 0, columns))
+        W = np.broadcast_to(W, (len(light), *W.shape[1:]))
+        out[:, light] = self._joined(self.design.sweep_chosen(W, computed, chosen, F))
+        return out
+
+    def _whole(self, V: np.ndarray, w: Weights, groups: np.ndarray, whole: Whole) -> np.ndarray:
+        def rowwise(eta: np.ndarray, rows: slice) -> np.ndarray:
+            weights = w.block(rows).astype(self.design.dtype, copy=False)
+            return whole(eta, weights[:, None], rows, groups)
+
+        return self.sweep(V, rowwise, len(groups))
+
+    def _stack(self, theta: np.ndarray) -> np.ndarray:
+        """theta (P, G) as the coefficients of the outputs that passes compute, (G F, D)."""
+        W = theta.T.reshape(-1, self.family.outputs, self.design.columns)
+        if self.family.shift_invariant:
+            W = W[:, :-1] - W[:, -1:]
+        return W.reshape(-1, self.design.columns)
+
+    def _joined(self, out: np.ndarray) -> np.ndarray:
+        """Sums (G, F, D), or (G F, D), for the outputs that passes compute, as (P, G) for all."""
+        out = out.reshape(-1, self.free, self.design.columns)
+        if self.family.shift_invariant:
+            out = np.concatenate([out, -out.sum(axis=1, keepdims=True)], axis=1)
+        return out.reshape(len(out), self.size).T
+
+
+class CurvatureStates:
+    """What second derivatives need of every row's outputs at theta (P, 1 or G), for products with weights of G groups.
+
+    Kept for all rows while that takes MOMENT_BYTES at most, for the groups' rows alone where no others are needed and
+    they are fewer, else computed again in each pass.
+    """
+
+    def __init__(self, passes: Passes, theta: np.ndarray, w: Weights, few: np.ndarray):
+        self._passes, self._theta, self._rows = passes, theta, w.rows
+        self._all: np.ndarray | None = None
+        self._own: list[np.ndarray] | None = None
+        design, outputs = passes.design, passes.family.outputs
+        if few.all() and w.sizes.sum() <= design.rows:
+            self._own = [self._at(g, rows) for g, rows in enumerate(w.rows)]
+        elif design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= MOMENT_BYTES:
+            self._all = np.empty((theta.shape[1], outputs, design.rows), dtype=design.dtype)
+            for rows in design.blocks(theta.shape[1] * passes.free):
+                self._all[:, :, rows] = passes.family.moments(passes.outputs(theta, rows))
+
+    def block(self, groups: np.ndarray, rows: slice) -> np.ndarray:
+        """Of a block of all rows for these groups (A,): (A or 1, F, b)."""
+        F, shared = self._passes.free, self._theta.shape[1] == 1
+        if self._all is None:
+            return self._at(slice(None) if shared else groups, rows)[:, :F]
+        if shared or np.array_equal(groups, np.arange(len(self._all))):
+            return self._all[:, :F, rows]
+        return self._all[groups, :F, rows]
+
+    def of_group(self, g: int, span: slice) -> np.ndarray:
+        """Of a span of the group's own rows: (1, F, n)."""
+        F, rows = self._passes.free, self._rows[g if len(self._rows) > 1 else 0][span]
+        if self._own is not None:
+            return self._own[g][:, :F, span]
+        if self._all is None:
+            return self._at(g, rows)[:, :F]
+        return self._all[g if len(self._all) > 1 else 0][None, :F, rows]
+
+    def _at(self, groups: int | slice | np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+        theta = self._theta
+        if isinstance(groups, int):
+            groups = slice(groups, groups + 1) if theta.shape[1] > 1 else slice(None)
+        return self._passes.family.moments(self._passes.outputs(theta[:, groups], rows))
+
+
+def _some(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Those columns of V (P, G); one column, or none, serves all."""
+    return V if V.shape[1] < 2 else V[:, columns]

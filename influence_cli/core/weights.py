@@ -1,0 +1,224 @@
+"""What every row weighs, for each of G groups: base weights of all rows and, of each group, its rows and two factors.
+
+    w_ig = base_i * (kept_g + (taken_g - kept_g) * s_ig)        s_ig = 1 for the rows of group g, 0 for the others
+
+So the weights on the group alone (kept 0, taken 1), those after its removal (kept 1 or 1/(1-p), taken 0) and their
+differences are the same rows with other factors, and a group of ten rows is ten numbers, however many rows there are.
+No array of m rows and G groups is ever made: a pass over the rows asks for the weights of one block at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+NO_ROWS = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class GroupPenalty:
+    """The penalty of every group, where it differs from the objective's (docs/design.md, "Objective and removal").
+
+        (1/2) sum_p scaling_pg ridge_p theta_p^2 + (1/2) sum_k (direction_g' theta_k)^2
+
+    ``scaling`` (P, G) multiplies the objective's diagonal.  ``direction`` (D, G), if any, is the rank-one term of a
+    penalised intercept whose features were shifted; theta_k are the D coefficients of output k (in a network, of unit
+    k of the first layer), and the factor sqrt(lambda) is part of it.
+    """
+
+    scaling: np.ndarray
+    direction: np.ndarray | None = None
+
+    def take(self, columns: np.ndarray) -> GroupPenalty:
+        """The same for these groups (A,)."""
+        direction = None if self.direction is None else self.direction[:, columns]
+        return GroupPenalty(self.scaling[:, columns], direction)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of m rows for G groups; see the module's docstring for the formula.
+
+    ``base`` (m,); ``rows``, G sorted arrays of row numbers; ``kept`` and ``taken`` (G,); ``membership``, G arrays of
+    s_ig for the group's rows, where a group is relaxed to shares of its rows (the paper's Eq. 18), else None;
+    ``penalty`` None means the objective's for every group.  A single group serves any number of parameter vectors.
+    """
+
+    base: np.ndarray
+    rows: tuple[np.ndarray, ...]
+    kept: np.ndarray
+    taken: np.ndarray
+    membership: tuple[np.ndarray, ...] | None = None
+    penalty: GroupPenalty | None = None
+
+    @property
+    def groups(self) -> int:
+        """G."""
+        return len(self.rows)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows of each group, (G,)."""
+        return np.array([len(rows) for rows in self.rows], dtype=np.int64)
+
+    @property
+    def whole(self) -> bool:
+        """Whether these are the base weights themselves, shared by all groups."""
+        return bool(self.groups == 1 and self.kept[0] == 1.0 and not len(self.rows[0]))
+
+    def take(self, columns: np.ndarray) -> Weights:
+        """The weights of these groups (A,); a single group, which serves all, stays as it is."""
+        if self.groups == 1:
+            return self
+        return Weights(
+            self.base,
+            tuple(self.rows[g] for g in columns),
+            self.kept[columns],
+            self.taken[columns],
+            None if self.membership is None else tuple(self.membership[g] for g in columns),
+            None if self.penalty is None else self.penalty.take(columns),
+        )
+
+    def joined(self, other: Weights) -> Weights:
+        """These groups and then the other's, which have the same base weights and no penalties."""
+        membership = None
+        if self.membership is not None or other.membership is not None:
+            membership = tuple(share for one in (self, other) for share in one._shares())
+        kept, taken = np.concatenate([self.kept, other.kept]), np.concatenate([self.taken, other.taken])
+        return Weights(self.base, self.rows + other.rows, kept, taken, membership)
+
+    def scaled(self, kept: np.ndarray, taken: np.ndarray, penalty: GroupPenalty | None = None) -> Weights:
+        """The same groups with other factors (G,)."""
+        return replace(self, kept=kept, taken=taken, penalty=penalty)
+
+    def inside(self, g: int) -> np.ndarray:
+        """The weights of the rows of group g, (n,)."""
+        return self._within(g, slice(None))
+
+    def block(self, rows: slice) -> np.ndarray:
+        """The weights of a block of rows, (G, b); not to be written to."""
+        base = self.base[rows]
+        if self.whole:
+            return base[None]
+        out = self.kept[:, None] * base
+        for g, chosen in enumerate(self.rows):
+            low, high = chosen.searchsorted((rows.start, rows.stop))
+            if high > low:
+                out[g, chosen[low:high] - rows.start] = self._within(g, slice(low, high))
+        return out
+
+    def parts(self) -> list[np.ndarray]:
+        """The groups (numbers) in parts that share a pass over the rows: each group that has a weight on less than half
+        of the rows by itself, as ``pieces`` then visits these alone, and the others together."""
+        together = np.flatnonzero(~self._sparse)
+        return [np.array([g]) for g in np.flatnonzero(self._sparse)] + ([together] if len(together) else [])
+
+    def pieces(self, step: int) -> Iterator[Piece]:
+        """The rows in order, ``step`` at a time; of a single group with a weight on few of them, these alone."""
+        if not (self.groups == 1 and self._sparse[0]):
+            yield from self.blocks(step)
+            return
+        for start in range(0, len(self.rows[0]), step):
+            span = slice(start, min(start + step, len(self.rows[0])))
+            yield Piece(self.rows[0][span], self, span)
+
+    def blocks(self, step: int) -> Iterator[Piece]:
+        """All rows in order, ``step`` at a time."""
+        for start in range(0, len(self.base), step):
+            rows = slice(start, min(start + step, len(self.base)))
+            yield Piece(rows, self, rows)
+
+    def column(self, g: int = 0) -> np.ndarray:
+        """The weights of all rows for one group, (m,)."""
+        return self.take(np.array([g])).block(slice(0, len(self.base)))[0]
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """sum_i s_ig values_i over each group's rows, (G,), for values (m,): the weights have no part in it."""
+        if self.membership is None:
+            return np.array([values[rows].sum() for rows in self.rows])
+        shares = zip(self.rows, self.membership, strict=True)
+        return np.array([values[rows] @ share for rows, share in shares])
+
+    def squares(self) -> np.ndarray:
+        """The sum of the squared weights of each group, (G,)."""
+        outside = (self.base @ self.base) - np.array([self.base[rows] @ self.base[rows] for rows in self.rows])
+        inside = [self.inside(g) for g in range(self.groups)]
+        return self.kept**2 * outside + np.array([weights @ weights for weights in inside])
+
+    def present(self, kinds: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Which kinds of rows keep a weight over 0, (G, S) bool.
+
+        ``kinds`` (m,) numbers each row's kind from 0; ``counts`` (S,) are the rows of each with a base weight over 0.
+        """
+        out = np.empty((self.groups, len(counts)), dtype=bool)
+        for g, chosen in enumerate(self.rows):
+            weighted = chosen[self.base[chosen] != 0.0]
+            outside = counts - np.bincount(kinds[weighted], minlength=len(counts))
+            held = chosen[self.inside(g) != 0.0]
+            out[g] = np.bincount(kinds[held], minlength=len(counts)) > 0
+            if self.kept[g] != 0.0:
+                out[g] |= outside > 0
+        return out
+
+    @property
+    def _sparse(self) -> np.ndarray:
+        """Which groups have a weight on less than half of the rows, (G,) bool."""
+        return (self.kept == 0.0) & (self.sizes < len(self.base) / 2)
+
+    def _shares(self) -> tuple[np.ndarray, ...]:
+        if self.membership is not None:
+            return self.membership
+        return tuple(np.ones(len(rows)) for rows in self.rows)
+
+    def _within(self, g: int, span: slice) -> np.ndarray:
+        base = self.base[self.rows[g][span]]
+        if self.membership is None:
+            return self.taken[g] * base
+        return (self.kept[g] + (self.taken[g] - self.kept[g]) * self.membership[g][span]) * base
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a pass, a slice of all or numbers from one group's; ``span`` says where they are in it."""
+
+    rows: slice | np.ndarray
+    of: Weights
+    span: slice
+
+    @property
+    def count(self) -> int:
+        """b, the rows."""
+        return int(self.span.stop - self.span.start)
+
+    def weights(self) -> np.ndarray:
+        """(G, b)."""
+        return self.of.block(self.span) if isinstance(self.rows, slice) else self.of.inside(0)[None, self.span]
+
+
+RowWeights: TypeAlias = Weights | np.ndarray
+"""Weights of G groups, or (m,) shared by all."""
+
+
+def as_weights(w: RowWeights) -> Weights:
+    """Weights as they are; an array (m,) as the weights of one group without rows."""
+    if isinstance(w, Weights):
+        return w
+    if w.ndim != 1:
+        raise ValueError(f"weights that all groups share are an array (m,); found one of shape {w.shape}")
+    return Weights(w, (NO_ROWS,), np.ones(1), np.zeros(1))
+
+
+def members(base: np.ndarray, groups: Sequence[np.ndarray]) -> Weights:
+    """The base weights (m,) on the rows of each group and 0 elsewhere."""
+    rows = tuple(group if (group[1:] > group[:-1]).all() else np.unique(group) for group in groups)
+    return Weights(base, rows, np.zeros(len(rows)), np.ones(len(rows)))
+
+
+def relaxed_members(base: np.ndarray, shares: np.ndarray) -> Weights:
+    """As ``members`` for groups that are relaxed to shares (G, m) of the rows, most of them 0."""
+    rows = tuple(np.flatnonzero(share) for share in shares)
+    membership = tuple(share[chosen] for share, chosen in zip(shares, rows, strict=True))
+    return Weights(base, rows, np.zeros(len(rows)), np.ones(len(rows)), membership)
