@@ -15,7 +15,7 @@ import numpy as np
 from influence_cli.analysis import groundtruth as truth
 from influence_cli.analysis import influence as estimates
 from influence_cli.analysis.question import Question, TestRows, ask
-from influence_cli.core.evaluation import EVALUATIONS
+from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
 from influence_cli.core.solvers.choice import HessianSolver, make_solver

@@ -11,6 +11,7 @@ from influence_cli.analysis import influence as module
 from influence_cli.analysis import question
 from influence_cli.analysis.influence import check_methods, influence
 from influence_cli.analysis.question import TestRows
+from influence_cli.core.estimators import estimate
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
 from influence_cli.errors import UsageError
@@ -88,6 +89,32 @@ def test_blocks_and_pieces_change_no_figure(softmax, monkeypatch, evaluate):
     assert parts.base.tolist() == pytest.approx(whole.base.tolist(), rel=1e-12)
     assert parts.groups.digest == whole.groups.digest
     assert len(set(whole.groups.digest)) == 11
+
+
+@pytest.mark.parametrize("evaluate", ["linear", "exact"])
+def test_every_group_is_estimated_once_whatever_the_test_rows(softmax, monkeypatch, evaluate):
+    monkeypatch.setattr(module, "WIDEST", 4)
+    monkeypatch.setattr(question, "TEST_BYTES", 1.0)  # 64 test rows at a time
+    seen = []
+
+    def counted(objective, theta, solver, groups, *others):
+        seen.append(len(groups.share))
+        return estimate(objective, theta, solver, groups, *others)
+
+    monkeypatch.setattr(module, "estimate", counted)
+    run(softmax, plan_of(softmax, "random:10x11"), list(range(12)) * 12, evaluate=evaluate)
+    assert seen == [4, 4, 3]
+
+
+def test_the_side_that_falls_into_fewer_parts_waits_for_the_other(softmax, monkeypatch):
+    plan, tests = plan_of(softmax, "random:10x11"), list(range(12)) * 6
+    whole = run(softmax, plan, tests, methods=METHODS)
+    monkeypatch.setattr(module, "WIDEST", 4)
+    monkeypatch.setattr(module, "HELD_BYTES", 1.0)  # 4 groups at a time
+    monkeypatch.setattr(question, "TEST_BYTES", 1.0)
+    parts = run(softmax, plan, tests, methods=METHODS)
+    for method in METHODS:
+        np.testing.assert_allclose(parts.values[method], whole.values[method], rtol=1e-8, atol=1e-13)
 
 
 def test_the_number_of_solves_does_not_grow_with_the_pairs(softmax):

@@ -21,8 +21,7 @@ from core_cases import (
 )
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, inverse
 
-from influence_cli.core.estimators import METHODS, Estimate, estimate
-from influence_cli.core.evaluation import exact_change, linear_change
+from influence_cli.core.estimators import METHODS, Estimate, estimate, exact_change, linear_change
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, row_quantity
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, Removal, removal
 from influence_cli.core.rif import SingleRemovals
@@ -120,7 +119,8 @@ def test_every_estimate_equals_the_oracle_in_theta_and_in_every_quantity(kind, i
             linear = np.array([slopes @ change for change in expected[method].T])
             assert worst_error(linear_change(found, gradients, adjoints), linear) < SOLVERS[solver]
             moved = np.array([oracle.quantity(quantity, theta + change, X, y) for change in expected[method].T])
-            changed, solved = exact_change(found, core.solver, target, theta[:, None], base)
+            solved = found.solved(core.solver)
+            changed = exact_change(solved, target, theta[:, None], base)
             assert worst_error(changed, moved - before) < SOLVERS[solver]
             assert solved.change is not None
             assert worst_error(solved.change.T, expected[method].T) < SOLVERS[solver]
@@ -367,5 +367,5 @@ def test_solves_grow_with_tests_plus_groups_and_never_with_pairs(methods, linear
     assert sum(core.solver.columns) == tests + linear * groups
     core.solver.columns.clear()
     for found in core.estimates(methods).values():
-        exact_change(found, core.solver, target, theta[:, None], np.zeros(tests))
+        exact_change(found.solved(core.solver), target, theta[:, None], np.zeros(tests))
     assert sum(core.solver.columns) == exact * groups

@@ -6,8 +6,7 @@ from core_cases import CASES, ROUNDING, make_objective, make_oracle, relative_er
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 from selection_cases import draw, make_case
 
-from influence_cli.core.estimators import estimate
-from influence_cli.core.evaluation import linear_change
+from influence_cli.core.estimators import estimate, linear_change
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import PENALTY_SCALINGS, removal
 from influence_cli.core.selection.projection import onto_capped, onto_l1_ball

@@ -1,15 +1,15 @@
-"""Estimates: rows -> weights (m, G) -> changes of theta (P, G) -> changes of f (G, T), a block of groups at a time."""
+"""Estimates: groups -> weights -> changes of theta (P, G) -> changes of f (G, T), a block of groups at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from influence_cli.analysis.pooled import check_evaluate
 from influence_cli.analysis.question import Question, piece, runs_away
-from influence_cli.core.estimators import METHODS, Estimate, estimate
-from influence_cli.core.evaluation import exact_change, linear_change
+from influence_cli.core.estimators import METHODS, Estimate, estimate, exact_change, linear_change
 from influence_cli.core.optimise.restarts import held_at_once
 from influence_cli.core.quantities import Target
 from influence_cli.core.removal import removal
@@ -21,13 +21,34 @@ from influence_cli.results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceR
 from influence_cli.specs.plan import GroupPlan
 
 BLOCK_BYTES = 256e6
-"""Memory that the weights and parameters of one block of groups may take."""
+"""Bytes that the rows and parameters of one block of groups may take."""
+HELD_BYTES = 1e9
+"""Bytes of right-hand sides of groups that may wait for the adjoints of further test rows."""
 WIDEST = 64
 """Groups in a block: beyond this a pass over the rows gains nothing from more columns."""
 INFINITE = "the estimate is not finite"
 
-Evaluation = Callable[[Estimate], tuple[np.ndarray, list[str]]]
-"""An estimate of G groups to changes of f (G, T), NaN where there is none, and what went wrong (G,), else ``OK``."""
+Figures = tuple[np.ndarray, list[str]]
+"""Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Some of the test rows: ``where`` among all, f by ``target``, and f of them before removal."""
+
+    where: slice
+    target: Target
+    base: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What is known of some groups before a test row is looked at; ``runaway`` (P, G) is None where there is none."""
+
+    where: slice
+    digests: tuple[str, ...]
+    found: dict[str, Estimate]
+    runaway: np.ndarray | None
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
@@ -58,119 +79,184 @@ def influence(
 ) -> InfluenceResult:
     """Estimated changes ``f(after removal) - f(before)`` for every group and test row, without retraining.
 
-    One adjoint solve a test row and one forward solve a group, whatever the number of pairs.  Where a solve did not
-    reach its tolerance the value is NaN and ``status`` says why.  Where retraining has no finite value the estimates
-    stay, and ``extrapolated`` tells.  ``advance`` hears of (group, test row) pairs done.
+    One adjoint solve a test row and one forward solve a group, whatever the number of pairs, while the groups'
+    right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not reach its tolerance the
+    value is NaN and ``status`` says why.  Where retraining has no finite value the estimates stay, and ``extrapolated``
+    tells.  ``advance`` hears of (group, test row) pairs done.
     """
     methods = check_methods(methods)
     check_evaluate(question.quantity, evaluate)
-    model, codes = question.model, question.codes
-    scaling = model.settings.penalty_scaling
-    singles = SingleRemovals(model.objective, model.theta, solver, scaling) if "rif" in methods else None
-    digests: list[str] = [""] * len(plan)
-    status = [OK] * len(plan)
-    base = np.empty(len(codes))
-    values = {method: np.empty((len(plan), len(codes))) for method in methods}
-    extrapolated = np.zeros((len(plan), len(codes)), dtype=bool)
-    first_test = 0
-    for target in question.targets:
-        before = target.value(model.theta)[:, 0]
-        part = slice(first_test, first_test + len(before))
-        first_test = part.stop
-        base[part] = before
-        if evaluate == "exact":
-            evaluation = _exact(model, solver, target, before)
-        else:
-            evaluation = _linear(model, solver, target, codes[part], methods)
-        for block in group_blocks(model, len(plan)):
-            groups = [plan.group(index) for index in range(block.start, block.stop)]
-            digests[block] = [group.digest for group in groups]
-            weights = removal(model.objective.weights, [group.rows for group in groups], scaling)
-            found = estimate(model.objective, model.theta, solver, weights, methods, singles)
-            runaway = model.objective.runaway(weights.removed)
-            if runaway.any():
-                extrapolated[block, part] = runs_away(target, model.theta, runaway)
-            for method in methods:
-                values[method][block, part], problems = evaluation(found[method])
-                for index, problem in zip(range(block.start, block.stop), problems, strict=True):
-                    if problem != OK and status[index] == OK:
-                        status[index] = f"{method}: {problem}"
-            advance(len(groups) * len(before))
-    table = GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests))
+    model, codes, shape = question.model, question.codes, (len(plan), len(question.codes))
+    digests, status = [""] * len(plan), [OK] * len(plan)
+    values = {method: np.empty(shape) for method in methods}
+    extrapolated = np.zeros(shape, dtype=bool)
+    pieces = _pieces(question)
+    blocks = _Blocks(model, solver, plan, methods)
+    pairs = _exact(blocks, pieces) if evaluate == "exact" else _linear(blocks, pieces, codes)
+    for block, part, figures in pairs:
+        digests[block.where] = block.digests
+        if block.runaway is not None:
+            extrapolated[block.where, part.where] = runs_away(part.target, model.theta, block.runaway)
+        for method, (change, problems) in figures.items():
+            values[method][block.where, part.where] = change
+            for index, problem in zip(range(block.where.start, block.where.stop), problems, strict=True):
+                if problem != OK and status[index] == OK:
+                    status[index] = f"{method}: {problem}"
+        advance(len(block.digests) * len(part.base))
     return InfluenceResult(
-        provenance, table, codes, question.quantity, evaluate, base, values, tuple(status), extrapolated
+        provenance,
+        GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests)),
+        codes,
+        question.quantity,
+        evaluate,
+        np.concatenate([part.base for part in pieces]),
+        values,
+        tuple(status),
+        extrapolated,
     )
 
 
-def working_bytes(model: TrainedModel, groups: int, tests: int, methods: Sequence[str]) -> float:
+def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Sequence[str]) -> float:
     """Memory that ``influence`` takes at its peak beside the model and its factor."""
-    objective = model.objective
+    objective, groups = model.objective, len(plan)
     results = 16.0 * groups * tests * len(methods)
     curvatures = 20.0 * model.dataset.rows * objective.outputs
     adjoints = 16.0 * objective.size * min(tests, piece(objective.size))
     solves = 48.0 * objective.size * min(max(tests, WIDEST), SIDE_BY_SIDE)
-    blocks = _group_bytes(model) * min(groups, _width(model))
+    bytes_each = _group_bytes(model, plan)
+    blocks = max((bytes_each[block].sum() for block in group_blocks(model, plan)), default=0.0)
+    waiting = min(groups, _held(model, methods)) if tests > piece(objective.size) else 0
+    held = 8.0 * objective.size * len(methods) * waiting
     own = held_at_once(objective, groups) if "newton" in methods and objective.light_preconditioner else 0.0
-    return results + curvatures + adjoints + solves + blocks + own
+    return results + curvatures + adjoints + solves + blocks + held + own
 
 
-def group_blocks(model: TrainedModel, count: int) -> Iterator[slice]:
-    """Slices over the groups, as wide as memory and use allow."""
-    step = _width(model)
-    return (slice(start, min(start + step, count)) for start in range(0, count, step))
+def group_blocks(model: TrainedModel, plan: GroupPlan, groups: slice = slice(None)) -> Iterator[slice]:
+    """Slices over these groups, as wide as memory and use allow."""
+    start, stop, _ = groups.indices(len(plan))
+    total = np.concatenate([[0.0], np.cumsum(_group_bytes(model, plan))])
+    while start < stop:
+        fits = int(np.searchsorted(total, total[start] + BLOCK_BYTES, side="right")) - 1
+        end = min(stop, start + WIDEST, max(fits, start + 1))
+        yield slice(start, end)
+        start = end
 
 
-def _width(model: TrainedModel) -> int:
-    return int(min(WIDEST, max(1, BLOCK_BYTES / _group_bytes(model))))
+def _group_bytes(model: TrainedModel, plan: GroupPlan) -> np.ndarray:
+    """Bytes of each group, (G,): its rows with their weights, and the parameters with what solving for them needs."""
+    return 8.0 * (4.0 * np.asarray(plan.size) + 13.0 * model.objective.size)
 
 
-def _group_bytes(model: TrainedModel) -> float:
-    """Weights of the rows, once more in single precision, and the parameters with what solving for them needs."""
-    return 8.0 * (4.5 * model.dataset.rows + 13 * model.objective.size)
+def _held(model: TrainedModel, methods: Sequence[str]) -> int:
+    """Groups whose right-hand sides may wait."""
+    return max(WIDEST, int(HELD_BYTES / (8.0 * model.objective.size * len(methods))))
 
 
-def _exact(model: TrainedModel, solver: HessianSolver, target: Target, before: np.ndarray) -> Evaluation:
+class _Blocks:
+    """The estimates of a plan's groups, block by block."""
+
+    def __init__(self, model: TrainedModel, solver: HessianSolver, plan: GroupPlan, methods: Sequence[str]):
+        self.model, self.solver, self.plan, self.methods = model, solver, plan, methods
+        self._scaling = model.settings.penalty_scaling
+        singles = "rif" in methods
+        self._singles = SingleRemovals(model.objective, model.theta, solver, self._scaling) if singles else None
+
+    def of(self, groups: slice = slice(None)) -> Iterator[_Block]:
+        objective, theta = self.model.objective, self.model.theta
+        for where in group_blocks(self.model, self.plan, groups):
+            planned = [self.plan.group(index) for index in range(where.start, where.stop)]
+            weights = removal(objective.weights, [group.rows for group in planned], self._scaling)
+            found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
+            runaway = objective.runaway(weights.removed)
+            yield _Block(where, tuple(group.digest for group in planned), found, runaway if runaway.any() else None)
+
+
+def _pieces(question: Question) -> list[_Piece]:
+    out, start = [], 0
+    for target in question.targets:
+        base = target.value(question.model.theta)[:, 0]
+        out.append(_Piece(slice(start, start + len(base)), target, base))
+        start += len(base)
+    return out
+
+
+def _exact(blocks: _Blocks, pieces: Sequence[_Piece]) -> Iterator[tuple[_Block, _Piece, dict[str, Figures]]]:
     """f after the estimated change minus f before."""
-
-    def evaluate(found: Estimate) -> tuple[np.ndarray, list[str]]:
-        change, solved = exact_change(found, solver, target, model.theta, before)
-        return _only_valid(change, solved.problems)
-
-    return evaluate
+    for block in blocks.of():
+        solved = {method: found.solved(blocks.solver) for method, found in block.found.items()}
+        for part in pieces:
+            figures = {}
+            for method, found in solved.items():
+                change = exact_change(found, part.target, blocks.model.theta, part.base)
+                figures[method] = _only_valid(change, found.problems)
+            yield block, part, figures
 
 
 def _linear(
-    model: TrainedModel, solver: HessianSolver, target: Target, codes: np.ndarray, methods: Sequence[str]
-) -> Evaluation:
-    """grad f' change.  H^-1 grad f is solved for once and serves every group; a Newton step alone needs none of it."""
-    gradients = target.gradient(model.theta)
-    if set(methods) == {"newton"}:
-        return lambda found: _only_valid(linear_change(found, gradients, gradients), found.problems)
-    adjoints = solver.solve(gradients)
+    blocks: _Blocks, pieces: Sequence[_Piece], codes: np.ndarray
+) -> Iterator[tuple[_Block, _Piece, dict[str, Figures]]]:
+    """grad f' change.  H^-1 grad f is solved for once and serves every group; a Newton step alone needs none of it.
+
+    Of groups and test rows the side that falls into fewer parts waits for the other, which is made once a part.
+    """
+    groups, step = len(blocks.plan), _held(blocks.model, blocks.methods)
+    if -(-groups // step) >= len(pieces):
+        for part in pieces:
+            evaluate = _by_adjoints(blocks, part, codes)
+            for block in blocks.of():
+                yield block, part, evaluate(block)
+        return
+    for start in range(0, groups, step):
+        held = [_without_needless(block) for block in blocks.of(slice(start, min(start + step, groups)))]
+        for part in pieces:
+            evaluate = _by_adjoints(blocks, part, codes)
+            for block in held:
+                yield block, part, evaluate(block)
+
+
+def _without_needless(block: _Block) -> _Block:
+    """The block with one array an estimate: the right-hand side where there is one."""
+    found = {method: one if one.rhs is None else replace(one, change=None) for method, one in block.found.items()}
+    return replace(block, found=found)
+
+
+def _by_adjoints(blocks: _Blocks, part: _Piece, codes: np.ndarray) -> Callable[[_Block], dict[str, Figures]]:
+    """The figures of a block of groups for these test rows."""
+    gradients = part.target.gradient(blocks.model.theta)
+    if set(blocks.methods) == {"newton"}:
+        return lambda block: {"newton": _linear_figures(block.found["newton"], gradients, gradients)}
+    adjoints = blocks.solver.solve(gradients)
     unsolved = {
-        column: _at_test(int(codes[column])) + adjoints.why(column)
+        column: _at_test(int(codes[part.where][column])) + adjoints.why(column)
         for column in np.flatnonzero(~adjoints.converged).tolist()
     }
 
-    def evaluate(found: Estimate) -> tuple[np.ndarray, list[str]]:
-        change, problems = _only_valid(linear_change(found, gradients, adjoints.x), found.problems)
-        if unsolved and found.rhs is not None:
-            change[:, list(unsolved)] = np.nan
-            first = next(iter(unsolved.values()))
-            problems = [first if problem == OK else problem for problem in problems]
-        return change, problems
+    def evaluate(block: _Block) -> dict[str, Figures]:
+        figures = {}
+        for method, found in block.found.items():
+            change, problems = _linear_figures(found, gradients, adjoints.x)
+            if unsolved and found.rhs is not None:
+                change[:, list(unsolved)] = np.nan
+                first = next(iter(unsolved.values()))
+                problems = [first if problem == OK else problem for problem in problems]
+            figures[method] = change, problems
+        return figures
 
     return evaluate
 
 
-def _only_valid(change: np.ndarray, problems: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+def _linear_figures(found: Estimate, gradients: np.ndarray, adjoints: np.ndarray) -> Figures:
+    return _only_valid(linear_change(found, gradients, adjoints), found.problems)
+
+
+def _only_valid(change: np.ndarray, problems: Sequence[str]) -> Figures:
     """The changes (G, T) without those of groups that have a problem, which a value beyond all numbers also is."""
     finite = np.isfinite(change)
-    told = [
+    named = [
         INFINITE if problem == OK and not row.all() else problem for problem, row in zip(problems, finite, strict=True)
     ]
     valid = finite & (np.array(problems) == OK)[:, None]
-    return np.where(valid, change, np.nan), told
+    return np.where(valid, change, np.nan), named
 
 
 def _at_test(code: int) -> str:

@@ -69,7 +69,7 @@ def influence(
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import session
     from influence_cli.commands.options import note
-    from influence_cli.core.evaluation import EVALUATIONS
+    from influence_cli.core.estimators import EVALUATIONS
     from influence_cli.errors import ExitCode, GinfError
     from influence_cli.present.headings import influence_layout
     from influence_cli.present.tables import progress, resolve_format, write_records
@@ -91,7 +91,7 @@ def influence(
         plan = session.plan(opened.model, specs, seed)
         tests = session.pick_tests(opened.model, tests_spec)
         question = ask(opened.model, tests, quantity)
-        beside = working_bytes(opened.model, len(plan), len(question), methods)
+        beside = working_bytes(opened.model, plan, len(question), methods)
         working = session.open_solver(opened, solver, quiet=quiet, beside=beside)
         config = {
             "groups": [spec.text for spec in specs],

@@ -25,6 +25,7 @@ import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
+from influence_cli.core.quantities import Target
 from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import RemovedHessian
 from influence_cli.core.rif import SingleRemovals
@@ -36,6 +37,7 @@ PATIENCE = 100
 """Iterations in which a Newton step should be solved by the curvature of the trained model."""
 MOST = 0.5
 """Share of the weight up to which products read the rows that are removed, and not those that are kept."""
+EVALUATIONS = ("linear", "exact")
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
 
@@ -53,6 +55,24 @@ class Estimate:
             return self
         solution = solver.solve(self.rhs)
         return Estimate(solution.x, self.rhs, _merge(self.problems, _problems(solution)))
+
+
+def linear_change(estimate: Estimate, gradients: np.ndarray, adjoints: np.ndarray) -> np.ndarray:
+    """grad f(theta*)' change, (G, T): the paper's Eq. 16.
+
+    ``gradients`` (P, T) is grad f and ``adjoints`` (P, T) is H^-1 grad f, one solve a test row: an estimate known as
+    H^-1 rhs needs no solve of its own.
+    """
+    if estimate.rhs is not None:
+        return estimate.rhs.T @ adjoints
+    assert estimate.change is not None
+    return estimate.change.T @ gradients
+
+
+def exact_change(solved: Estimate, target: Target, theta: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """f(theta* + change) - f(theta*), (G, T), of an estimate whose change is at hand; ``base`` (T,) is f(theta*)."""
+    assert solved.change is not None
+    return (target.value(theta + solved.change) - base[:, None]).T
 
 
 def estimate(

@@ -15,8 +15,7 @@ from math import comb
 
 import numpy as np
 
-from influence_cli.core.estimators import estimate
-from influence_cli.core.evaluation import linear_change
+from influence_cli.core.estimators import estimate, linear_change
 from influence_cli.core.removal import removal
 from influence_cli.core.selection.evaluate import AUTO, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
 from influence_cli.core.selection.exact import MOST_SUBSETS
