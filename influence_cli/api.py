@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
+from warnings import warn
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
+from influence_cli.data.dataset import Dataset
 from influence_cli.data.labels import class_names
 from influence_cli.data.python_objects import (
     column_names,
@@ -33,6 +35,16 @@ from influence_cli.data.python_objects import (
 )
 from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, unknown_word
+from influence_cli.models.preprocessing import (
+    FROZEN,
+    NOT_ESTIMATED,
+    PREPROCESSINGS,
+    REFIT,
+    Balancing,
+    Refit,
+    Unfitted,
+    pipeline_refit,
+)
 from influence_cli.models.sample_weights import BALANCED, balance, with_weights
 from influence_cli.models.settings import (
     ESTIMATORS,
@@ -84,6 +96,10 @@ class GroupInfluence:
     """The pandas index of the training rows, by which pandas objects name groups; None of arrays."""
     columns: tuple[str, ...] = ()
     """The columns that rows have to have which are given as a frame; none where the model was made of arrays."""
+    given: Any = None
+    """The training rows as the transformers take them, where there are any."""
+    balancing: Balancing | None = None
+    """Weights of the classes that are balanced again without a group, if they were."""
 
     @classmethod
     def from_sklearn(
@@ -132,7 +148,8 @@ class GroupInfluence:
         values = None if recipe.classes is None else typed(recipe.classes)
         labels = row_labels(X, y)
         dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
-        raw = recipe.weights(dataset.y_train, len(dataset.classes), _weights(sample_weight, labels))
+        own_weights = _weights(sample_weight, labels)
+        raw = recipe.weights(dataset.y_train, len(dataset.classes), own_weights)
         dataset, total = with_weights(dataset, raw)
         model, adoption = adopt(
             recipe,
@@ -144,7 +161,8 @@ class GroupInfluence:
             notes=parts.notes,
             explain=lambda: differences(steps, own, dataset.y_train),
         )
-        return cls(model, values, steps, solver, adoption.sentence, labels, columns)
+        balancing = _balancing(own_weights, dataset.rows, recipe.balanced_by_rows) if recipe.balanced else None
+        return cls(model, values, steps, solver, adoption.sentence, labels, columns, own if steps else None, balancing)
 
     @classmethod
     def fit(
@@ -187,7 +205,7 @@ class GroupInfluence:
             values = class_names(label_array(y, features.shape[0], "y", TRAIN), "y", TRAIN)[1]
         labels = row_labels(X, y)
         dataset = training_set(X, features, column_names(X), in_row_order(y, labels, "y", "X"), values)
-        raw = _weights(sample_weight, labels)
+        raw = own_weights = _weights(sample_weight, labels)
         if class_weight == BALANCED:
             if values is None:
                 raise UsageError("class_weight balanced is for classifications", hint="use sample_weight")
@@ -198,7 +216,8 @@ class GroupInfluence:
         settings = ModelSettings(estimator, strength, scaling, fit_intercept, penalize_intercept, end, **network)
         steps = max_iterations or default_iterations(estimator)
         model = fit(dataset, settings, max_iterations=steps)
-        return cls(model, values, (), solver, row_labels=labels, columns=column_names(X))
+        balancing = _balancing(own_weights, dataset.rows, False) if class_weight == BALANCED else None
+        return cls(model, values, (), solver, row_labels=labels, columns=column_names(X), balancing=balancing)
 
     def influence(
         self,
@@ -210,6 +229,7 @@ class GroupInfluence:
         quantity: str = "loss",
         evaluate: str = "linear",
         mean: bool = False,
+        preprocessing: str = REFIT,
         seed: int = 0,
     ) -> InfluenceResult:
         """Estimated changes on removal, without retraining: a record a group and test row (or for their ``mean``).
@@ -218,12 +238,18 @@ class GroupInfluence:
         rows, masks or specs, or what pandas' ``groupby`` returns.  A pandas Index or Series names rows by the labels of
         the frame that the model was made of, an array by position.  ``X_test`` are rows as the model was made from;
         ``y_test`` may be missing where the quantity needs no label.  Records have a key a method.
+
+        ``preprocessing`` "refit" makes means, scales, imputed values, categories and balanced class weights again
+        without the group, as a refit of the whole pipeline does; "frozen" keeps them.  C or alpha are never chosen
+        again.
         """
         _choice("evaluate", evaluate, EVALUATIONS)
-        question = self._ask(X_test, y_test, quantity, mean)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
         model = question.model
         estimates.check_possible(model, methods)
         plan = self._plan(groups, seed)
+        if model.refit is not None and not model.refit.estimates:
+            warn(NOT_ESTIMATED, stacklevel=2)
         config = {"methods": list(methods), "quantity": quantity, "evaluate": evaluate, "seed": seed}
         return estimates.influence(
             question,
@@ -246,6 +272,7 @@ class GroupInfluence:
         retrain: str = "warm",
         repeats: int = 1,
         jobs: int = 1,
+        preprocessing: str = REFIT,
         seed: int = 0,
     ) -> TruthResult:
         """The same changes by retraining without each group; the arguments are those of ``influence``.
@@ -258,7 +285,7 @@ class GroupInfluence:
         ('random:5', 6.0, True)
         """
         _choice("retrain", retrain, STRATEGIES)
-        question = self._ask(X_test, y_test, quantity, mean)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
         model = question.model
         truth.check_strategy(model, retrain, repeats)
         plan = self._plan(groups, seed)
@@ -282,12 +309,14 @@ class GroupInfluence:
         verify: bool = False,
         draws: int = 100,
         rounds: int = 50,
+        preprocessing: str = REFIT,
         seed: int = 0,
     ) -> SelectionResult:
         """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
 
         A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
-        ``verify``.  ``within`` says which rows may be removed.  Strategies ``"all"`` leave ``exact`` out where there
+        ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
+        ``within`` says which rows may be removed.  Strategies ``"all"`` leave ``exact`` out where there
         would be too many groups.
 
         >>> import numpy as np
@@ -305,7 +334,7 @@ class GroupInfluence:
 
         _choice("direction", direction, DIRECTIONS)
         names = check_strategies([strategies] if isinstance(strategies, str) else list(strategies))
-        question = self._ask(X_test, y_test, quantity, mean)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
         model = question.model
         m = model.dataset.rows
         pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
@@ -328,17 +357,19 @@ class GroupInfluence:
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
         return resolve_groups(groups, self.model.dataset, seed, self.row_labels)
 
-    def _ask(self, X: Any, y: Any, quantity: str, mean: bool) -> Question:
-        """The quantity of the model with these test rows."""
+    def _ask(self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str) -> Question:
+        """The quantity of the model with these test rows; its preprocessing is made again without groups, or stays."""
+        _choice("preprocessing", preprocessing, PREPROCESSINGS)
         if X is None:
             if not quantity.startswith("param:"):
                 raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
-            return ask(self.model, None, quantity)
-        made = with_columns(X, self.columns, "X_test")
+            model = replace(self.model, refit=self._refit(self.model.dataset, None, preprocessing))
+            return ask(model, None, quantity)
+        given = made = with_columns(X, self.columns, "X_test")
         if self.steps:
             from influence_cli.models.transformers import transform_with
 
-            made = transform_with(list(self.steps), made, "X_test")
+            made = transform_with(self.steps, given, "X_test")
         own = self.model.dataset
         features = feature_array(made, "X_test", TEST, own.feature_names if not is_frame(made) else None)
         if features.shape[1] != own.X_train.shape[1]:
@@ -346,8 +377,22 @@ class GroupInfluence:
         y = in_row_order(y, row_labels(X), "y_test", "X_test")
         labels = test_labels(y, features.shape[0], self.class_values)
         dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
-        model = replace(self.model, dataset=dataset)
+        model = replace(self.model, dataset=dataset, refit=self._refit(dataset, given, preprocessing))
         return ask(model, TestRows(np.arange(features.shape[0]), mean), quantity)
+
+    def _refit(self, dataset: Dataset, given_test: Any, preprocessing: str) -> Refit | None:
+        """How the preprocessing is made again without groups; with a warning where that cannot be."""
+        settings = self.model.settings
+        if preprocessing == FROZEN or not (self.steps or self.balancing):
+            return None
+        if not self.steps:
+            return Refit(dataset, settings, balancing=self.balancing)
+        names = column_names(self.given)
+        found = pipeline_refit(dataset, settings, self.steps, (self.given, given_test), self.balancing, names)
+        if isinstance(found, Unfitted):
+            warn(f"the preprocessing stays as it was fitted: {found.reason}", stacklevel=4)
+            return None
+        return found
 
 
 def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:
@@ -359,6 +404,10 @@ def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
     if sample_weight is None:
         return None
     return np.asarray(in_row_order(sample_weight, labels, "sample_weight", "X"), dtype=np.float64)
+
+
+def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:
+    return Balancing(np.ones(rows) if raw is None else raw, by_rows)
 
 
 def _choice(name: str, value: str | None, choices: Sequence[str]) -> None:

@@ -130,7 +130,7 @@ def test_parameters_penalty_and_class_order_are_the_estimators():
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("kind", ["logistic", "ridge"])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_balanced_weights_are_the_estimators_and_stay(kind, classes, weighted):
+def test_balanced_weights_are_the_estimators_and_stay_or_are_made_again(kind, classes, weighted):
     X, y, X_test, y_test, weights = rows(classes)
     given = weights if weighted else None
     make = {"logistic": lambda **s: logistic(C=0.3, **s), "ridge": lambda **s: RidgeClassifier(alpha=2.0, **s)}[kind]
@@ -140,20 +140,27 @@ def test_balanced_weights_are_the_estimators_and_stay(kind, classes, weighted):
     own = weights if weighted else np.ones(M)
     scale = own / (fixed / fixed.max())
     assert len(np.unique(np.round(scale, 9))) == classes
-    truth = model.groundtruth(GROUP, X_test, quantity="logit:mid")
+    truth = model.groundtruth(GROUP, X_test, quantity="logit:mid", preprocessing="frozen")
     assert truth.base == pytest.approx(decision(fitted, X_test, y_test, classes), abs=1e-4)
     ratio = 1.0 / (model.model.settings.l2 * (0.3 if kind == "logistic" else 1 / 2.0))  # S, the sum of the raw weights
     after = make().fit(X[KEPT], y[KEPT], sample_weight=(fixed * ratio)[KEPT])
     expected = decision(after, X_test, y_test, classes) - decision(fitted, X_test, y_test, classes)
     assert truth.actual[0] == pytest.approx(expected, abs=1e-4)
+    truth = model.groundtruth(GROUP, X_test, quantity="logit:mid")
+    again = make(class_weight="balanced").fit(X[KEPT], y[KEPT], sample_weight=None if given is None else given[KEPT])
+    expected = decision(again, X_test, y_test, classes) - decision(fitted, X_test, y_test, classes)
+    assert truth.actual[0] == pytest.approx(expected, abs=1e-4)
+    newton = model.influence(GROUP, X_test, quantity="logit:mid", methods=["newton"], evaluate="exact")
+    within = 1e-6 if kind == "ridge" else np.abs(expected).max() * 0.4
+    assert newton.values["newton"][0] == pytest.approx(expected, abs=within)
 
 
-def test_a_pipelines_transformers_stay_as_they_were_fitted():
+def test_a_pipelines_transformers_stay_as_they_were_fitted_where_asked():
     X, y, X_test, y_test, _ = rows(2)
     pipeline = make_pipeline(StandardScaler(), PolynomialFeatures(2, include_bias=False), logistic(C=0.3)).fit(X, y)
     model = GroupInfluence.from_sklearn(pipeline, X, y)
     assert model.model.dataset.feature_names[:4] == ("x0", "x1", "x2", "x0^2")
-    truth = model.groundtruth({"nine": GROUP}, X_test, y_test, quantity="prob")
+    truth = model.groundtruth({"nine": GROUP}, X_test, y_test, quantity="prob", preprocessing="frozen")
     made = pipeline[:-1].transform(X)
     after = logistic(C=0.3).fit(made[KEPT], y[KEPT])
     own = [list(after.classes_).index(label) for label in y_test]

@@ -15,15 +15,15 @@ from time import perf_counter
 import numpy as np
 
 from influence_cli.analysis.question import Question, runs_away
+from influence_cli.analysis.remade import without
 from influence_cli.core.optimise.newton_cg import Minimum
 from influence_cli.core.quantities import Target
-from influence_cli.core.removal import removal
 from influence_cli.core.retraining import COLD, DESCENT, WARM
 from influence_cli.core.retraining import retrain_by as retrain
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.training import REACH, newton_reach, train
 from influence_cli.core.weights import Weights
-from influence_cli.errors import NotConvergedError, UsageError
+from influence_cli.errors import FileError, NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, GroupTable, Provenance, TruthResult
 from influence_cli.specs.plan import GroupPlan
@@ -150,7 +150,7 @@ def groundtruth(
             if stop.is_set():
                 raise _StoppedError
 
-        return _retrain_block(model, precondition, plan, targets, block, seeds, how, watch)
+        return _retrain_block(question, precondition, plan, block, seeds, how, watch)
 
     def account(done: _Block) -> None:
         nonlocal result
@@ -194,20 +194,22 @@ def count_stalled(result: TruthResult) -> int:
 
 
 def _retrain_block(
-    model: TrainedModel,
+    question: Question,
     preconditioner: Callable[[np.ndarray], np.ndarray],
     plan: GroupPlan,
-    targets: Sequence[Target],
     block: slice,
     seeds: Sequence[_Seed],
     how: Retraining,
     watch: Callable[[int, float], None],
 ) -> _Block:
     start = perf_counter()
-    objective = model.objective
+    model = question.model
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
-    w = removal(objective.weights, rows, model.settings.penalty_scaling).removed
-    runs = [_retrain_from(model, preconditioner, targets, w, seed, how, watch) for seed in seeds]
+    if model.refit is None or model.refit.shared:
+        w = model.removal(rows).removed
+        runs = [_retrain_from(model, preconditioner, question.targets, w, seed, how, watch) for seed in seeds]
+    else:
+        runs = [_retrain_one_by_one(question, preconditioner, rows, seed, how, watch) for seed in seeds]
     repeats = np.stack([changes for changes, _, _ in runs])
     statuses = [next((own for own in states if own != OK), OK) for states in zip(*(s for _, _, s in runs), strict=True)]
     return _Block(
@@ -218,6 +220,40 @@ def _retrain_block(
         (perf_counter() - start) / len(rows),
         tuple(statuses),
     )
+
+
+def _retrain_one_by_one(
+    question: Question,
+    preconditioner: Callable[[np.ndarray], np.ndarray],
+    rows: Sequence[np.ndarray],
+    seed: _Seed,
+    how: Retraining,
+    watch: Callable[[int, float], None],
+) -> tuple[np.ndarray, Minimum, list[str]]:
+    """As ``_retrain_from`` of groups without which the kept rows change; the parameters of each are its own affair."""
+    changes, norms, iterations, status = [], [], [], []
+    for own in rows:
+        try:
+            other = without(question, own)
+        except FileError as error:
+            changes.append(np.full((1, len(question)), np.nan))
+            norms.append(np.nan)
+            iterations.append(0)
+            status.append(error.message)
+            continue
+        model, w = other.question.model, other.removal.removed
+        inverse, strategy = preconditioner, how.strategy
+        if not other.aligned:
+            inverse, strategy = model.objective.preconditioner(model.objective.initial(seed.seed), w), COLD
+        run = _retrain_from(model, inverse, other.question.targets, w, seed, replace(how, strategy=strategy), watch)
+        changes.append(run[0])
+        norms.append(float(run[1].grad_norm[0]))
+        iterations.append(int(run[1].iterations[0]))
+        status += run[2]
+    ended = Minimum(
+        np.empty((0, len(rows))), np.array(norms), np.array(iterations), np.array([s == OK for s in status])
+    )
+    return np.concatenate(changes), ended, status
 
 
 def _seeds(model: TrainedModel, targets: Sequence[Target], base: np.ndarray, how: Retraining) -> list[_Seed]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influence_cli.analysis.one_by_one import influence_one_by_one
 from influence_cli.analysis.pooled import check_evaluate
 from influence_cli.analysis.question import Question, piece, runs_away
 from influence_cli.core.estimators import METHODS, Estimate, estimate, exact_change, linear_change
 from influence_cli.core.optimise.restarts import held_at_once
 from influence_cli.core.quantities import Target
-from influence_cli.core.removal import removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from influence_cli.errors import UsageError, unknown_word
@@ -86,6 +86,11 @@ def influence(
     """
     methods = check_methods(methods)
     check_evaluate(question.quantity, evaluate)
+    refit = question.model.refit
+    if refit is not None and not refit.shared and refit.estimates:
+        return influence_one_by_one(
+            question, solver, plan, provenance=provenance, methods=methods, evaluate=evaluate, advance=advance
+        )
     model, codes, shape = question.model, question.codes, (len(plan), len(question.codes))
     digests, status = [""] * len(plan), [OK] * len(plan)
     values = {method: np.empty(shape) for method in methods}
@@ -157,15 +162,14 @@ class _Blocks:
 
     def __init__(self, model: TrainedModel, solver: HessianSolver, plan: GroupPlan, methods: Sequence[str]):
         self.model, self.solver, self.plan, self.methods = model, solver, plan, methods
-        self._scaling = model.settings.penalty_scaling
-        singles = "rif" in methods
-        self._singles = SingleRemovals(model.objective, model.theta, solver, self._scaling) if singles else None
+        scaling, singles = model.settings.penalty_scaling, "rif" in methods
+        self._singles = SingleRemovals(model.objective, model.theta, solver, scaling) if singles else None
 
     def of(self, groups: slice = slice(None)) -> Iterator[_Block]:
         objective, theta = self.model.objective, self.model.theta
         for where in group_blocks(self.model, self.plan, groups):
             planned = [self.plan.group(index) for index in range(where.start, where.stop)]
-            weights = removal(objective.weights, [group.rows for group in planned], self._scaling)
+            weights = self.model.removal([group.rows for group in planned])
             found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
             runaway = objective.runaway(weights.removed)
             yield _Block(where, tuple(group.digest for group in planned), found, runaway if runaway.any() else None)

@@ -1,8 +1,8 @@
 """Weights of training rows: from a column, from the classes' sizes, or both.
 
-They enter J of DESIGN 2.1 as w_i = s_i / sum s, and C as scikit-learn has it means lambda = 1 / (C sum s).  Removal
-leaves the kept rows' s as they are: ``balanced`` is counted once, on all training rows, and not again without a group,
-so that a group's effect is that of its rows and not of a new weighting.
+They enter J of docs/design.md, "Objective and removal", as w_i = s_i / sum s, and C as scikit-learn has it means
+lambda = 1 / (C sum s).  Removal leaves the kept rows' own s as they are; what ``balanced`` makes of them is made again
+without the group, or stays (``preprocessing.Balancing``).
 """
 
 from __future__ import annotations

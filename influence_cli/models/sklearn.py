@@ -7,8 +7,7 @@ What scikit-learn minimises, with row weights s_i (1 without) and S = sum s, is 
     PoissonRegressor             1/S sum s_i l_i + alpha |w|^2/2           lambda = alpha       per-mean
     LinearRegression             sum s_i (eta_i - y_i)^2                   lambda = 0           per-mean
 
-The convention of removal is that of a refit with the same C or alpha.  Intercepts have no penalty.  A pipeline's
-transformers stay as they were fitted, and so do balanced class weights.
+The convention of removal is that of a refit with the same C or alpha.  Intercepts have no penalty.
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ NAMED = {
     "MultiOutputClassifier": ("it is one model an output and not one", "bring model.estimators_[0] with its labels"),
     "MultiOutputRegressor": ("it is one model an output and not one", "bring model.estimators_[0] with its responses"),
     "SGDClassifier": ("its steps end before the minimum", "fit a LogisticRegression"),
-    "SGDRegressor": ("its steps end before the minimum", "fit a Ridge"),
     "Lasso": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a Ridge"),
     "ElasticNet": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a Ridge"),
     "LassoCV": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a RidgeCV"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
@@ -21,12 +21,14 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import Mlp
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.newton_cg import Watch
+from influence_cli.core.removal import Removal, removal
 from influence_cli.core.solvers.choice import SolverChoice, choose_solver
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.core.training import train
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.sparse import Rows
 from influence_cli.errors import FileError, UsageError
+from influence_cli.models.preprocessing import Refit
 from influence_cli.models.settings import ESTIMATORS, ModelSettings, check_curvature
 
 
@@ -34,7 +36,8 @@ from influence_cli.models.settings import ESTIMATORS, ModelSettings, check_curva
 class TrainedModel:
     """Parameters ``theta`` (P, 1) at a stationary point; ``residuals`` (m, K) are d l_i / d outputs there.
 
-    ``origin`` says where the data came from, as the model's file keeps it.
+    ``origin`` says where the data came from, as the model's file keeps it; ``refit`` how the preprocessing is made
+    again without a group, or None where it stays as it is.
     """
 
     dataset: Dataset
@@ -46,6 +49,7 @@ class TrainedModel:
     seconds: float
     factor: CholeskyFactor | None = None
     origin: Mapping[str, Any] = field(default_factory=dict)
+    refit: Refit | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -107,6 +111,15 @@ class TrainedModel:
             return float(1.0 - explained / spread) if spread > 0 else float("nan")
         spread = ((y - y.mean()) ** 2).sum()
         return float(1.0 - ((y - predicted) ** 2).sum() / spread) if spread > 0 else float("nan")
+
+    def removal(self, groups: Sequence[np.ndarray]) -> Removal:
+        """The removal of groups of rows, with the penalties of standardising again without each.
+
+        Raises UsageError for a group that leaves no row with a weight.
+        """
+        refit = self.refit
+        penalty = refit.penalty(groups) if refit is not None and refit.shared else None
+        return removal(self.objective.weights, groups, self.settings.penalty_scaling, penalty)
 
     def with_factor(self, factor: CholeskyFactor | None) -> TrainedModel:
         return replace(self, factor=factor)

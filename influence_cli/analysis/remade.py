@@ -1,0 +1,45 @@
+"""Groups one by one, where removal changes the rows that are kept: imputed values, class weights, whole pipelines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from influence_cli.analysis.question import Question, ask
+from influence_cli.core.removal import Removal, removal
+from influence_cli.errors import FileError
+
+
+@dataclass(frozen=True)
+class Without:
+    """The question put to the rows as they are without one group, and the group's removal from them.
+
+    ``aligned`` says that the parameters mean what those of the trained model mean.
+    """
+
+    question: Question
+    removal: Removal
+    aligned: bool
+
+
+def without(question: Question, rows: np.ndarray) -> Without:
+    """The same question without ``rows``, by ``Refit.changed``.
+
+    Raises FileError where the preprocessing cannot be fitted without them, or the question is about a parameter that
+    there is no longer.
+    """
+    model = question.model
+    refit = model.refit
+    assert refit is not None
+    changed = refit.changed(rows)
+    data = changed.dataset
+    if question.quantity.startswith("param:") and not changed.aligned:
+        raise FileError("without the group the features are others, and so are the parameters")
+    if question.tests is not None and not model.dataset.labelled.all():
+        # What the model predicts for a row without a label is what it predicted before removal.
+        own = model.dataset
+        data = replace(data, y_test=np.where(own.labelled, own.y_test, model.predict(own.X_test)))
+    other = replace(model, dataset=data, factor=None, refit=None)
+    group = removal(other.objective.weights, [rows], model.settings.penalty_scaling, changed.penalty)
+    return Without(ask(other, question.tests, question.quantity), group, changed.aligned)

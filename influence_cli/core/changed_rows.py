@@ -1,0 +1,65 @@
+"""Estimates where removal changes more than weights and penalty: one group, whose kept rows have other features.
+
+With J_g what is minimised without the group, on whatever rows and weights, and J the trained model's objective, the way
+from J to J_g gives, as in ``core.estimators``,
+
+    g = grad J - grad J_g        D = H - H_g        both at theta*
+
+of which one pass over the changed rows makes each.  Here D u = g - H_g u, because H u = g.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from influence_cli.core.estimators import Estimate, estimate, removed_gradient
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.removal import Removal
+from influence_cli.core.rif import SingleRemovals
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.weights import Weights
+
+ROWS_ALONE = ("first-koh", "rif")
+"""Methods that are sums over the group's own rows; ``rif`` takes the rest of the change into g alone."""
+
+
+def estimate_changed(
+    objective: Objective,
+    theta: np.ndarray,
+    solver: HessianSolver,
+    group: Removal,
+    changed: Objective,
+    after: Weights,
+    methods: Sequence[str],
+    singles: SingleRemovals | None = None,
+) -> dict[str, Estimate]:
+    """The changes of theta (P, 1) on removal of one group, method by method, each (P, 1).
+
+    ``group`` is its removal from ``objective``; ``after`` are the weights and the penalty of ``changed`` without it.
+    """
+    own = tuple(method for method in methods if method in ROWS_ALONE)
+    out = estimate(objective, theta, solver, group, own, singles) if own else {}
+    # What is left of grad J at theta* is no effect of the group.
+    g = objective.gradient(theta, objective.weights) - changed.gradient(theta, after)
+    if "rif" in out:
+        rest = g - removed_gradient(objective, theta, group)
+        rhs = out["rif"].rhs
+        assert rhs is not None
+        out["rif"] = Estimate(None, rhs + rest, out["rif"].problems)
+    if "first" in methods or "second" in methods or "second-full" in methods:
+        solution = solver.solve(g)
+        u, problems = solution.x, (solution.why(0),)
+        out["first"] = Estimate(u, g, problems)
+        rhs = 2.0 * g - changed.curvature(theta, after)(u)
+        out["second"] = Estimate(None, rhs, problems)
+        if "second-full" in methods:
+            out["second-full"] = Estimate(None, rhs - 0.5 * objective.third(theta, objective.weights, u), problems)
+    if "newton" in methods:
+        solution = refined_conjugate_gradient(
+            changed, theta, after, g, preconditioner=solver.preconditioner, tol=solver.tol
+        )
+        out["newton"] = Estimate(solution.x, None, (solution.why(0),))
+    return {method: out[method] for method in methods}

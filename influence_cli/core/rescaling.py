@@ -1,0 +1,111 @@
+"""Standardising again without each group, as a penalty of the group's own (docs/design.md, "What else the rows took
+part in").
+
+Let z be a feature standardised over all training rows, and z' the same over the kept ones: z' = (z - shift) / ratio,
+with ``ratio`` the kept rows' standard deviation of z and ``shift`` their mean of z.  A model w'z' + b' with the penalty
+lambda |w'|^2 is the model w z + b with
+
+    w = w' / ratio,    b = b' - shift w,    lambda sum_j ratio_j^2 w_j^2
+
+so that the group's penalty replaces R by R_g = ratio^2, and a penalised intercept adds lambda (b + shift' w)^2.
+Both come from sums of z and z^2 over the group's rows: no further pass over the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from influence_cli.core.rows.sparse_design import Features
+from influence_cli.core.weights import GroupPenalty
+
+CANCELLED = 1e-4
+"""Share of the second moment below which a variance from sums has lost too many digits, and is taken from the rows."""
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """How the features were standardised: ``columns`` (d,) says which were, ``mean`` and ``scale`` (d,) by what.
+
+    ``centred`` (d,) are those whose mean was taken off; compressed rows were divided by ``scale`` alone.  ``scale`` is
+    1 where a feature was constant, as in scikit-learn.
+    """
+
+    columns: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    centred: np.ndarray
+
+
+class Restandardising:
+    """The features of training rows X (m, d) standardised again without each of some groups."""
+
+    def __init__(self, X: Features, how: Standardised):
+        self._X, self._how = X, how
+        self._first, self._second = _moments(X)
+
+    def without(self, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """``ratio`` and ``shift`` (d, G) for G arrays of row numbers; 1 and 0 where nothing was standardised."""
+        d, m = self._X.shape[1], self._X.shape[0]
+        ratio, shift = np.ones((d, len(groups))), np.zeros((d, len(groups)))
+        how = self._how
+        for g, rows in enumerate(groups):
+            first, second = _moments(self._X[rows])
+            count = m - len(rows)
+            mean, square = (self._first - first) / count, (self._second - second) / count
+            variance = square - mean**2
+            lost = np.flatnonzero(how.columns & (variance < CANCELLED * square))
+            if len(lost):
+                mean[lost], variance[lost] = self._exact(rows, lost)
+            ratio[:, g] = np.where(how.columns, self._ratio(mean, variance, count), 1.0)
+            shift[:, g] = np.where(how.centred, mean, 0.0)
+        return ratio, shift
+
+    def _exact(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance of these columns over the rows that are kept, in two passes."""
+        kept = np.ones(self._X.shape[0], dtype=bool)
+        kept[rows] = False
+        picked = self._X[:, columns]
+        values = (picked.toarray() if isinstance(picked, csr_array) else picked)[kept]
+        return values.mean(axis=0), values.var(axis=0)
+
+    def _ratio(self, mean: np.ndarray, variance: np.ndarray, count: int) -> np.ndarray:
+        """The new scale over the old one, where a feature that has become constant counts as of scale 1.
+
+        What counts as constant is scikit-learn's rule, in the feature's own unit.
+        """
+        how, eps = self._how, np.finfo(float).eps
+        own_mean = np.where(how.centred, how.mean, 0.0) + how.scale * mean
+        own_variance = how.scale**2 * np.maximum(variance, 0.0)
+        constant = own_variance <= count * eps * own_variance + (count * own_mean * eps) ** 2
+        return np.where(constant, 1.0 / how.scale, np.sqrt(np.maximum(variance, 0.0)))
+
+
+def group_penalty(
+    ratio: np.ndarray, shift: np.ndarray, *, size: int, units: int, intercept: bool, penalized: float | None
+) -> GroupPenalty:
+    """The penalties of G groups from ``ratio`` and ``shift`` (d, G).
+
+    ``size`` is P, of which the first ``units`` times d (and 1 more each with an ``intercept``) parameters multiply the
+    features.  ``penalized`` is lambda where it holds the intercept as well, else None.
+    """
+    d, count = ratio.shape
+    columns = d + intercept
+    scaling = np.ones((size, count))
+    own = scaling[: units * columns].reshape(units, columns, count)
+    own[:, :d] = ratio**2
+    if penalized is None or not intercept:
+        return GroupPenalty(scaling)
+    own[:, d] = 0.0
+    direction = np.sqrt(penalized) * np.concatenate([shift, np.ones((1, count))])
+    return GroupPenalty(scaling, direction)
+
+
+def _moments(X: Features) -> tuple[np.ndarray, np.ndarray]:
+    """sum z and sum z^2 of every column, (d,) each."""
+    if isinstance(X, csr_array):
+        return np.asarray(X.sum(axis=0)).ravel(), np.asarray(X.multiply(X).sum(axis=0)).ravel()
+    return X.sum(axis=0), np.einsum("ij,ij->j", X, X)

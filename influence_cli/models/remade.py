@@ -1,0 +1,244 @@
+"""Features made again without some rows, in the units of the features that the model was trained on.
+
+Where what a pipeline learns from the rows acts on single columns (means, scales, ranges, imputed values, categories),
+a column of the new features is an affine function of the old one, x_new = (x - shift) / ratio, but for imputed cells.
+A model of the old features with the penalty lambda ratio^2 is then a model of the new ones (``core.rescaling``), and
+only rows with imputed cells change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+
+from influence_cli.data.features import fit_features
+from influence_cli.data.python_objects import feature_array
+from influence_cli.data.sparse import Rows
+from influence_cli.data.table import Column, Table
+from influence_cli.models.transformers import Steps, output_names
+
+AFFINE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer", "OneHotEncoder")
+"""Transformers that act on single columns, affinely but for imputed cells and categories."""
+ROUNDING = 1e-8
+"""Relative difference of two ways to one feature that is none."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Features of the kept training rows X (k, d), of all test rows (n, d), and their names."""
+
+    X: Rows
+    X_test: Rows
+    names: tuple[str, ...]
+
+
+Source = Callable[[np.ndarray], Made]
+"""Kept training rows (numbers) to the features of a preparation that was fitted on them alone."""
+
+
+@dataclass(frozen=True)
+class Remade:
+    """All training rows (m, d) and test rows (n, d) as they are without a group; its own rows mean nothing.
+
+    ``aligned`` says that they are in the units of the old features, with ``ratio`` and ``shift`` (d,) as above; else
+    the features are others, however many.
+    """
+
+    X_train: Rows
+    X_test: Rows
+    names: tuple[str, ...]
+    ratio: np.ndarray
+    shift: np.ndarray
+    aligned: bool
+
+
+def table_source(
+    columns: Sequence[str], train: Table, test: Table, impute: str | None, standardize: bool, name: str
+) -> Source:
+    """The preparation of ginf's own tables."""
+
+    def make(kept: np.ndarray) -> Made:
+        made = fit_features(
+            list(columns), take_rows(train, kept), test, impute=impute, standardize=standardize, name=name
+        )
+        return Made(made.X_train, made.X_test, made.names)
+
+    return make
+
+
+def pipeline_source(steps: Steps, train: Any, test: Any, y: np.ndarray, names: tuple[str, ...]) -> Source:
+    """A clone of the pipeline's transformers; categories that only other rows have are unknown to it, and ignored."""
+    from sklearn.base import clone
+
+    fresh = [(key, _ignoring_unknown(clone(step))) for key, step in steps]
+
+    def make(kept: np.ndarray) -> Made:
+        own, other = _take(train, kept), test
+        fitted = []
+        for key, step in fresh:
+            step = clone(step)
+            own = step.fit_transform(own, y[kept])
+            other = step.transform(other) if other is not None else None
+            fitted.append((key, step))
+        X = feature_array(own, "X", "training rows")
+        X_test = X[:0] if other is None else feature_array(other, "X_test", "test rows")
+        return Made(X, X_test, output_names(fitted, names, X.shape[1]))
+
+    return make
+
+
+def is_affine(transformer: Any) -> bool:
+    """Whether all that a transformer learns acts on single columns."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+
+    if transformer is None or isinstance(transformer, str):
+        return True
+    if isinstance(transformer, Pipeline):
+        return all(is_affine(step) for _, step in transformer.steps)
+    if isinstance(transformer, ColumnTransformer):
+        return all(is_affine(one) for _, one, _ in transformer.transformers)
+    return type(transformer).__name__ in AFFINE
+
+
+def remake(
+    source: Source,
+    rows: np.ndarray,
+    old: Made,
+    complete: np.ndarray,
+    complete_test: np.ndarray,
+    *,
+    align: bool,
+    centred: bool,
+) -> Remade:
+    """The features without ``rows``; ``old`` are those of all rows.
+
+    ``complete`` (m,) and ``complete_test`` (n,) say of which rows no cell was imputed.  ``align`` asks for the old
+    features' units; ``centred`` allows a ``shift``, for which the model needs an intercept.
+    """
+    m = old.X.shape[0]
+    kept = np.setdiff1d(np.arange(m), rows)
+    made = _stored_as(old, source(kept))
+    if align and _columns_of(made.names, old.names):
+        if issparse(old.X):
+            found = _aligned_sparse(made, old, kept) if complete.all() and complete_test.all() else None
+        else:
+            found = _aligned(made, old, kept, complete, complete_test, centred)
+        if found is not None:
+            return found
+    whole = _spread(made.X, kept, m)
+    d = whole.shape[1]
+    return Remade(whole, made.X_test, made.names, np.ones(d), np.zeros(d), False)
+
+
+def _stored_as(old: Made, made: Made) -> Made:
+    """Compressed where the old features are, else dense: a ColumnTransformer decides by how many are 0."""
+    if issparse(made.X) == issparse(old.X):
+        return made
+    from scipy.sparse import csr_array
+
+    change = csr_array if issparse(old.X) else lambda X: X.toarray()
+    return Made(change(made.X), change(made.X_test), made.names)
+
+
+def _aligned(
+    made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, complete_test: np.ndarray, centred: bool
+) -> Remade | None:
+    """The new features in the old ones' units; None where they are not affine functions of them."""
+    place = {name: at for at, name in enumerate(made.names)}
+    whole = complete[kept]
+    X_train, X_test = np.array(old.X), np.array(old.X_test)
+    ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
+    for column, name in enumerate(old.names):
+        if name not in place:  # a category that no kept row has
+            X_train[:, column], X_test[:, column] = 0.0, 0.0
+            continue
+        new, new_test = made.X[:, place[name]], made.X_test[:, place[name]]
+        x, y = old.X[kept, column][whole], new[whole]
+        if not len(x):
+            return None
+        low, high = int(np.argmin(x)), int(np.argmax(x))
+        if x[high] > x[low] and y[high] != y[low]:
+            ratio[column] = (x[high] - x[low]) / (y[high] - y[low])
+        shift[column] = x[low] - ratio[column] * y[low]
+        if not np.allclose((x - shift[column]) / ratio[column], y, rtol=ROUNDING, atol=ROUNDING):
+            return None
+        X_train[kept[~whole], column] = ratio[column] * new[~whole] + shift[column]
+        X_test[~complete_test, column] = ratio[column] * new_test[~complete_test] + shift[column]
+    if not centred:
+        X_train, X_test, shift = X_train - shift, X_test - shift, np.zeros_like(shift)
+    return Remade(X_train, X_test, old.names, ratio, shift, True)
+
+
+def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
+    """The same of compressed rows, whose columns are multiples of the old ones; None where they are not."""
+    from scipy.sparse import csr_array, diags_array
+
+    own, at = csr_array(old.X[kept]), {name: column for column, name in enumerate(old.names)}
+    there = np.array([at[name] for name in made.names])
+    new = csr_array(made.X)
+    columns = there[new.indices]
+    if not (np.array_equal(new.indptr, own.indptr) and np.array_equal(columns, own.indices)):
+        return None
+    ratio = np.ones(len(old.names))
+    ratio[own.indices] = own.data / new.data
+    if not np.allclose(ratio[own.indices] * new.data, own.data, rtol=ROUNDING, atol=0.0):
+        return None
+    known = np.zeros(len(old.names))
+    known[there] = 1.0
+    X_test = csr_array(old.X_test @ diags_array(known))
+    return Remade(old.X, X_test, old.names, ratio, np.zeros(len(ratio)), True)
+
+
+def _columns_of(names: Sequence[str], among: Sequence[str]) -> bool:
+    """Whether all names are different, and among those."""
+    return len(set(names)) == len(names) and len(set(among)) == len(among) and set(names) <= set(among)
+
+
+def _spread(X: Rows, kept: np.ndarray, m: int) -> Rows:
+    """The kept rows at their places among m rows, the others 0."""
+    if issparse(X):
+        from scipy.sparse import csr_array
+
+        ones = csr_array((np.ones(len(kept)), (kept, np.arange(len(kept)))), shape=(m, len(kept)))
+        return csr_array(ones @ X)
+    out = np.zeros((m, X.shape[1]))
+    out[kept] = X
+    return out
+
+
+def take_rows(table: Table, rows: np.ndarray) -> Table:
+    """Some rows of every column."""
+    columns = {
+        key: one if one.kind == "other" else Column(one.kind, one.values[rows], one.described)
+        for key, one in table.columns.items()
+    }
+    return Table(columns, len(rows))
+
+
+def _take(X: Any, rows: np.ndarray) -> Any:
+    """Some rows of a frame, an array, a sparse matrix, or a sequence of texts."""
+    from sklearn.utils import _safe_indexing
+
+    return _safe_indexing(X, rows)
+
+
+def _ignoring_unknown(transformer: Any) -> Any:
+    """The transformer, with encoders inside that ignore a category which they do not know."""
+    settings = {
+        key: "ignore"
+        for key, value in transformer.get_params(deep=True).items()
+        if key.rpartition("__")[2] == "handle_unknown" and value == "error" and _encodes(transformer, key)
+    }
+    return transformer.set_params(**settings) if settings else transformer
+
+
+def _encodes(transformer: Any, key: str) -> bool:
+    """Whether the parameter belongs to a OneHotEncoder: an OrdinalEncoder has no way to ignore."""
+    path = key.rpartition("__")[0]
+    owner = transformer.get_params(deep=True)[path] if path else transformer
+    return type(owner).__name__ == "OneHotEncoder"

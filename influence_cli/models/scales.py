@@ -1,0 +1,96 @@
+"""What a model's features were standardised by: of its own tables and arrays, and of brought pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from influence_cli.core.rescaling import Standardised
+
+STATELESS = (
+    *("FunctionTransformer", "Normalizer", "PolynomialFeatures", "HashingVectorizer", "Binarizer", "FeatureHasher"),
+    *("AdditiveChi2Sampler", "PatchExtractor"),
+)
+"""Transformers that learn nothing from the rows: fitted again without a group they are the same."""
+
+
+def own_scales(preparation: Mapping[str, Any] | None, names: Sequence[str], *, sparse: bool) -> Standardised | None:
+    """Of the model's own preparation (``data.features``), for features of these names; None where none was scaled."""
+    if not preparation or not preparation.get("standardize"):
+        return None
+    known = {
+        state["column"]: (state["mean"], state["scale"])
+        for state in preparation.get("features", ())
+        if state.get("kind") == "numeric" and "scale" in state
+    }
+    columns = np.array([name in known for name in names])
+    means = np.array([known.get(name, (0.0, 1.0))[0] for name in names], dtype=np.float64)
+    scales = np.array([known.get(name, (0.0, 1.0))[1] for name in names], dtype=np.float64)
+    return Standardised(columns, means, scales, columns & (not sparse))
+
+
+def pipeline_scales(steps: Sequence[tuple[str, Any]], count: int, *, complete: bool) -> Standardised | None:
+    """Of the ``count`` features that a pipeline makes, where standardising is all that it has learnt from the rows,
+    beside the names of categories; else None.  ``complete`` says that no value is missing, so that none is imputed."""
+    idle = (*STATELESS, "SimpleImputer") if complete else STATELESS
+    made = _of_steps([step for _, step in steps], count, idle)
+    if made is None:
+        return None
+    columns, mean, scale, centred = made
+    return Standardised(columns, mean, scale, centred)
+
+
+Scales = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""``columns``, ``mean``, ``scale`` and ``centred`` of ``Standardised``."""
+
+
+def _nothing(count: int) -> Scales:
+    return np.zeros(count, dtype=bool), np.zeros(count), np.ones(count), np.zeros(count, dtype=bool)
+
+
+def _of_steps(steps: Sequence[Any], count: int, idle: Sequence[str]) -> Scales | None:
+    learning = [step for step in steps if not _passes(step) and type(step).__name__ not in idle]
+    if not learning:
+        return _nothing(count)
+    if len(learning) > 1 or learning[0] is not steps[-1]:
+        return None
+    return _of_transformer(learning[0], count, idle)
+
+
+def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Scales | None:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    if isinstance(transformer, StandardScaler):
+        columns, mean, scale, centred = _nothing(count)
+        if transformer.scale_ is not None:
+            columns[:], scale[:] = True, transformer.scale_
+        if transformer.with_mean and transformer.mean_ is not None:
+            mean[:], centred[:] = transformer.mean_, True
+        return columns, mean, scale, centred
+    if isinstance(transformer, OneHotEncoder):
+        plain = transformer.drop is None and transformer.min_frequency is None and transformer.max_categories is None
+        return _nothing(count) if plain else None
+    if isinstance(transformer, Pipeline):
+        return _of_steps([step for _, step in transformer.steps], count, idle)
+    if isinstance(transformer, ColumnTransformer):
+        places = transformer.output_indices_
+        parts = [(places[name], one) for name, one, _ in transformer.transformers_]
+    else:
+        return None
+    out = _nothing(count)
+    for place, one in parts:
+        wide = place.stop - place.start
+        own = _of_steps([one], wide, idle) if wide else _nothing(0)
+        if own is None:
+            return None
+        for whole, part in zip(out, own, strict=True):
+            whole[place] = part
+    return out
+
+
+def _passes(step: Any) -> bool:
+    return step is None or isinstance(step, str)
