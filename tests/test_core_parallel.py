@@ -1,12 +1,16 @@
 """Our own loops: every item once, threads as BLAS has them, and BLAS left as it was."""
 
+import os
 import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import sleep
 
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from influence_cli.core.parallel import spread, summed
+from influence_cli.core import parallel
+from influence_cli.core.parallel import divided, spread, summed, thread_count
 
 
 def blas_threads() -> set[int]:
@@ -63,20 +67,30 @@ def test_a_failure_is_raised_and_leaves_blas_as_it_was():
         assert blas_threads() == {2}
 
 
-@pytest.mark.parametrize(("threads", "count"), [(1, 7), (2, 7), (3, 2), (2, 1), (2, 0)])
-def test_a_sum_over_spans_is_the_sum_over_all_items(threads, count):
-    items, spans = np.random.default_rng(0).normal(size=(count, 4)), []
+@pytest.mark.parametrize(("count", "spans"), [(0, 1), (1, 1), (7, 7), (100, parallel.SPANS)])
+def test_a_sum_has_the_same_bits_on_any_number_of_threads(count, spans):
+    items = np.random.default_rng(0).normal(size=(count, 4)) * 10.0 ** np.arange(4)
+    found = []
 
     def add(span, out):
-        spans.append(len(span))
+        seen.append(len(span))
         for item in span:
+            sleep(1e-3 * (len(seen) % 3))  # ends in another order than it began
             out += item
 
-    with threadpool_limits(threads, user_api="blas"):
-        total = summed(add, items, (4,))
-    np.testing.assert_allclose(total, items.sum(axis=0), rtol=1e-13)
-    assert len(spans) == max(1, min(threads, count))
-    assert sum(spans) == count
+    for threads in (1, 2, 3):
+        seen = []
+        with threadpool_limits(threads, user_api="blas"):
+            found.append(summed(add, items, (4,)))
+        assert (len(seen), sum(seen)) == (spans, count)
+    np.testing.assert_allclose(found[0], items.sum(axis=0), rtol=1e-13)
+    assert found[0].tobytes() == found[1].tobytes() == found[2].tobytes()
+
+
+def test_a_partial_sum_that_costs_more_than_the_work_is_not_made():
+    spans = []
+    total = summed(lambda span, out: spans.append(len(span)), np.zeros(100), (1000,), operations=1000.0 * 64 * 3)
+    assert (len(spans), sum(spans), total.shape) == (3, 100, (1000,))
 
 
 def test_little_work_is_done_on_the_spot():
@@ -90,6 +104,96 @@ def test_little_work_is_done_on_the_spot():
         out += len(span)
 
     with threadpool_limits(2, user_api="blas"):
-        spread(work, range(5), operations=1e6)
-        assert summed(add, range(5), (1,), operations=1e6) == 5
+        spread(work, range(5), operations=0.9e6)
+        assert summed(add, range(5), (1,), operations=0.9e6) == 5
     assert homes == {threading.get_ident()}
+
+
+def test_a_helper_that_gets_no_processor_is_not_waited_for(monkeypatch):
+    class Idle:
+        def submit(self, *work):
+            return Future()  # for ever pending
+
+    monkeypatch.setattr(parallel._process, "_helpers", Idle(), raising=False)
+    done = []
+    with threadpool_limits(3, user_api="blas"):
+        spread(done.append, range(10))
+    assert done == list(range(10))
+
+
+def test_loops_in_several_threads_leave_blas_as_it_was():
+    gate, homes = threading.Barrier(2, timeout=20), []
+
+    def loop(rounds):
+        home = threading.get_ident()
+
+        def work(item):
+            if item == 0:
+                gate.wait()
+            homes.append((home, threading.get_ident()))
+
+        for _ in range(rounds):
+            spread(work, range(4))
+
+    with threadpool_limits(2, user_api="blas"):
+        other = threading.Thread(target=loop, args=(20,))
+        other.start()
+        loop(20)
+        other.join()
+        assert blas_threads() == {2}
+    assert {home for caller, home in homes if caller == other.ident} == {other.ident}
+    assert len(homes) == 160
+
+
+def test_jobs_have_their_share_and_blas_is_left_as_it_was():
+    gate, seen, homes = threading.Barrier(2, timeout=20), [], set()
+
+    def job(number):
+        gate.wait()
+        seen.append((thread_count(), blas_threads()))
+        pair = threading.Barrier(2, timeout=20)
+
+        def work(item):
+            pair.wait()  # opens only when two threads of the job are under way at once
+            homes.add(threading.get_ident())
+
+        spread(work, range(4))
+
+    with threadpool_limits(4, user_api="blas"):
+        with divided(2) as begin, ThreadPoolExecutor(2, initializer=begin) as pool:
+            list(pool.map(job, range(2)))
+        assert blas_threads() == {4}
+        assert thread_count() == 4
+    assert seen == [(2, {1})] * 2
+    assert len(homes) >= 3
+
+
+def test_an_interrupt_ends_the_helpers_before_it_is_raised():
+    begun, ended, gate = [], [], threading.Barrier(2, timeout=20)
+
+    def work(item):
+        begun.append(item)
+        if len(begun) <= 2:
+            gate.wait()
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        sleep(0.05)
+        ended.append(item)
+
+    with threadpool_limits(2, user_api="blas"), pytest.raises(KeyboardInterrupt):
+        spread(work, range(1000))
+    count = len(ended)
+    sleep(0.2)
+    assert len(ended) == count < 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_has_helpers_of_its_own():
+    with threadpool_limits(2, user_api="blas"):
+        spread(lambda item: None, range(4))
+        child = os.fork()
+        if not child:
+            done = []
+            spread(done.append, range(100))
+            os._exit(len(done))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 100

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from contextlib import redirect_stdout
+from contextvars import copy_context
 
 import numpy as np
 import pytest
@@ -13,12 +14,13 @@ from core_cases import make_oracle
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from influence_cli.analysis import groundtruth
 from influence_cli.artifacts.results import load_result, save_truth
 from influence_cli.cli import run
-from influence_cli.commands.session import share_threads
+from influence_cli.commands.session import jobs_at_a_time
+from influence_cli.core.parallel import divided, thread_count
 from influence_cli.data.load import load
 from influence_cli.errors import ExitCode
 
@@ -227,7 +229,12 @@ def test_jobs_and_threads_do_not_change_the_figures(trained, capsys):
     ],
 )
 def test_jobs_share_the_threads(jobs, threads, blocks, expected):
-    assert share_threads(jobs, threads, blocks) == expected
+    with threadpool_limits(threads, user_api="blas"):
+        found = jobs_at_a_time(jobs, blocks)
+        with divided(found) as begin_job:
+            begun = copy_context()
+            begun.run(begin_job)
+            assert (found, begun.run(thread_count)) == expected
 
 
 def test_each_job_has_its_share_of_the_blas_threads(trained, capsys, monkeypatch):

@@ -17,6 +17,7 @@ import numpy as np
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.remade import without
 from influence_cli.core.optimise.newton_cg import Minimum
+from influence_cli.core.parallel import divided
 from influence_cli.core.quantities import Target
 from influence_cli.core.retraining import COLD, DESCENT, WARM
 from influence_cli.core.retraining import retrain_by as retrain
@@ -122,15 +123,14 @@ def groundtruth(
     begun: TruthResult,
     how: Retraining,
     *,
-    begin_job: Callable[[], object] = lambda: None,
     keep: Callable[[TruthResult], None] = lambda result: None,
     advance: Callable[[int], None] = lambda groups: None,
 ) -> TruthResult:
     """Retrain without each group that ``begun`` has pending; ``actual`` is ``f(after removal) - f(before)``.
 
     A group whose retraining stalled has NaN for its changes and a ``status`` that says why; so has a test row whose f
-    has no finite value without the group.  ``begin_job`` is called once in the thread of every job, ``keep`` with the
-    result so far whenever a block is done.  Ctrl-C ends each block in flight after its present pass over the rows.
+    has no finite value without the group.  ``keep`` is called with the result so far whenever a block is done.  Ctrl-C
+    ends each block in flight after its present pass over the rows.
     """
     model, targets = question.model, question.targets
     result = begun
@@ -159,12 +159,10 @@ def groundtruth(
         advance(done.where.stop - done.where.start)
 
     if how.jobs == 1:
-        # In the main thread, where the passes over the rows may go to threads of their own.
-        begin_job()
         for block in todo:
             account(work(block))
         return result
-    with ThreadPoolExecutor(how.jobs, initializer=begin_job) as pool:
+    with divided(how.jobs) as begin_job, ThreadPoolExecutor(how.jobs, initializer=begin_job) as pool:
         futures = [pool.submit(work, block) for block in todo]
         try:
             for future in as_completed(futures):

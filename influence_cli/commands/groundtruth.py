@@ -77,7 +77,6 @@ def groundtruth(
     import sys
     from contextlib import ExitStack
     from dataclasses import replace
-    from functools import partial
 
     from influence_cli.analysis.groundtruth import Retraining, check_strategy, count_stalled, start_truth, truth_blocks
     from influence_cli.analysis.groundtruth import groundtruth as measure
@@ -143,13 +142,12 @@ def groundtruth(
 
         pending = sum(state == PENDING for state in result.status)
         if pending:
-            with session.limit_threads(threads):
-                working = session.open_solver(opened, solver, quiet=quiet)
+            stack.enter_context(session.limit_threads(threads))
+            working = session.open_solver(opened, solver, quiet=quiet)
             if begun is None:
                 config["solver"] = "cg" if working.factor is None else "cholesky"
                 keep(replace(result, provenance=opened.provenance(config)), over=force)
-            count, each = session.share_threads(jobs, threads, len(truth_blocks(opened.model, len(plan))))
-            stack.enter_context(session.limit_threads(each))
+            count = session.jobs_at_a_time(jobs, len(truth_blocks(opened.model, len(plan))))
             with progress("retraining", pending, quiet=quiet) as advance:
                 try:
                     measure(
@@ -158,7 +156,6 @@ def groundtruth(
                         plan,
                         result,
                         Retraining(tol, strategy, count, repeats),
-                        begin_job=partial(session.hold_threads, each),
                         keep=keep,
                         advance=advance,
                     )

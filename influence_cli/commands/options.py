@@ -13,7 +13,13 @@ COMMON = "Common"
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Processor threads to use.", show_default="all", rich_help_panel=COMMON),
+    typer.Option(
+        "--threads",
+        min=1,
+        help="Processor threads to use.",
+        show_default="as many as OPENBLAS_NUM_THREADS, OMP_NUM_THREADS and a container allow",
+        rich_help_panel=COMMON,
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)]

@@ -17,6 +17,7 @@ from influence_cli.artifacts.atomic import check_target
 from influence_cli.artifacts.model import ModelArtifact, add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_truth, same_origin
 from influence_cli.commands.options import note
+from influence_cli.core.parallel import thread_count
 from influence_cli.core.quantities import QUANTITIES
 from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
 from influence_cli.data.dataset import Dataset
@@ -232,19 +233,9 @@ def check_solver(name: str) -> None:
     check_choice("--solver", name, SOLVERS)
 
 
-def share_threads(jobs: int | None, threads: int | None, blocks: int) -> tuple[int, int]:
-    """Jobs at a time (as asked, else one a thread; never more than threads or blocks) and the BLAS threads of each, so
-    that all together stay within ``threads``, by default the processors."""
-    threads = threads or len(os.sched_getaffinity(0))
-    jobs = max(1, min(jobs or threads, threads, blocks))
-    return jobs, threads // jobs
-
-
-def hold_threads(threads: int) -> None:
-    """Hold BLAS in this thread to that many threads: where OpenMP makes them, every thread has a limit of its own."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(limits=threads)
+def jobs_at_a_time(asked: int | None, blocks: int) -> int:
+    """As asked, else one a thread; never more than threads or blocks."""
+    return max(1, min(asked or thread_count(), thread_count(), blocks))
 
 
 def resume_truth(path: str, fresh: TruthResult, *, quiet: bool) -> TruthResult | None:

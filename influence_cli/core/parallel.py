@@ -1,15 +1,22 @@
-"""Our own loops on the threads that BLAS may use.
+"""Our own loops on the threads that BLAS may use, each of which has BLAS to itself.
 
-Many small matrix products run faster side by side, each on one thread, than one after the other on all of them: the
-work between them is spread as well.
+BLAS divides every matrix product among its threads and waits for all of them, thousands of times in a pass over the
+rows: beside other programs each wait lasts until the scheduler comes round, and the waiting threads spin.  So passes
+are divided here, a block of rows at a time, and BLAS is held to one thread inside.  The calling thread works along: a
+pass takes no longer than on one thread because a helper was not given a processor.
+
+How sums are split is decided by sizes alone.  The number of threads, and whatever else runs, changes no bit of them.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar, copy_context
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -17,41 +24,156 @@ from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
 
-SPREAD_FROM = 1e8
-"""Multiply-adds of a loop from which on it is worth starting threads, which takes a millisecond or two."""
+SPREAD_FROM = 1e6
+"""Multiply-adds of a loop from which on it is worth waking threads, which takes some 50 microseconds."""
+HOLD_FROM = 1e4
+"""Multiply-adds of a loop up to which BLAS keeps to one thread by itself; to hold it takes 20 microseconds."""
+SPANS = 32
+"""Partial sums of a loop at most: enough that threads which finish early find more to do."""
+SPAN_OPERATIONS = 64
+"""Multiply-adds for each number of a partial sum that make it worth having: adding it up costs about ten."""
+
+HELPERS = 256
+"""Threads of our own at most; no more are started than a loop asks for."""
+
+_allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
+"""Threads of the loops of one job; None where a loop may have all."""
 
 
-@cache
-def _pools() -> ThreadpoolController:
-    """The BLAS libraries of this process; finding them takes ten milliseconds."""
-    return ThreadpoolController().select(user_api="blas")
+class _Process:
+    """What the loops of this process share, made when it is first needed: to find BLAS takes ten milliseconds."""
+
+    def __init__(self) -> None:
+        self._making = threading.RLock()
+
+    @cached_property
+    def _blas(self) -> ThreadpoolController:
+        return ThreadpoolController().select(user_api="blas")
+
+    @cached_property
+    def _helpers(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(HELPERS, "ginf-helper", initializer=self.begin_thread)
+
+    def blas(self) -> ThreadpoolController:
+        with self._making:
+            return self._blas
+
+    def helpers(self) -> ThreadPoolExecutor:
+        """Threads that sleep between loops, started as they are needed."""
+        with self._making:
+            return self._helpers
+
+    def begin_thread(self) -> None:
+        """One BLAS thread for a thread of our own, where OpenMP makes them and every thread has a limit."""
+        for library in self.blas().lib_controllers:
+            if getattr(library, "threading_layer", "") == "openmp":
+                library.set_num_threads(1)
+
+
+_process = _Process()
+
+
+def _begin_child() -> None:
+    """A forked process has none of its parent's threads, and their locks as they were."""
+    global _process
+    _process = _Process()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_child)
 
 
 def thread_count() -> int:
-    """Threads that our own loops run on: as many as BLAS is allowed, and one anywhere but on the main thread.
+    """Threads that a loop begun here may run on: the job's share, else as many as BLAS is allowed.
 
-    BLAS has one limit for the whole process, and two loops that set it back could leave it changed; nor may the way in
-    which a sum is split depend on what else is running.
+    In any other thread but the main one it is one: BLAS has one limit for the whole process, and two loops that set it
+    back could leave it changed.
     """
-    if threading.current_thread() is not threading.main_thread():
+    allowed = _allowed.get()
+    if allowed is not None:
+        return allowed
+    if not _in_main():
         return 1
-    return max((pool["num_threads"] for pool in _pools().info()), default=1)
+    return max((library.num_threads for library in _process.blas().lib_controllers), default=1)
+
+
+@contextmanager
+def divided(jobs: int) -> Iterator[Callable[[], None]]:
+    """Share the threads among that many jobs, and hold BLAS to one in each.
+
+    Each job calls what is yielded once, in its own thread.
+    """
+    each = max(1, thread_count() // jobs)
+
+    def begin() -> None:
+        _allowed.set(each)
+        _process.begin_thread()
+
+    with _one_blas_thread():
+        yield begin
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    """Hold BLAS; nothing to do within a loop or a job, for which it is held already."""
+    held = _allowed.get() is not None or not _in_main()
+    return nullcontext() if held else _process.blas().limit(limits=1)
+
+
+def _in_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: float = np.inf) -> None:
-    """work(item) for every item, in no order, on ``thread_count`` threads; with more than one, BLAS has one in each.
+    """work(item) for every item, in no order, on ``thread_count`` threads; BLAS has one in each.
 
     ``operations`` is about how many multiply-adds there are in all.
     """
     items = list(items)
-    threads = _threads(len(items), operations)
-    if threads == 1:
+    threads = min(thread_count(), len(items)) if operations >= SPREAD_FROM else 1
+    with _one_blas_thread() if operations >= HOLD_FROM else nullcontext():
+        if threads > 1:
+            _side_by_side(work, items, threads - 1)
+            return
         for item in items:
             work(item)
-        return
-    with _pools().limit(limits=1), ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(work, items):
+
+
+def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: int) -> None:
+    left = iter(items)  # next() of a list's iterator is one step for all threads
+
+    def drain() -> None:
+        for _ in left:
             pass
+
+    def run() -> None:
+        _allowed.set(1)
+        try:
+            for item in left:
+                work(item)
+        except BaseException:
+            drain()
+            raise
+
+    futures: list[Future[None]] = []
+    try:
+        futures += [_process.helpers().submit(copy_context().run, run) for _ in range(helpers)]
+        copy_context().run(run)
+    finally:
+        # What has not begun by now is not waited for.
+        failures = [_failure(future, drain) for future in futures if not future.cancel()]
+    for failure in failures:
+        if failure is not None:
+            raise failure
+
+
+def _failure(future: Future[None], drain: Callable[[], None]) -> BaseException | None:
+    """Wait for a helper to end, which writes where the caller reads, whatever interrupts the waiting."""
+    try:
+        return future.exception()
+    except BaseException:
+        drain()
+        future.exception()
+        raise
 
 
 def summed(
@@ -61,16 +183,27 @@ def summed(
     *,
     operations: float = np.inf,
 ) -> np.ndarray:
-    """The sum of what ``work`` adds to zeros of that shape, once for each thread with a span of the items in order."""
-    count = max(1, min(_threads(len(items), operations), len(items)))
-    sums = np.zeros((count, *shape))
+    """The sum of what ``work`` adds to zeros of that shape, once for each span of the items.
+
+    Spans depend on the number of items, the shape and ``operations``; their sums are added in their order.
+    """
+    size = max(1, int(np.prod(shape)))
+    count = int(max(1, min(SPANS, len(items), operations / (SPAN_OPERATIONS * size))))
+    total = np.zeros(shape)
+    if count == 1:
+        spread(lambda _: work(items, total), range(1), operations=operations)
+        return total
+    lock, waiting, added = threading.Lock(), {}, 0
 
     def add(number: int) -> None:
-        work(items[number * len(items) // count : (number + 1) * len(items) // count], sums[number])
+        nonlocal added, total
+        own = np.zeros(shape)
+        work(items[number * len(items) // count : (number + 1) * len(items) // count], own)
+        with lock:
+            waiting[number] = own
+            while added in waiting:
+                total += waiting.pop(added)
+                added += 1
 
-    spread(add, range(count))
-    return sums.sum(axis=0) if count > 1 else sums[0]
-
-
-def _threads(items: int, operations: float) -> int:
-    return thread_count() if items > 1 and operations >= SPREAD_FROM else 1
+    spread(add, range(count), operations=operations)
+    return total

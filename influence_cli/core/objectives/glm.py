@@ -82,10 +82,14 @@ class Glm(Objective):
 
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         theta, w = _columns(theta), as_weights(w)
-        total = np.zeros(max(theta.shape[1], w.groups))
-        for rows in self.design.blocks(theta.shape[1] * self.passes.free):
-            total += (w.block(rows) * self.family.loss(self.passes.outputs(theta, rows), self.y[rows])).sum(axis=1)
-        return total
+        losses: dict[int, np.ndarray] = {}
+
+        def add(rows: slice) -> None:
+            of_rows = self.family.loss(self.passes.outputs(theta, rows), self.y[rows])
+            losses[rows.start] = (w.block(rows) * of_rows).sum(axis=1)
+
+        self.design.each(add, theta.shape[1] * self.passes.free)
+        return _in_order(losses)
 
     def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         theta, w = _columns(theta), as_weights(w)
@@ -102,13 +106,13 @@ class Glm(Objective):
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         theta, w = _columns(theta), as_weights(w)
-        losses: dict[int, np.ndarray] = {}  # by block, because blocks come in any order
+        losses: dict[int, np.ndarray] = {}
 
         def watch(outputs: np.ndarray, weights: np.ndarray, rows: slice) -> None:
             losses[rows.start] = (weights * self.family.loss(outputs, self.y[rows])).sum(axis=1)
 
         gradient = self._gradient_pass(theta, w, watch)
-        total = self.penalty.value(theta, w.penalty) + sum(losses[start] for start in sorted(losses))
+        total = self.penalty.value(theta, w.penalty) + _in_order(losses)
         return total, gradient + self.penalty.product(theta, w.penalty)
 
     def _gradient_pass(
@@ -169,9 +173,8 @@ class Glm(Objective):
 
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
         theta, w = _columns(theta), as_weights(w)
-        moments = self.family.moments(self.passes.outputs(theta, slice(0, self.design.rows)))
         weights = w.column()
-        between = self.family.typical_curvature(moments, weights)
+        between = self._typical_curvature(theta, weights)
         if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
             kept = w.whole and w.base is self.weights and self.light_preconditioner
             within = self._training_gram if kept else self.design.gram(weights)
@@ -179,32 +182,57 @@ class Glm(Objective):
         penalty = np.diag(self.penalty.block(0, w.penalty))
         return Jacobi((np.outer(np.diag(between), self.design.squares(weights)) + penalty).ravel())
 
+    def _typical_curvature(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i l_i'' / sum_i w_i, (K, K), at theta (P, 1) for weights (m,)."""
+        sums: dict[int, np.ndarray] = {}
+
+        def add(rows: slice) -> None:
+            share = w[rows].sum()
+            if share > 0.0:
+                moments = self.family.moments(self.passes.outputs(theta, rows))
+                sums[rows.start] = share * self.family.typical_curvature(moments, w[rows])
+
+        self.design.each(add, self.passes.free)
+        return _in_order(sums) / w.sum()
+
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         theta, V = _columns(theta), _columns(V)
         out = np.empty((self.design.rows, max(theta.shape[1], V.shape[1])))
-        for rows in self.design.blocks(V.shape[1] * self.passes.free):
+
+        def fill(rows: slice) -> None:
             residual = self.family.residual(self.passes.outputs(theta, rows), self.y[rows])
             out[rows] = (residual * self.passes.outputs(V, rows)).sum(axis=1).T
+
+        self.design.each(fill, V.shape[1] * self.passes.free)
         return out
 
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
         theta, V, U = _columns(theta), _columns(V), _columns(U)
         outputs, out = self.passes.outputs, np.empty((self.design.rows, max(V.shape[1], U.shape[1])))
-        for rows in self.design.blocks(out.shape[1] * self.passes.free):
+
+        def fill(rows: slice) -> None:
             moments = self.family.moments(outputs(theta, rows))
             out[rows] = (self.family.curve(moments, outputs(U, rows)) * outputs(V, rows)).sum(axis=1).T
+
+        self.design.each(fill, out.shape[1] * self.passes.free)
         return out
 
     def reach(self, V: np.ndarray) -> np.ndarray:
-        out = np.zeros(V.shape[1])
-        for rows in self.design.blocks(V.shape[1] * self.passes.free):
-            np.maximum(out, self.family.spread(self.passes.outputs(V, rows)).max(axis=1), out=out)
-        return out
+        largest = [np.zeros(V.shape[1])]
+
+        def add(rows: slice) -> None:
+            largest.append(self.family.spread(self.passes.outputs(V, rows)).max(axis=1))
+
+        self.design.each(add, V.shape[1] * self.passes.free)
+        return np.max(largest, axis=0)
 
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         out = np.empty((self.design.rows, self.outputs))
-        for rows in self.design.blocks(self.passes.free):
+
+        def fill(rows: slice) -> None:
             out[rows] = self.family.residual(self.passes.outputs(_columns(theta), rows), self.y[rows])[0].T
+
+        self.design.each(fill, self.passes.free)
         return out
 
     def check_row_steps(self) -> None:
@@ -265,6 +293,11 @@ class Glm(Objective):
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         design = design_of(X, self.design.intercept)
         return design.outer(cotangent).reshape(design.rows, self.size).T
+
+
+def _in_order(parts: dict[int, np.ndarray]) -> np.ndarray:
+    """The sum of what blocks of rows gave, by their first row: threads end them in any order."""
+    return np.sum([parts[start] for start in sorted(parts)], axis=0)
 
 
 def _unused(eta: np.ndarray, weights: np.ndarray, rows: slice, at: np.ndarray) -> np.ndarray:

@@ -8,17 +8,23 @@ have none but the penalty.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.penalty import Penalty
-from influence_cli.core.parallel import spread
+from influence_cli.core.parallel import spread, summed
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import Weights
 
 CHUNK = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
 
+SMALL_SUMS = 1 << 20
+"""Float64 numbers (8 MiB) of all blocks up to which several spans of rows have sums of their own."""
+BANDS = 8
+"""Jobs at least among which threads share the blocks of a chunk of rows."""
 COPY = 4.0
 """Time of a number that is put in its place, in that of a multiply-add."""
 
@@ -79,22 +85,63 @@ def _scaled_grams(
     used: np.ndarray,
     pairs: list[tuple[int, int]],
 ) -> dict[tuple[int, int], np.ndarray]:
-    """sum_i w_i h_jk x_i x_i' over the used columns for each pair (j, k)."""
+    """sum_i w_i h_jk x_i x_i' over the used columns for each pair (j, k).
+
+    Small sums are made for several spans of rows at once; of large ones threads take a pair, or some rows of it, each.
+    """
     width, stack = int(used.sum()), theta.T.reshape(family.outputs, design.columns)
-    blocks = {pair: np.zeros((width, width), dtype=dtype) for pair in pairs}
-    for start in range(0, design.rows, CHUNK):
-        rows = slice(start, min(start + CHUNK, design.rows))
+    chunks = [slice(start, min(start + CHUNK, design.rows)) for start in range(0, design.rows, CHUNK)]
+    bands = _bands(width, -(-BANDS // len(pairs)))
+
+    def scaled(rows: slice) -> Callable[[tuple[int, int]], np.ndarray]:
         moments = family.moments(design.forward(stack, rows)[None])
-        part = np.empty((rows.stop - start, width), dtype=dtype)
+        part = np.empty((rows.stop - rows.start, width), dtype=dtype)
         part[:, : width - design.intercept] = design.dense(rows, used[: design.X.shape[1]])
         part[:, width - design.intercept :] = 1.0
 
-        def add(pair: tuple[int, int], rows=rows, moments=moments, part=part) -> None:
-            root = np.sqrt(np.abs(family.pair(moments, *pair)[0]) * w[rows]).astype(dtype)
-            sign = 1.0 if pair[0] == pair[1] else -1.0
-            scaled = part * root[:, None]
-            # A product of one array with itself is a rank-k update in NumPy too, and unlike SciPy's lets others run.
-            blocks[pair] += sign * (scaled.T @ scaled)
+        def of_pair(pair: tuple[int, int]) -> np.ndarray:
+            return part * np.sqrt(np.abs(family.pair(moments, *pair)[0]) * w[rows]).astype(dtype)[:, None]
 
-        spread(add, pairs, operations=len(pairs) * len(part) * width**2)
+        return of_pair
+
+    def signs(pair: tuple[int, int]) -> float:
+        return 1.0 if pair[0] == pair[1] else -1.0
+
+    if len(pairs) * width**2 <= SMALL_SUMS:
+
+        def add_span(span: Sequence[slice], out: np.ndarray) -> None:
+            for rows in span:
+                of_pair = scaled(rows)
+                for number, pair in enumerate(pairs):
+                    part = of_pair(pair)
+                    # Of one array with itself NumPy makes a rank-k update, which unlike SciPy's lets others run.
+                    out[number] += signs(pair) * (part.T @ part)
+
+        shape = (len(pairs), width, width)
+        sums = summed(add_span, chunks, shape, operations=len(pairs) * float(design.rows) * width**2)
+        return {pair: sums[number].astype(dtype, copy=False) for number, pair in enumerate(pairs)}
+    blocks = {pair: np.zeros((width, width), dtype=dtype) for pair in pairs}
+    for rows in chunks:
+        of_pair = scaled(rows)
+
+        def add(job: tuple[tuple[int, int], slice], of_pair=of_pair) -> None:
+            pair, band = job
+            part = of_pair(pair)
+            if len(bands) == 1:
+                blocks[pair] += signs(pair) * (part.T @ part)
+            else:
+                blocks[pair][band, : band.stop] += signs(pair) * (part[:, band].T @ part[:, : band.stop])
+
+        jobs = [(pair, band) for pair in pairs for band in bands]
+        spread(add, jobs, operations=len(pairs) * float(rows.stop - rows.start) * width**2)
+    if len(bands) > 1:
+        for block in blocks.values():
+            for band in bands:  # the upper triangle is the lower one's mirror image
+                block[: band.start, band] = block[band, : band.start].T
     return blocks
+
+
+def _bands(width: int, count: int) -> list[slice]:
+    """Rows of a lower triangle in bands of about equal size."""
+    ends = np.unique(np.round(width * np.sqrt(np.arange(1, count + 1) / count)).astype(int))
+    return [slice(int(start), int(stop)) for start, stop in zip([0, *ends[:-1]], ends, strict=True)]

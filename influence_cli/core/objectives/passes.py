@@ -140,9 +140,13 @@ class CurvatureStates:
         if few.all() and w.sizes.sum() <= design.rows:
             self._own = [self._at(g, rows) for g, rows in enumerate(w.rows)]
         elif design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= MOMENT_BYTES:
-            self._all = np.empty((theta.shape[1], outputs, design.rows), dtype=design.dtype)
-            for rows in design.blocks(theta.shape[1] * passes.free):
-                self._all[:, :, rows] = passes.family.moments(passes.outputs(theta, rows))
+            states = np.empty((theta.shape[1], outputs, design.rows), dtype=design.dtype)
+
+            def fill(rows: slice) -> None:
+                states[:, :, rows] = passes.family.moments(passes.outputs(theta, rows))
+
+            design.each(fill, theta.shape[1] * passes.free)
+            self._all = states
 
     def block(self, groups: np.ndarray, rows: slice) -> np.ndarray:
         """Of a block of all rows for these groups (A,): (A or 1, F, b)."""

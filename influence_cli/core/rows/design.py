@@ -18,6 +18,8 @@ DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_ELEMENTS = 1 << 19
 """Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
 cache, large enough that matrix products run at full speed and Python's part does not count."""
+PARTS, PART = 8, 1_000_000
+"""Blocks of a pass at least, as long as each has that many multiply-adds: threads share short passes too."""
 CHOSEN_ELEMENTS = 1 << 18
 """The same for rows that are picked for one group."""
 COPY, NARROW = 30.0, 1.7
@@ -71,8 +73,18 @@ class Design:
 
     def blocks(self, outputs: int) -> Iterator[slice]:
         """Slices over the rows for passes with that many outputs a row."""
-        size = max(64, BLOCK_ELEMENTS // max(self.X.shape[1], outputs, 1))
+        size = BLOCK_ELEMENTS // max(self.X.shape[1], outputs, 1)
+        parts = max(1, min(PARTS, int(self.operations(outputs)) // PART))
+        size = max(64, min(size, -(-self.rows // parts)))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
+
+    def operations(self, outputs: int) -> float:
+        """Multiply-adds of a pass with that many outputs a row."""
+        return float(self.rows) * self.columns * outputs
+
+    def each(self, work: Callable[[slice], None], outputs: int) -> None:
+        """work(rows) for every block of rows, in no order and several at once: it may write what belongs to these."""
+        spread(work, self.blocks(outputs), operations=self.operations(outputs))
 
     def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """W (C, D) to W [X 1]' of these rows, (C, b)."""
@@ -106,8 +118,7 @@ class Design:
                     out[:, d] += R.sum(axis=1)
 
         widest = max(len(W), outputs)
-        operations = self.rows * self.columns * widest
-        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
+        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=self.operations(widest))
 
     def sweep_chosen(
         self,

@@ -65,6 +65,9 @@ class SparseDesign(Design):
         size = self._dense_rows if self._is_wide(outputs) else self._narrow_rows(outputs)
         return self._spans(self.rows, size)
 
+    def operations(self, outputs: int) -> float:
+        return float(self.stored) * outputs * DIRECT_OPERATION
+
     def largest(self) -> float:
         return float(np.abs(self.X.data).max(initial=0.0))
 
@@ -93,8 +96,7 @@ class SparseDesign(Design):
             step.write(out)
 
         widest = max(len(W), outputs)
-        operations = self.stored * widest * DIRECT_OPERATION
-        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
+        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=self.operations(widest))
 
     def sweep_chosen(
         self,
@@ -119,7 +121,7 @@ class SparseDesign(Design):
             step.write(sums[g])
 
         share = sum(map(len, chosen)) / max(self.rows, 1)
-        spread(add, range(len(chosen)), operations=share * self.stored * outputs * DIRECT_OPERATION)
+        spread(add, range(len(chosen)), operations=share * self.operations(outputs))
         return sums
 
     def few_rows(self, outputs: int, products: int) -> float:
