@@ -17,10 +17,14 @@ class Counted:
 
 
 @contextmanager
-def counted_passes(monkeypatch, outputs: int) -> Iterator[Counted]:
-    """Counts what dense designs do in the block, for a model whose passes compute that many outputs a row."""
+def counted_passes(monkeypatch, outputs: int, rows: int | None = None) -> Iterator[Counted]:
+    """Counts what dense designs do in the block, for a model whose passes compute that many outputs a row.
+
+    Products that only go forward (losses, curvature states, rankings of rows) count where ``rows``, the number of
+    training rows, tells them from those of test rows.
+    """
     found = Counted()
-    sweep, chosen = Design.sweep, Design.sweep_chosen
+    sweep, chosen, forward = Design.sweep, Design.sweep_chosen, Design.forward
 
     def counted_sweep(self, W, rowwise, groups):
         found.passes += (len(W) + groups) / (2 * outputs)
@@ -30,7 +34,14 @@ def counted_passes(monkeypatch, outputs: int) -> Iterator[Counted]:
         found.passes += sum(map(len, rows)) / self.rows
         return chosen(self, W, rowwise, rows, width)
 
+    def counted_forward(self, W, part):
+        if self.rows == rows:
+            read = len(part) if hasattr(part, "__len__") else part.stop - part.start
+            found.passes += len(W) / (2 * outputs) * read / rows
+        return forward(self, W, part)
+
     with monkeypatch.context() as patch:
+        patch.setattr(Design, "forward", counted_forward)
         patch.setattr(Design, "sweep", counted_sweep)
         patch.setattr(Design, "sweep_chosen", counted_chosen)
         yield found
