@@ -226,14 +226,16 @@ def test_python_users_get_the_same_figures(folder, capsys):
     assert run(["influence", "--group", "rows:1,2,3", "--test", "0:5", "-o", "i.h5"]) == 0
     script = (
         "from influence_cli.commands import session;"
+        "from influence_cli.commands.options import Common;"
         "from influence_cli.analysis.influence import influence;"
         "from influence_cli.analysis.question import TestRows, ask;"
         "from influence_cli.specs.groups import parse_group;"
         "import numpy as np;"
-        "opened = session.open_model('ginf.h5', quiet=True);"
+        "common = Common(quiet=True);"
+        "opened = session.open_model('ginf.h5', common);"
         "plan = session.plan(opened.model, [parse_group('rows:1,2,3')], 0);"
         "question = ask(opened.model, TestRows(np.arange(5)), 'loss');"
-        "solver = session.open_solver(opened, 'auto', quiet=True);"
+        "solver = session.open_solver(opened, 'auto', common);"
         "result = influence(question, solver, plan, provenance=opened.provenance({}));"
         "print(*result.values['second'].ravel().tolist())"
     )

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from influence_cli.errors import FileError
-from influence_cli.present.headings import influence_layout, meaning
-from influence_cli.present.tables import CHUNK, TABLE_ROWS, Layout, progress, resolve_format, write_records
+from influence_cli.present.headings import influence_table, meaning
+from influence_cli.present.progress import progress
+from influence_cli.present.tables import CHUNK, TABLE_ROWS, Layout, resolve_format, write_records
 from influence_cli.results import MEAN_TEST, NO_TEST, GroupTable, InfluenceResult, Provenance
 
 COLUMNS = {
@@ -50,7 +51,8 @@ def result(groups=2, tests=(4, 9), quantity="loss", evaluate="linear", status="o
 
 
 def table_of(found, monkeypatch, width=200):
-    return text_of(found.columns(), "table", influence_layout(found), width=width, monkeypatch=monkeypatch)
+    columns, layout = influence_table(found)
+    return text_of(columns, "table", layout, width=width, monkeypatch=monkeypatch)
 
 
 def test_json_holds_every_record_and_no_nan():
@@ -202,6 +204,6 @@ def test_an_output_that_takes_no_more():
 
 
 def test_progress_is_silent_without_a_terminal(capsys):
-    with progress("working", 3, quiet=False) as advance:
+    with progress("working", 3, quiet=False, color=True) as advance:
         advance(3)
     assert capsys.readouterr() == ("", "")

@@ -7,16 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from influence_cli.commands.options import Force, Format, NoColor, Quiet, Seed, Threads
+from influence_cli.commands.options import OUTPUT, Common, Format, Plot, Written, command
 
 FIGURES = ("auto", "scatter", "curve")
 
 
+@command
 def compare(
     files: Annotated[
         list[str],
         typer.Argument(metavar="FILE...", help="Files of ginf influence and ginf groundtruth, in any order."),
     ],
+    common: Common,
     bootstrap: Annotated[
         int, typer.Option("--bootstrap", min=0, help="Resamples of the groups behind the 95% intervals; 0: none.")
     ] = 1000,
@@ -37,30 +39,17 @@ def compare(
             help="Exit code 5 if a method's correlation over all groups is below R: second=0.9,first=0.8.",
         ),
     ] = None,
-    plot: Annotated[
-        str | None,
-        typer.Option(
-            "--plot",
-            metavar="FILE",
-            help="Picture to write, .png, .svg or .pdf (needs Matplotlib, the extra plot of ginf).",
-            rich_help_panel="Output",
-        ),
-    ] = None,
+    plot: Plot = None,
     figure: Annotated[
         str,
         typer.Option(
             "--figure",
             help="scatter: actual against estimated change, a panel a size.  curve: correlation against group size, a"
             " panel a kind.  auto: curve from 4 sizes of a kind on.",
-            rich_help_panel="Output",
+            rich_help_panel=OUTPUT,
         ),
     ] = "auto",
     format: Format = "auto",
-    seed: Seed = 0,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    force: Force = False,
-    no_color: NoColor = False,
 ) -> int:
     """Say how well the estimates agree with the truth: correlation, slope and error of each method.
 
@@ -69,22 +58,18 @@ def compare(
 
     Example: ginf compare influence.h5 truth.h5 --against first
     """
-    import sys
-
     from influence_cli.analysis.compare import Settings, pooled_record
     from influence_cli.analysis.compare import compare as judge
     from influence_cli.analysis.matching import match
-    from influence_cli.artifacts.atomic import check_target, replacing
+    from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.results import load_result, same_origin
-    from influence_cli.commands import session
-    from influence_cli.commands.options import note
+    from influence_cli.commands import output
     from influence_cli.errors import ExitCode, UsageError
     from influence_cli.present.agreement import agreement_table, draw
     from influence_cli.present.plots import check_plot
-    from influence_cli.present.tables import Layout, resolve_format, write_records
 
-    session.check_format(format)
-    session.check_choice("--figure", figure, FIGURES)
+    output.check_format(format)
+    output.check_choice("--figure", figure, FIGURES)
     limits = parse_limits(fail_under)
     if against is not None and bootstrap == 0:
         raise UsageError("--against needs resamples to tell a gain from chance", hint="leave --bootstrap 0 out")
@@ -92,7 +77,7 @@ def compare(
         raise UsageError(f"--figure {figure} needs a file to draw into", hint="for example --plot agreement.png")
     if plot is not None:
         ending = check_plot(plot)
-        check_target(plot, force)
+        check_target(plot, common.force)
     loaded = [(name, load_result(name)) for name in files]
     for name, result in loaded[1:]:
         same_origin(loaded[0][1].provenance, result.provenance, files[0], name)
@@ -105,19 +90,12 @@ def compare(
                     hint="they hold " + ", ".join(matched.methods),
                 )
     for sentence in matched.notes:
-        note(sentence, quiet=quiet)
-    with session.limit_threads(threads):
-        records = judge(matched, Settings(bootstrap, seed, against))
+        common.note(sentence)
+    with common.limited_threads():
+        records = judge(matched, Settings(bootstrap, common.seed, against))
     if plot is not None:
-        picture = draw(matched, records, figure, ending)
-        with replacing(plot, force=force) as sink:
-            sink.write(picture)
-        note(f"wrote {plot}", quiet=quiet)
-    shape = resolve_format(format, sys.stdout)
-    columns, layout = records.columns(), Layout("", "", {})
-    if shape == "table":
-        columns, layout = agreement_table(matched, records)
-    write_records(columns, layout, shape, sys.stdout, color=not no_color)
+        output.save_picture(plot, draw(matched, records, figure, ending), common)
+    output.emit(records.columns(), lambda: agreement_table(matched, records), Written(format), common)
     check_limits({method: pooled_record(records, method) for method in limits}, limits)
     return ExitCode.OK
 

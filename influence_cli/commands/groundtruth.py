@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from influence_cli.commands.options import (
-    Curvature,
-    Damping,
-    Force,
-    Format,
-    Group,
-    Groups,
-    Model,
-    NoColor,
-    Output,
-    Quantity,
-    Quiet,
-    Seed,
-    Solver,
-    Test,
-    Threads,
-)
+from influence_cli.commands.options import Asked, Common, Network, Solver, Written, command, warn
+
+if TYPE_CHECKING:
+    from influence_cli.analysis.question import Question
+    from influence_cli.core.solvers.choice import HessianSolver
+    from influence_cli.errors import InterruptedRunError
+    from influence_cli.results import TruthResult
+    from influence_cli.specs.plan import GroupPlan
 
 
-def groundtruth(
-    model: Model = None,
-    group: Group = None,
-    groups: Groups = None,
-    test: Test = None,
-    quantity: Quantity = "loss",
+@dataclass(frozen=True)
+class Way:
+    """How the model is retrained."""
+
     tol: Annotated[
         float | None,
         typer.Option(
             "--tol", help="Gradient norm that every retraining must reach.", show_default="1e-8; 1e-6 for networks"
         ),
-    ] = None,
+    ] = None
     retrain: Annotated[
         str | None,
         typer.Option(
@@ -45,28 +35,53 @@ def groundtruth(
             " influence functions are the linear response of (Bae et al. 2022).  One result for logistic and linear.",
             show_default="warm",
         ),
-    ] = None,
-    cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.")] = False,
+    ] = None
+    cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.")] = False
     repeats: Annotated[
         int,
         typer.Option("--repeats", min=1, help="Cold retraining of a network from so many seeds: their mean and noise."),
-    ] = 1,
-    curvature: Curvature = None,
-    damping: Damping = None,
+    ] = 1
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the -o file of the same command that was cut off.")
-    ] = False,
+    ] = False
     jobs: Annotated[
         int | None, typer.Option("--jobs", min=1, help="Blocks of groups retrained at a time.  [default: one a thread]")
-    ] = None,
-    solver: Solver = "auto",
-    format: Format = "auto",
-    output: Output = None,
-    seed: Seed = 0,
-    threads: Threads = None,
-    quiet: Quiet = False,
-    force: Force = False,
-    no_color: NoColor = False,
+    ] = None
+
+    @property
+    def strategy(self) -> str:
+        """The word of ``--retrain``, or what stands for it."""
+        return self.retrain or ("cold" if self.cold else "warm")
+
+    def check(self, written: Written) -> None:
+        """Raises UsageError for what cannot be, before any work is done."""
+        from influence_cli.commands import output, session
+        from influence_cli.core.retraining import COLD, STRATEGIES
+        from influence_cli.errors import UsageError
+
+        output.check_choice("--retrain", self.strategy, STRATEGIES)
+        if self.cold and self.strategy != COLD:
+            raise UsageError(f"--cold and --retrain {self.strategy} contradict each other", hint="leave --cold out")
+        if self.tol is not None:
+            session.check_tolerance(self.tol)
+        if self.resume and written.output is None:
+            raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
+
+    def config(self, tol: float) -> dict[str, Any]:
+        """What the result's file keeps of it."""
+        from influence_cli.core.retraining import COLD, WARM
+
+        return {
+            "tol": tol,
+            "cold": self.strategy == COLD,
+            **({} if self.strategy in (WARM, COLD) else {"retrain": self.strategy}),
+            **({} if self.repeats == 1 else {"repeats": self.repeats}),
+        }
+
+
+@command
+def groundtruth(
+    asked: Asked, way: Way, network: Network, written: Written, common: Common, solver: Solver = "auto"
 ) -> int:
     """Measure how predictions change if groups of training rows are removed, by retraining without each.
 
@@ -74,102 +89,137 @@ def groundtruth(
 
     Example: ginf groundtruth --group coherent:3 --test 17
     """
-    import sys
     from contextlib import ExitStack
-    from dataclasses import replace
 
-    from influence_cli.analysis.groundtruth import Retraining, check_strategy, count_stalled, start_truth, truth_blocks
-    from influence_cli.analysis.groundtruth import groundtruth as measure
-    from influence_cli.analysis.question import ask
+    from influence_cli.analysis.groundtruth import check_strategy, count_stalled, start_truth
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
-    from influence_cli.artifacts.results import save_truth
-    from influence_cli.commands import session
-    from influence_cli.core.retraining import COLD, STRATEGIES, WARM
-    from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.headings import truth_layout
-    from influence_cli.present.tables import progress, resolve_format, write_records
-    from influence_cli.results import OK, PENDING
-    from influence_cli.specs.tests import parse_tests
+    from influence_cli.commands import output, session
+    from influence_cli.errors import ExitCode
+    from influence_cli.present.headings import truth_table
+    from influence_cli.results import OK
 
-    session.check_format(format)
-    session.check_solver(solver)
-    strategy = retrain or (COLD if cold else WARM)
-    session.check_choice("--retrain", strategy, STRATEGIES)
-    if cold and strategy != COLD:
-        raise UsageError(f"--cold and --retrain {strategy} contradict each other", hint="leave --cold out")
-    if tol is not None:
-        session.check_tolerance(tol)
-    if resume and output is None:
-        raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
-    session.check_quantity(quantity)
-    session.check_output(output, (model or session.DEFAULT_MODEL, groups), force=True)
-    specs = session.read_specs(group, groups)
-    tests_spec = None if test is None else parse_tests(test)
+    way.check(written)
+    request = session.parse(asked, written, solver)
+    target = written.output
+    output.check_output(target, (asked.model or session.DEFAULT_MODEL, asked.groups), force=True)
     with ExitStack() as stack:
-        if output is not None:
-            check_target(output, force=True)
-            stack.enter_context(exclusive(output))
-            check_target(output, force or resume)
-        opened = session.open_model(model, quiet=quiet, curvature=curvature, damping=damping, output=output)
-        check_strategy(opened.model, strategy, repeats)
-        tol = opened.model.objective.tolerance if tol is None else tol
-        plan = session.plan(opened.model, specs, seed)
-        tests = session.pick_tests(opened.model, tests_spec)
-        question = ask(opened.model, tests, quantity)
-        config = {
-            "groups": [spec.text for spec in specs],
-            "test": test,
-            "seed": seed,
-            "quantity": quantity,
-            "tol": tol,
-            "cold": strategy == COLD,
-            **({} if strategy in (WARM, COLD) else {"retrain": strategy}),
-            **({} if repeats == 1 else {"repeats": repeats}),
-            **({} if solver == "auto" else {"solver": solver}),
-        }
-        result = start_truth(question, plan, opened.provenance(config), repeats=repeats)
-        begun = session.resume_truth(str(output), result, quiet=quiet) if resume else None
+        if target is not None:
+            stack.enter_context(exclusive(target))
+            check_target(target, common.force or way.resume)
+        opened = session.open_model(asked.model, common, network=network, target=target)
+        check_strategy(opened.model, way.strategy, way.repeats)
+        tol = opened.model.objective.tolerance if way.tol is None else way.tol
+        plan, question = request.of(opened.model, common.seed)
+        config = request.config(common.seed) | way.config(tol)
+        config |= {} if solver == "auto" else {"solver": solver}
+        fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats)
+        begun = resume_truth(str(target), fresh, common) if way.resume else None
+        kept = Kept(fresh if begun is None else begun, target)
         if begun is not None:
             # auto may decide otherwise on another day
-            result, solver = begun, begun.provenance.config.get("solver", solver)
-
-        def keep(so_far, over=True):
-            nonlocal result
-            result = so_far
-            if output is not None:
-                save_truth(output, so_far, force=over)
-
-        pending = sum(state == PENDING for state in result.status)
-        if pending:
-            stack.enter_context(session.limit_threads(threads))
-            working = session.open_solver(opened, solver, quiet=quiet)
+            solver = begun.provenance.config.get("solver", solver)
+        if kept.pending:
+            stack.enter_context(common.limited_threads())
+            working = session.open_solver(opened, solver, common)
             if begun is None:
                 config["solver"] = "cg" if working.factor is None else "cholesky"
-                keep(replace(result, provenance=opened.provenance(config)), over=force)
-            count = session.jobs_at_a_time(jobs, len(truth_blocks(opened.model, len(plan))))
-            with progress("retraining", pending, quiet=quiet) as advance:
-                try:
-                    measure(
-                        question,
-                        working.preconditioner,
-                        plan,
-                        result,
-                        Retraining(tol, strategy, count, repeats),
-                        keep=keep,
-                        advance=advance,
-                    )
-                except KeyboardInterrupt as signal:
-                    keep(result)  # the signal may have come between a block and its file
-                    raise session.interrupted(output, result) from signal
-    write_records(
-        session.identified(result.columns(), opened.model.dataset),
-        truth_layout(result),
-        resolve_format(format, sys.stdout),
-        sys.stdout,
-        color=not no_color,
-    )
+                kept.keep(replace(fresh, provenance=opened.provenance(config)), over=common.force)
+            measure(kept, question, plan, working, way, common)
+    result = kept.result
+    output.emit(result.columns(), lambda: truth_table(result), written, common, dataset=opened.model.dataset)
     unknown = sum(state != OK for state in result.status)
     if unknown:
-        print(f"ginf: {unknown} of {len(plan)} groups have null changes: see status", file=sys.stderr)
+        warn(f"{unknown} of {len(plan)} groups have null changes: see status")
     return ExitCode.NOT_CONVERGED if count_stalled(result) else ExitCode.OK
+
+
+@dataclass
+class Kept:
+    """What is known so far, and the file that holds it."""
+
+    result: TruthResult
+    target: str | None
+
+    @property
+    def pending(self) -> int:
+        """Groups that have not been retrained."""
+        from influence_cli.results import PENDING
+
+        return sum(state == PENDING for state in self.result.status)
+
+    def keep(self, so_far: TruthResult, over: bool = True) -> None:
+        """Take what is known now, and write it to the file."""
+        from influence_cli.artifacts.results import save_truth
+
+        self.result = so_far
+        if self.target is not None:
+            save_truth(self.target, so_far, force=over)
+
+
+def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSolver, way: Way, common: Common) -> None:
+    """Retrain without each pending group, keeping every block.  Raises InterruptedRunError at Ctrl-C."""
+    from influence_cli.analysis.groundtruth import Retraining, groundtruth, truth_blocks
+    from influence_cli.commands import session
+
+    blocks = len(truth_blocks(question.model, len(plan)))
+    count = session.jobs_at_a_time(way.jobs, blocks)
+    how = Retraining(kept.result.provenance.config["tol"], way.strategy, count, way.repeats)
+    with common.progress("retraining", kept.pending) as advance:
+        try:
+            groundtruth(
+                question,
+                working.preconditioner,
+                plan,
+                kept.result,
+                how,
+                keep=kept.keep,
+                advance=advance,
+            )
+        except KeyboardInterrupt as signal:
+            kept.keep(kept.result)  # the signal may have come between a block and its file
+            raise interrupted(kept.target, kept.result) from signal
+
+
+def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult | None:
+    """What the file already holds of the run that ``fresh`` would begin; None where there is no file.
+
+    Raises FileError where the file belongs to another run.
+    """
+    from pathlib import Path
+
+    from influence_cli.artifacts.results import load_truth, same_origin
+    from influence_cli.errors import FileError
+    from influence_cli.results import PENDING
+
+    if not Path(path).exists():
+        common.note(f"there is no {path} to go on with: starting it")
+        return None
+    found = load_truth(path)
+    same_origin(found.provenance, fresh.provenance, path, fresh.provenance.config["model"])
+    was, now = found.provenance.config, fresh.provenance.config
+    free = {"model", *({"solver"} - now.keys())}  # auto goes on with the solver that the file was begun with
+    for key in dict.fromkeys((*now, *was)):
+        if key not in free and was.get(key) != now.get(key):
+            raise FileError(
+                f"{path} cannot be resumed: it was made with {key} {was.get(key)!r}, not {now.get(key)!r}",
+                hint="repeat the command that made it, or start over with --force",
+            )
+    if found.groups.digest != fresh.groups.digest or found.tests.tolist() != fresh.tests.tolist():
+        raise FileError(f"{path} cannot be resumed: its groups or test rows are others", hint="start over with --force")
+    left = sum(state == PENDING for state in found.status)
+    common.note(f"resuming {path}: {len(found.status) - left} of {len(found.status)} groups are done")
+    return found
+
+
+def interrupted(output: str | None, so_far: TruthResult) -> InterruptedRunError:
+    """What Ctrl-C leaves behind, and how to go on."""
+    from influence_cli.errors import InterruptedRunError
+    from influence_cli.results import PENDING
+
+    done = f"{sum(state != PENDING for state in so_far.status)} of {len(so_far.status)} groups were retrained"
+    if output is None:
+        return InterruptedRunError(f"interrupted: {done} and nothing is kept", hint="-o truth.h5 keeps what is done")
+    return InterruptedRunError(
+        f"interrupted: {done} and are kept in {output}", hint="the same command with --resume goes on from there"
+    )

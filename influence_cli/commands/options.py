@@ -1,41 +1,18 @@
-"""The options that mean the same on every command, defined once."""
+"""The options that mean the same on every command, written once, and how commands take them: as dataclasses."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from typing import Annotated
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-COMMON = "Common"
-
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads",
-        min=1,
-        help="Processor threads to use.",
-        show_default="as many as OPENBLAS_NUM_THREADS, OMP_NUM_THREADS and a container allow",
-        rich_help_panel=COMMON,
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)]
-NoColor = Annotated[
-    bool, typer.Option("--no-color", help="Plain text (so does the NO_COLOR variable).", rich_help_panel=COMMON)
-]
-
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        help="auto, table, json, ndjson or csv.  auto: a table on a terminal, CSV in a pipe.",
-        rich_help_panel="Output",
-    ),
-]
-Output = Annotated[str | None, typer.Option("-o", "--output", help="HDF5 file to write.", rich_help_panel="Output")]
+COMMON, OUTPUT, NETWORKS = "Common", "Output", "Networks"
 
 Model = Annotated[
     str | None,
@@ -47,17 +24,6 @@ Model = Annotated[
         show_default="ginf.h5; where there is none, the digits model is trained",
     ),
 ]
-Group = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--group",
-        help="Group of training rows (repeatable): coherent:LABEL[:SIZE], coherent:*:SIZE, random:SIZE, rows:0,5,9,"
-        " rows:@FILE, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, column:NAME=LOW..HIGH (joined by &)"
-        " and by:NAME, a group a value.  SIZE is a count or a percentage of the training rows; xN behind it draws N"
-        " times (random:36%x40).",
-    ),
-]
-Groups = Annotated[str | None, typer.Option("--groups", help="File with one group a line; - reads standard input.")]
 Test = Annotated[
     str | None,
     typer.Option("--test", help="Test rows: 17, 3,5,17, 0:50, misclassified[:N], all, or mean (over all)."),
@@ -73,29 +39,166 @@ Quantity = Annotated[
         " second is the positive one).",
     ),
 ]
-Curvature = Annotated[
+Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how H x = b is solved.")]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="auto, table, json, ndjson or csv.  auto: a table on a terminal, CSV in a pipe.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Plot = Annotated[
     str | None,
     typer.Option(
-        "--curvature",
-        help="What stands for a network's Hessian: gauss-newton (never negative) or hessian (exact).",
-        show_default="as trained; gauss-newton",
-        rich_help_panel="Networks",
+        "--plot",
+        metavar="FILE",
+        help="Picture to write, .png, .svg or .pdf (needs Matplotlib, the extra plot of ginf).",
+        rich_help_panel=OUTPUT,
     ),
 ]
-Damping = Annotated[
-    float | None,
-    typer.Option(
-        "--damping",
-        help="Added to the diagonal of a network's Hessian wherever it is inverted.",
-        show_default="as trained; 0.01",
-        rich_help_panel="Networks",
-    ),
-]
-Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how H x = b is solved.")]
 
 
-def note(message: str, *, quiet: bool) -> None:
-    """A line on stderr about what is being done; nothing is lost if nobody listens."""
-    if not quiet:
-        with suppress(OSError):
-            print(f"ginf: {message}", file=sys.stderr)
+@dataclass(frozen=True)
+class Asked:
+    """The model, the groups of its training rows, the test rows, and the quantity that changes."""
+
+    model: Model = None
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            help="Group of training rows (repeatable): coherent:LABEL[:SIZE], coherent:*:SIZE, random:SIZE, rows:0,5,9,"
+            " rows:@FILE, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, column:NAME=LOW..HIGH (joined"
+            " by &) and by:NAME, a group a value.  SIZE is a count or a percentage of the training rows; xN behind it"
+            " draws N times (random:36%x40).",
+        ),
+    ] = None
+    groups: Annotated[
+        str | None, typer.Option("--groups", help="File with one group a line; - reads standard input.")
+    ] = None
+    test: Test = None
+    quantity: Quantity = "loss"
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a network is analysed with in place of what it was trained with."""
+
+    curvature: Annotated[
+        str | None,
+        typer.Option(
+            "--curvature",
+            help="What stands for a network's Hessian: gauss-newton (never negative) or hessian (exact).",
+            show_default="as trained; gauss-newton",
+            rich_help_panel=NETWORKS,
+        ),
+    ] = None
+    damping: Annotated[
+        float | None,
+        typer.Option(
+            "--damping",
+            help="Added to the diagonal of a network's Hessian wherever it is inverted.",
+            show_default="as trained; 0.01",
+            rich_help_panel=NETWORKS,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the results go."""
+
+    format: Format = "auto"
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="HDF5 file to write.", rich_help_panel=OUTPUT)
+    ] = None
+
+
+@dataclass(frozen=True)
+class Common:
+    """The same on every command."""
+
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)] = 0
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads",
+            min=1,
+            help="Processor threads to use.",
+            show_default="as many as OPENBLAS_NUM_THREADS, OMP_NUM_THREADS and a container allow",
+            rich_help_panel=COMMON,
+        ),
+    ] = None
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)
+    ] = False
+    force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)] = False
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="Plain text (so does the NO_COLOR variable).", rich_help_panel=COMMON)
+    ] = False
+
+    def note(self, message: str) -> None:
+        """A line on stderr about what is being done."""
+        if not self.quiet:
+            warn(message)
+
+    def progress(self, label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        """A bar on stderr while something runs; what it gives is called with the number of steps done."""
+        from influence_cli.present.progress import progress
+
+        return progress(label, total, quiet=self.quiet, color=not self.no_color)
+
+    @contextmanager
+    def limited_threads(self) -> Iterator[None]:
+        """Hold every BLAS pool to ``--threads``."""
+        with limit_threads(self.threads):
+            yield
+
+
+def warn(message: str) -> None:
+    """A line on stderr that ``--quiet`` does not silence; nothing is lost if nobody listens."""
+    with suppress(OSError):
+        print(f"ginf: {message}", file=sys.stderr)
+
+
+@contextmanager
+def limit_threads(threads: int | None) -> Iterator[None]:
+    """Hold every BLAS pool to that many threads."""
+    if threads is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=threads):
+        yield
+
+
+def command(function: Callable[..., int]) -> Callable[..., int]:
+    """A function for Typer: each parameter that is a dataclass of options gives way to the options in it.
+
+    So an option is written once, and what belongs together is handed on together.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    bundles: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    parameters: list[Parameter] = []
+    for name, parameter in signature(function).parameters.items():
+        if name not in bundles:
+            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
+            continue
+        options = get_type_hints(bundles[name], include_extras=True)
+        for field in fields(bundles[name]):
+            default = Parameter.empty if field.default is MISSING else field.default
+            parameters.append(
+                Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=options[field.name])
+            )
+
+    @wraps(function)
+    def run(**given: Any) -> int:
+        for name, bundle in bundles.items():
+            given[name] = bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
+        return function(**given)
+
+    run.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from influence_cli.present.tables import Layout
 from influence_cli.results import InfluenceResult, TruthResult
 
@@ -28,7 +30,7 @@ def meaning(quantity: str) -> str:
     return f"Change of the {name} if the group is removed; {sign}"
 
 
-def influence_layout(result: InfluenceResult) -> Layout:
+def influence_table(result: InfluenceResult) -> tuple[dict[str, Any], Layout]:
     evaluated = {
         "linear": "estimates: gradient of f times the change of the parameters",
         "exact": "estimates: f at the changed parameters minus f now",
@@ -37,10 +39,10 @@ def influence_layout(result: InfluenceResult) -> Layout:
     headings |= {method: method for method in result.values}
     if any(state != "ok" for state in result.statuses()):
         headings["status"] = "status"
-    return Layout(meaning(result.quantity), evaluated[result.evaluate], headings)
+    return result.columns(), Layout(meaning(result.quantity), evaluated[result.evaluate], headings)
 
 
-def truth_layout(result: TruthResult) -> Layout:
+def truth_table(result: TruthResult) -> tuple[dict[str, Any], Layout]:
     headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
     headings |= {"actual": "actual change"}
     if result.repeats is not None:
@@ -48,7 +50,7 @@ def truth_layout(result: TruthResult) -> Layout:
     headings |= {"grad_norm": "gradient norm", "iterations": "iterations"}
     if any(state != "ok" for state in result.status):
         headings["status"] = "status"
-    return Layout(meaning(result.quantity), _measured(result), headings)
+    return result.columns(), Layout(meaning(result.quantity), _measured(result), headings)
 
 
 def _measured(result: TruthResult) -> str:

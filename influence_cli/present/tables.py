@@ -9,9 +9,7 @@ import csv
 import json
 import math
 import os
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -145,24 +143,3 @@ def console(stream: TextIO, color: bool):
 
     plain = not color or bool(os.environ.get("NO_COLOR"))
     return Console(file=stream, color_system=None if plain else "auto", highlight=False, soft_wrap=False)
-
-
-@contextmanager
-def progress(label: str, total: int | None, *, quiet: bool, color: bool = True) -> Iterator[Callable[[int], None]]:
-    """A transient bar on stderr with the time left; nothing at all where stderr is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(sys.stderr, color),
-        transient=True,
-    )
-    with bar:
-        task = bar.add_task(label, total=total)
-        yield lambda done: bar.advance(task, done)

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.analysis.question import Question
 from influence_cli.analysis.searches import PREDICTED, SINGLE
-from influence_cli.commands.selecting import Done
+from influence_cli.analysis.select import row_influences
+from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.present.headings import meaning
 from influence_cli.present.plots import check_plot
@@ -21,11 +23,9 @@ SHOWN_TESTS = 6
 """Test rows in a picture, each a panel or a line."""
 
 
-def shown(result: SelectionResult, shape: str) -> tuple[dict[str, Any], Layout]:
-    """The columns and the layout for that format."""
+def selection_table(result: SelectionResult) -> tuple[dict[str, Any], Layout]:
+    """The columns as a table shows them, and its layout."""
     columns = result.columns()
-    if shape != "table":
-        return columns, Layout("", "", {})
     flips = "flips" in columns
     headings = {"strategy": "found by" if flips else "strategy", "groups": "groups", "size": "rows"}
     headings |= {"fraction": "share", "test": "test", "base": "before"}
@@ -70,28 +70,28 @@ def rows_text(result: SelectionResult) -> str:
     return "".join(f"{row}\n" for row in found[0]["rows"].tolist())
 
 
-def draw(done: Done, path: str, figure: str) -> bytes:
+def draw(question: Question, solver: HessianSolver, result: SelectionResult, path: str, figure: str) -> bytes:
     """The picture that was asked for."""
     ending = check_plot(path)
-    several = len({record["size"] for record in done.result.entries}) > 1
-    flips = any("flips" in record for record in done.result.entries)
+    several = len({record["size"] for record in result.entries}) > 1
+    flips = any("flips" in record for record in result.entries)
     if figure == "auto":
-        pictured = done.model.dataset.image_shape is not None and (flips or not several)
-        figure = "rows" if pictured and done.tests is not None and not done.tests.mean else "sizes"
+        pictured = question.model.dataset.image_shape is not None and (flips or not several)
+        figure = "rows" if pictured and question.tests is not None and not question.tests.mean else "sizes"
     if figure == "sizes":
         if flips:
             raise UsageError("--flip finds one size: there is nothing to draw", hint="leave --plot out")
-        return sizes(_curves(done), ending, change=meaning(done.quantity).partition(";")[0])
-    return images(_images(done), ending, note=_note(done))
+        return sizes(_curves(question, result), ending, change=meaning(question.quantity).partition(";")[0])
+    return images(_images(question, solver, result), ending, note=_note(question))
 
 
-def _curves(done: Done) -> dict[str, dict[str, Curve]]:
+def _curves(question: Question, result: SelectionResult) -> dict[str, dict[str, Curve]]:
     """Panel (a test row) to strategy to its influences at the sizes, in per cent."""
     panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for record in done.result.entries:
+    for record in result.entries:
         name = "all test rows" if record["test"] == "mean" else f"test row {record['test']}"
         if record["test"] is None:
-            name = done.quantity
+            name = question.quantity
         if name in panels or len(panels) < SHOWN_TESTS:
             panels.setdefault(name, {}).setdefault(record["strategy"], []).append(record)
     return {name: {strategy: _curve(records) for strategy, records in own.items()} for name, own in panels.items()}
@@ -111,25 +111,25 @@ def _curve(records: list[dict[str, Any]]) -> Curve:
     )
 
 
-def _images(done: Done) -> list[tuple[Image, list[Image]]]:
+def _images(question: Question, solver: HessianSolver, result: SelectionResult) -> list[tuple[Image, list[Image]]]:
     """Each test row with the rows of its group that matter most by themselves."""
-    data = done.model.dataset
-    if data.image_shape is None or done.tests is None or done.tests.mean:
+    data, tests = question.model.dataset, question.tests
+    if data.image_shape is None or tests is None or tests.mean:
         raise UsageError("--figure rows draws a test row and training rows as images", hint="use --figure sizes")
-    influences = done.influences()
+    influences = row_influences(question, solver)
     best: dict[int, dict[str, Any]] = {}
-    for record in done.result.entries:
+    for record in result.entries:
         if record["rows"] is not None and (record["test"] not in best or _better(record, best[record["test"]])):
             best[record["test"]] = record
     if not best:
         raise UsageError("--figure rows: no group was found that could be drawn")
     out = []
-    names, place = data.classes, {int(row): column for column, row in enumerate(done.tests.rows)}
+    names, place = data.classes, {int(row): column for column, row in enumerate(tests.rows)}
     for test, record in list(best.items())[:SHOWN_TESTS]:
         own = influences[record["rows"], place[test]]
         order = np.argsort(-own if record["direction"] == "increase" else own, kind="stable")[:SHOWN_IMAGES]
         pixels = data.X_test[test].reshape(data.image_shape)
-        guess = int(done.model.predict(data.X_test[test : test + 1])[0]) if names else None
+        guess = int(question.model.predict(data.X_test[test : test + 1])[0]) if names else None
         said = f", predicted {names[guess]}" if guess is not None else ""
         label = names[data.y_test[test]] if names else f"{data.y_test[test]:.3g}"
         rows = []
@@ -149,6 +149,6 @@ def _better(record: dict[str, Any], other: dict[str, Any]) -> bool:
     return bool(sign * record["actual"] > sign * other["actual"])
 
 
-def _note(done: Done) -> str:
-    changed = f"change of the {done.quantity} if it alone is removed (first order)"
+def _note(question: Question) -> str:
+    changed = f"change of the {question.quantity} if it alone is removed (first order)"
     return f"under each training row its label, its number and the {changed}"

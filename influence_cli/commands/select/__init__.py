@@ -1,0 +1,150 @@
+"""``ginf select``: the most influential group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from influence_cli.commands.options import Common, Model, Network, Quantity, Solver, Test, Written, command
+from influence_cli.commands.select.options import ROWS, Drawn, Sought, check, check_sizes
+
+if TYPE_CHECKING:
+    from influence_cli.analysis.question import Question
+    from influence_cli.analysis.select import Choice, Search
+
+LARGEST_SHARE = 0.5
+"""Share of the training rows that --flip looks through without --size."""
+
+
+@command
+def select(
+    sought: Sought,
+    drawn: Drawn,
+    network: Network,
+    written: Written,
+    common: Common,
+    model: Model = None,
+    test: Test = None,
+    quantity: Quantity = "loss",
+    solver: Solver = "auto",
+) -> int:
+    """Find the group of training rows whose removal changes a prediction most.
+
+    Every figure is f(after removal) - f(before): a positive change of the loss means that the group helped.  actual is
+    the change by retraining (--verify) and empty without.  --format rows prints the group's row numbers, one a line,
+    for --group rows:@-.
+
+    Example: ginf select --test 17 --size 10% --strategy greedy,relinearize --verify
+    """
+    import sys
+
+    from influence_cli.analysis.question import ask
+    from influence_cli.analysis.searches import ask_flip
+    from influence_cli.analysis.select import Watch
+    from influence_cli.analysis.select import select as search_for
+    from influence_cli.artifacts.selection import save_selection
+    from influence_cli.commands import output, session
+    from influence_cli.errors import ExitCode, UsageError
+    from influence_cli.present.selection import draw, rows_text, selection_table
+    from influence_cli.specs.tests import parse_tests
+
+    tests_spec = None if test is None else parse_tests(test)
+    check(sought, drawn, written, solver, asks_for_rows=test is not None, quantity=quantity)
+    for path in (written.output, drawn.plot):
+        output.check_output(path, (model or session.DEFAULT_MODEL,), force=common.force)
+    with common.limited_threads():
+        opened = session.open_model(model, common, network=network, target=written.output)
+        tests = session.pick_tests(opened.model, tests_spec)
+        if written.format == ROWS and tests is not None and not tests.mean and len(tests.rows) > 1:
+            raise UsageError(
+                f"--format rows prints one group, and --test {test} asks for {len(tests.rows)}",
+                hint="name one test row: --test 17",
+            )
+        question = (ask_flip if sought.flip else ask)(opened.model, tests, quantity)
+        if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
+            raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
+        search = build(sought, question, common)
+        working = session.open_solver(opened, solver, common)
+        config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
+        config["solver"] = "cg" if working.factor is None else "cholesky"
+        with common.progress("search", None) as advance:
+            watch = Watch(step=lambda label: advance(1), verified=advance)
+            result = search_for(question, working, search, provenance=opened.provenance(config), watch=watch)
+    if drawn.plot is not None:
+        plain = ask(opened.model, tests, quantity)
+        output.save_picture(drawn.plot, draw(plain, working, result, drawn.plot, drawn.figure), common)
+    if written.format == ROWS:
+        if written.output is not None:
+            save_selection(written.output, result, force=common.force)
+        sys.stdout.write(rows_text(result))
+        sys.stdout.flush()
+    else:
+        output.emit(
+            result.columns(),
+            lambda: selection_table(result),
+            written,
+            common,
+            dataset=opened.model.dataset,
+            save=lambda path: save_selection(path, result, force=common.force),
+        )
+    unsure = [record for record in result.entries if record["status"] != "ok"]
+    for record in unsure:
+        common.note(f"test {record['test']}, {record['strategy']}: {record['status']}")
+    failed = any(record["predicted_second"] != record["predicted_second"] and not sought.flip for record in unsure)
+    return ExitCode.NOT_CONVERGED if failed else ExitCode.OK
+
+
+def build(sought: Sought, question: Question, common: Common) -> Search:
+    """The search that was asked for.  Raises UsageError where sizes and groups do not suit the data."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from influence_cli.analysis.searches import ALL, FlipSearch, RowSearch, UnionSearch, drop_impossible
+    from influence_cli.analysis.select import Choice
+    from influence_cli.commands import session
+    from influence_cli.specs.from_python import pool_rows
+    from influence_cli.specs.groups import parse_group
+
+    model = question.model
+    m = model.dataset.rows
+    sizes = [size.of(m) for size in sought.sizes()]
+    within = [parse_group(text) for text in sought.within or ()]
+    pool = pool_rows(session.plan(model, within, common.seed)) if within else np.arange(m)
+    choice = Choice(
+        sought.strategies(),
+        pool,
+        direction=sought.direction,
+        draws=sought.draws,
+        constraint=sought.constraint,
+        merit=sought.merit,
+        rounds=sought.rounds,
+        seed=common.seed,
+        verify=sought.verify,
+    )
+    if sought.candidates:
+        offered = session.plan(model, [parse_group(text) for text in sought.candidates], common.seed)
+        groups = [offered.group(index) for index in range(len(offered))]
+        return UnionSearch(choice, groups, sizes[0] if sizes else 1)
+    if sought.flip:
+        largest = sizes[0] if sizes else int(LARGEST_SHARE * m)
+        return FlipSearch(choice, min(largest, len(pool), int(np.count_nonzero(model.objective.weights)) - 1))
+    check_sizes(sought, sizes, len(pool), m)
+    if sought.strategy == ALL:
+        kept, sentence = drop_impossible(choice, sizes)
+        choice = replace(choice, strategies=kept)
+        if sentence:
+            common.note(sentence)
+    return RowSearch(choice, sizes)
+
+
+def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
+    """What the result's file keeps of the options."""
+    from influence_cli.specs.groups import parse_group
+
+    kept = ("size", "direction", "verify", "flip", "draws", "constraint", "merit", "rounds")
+    return {
+        **{key: getattr(sought, key) for key in kept},
+        "within": [parse_group(text).text for text in sought.within or ()],
+        "candidates": [parse_group(text).text for text in sought.candidates or ()],
+        "strategies": list(choice.strategies),
+    }

@@ -1,0 +1,168 @@
+"""``ginf train``: data to a model file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from influence_cli.commands.options import Common, Network, Solver, Written, command
+from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve
+
+if TYPE_CHECKING:
+    from influence_cli.models.adoption import Adoption
+    from influence_cli.models.settings import ModelSettings
+    from influence_cli.models.trained import TrainedModel
+    from influence_cli.present.tables import Layout
+
+
+@command
+def train(source: Source, form: Form, network: Network, kept: Kept, common: Common, solver: Solver = "auto") -> int:
+    """Train a model to a stationary point and save it with its data and Hessian factor.
+
+    Example: ginf train --data digits --l2 0.001 -o digits.h5
+    """
+    from influence_cli.commands import output, session
+    from influence_cli.core.solvers.choice import make_solver
+    from influence_cli.data.load import check_source
+    from influence_cli.models.linked import link_to
+    from influence_cli.models.skops import check_skops
+    from influence_cli.results import Records
+
+    output.check_format(kept.format)
+    session.check_solver(solver)
+    check_alone(source, form)
+    settings = resolve(form, network, common.seed)
+    if form.from_model is not None:
+        check_skops(form.from_model)
+    check_source(source.data)
+    output.check_output(kept.output, (source.data, source.test_data, form.from_model), force=common.force)
+    with common.limited_threads():
+        adoption = None
+        if form.from_model is not None:
+            model, adoption = _bring(source, form, settings.tol, common)
+        else:
+            model = _train(source, form, settings, common)
+        choice = model.choose_solver(solver)
+        common.note(f"solver {choice.kind}: {choice.reason}")
+        model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
+        link = link_to(source.data, source.test_data, form.from_model) if kept.link_data else None
+        session.store(kept.output, model, force=common.force, link=link)
+        if link is not None:
+            common.note(f"{kept.output} is linked to its data: keep unchanged {', '.join(link.values())}")
+        record = _record(kept.output, source.data, model, form.from_model, adoption)
+    columns = Records((record,)).columns()
+    made = f"Trained {form.estimator}" if form.from_model is None else form.from_model
+    output.emit(
+        columns,
+        lambda: (columns, _layout(f"{made} model, saved as {kept.output}", model)),
+        Written(kept.format),
+        common,
+    )
+    return 0
+
+
+def _train(source: Source, form: Form, settings: ModelSettings, common: Common) -> TrainedModel:
+    """A model of ginf's own."""
+    from influence_cli.data.load import load
+    from influence_cli.models.sample_weights import weighted
+    from influence_cli.models.settings import ESTIMATORS, default_iterations, resolve_penalty
+    from influence_cli.models.trained import fit
+
+    table = source.table()
+    dataset = load(
+        source.data,
+        task=ESTIMATORS[form.estimator],
+        test_fraction=source.test_fraction,
+        seed=common.seed,
+        table=table,
+    )
+    for text in dataset.notes:
+        common.note(text)
+    dataset, total = weighted(dataset, source.sample_weight, form.class_weight)
+    l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, total)
+    settings = replace(settings, l2=l2, penalty_scaling=scaling)
+    counted = "L-BFGS iterations" if settings.is_network else "Newton steps"
+    steps = form.max_iterations or default_iterations(form.estimator)
+    with common.progress(counted, None) as advance:
+        model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
+    own = {} if form.class_weight is None else {"class_weight": form.class_weight}
+    return replace(model, origin=_origin(source, common.seed) | own)
+
+
+def _bring(source: Source, form: Form, tol: float, common: Common) -> tuple[TrainedModel, Adoption]:
+    """The model of ``--from``, with what was found out about it."""
+    from influence_cli.models.settings import default_iterations
+    from influence_cli.models.skops import bring
+
+    assert form.from_model is not None
+    brought = bring(
+        form.from_model,
+        source.data,
+        source.table(),
+        scaling=form.penalty_scaling,
+        tol=tol,
+        polish=form.polish,
+        max_iterations=form.max_iterations or default_iterations(form.estimator),
+        seed=common.seed,
+    )
+    model, adoption = brought.model, brought.adoption
+    for text in (*model.dataset.notes, f"{brought.described}: {adoption.sentence}"):
+        common.note(text)
+    if brought.tests_itself:
+        common.note("the test rows are the training rows: --test-data FILE gives others")
+    own = {"from": form.from_model, "sklearn": brought.described}
+    return replace(model, origin=_origin(source, common.seed) | own), adoption
+
+
+def _origin(source: Source, seed: int) -> dict[str, Any]:
+    """Where the data comes from, as the model's file keeps it."""
+    return {
+        "data": source.data,
+        "test_fraction": source.test_fraction,
+        "seed": seed,
+        **source.table().as_dict(),
+    }
+
+
+def _layout(title: str, model: TrainedModel) -> Layout:
+    from influence_cli.present.tables import Layout
+
+    shown = {
+        "data": "data",
+        "rows": "rows",
+        "test_rows": "test rows",
+        "parameters": "parameters",
+        "l2": "l2",
+        "grad_norm": "gradient norm",
+        "train_score": f"train {model.score_name}",
+        "test_score": f"test {model.score_name}",
+    }
+    return Layout(title, f"removal convention: {model.settings.penalty_scaling}", shown)
+
+
+def _record(
+    output: str, data: str, model: TrainedModel, source: str | None, adoption: Adoption | None
+) -> dict[str, Any]:
+    """What a training is reported by; keys only ever grow."""
+    dataset, settings = model.dataset, model.settings
+    return {
+        "model": output,
+        "data": data,
+        "estimator": settings.estimator,
+        "rows": dataset.rows,
+        "test_rows": dataset.X_test.shape[0],
+        "features": dataset.X_train.shape[1],
+        "classes": len(dataset.classes) or None,
+        "parameters": model.objective.size,
+        "l2": settings.l2,
+        "penalty_scaling": settings.penalty_scaling,
+        "grad_norm": model.grad_norm,
+        "iterations": model.iterations,
+        "seconds": model.seconds,
+        "train_score": model.score(dataset.X_train, dataset.y_train),
+        "test_score": model.score(dataset.X_test, dataset.y_test),
+        "factor": model.factor is not None,
+        "from": source,
+        "from_grad_norm": None if adoption is None else adoption.grad_norm,
+        "from_moved": None if adoption is None else adoption.moved,
+    }

@@ -1,0 +1,279 @@
+"""The options of ``ginf train``, and what can be refused of them at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from influence_cli.commands.options import OUTPUT, Format, Network
+
+if TYPE_CHECKING:
+    from influence_cli.data.from_table import TableOptions
+    from influence_cli.models.settings import ModelSettings
+
+TABLE, MODEL, TRAINING, NETWORK = "Tables", "Model", "Training", "Networks"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data."""
+
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            help="digits, synthetic, blobs, mnist, a table (.csv, .tsv, gzipped or not, .parquet), arrays (.npz, .h5,"
+            " .svm), or a folder of IDX files.",
+        ),
+    ] = "digits"
+    test_data: Annotated[
+        str | None,
+        typer.Option(
+            "--test-data",
+            help="File of test rows, of the same kind as --data; their labels may be missing.",
+            show_default="a part of --data",
+        ),
+    ] = None
+    test_fraction: Annotated[
+        float, typer.Option("--test-fraction", help="Share of test rows where the data has no split of its own.")
+    ] = 0.2
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column to predict; a table needs it.", rich_help_panel=TABLE)
+    ] = None
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--drop",
+            help="Columns (A,B or repeated) that are no features; they can still name groups.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--features",
+            help="Columns (A,B or repeated) that are the features.",
+            show_default="all but --label, --drop and --id",
+            rich_help_panel=TABLE,
+        ),
+    ] = None
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column that identifies rows; it is no feature.", rich_help_panel=TABLE)
+    ] = None
+    impute: Annotated[
+        str | None,
+        typer.Option(
+            "--impute",
+            help="Fill in missing values: median, mean or most-frequent (text: always its most frequent).",
+            show_default="missing values are refused",
+            rich_help_panel=TABLE,
+        ),
+    ] = None
+    standardize: Annotated[
+        bool | None,
+        typer.Option(
+            "--standardize/--no-standardize",
+            help="Scale numbers to mean 0 and deviation 1 by the training rows; removal leaves the scale as it is.",
+            show_default="on for tables, off for arrays",
+            rich_help_panel=TABLE,
+        ),
+    ] = None
+    sample_weight: Annotated[
+        str | None,
+        typer.Option(
+            "--sample-weight",
+            help="Column (or the array sample_weight of an .npz file) with the rows' weights; it is no feature.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+
+    def table(self) -> TableOptions:
+        """What tables are read by."""
+        from influence_cli.data.from_table import TableOptions
+
+        return TableOptions(
+            self.label,
+            tuple(self.drop or ()),
+            tuple(self.features or ()),
+            self.impute,
+            self.standardize,
+            self.id_column,
+            self.test_data,
+            self.sample_weight,
+        )
+
+
+@dataclass(frozen=True)
+class Form:
+    """The model, and how it is trained."""
+
+    from_model: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="A fitted scikit-learn model (.skops): LogisticRegression, LinearRegression, Ridge, RidgeClassifier,"
+            " PoissonRegressor, or a Pipeline that ends in one.  --data is what it was fitted on, all of it; test rows"
+            " come from --test-data.  Its penalty, classes and convention of removal are taken from it.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    polish: Annotated[
+        bool,
+        typer.Option(
+            "--polish/--no-polish",
+            help="Bring the gradient norm at the parameters of --from under --tol; without, refuse the model instead.",
+            rich_help_panel=MODEL,
+        ),
+    ] = True
+    estimator: Annotated[
+        str,
+        typer.Option(
+            "--estimator",
+            help="logistic, linear, poisson (counts), ridge-classifier, mlp or mlp-regressor (networks).",
+            rich_help_panel=MODEL,
+        ),
+    ] = "logistic"
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            "--class-weight",
+            help="balanced: all classes weigh the same.  Counted once, on all training rows; removal keeps them.",
+            show_default="none",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    l2: Annotated[
+        float | None,
+        typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.", show_default="0.001", rich_help_panel=MODEL),
+    ] = None
+    C: Annotated[
+        float | None,
+        typer.Option(
+            "--C",
+            help="scikit-learn's C = 1/(lambda m), m the sum of the weights if there are any; brings"
+            " --penalty-scaling per-sum with it.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    penalty_scaling: Annotated[
+        str | None,
+        typer.Option(
+            "--penalty-scaling",
+            help="What removal does to the kept rows' weights: per-mean (1/(m-k), the paper) or per-sum (1/m, as"
+            " scikit-learn refitted with the same C).",
+            show_default="per-mean; per-sum with --C",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    intercept: Annotated[
+        bool, typer.Option("--intercept/--no-intercept", help="Fit an intercept.", rich_help_panel=MODEL)
+    ] = True
+    penalize_intercept: Annotated[
+        bool,
+        typer.Option("--penalize-intercept", help="Let the penalty hold the intercept too.", rich_help_panel=MODEL),
+    ] = False
+    hidden: Annotated[
+        str | None,
+        typer.Option("--hidden", help="Widths of the hidden layers.", show_default="64,32", rich_help_panel=NETWORK),
+    ] = None
+    activation: Annotated[
+        str | None,
+        typer.Option("--activation", help="sigmoid or tanh.", show_default="sigmoid", rich_help_panel=NETWORK),
+    ] = None
+    tol: Annotated[
+        float | None,
+        typer.Option(
+            "--tol",
+            help="Gradient norm at which training ends.",
+            show_default="1e-8; 1e-6 for networks",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+    max_iterations: Annotated[
+        int | None,
+        typer.Option(
+            "--max-iterations",
+            min=1,
+            help="Newton steps at most, or L-BFGS iterations of a network.",
+            show_default="200; 20,000 for networks",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where the model goes."""
+
+    output: Annotated[str, typer.Option("-o", "--output", help="Model file to write.", rich_help_panel=OUTPUT)] = (
+        "ginf.h5"
+    )
+    link_data: Annotated[
+        bool,
+        typer.Option(
+            "--link-data",
+            help="Keep the absolute path and the digest of the data in the model file instead of its arrays, for data"
+            " too large to copy; it must stay where and as it is.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False
+    format: Format = "auto"
+
+
+def check_alone(source: Source, form: Form) -> None:
+    """Raises UsageError for the first option that a brought model leaves nothing to."""
+    from influence_cli.errors import UsageError
+
+    if form.from_model is None:
+        return
+    given = {
+        "--estimator": form.estimator != "logistic",
+        "--l2": form.l2 is not None,
+        "--C": form.C is not None,
+        "--class-weight": form.class_weight is not None,
+        "--no-intercept": not form.intercept,
+        "--penalize-intercept": form.penalize_intercept,
+        "--features": bool(source.features),
+        "--impute": source.impute is not None,
+        "--standardize": source.standardize is not None,
+    }
+    for option, present in given.items():
+        if present:
+            raise UsageError(
+                f"{option} and --from exclude each other: the model of --from has its own", hint=f"leave {option} out"
+            )
+
+
+def resolve(form: Form, network: Network, seed: int) -> ModelSettings:
+    """The settings that the options give, the penalty still that of one row.
+
+    Raises UsageError for whatever cannot be, before any work is done.
+    """
+    from influence_cli.commands import output, session
+    from influence_cli.core.removal import PENALTY_SCALINGS
+    from influence_cli.errors import UsageError
+    from influence_cli.models.sample_weights import CLASS_WEIGHTS
+    from influence_cli.models.settings import (
+        ESTIMATORS,
+        ModelSettings,
+        default_tolerance,
+        parse_hidden,
+        resolve_network,
+        resolve_penalty,
+    )
+
+    output.check_choice("--estimator", form.estimator, tuple(ESTIMATORS))
+    if form.penalty_scaling is not None:
+        output.check_choice("--penalty-scaling", form.penalty_scaling, PENALTY_SCALINGS)
+    if form.class_weight is not None:
+        output.check_choice("--class-weight", form.class_weight, CLASS_WEIGHTS)
+    if form.from_model is None and not form.polish:
+        raise UsageError("--no-polish is for a model of --from", hint="ginf trains its own models to --tol")
+    hidden = None if form.hidden is None else parse_hidden(form.hidden)
+    own = resolve_network(form.estimator, hidden, form.activation, network.curvature, network.damping, seed)
+    tol = default_tolerance(form.estimator) if form.tol is None else form.tol
+    session.check_tolerance(tol)
+    l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, 1)
+    return ModelSettings(form.estimator, l2, scaling, form.intercept, form.penalize_intercept, tol, **own)

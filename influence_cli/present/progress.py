@@ -1,0 +1,30 @@
+"""How far a run has come, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from influence_cli.present.tables import console
+
+
+@contextmanager
+def progress(label: str, total: int | None, *, quiet: bool, color: bool) -> Iterator[Callable[[int], None]]:
+    """A transient bar on stderr with the time left; nothing at all where stderr is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(sys.stderr, color),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(label, total=total)
+        yield lambda done: bar.advance(task, done)
