@@ -23,7 +23,7 @@ if __name__ == "__main__":
     X = np.ones((len(dataset.X_train), objective.design.columns), dtype=np.float32)
     X[:, :-1] = dataset.X_train
     K, D = objective.outputs, objective.design.columns
-    p = objective.family.moments((X @ theta.reshape(K, D).T.astype(np.float32)).T[None])[0]
+    p = objective.family.curvature_state((X @ theta.reshape(K, D).T.astype(np.float32)).T[None])[0]
 
     def general_products():
         hessian = np.zeros((K * D, K * D), dtype=np.float32)

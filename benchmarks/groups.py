@@ -70,7 +70,7 @@ if __name__ == "__main__":
 
     X = np.hstack([dataset.X_train, np.ones((len(dataset.X_train), 1))])
     K, m = model.objective.outputs, len(X)
-    p = model.objective.family.moments((X @ model.theta.reshape(K, -1).T).T[None])[0].T
+    p = model.objective.family.curvature_state((X @ model.theta.reshape(K, -1).T).T[None])[0].T
     ridge = np.append(np.full(X.shape[1] - 1, chosen.l2), 0.0)
 
     def product(w):

@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
     X = np.hstack([dataset.X_train, np.ones((len(dataset.X_train), 1))])
     K, w = objective.outputs, objective.weights[:, None]
-    p = Softmax(K).moments((X @ theta.reshape(K, -1).T).T[None])[0].T
+    p = Softmax(K).curvature_state((X @ theta.reshape(K, -1).T).T[None])[0].T
     ridge = objective.penalty.ridge
 
     def two_passes():

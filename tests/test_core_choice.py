@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from influence_cli.core.solvers import choice, kronecker
+from influence_cli.core.solvers import choice, preconditioners
 from influence_cli.core.solvers.choice import choose_solver
 from influence_cli.errors import UsageError
 
@@ -81,6 +81,6 @@ def test_what_the_work_takes_is_not_there_for_the_factor(machine):
 def test_the_machine_is_measured_in_sane_units():
     assert choice.available_memory() > 1e7
     assert 1e7 < choice._rate(np.dtype(np.float64)) < 1e15
-    assert kronecker.kronecker_fits(10, 785, 60_000 * 784)
-    assert not kronecker.kronecker_fits(10, 100_000, 60_000 * 100_000)
-    assert not kronecker.kronecker_fits(1, 10_000, 20_000 * 100)
+    assert preconditioners.kronecker_fits(10, 785, 60_000 * 784)
+    assert not preconditioners.kronecker_fits(10, 100_000, 60_000 * 100_000)
+    assert not preconditioners.kronecker_fits(1, 10_000, 20_000 * 100)

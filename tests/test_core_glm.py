@@ -210,10 +210,10 @@ def test_outputs_of_a_thousand_overflow_nothing(kind, sign):
 def test_spread_bounds_how_fast_the_curvature_changes(spread_out):
     rng = np.random.default_rng(11)
     eta, a, c = (rng.normal(size=(2, spread_out.outputs, 500)) * 2 for _ in range(3))
-    spread = spread_out.spread(a)
+    spread = spread_out.self_concordance(a)
 
     def curvature(t):
-        return (c * spread_out.curve(spread_out.moments(t), c)).sum(axis=1)
+        return (c * spread_out.curve(spread_out.curvature_state(t), c)).sum(axis=1)
 
     change = np.abs(central_difference(curvature, eta, a))
     assert (change <= spread * curvature(eta) * (1 + DIFFERENCE) + 1e-8).all()
@@ -226,7 +226,7 @@ def test_reach_is_the_largest_spread_over_the_rows(kind):
     V = draw(oracle, rng, GROUPS)
     eta = [oracle.eta(V[:, g], oracle.X) for g in range(GROUPS)]
     spread = {LOGISTIC: lambda e: np.abs(e).max(), SOFTMAX: lambda e: np.ptp(e, axis=1).max(), LINEAR: lambda e: 0.0}
-    assert relative_error(objective.reach(V), np.array([spread[kind](e) for e in eta])) < ROUNDING
+    assert relative_error(objective.self_concordance(V), np.array([spread[kind](e) for e in eta])) < ROUNDING
 
 
 @pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
@@ -320,7 +320,7 @@ def test_a_pass_has_the_same_bits_on_any_number_of_threads(kind, monkeypatch):
             objective.residuals(theta[:, :1]),
             objective.row_products(theta, V),
             objective.row_curvatures(theta, V, V),
-            objective.reach(V),
+            objective.self_concordance(V),
             objective.preconditioner(theta[:, :1], w[:, 0])(V),
             dense,
         )

@@ -102,7 +102,7 @@ def gauss_newton(objective: Mlp, theta: np.ndarray, w: np.ndarray) -> np.ndarray
     for row, weight in zip(objective.X, w, strict=True):
         X = row[None].repeat(objective.outputs, axis=0)
         J = objective.pull_back(theta, X, np.eye(objective.outputs)).T
-        moments = objective.family.moments(objective.predict_outputs(theta, row[None]))
+        moments = objective.family.curvature_state(objective.predict_outputs(theta, row[None]))
         C = objective.family.curve(np.repeat(moments, objective.outputs, axis=0), np.eye(objective.outputs)[:, :, None])
         total += weight * J.T @ C[:, :, 0] @ J
     return total

@@ -22,7 +22,7 @@ from influence_cli.core.removal import removal
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain_by
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.cholesky import factorize
-from influence_cli.core.solvers.side_by_side import EachItsOwn
+from influence_cli.core.solvers.preconditioners import PerColumn
 from influence_cli.core.training import train
 from influence_cli.core.weights import as_weights
 from influence_cli.errors import NotConvergedError
@@ -87,7 +87,7 @@ def test_lbfgs_asks_for_the_preconditioner_of_the_columns_that_still_move():
     start = np.zeros((network.size, 3))
     ends = newton_cg(network, start, w, preconditioner=lambda r: r, tol=1e-12).theta
     start[:, [0]] = ends[:, [0]]  # has arrived, and is never asked about
-    own = EachItsOwn(tuple(partial(np.multiply, scale) for scale in (np.nan, 1.0, 1.0)))
+    own = PerColumn(tuple(partial(np.multiply, scale) for scale in (np.nan, 1.0, 1.0)))
     found = lbfgs(network, start, w, preconditioner=own, tol=1e-9, max_iterations=500)
     assert found.converged.all() and found.iterations[0] == 0
     assert relative_error(found.theta, ends) < 1e-6

@@ -8,10 +8,10 @@ from core_cases import DIRECT, KINDS, make_objective, make_oracle, relative_erro
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 
 from influence_cli.core.rows import design
-from influence_cli.core.solvers import choice, cholesky, kronecker
+from influence_cli.core.solvers import choice, cholesky, preconditioners
 from influence_cli.core.solvers.cg import RECOMPUTE_EVERY, STAGNATION, conjugate_gradient
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.core.solvers.side_by_side import EachItsOwn, for_columns
+from influence_cli.core.solvers.preconditioners import PerColumn, for_columns
 from influence_cli.errors import NotConvergedError
 
 TOL = 1e-10
@@ -176,7 +176,7 @@ def test_each_column_may_have_a_preconditioner_of_its_own():
         return np.column_stack([H[g] @ v for g, v in zip(at, V.T, strict=True)])
 
     inverses = [np.linalg.inv(one) for one in H]
-    own = EachItsOwn((lambda r: inverses[0] @ r, np.copy, lambda r: inverses[2] @ r))
+    own = PerColumn((lambda r: inverses[0] @ r, np.copy, lambda r: inverses[2] @ r))
     rhs = np.random.default_rng(2).normal(size=(P, 3))
     solution = conjugate_gradient(product, rhs, preconditioner=own, tol=TOL)
     assert solution.converged.all() and solution.iterations[[0, 2]].max() <= 3 < solution.iterations[1]
@@ -194,7 +194,7 @@ def test_a_solution_goes_on_where_others_ended():
     short, _ = solve(H, rhs, max_iterations=4)
     assert not short.converged.any()
     rest, _ = solve(H, rhs[:, 1:], start=short.x[:, 1:])
-    whole = short.going_on(np.array([1, 2]), rest)
+    whole = short.continue_with(np.array([1, 2]), rest)
     assert list(whole.converged) == [False, True, True] and not short.converged.any()
     assert (whole.iterations[1:] == 4 + rest.iterations).all() and whole.iterations[0] == 4
     assert true_residual(H, whole.x[:, 1:], rhs[:, 1:]).max() <= TOL * 1.01
@@ -216,7 +216,7 @@ def badly_scaled(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_preconditioners_are_positive_definite_and_save_iterations(kind, jacobi, monkeypatch):
     if jacobi:
-        monkeypatch.setattr(kronecker, "ELEMENTS", 0)
+        monkeypatch.setattr(preconditioners, "ELEMENTS", 0)
     objective, theta = badly_scaled(kind)
     M = objective.preconditioner(theta, objective.weights)
     assert type(M).__name__ == ("Jacobi" if jacobi else "Kronecker")

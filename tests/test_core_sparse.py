@@ -16,7 +16,7 @@ from influence_cli.core.rows import design, sparse_design
 from influence_cli.core.rows.design import Design
 from influence_cli.core.rows.sparse_design import SparseDesign, design_of
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.core.solvers.jacobi import Jacobi
+from influence_cli.core.solvers.preconditioners import Jacobi
 from influence_cli.core.training import train
 
 ROWS, COLUMNS = 203, 9
@@ -175,7 +175,7 @@ def test_everything_a_model_offers_is_the_same_on_sparse_rows(kernel, kind, inte
         lambda m: m.preconditioner(one, m.weights)(V),
         lambda m: m.row_products(one, V),
         lambda m: m.row_curvatures(one, V, U),
-        lambda m: m.reach(V),
+        lambda m: m.self_concordance(V),
         lambda m: m.residuals(one),
         lambda m: m.predict_outputs(theta, m.design.X[5:9]),
         lambda m: m.pull_back(one, m.design.X[5:9], np.ones((m.outputs, 4))),

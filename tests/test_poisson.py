@@ -67,9 +67,9 @@ def test_the_spread_bounds_the_change_of_the_curvature():
     """|l'''[a, c, c]| <= spread(a) l''[c, c], which is what the proof of a finite minimum needs."""
     family, rng = Poisson(), np.random.default_rng(0)
     eta, a = rng.normal(size=(2, 1, 1, 50))
-    moments = family.moments(eta)
-    third = np.sqrt(np.abs(family.bend(moments, a) * family.bend(moments, np.ones_like(a))))
-    assert (third <= family.spread(a)[:, None] * family.curve(moments, np.ones_like(a)) + 1e-12).all()
+    moments = family.curvature_state(eta)
+    third = np.sqrt(np.abs(family.third(moments, a) * family.third(moments, np.ones_like(a))))
+    assert (third <= family.self_concordance(a)[:, None] * family.curve(moments, np.ones_like(a)) + 1e-12).all()
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1e-3, 1.0])

@@ -11,7 +11,7 @@ from influence_cli.analysis.one_by_one import influence_one_by_one
 from influence_cli.analysis.pooled import check_evaluate
 from influence_cli.analysis.question import Question, piece, runs_away
 from influence_cli.core.estimators import METHODS, Estimate, estimate, exact_change, linear_change
-from influence_cli.core.optimise.restarts import held_at_once
+from influence_cli.core.optimise.restarts import chunk_bytes
 from influence_cli.core.quantities import Target
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
@@ -132,7 +132,7 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
     blocks = max((bytes_each[block].sum() for block in group_blocks(model, plan)), default=0.0)
     waiting = min(groups, _held(model, methods)) if tests > piece(objective.size) else 0
     held = 8.0 * objective.size * len(methods) * waiting
-    own = held_at_once(objective, groups) if "newton" in methods and objective.light_preconditioner else 0.0
+    own = chunk_bytes(objective, groups) if "newton" in methods and objective.cheap_preconditioner else 0.0
     return results + curvatures + adjoints + solves + blocks + held + own
 
 

@@ -131,7 +131,7 @@ def _estimator(family: Family) -> Any:
         return X[:, 0] if X.shape[1] == 1 else X
 
     def predict_proba(self, X):
-        p = family.moments(X.T[None])[0].T
+        p = family.curvature_state(X.T[None])[0].T
         return np.column_stack([1.0 - p, p]) if p.shape[1] == 1 else p
 
     methods: dict[str, Any] = {"decision_function": decision_function, "classes_": np.arange(family.classes)}

@@ -20,7 +20,7 @@ import numpy as np
 
 from influence_cli.core.arrays import dots
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.solvers.side_by_side import Preconditioner
+from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
 SAFETY = 2.0

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
+from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.quantities import Target
 from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import RemovedHessian
@@ -144,10 +144,10 @@ def newton_step(
         np.zeros_like(g, order="F"), np.ones(count), np.zeros(count, dtype=np.int64), *np.zeros((2, count), dtype=bool)
     )
     removed = RemovedHessian(objective, theta, solver, groups, few)
-    found = nothing.going_on(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
+    found = nothing.continue_with(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
     rest = np.flatnonzero(~found.converged)
     if rest.size:
-        found = found.going_on(
+        found = found.continue_with(
             rest, _by_all_rows(objective, theta, solver, groups, g[:, rest], rest, start=found.x[:, rest])
         )
     return found
@@ -178,14 +178,14 @@ def _by_all_rows(
         preconditioner=solver.preconditioner,
         tol=solver.tol,
         norm=norm,
-        max_iterations=PATIENCE if objective.light_preconditioner else MAX_ITERATIONS,
+        max_iterations=PATIENCE if objective.cheap_preconditioner else MAX_ITERATIONS,
         start=start,
     )
-    if not objective.light_preconditioner:
+    if not objective.cheap_preconditioner:
         return found
-    for part in few_at_a_time(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
+    for part in memory_chunks(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
         removed = kept.take(part)
-        own = each_its_own(objective, np.repeat(theta, len(part), axis=1), removed)
+        own = per_column(objective, np.repeat(theta, len(part), axis=1), removed)
         rest = refined_conjugate_gradient(
             objective,
             theta,
@@ -196,7 +196,7 @@ def _by_all_rows(
             norm=norm[part],
             start=found.x[:, part],
         )
-        found = found.going_on(part, rest)
+        found = found.continue_with(part, rest)
     return found
 
 

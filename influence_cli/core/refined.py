@@ -26,10 +26,10 @@ from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
 from influence_cli.core.optimise.newton_cg import line_search
-from influence_cli.core.optimise.restarts import each_its_own, few_at_a_time
+from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.retraining import RUNAWAY
+from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
-from influence_cli.core.solvers.side_by_side import Preconditioner
 from influence_cli.core.weights import Weights
 
 SAFETY = 1.5
@@ -210,8 +210,8 @@ class _Way:
         wide = max(1, int(CURVATURE_NUMBERS / (len(self.w.base) * self.objective.outputs)))
         left = [self._newton(groups[at : at + wide], preconditioner) for at in range(0, len(groups), wide)]
         rest = np.concatenate([*left, groups[:0]])
-        if self.objective.light_preconditioner:
-            for part in few_at_a_time(self.objective, rest):
+        if self.objective.cheap_preconditioner:
+            for part in memory_chunks(self.objective, rest):
                 self._newton(part, None)
 
     def _newton(self, groups: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
@@ -228,7 +228,7 @@ class _Way:
                 theta[:, active],
                 here,
                 -gradient[:, active],
-                preconditioner=preconditioner or each_its_own(objective, theta[:, active], here),
+                preconditioner=preconditioner or per_column(objective, theta[:, active], here),
                 tol=INNER,
                 max_iterations=SERVED if preconditioner else PATIENT,
             )

@@ -25,7 +25,7 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.newton_cg import Minimum, Watch, newton_cg
-from influence_cli.core.optimise.restarts import descend, few_at_a_time, restarted
+from influence_cli.core.optimise.restarts import descend, memory_chunks, restarted
 from influence_cli.core.weights import Weights
 
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
@@ -94,7 +94,7 @@ def retrain(
         w.take(left),
         preconditioner=preconditioner,
         tol=tol,
-        patience=SERVED if objective.light_preconditioner else None,
+        patience=SERVED if objective.cheap_preconditioner else None,
         watch=watch,
     )
     mixed = mixed.continue_with(left, rest)
@@ -103,9 +103,9 @@ def retrain(
 
 def _with_their_own(objective, mixed: Minimum, w, left: np.ndarray, tol, watch) -> Minimum:
     """Take the columns that are ``left`` on, a few at a time, each with the approximation of its own Hessian."""
-    if not objective.light_preconditioner:
+    if not objective.cheap_preconditioner:
         return mixed
-    for part in few_at_a_time(objective, left):
+    for part in memory_chunks(objective, left):
         partial = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
         rest = restarted(
             newton_cg, objective, partial, w.take(part), steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch

@@ -38,7 +38,7 @@ def train(
     far = start is None
     start = objective.initial(seed) if start is None else start
     if objective.convex:
-        renewed = far and objective.light_preconditioner and tol < ROUGH
+        renewed = far and objective.cheap_preconditioner and tol < ROUGH
         goals = (ROUGH, tol) if renewed else (tol,)
         minimum = _newton_in_legs(objective, start, goals, max_iterations, watch)
     else:
@@ -127,4 +127,4 @@ def newton_reach(
         tol=0.01,
         max_iterations=500,
     )
-    return objective.reach(step.x)
+    return objective.self_concordance(step.x)

@@ -19,8 +19,7 @@ from influence_cli.core.objectives.passes import CurvatureStates, Passes
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.design import Design
 from influence_cli.core.rows.sparse_design import Features, design_of
-from influence_cli.core.solvers.jacobi import Jacobi
-from influence_cli.core.solvers.kronecker import SMALL, Kronecker, kronecker_fits
+from influence_cli.core.solvers.preconditioners import SMALL, Jacobi, Kronecker, kronecker_fits
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 SINGLE_FROM = 1e7
@@ -57,7 +56,7 @@ class Glm(Objective):
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
-        self.light_preconditioner = self.design.columns <= SMALL
+        self.cheap_preconditioner = self.design.columns <= SMALL
         self.penalty = _penalty(self.design, self.weights, family, l2, intercept and not penalize_intercept)
 
     def initial(self, seed: int) -> np.ndarray:
@@ -158,8 +157,8 @@ class Glm(Objective):
         theta, w = _columns(theta), as_weights(w)
 
         def rowwise(eta_u: np.ndarray, rows: slice) -> np.ndarray:
-            moments = self.family.moments(self.passes.outputs(theta, rows))
-            return w.block(rows)[:, None] * self.family.bend(moments, self.passes.completed(eta_u))
+            state = self.family.curvature_state(self.passes.outputs(theta, rows))
+            return w.block(rows)[:, None] * self.family.third(state, self.passes.completed(eta_u))
 
         return self.passes.sweep(u, rowwise, u.shape[1])
 
@@ -176,7 +175,7 @@ class Glm(Objective):
         weights = w.column()
         between = self._typical_curvature(theta, weights)
         if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
-            kept = w.whole and w.base is self.weights and self.light_preconditioner
+            kept = w.whole and w.base is self.weights and self.cheap_preconditioner
             within = self._training_gram if kept else self.design.gram(weights)
             return Kronecker(between, within, self.penalty.block(0, w.penalty), self.penalty.gauge)
         penalty = np.diag(self.penalty.block(0, w.penalty))
@@ -189,8 +188,8 @@ class Glm(Objective):
         def add(rows: slice) -> None:
             share = w[rows].sum()
             if share > 0.0:
-                moments = self.family.moments(self.passes.outputs(theta, rows))
-                sums[rows.start] = share * self.family.typical_curvature(moments, w[rows])
+                state = self.family.curvature_state(self.passes.outputs(theta, rows))
+                sums[rows.start] = share * self.family.typical_curvature(state, w[rows])
 
         self.design.each(add, self.passes.free)
         return _in_order(sums) / w.sum()
@@ -211,17 +210,17 @@ class Glm(Objective):
         outputs, out = self.passes.outputs, np.empty((self.design.rows, max(V.shape[1], U.shape[1])))
 
         def fill(rows: slice) -> None:
-            moments = self.family.moments(outputs(theta, rows))
-            out[rows] = (self.family.curve(moments, outputs(U, rows)) * outputs(V, rows)).sum(axis=1).T
+            state = self.family.curvature_state(outputs(theta, rows))
+            out[rows] = (self.family.curve(state, outputs(U, rows)) * outputs(V, rows)).sum(axis=1).T
 
         self.design.each(fill, out.shape[1] * self.passes.free)
         return out
 
-    def reach(self, V: np.ndarray) -> np.ndarray:
+    def self_concordance(self, V: np.ndarray) -> np.ndarray:
         largest = [np.zeros(V.shape[1])]
 
         def add(rows: slice) -> None:
-            largest.append(self.family.spread(self.passes.outputs(V, rows)).max(axis=1))
+            largest.append(self.family.self_concordance(self.passes.outputs(V, rows)).max(axis=1))
 
         self.design.each(add, V.shape[1] * self.passes.free)
         return np.max(largest, axis=0)
@@ -250,10 +249,10 @@ class Glm(Objective):
             features[:, : len(every)] = self.design.dense(part, every)
             leverage = row_leverages(features, inverse, K).transpose(2, 1, 0)  # (K, K, n), symmetric
             eta, moved = self.passes.outputs(_columns(theta), part), self.passes.outputs(along, part)
-            moments, w = self.family.moments(eta), self.weights[part]
-            right = self.family.residual(eta, self.y[part]) + w * self.family.curve(moments, moved)
+            state, w = self.family.curvature_state(eta), self.weights[part]
+            right = self.family.residual(eta, self.y[part]) + w * self.family.curve(state, moved)
             # Column c of A S is A applied to column c of S.
-            curved = w * self.family.curve(moments, leverage)
+            curved = w * self.family.curve(state, leverage)
             found.append(_solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype))
         return np.concatenate(found)
 

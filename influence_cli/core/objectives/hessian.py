@@ -94,13 +94,13 @@ def _scaled_grams(
     bands = _bands(width, -(-BANDS // len(pairs)))
 
     def scaled(rows: slice) -> Callable[[tuple[int, int]], np.ndarray]:
-        moments = family.moments(design.forward(stack, rows)[None])
+        state = family.curvature_state(design.forward(stack, rows)[None])
         part = np.empty((rows.stop - rows.start, width), dtype=dtype)
         part[:, : width - design.intercept] = design.dense(rows, used[: design.X.shape[1]])
         part[:, width - design.intercept :] = 1.0
 
         def of_pair(pair: tuple[int, int]) -> np.ndarray:
-            return part * np.sqrt(np.abs(family.pair(moments, *pair)[0]) * w[rows]).astype(dtype)[:, None]
+            return part * np.sqrt(np.abs(family.pair(state, *pair)[0]) * w[rows]).astype(dtype)[:, None]
 
         return of_pair
 

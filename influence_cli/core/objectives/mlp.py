@@ -183,7 +183,7 @@ class Mlp(Objective):
 
     def _tape(self, layers: list[Layer], piece: Piece, exact: bool) -> Tape:
         hidden, eta = self.network.forward(layers, self.X[piece.rows])
-        tape = Tape(hidden, self.family.moments(eta), [], [])
+        tape = Tape(hidden, self.family.curvature_state(eta), [], [])
         if exact:
             tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, piece))
         return tape
@@ -226,11 +226,11 @@ class Mlp(Objective):
             deltas, pulls = network.backward(layers, hidden, self._cotangent(eta, piece))
             dz, da = network.tangents(layers, hidden, X, moves)
             ddz, dda = network.second_tangents(layers, hidden, moves, dz, da)
-            moments, weights = self.family.moments(eta), piece.weights()[:, None]
-            once = [weights * self.family.curve(moments, dz[-1])]
-            twice = [weights * self.family.bend(moments, dz[-1])]
+            state, weights = self.family.curvature_state(eta), piece.weights()[:, None]
+            once = [weights * self.family.curve(state, dz[-1])]
+            twice = [weights * self.family.third(state, dz[-1])]
             if ddz:
-                twice[0] = twice[0] + weights * self.family.curve(moments, ddz[-1])
+                twice[0] = twice[0] + weights * self.family.curve(state, ddz[-1])
             for l in range(len(hidden) - 1, -1, -1):
                 layer, move, a, e = layers[l + 1], moves[l + 1], hidden[l], pulls[l]
                 de = move.back(deltas[l + 1]) + layer.back(once[0])
@@ -292,11 +292,11 @@ class Mlp(Objective):
             rows = slice(start, min(start + step, len(self.X)))
             X = self.X[rows]
             hidden, eta = self.network.forward(layers, X)
-            moments = self.family.moments(eta)
+            state = self.family.curvature_state(eta)
             cotangent = np.broadcast_to(unit, (self.outputs, self.outputs, len(X)))
             deltas, _ = self.network.backward(layers, hidden, cotangent)
             jacobians = [delta.transpose(1, 0, 2) for delta in deltas]
-            yield X, hidden, jacobians, [w[rows] * self.family.curve(moments, J) for J in jacobians], w[rows]
+            yield X, hidden, jacobians, [w[rows] * self.family.curve(state, J) for J in jacobians], w[rows]
 
     def _inputs(self, X: np.ndarray, hidden: Signals) -> list[np.ndarray]:
         """[a_{l-1} 1] of every layer, (b, D_l)."""
@@ -327,7 +327,7 @@ class Mlp(Objective):
             X = self.X[rows]
             hidden, eta = network.forward(layers, X)
             along = [network.tangents(layers, hidden, X, side)[0][-1] for side in sides]
-            total = (along[0] * self.family.curve(self.family.moments(eta), along[1])).sum(axis=1)
+            total = (along[0] * self.family.curve(self.family.curvature_state(eta), along[1])).sum(axis=1)
             residual = self.family.residual(eta, self.y[rows])
             for corner, sign in corners:
                 dz, da = network.tangents(layers, hidden, X, corner)
@@ -337,7 +337,7 @@ class Mlp(Objective):
             out[rows] = total.T
         return out * (lengths[0] * lengths[1])
 
-    def reach(self, V):
+    def self_concordance(self, V):
         """0: what it bounds for a GLM has no counterpart here."""
         return np.zeros(V.shape[1])
 

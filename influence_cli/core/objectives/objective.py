@@ -44,7 +44,7 @@ class Objective(ABC):
     """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
     tolerance: float = 1e-8
     """Gradient norm to which it is trained, and retrained, unless another is asked for."""
-    light_preconditioner: bool = False
+    cheap_preconditioner: bool = False
     """Whether making ``preconditioner`` anew costs little beside a Newton step."""
     damping: float = 0.0
     """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
@@ -107,8 +107,8 @@ class Objective(ABC):
         return (ahead - behind) / (2.0 * step)
 
     @abstractmethod
-    def reach(self, V: np.ndarray) -> np.ndarray:
-        """The largest ``Family.spread`` over the training rows of moving theta by V (P, G): (G,)."""
+    def self_concordance(self, V: np.ndarray) -> np.ndarray:
+        """The largest ``Family.self_concordance`` over the training rows of moving theta by V (P, G): (G,)."""
 
     @abstractmethod
     def residuals(self, theta: np.ndarray) -> np.ndarray:

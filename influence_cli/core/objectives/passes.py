@@ -18,7 +18,7 @@ from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import Weights
 
-MOMENT_BYTES = 256e6
+STATE_BYTES = 256e6
 """Curvature states of all rows that a product of second derivatives may keep.  Above, it computes them again from the
 parameters, at the cost of one more matrix product."""
 
@@ -128,7 +128,7 @@ class Passes:
 class CurvatureStates:
     """What second derivatives need of every row's outputs at theta (P, 1 or G), for products with weights of G groups.
 
-    Kept for all rows while that takes MOMENT_BYTES at most, for the groups' rows alone where no others are needed and
+    Kept for all rows while that takes STATE_BYTES at most, for the groups' rows alone where no others are needed and
     they are fewer, else computed again in each pass.
     """
 
@@ -139,11 +139,11 @@ class CurvatureStates:
         design, outputs = passes.design, passes.family.outputs
         if few.all() and w.sizes.sum() <= design.rows:
             self._own = [self._at(g, rows) for g, rows in enumerate(w.rows)]
-        elif design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= MOMENT_BYTES:
+        elif design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= STATE_BYTES:
             states = np.empty((theta.shape[1], outputs, design.rows), dtype=design.dtype)
 
             def fill(rows: slice) -> None:
-                states[:, :, rows] = passes.family.moments(passes.outputs(theta, rows))
+                states[:, :, rows] = passes.family.curvature_state(passes.outputs(theta, rows))
 
             design.each(fill, theta.shape[1] * passes.free)
             self._all = states
@@ -170,7 +170,7 @@ class CurvatureStates:
         theta = self._theta
         if isinstance(groups, int):
             groups = slice(groups, groups + 1) if theta.shape[1] > 1 else slice(None)
-        return self._passes.family.moments(self._passes.outputs(theta[:, groups], rows))
+        return self._passes.family.curvature_state(self._passes.outputs(theta[:, groups], rows))
 
 
 def _some(V: np.ndarray, columns: np.ndarray) -> np.ndarray:

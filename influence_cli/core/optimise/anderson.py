@@ -11,7 +11,7 @@ import numpy as np
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.newton_cg import Minimum
-from influence_cli.core.solvers.side_by_side import Preconditioner
+from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
 DEPTH = 8

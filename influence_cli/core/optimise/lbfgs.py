@@ -12,7 +12,7 @@ import numpy as np
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.newton_cg import Minimum, Watch
-from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 DEPTH = 20

@@ -12,8 +12,8 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
-from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
 from influence_cli.core.weights import RowWeights, as_weights
 
 ARMIJO = 1e-4

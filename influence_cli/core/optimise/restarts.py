@@ -14,7 +14,7 @@ import numpy as np
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on
-from influence_cli.core.solvers.side_by_side import EachItsOwn
+from influence_cli.core.solvers.preconditioners import PerColumn
 from influence_cli.core.weights import RowWeights, as_weights
 
 OWN_BYTES = 200e6
@@ -55,7 +55,7 @@ def restarted(
             objective,
             end.theta[:, left],
             here,
-            preconditioner=each_its_own(objective, end.theta[:, left], here),
+            preconditioner=per_column(objective, end.theta[:, left], here),
             tol=tol,
             max_iterations=min(steps, max_iterations - done),
             watch=counting_on(watch, done),
@@ -91,19 +91,19 @@ def descend(
     return restarted(lbfgs, objective, end, w, steps=RENEWED, tol=tol, max_iterations=max_iterations, watch=watch)
 
 
-def each_its_own(objective: Objective, theta: np.ndarray, w: RowWeights) -> EachItsOwn:
+def per_column(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerColumn:
     """The model's approximation of the inverse Hessian at every column of theta (P, A)."""
     w, columns = as_weights(w), np.arange(theta.shape[1])
-    return EachItsOwn(tuple(objective.preconditioner(theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns))
+    return PerColumn(tuple(objective.preconditioner(theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns))
 
 
-def few_at_a_time(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:
+def memory_chunks(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:
     """The columns (A,) in parts of which each may have approximations of their own at once."""
     beside = max(1, int(OWN_BYTES / _each_bytes(objective)))
     return [columns[start : start + beside] for start in range(0, len(columns), beside)]
 
 
-def held_at_once(objective: Objective, columns: int) -> float:
+def chunk_bytes(objective: Objective, columns: int) -> float:
     """Bytes that the approximations of that many columns take, a few at a time."""
     return min(columns * _each_bytes(objective), max(OWN_BYTES, _each_bytes(objective)))
 

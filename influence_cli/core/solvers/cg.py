@@ -14,7 +14,7 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Product
-from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 
 MAX_ITERATIONS = 2000
 RECOMPUTE_EVERY = 50
@@ -48,7 +48,7 @@ class Solution:
     converged: np.ndarray
     indefinite: np.ndarray
 
-    def going_on(self, columns: np.ndarray, rest: Solution) -> Solution:
+    def continue_with(self, columns: np.ndarray, rest: Solution) -> Solution:
         """The same where those columns (A,) were solved by ``rest`` in the end; iterations add up."""
         whole = Solution(*(getattr(self, field.name).copy() for field in fields(self)))
         for field in fields(self):

@@ -13,7 +13,7 @@ import numpy as np
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Product
 from influence_cli.core.solvers.cg import VANISHING, Solution
-from influence_cli.core.solvers.side_by_side import Preconditioner
+from influence_cli.core.solvers.preconditioners import Preconditioner
 
 Downdate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 """downdate(V (P, A), H V (P, A), columns (A,)) -> D V (P, A) of the groups that the columns of V belong to."""

@@ -12,7 +12,7 @@ import numpy as np
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, conjugate_gradient
-from influence_cli.core.solvers.side_by_side import Preconditioner, for_columns
+from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.weights import RowWeights
 
 ROUND = 1e-4

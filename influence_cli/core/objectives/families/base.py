@@ -32,32 +32,32 @@ class Family(ABC):
         """dl/d eta, (G, K, b)."""
 
     @abstractmethod
-    def moments(self, eta: np.ndarray) -> np.ndarray:
+    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
         """What the second derivative needs of eta, (G, K, b); computed once, used for many products."""
 
     @abstractmethod
-    def curve(self, moments: np.ndarray, a: np.ndarray) -> np.ndarray:
+    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         """The second derivative applied to a (G, K, b).
 
         Where a shift of all outputs changes nothing and the last of a is 0, also of all but the last outputs.
         """
 
     @abstractmethod
-    def bend(self, moments: np.ndarray, a: np.ndarray) -> np.ndarray:
+    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         """The third derivative contracted twice with a, (G, K, b)."""
 
     @abstractmethod
-    def spread(self, a: np.ndarray) -> np.ndarray:
+    def self_concordance(self, a: np.ndarray) -> np.ndarray:
         """(G, b) with |third derivative [a, c, c]| <= spread(a) * second [c, c] for every c (Bach 2010): how much the
         curvature can change on a way a."""
 
     @abstractmethod
-    def pair(self, moments: np.ndarray, j: int, k: int) -> np.ndarray:
+    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
         """Entry (j, k) of the second derivative, (G, b).  Of one sign over all rows."""
 
     @abstractmethod
-    def typical_curvature(self, moments: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """sum_i w_i l_i'' / sum_i w_i, (K, K), from moments (1, K, m) and weights (m,)."""
+    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """sum_i w_i l_i'' / sum_i w_i, (K, K), from state (1, K, m) and weights (m,)."""
 
     @abstractmethod
     def predict(self, eta: np.ndarray) -> np.ndarray:

@@ -16,22 +16,22 @@ class Gaussian(Regressor):
     def residual(self, eta, y):
         return eta - y
 
-    def moments(self, eta):
+    def curvature_state(self, eta):
         return np.ones_like(eta)
 
-    def curve(self, moments, a):
-        return moments * a
+    def curve(self, state, a):
+        return state * a
 
-    def bend(self, moments, a):
+    def third(self, state, a):
         return np.zeros_like(a)
 
-    def spread(self, a):
+    def self_concordance(self, a):
         return np.zeros_like(a[:, 0])
 
-    def pair(self, moments, j, k):
-        return moments[:, 0]
+    def pair(self, state, j, k):
+        return state[:, 0]
 
-    def typical_curvature(self, moments, w):
+    def typical_curvature(self, state, w):
         return np.ones((1, 1))
 
     def response(self, eta):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.core.arrays import expit
 from influence_cli.core.objectives.families.base import Classifier
-from influence_cli.core.special import expit
 
 
 class Logistic(Classifier):
-    """l = log(1 + exp(eta)) - y eta with y in {0, 1}; ``moments`` is p = 1 / (1 + exp(-eta))."""
+    """l = log(1 + exp(eta)) - y eta with y in {0, 1}; ``state`` is p = 1 / (1 + exp(-eta))."""
 
     outputs = 1
     classes = 2
@@ -22,23 +22,23 @@ class Logistic(Classifier):
         sign = 1.0 - 2.0 * y
         return sign * expit(sign * eta)
 
-    def moments(self, eta):
+    def curvature_state(self, eta):
         return expit(eta)
 
-    def curve(self, moments, a):
-        return moments * (1.0 - moments) * a
+    def curve(self, state, a):
+        return state * (1.0 - state) * a
 
-    def bend(self, moments, a):
-        return moments * (1.0 - moments) * (1.0 - 2.0 * moments) * a**2
+    def third(self, state, a):
+        return state * (1.0 - state) * (1.0 - 2.0 * state) * a**2
 
-    def spread(self, a):
+    def self_concordance(self, a):
         return np.abs(a[:, 0])
 
-    def pair(self, moments, j, k):
-        return moments[:, 0] * (1.0 - moments[:, 0])
+    def pair(self, state, j, k):
+        return state[:, 0] * (1.0 - state[:, 0])
 
-    def typical_curvature(self, moments, w):
-        return np.array([[np.average(self.pair(moments, 0, 0)[0], weights=w)]])
+    def typical_curvature(self, state, w):
+        return np.array([[np.average(self.pair(state, 0, 0)[0], weights=w)]])
 
     def predict(self, eta):
         return (eta[:, 0] > 0.0).astype(np.int64)

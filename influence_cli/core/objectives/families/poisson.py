@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.core.arrays import xlogy
 from influence_cli.core.objectives.families.base import Regressor
-from influence_cli.core.special import xlogy
 
 FARTHEST = 300.0
 """Outputs above are taken for this in exp: no trained model gets there, only a trial step that is then refused, and
@@ -17,7 +17,7 @@ class Poisson(Regressor):
 
     The negative log-likelihood has log y! where this has y log y - y; neither depends on theta, so that gradients,
     Hessians and changes of the loss are the same.  scikit-learn's alpha is lambda.  Every derivative is
-    ``moments`` = exp(eta), the expected response.
+    ``state`` = exp(eta), the expected response.
     """
 
     def loss(self, eta, y):
@@ -27,23 +27,23 @@ class Poisson(Regressor):
     def residual(self, eta, y):
         return _mean(eta) - y
 
-    def moments(self, eta):
+    def curvature_state(self, eta):
         return _mean(eta)
 
-    def curve(self, moments, a):
-        return moments * a
+    def curve(self, state, a):
+        return state * a
 
-    def bend(self, moments, a):
-        return moments * a**2
+    def third(self, state, a):
+        return state * a**2
 
-    def spread(self, a):
+    def self_concordance(self, a):
         return np.abs(a[:, 0])
 
-    def pair(self, moments, j, k):
-        return moments[:, 0]
+    def pair(self, state, j, k):
+        return state[:, 0]
 
-    def typical_curvature(self, moments, w):
-        return np.array([[np.average(moments[0, 0], weights=w)]])
+    def typical_curvature(self, state, w):
+        return np.array([[np.average(state[0, 0], weights=w)]])
 
     def response(self, eta):
         mean = _mean(eta)

@@ -28,22 +28,22 @@ class Signed(Classifier):
     def residual(self, eta, y):
         return eta - self._targets(y)
 
-    def moments(self, eta):
+    def curvature_state(self, eta):
         return np.ones_like(eta)
 
-    def curve(self, moments, a):
-        return moments * a
+    def curve(self, state, a):
+        return state * a
 
-    def bend(self, moments, a):
+    def third(self, state, a):
         return np.zeros_like(a)
 
-    def spread(self, a):
+    def self_concordance(self, a):
         return np.zeros_like(a[:, 0])
 
-    def pair(self, moments, j, k):
-        return moments[:, 0] if j == k else np.zeros_like(moments[:, 0])
+    def pair(self, state, j, k):
+        return state[:, 0] if j == k else np.zeros_like(state[:, 0])
 
-    def typical_curvature(self, moments, w):
+    def typical_curvature(self, state, w):
         return np.eye(self.outputs)
 
     def predict(self, eta):

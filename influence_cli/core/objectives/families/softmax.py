@@ -25,39 +25,39 @@ class Softmax(Classifier):
         return np.log1p(others.sum(axis=1)) + peak[:, 0] - _at(eta, y)
 
     def residual(self, eta, y):
-        p = self.moments(eta)
+        p = self.curvature_state(eta)
         rows = np.arange(y.size)
         # p_y - 1 as minus the sum of the others: no digit is lost where p_y is nearly 1.
         p[:, y, rows] = 0.0
         p[:, y, rows] = -p.sum(axis=1)
         return p
 
-    def moments(self, eta):
+    def curvature_state(self, eta):
         p = eta - eta.max(axis=1, keepdims=True)
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
         return p
 
-    def curve(self, moments, a):
-        out = moments * a
-        out -= moments * out.sum(axis=1, keepdims=True)
+    def curve(self, state, a):
+        out = state * a
+        out -= state * out.sum(axis=1, keepdims=True)
         return out
 
-    def bend(self, moments, a):
-        centred = a - (moments * a).sum(axis=1, keepdims=True)
-        squared = moments * centred**2
-        return squared - moments * squared.sum(axis=1, keepdims=True)
+    def third(self, state, a):
+        centred = a - (state * a).sum(axis=1, keepdims=True)
+        squared = state * centred**2
+        return squared - state * squared.sum(axis=1, keepdims=True)
 
-    def spread(self, a):
+    def self_concordance(self, a):
         return a.max(axis=1) - a.min(axis=1)
 
-    def pair(self, moments, j, k):
+    def pair(self, state, j, k):
         if j == k:
-            return moments[:, j] * (1.0 - moments[:, j])
-        return -moments[:, j] * moments[:, k]
+            return state[:, j] * (1.0 - state[:, j])
+        return -state[:, j] * state[:, k]
 
-    def typical_curvature(self, moments, w):
-        p = moments[0]
+    def typical_curvature(self, state, w):
+        p = state[0]
         weighted = p * (w / w.sum())
         return np.diag(weighted.sum(axis=1)) - weighted @ p.T
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from influence_cli.core.special import expit
+from influence_cli.core.arrays import expit
 
 
 class Activation(ABC):

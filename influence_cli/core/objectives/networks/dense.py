@@ -56,7 +56,7 @@ def _responses(
     """With unit q of z_k moved, by layer l >= k: d delta_l / d z_kq and d a_l / d z_kq, (n_k, n_l, b) each."""
     s, hidden, last = network.activation, tape.hidden, len(layers) - 1
     units = layers[k].block.shape[1]
-    dz = {k: np.broadcast_to(np.eye(units)[:, :, None], (units, units, tape.moments.shape[-1]))}
+    dz = {k: np.broadcast_to(np.eye(units)[:, :, None], (units, units, tape.state.shape[-1]))}
     da: dict[int, np.ndarray] = {}
     for l in range(k, last):
         da[l] = s.first(hidden[l]) * dz[l]

@@ -12,17 +12,17 @@ from influence_cli.core.objectives.networks.network import Signals
 
 @dataclass
 class Tape:
-    """Hidden activations and the loss's moments, (G, n_l, b) each; ``deltas`` and ``pulls``, the backward pass, for the
+    """Hidden activations and the loss's state, (G, n_l, b) each; ``deltas`` and ``pulls``, the backward pass, for the
     exact Hessian alone."""
 
     hidden: Signals
-    moments: np.ndarray
+    state: np.ndarray
     deltas: Signals
     pulls: Signals
 
     def curve(self, family: Family, dz: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """The move of d l / d eta of rows with ``weights`` (G, b) for a move ``dz`` of eta, (G, K, b)."""
-        return weights[:, None] * family.curve(self.moments, dz)
+        return weights[:, None] * family.curve(self.state, dz)
 
     def take(self, columns: np.ndarray | None) -> Tape:
         """The same for these groups."""
@@ -30,7 +30,7 @@ class Tape:
             return self
         lists = ([take(signal, columns) for signal in signals] for signals in (self.hidden, self.deltas, self.pulls))
         hidden, deltas, pulls = lists
-        return Tape(hidden, take(self.moments, columns), deltas, pulls)
+        return Tape(hidden, take(self.state, columns), deltas, pulls)
 
 
 def take(array: np.ndarray, columns: np.ndarray | None) -> np.ndarray:

@@ -1,10 +1,16 @@
-"""A Kronecker-factored preconditioner: the Hessian of a GLM if every row had the average curvature.
+"""Approximate inverse Hessians for conjugate gradients: cheap ones of a model, and one for each column of a block.
 
+Kronecker is the Hessian of a generalised linear model if every row had the average curvature:
 sum_i w_i A_i (x) x_i x_i' is replaced by (sum_i w_i A_i) (x) (sum_i w_i x_i x_i').  In the eigenbasis of the small
-K x K matrix it falls into K separate D x D systems, to which the penalty adds exactly.
+K x K matrix it falls into K separate D x D systems, to which the penalty adds exactly.  Jacobi is the diagonal: what
+remains where even a D x D matrix is too large.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
@@ -19,6 +25,9 @@ SMALL = 1000
 """Columns up to which factors are made in no time."""
 JITTER = 1e-12
 """Relative diagonal shift: columns that are exact copies must not stop a mere preconditioner."""
+
+Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""An approximate inverse Hessian: r (P, G) to M^-1 r (P, G)."""
 
 
 def kronecker_fits(outputs: int, columns: int, stored: int) -> bool:
@@ -54,3 +63,34 @@ class Kronecker:
         for e, factor in enumerate(self._factors):
             stack[e] = cho_solve((factor, True), stack[e], check_finite=False)
         return np.einsum("ke,edg->gkd", self._basis, stack).reshape(columns, -1).T
+
+
+class Jacobi:
+    """r -> r / diagonal for a positive diagonal (P,) of the Hessian; zeros count as 1."""
+
+    def __init__(self, diagonal: np.ndarray):
+        self._inverse = 1.0 / np.where(diagonal > 0, diagonal, 1.0)
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        return self._inverse[:, None] * r
+
+
+@dataclass(frozen=True)
+class PerColumn:
+    """Column g of r (P, G) is preconditioned by ``each[g]``."""
+
+    each: tuple[Preconditioner, ...]
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        out = np.empty_like(r)
+        for one in {id(one): one for one in self.each}.values():
+            own = [g for g, other in enumerate(self.each) if other is one]
+            out[:, own] = one(r[:, own])
+        return out
+
+
+def for_columns(preconditioner: Preconditioner, columns: np.ndarray) -> Preconditioner:
+    """What preconditions those columns (A,) of the block that ``preconditioner`` is for."""
+    if not isinstance(preconditioner, PerColumn):
+        return preconditioner
+    return PerColumn(tuple(preconditioner.each[g] for g in columns))
