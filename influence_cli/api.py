@@ -34,7 +34,7 @@ from influence_cli.data.python_objects import (
     with_columns,
 )
 from influence_cli.data.row_labels import in_row_order, row_labels
-from influence_cli.errors import FileError, UsageError, unknown_word
+from influence_cli.errors import FileError, UsageError, about, unknown_word
 from influence_cli.models.preprocessing import (
     FROZEN,
     NOT_ESTIMATED,
@@ -142,8 +142,8 @@ class GroupInfluence:
         steps, recipe = parts.steps, read_estimator(parts.estimator)
         columns = tuple(map(str, getattr(estimator, "feature_names_in_", column_names(X))))
         own = with_columns(X, columns, "X")
-        made = transform_with(steps, own, "X")
-        features = feature_array(made, "X", TRAIN)
+        with about("X"):
+            features = feature_array(transform_with(steps, own), TRAIN)
         names = output_names(steps, column_names(own), features.shape[1]) if steps else column_names(own)
         values = None if recipe.classes is None else typed(recipe.classes)
         labels = row_labels(X, y)
@@ -199,10 +199,12 @@ class GroupInfluence:
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
         _choice("class_weight", class_weight, (BALANCED,))
         network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
-        features = feature_array(X, "X", TRAIN)
+        with about("X"):
+            features = feature_array(X, TRAIN)
         values = None
         if ESTIMATORS[estimator] == "classification":
-            values = class_names(label_array(y, features.shape[0], "y", TRAIN), "y", TRAIN)[1]
+            with about("y"):
+                values = class_names(label_array(y, features.shape[0], TRAIN), TRAIN)[1]
         labels = row_labels(X, y)
         dataset = training_set(X, features, column_names(X), in_row_order(y, labels, "y", "X"), values)
         raw = own_weights = _weights(sample_weight, labels)
@@ -366,17 +368,18 @@ class GroupInfluence:
             model = replace(self.model, refit=self._refit(self.model.dataset, None, preprocessing))
             return ask(model, None, quantity)
         given = made = with_columns(X, self.columns, "X_test")
-        if self.steps:
-            from influence_cli.models.transformers import transform_with
-
-            made = transform_with(self.steps, given, "X_test")
         own = self.model.dataset
-        features = feature_array(made, "X_test", TEST, own.feature_names if not is_frame(made) else None)
+        with about("X_test"):
+            if self.steps:
+                from influence_cli.models.transformers import transform_with
+
+                made = transform_with(self.steps, given)
+            features = feature_array(made, TEST, own.feature_names if not is_frame(made) else None)
         if features.shape[1] != own.X_train.shape[1]:
             raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
         y = in_row_order(y, row_labels(X), "y_test", "X_test")
         labels = test_labels(y, features.shape[0], self.class_values)
-        dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X))
+        dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X), records_test=None)
         model = replace(self.model, dataset=dataset, refit=self._refit(dataset, given, preprocessing))
         return ask(model, TestRows(np.arange(features.shape[0]), mean), quantity)
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 
 
@@ -32,6 +34,7 @@ class GinfError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.subject: str | None = None
         if hint:
             self.add_note(hint)  # for who imports the package and sees a traceback
 
@@ -88,6 +91,31 @@ _IRREGULAR = (
 def shown(text: object) -> str:
     """A name as a message shows it: control characters escaped, so that none moves the cursor or breaks the line."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
+
+
+@contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Errors raised inside begin with what they are about: a file, a group.  The innermost subject wins."""
+    try:
+        yield
+    except GinfError as error:
+        if error.subject is None:
+            error.subject = subject
+            error.message = f"{subject}: {error.message}"
+            error.args = (error.message,)
+        raise
+
+
+def composed(text: str) -> str:
+    """A text in one form of those that look the same: composed letters (Unicode NFC), plain blanks instead of no-break
+    ones, nothing of no width."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", text).translate(_SAME_LOOK)
+
+
+_SAME_LOOK = {0xA0: " ", 0x2007: " ", 0x202F: " ", 0xAD: None, 0x200B: None, 0x2060: None, 0xFEFF: None}
+"""Blanks that do not break a line, and characters without a width."""
 
 
 def nearest(found: str, choices: Iterable[str]) -> str | None:

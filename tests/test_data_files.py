@@ -300,10 +300,16 @@ def test_a_flipped_byte_in_an_npz(tmp_path, quartet, save, text):
     refused(path, f"cut short or damaged .*({text})")
 
 
-@pytest.mark.parametrize("name", ["rows.xlsx", "rows.csv.zip", "rows.pickle", "rows"])
+@pytest.mark.parametrize("name", ["rows.csv.zip", "rows.pickle", "rows"])
 def test_a_kind_that_is_not_read(tmp_path, name):
     (tmp_path / name).write_text("a,b\n")
     refused(tmp_path / name, r"expected a folder of four IDX files or a file of the kind \.csv, .* this kind is not")
+
+
+def test_a_workbook_has_a_sentence_of_its_own(tmp_path):
+    (tmp_path / "rows.xlsx").write_bytes(b"PK")
+    error = refused(tmp_path / "rows.xlsx", "this is a workbook of a spreadsheet, which ginf does not read")
+    assert error.hint == "save the sheet as CSV"
 
 
 @pytest.mark.parametrize("name", ["missing/data", "missing.npz"])

@@ -10,8 +10,8 @@ from scipy.sparse import csr_array
 
 from influence_cli.artifacts.model import ModelArtifact, save_model
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.from_table import TableOptions
 from influence_cli.data.load import load
+from influence_cli.data.options import TableOptions
 from influence_cli.errors import ExitCode, FileError, UsageError
 
 RNG = np.random.default_rng(2)

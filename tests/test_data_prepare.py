@@ -5,14 +5,14 @@ import re
 import numpy as np
 import pytest
 
-from influence_cli.data.prepare import RawData, prepare
+from influence_cli.data.from_arrays import RawData, prepare_arrays
 from influence_cli.errors import ExitCode, FileError
 
 
 def run(X, y, X_test=None, y_test=None, *, task="classification", test_fraction=0.2, seed=0, names=None):
     pair = [None if array is None else np.asarray(array) for array in (X_test, y_test)]
-    raw = RawData("toy", np.asarray(X), np.asarray(y), *pair, feature_names=names)
-    return prepare(raw, task=task, test_fraction=test_fraction, seed=seed)
+    raw = RawData(np.asarray(X), np.asarray(y), *pair, feature_names=names)
+    return prepare_arrays(raw, "toy", task=task, test_fraction=test_fraction, seed=seed)
 
 
 def refused(message, *arguments, **options):

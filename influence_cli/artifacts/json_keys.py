@@ -67,6 +67,8 @@ _MODEL_CONFIG = (
     *_keys(hidden=WHOLES, activation=TEXT, curvature=TEXT, damping=NUMBER, seed=WHOLE),
     *_keys(data=TEXT, test_fraction=NUMBER, label=TEXT, drop=TEXTS, features=TEXTS, impute=TEXT, standardize=TRUTH),
     *_keys(id=TEXT, test_data=TEXT, sample_weight=TEXT, class_weight=TEXT, sklearn=TEXT),
+    *_keys(keep=TEXTS, categorical=TEXTS, coding=TEXT, missing=TEXTS, drop_missing=TRUTH, table_rules=WHOLE),
+    *_keys(separator=TEXT, decimal=TEXT, encoding=TEXT, date=TEXT, date_order=TEXT),
     Key("from", TEXT),
 )
 _SELECTION_CONFIG = (
@@ -78,7 +80,7 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
         "@config": _MODEL_CONFIG,
         "@training": (Key("grad_norm", NUMBER, True), Key("iterations", WHOLE, True), Key("seconds", NUMBER, True)),
         "@data_link": (Key("data", TEXT, True), Key("test_data", TEXT), Key("from", TEXT)),
-        "@preparation": _keys(label=TEXT, standardize=TRUTH, impute=TEXT, features=OBJECTS),
+        "@preparation": _keys(label=TEXT, standardize=TRUTH, impute=TEXT, features=OBJECTS, coding=TEXT),
     },
     "influence": {"@config": (*_ASKED, *_keys(methods=TEXTS, evaluate=TEXT))},
     "truth": {"@config": (*_ASKED, *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE))},

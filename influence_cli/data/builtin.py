@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import warnings
 from http.client import HTTPException
+from typing import Any
 
 import numpy as np
 
-from influence_cli.data.prepare import RawData
+from influence_cli.data.from_arrays import RawData
 from influence_cli.errors import FileError
 
 SYNTHETIC_ROWS = (10_000, 2_000)
@@ -32,7 +33,7 @@ def digits(seed: int) -> RawData:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return RawData("digits", bunch.images / 16.0, bunch.target)
+    return RawData(bunch.images / 16.0, bunch.target)
 
 
 def synthetic(seed: int) -> RawData:
@@ -44,7 +45,7 @@ def synthetic(seed: int) -> RawData:
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, size=sum(SYNTHETIC_ROWS))
     X = rng.standard_normal((len(y), len(SYNTHETIC_MEAN))) + np.outer(2 * y - 1, SYNTHETIC_MEAN)
-    return _with_split("synthetic", X, y, SYNTHETIC_ROWS[0])
+    return _with_split(X, y, SYNTHETIC_ROWS[0])
 
 
 def blobs(seed: int) -> RawData:
@@ -56,7 +57,7 @@ def blobs(seed: int) -> RawData:
     rng = np.random.default_rng(seed)
     y = rng.integers(0, len(BLOBS_CENTRES), size=sum(BLOBS_ROWS))
     X = rng.standard_normal((len(y), BLOBS_CENTRES.shape[1])) + BLOBS_CENTRES[y]
-    return _with_split("blobs", X, y, BLOBS_ROWS[0])
+    return _with_split(X, y, BLOBS_ROWS[0])
 
 
 def mnist(seed: int) -> RawData:
@@ -67,12 +68,12 @@ def mnist(seed: int) -> RawData:
     height, width = MNIST_SHAPE
     if pixels.shape != (rows, height * width) or labels.shape != (rows,):
         raise FileError(
-            f"mnist: {rows} rows of {height * width} pixels were expected from OpenML, "
+            f"{rows} rows of {height * width} pixels were expected from OpenML, "
             f"but found arrays of the shapes {pixels.shape} and {labels.shape}",
             MNIST_HINT,
         )
     images = (pixels / 255.0).reshape(rows, height, width)
-    return _with_split("mnist", images, labels.astype(np.int64), MNIST_ROWS[0])
+    return _with_split(images, labels.astype(np.int64), MNIST_ROWS[0])
 
 
 MNIST_HINT = (
@@ -81,7 +82,7 @@ MNIST_HINT = (
 )
 
 
-def _fetch_mnist():
+def _fetch_mnist() -> Any:
     """The OpenML bunch, downloaded once and then kept by scikit-learn, or a FileError."""
     from importlib.util import find_spec
 
@@ -95,11 +96,11 @@ def _fetch_mnist():
             return fetch_openml("mnist_784", version=1, as_frame=False, parser=parser, n_retries=1)
     except (OSError, HTTPException, ValueError, EOFError) as error:
         reason = getattr(error, "reason", None) or error
-        raise FileError(f"mnist: could not be had from OpenML: {reason}", MNIST_HINT) from error
+        raise FileError(f"could not be had from OpenML: {reason}", MNIST_HINT) from error
 
 
-def _with_split(name: str, X: np.ndarray, y: np.ndarray, train: int) -> RawData:
-    return RawData(name, X[:train], y[:train], X[train:], y[train:])
+def _with_split(X: np.ndarray, y: np.ndarray, train: int) -> RawData:
+    return RawData(X[:train], y[:train], X[train:], y[train:])
 
 
 BUILTIN = {"digits": digits, "synthetic": synthetic, "blobs": blobs, "mnist": mnist}

@@ -29,7 +29,9 @@ class Dataset:
     groups: numbers as int64 or float64 (NaN where missing), anything else as an object array of str (None where
     missing).  ``id_column`` is the one that identifies rows.  ``preparation`` says how the features were made from the
     columns, as JSON: ``preparation.py`` has its form.  ``weights`` (m,) are those of the training rows, summing to 1,
-    or None where all are equal.  ``notes`` are for the person who trains; they are not stored.
+    or None where all are equal.  ``records_train`` (m,) and ``records_test`` (n,) are int64 numbers of the rows in the
+    file that they came from, 1 the first, before they were split; None where nobody knows them.  ``notes`` are for the
+    person who trains; they are not stored.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Dataset:
     id_column: str | None = None
     preparation: Mapping[str, Any] | None = None
     weights: np.ndarray | None = None
+    records_train: np.ndarray | None = None
+    records_test: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -72,7 +76,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over every array and name: two data sets with one digest are the same data."""
+        """SHA-256 over every array and name but the records: two data sets with one digest are the same data."""
         digest = hashlib.sha256()
         for array in (self.X_train, self.y_train, self.X_test, self.y_test):
             if issparse(array):

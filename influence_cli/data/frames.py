@@ -30,13 +30,13 @@ class FeatureMaker(Protocol):
     def label_is_text(self) -> bool:
         """The same of the labels."""
 
-    def wanted(self, table: Table, features: list[str], name: str) -> list[str]:
+    def wanted(self, table: Table, features: list[str]) -> list[str]:
         """The columns that it needs, given those that could be features."""
 
-    def of_tables(self, columns: list[str], train: Table, test: Table, name: str) -> Features:
+    def of_tables(self, columns: list[str], train: Table, test: Table) -> Features:
         """The features of both tables."""
 
-    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...], name: str) -> Features:
+    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
         """The features of arrays (m, d) and (n, d)."""
 
 
@@ -62,15 +62,15 @@ def matrix_of(table: Table, columns: Sequence[str]) -> np.ndarray:
     return np.column_stack([one.astype(kind) for one in values])
 
 
-def texts_of(table: Table, column: str, name: str) -> Any:
+def texts_of(table: Table, column: str) -> Any:
     """One column as a sequence of texts: a Series in pandas, else a list.  Raises FileError where there is no text."""
     one = table.columns[column]
     if one.kind != "text":
-        raise FileError(f"{name}: the pipeline begins with texts, but column {column} holds {one.described}")
+        raise FileError(f"the pipeline begins with texts, but column {column} holds {one.described}")
     if one.missing.any():
         count = int(one.missing.sum())
         raise FileError(
-            f"{name}: the pipeline begins with texts, and column {column} has none in {count:,} of {table.rows:,} rows",
+            f"the pipeline begins with texts, and column {column} has none in {count:,} of {table.rows:,} rows",
             "remove these rows, or write a text into them",
         )
     if find_spec("pandas") is None:

@@ -16,24 +16,27 @@ FEW_VALUES = 20
 ROWS_A_CLASS = 5
 """Numbers that are many and come back less often than this, on average, are measurements and not classes."""
 
+LONGEST_LABEL = 60
+"""Characters of a label that a message shows."""
+
 REGRESSION = "for a numeric response use --estimator linear"
 CLASSIFICATION = "for classes use --estimator logistic"
 
 
-def class_names(y: np.ndarray, name: str, where: str) -> tuple[tuple[str, ...], np.ndarray]:
+def class_names(y: np.ndarray, where: str) -> tuple[tuple[str, ...], np.ndarray]:
     """The printed names of the classes and the sorted labels they stand for (numbers by size, strings by letter)."""
-    y = _text_or_numbers(y, name, where)
-    _finite(y, name, where)
+    y = _text_or_numbers(y, where)
+    _finite(y, where)
     values = np.unique(y)
     if y.dtype.kind != "U" and _looks_continuous(values, len(y)):
         raise FileError(
-            f"{name}: class labels were expected, but the labels look like a numeric response: "
+            f"class labels were expected, but the labels look like a numeric response: "
             f"{len(values)} distinct values in {len(y)} rows, such as {_print(values[0])} and {_print(values[1])}",
             f"{REGRESSION}; if they are classes, store them as strings",
         )
     if len(values) < 2:
         raise FileError(
-            f"{name}: at least two classes are needed, but every label of the {where} is {_print(values[0])}",
+            f"at least two classes are needed, but every label of the {where} is {in_a_sentence(_print(values[0]))}",
             REGRESSION,
         )
     return printed(values), values
@@ -44,72 +47,76 @@ def printed(values: np.ndarray) -> tuple[str, ...]:
     return tuple(_print(value) for value in values)
 
 
-def encode(y: np.ndarray, values: np.ndarray, name: str, where: str) -> np.ndarray:
+def in_a_sentence(label: str) -> str:
+    """A label of the file's as an error may show it: in one line, and not too long."""
+    short = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 3] + "..."
+    return short if short.isprintable() else repr(short)
+
+
+def encode(y: np.ndarray, values: np.ndarray, where: str) -> np.ndarray:
     """int64 positions of the labels in ``values``."""
-    y = _text_or_numbers(y, name, where)
+    y = _text_or_numbers(y, where)
     if (y.dtype.kind == "U") != (values.dtype.kind == "U"):
         kinds = ("numbers", "strings")
         raise FileError(
-            f"{name}: both splits need labels of one type, but the training labels are "
+            f"both splits need labels of one type, but the training labels are "
             f"{kinds[values.dtype.kind == 'U']} and the test labels are {kinds[y.dtype.kind == 'U']}"
         )
-    _finite(y, name, where)
+    _finite(y, where)
     codes = np.searchsorted(values, y)
     known = values[np.minimum(codes, len(values) - 1)] == y
     if not known.all():
-        unknown = [_print(value) for value in np.unique(y[~known])]
+        unknown = [in_a_sentence(_print(value)) for value in np.unique(y[~known])]
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise FileError(
-            f"{name}: every test label must occur among the training labels, but {', '.join(unknown[:5])}{more} "
+            f"every test label must occur among the training labels, but {', '.join(unknown[:5])}{more} "
             f"is new in {(~known).sum()} of {len(y)} test rows",
             "remove these test rows, or train on rows of that class too",
         )
     return codes.astype(np.int64)
 
 
-def responses(y: np.ndarray, name: str, where: str) -> np.ndarray:
+def responses(y: np.ndarray, where: str) -> np.ndarray:
     """Finite float64 responses."""
-    y = _text_or_numbers(y, name, where)
+    y = _text_or_numbers(y, where)
     if y.dtype.kind == "U":
         raise FileError(
-            f"{name}: regression needs numeric responses, but those of the {where} are strings such as {str(y[0])!r}",
+            f"regression needs numeric responses, but those of the {where} are strings such as {str(y[0])!r}",
             CLASSIFICATION,
         )
-    _finite(y, name, where)
+    _finite(y, where)
     return y.astype(np.float64)
 
 
-def _text_or_numbers(y: np.ndarray, name: str, where: str) -> np.ndarray:
+def _text_or_numbers(y: np.ndarray, where: str) -> np.ndarray:
     """Labels as text (kind U) or as bool, integer or float; bytes are read as UTF-8."""
     if y.dtype.kind == "O":
         kinds = {"text" if isinstance(value, str) else "number" for value in y}
         odd = [value for value in y if not isinstance(value, str | bool | int | float | np.number | np.bool_)]
         if odd or len(kinds) > 1:
             found = repr(odd[0]) if odd else "both"
-            raise FileError(
-                f"{name}: the labels of the {where} must be all numbers or all strings, but they hold {found}"
-            )
+            raise FileError(f"the labels of the {where} must be all numbers or all strings, but they hold {found}")
         y = np.array(list(y))
     if y.dtype.kind == "S":
         try:
             y = np.char.decode(y, "utf-8")
         except UnicodeDecodeError:
-            raise FileError(f"{name}: the labels of the {where} must be UTF-8 text, but some are other bytes") from None
+            raise FileError(f"the labels of the {where} must be UTF-8 text, but some are other bytes") from None
     if y.dtype.kind not in "biufU":
-        raise FileError(f"{name}: labels must be numbers or strings, but those of the {where} have the type {y.dtype}")
+        raise FileError(f"labels must be numbers or strings, but those of the {where} have the type {y.dtype}")
     if y.dtype.kind == "U" and (y == "").any():
         row = int(np.argmax(y == ""))
-        raise FileError(f"{name}: every row needs a label, but row {row} of the {where} (counted from 0) has none")
+        raise FileError(f"every row needs a label, but row {row} of the {where} (counted from 0) has none")
     return y
 
 
-def _finite(y: np.ndarray, name: str, where: str) -> None:
+def _finite(y: np.ndarray, where: str) -> None:
     if y.dtype.kind != "f" or np.isfinite(y).all():
         return
     bad = ~np.isfinite(y)
     row, count = int(np.argmax(bad)), int(bad.sum())
     raise FileError(
-        f"{name}: every label must be finite, but {count} of the {len(y)} labels of the {where} "
+        f"every label must be finite, but {count} of the {len(y)} labels of the {where} "
         f"{'is' if count == 1 else 'are'} not: the first is {y[row]} in row {row} (counted from 0)",
         "remove the rows without a label",
     )

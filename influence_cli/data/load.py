@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from influence_cli.data.builtin import BUILTIN
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.features import Features, scale_arrays
 from influence_cli.data.frames import FeatureMaker
-from influence_cli.data.from_table import TableOptions, check_options, prepare_table
-from influence_cli.data.prepare import RawData, Task, prepare
-from influence_cli.data.readers.arrays import IDX_NAME, read_idx_folder, read_npz
+from influence_cli.data.from_arrays import RawData, prepare_arrays
+from influence_cli.data.from_table import prepare_table
+from influence_cli.data.options import TableOptions, check_options
+from influence_cli.data.prepare import Task
+from influence_cli.data.readers.delimited import read_delimited
+from influence_cli.data.readers.dialect import encoding_of, separator_of
 from influence_cli.data.readers.hdf5 import read_hdf5
+from influence_cli.data.readers.idx import IDX_NAME, read_idx_folder
+from influence_cli.data.readers.npz import read_npz
 from influence_cli.data.readers.pandas_tables import read_as_pandas
+from influence_cli.data.readers.parquet import read_parquet
 from influence_cli.data.readers.svmlight import read_svmlight
-from influence_cli.data.readers.tables import read_delimited, read_parquet
-from influence_cli.data.table import Column, Table
-from influence_cli.errors import FileError, UsageError, nearest
+from influence_cli.data.table import Table
+from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
 
 Kind = TypeVar("Kind")
 
-READERS: dict[str, Callable[[Path, str], RawData]] = {".npz": read_npz, ".h5": read_hdf5, ".hdf5": read_hdf5}
+READERS: dict[str, Callable[[Path], RawData]] = {".npz": read_npz, ".h5": read_hdf5, ".hdf5": read_hdf5}
+"""The end of a file's name -> the reader of its arrays."""
 SVMLIGHT = (".svm", ".libsvm", ".svm.gz", ".libsvm.gz")
-TABLES: dict[str, Callable[[Path, str, Table | None], Table]] = {
-    ".csv": read_delimited,
-    ".csv.gz": read_delimited,
-    ".tsv": read_delimited,
-    ".tsv.gz": read_delimited,
-    ".parquet": read_parquet,
-}
-"""The end of a file's name -> its reader, called with the path and the name for error messages."""
+TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".dat": ",", ".data": ","}
+"""The end of a file's name -> the separator to expect in it."""
+PARQUET = (".parquet", ".pq")
+TABLES = (*TEXT_TABLES, *(f"{ending}.gz" for ending in TEXT_TABLES), *PARQUET)
+WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 
-KINDS = "a folder of four IDX files or a file of the kind .csv, .tsv (or .gz of these), .parquet, .npz, .svm or .h5"
+KINDS = (
+    "a folder of four IDX files or a file of the kind .csv, .tsv, .txt (or .gz of these), .parquet, .npz, .svm or .h5"
+)
+PATTERN = "*?["
+"""Characters of which one makes a path that does not exist a pattern of paths."""
 
 
 def load(
@@ -49,68 +54,83 @@ def load(
     table: TableOptions | None = None,
     maker: FeatureMaker | None = None,
 ) -> Dataset:
-    """The data set that ``source`` names: ``digits``, ``synthetic``, ``blobs``, ``mnist``, or a path.
+    """The data set that ``source`` names: ``digits``, ``synthetic``, ``blobs``, ``mnist``, a path, or a pattern of
+    paths of tables, which are one table in the order of their names.
 
     ``seed`` draws the random data sets, and the split of sources that have none; ``test_fraction`` is the share of
-    test rows in such a split.  With a ``maker`` of features nothing is split: all rows are training rows, and they are
-    the test rows too where there are no others.  A built-in name goes before a file of that name (``./digits`` is the
-    file).
+    test rows in such a split, and with 0 all rows are training rows and test rows.  With a ``maker`` of features
+    nothing is split: all rows are training rows, and they are the test rows too where there are no others.  A built-in
+    name goes before a file of that name (``./digits`` is the file).  Raises FileError or UsageError.
     """
     options = table or TableOptions()
-    if not 0 < test_fraction < 1:
-        raise UsageError(f"the test fraction must lie between 0 and 1, but it is {test_fraction}", "try 0.2")
+    if not 0 <= test_fraction < 1:
+        raise UsageError(
+            f"the test fraction must lie between 0 and 1, but it is {test_fraction}",
+            "try 0.2, or 0 to train on all rows and test them",
+        )
     if seed < 0:
         raise UsageError(f"the seed must be a whole number from 0, but it is {seed}")
     check_options(options)
-    path = None if source in BUILTIN else _existing(source)
-    reader = None if path is None else _by_ending(path, TABLES)
-    if path is not None and reader is not None:
-        test = None if options.test_data is None else _test_path(options.test_data, TABLES, source)
-        if maker is not None:
-            own, other = _tables_for(maker, path, test, options, source)
-        else:
-            own = reader(path, source, None)
-            other = None if test is None else (_by_ending(test, TABLES) or reader)(test, str(options.test_data), own)
-        if maker is not None and other is None:
-            other = own
-        return prepare_table(
-            own,
-            other,
-            options,
-            task=task,
-            test_fraction=test_fraction,
-            seed=seed,
-            name=source,
-            test_name=options.test_data or "",
-            maker=maker,
-        )
+    paths = [] if source in BUILTIN else _existing(source)
+    if paths and all(path.name.lower().endswith(TABLES) for path in paths):
+        own, test = _tables(paths, source, options, maker)
+        return prepare_table(own, test, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
+    if len(paths) > 1:
+        raise UsageError(f"{source} means {len(paths)} files, and only tables ({', '.join(TABLES)}) are read together")
     _refuse_table_options(options, source)
-    raw = BUILTIN[source](seed) if path is None else _read_arrays(path, source, options.test_data, maker)
-    if path is None and options.test_data is not None:
+    if not paths and options.test_data is not None:
         raise UsageError(f"--test-data goes with a file, and {source} is built in")
-    if maker is not None and raw.X_test is None:
-        raw = replace(raw, X_test=raw.X_train, y_test=raw.y_train)
-    dataset = prepare(raw, task=task, test_fraction=test_fraction, seed=seed)
-    if maker is not None:
-        made = maker.of_arrays(dataset.X_train, dataset.X_test, dataset.feature_names, source)
-        return _remade(dataset, made, {"features": made.state})
-    return _scaled(dataset) if options.standardize else dataset
+    with about(source):
+        raw = _read_arrays(paths[0], source, options.test_data, maker) if paths else BUILTIN[source](seed)
+    return prepare_arrays(
+        raw,
+        source,
+        task=task,
+        test_fraction=test_fraction,
+        seed=seed,
+        standardize=bool(options.standardize),
+        maker=maker,
+    )
 
 
-def _tables_for(
-    maker: FeatureMaker, path: Path, test: Path | None, options: TableOptions, source: str
+def _tables(
+    paths: list[Path], source: str, options: TableOptions, maker: FeatureMaker | None
 ) -> tuple[Table, Table | None]:
-    """The tables that a model from elsewhere was fitted on, and is tested on, as pandas reads them where it can."""
-    texts = maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
-    as_text = Table({key: Column("text", np.empty(0, dtype=object), "text") for key in texts}, 0)
+    """The table, and that of the test rows: for a model from elsewhere as pandas reads them, where it is there."""
+    texts = frozenset(composed(one.strip()) for text in options.categorical for one in (text, *text.split(",")))
+    if maker is not None:
+        texts |= maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
+    with about(source):
+        own = _read_table(paths, options, texts, maker)
+    if options.test_data is None:
+        return own, None if maker is None else own
+    others = _test_paths(options.test_data, TABLES, source)
+    if maker is None:
+        texts = frozenset(key for key, column in own.columns.items() if column.kind == "text")
+    with about(options.test_data):
+        return own, _read_table(others, options, texts, maker)
 
-    def read(one: Path, name: str) -> Table:
-        own = TABLES[next(ending for ending in TABLES if one.name.lower().endswith(ending))]
-        if own is read_delimited and find_spec("pandas") is not None:
-            return read_as_pandas(one, name, frozenset(texts))
-        return own(one, name, as_text)
 
-    return read(path, source), None if test is None else read(test, str(options.test_data))
+def _read_table(paths: list[Path], options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None) -> Table:
+    for path in paths:
+        check_regular(path, "a table")
+    reading = options.reading(texts)
+    if all(path.name.lower().endswith(PARQUET) for path in paths):
+        return read_parquet(paths, reading)
+    if any(path.name.lower().endswith(PARQUET) for path in paths):
+        raise UsageError("text tables and .parquet files are not read together", "write all files in the same way")
+    is_plain = not (options.separator or options.decimal or options.encoding or options.missing)
+    if maker is not None and is_plain and len(paths) == 1 and find_spec("pandas") is not None:
+        return read_as_pandas(paths[0], texts)
+    name = paths[0].name.lower().removesuffix(".gz")
+    return read_delimited(
+        paths,
+        next(mark for ending, mark in TEXT_TABLES.items() if name.endswith(ending)),
+        reading,
+        separator=None if options.separator is None else separator_of(options.separator),
+        encoding=None if options.encoding is None else encoding_of(options.encoding),
+        label=options.label,
+    )
 
 
 def check_source(source: str) -> None:
@@ -119,37 +139,21 @@ def check_source(source: str) -> None:
         _existing(source)
 
 
+def files_of(source: str | None) -> list[str]:
+    """The files that a source means; none of a built-in name, or of what there is not."""
+    try:
+        return [] if source is None or source in BUILTIN else [str(path) for path in _existing(source)]
+    except FileError:
+        return []
+
+
 def located(source: str) -> str:
     """A built-in name as it is, a path from the root."""
     return source if source in BUILTIN else str(Path(source).expanduser().absolute())
 
 
-def _remade(dataset: Dataset, made: Features, state: dict[str, Any]) -> Dataset:
-    return replace(
-        dataset,
-        X_train=made.X_train,
-        X_test=made.X_test,
-        feature_names=made.names,
-        image_shape=dataset.image_shape if made.names == dataset.feature_names else None,
-        preparation=state,
-        notes=(*dataset.notes, *made.notes),
-    )
-
-
-def _scaled(dataset: Dataset) -> Dataset:
-    made = scale_arrays(dataset.X_train, dataset.X_test, dataset.feature_names)
-    return _remade(dataset, made, {"standardize": True, "features": made.state})
-
-
 def _refuse_table_options(options: TableOptions, source: str) -> None:
-    given = {
-        "--label": options.label,
-        "--drop": options.drop,
-        "--features": options.features,
-        "--impute": options.impute,
-        "--id": options.id_column,
-    }
-    for option, value in given.items():
+    for option, value in options.needs_table.items():
         if value:
             raise UsageError(
                 f"{option} is for tables, and {source} holds arrays without column names",
@@ -157,48 +161,57 @@ def _refuse_table_options(options: TableOptions, source: str) -> None:
             )
 
 
-def _existing(source: str) -> Path:
+def _existing(source: str) -> list[Path]:
+    """The path that there is, or the paths of a pattern in the order of their names.  Raises FileError."""
     try:
         path = Path(source).expanduser()
-        if not source or not path.exists():
-            raise _not_found(source)
+        if source and path.exists():
+            return [path]
+        if source and any(mark in source for mark in PATTERN):
+            found = sorted(Path(one) for one in glob.glob(str(path)))  # noqa: PTH207  (absolute patterns too)
+            if found:
+                return found
+        raise _not_found(source)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~name of nobody
         raise FileError(f"{source}: the path cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    return path
 
 
-def _test_path(source: str, kinds: Iterable[str], beside: str) -> Path:
-    """The file of ``--test-data``, of the same sort as the training data."""
-    path = _existing(source)
-    if path.is_dir() or not path.name.lower().endswith(tuple(kinds)):
+def _test_paths(source: str, kinds: Iterable[str], beside: str) -> list[Path]:
+    """The files of ``--test-data``, of the same sort as the training data."""
+    paths = _existing(source)
+    if any(path.is_dir() or not path.name.lower().endswith(tuple(kinds)) for path in paths):
         raise UsageError(
             f"--test-data {source} must be of the kind {', '.join(kinds)}, as {beside} is",
             "write both files in the same way",
         )
-    return path
+    return paths
 
 
 def _read_arrays(path: Path, source: str, test_source: str | None, maker: FeatureMaker | None) -> RawData:
     if path.is_dir():
         if test_source is not None:
             raise UsageError(f"--test-data goes with a file, and {source} is a folder with test images of its own")
-        return read_idx_folder(path, source)
+        return read_idx_folder(path)
+    check_regular(path, "a file of data")
     if path.name.lower().endswith(SVMLIGHT):
-        test = None if test_source is None else _test_path(test_source, SVMLIGHT, source)
-        return read_svmlight(path, source, test, test_source or "", None if maker is None else maker.width)
+        test = None if test_source is None else _test_paths(test_source, SVMLIGHT, source)[0]
+        return read_svmlight(path, test, test_source or "", None if maker is None else maker.width)
     reader = _by_ending(path, READERS)
     if reader is None:
         if IDX_NAME.fullmatch(path.name):
-            raise FileError(f"{source}: this is one of four IDX files", f"pass the folder: --data {path.parent}")
-        raise FileError(f"{source}: expected {KINDS}, but this kind is not supported")
-    raw = reader(path, source)
+            raise FileError("this is one of four IDX files", f"pass the folder: --data {path.parent}")
+        if path.name.lower().endswith(WORKBOOKS):
+            raise FileError("this is a workbook of a spreadsheet, which ginf does not read", "save the sheet as CSV")
+        raise FileError(f"expected {KINDS}, but this kind is not supported")
+    raw = reader(path)
     if test_source is None:
         return raw
-    other_path = _test_path(test_source, READERS, source)
-    other = (_by_ending(other_path, READERS) or reader)(other_path, test_source)
-    for one in (raw, other):
+    other_path = _test_paths(test_source, READERS, source)[0]
+    with about(test_source):
+        other = (_by_ending(other_path, READERS) or reader)(other_path)
+    for one, name in ((raw, source), (other, test_source)):
         if one.X_test is not None:
-            raise UsageError(f"{one.name} has a split of its own and does not go with --test-data", "leave one out")
+            raise UsageError(f"{name} has a split of its own and does not go with --test-data", "leave one out")
     return replace(raw, X_test=other.X_train, y_test=other.y_train)
 
 

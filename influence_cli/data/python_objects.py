@@ -12,10 +12,11 @@ import numpy as np
 from scipy.sparse import issparse
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.labels import encode, printed, responses
-from influence_cli.data.prepare import TEST, TRAIN, checked_features
+from influence_cli.data.from_arrays import checked_features
+from influence_cli.data.labels import printed
+from influence_cli.data.prepare import TEST, TRAIN, coded
 from influence_cli.data.sparse import Rows, no_rows, refuse_wide
-from influence_cli.errors import FileError
+from influence_cli.errors import FileError, about, composed
 
 SHOWN_COLUMNS = 20
 
@@ -41,42 +42,42 @@ def frame_columns(X: Any) -> dict[str, np.ndarray]:
     return {str(name): _column(np.asarray(X[name])) for name in X.columns}
 
 
-def feature_array(X: Any, name: str, where: str, names: tuple[str, ...] | None = None) -> Rows:
+def feature_array(X: Any, where: str, names: tuple[str, ...] | None = None) -> Rows:
     """X as finite float64 (m, d): C-ordered, or CSR of any sparse matrix.
 
     Raises FileError that names column and row of what is no number.
     """
     own = column_names(X)
     if issparse(X):
-        refuse_wide(X.shape[-1], name)
+        refuse_wide(X.shape[-1])
     else:
         X = np.asarray(X)
     if X.ndim != 2 or not X.shape[1]:
         raise FileError(
-            f"{name}: features must be rows and columns, but their shape is {X.shape}",
+            f"features must be rows and columns, but their shape is {X.shape}",
             "for a single feature use X.reshape(-1, 1)",
         )
-    return checked_features(X, names or own or tuple(f"x{column}" for column in range(X.shape[1])), name, where)
+    return checked_features(X, names or own or tuple(f"x{column}" for column in range(X.shape[1])), where)
 
 
-def label_array(y: Any, rows: int, name: str, where: str) -> np.ndarray:
+def label_array(y: Any, rows: int, where: str) -> np.ndarray:
     """y as (rows,); a column of one is taken for what it is.  Raises FileError."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.shape != (rows,):
-        raise FileError(f"{name}: expected one label for each of the {rows:,} {where}, but their shape is {y.shape}")
+        raise FileError(f"expected one label for each of the {rows:,} {where}, but their shape is {y.shape}")
     return y
 
 
 def training_set(X: Any, features: Rows, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
     """Training rows without test rows."""
-    y = label_array(y, features.shape[0], "y", TRAIN)
-    codes = responses(y, "y", TRAIN) if values is None else encode(y, values, "y", TRAIN)
-    classes = () if values is None else printed(values)
-    missing = [label for code, label in enumerate(classes) if not (codes == code).any()]
-    if missing:
-        raise FileError(f"y: no training row is of class {missing[0]}", "give the rows that the model is of")
+    with about("y"):
+        codes = coded(label_array(y, features.shape[0], TRAIN), values, TRAIN)
+        classes = () if values is None else printed(values)
+        missing = [label for code, label in enumerate(classes) if not (codes == code).any()]
+        if missing:
+            raise FileError(f"no training row is of class {missing[0]}", "give the rows that the model is of")
     return Dataset(
         "X",
         features,
@@ -93,8 +94,8 @@ def test_labels(y: Any, rows: int, values: np.ndarray | None) -> np.ndarray:
     """Codes or responses; -1 or NaN without labels."""
     if y is None:
         return np.full(rows, -1, dtype=np.int64) if values is not None else np.full(rows, np.nan)
-    y = label_array(y, rows, "y_test", TEST)
-    return responses(y, "y_test", TEST) if values is None else encode(y, values, "y_test", TEST)
+    with about("y_test"):
+        return coded(label_array(y, rows, TEST), values, TEST)
 
 
 def typed(classes: np.ndarray) -> np.ndarray:
@@ -129,5 +130,5 @@ def _column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float64)
     if values.dtype.kind == "b":
         return np.where(values, "true", "false").astype(object)
-    made = [None if value is None or value != value else str(value) for value in values.tolist()]
+    made = [None if value is None or value != value else composed(str(value)) for value in values.tolist()]
     return np.array([*made, None], dtype=object)[:-1]

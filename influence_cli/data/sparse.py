@@ -20,13 +20,13 @@ CENTRED = (
 )
 
 
-def checked_rows(X: Any, columns: tuple[str, ...], name: str, where: str) -> csr_array:
+def checked_rows(X: Any, columns: tuple[str, ...], where: str) -> csr_array:
     """SciPy's sparse X as finite float64 CSR of one form: columns in order, none twice, no zeros, the shortest indices.
 
     What has that form already is shared, never changed.  Raises FileError.
     """
     if X.dtype.kind not in "biuf":
-        raise FileError(f"{name}: features must be numbers, but those of the {where} have the type {X.dtype}")
+        raise FileError(f"features must be numbers, but those of the {where} have the type {X.dtype}")
     made = csr_array(X)  # shares what it can
     with np.errstate(over="ignore"):
         data = made.data.astype(np.float64, copy=False)
@@ -41,7 +41,7 @@ def checked_rows(X: Any, columns: tuple[str, ...], name: str, where: str) -> csr
         count = int((~np.isfinite(made.data)).sum())
         row = int(np.searchsorted(made.indptr, at, side="right")) - 1
         raise FileError(
-            f"{name}: every feature must be finite, but {count} of the {made.nnz} numbers in the {where} "
+            f"every feature must be finite, but {count} of the {made.nnz} numbers in the {where} "
             f"{'is' if count == 1 else 'are'} not: "
             f"the first is {made.data[at]} in column {columns[made.indices[at]]}, row {row} (counted from 0)",
             "remove these rows or fill in the values: ginf does not guess",
@@ -50,11 +50,11 @@ def checked_rows(X: Any, columns: tuple[str, ...], name: str, where: str) -> csr
     return made
 
 
-def refuse_wide(features: int, name: str) -> None:
+def refuse_wide(features: int) -> None:
     """Raises FileError for more features than ginf holds."""
     if features > MOST_FEATURES:
         raise FileError(
-            f"{name}: {features:,} features were found, more than the {MOST_FEATURES:,} that ginf holds",
+            f"{features:,} features were found, more than the {MOST_FEATURES:,} that ginf holds",
             "number the features without gaps, or hash them into fewer",
         )
 

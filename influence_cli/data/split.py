@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.data.labels import in_a_sentence
 from influence_cli.errors import FileError
 
 
 def stratified_split(
-    codes: np.ndarray, classes: tuple[str, ...], test_fraction: float, seed: int, name: str
+    codes: np.ndarray, classes: tuple[str, ...], test_fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sorted row numbers of the training and test parts, with each class in its proportion.
 
@@ -24,8 +25,8 @@ def stratified_split(
         alone = [label for label, count in zip(classes, counts, strict=True) if count < 2]
         more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
         raise FileError(
-            f"{name}: a class needs two rows to be split into training and test rows, "
-            f"but class {', '.join(alone[:5])}{more} has one",
+            f"a class needs two rows to be split into training and test rows, "
+            f"but class {', '.join(map(in_a_sentence, alone[:5]))}{more} has one",
             "add rows of that class, leave it out, or give the test rows yourself (--test-data, or X_test and y_test)",
         )
     places = _test_places(counts, test_fraction)
@@ -36,11 +37,11 @@ def stratified_split(
     return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
-def random_split(rows: int, test_fraction: float, seed: int, name: str) -> tuple[np.ndarray, np.ndarray]:
+def random_split(rows: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted row numbers of the training and test parts: at least one test row and two training rows."""
     if rows < 3:
         raise FileError(
-            f"{name}: at least 3 rows are needed to split off a test row, but there are {rows}",
+            f"at least 3 rows are needed to split off a test row, but there are {rows}",
             "give the test rows yourself (--test-data, or X_test and y_test)",
         )
     count = min(max(round(rows * test_fraction), 1), rows - 2)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.from_table import TableOptions
 from influence_cli.data.load import load, located
+from influence_cli.data.options import TableOptions
 from influence_cli.models.sample_weights import weighted
 from influence_cli.models.settings import ESTIMATORS
 

@@ -18,6 +18,8 @@ from scipy.sparse import issparse
 from influence_cli.core.rescaling import Restandardising, Standardised, group_penalty
 from influence_cli.core.weights import GroupPenalty
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.features import in_days
+from influence_cli.data.options import TableOptions
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 from influence_cli.models.remade import ROUNDING, Made, Source, is_affine, pipeline_source, remake, table_source
@@ -176,11 +178,13 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
     scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
     if imputed:
         columns = [state["column"] for state in states]
-        kinds = {state["column"]: state["kind"] for state in states}
-        train, test = (_as_table(own, kinds) for own in (dataset.columns_train, dataset.columns_test))
-        source = table_source(
-            columns, train, test, preparation["impute"], bool(preparation.get("standardize")), dataset.name
+        train, test = (_as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
+        options = TableOptions(
+            impute=preparation["impute"],
+            standardize=bool(preparation.get("standardize")),
+            coding=preparation.get("coding"),
         )
+        source = table_source(columns, train, test, options)
         complete = [~np.any([one.columns[key].missing for key in columns], axis=0) for one in (train, test)]
         return Refit(dataset, settings, None, source, complete[0], complete[1], balancing=balancing)
     if scales is not None and _needs_shift(scales, settings):
@@ -195,13 +199,17 @@ def _needs_shift(scales: Standardised, settings: ModelSettings) -> bool:
     return bool(scales.centred.any()) and not settings.fit_intercept
 
 
-def _as_table(columns: Mapping[str, np.ndarray], kinds: Mapping[str, str]) -> Table:
-    """Columns as a model's file keeps them, as the table that they were read from."""
+def _as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, Any]]) -> Table:
+    """Columns as a model's file keeps them, as the table that they were read from; dates are days already."""
     named = {"numeric": "numeric", "boolean": "boolean", "categorical": "text"}
+    known = {state["column"]: state for state in states}
     made = {}
     for key, values in columns.items():
-        kind = named.get(kinds.get(key, ""), "text" if values.dtype.kind == "O" else "numeric")
+        state = known.get(key, {})
+        kind = named.get(state.get("kind", ""), "text" if values.dtype.kind == "O" else "numeric")
         made[key] = Column(kind, values, kind)  # type: ignore[arg-type]
+        if "date" in state:
+            made[key] = in_days(key, made[key], state["date"])
     return Table(made, len(next(iter(columns.values()))))
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from scipy.sparse import issparse
 
 from influence_cli.data.features import fit_features
+from influence_cli.data.options import TableOptions
 from influence_cli.data.python_objects import feature_array
 from influence_cli.data.sparse import Rows
-from influence_cli.data.table import Column, Table
+from influence_cli.data.table import Table
 from influence_cli.models.transformers import Steps, output_names
 
 AFFINE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer", "OneHotEncoder")
@@ -56,15 +57,11 @@ class Remade:
     aligned: bool
 
 
-def table_source(
-    columns: Sequence[str], train: Table, test: Table, impute: str | None, standardize: bool, name: str
-) -> Source:
+def table_source(columns: Sequence[str], train: Table, test: Table, options: TableOptions) -> Source:
     """The preparation of ginf's own tables."""
 
     def make(kept: np.ndarray) -> Made:
-        made = fit_features(
-            list(columns), take_rows(train, kept), test, impute=impute, standardize=standardize, name=name
-        )
+        made = fit_features(list(columns), train.take(kept), test, options)
         return Made(made.X_train, made.X_test, made.names)
 
     return make
@@ -84,8 +81,8 @@ def pipeline_source(steps: Steps, train: Any, test: Any, y: np.ndarray, names: t
             own = step.fit_transform(own, y[kept])
             other = step.transform(other) if other is not None else None
             fitted.append((key, step))
-        X = feature_array(own, "X", "training rows")
-        X_test = X[:0] if other is None else feature_array(other, "X_test", "test rows")
+        X = feature_array(own, "training rows")
+        X_test = X[:0] if other is None else feature_array(other, "test rows")
         return Made(X, X_test, output_names(fitted, names, X.shape[1]))
 
     return make
@@ -209,15 +206,6 @@ def _spread(X: Rows, kept: np.ndarray, m: int) -> Rows:
     out = np.zeros((m, X.shape[1]))
     out[kept] = X
     return out
-
-
-def take_rows(table: Table, rows: np.ndarray) -> Table:
-    """Some rows of every column."""
-    columns = {
-        key: one if one.kind == "other" else Column(one.kind, one.values[rows], one.described)
-        for key, one in table.columns.items()
-    }
-    return Table(columns, len(rows))
 
 
 def _take(X: Any, rows: np.ndarray) -> Any:

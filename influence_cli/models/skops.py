@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.from_table import TableOptions
 from influence_cli.data.labels import printed
 from influence_cli.data.load import load
+from influence_cli.data.options import TableOptions
 from influence_cli.data.sparse import same_rows
 from influence_cli.errors import FileError
 from influence_cli.models.adoption import Adoption, adopt

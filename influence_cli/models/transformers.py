@@ -21,7 +21,7 @@ Steps = Sequence[tuple[str, Any]]
 """Transformers in order, each by the name of its step."""
 
 
-def transform_with(steps: Steps, X: Any, name: str) -> Any:
+def transform_with(steps: Steps, X: Any) -> Any:
     """X through the fitted transformers, in order.  Raises FileError with what they object to.
 
     BLAS has one thread: the last bits of a product depend on their number, and the same rows shall have one digest.
@@ -34,7 +34,7 @@ def transform_with(steps: Steps, X: Any, name: str) -> Any:
                 X = transformer.transform(X)
         except (ValueError, TypeError, KeyError, AttributeError, ImportError, IndexError) as error:
             raise FileError(
-                f"{name}: the pipeline's step {step} ({type(transformer).__name__}) refuses these rows: {error}",
+                f"the pipeline's step {step} ({type(transformer).__name__}) refuses these rows: {error}",
                 "give the columns that the pipeline was fitted on, in the same form",
             ) from None
     return X
@@ -168,29 +168,28 @@ class Transformers:
     def texts(self) -> frozenset[str]:
         return text_columns(self.steps)
 
-    def wanted(self, table: Table, features: list[str], name: str) -> list[str]:
+    def wanted(self, table: Table, features: list[str]) -> list[str]:
         missing = [key for key in self.names if key not in table.columns]
         if missing:
             near = difflib.get_close_matches(missing[0], table.names, n=1)
             raise FileError(
-                f"{name}: the model was fitted on the columns {', '.join(self.names)}, but the table has no"
+                f"the model was fitted on the columns {', '.join(self.names)}, but the table has no"
                 f" {', '.join(missing)}",
                 f"did you mean {near[0]}?" if near else "give the table that it was fitted on",
             )
         found = list(self.names) or features
         for key in found:
             if table.columns[key].kind == "other":
-                raise FileError(f"{name}: column {key} holds {table.columns[key].described}, which are no features")
+                raise FileError(f"column {key} holds {table.columns[key].described}, which are no features")
         if self._takes_texts and len(found) != 1:
             raise FileError(
-                f"{name}: the pipeline begins with {type(self.steps[0][1]).__name__}, which takes one column of texts,"
+                f"the pipeline begins with {type(self.steps[0][1]).__name__}, which takes one column of texts,"
                 f" but {len(found)} are left: {', '.join(found[:20])}",
                 "--drop the columns that it was not fitted on",
             )
         if self.width is not None and len(found) != self.width:
             raise FileError(
-                f"{name}: the model was fitted on {self.width} columns, but {len(found)} are left:"
-                f" {', '.join(found[:20])}",
+                f"the model was fitted on {self.width} columns, but {len(found)} are left: {', '.join(found[:20])}",
                 "--drop the columns that it was not fitted on",
             )
         return found
@@ -200,29 +199,28 @@ class Transformers:
         """Whether the first transformer takes a sequence of texts instead of rows and columns."""
         return bool(self.steps) and hasattr(self.steps[0][1], "build_analyzer")
 
-    def of_tables(self, columns: list[str], train: Table, test: Table, name: str) -> Features:
+    def of_tables(self, columns: list[str], train: Table, test: Table) -> Features:
         # Transformers that were fitted without names warn of names, those fitted with names need them.
         if self._takes_texts:
-            rows = [texts_of(one, columns[0], name) for one in (train, test)]
+            rows = [texts_of(one, columns[0]) for one in (train, test)]
         else:
             form = frame_of if self.names or not self.steps else matrix_of
             rows = [form(train, columns), form(test, columns) if test is not train else None]
-        return self._made(rows[0], None if test is train else rows[1], tuple(columns), name)
+        return self._made(rows[0], None if test is train else rows[1], tuple(columns))
 
-    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...], name: str) -> Features:
+    def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
         if self.names and self.steps:
             known = all(key in names for key in self.names)
             if not known and len(self.names) != len(names):
-                raise FileError(f"{name}: the model was fitted on {len(self.names)} columns, found {len(names)}")
-        return self._made(X_train, X_test, names, name)
+                raise FileError(f"the model was fitted on {len(self.names)} columns, found {len(names)}")
+        return self._made(X_train, X_test, names)
 
-    def _made(self, X_train: Any, X_test: Any, names: tuple[str, ...], name: str) -> Features:
+    def _made(self, X_train: Any, X_test: Any, names: tuple[str, ...]) -> Features:
         """``X_test`` None are the training rows."""
         self.given = X_train
-        made = feature_array(transform_with(self.steps, X_train, name), name, TRAIN, None if self.steps else names)
+        made = feature_array(transform_with(self.steps, X_train), TRAIN, None if self.steps else names)
         out = output_names(self.steps, names, made.shape[1]) if self.steps else names
         if X_test is None:
             return Features(made, made, out, list(describe_steps(self.steps)), ())
-        own = f"{name} (test rows)"
-        test = feature_array(transform_with(self.steps, X_test, own), name, TEST, None if self.steps else names)
+        test = feature_array(transform_with(self.steps, X_test), TEST, None if self.steps else names)
         return Features(made, test, out, list(describe_steps(self.steps)), ())

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from influence_cli.commands.options import Common, Network, Solver, Written, command
 from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve
+from influence_cli.commands.train.tables import Tables
 
 if TYPE_CHECKING:
+    from influence_cli.data.options import TableOptions
     from influence_cli.models.adoption import Adoption
     from influence_cli.models.settings import ModelSettings
     from influence_cli.models.trained import TrainedModel
@@ -16,32 +18,37 @@ if TYPE_CHECKING:
 
 
 @command
-def train(source: Source, form: Form, network: Network, kept: Kept, common: Common, solver: Solver = "auto") -> int:
+def train(
+    source: Source, tables: Tables, form: Form, network: Network, kept: Kept, common: Common, solver: Solver = "auto"
+) -> int:
     """Train a model to a stationary point and save it with its data and Hessian factor.
 
     Example: ginf train --data digits --l2 0.001 -o digits.h5
     """
     from influence_cli.commands import output, session
     from influence_cli.core.solvers.choice import make_solver
-    from influence_cli.data.load import check_source
+    from influence_cli.data.load import check_source, files_of
     from influence_cli.models.linked import link_to
     from influence_cli.models.skops import check_skops
     from influence_cli.results import Records
 
     output.check_format(kept.format)
     session.check_solver(solver)
-    check_alone(source, form)
+    check_alone(tables, form)
     settings = resolve(form, network, common.seed)
     if form.from_model is not None:
         check_skops(form.from_model)
     check_source(source.data)
-    output.check_output(kept.output, (source.data, source.test_data, form.from_model), force=common.force)
+    inputs = (*files_of(source.data), *files_of(source.test_data), form.from_model)
+    output.check_output(kept.output, inputs, force=common.force)
+    is_free = form.from_model is None and settings.l2 == 0
+    table = tables.options(source.test_data, source.sample_weight, is_free=is_free)
     with common.limited_threads():
         adoption = None
         if form.from_model is not None:
-            model, adoption = _bring(source, form, settings.tol, common)
+            model, adoption = _bring(source, table, form, settings.tol, common)
         else:
-            model = _train(source, form, settings, common)
+            model = _train(source, table, form, settings, common)
         choice = model.choose_solver(solver)
         common.note(f"solver {choice.kind}: {choice.reason}")
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
@@ -61,14 +68,14 @@ def train(source: Source, form: Form, network: Network, kept: Kept, common: Comm
     return 0
 
 
-def _train(source: Source, form: Form, settings: ModelSettings, common: Common) -> TrainedModel:
+def _train(source: Source, table: TableOptions, form: Form, settings: ModelSettings, common: Common) -> TrainedModel:
     """A model of ginf's own."""
     from influence_cli.data.load import load
+    from influence_cli.data.summary import summary
     from influence_cli.models.sample_weights import weighted
     from influence_cli.models.settings import ESTIMATORS, default_iterations, resolve_penalty
     from influence_cli.models.trained import fit
 
-    table = source.table()
     dataset = load(
         source.data,
         task=ESTIMATORS[form.estimator],
@@ -76,8 +83,10 @@ def _train(source: Source, form: Form, settings: ModelSettings, common: Common) 
         seed=common.seed,
         table=table,
     )
-    for text in dataset.notes:
+    for text in (*dataset.notes, *summary(dataset)):
         common.note(text)
+    if source.test_fraction == 0 and source.test_data is None and dataset.rows == dataset.X_test.shape[0]:
+        common.note("the test rows are the training rows (--test-fraction 0)")
     dataset, total = weighted(dataset, source.sample_weight, form.class_weight)
     l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, total)
     settings = replace(settings, l2=l2, penalty_scaling=scaling)
@@ -86,10 +95,12 @@ def _train(source: Source, form: Form, settings: ModelSettings, common: Common) 
     with common.progress(counted, None) as advance:
         model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
     own = {} if form.class_weight is None else {"class_weight": form.class_weight}
-    return replace(model, origin=_origin(source, common.seed) | own)
+    return replace(model, origin=_origin(source, table, common.seed) | own)
 
 
-def _bring(source: Source, form: Form, tol: float, common: Common) -> tuple[TrainedModel, Adoption]:
+def _bring(
+    source: Source, table: TableOptions, form: Form, tol: float, common: Common
+) -> tuple[TrainedModel, Adoption]:
     """The model of ``--from``, with what was found out about it."""
     from influence_cli.models.settings import default_iterations
     from influence_cli.models.skops import bring
@@ -98,7 +109,7 @@ def _bring(source: Source, form: Form, tol: float, common: Common) -> tuple[Trai
     brought = bring(
         form.from_model,
         source.data,
-        source.table(),
+        table,
         scaling=form.penalty_scaling,
         tol=tol,
         polish=form.polish,
@@ -111,16 +122,16 @@ def _bring(source: Source, form: Form, tol: float, common: Common) -> tuple[Trai
     if brought.tests_itself:
         common.note("the test rows are the training rows: --test-data FILE gives others")
     own = {"from": form.from_model, "sklearn": brought.described}
-    return replace(model, origin=_origin(source, common.seed) | own), adoption
+    return replace(model, origin=_origin(source, table, common.seed) | own), adoption
 
 
-def _origin(source: Source, seed: int) -> dict[str, Any]:
+def _origin(source: Source, table: TableOptions, seed: int) -> dict[str, Any]:
     """Where the data comes from, as the model's file keeps it."""
     return {
         "data": source.data,
         "test_fraction": source.test_fraction,
         "seed": seed,
-        **source.table().as_dict(),
+        **table.as_dict(),
     }
 
 
@@ -136,6 +147,7 @@ def _layout(title: str, model: TrainedModel) -> Layout:
         "grad_norm": "gradient norm",
         "train_score": f"train {model.score_name}",
         "test_score": f"test {model.score_name}",
+        **({"base_rate": "base rate"} if model.dataset.classes else {}),
     }
     return Layout(title, f"removal convention: {model.settings.penalty_scaling}", shown)
 
@@ -144,6 +156,8 @@ def _record(
     output: str, data: str, model: TrainedModel, source: str | None, adoption: Adoption | None
 ) -> dict[str, Any]:
     """What a training is reported by; keys only ever grow."""
+    from influence_cli.data.summary import base_rate
+
     dataset, settings = model.dataset, model.settings
     return {
         "model": output,
@@ -165,4 +179,5 @@ def _record(
         "from": source,
         "from_grad_norm": None if adoption is None else adoption.grad_norm,
         "from_moved": None if adoption is None else adoption.moved,
+        "base_rate": base_rate(dataset),
     }

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from influence_cli.commands.options import OUTPUT, Format, Network
+from influence_cli.commands.train.tables import Tables
 
 if TYPE_CHECKING:
-    from influence_cli.data.from_table import TableOptions
     from influence_cli.models.settings import ModelSettings
 
-TABLE, MODEL, TRAINING, NETWORK = "Tables", "Model", "Training", "Networks"
+MODEL, TRAINING, NETWORK = "Model", "Training", "Networks"
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Source:
         str,
         typer.Option(
             "--data",
-            help="digits, synthetic, blobs, mnist, a table (.csv, .tsv, gzipped or not, .parquet), arrays (.npz, .h5,"
-            " .svm), or a folder of IDX files.",
+            help="digits, synthetic, blobs, mnist, a table (.csv, .tsv, gzipped or not, .parquet) or several as one"
+            " ('part-*.csv'), arrays (.npz, .h5, .svm), or a folder of IDX files.",
         ),
     ] = "digits"
     test_data: Annotated[
@@ -37,49 +37,12 @@ class Source:
         ),
     ] = None
     test_fraction: Annotated[
-        float, typer.Option("--test-fraction", help="Share of test rows where the data has no split of its own.")
+        float,
+        typer.Option(
+            "--test-fraction",
+            help="Share of test rows where the data has no split of its own; with 0 all rows are both.",
+        ),
     ] = 0.2
-    label: Annotated[
-        str | None, typer.Option("--label", help="Column to predict; a table needs it.", rich_help_panel=TABLE)
-    ] = None
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--drop",
-            help="Columns (A,B or repeated) that are no features; they can still name groups.",
-            rich_help_panel=TABLE,
-        ),
-    ] = None
-    features: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--features",
-            help="Columns (A,B or repeated) that are the features.",
-            show_default="all but --label, --drop and --id",
-            rich_help_panel=TABLE,
-        ),
-    ] = None
-    id_column: Annotated[
-        str | None, typer.Option("--id", help="Column that identifies rows; it is no feature.", rich_help_panel=TABLE)
-    ] = None
-    impute: Annotated[
-        str | None,
-        typer.Option(
-            "--impute",
-            help="Fill in missing values: median, mean or most-frequent (text: always its most frequent).",
-            show_default="missing values are refused",
-            rich_help_panel=TABLE,
-        ),
-    ] = None
-    standardize: Annotated[
-        bool | None,
-        typer.Option(
-            "--standardize/--no-standardize",
-            help="Scale numbers to mean 0 and deviation 1 by the training rows; removal leaves the scale as it is.",
-            show_default="on for tables, off for arrays",
-            rich_help_panel=TABLE,
-        ),
-    ] = None
     sample_weight: Annotated[
         str | None,
         typer.Option(
@@ -88,21 +51,6 @@ class Source:
             rich_help_panel=MODEL,
         ),
     ] = None
-
-    def table(self) -> TableOptions:
-        """What tables are read by."""
-        from influence_cli.data.from_table import TableOptions
-
-        return TableOptions(
-            self.label,
-            tuple(self.drop or ()),
-            tuple(self.features or ()),
-            self.impute,
-            self.standardize,
-            self.id_column,
-            self.test_data,
-            self.sample_weight,
-        )
 
 
 @dataclass(frozen=True)
@@ -222,7 +170,7 @@ class Kept:
     format: Format = "auto"
 
 
-def check_alone(source: Source, form: Form) -> None:
+def check_alone(tables: Tables, form: Form) -> None:
     """Raises UsageError for the first option that a brought model leaves nothing to."""
     from influence_cli.errors import UsageError
 
@@ -235,9 +183,11 @@ def check_alone(source: Source, form: Form) -> None:
         "--class-weight": form.class_weight is not None,
         "--no-intercept": not form.intercept,
         "--penalize-intercept": form.penalize_intercept,
-        "--features": bool(source.features),
-        "--impute": source.impute is not None,
-        "--standardize": source.standardize is not None,
+        "--features": bool(tables.features),
+        "--impute": tables.impute is not None,
+        "--standardize": tables.standardize is not None,
+        "--coding": tables.coding is not None,
+        "--date": tables.date is not None,
     }
     for option, present in given.items():
         if present:

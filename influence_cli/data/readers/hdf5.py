@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from influence_cli.data import memory
-from influence_cli.data.prepare import RawData
-from influence_cli.data.readers.arrays import array_keys
+from influence_cli.data.from_arrays import RawData
+from influence_cli.data.readers.npz import array_keys
 from influence_cli.errors import FileError, check_regular
 
 if TYPE_CHECKING:
@@ -21,26 +21,26 @@ CHUNK_BYTES = 256 * 1024 * 1024
 HINT = "write the datasets X_train, y_train, X_test and y_test (or X and y) at the root of the file"
 
 
-def read_hdf5(path: Path, name: str) -> RawData:
+def read_hdf5(path: Path) -> RawData:
     """The arrays as they are; the case of ``X`` does not matter.  A model of ginf's is told from data."""
     import h5py
 
     check_regular(path, "an HDF5 file")
     try:
         if not h5py.is_hdf5(path):
-            raise FileError(f"{name}: an HDF5 file was expected, but this is another kind", HINT)
+            raise FileError("an HDF5 file was expected, but this is another kind", HINT)
         with h5py.File(path, "r", locking=False) as file:
             if file.attrs.get("format") in (b"ginf", "ginf"):
-                raise _is_ours(file.attrs.get("kind"), name)
+                raise _is_ours(file.attrs.get("kind"), path)
             inside = [key for key in file if link_problem(file, key) is None and isinstance(file[key], h5py.Dataset)]
             for key, problem in ((key, link_problem(file, key)) for key in file):
                 if problem is not None:
-                    raise FileError(f"{name}: {key}: {problem}", "copy the numbers into one file")
-            keys = array_keys(inside, name, HINT)
-            arrays = [_array(file[key], key, name) for key in keys]
+                    raise FileError(f"{key}: {problem}", "copy the numbers into one file")
+            keys = array_keys(inside, HINT)
+            arrays = [_array(file[key], key) for key in keys]
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
-        raise FileError(f"{name}: a whole HDF5 file was expected, but it is cut short or damaged ({error})") from None
-    return RawData.of(name, arrays)
+        raise FileError(f"a whole HDF5 file was expected, but it is cut short or damaged ({error})") from None
+    return RawData.of(arrays)
 
 
 def link_problem(group: h5py.Group, name: str) -> str | None:
@@ -80,25 +80,25 @@ def storage_problem(dataset: h5py.Dataset, most: float) -> str | None:
     return None
 
 
-def _array(dataset: h5py.Dataset, key: str, name: str) -> np.ndarray:
+def _array(dataset: h5py.Dataset, key: str) -> np.ndarray:
     import h5py
 
     if (problem := storage_problem(dataset, memory.most())) is not None:
-        raise FileError(f"{name}: {key}: {problem}", "copy the numbers into one file" if "lie in" in problem else None)
+        raise FileError(f"{key}: {problem}", "copy the numbers into one file" if "lie in" in problem else None)
     if dataset.shape is None:
-        raise FileError(f"{name}: the dataset {key} is empty", HINT)
+        raise FileError(f"the dataset {key} is empty", HINT)
     if h5py.check_string_dtype(dataset.dtype) is not None:
         return np.asarray(dataset.asstr()[()]).astype(str)
     if dataset.dtype.kind not in "biuf":
-        raise FileError(f"{name}: numbers or strings were expected in {key}, but it holds {dataset.dtype}", HINT)
+        raise FileError(f"numbers or strings were expected in {key}, but it holds {dataset.dtype}", HINT)
     return np.asarray(dataset[()])
 
 
-def _is_ours(kind: object, name: str) -> FileError:
+def _is_ours(kind: object, path: Path) -> FileError:
     kind = kind.decode() if isinstance(kind, bytes) else kind
     if kind == "model":
         return FileError(
-            f"{name}: this is a model that ginf train wrote, not data to train on",
-            f"ask it with ginf influence --model {name}, or name the data that it was trained on",
+            "this is a model that ginf train wrote, not data to train on",
+            f"ask it with ginf influence --model {path}, or name the data that it was trained on",
         )
-    return FileError(f"{name}: this is a result of ginf's (of the kind {kind}), not data to train on")
+    return FileError(f"this is a result of ginf's (of the kind {kind}), not data to train on")

@@ -18,7 +18,7 @@ from influence_cli.errors import FileError
 SEPARATORS = ",\t;|"
 
 
-def read_as_pandas(path: Path, name: str, texts: frozenset[str] = frozenset()) -> Table:
+def read_as_pandas(path: Path, texts: frozenset[str] = frozenset()) -> Table:
     """A ``.csv`` or ``.tsv``, gzipped or not, by pandas' ``read_csv``; the columns ``texts`` are text, digits or not.
 
     Raises FileError.
@@ -34,15 +34,15 @@ def read_as_pandas(path: Path, name: str, texts: frozenset[str] = frozenset()) -
         )
     except UnicodeDecodeError as error:
         raise FileError(
-            f"{name}: a table must be UTF-8 text, but it holds the byte 0x{error.object[error.start]:02x}",
+            f"a table must be UTF-8 text, but it holds the byte 0x{error.object[error.start]:02x}",
             f"if it is LATIN1: iconv -f LATIN1 -t UTF-8 {path.name} > utf8{path.suffix}",
         ) from None
     except (ValueError, OSError, EOFError, zlib.error) as error:  # pandas' own errors are ValueErrors
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise FileError(f"{name}: pandas cannot read the table: {reason}", "write it again with to_csv") from None
+        raise FileError(f"pandas cannot read the table: {reason}", "write it again with to_csv") from None
     if not isinstance(frame.index, pandas.RangeIndex):
         raise FileError(
-            f"{name}: the rows have more fields than the first line has names",
+            "the rows have more fields than the first line has names",
             "give every column a name in the first line",
         )
     return Table({str(key): _column(frame.iloc[:, at]) for at, key in enumerate(frame.columns)}, len(frame))
@@ -58,7 +58,7 @@ def _column(series: Any) -> Column:
     values = [None if missing else value for value, missing in zip(series.tolist(), series.isna(), strict=True)]
     out = np.empty(len(values), dtype=object)
     if all(value is None or isinstance(value, bool) for value in values) and any(value is not None for value in values):
-        out[:] = [None if value is None else str(value).lower() for value in values]
+        out[:] = [None if value is None else str(value) for value in values]
         return Column("boolean", out, "true and false")
     out[:] = [None if value is None else str(value) for value in values]
     return Column("text", out, "text")

@@ -7,16 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from influence_cli.data.prepare import RawData
+from influence_cli.data.from_arrays import RawData
 from influence_cli.data.sparse import refuse_wide
 from influence_cli.errors import FileError
 
 HINT = "each line must be LABEL INDEX:VALUE INDEX:VALUE ..."
 
 
-def read_svmlight(
-    path: Path, name: str, test: Path | None = None, test_name: str = "", width: int | None = None
-) -> RawData:
+def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", width: int | None = None) -> RawData:
     """``label index:value ...`` a line; both files get the features of the wider one.
 
     The format leaves zeros out, so that a file does not say how many features there are: a model that was fitted
@@ -30,19 +28,19 @@ def read_svmlight(
     try:
         parts = load_svmlight_files([str(one) for one in paths], zero_based="auto")
     except (ValueError, OverflowError, MemoryError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        both = name if test is None else f"{name} and {test_name}"
-        raise FileError(f"{both}: the svmlight format was expected, but found something else ({error})", HINT) from None
+        which = "" if test is None else f"here or in {test_name} "
+        raise FileError(f"the svmlight format was expected, but {which}found something else ({error})", HINT) from None
     if not parts[0].shape[0]:
-        raise FileError(f"{name}: the file holds no rows", HINT)
+        raise FileError("the file holds no rows", HINT)
     if not parts[0].shape[1]:
-        raise FileError(f"{name}: no row has a feature", HINT)
-    refuse_wide(parts[0].shape[1], name)
+        raise FileError("no row has a feature", HINT)
+    refuse_wide(parts[0].shape[1])
     if width is None:
-        return RawData.of(name, parts)
+        return RawData.of(parts)
     found = [_width(X) for X in parts[::2]]
     if found[0] > width:
         raise FileError(
-            f"{name}: the model was fitted on {width:,} features, but the rows have {found[0]:,}",
+            f"the model was fitted on {width:,} features, but the rows have {found[0]:,}",
             "give the rows that it was fitted on",
         )
     notes: tuple[str, ...] = ()
@@ -51,7 +49,7 @@ def read_svmlight(
             f"{test_name}: the model knows {width:,} features and the file has {found[-1]:,}: those beyond were left"
             " out",
         )
-    return replace(RawData.of(name, [_with_width(one, width) for one in parts]), notes=notes)
+    return replace(RawData.of([_with_width(one, width) for one in parts]), notes=notes)
 
 
 def _width(X: Any) -> int:

@@ -1,7 +1,7 @@
-"""Readers of files: a folder of IDX files, and ``.npz``.
+"""A folder of four IDX files, as MNIST comes, plain or gzipped.
 
-A file from outside may be anything, so each reader answers every kind of damage with a FileError that names the
-file, what was expected of it and what was found.
+A file from outside may be anything, so each reader answers every kind of damage with a FileError that says what was
+expected and what was found.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ import gzip
 import math
 import re
 import struct
-import zipfile
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from influence_cli.data.prepare import RawData
-from influence_cli.errors import FileError
+from influence_cli.data.from_arrays import RawData
+from influence_cli.errors import FileError, about
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 """The third byte of an IDX file -> the type of its values."""
@@ -36,31 +34,28 @@ IDX_STANDARD = {
 }
 
 GZIP_MAGIC = b"\x1f\x8b"
-ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
-
-NPZ_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError, struct.error)
-"""What zipfile and NumPy raise on a damaged archive (RuntimeError: said to be encrypted, or of an unknown method)."""
-
-NPZ_HINT = "save the arrays with numpy.savez(FILE, X_train=..., y_train=..., X_test=..., y_test=...) or (X=..., y=...)"
 
 
-def read_idx_folder(folder: Path, name: str) -> RawData:
+def read_idx_folder(folder: Path) -> RawData:
     """The four MNIST-style files of a folder, plain or gzipped.
 
     uint8 images are divided by the largest value in the training images: 255 for MNIST, 16 for the 8x8 digits.
     """
-    arrays = {role: _read_idx(path) for role, path in _find_idx(folder, name).items()}
+    arrays = {}
+    for role, path in _find_idx(folder).items():
+        with about(str(path)):
+            arrays[role] = _read_idx(path)
     for split in ("train", "test"):
         images, labels = arrays[split, "images"], arrays[split, "labels"]
         if images.ndim < 2 or labels.ndim != 1:
             raise FileError(
-                f"{name}: the {split} images must have two or more dimensions and the labels one, "
+                f"the {split} images must have two or more dimensions and the labels one, "
                 f"but they have {images.ndim} and {labels.ndim}",
                 "are the image and label files swapped?",
             )
         if len(images) != len(labels):
             raise FileError(
-                f"{name}: the {split} split must have one label an image, "
+                f"the {split} split must have one label an image, "
                 f"but it has {len(images)} images and {len(labels)} labels",
                 "take all four files from one source",
             )
@@ -68,22 +63,22 @@ def read_idx_folder(folder: Path, name: str) -> RawData:
     if train.shape[1:] != test.shape[1:]:
         sizes = ["x".join(map(str, images.shape[1:])) for images in (train, test)]
         raise FileError(
-            f"{name}: test images must have the size of the training images, {sizes[0]}, but they are {sizes[1]}",
+            f"test images must have the size of the training images, {sizes[0]}, but they are {sizes[1]}",
             "take all four files from one source",
         )
     if train.dtype == np.uint8:
         largest = float(train.max(initial=0)) or 1.0
         train, test = train / largest, test / largest
-    return RawData(name, train, arrays["train", "labels"], test, arrays["test", "labels"])
+    return RawData(train, arrays["train", "labels"], test, arrays["test", "labels"])
 
 
-def _find_idx(folder: Path, name: str) -> dict[tuple[str, str], Path]:
+def _find_idx(folder: Path) -> dict[tuple[str, str], Path]:
     """(train|test, images|labels) -> the file; the plain one where a gzipped copy lies beside it."""
     found: dict[tuple[str, str], Path] = {}
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
-        raise FileError(f"{name}: the folder cannot be read: {error.strerror}") from error
+        raise FileError(f"the folder cannot be read: {error.strerror}") from error
     for path in paths:  # sorted, so that a plain file comes before its gzipped copy
         match = IDX_NAME.fullmatch(path.name)
         if match is None:
@@ -92,14 +87,14 @@ def _find_idx(folder: Path, name: str) -> dict[tuple[str, str], Path]:
         other = found.setdefault(role, path)
         if other.name != path.name and other.name != path.name.removesuffix(".gz"):
             raise FileError(
-                f"{name}: one file of {role[0]} {role[1]} was expected, but found {other.name} and {path.name}",
+                f"one file of {role[0]} {role[1]} was expected, but found {other.name} and {path.name}",
                 "leave only one of them in the folder",
             )
     missing = [standard for role, standard in IDX_STANDARD.items() if role not in found]
     if missing:
         which = f"it has no {', '.join(missing)}" if found else "it has none of them"
         raise FileError(
-            f"{name}: a folder of data must hold the four IDX files, but {which}",
+            f"a folder of data must hold the four IDX files, but {which}",
             f"the files are {', '.join(IDX_STANDARD.values())}, each plain or as .gz",
         )
     return found
@@ -116,7 +111,7 @@ def _read_idx(path: Path) -> np.ndarray:
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or not 1 <= magic[3] <= IDX_MOST_DIMENSIONS:
         found = f"begins with the bytes {magic.hex(' ')}" if magic else "is empty"
         raise FileError(
-            f"{path}: an IDX file begins with 00 00, a type and a number of dimensions, but this file {found}",
+            f"an IDX file begins with 00 00, a type and a number of dimensions, but this file {found}",
             "download the file again",
         )
     dtype, start = np.dtype(IDX_TYPES[magic[2]]), 4 + 4 * magic[3]
@@ -125,7 +120,7 @@ def _read_idx(path: Path) -> np.ndarray:
     if len(content) != expected:
         what = f"for {'x'.join(map(str, shape))} values" if shape else "for the header"
         raise FileError(
-            f"{path}: {expected} bytes were expected {what}, but found {len(content)}",
+            f"{expected} bytes were expected {what}, but found {len(content)}",
             "the file is cut short or damaged: download it again",
         )
     return np.frombuffer(content, dtype, offset=start).reshape(shape)
@@ -135,66 +130,13 @@ def _read_bytes(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise FileError(f"{path}: the file cannot be read: {error.strerror}") from error
+        raise FileError(f"the file cannot be read: {error.strerror}") from error
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
         return gzip.decompress(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileError(
-            f"{path}: a whole gzip file was expected, but it is cut short or damaged ({error})",
+            f"a whole gzip file was expected, but it is cut short or damaged ({error})",
             "download the file again",
         ) from error
-
-
-def read_npz(path: Path, name: str) -> RawData:
-    """``X_train y_train X_test y_test``, or ``X y`` to be split; values as they are.
-
-    ``sample_weight`` may be beside them, a number for each training row (or row of X); other keys are ignored.
-
-    The case of ``X`` does not matter, since Keras writes ``x_train``.
-    """
-    try:
-        with path.open("rb") as file:
-            if file.read(4) not in ZIP_MAGIC:
-                raise FileError(f"{name}: an .npz file was expected, but this is another kind", NPZ_HINT)
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                arrays = [_npz_array(archive, key, name) for key in array_keys(archive.files, name, NPZ_HINT)]
-                weight = _npz_array(archive, "sample_weight", name) if "sample_weight" in archive.files else None
-    except OSError as error:
-        raise FileError(f"{name}: the file cannot be read: {error.strerror or error}") from error
-    except NPZ_DAMAGE as error:
-        raise FileError(
-            f"{name}: a whole .npz file was expected, but it is cut short or damaged ({error})", NPZ_HINT
-        ) from error
-    return replace(RawData.of(name, arrays), sample_weight=weight)
-
-
-def array_keys(found: list[str], name: str, hint: str) -> list[str]:
-    """The keys of the four arrays, or of the two; a key written exactly as documented goes first."""
-    by_name = {key.lower(): key for key in sorted(found, reverse=True)}  # capitals sort first and so are kept
-    for wanted in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
-        if all(key in by_name for key in wanted):
-            return [by_name[key] for key in wanted]
-    raise FileError(
-        f"{name}: the arrays X_train, y_train, X_test, y_test (or X, y) were expected, "
-        f"but found {', '.join(found) if found else 'no array'}",
-        hint,
-    )
-
-
-def _npz_array(archive: np.lib.npyio.NpzFile, key: str, name: str) -> np.ndarray:
-    try:
-        array = archive[key]
-    except NPZ_DAMAGE as error:
-        if "allow_pickle" in str(error):
-            raise FileError(
-                f"{name}: numbers or strings were expected in {key}, but it is an array of Python objects, "
-                "which could run code when it is read",
-                "convert it before saving, for example with X.astype(float) or y.astype(str)",
-            ) from error
-        raise FileError(f"{name}: the array {key} is cut short or damaged ({error})", NPZ_HINT) from error
-    if not isinstance(array, np.ndarray):
-        raise FileError(f"{name}: a NumPy array was expected in {key}, but it is another kind of file", NPZ_HINT)
-    return array

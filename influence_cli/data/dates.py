@@ -1,0 +1,146 @@
+"""Dates in every common spelling: told from other text, and counted in days.
+
+Everything here works on the different texts of one column: it holds dates if every one of them is a date in one order
+of day, month and year.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterable, Sequence
+
+ORDERS = ("dmy", "mdy", "ymd")
+"""Orders of day, month and year in a date of three numbers; ``--date-order`` names one of them."""
+
+CENTURY_TURNS = 69
+"""Two digits of a year below this are of the years from 2000, as POSIX has it."""
+
+EPOCH = datetime.date(1970, 1, 1).toordinal()
+DAY_SECONDS = 86_400
+
+_TIME = (
+    r"(?P<hour>\d{1,2})[:h](?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?\s*(?P<half>[AaPp]\.?[Mm]\.?)?"
+    r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
+)
+_WEEKDAY = r"(?:[^\W\d]{2,10}\.?,?\s+)?"
+_MONTH = r"(?P<word>[^\W\d_]{3,10})\.?"
+_YEAR = r"(?P<year>\d{4}|'?\d{2})"
+_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
+_FORMS = [
+    re.compile(form + rf"(?:(?:[T,]\s*|\s+(?:at\s+)?){_TIME})?", re.IGNORECASE)
+    for form in (
+        r"(?P<year>\d{4})(?P<mark>[-/.])\s?(?P<month>\d{1,2})(?P=mark)\s?(?P<day>\d{1,2})\.?",
+        rf"{_WEEKDAY}(?P<a>\d{{1,2}})(?P<mark>[-/.]|\.?\s)\s?(?P<b>\d{{1,2}})(?P=mark)\s?(?P<c>\d{{4}}|\d{{2}})\.?",
+        rf"{_WEEKDAY}{_DAY}[-/\s.]*(?:of\s+)?{_MONTH}[-/\s.,]*{_YEAR}",
+        rf"{_WEEKDAY}{_MONTH}[-/\s]*{_DAY},?[-/\s]+{_YEAR}",
+        rf"(?P<year>\d{{4}})[-/\s.]*{_MONTH}[-/\s.]*(?P<day>\d{{1,2}})",
+        rf"{_MONTH}[-/\s.,]*{_YEAR}",
+        rf"(?P<year>\d{{4}})[-/\s]{_MONTH}",
+        r"(?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})",
+        r"(?P<year>\d{4})[-/](?P<month>\d{1,2})",
+        r"(?P<month>\d{1,2})[-/](?P<year>\d{4})",
+        r"(?P<year>\d{4})[-/\s]?Q(?P<quarter>[1-4])",
+        r"Q(?P<quarter>[1-4])[-/\s]?(?P<year>\d{4})",
+        r"(?P<year>\d{4})-?W(?P<week>\d{2})(?:-?(?P<weekday>[1-7]))?",
+    )
+]
+_ONLY_TIME = re.compile(_TIME)
+_MONTHS = (
+    ("january", "januar", "jänner", "janvier", "enero", "gennaio", "janeiro"),
+    ("february", "februar", "février", "fevrier", "febrero", "febbraio", "fevereiro"),
+    ("march", "märz", "maerz", "mrz", "mars", "marzo", "março"),
+    ("april", "avril", "abril", "aprile"),
+    ("may", "mai", "mayo", "maggio", "maio"),
+    ("june", "juni", "juin", "junio", "giugno", "junho"),
+    ("july", "juli", "juillet", "julio", "luglio", "julho"),
+    ("august", "août", "aout", "agosto"),
+    ("september", "septembre", "septiembre", "setiembre", "settembre", "setembro"),
+    ("october", "oktober", "octobre", "octubre", "ottobre", "outubro"),
+    ("november", "novembre", "noviembre", "novembro"),
+    ("december", "dezember", "décembre", "decembre", "diciembre", "dicembre", "dezembro"),
+)
+"""In English, German, French, Spanish, Italian and Portuguese; three letters or more of one are enough."""
+
+
+def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
+    """The orders in which every text is a date; none where some text is no date.
+
+    All three where the texts do not leave the order open; several where day, month or year cannot be told apart.
+    """
+    left: tuple[str, ...] = ORDERS
+    for text in texts:
+        left = tuple(order for order in left if days_of(text, order) is not None)
+        if not left:
+            return ()
+    if "ymd" in left and len(left) > 1:
+        # Of two-digit years, those that come back most often are the years.
+        parts = [match for text in texts if (match := _FORMS[1].fullmatch(text))]
+        first, last = (len({match[name] for match in parts}) for name in ("a", "c"))
+        if first != last:
+            left = ("ymd",) if first < last else tuple(order for order in left if order != "ymd")
+    return left
+
+
+def are_times(texts: Sequence[str]) -> bool:
+    """Whether every text is a time of day."""
+    return bool(texts) and all(_ONLY_TIME.fullmatch(text) for text in texts)
+
+
+def days_of(text: str, order: str) -> float | None:
+    """Days from 1970-01-01 to the date (and its time of day) that a text is; None where it is no date."""
+    for form in _FORMS:
+        match = form.fullmatch(text)
+        if match and (day := _day(match, order)) is not None:
+            return day + _time(match)
+    return None
+
+
+def are_ambiguous(texts: Iterable[str], orders: Sequence[str]) -> bool:
+    """Whether the orders give different days."""
+    return len(orders) > 1 and any(len({days_of(text, order) for order in orders}) > 1 for text in texts)
+
+
+def _day(match: re.Match[str], order: str) -> int | None:
+    groups = match.groupdict()
+    if "a" in groups:
+        parts = dict(zip(order, (groups["a"], groups["b"], groups["c"]), strict=True))
+        if len(parts["y"]) == 1 or max(len(parts["d"]), len(parts["m"])) > 2:
+            return None
+        return _ordinal(parts["y"], int(parts["m"]), int(parts["d"]))
+    if "week" in groups:
+        try:
+            day = datetime.date.fromisocalendar(int(groups["year"]), int(groups["week"]), int(groups["weekday"] or 1))
+        except ValueError:
+            return None
+        return day.toordinal() - EPOCH
+    if "quarter" in groups:
+        return _ordinal(groups["year"], 3 * int(groups["quarter"]) - 2, 1)
+    if "word" in groups:
+        word = groups["word"].lower()
+        month = next((at for at, names in enumerate(_MONTHS, 1) if any(name.startswith(word) for name in names)), None)
+    else:
+        month = int(groups["month"])
+    return None if month is None else _ordinal(groups["year"], month, int(groups.get("day") or 1))
+
+
+def _ordinal(year: str, month: int, day: int) -> int | None:
+    number = int(year.lstrip("'"))
+    if len(year.lstrip("'")) == 2:
+        number += 2000 if number < CENTURY_TURNS else 1900
+    try:
+        return datetime.date(number, month, day).toordinal() - EPOCH
+    except ValueError:
+        return None
+
+
+def _time(match: re.Match[str]) -> float:
+    """The time of day as a part of a day; time zones are left out."""
+    groups = match.groupdict()
+    if groups.get("hour") is None:
+        return 0.0
+    hour = int(groups["hour"])
+    if groups["half"]:
+        hour = hour % 12 + (12 if groups["half"][0] in "pP" else 0)
+    second = float((groups["second"] or "0").replace(",", "."))
+    return (3600 * hour + 60 * int(groups["minute"]) + second) / DAY_SECONDS

@@ -1,0 +1,202 @@
+"""What kind of column the values of a file are: numbers, truth values, dates or text, and what was guessed of them.
+
+A guess is a note that names the column.  Doubt is the column's ``refusal``, which matters if it is to be a feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.data import dates
+from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, read_numbers
+from influence_cli.data.table import Column
+from influence_cli.errors import composed
+
+FEW_SORTS = 20
+"""Different texts, some of them numbers and others such as 3+, up to which they are taken for categories."""
+
+SHOWN_WORDS = 5
+DATE_NUMBERS = (19_000_101, 21_001_231)
+"""Whole numbers from and to which a column may be dates without separators, 20240131."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of text: its different texts, and the place of each row's (r,), -1 where there is none."""
+
+    vocabulary: list[str]
+    codes: np.ndarray
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(v,) how many rows have each text."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.vocabulary))
+
+    def values(self) -> np.ndarray:
+        """(r,) object array of str, None where missing; equal texts are one object."""
+        return np.array([*self.vocabulary, None], dtype=object)[self.codes]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the options say about the fields of a table.
+
+    ``missing`` are more words for a missing value, ``texts`` the columns that are text whatever they look like,
+    ``separator`` stands between fields.
+    """
+
+    decimal: str | None = None
+    missing: tuple[str, ...] = ()
+    texts: frozenset[str] = frozenset()
+    separator: str = ","
+
+    @property
+    def nulls(self) -> frozenset[str]:
+        return frozenset(("", *NULLS, *self.missing))
+
+
+def kind_of(values: np.ndarray | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
+    """The column that the values of ``key`` are, and the notes about it."""
+    if isinstance(values, Texts):
+        return _of_texts(_cleaned(values, reading.nulls), key, reading)
+    if key in reading.texts:
+        return _of_texts(numbers_as_texts(values), key, reading)
+    if values.dtype.kind != "i":
+        return Column("numeric", values, "numbers"), ()
+    first, last = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    if DATE_NUMBERS[0] <= first < last <= DATE_NUMBERS[1]:
+        texts = numbers_as_texts(values)
+        if dates.orders_of(texts.vocabulary):
+            return _date(texts), ()
+    return Column("numeric", values, "whole numbers"), ()
+
+
+def numbers_as_texts(values: np.ndarray) -> Texts:
+    """Numbers as a person would type them."""
+    missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+    different, places = np.unique(values[~missing], return_inverse=True)
+    codes = np.full(len(values), -1, dtype=np.int64)
+    codes[~missing] = places
+    names = [str(int(value)) if float(value).is_integer() else repr(value) for value in different.tolist()]
+    return Texts(names, codes)
+
+
+def counted(words: Sequence[tuple[str, int]]) -> str:
+    """``'?' in 3 rows, '-' in 1 row and 2 more``."""
+    shown = [f"{word!r} in {count:,} row{'' if count == 1 else 's'}" for word, count in words[:SHOWN_WORDS]]
+    return ", ".join(shown) + (f" and {len(words) - SHOWN_WORDS:,} more" if len(words) > SHOWN_WORDS else "")
+
+
+def _cleaned(texts: Texts, nulls: frozenset[str]) -> Texts:
+    """Without blanks around and missing values inside; texts that look the same are one."""
+    places: dict[str, int] = {}
+    new = [
+        -1 if text in nulls else places.setdefault(text, len(places))
+        for text in (composed(one).strip() for one in texts.vocabulary)
+    ]
+    return Texts(list(places), np.array([*new, -1], dtype=np.int64)[texts.codes])
+
+
+def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
+    words = texts.vocabulary
+    if not words:
+        return Column("numeric", np.full(len(texts.codes), np.nan), "no value"), ()
+    if key in reading.texts:
+        return Column("text", texts.values(), "text"), ()
+    if {word.lower() for word in words} <= {"true", "false"}:
+        return Column("boolean", texts.values(), "true and false"), ()
+    if all(word.isascii() and word.isdigit() for word in words) and any(w[0] == "0" and len(w) > 1 for w in words):
+        padded = next(word for word in words if word[0] == "0" and len(word) > 1)
+        note = f"column {key}: text, because of leading zeros such as in {padded}"
+        return Column("text", texts.values(), "digits with leading zeros"), (note,)
+    said = [word for word in words if word.lower() not in MISSING_WORDS]
+    if said and dates.are_times(said):
+        return _date(texts, "times of day"), ()
+    if said and dates.orders_of(said[:10]) and dates.orders_of(said):
+        return _date(texts), ()
+    return _numbers_or_text(texts, said, key, reading)
+
+
+def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
+    found = read_numbers(said, reading.decimal, reading.separator)
+    as_text = Column("text", texts.values(), "text")
+    if found.doubt is not None:
+        return _in_doubt(as_text, key, found.doubt), ()
+    count = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True))
+    if said and found.count == len(said):
+        return _numeric(texts, said, found, count, key)
+    if 2 * found.count > len(said):
+        odd = [(word, count[word]) for word, value in zip(said, found.values, strict=True) if value is None]
+        odd.sort(key=lambda pair: (-pair[1], pair[0]))
+        if len(texts.vocabulary) <= FEW_SORTS and all(any(map(str.isdigit, word)) for word, _ in odd):
+            note = (
+                f"column {key}: text with {len(texts.vocabulary)} categories, because beside numbers it holds"
+                f" {counted(odd)}"
+            )
+            return as_text, (note,)
+        return _mixed(as_text, key, odd), ()
+    signs = [(word, count[word]) for word in texts.vocabulary if word in SIGNS]
+    if not signs:
+        return as_text, ()
+    note = f"column {key}: {counted(signs)} is a category of its own; --missing {_quoted(signs[0][0])} makes it missing"
+    return as_text, (note,)
+
+
+def _numeric(
+    texts: Texts, said: Sequence[str], found: Numbers, count: dict[str, int], key: str
+) -> tuple[Column, tuple[str, ...]]:
+    """A column whose texts are numbers, apart from words for a missing value."""
+    known = dict(zip(said, found.values, strict=True))
+    numbers = [known.get(word) for word in texts.vocabulary]
+    whole = all(isinstance(number, int) for number in numbers) and (texts.codes >= 0).all()
+    kind = np.int64 if whole else np.float64
+    filled = [np.nan if number is None else number for number in numbers]
+    values = np.array(filled if whole else [*filled, np.nan], dtype=kind)[texts.codes]
+    notes = []
+    if found.why:
+        notes.append(f"column {key}: {found.sample!r} is read as {known[found.sample or '']} ({found.why})")
+    words = [(word, count[word]) for word in texts.vocabulary if word not in known]
+    if words:
+        notes.append(f"column {key}: numbers, and {counted(words)} read as missing")
+    return Column("numeric", values, "whole numbers" if whole else "numbers"), tuple(notes)
+
+
+def _date(texts: Texts, described: str = "dates") -> Column:
+    values = Texts(
+        [word if word.lower() not in MISSING_WORDS else "" for word in texts.vocabulary], texts.codes
+    ).values()
+    values[values == ""] = None
+    return Column("date", values, described)
+
+
+def _in_doubt(column: Column, key: str, text: str) -> Column:
+    refusal = (
+        f"column {key} holds numbers such as {text!r}, which can be read in two ways",
+        "say what the decimal mark is: --decimal , or --decimal . (--categorical COLUMN takes a column as text)",
+    )
+    return Column(column.kind, column.values, column.described, refusal)
+
+
+def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]]) -> Column:
+    words = ",".join(word for word, _ in odd[:SHOWN_WORDS])
+    refusal = (
+        f"column {key} holds numbers, but also {counted(odd)}",
+        f"--missing {_quoted(words)} if that means a missing value, --categorical {_quoted(key)} if the column is text,"
+        f" or --drop {_quoted(key)}",
+    )
+    return Column(column.kind, column.values, column.described, refusal)
+
+
+def _quoted(text: str) -> str:
+    """A text as a shell needs it."""
+    import shlex
+
+    return shlex.quote(text)
+
+
+def words_of(options: Iterable[str]) -> tuple[str, ...]:
+    """The words of ``--missing``, repeated or with commas between them."""
+    return tuple(dict.fromkeys(word.strip() for text in options for word in text.split(",") if word.strip()))

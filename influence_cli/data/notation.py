@@ -1,0 +1,149 @@
+"""Numbers as people write them: 1,842  1.842,5  $1,842  (12)  45%  1 842, and the words for a missing value.
+
+Everything here works on the different texts of one column, so that a million rows of ten values are ten texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NULLS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "n/a", "<NA>", "#N/A", "#NA", "-nan", "-NaN")
+"""What stands for a missing value in any column, beside nothing at all."""
+
+SIGNS = frozenset({"?", "??", "-", "--", "---", "—", "–", ".", "..", "...", "*", "**", "#"})
+"""Signs that stand for a missing value among numbers, and are suspicious among texts."""
+
+MISSING_WORDS = SIGNS | {
+    *("na", "n/a", "n.a.", "n.a", "nan", "null", "none", "nil", "missing", "unknown", "unk", "undefined", "void"),
+    *("not available", "not applicable", "not known", "not recorded", "no data", "no value", "blank", "empty", "tbd"),
+    *("#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "#null!", "#name?", "<na>", "(null)", "-nan"),
+}
+"""What stands for a missing value in a column of numbers, in lower case."""
+
+_PLAIN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|infinity)", re.IGNORECASE)
+_CURRENCY = r"(?:US\$|R\$|A\$|C\$|[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY)"
+_AMOUNT = re.compile(
+    rf"(?P<open>\()?\s*(?P<sign>[+\-−])?\s*(?P<front>{_CURRENCY})?\s*(?P<inner>[+\-−])?"
+    rf"(?P<body>[0-9][0-9.,'’ _]*|[.,][0-9]+)(?P<power>[eE][+-]?[0-9]+)?\s*(?P<back>%|{_CURRENCY})?\s*(?P<close>\))?"
+)
+_GROUPED = re.compile(r"[1-9][0-9]{0,2}(?P<mark>[.,'’ _])[0-9]{3}(?:(?P=mark)[0-9]{3})*")
+_GROUPED_COMMAS = re.compile(r"[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?")
+_GROUPED_POINTS = re.compile(r"[1-9][0-9]{0,2}(\.[0-9]{3})+(,[0-9]*)?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+
+LARGEST_WHOLE = 2**63 - 1
+"""The largest int64."""
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What each text is as a number, None where it is none.
+
+    ``decimal`` is the decimal mark; ``sample`` is a text whose reading was a guess, and ``why`` says how it was read.
+    ``doubt`` is a text that can be read in two ways, where nothing decides between them.
+    """
+
+    values: list[int | float | None]
+    decimal: str = "."
+    sample: str | None = None
+    why: str = ""
+    doubt: str | None = None
+
+    @property
+    def count(self) -> int:
+        return sum(value is not None for value in self.values)
+
+
+def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: str = ",") -> Numbers:
+    """The numbers that ``texts`` are, where fields are separated by ``separator``.
+
+    ``decimal`` is the mark that was asked for.  Without, between semicolons a comma is the decimal mark; elsewhere it
+    separates thousands where every comma has three digits behind it, and between commas it is in doubt otherwise.
+    """
+    if decimal in (None, ".") and all(_PLAIN.fullmatch(text) for text in texts):
+        return Numbers([_plain(text) for text in texts])
+    matches = [_AMOUNT.fullmatch(text) for text in texts]
+    bodies = [(text, match["body"].strip()) for text, match in zip(texts, matches, strict=True) if match]
+    mark = decimal or _decimal_mark(bodies, separator)
+    if mark is None:
+        commas = [text for text, body in bodies if "," in body]
+        return Numbers([None] * len(texts), doubt=commas[0])
+    values = [
+        _plain(text) if mark == "." and _PLAIN.fullmatch(text) else (_amount(match, mark) if match else None)
+        for text, match in zip(texts, matches, strict=True)
+    ]
+    other = "," if mark == "." else "."
+    for text, match, value in zip(texts, matches, values, strict=True):
+        if decimal is None and match and value is None and _amount(match, other) is not None:
+            return Numbers(values, mark, doubt=text)
+    guessed = [
+        (text, match)
+        for text, match, value in zip(texts, matches, values, strict=True)
+        if value is not None and match and not (mark == "." and _PLAIN.fullmatch(text))
+    ]
+    if not guessed:
+        return Numbers(values, mark)
+    sample = max((text for text, _ in guessed), key=len)
+    return Numbers(values, mark, sample, _ways(guessed, mark))
+
+
+def _decimal_mark(bodies: Sequence[tuple[str, str]], separator: str) -> str | None:
+    """The decimal mark of a column, or None where it is in doubt."""
+    with_comma = [body for _, body in bodies if "," in body]
+    if not with_comma:
+        with_points = [body for _, body in bodies if "." in body]
+        several = any(body.count(".") > 1 for body in with_points)
+        return "," if several and all(map(_GROUPED_POINTS.fullmatch, with_points)) else "."
+    both = [body for body in with_comma if "." in body]
+    if both:
+        last = {"," if body.rindex(",") > body.rindex(".") else "." for body in both}
+        return last.pop() if len(last) == 1 else None
+    single = all(body.count(",") == 1 for body in with_comma)
+    if separator == ";" and single:
+        return ","
+    if all(map(_GROUPED_COMMAS.fullmatch, with_comma)):
+        return "."
+    return "," if separator != "," and single else None
+
+
+def _plain(text: str) -> int | float:
+    if _WHOLE.fullmatch(text) and abs(int(text)) <= LARGEST_WHOLE:
+        return int(text)
+    return float(text)
+
+
+def _amount(match: re.Match[str], mark: str) -> int | float | None:
+    """The number, or None where its marks stand where they cannot."""
+    if bool(match["open"]) != bool(match["close"]) or (match["front"] and match["back"] and match["back"] != "%"):
+        return None
+    whole, point, part = match["body"].strip().partition(mark)
+    if part and not (part.isascii() and part.isdigit()):
+        return None
+    if not whole.isdigit():
+        grouped = _GROUPED.fullmatch(whole) if whole else None
+        if whole and (grouped is None or grouped["mark"] == mark):
+            return None
+        whole = re.sub(r"[^0-9]", "", whole)
+    negative = (match["sign"] in ("-", "−")) != (match["inner"] in ("-", "−")) or bool(match["open"])
+    number = _plain((whole or "0") + (f".{part or '0'}" if point else "") + (match["power"] or ""))
+    return -number if negative else number
+
+
+def _ways(guessed: Sequence[tuple[str, re.Match[str]]], mark: str) -> str:
+    """How texts that are no plain numbers were read, in words."""
+    found = {
+        f"{'a comma' if mark == ',' else 'a point'} is the decimal mark": mark == ","
+        and any("," in match["body"] for _, match in guessed),
+        f"{'a point' if mark == ',' else 'a comma'} separates thousands": any(
+            ("." if mark == "," else ",") in match["body"] for _, match in guessed
+        ),
+        "blanks, apostrophes or underscores separate thousands": any(
+            set(match["body"].strip()) & set("'’ _") for _, match in guessed
+        ),
+        "a currency sign is left out": any(match["front"] or (match["back"] or "%") != "%" for _, match in guessed),
+        "a percent sign is left out": any(match["back"] == "%" for _, match in guessed),
+        "brackets mean minus": any(match["open"] for _, match in guessed),
+    }
+    return ", ".join(words for words, present in found.items() if present)

@@ -1,0 +1,119 @@
+"""What the options of ``ginf train`` say about a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from influence_cli.data.dates import ORDERS
+from influence_cli.data.kinds import Reading, words_of
+from influence_cli.errors import UsageError, unknown_word
+
+IMPUTE = {"median": "median", "mean": "mean", "most-frequent": "most_frequent"}
+"""``--impute`` -> the strategy of scikit-learn's SimpleImputer; text always takes its most frequent value."""
+
+FULL, REFERENCE = "full", "reference"
+CODINGS = (FULL, REFERENCE)
+ORDINAL = "ordinal"
+DECIMALS = {",": ",", ".": ".", "comma": ",", "point": "."}
+
+TABLE_RULES = 2
+"""Of reading tables.  By the first ones, of files that do not name any, no column is left out by its looks."""
+
+_KEPT_AS = {"id_column": "id"}
+"""Names in a model's file that are not those of the fields."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """``standardize`` None is on for tables, off for arrays; ``coding`` None is ``full``.
+
+    The entries of ``drop``, ``features``, ``keep`` and ``categorical`` are names of columns, or several with commas
+    between them; those of ``missing`` are words likewise.
+    """
+
+    label: str | None = None
+    drop: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    impute: str | None = None
+    standardize: bool | None = None
+    id_column: str | None = None
+    test_data: str | None = None
+    sample_weight: str | None = None
+    keep: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    coding: str | None = None
+    missing: tuple[str, ...] = ()
+    drop_missing: bool = False
+    separator: str | None = None
+    decimal: str | None = None
+    encoding: str | None = None
+    date: str | None = None
+    date_order: str | None = None
+    table_rules: int = TABLE_RULES
+
+    def as_dict(self) -> dict[str, Any]:
+        """Only what was asked for."""
+        asked = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        if self.label is not None:
+            asked["table_rules"] = self.table_rules
+        return {
+            _KEPT_AS.get(key, key): list(value) if isinstance(value, tuple) else value for key, value in asked.items()
+        }
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> TableOptions:
+        """What ``as_dict`` gave, perhaps among other things."""
+        found: dict[str, Any] = {}
+        for one in fields(cls):
+            value = kept.get(_KEPT_AS.get(one.name, one.name), one.default)
+            found[one.name] = tuple(value) if isinstance(value, list) else value
+        found["table_rules"] = kept.get("table_rules", 1)
+        return cls(**found)
+
+    def reading(self, texts: frozenset[str] = frozenset()) -> Reading:
+        """How the fields of a text table are read; ``texts`` are columns that are text whatever they look like."""
+        return Reading(DECIMALS.get(self.decimal or ""), words_of(self.missing), texts)
+
+    @property
+    def needs_table(self) -> dict[str, Any]:
+        """By the option's name, what arrays without column names have no use for."""
+        return {
+            "--label": self.label,
+            "--drop": self.drop,
+            "--features": self.features,
+            "--impute": self.impute,
+            "--id": self.id_column,
+            "--keep": self.keep,
+            "--categorical": self.categorical,
+            "--missing": self.missing,
+            "--drop-missing": self.drop_missing,
+            "--separator": self.separator,
+            "--decimal": self.decimal,
+            "--encoding": self.encoding,
+            "--date": self.date,
+            "--date-order": self.date_order,
+        }
+
+
+def check_options(options: TableOptions) -> None:
+    """What can be said before any file is read.  Raises UsageError."""
+    from influence_cli.data.readers.dialect import encoding_of, separator_of
+
+    words = {
+        "--impute": (options.impute, tuple(IMPUTE)),
+        "--coding": (options.coding, CODINGS),
+        "--decimal": (options.decimal, tuple(DECIMALS)),
+        "--date": (options.date, (ORDINAL,)),
+        "--date-order": (options.date_order, ORDERS),
+    }
+    for option, (word, choices) in words.items():
+        if word is not None and word not in choices:
+            raise unknown_word(option, word, choices)
+    if options.separator is not None:
+        separator_of(options.separator)
+    if options.encoding is not None:
+        encoding_of(options.encoding)
+    if options.impute is not None and options.drop_missing:
+        raise UsageError("--impute fills missing values in, and --drop-missing leaves their rows out", "choose one")

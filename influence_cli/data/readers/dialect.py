@@ -1,0 +1,322 @@
+"""How a text table is written: compression, encoding, separator, line ends, and where its header stands.
+
+One pass over the file's bytes finds out, before anything reads fields; ``delimited.py`` reads by it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from influence_cli.errors import FileError, UsageError, composed, did_you_mean
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+SEPARATOR_WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " ", "space": " ", "\\t": "\t"}
+"""What ``--separator`` may be called beside the character itself."""
+
+HEAD_BYTES = 2**18
+"""Read for the header and the separator."""
+CHUNK_BYTES = 2**22
+"""Read at a time for encoding, line ends and quotes."""
+HEAD_RECORDS = 60
+"""Records that the separator and the header are told from."""
+MOST_FIELD = 2**31 - 1
+"""Characters of one field at most, as the csv module counts them."""
+
+GZIP_MAGIC = b"\x1f\x8b"
+UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_AS_LATIN = "influence_cli.latin-1"
+"""Reads the few bytes that Windows' Latin-1 leaves out as the plain one does."""
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""How .xlsx and .xls files begin."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """``encoding`` is Python's name; ``header`` are the columns' names; ``skipped`` lines stand above it.
+
+    ``is_plain`` where the bytes are UTF-8 with LF or CRLF line ends and quotes only around whole fields, so that they
+    can be read as they are.  ``row_names`` where the rows have one field more than the header, their name first;
+    ``trailing`` where they end in a separator.  ``notes`` say what was found out.
+    """
+
+    zipped: bool
+    encoding: str
+    separator: str
+    header: list[str]
+    skipped: int
+    is_plain: bool
+    row_names: bool = False
+    trailing: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Bytes:
+    """What the pass over the bytes found; ``other`` is the line and the byte where it is not UTF-8."""
+
+    head: bytes
+    encoding: str
+    other: tuple[int, int] | None
+    lone_returns: bool
+    has_quotes: bool
+
+
+def separator_of(text: str) -> str:
+    """The character that ``--separator`` means.  Raises UsageError."""
+    mark = SEPARATOR_WORDS.get(text.lower(), text)
+    if len(mark) == 1 and mark not in "\"\n\r'" and not mark.isalnum():
+        return mark
+    raise UsageError(
+        f"--separator must be one character, or one of {', '.join(SEPARATOR_WORDS)}; found {text!r}",
+        did_you_mean(text, SEPARATOR_WORDS),
+    )
+
+
+def encoding_of(text: str) -> str:
+    """Python's name of ``--encoding``.  Raises UsageError."""
+    try:
+        return codecs.lookup(text).name
+    except LookupError:
+        raise UsageError(f"--encoding {text!r} is no encoding that Python knows", "for example latin-1") from None
+
+
+def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str | None, label: str | None) -> Dialect:
+    """The dialect of a text table whose fields are usually separated by ``usual``.
+
+    ``separator`` and ``encoding`` are what was asked for; ``label`` is the name of a column that there must be.
+    Raises FileError where it is no table.
+    """
+    with opened(path) as file:
+        zipped = isinstance(file, gzip.GzipFile)
+        found = _bytes(file, encoding)
+    notes = []
+    if found.other is not None and encoding is None:
+        line, byte = found.other
+        notes.append(f"the file is read as Latin-1 (line {line:,} holds the byte 0x{byte:02x}, which UTF-8 has not)")
+    elif found.encoding.startswith("utf-16"):
+        notes.append("the file is read as UTF-16")
+    text = found.head.decode(found.encoding, "replace").removeprefix("\ufeff")
+    lines = _lines(text, whole=len(found.head) < HEAD_BYTES)
+    above = 0
+    if match := re.fullmatch(r'"?sep=(.)"?\s*', lines[0] if lines else "", re.IGNORECASE):
+        separator, above, lines = separator or match[1], 1, lines[1:]
+    mark = separator or _separator(lines, usual)
+    records = list(itertools.islice(parsed(lines, mark), HEAD_RECORDS))
+    if not records:
+        raise FileError("the table is empty", "the first line must name the columns")
+    at, extra = _header_at(records, label)
+    header = [composed(field).strip() for field in records[at][1]]
+    if at:
+        first = records[0][1]
+        shown = mark.join(first)[:60]
+        many = f"{at} lines above the header were" if at > 1 else "one line above the header was"
+        notes.append(f"{many} passed over: {shown!r}" + (" ..." if at > 1 else ""))
+    if separator is None and mark != usual:
+        notes.append(f"fields are separated by {SEPARATORS[mark]}")
+    following = [fields for _, fields in records[at + 1 :]]
+    trailing = extra and all(not fields[-1].strip() for fields in following)
+    is_plain = (
+        found.encoding in ("utf-8", "ascii")
+        and not found.lone_returns
+        and not at + above
+        and not extra
+        and mark != " "
+        and not (found.has_quotes and _has_loose_quotes(path, mark))
+    )
+    names = _names(["", *header] if extra and not trailing else header, label, following[:1])
+    skipped = above + records[at][0] - 1
+    return Dialect(
+        zipped, found.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of the table, unpacked.  Raises FileError for a damaged file."""
+    try:
+        with path.open("rb") as file:
+            zipped = file.read(2) == GZIP_MAGIC
+        with gzip.open(path, "rb") if zipped else path.open("rb") as content:
+            yield content  # type: ignore[misc]
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(error) from None
+
+
+def damaged(error: BaseException) -> FileError:
+    """A file that cannot be read, or not to its end."""
+    if isinstance(error, OSError) and error.strerror:
+        return FileError(f"the file cannot be read: {error.strerror}")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return FileError(f"a whole file was expected, but it is cut short or damaged ({reason})")
+
+
+def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record begins, and its fields, header first; empty lines are left out.
+
+    Raises FileError.
+    """
+    with opened(path) as content:
+        text = decoded(content, dialect.encoding)
+        lines = itertools.chain([text.readline().removeprefix("\ufeff")], text)
+        try:
+            for line, fields in parsed(itertools.islice(lines, dialect.skipped, None), dialect.separator):
+                yield line + dialect.skipped, fields
+        except UnicodeDecodeError as error:
+            raise _other_encoding(dialect.encoding, error) from None
+
+
+def decoded(content: IO[bytes], encoding: str) -> io.TextIOWrapper:
+    """The text of bytes; lines keep their ends."""
+    codecs.register_error(_AS_LATIN, lambda error: (error.object[error.start : error.end].decode("latin-1"), error.end))  # type: ignore[attr-defined]
+    return io.TextIOWrapper(content, encoding, _AS_LATIN if encoding == "cp1252" else "strict", newline="")
+
+
+def _other_encoding(encoding: str, error: UnicodeDecodeError) -> FileError:
+    found = error.object[error.start]
+    return FileError(f"the file is not in the encoding {encoding}: it holds the byte 0x{found:02x}", "try another one")
+
+
+def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record begins (the first is 1) and its fields; empty lines are left out."""
+    csv.field_size_limit(MOST_FIELD)
+    reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
+    line = 1
+    try:
+        for fields in reader:
+            if separator == " " and fields and not fields[-1]:
+                fields = fields[:-1]
+            if fields:
+                yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise FileError(f"line {line:,} cannot be read: {error}") from None
+
+
+def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
+    """The pass over the bytes."""
+    head = file.read(HEAD_BYTES)
+    if head.startswith(WORKBOOKS):
+        raise FileError("this is a workbook of a spreadsheet, not text", "save the sheet as CSV (UTF-8)")
+    if encoding is not None:
+        return _Bytes(head, encoding, None, True, True)
+    if head[:2] in UTF16 or (len(head) > 3 and head[1::2].count(0) > 0.3 * len(head) > head[::2].count(0)):
+        return _Bytes(head, UTF16.get(head[:2], "utf-16-le"), None, True, True)
+    if b"\0" in head:
+        raise FileError("a table of text was expected, but this file is binary")
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    returns = both = line = 0
+    has_quotes, other, chunk, ended_in_return = False, None, head, False
+    while chunk:
+        if other is None and not (chunk.isascii() and not decoder.getstate()[0]):
+            other = _not_utf8(decoder, chunk, line)
+        line += chunk.count(b"\n") if other is None else 0
+        if count := chunk.count(b"\r"):
+            returns += count
+            both += chunk.count(b"\r\n")
+        both += ended_in_return and chunk[:1] == b"\n"
+        ended_in_return = chunk[-1:] == b"\r"
+        has_quotes = has_quotes or b'"' in chunk
+        chunk = file.read(CHUNK_BYTES)
+    return _Bytes(head, "utf-8" if other is None else "cp1252", other, returns != both, has_quotes)
+
+
+def _not_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, line: int) -> tuple[int, int] | None:
+    try:
+        decoder.decode(chunk)
+    except UnicodeDecodeError as error:
+        whole = bytes(error.object)
+        return line + whole[: error.start].count(b"\n") + 1, whole[error.start]
+    return None
+
+
+def _lines(text: str, *, whole: bool) -> list[str]:
+    """Lines with their ends; the last one only if the text is the whole file."""
+    lines = list(io.StringIO(text, newline=""))
+    return lines if whole or len(lines) < 2 else lines[:-1]
+
+
+def _separator(lines: list[str], usual: str) -> str:
+    """The separator by which the fewest lines have another number of fields than most; ``usual`` where several do."""
+    odd: dict[str, tuple[int, int]] = {}
+    for mark in (usual, *(one for one in SEPARATORS if one != usual)):
+        counts = [len(fields) for _, fields in itertools.islice(parsed(lines, mark), HEAD_RECORDS)]
+        if not counts:
+            return usual
+        width, times = Counter(counts).most_common(1)[0]
+        if width > 1 and 2 * times > len(counts) and not (mark == " " and odd):
+            odd[mark] = (len(counts) - times, -width if mark != usual else -(10**9))
+    return min(odd, key=odd.__getitem__) if odd else usual
+
+
+def _header_at(records: Sequence[tuple[int, list[str]]], label: str | None) -> tuple[int, bool]:
+    """Which record is the header, and whether the rows have one field more than it.
+
+    Records above that have another number of fields than the rows, or begin with ``#``, are no header.
+    """
+    widths = [len(fields) for _, fields in records]
+    width = Counter(widths[len(widths) // 2 :]).most_common(1)[0][0]
+    if widths[0] == width and not _is_comment(records[0][1], records, label):
+        return 0, False
+    if label is not None and label in records[0][1] and widths[0] != width - 1:
+        return 0, False  # a ragged table
+    rest = widths[1:]
+    if widths[0] == width - 1 and rest and all(one == width for one in rest) and width > 1:
+        return 0, True
+    candidates = [
+        at for at, one in enumerate(widths[:-1]) if one == width and not _is_comment(records[at][1], records, label)
+    ]
+    regular = candidates and candidates[0] and all(one == width for one in widths[candidates[0] :])
+    return (candidates[0], False) if regular else (0, False)
+
+
+def _is_comment(fields: list[str], records: Sequence[tuple[int, list[str]]], label: str | None) -> bool:
+    """Whether a line that begins with ``#`` is a comment and not the header."""
+    if not fields[0].startswith(("#", "//", "%")) or len(records) < 3:
+        return False
+    names = {field.strip() for field in fields}
+    return label is None or (label not in names and any(label in other for _, other in records))
+
+
+def _names(header: list[str], label: str | None, following: Sequence[list[str]]) -> list[str]:
+    """The names of the columns, checked; a column without one is called by its place.  Raises FileError."""
+    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise FileError(
+            f"the columns must have different names, but {', '.join(sorted(twice))} "
+            f"{'is' if len(twice) == 1 else 'are'} there more than once",
+            "rename them in the first line",
+        )
+    numbers = all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", name) for name in names if not name.startswith("Unnamed: "))
+    counting = names == [str(number) for number in range(len(names))]
+    if numbers and following and not counting and (label is None or label not in names):
+        raise FileError(
+            f"the first line must name the columns, but it holds only numbers ({', '.join(names[:3])}, ...)",
+            "put a line with names above it if it is a row; if the numbers are the columns' names, rename them",
+        )
+    return names
+
+
+def _has_loose_quotes(path: Path, separator: str) -> bool:
+    """Whether some field that is not in quotes holds one, such as an inch sign."""
+    mark = re.escape(separator.encode())
+    loose = re.compile(rb"(?:^|[\n\r]|" + mark + rb')[^"\n\r' + mark + rb']+"')
+    tail = b""
+    with opened(path) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            if loose.search(tail + chunk):
+                return True
+            tail = chunk[-4096:]
+    return False

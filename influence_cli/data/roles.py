@@ -1,0 +1,187 @@
+"""Which column of a table is the label, which are features, and which are left out because they are none.
+
+What numbers the rows or names each of them fits every training row by heart and says nothing about others: it is no
+feature unless somebody asks for it (``--keep``, ``--features``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.data.options import TableOptions
+from influence_cli.data.table import Column, Table
+from influence_cli.errors import FileError, UsageError, composed, did_you_mean
+
+SHOWN_COLUMNS = 20
+SHOWN_DUPLICATES = 3
+ROW_NAMES = frozenset({"rownames", "row.names", "row_names", "rownum", "row_number", "rowid", "row_id", "index", "idx"})
+"""Names of columns that number the rows, if their values all differ."""
+UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|\.\.\.\d+")
+"""Names that programs give to a column without one."""
+LEAST_DIFFERENT = 0.95
+"""Share of the values of a text column that differ, from which on it names rows and is no category."""
+FEW_ROWS = 20
+"""Rows under which every value must differ, not only that share of them."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The label and the features by name; ``left_out`` says why of each column that is neither and was not dropped."""
+
+    label: str
+    features: list[str]
+    left_out: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Roles:
+    """The roles of the columns; without ``choose`` nothing is left out by its looks.
+
+    Raises UsageError or FileError.
+    """
+    if not table.rows:
+        raise FileError("the table has columns but no rows")
+    if options.label is None:
+        raise UsageError(
+            f"a table needs --label COLUMN, the column to predict; its columns are {listed(table.names)}",
+            f"for example --label {table.names[-1]}",
+        )
+    label = known(options.label, table, "--label")
+    others = [
+        known(one, table, option)
+        for option, one in (("--id", options.id_column), ("--sample-weight", options.sample_weight))
+        if one is not None
+    ]
+    if options.id_column is not None:
+        _check_ids(table.columns[others[0]], others[0])
+    drop, chosen, keep = (
+        several(texts, table, option)
+        for option, texts in (("--drop", options.drop), ("--features", options.features), ("--keep", options.keep))
+    )
+    several(options.categorical, table, "--categorical")
+    for option, names in (("--drop", drop), ("--features", chosen), ("--keep", keep)):
+        if label in names:
+            raise UsageError(f"{label} is the --label and stands in {option} too", "take it out of one of them")
+    for option, names in (("--features", chosen), ("--keep", keep)):
+        both = [key for key in names if key in drop]
+        if both:
+            raise UsageError(f"{both[0]} stands both in {option} and in --drop", "take it out of one of them")
+    if chosen:
+        return Roles(label, list(dict.fromkeys([*chosen, *keep])), {}, ())
+    out = {label, *drop, *others}
+    left_out = {}
+    notes = []
+    for key in table.names:
+        if key in out or not choose:
+            continue
+        reason = None if key in keep else _no_feature(key, table)
+        if reason is not None:
+            left_out[key] = reason
+            notes.append(f"column {key}: left out as a feature: {reason} (--keep {_quoted(key)} takes it)")
+        elif key not in keep and _all_differ(table.columns[key]) and table.columns[key].are_whole:
+            notes.append(
+                f"column {key}: kept as a number, though every row has another whole number (--id {_quoted(key)} if it"
+                " names the rows)"
+            )
+    features = [key for key in table.names if key not in out and key not in left_out]
+    if not features:
+        why = "".join(f"; {key} is left out: {reason}" for key, reason in left_out.items())
+        raise UsageError(
+            f"no feature is left: the columns are {listed(table.names)}{why}",
+            f"--keep {_quoted(next(iter(left_out)))} takes it all the same" if left_out else "drop fewer columns",
+        )
+    return Roles(label, features, left_out, tuple(notes))
+
+
+def several(texts: Sequence[str], table: Table, option: str) -> list[str]:
+    """Names of columns, each a text of its own or with commas between them."""
+    found: dict[str, None] = {}
+    for text in map(composed, texts):
+        for key in [text] if text in table.columns else [part.strip() for part in text.split(",")]:
+            found[known(key, table, option)] = None
+    return list(found)
+
+
+def known(key: str, table: Table, option: str) -> str:
+    """The column's name in the table.  Raises UsageError."""
+    if composed(key) in table.columns:
+        return composed(key)
+    raise UsageError(
+        f"{option} {key!r} is no column of the table; its columns are {listed(table.names)}",
+        did_you_mean(key, table.names),
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names with commas, of many the first."""
+    more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN_COLUMNS]) + more
+
+
+def _no_feature(key: str, table: Table) -> str | None:
+    """Why a column is no feature, or None."""
+    column = table.columns[key]
+    if key in table.index:
+        return "it is the index that was stored with the table"
+    if column.kind in ("date", "other") or column.refusal is not None:
+        return None  # refused by name where it is to be a feature
+    if column.missing.all():
+        return "it has no value in any row"
+    if column.are_whole and _counts_rows(column.values):
+        return "it numbers the rows"
+    if UNNAMED.fullmatch(key):
+        return "it has no name of its own"
+    if key.lower() in ROW_NAMES and (column.kind == "text" or column.are_whole) and _all_differ(column):
+        return "it names the rows"
+    if column.kind == "text":
+        present = column.values[~column.missing].tolist()
+        different = len(set(present))
+        enough = len(present) if len(present) < FEW_ROWS else LEAST_DIFFERENT * len(present)
+        if different > 1 and different >= enough:
+            share = "every row" if different == len(present) else "nearly every row"
+            return f"{share} has another text, so that it names rows and is no category"
+    return None
+
+
+def _counts_rows(values: np.ndarray) -> bool:
+    """Whether whole numbers are 0, 1, 2, ... or 1, 2, 3, ... in some order."""
+    if len(values) < 2 or np.isnan(values).any() or values.min() not in (0, 1):
+        return False
+    return bool(values.max() - values.min() == len(values) - 1 and len(np.unique(values)) == len(values))
+
+
+def _all_differ(column: Column) -> bool:
+    if column.values.dtype.kind == "O":
+        return len(set(column.values.tolist())) == len(column.values)
+    return len(np.unique(column.values)) == len(column.values)
+
+
+def _check_ids(column: Column, key: str) -> None:
+    """Raises UsageError or FileError for a column that cannot identify rows."""
+    if column.kind == "other":
+        raise UsageError(f"column {key} holds {column.described} and cannot identify rows")
+    present = column.values[~column.missing]
+    different, first, counts = np.unique(present.astype(str), return_index=True, return_counts=True)
+    if len(different) == len(present):
+        return
+    order = np.argsort(first[counts > 1])
+    twice = [
+        f"{text} ({count:,} rows)"
+        for text, count in zip(different[counts > 1][order][:SHOWN_DUPLICATES], counts[counts > 1][order], strict=False)
+    ]
+    more = int((counts > 1).sum()) - len(twice)
+    raise FileError(
+        f"--id {key}: identifiers must differ, but {', '.join(twice)}{f' and {more:,} more' if more else ''} "
+        f"{'occurs' if len(twice) == 1 and not more else 'occur'} more than once",
+        f"name a column with one value a row; groups of rows with one value are by:{key}",
+    )
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

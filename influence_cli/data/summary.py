@@ -1,0 +1,98 @@
+"""What a data set is, in a few lines: what ``ginf train`` says of the table that it has read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.labels import in_a_sentence
+
+SHOWN_CLASSES = 10
+SHOWN_COLUMNS = 8
+
+
+def summary(data: Dataset) -> list[str]:
+    """A line each on the label, the features, filled values and constant columns of a table; none of arrays."""
+    if data.preparation is None or "label" not in data.preparation:
+        return []
+    states = [state for state in data.preparation["features"] if "kind" in state]
+    return [_label(data), *_features(states), *_imputed(data, states), *_constant(data)]
+
+
+def base_rate(data: Dataset) -> float | None:
+    """The accuracy on the labelled test rows of always naming the most frequent class of the training rows.
+
+    None for a regression, and where no test row has a label.
+    """
+    if not data.classes or not data.labelled.any():
+        return None
+    frequent = np.bincount(data.y_train, minlength=len(data.classes)).argmax()
+    return float(np.mean(data.y_test[data.labelled] == frequent))
+
+
+def _label(data: Dataset) -> str:
+    assert data.preparation is not None
+    name = data.preparation["label"]
+    if not data.classes:
+        y = data.y_train
+        return f"label {name}: a number, {y.min():g} to {y.max():g}, mean {y.mean():g}, in {len(y):,} training rows"
+    counts = np.bincount(data.y_train, minlength=len(data.classes))
+    order = np.argsort(-counts, kind="stable")[:SHOWN_CLASSES]
+    shown = ", ".join(
+        f"{in_a_sentence(data.classes[code])} {counts[code]:,} ({counts[code] / counts.sum():.0%})" for code in order
+    )
+    more = f" and {len(counts) - SHOWN_CLASSES:,} more classes" if len(counts) > SHOWN_CLASSES else ""
+    return f"label {name}: {shown}{more}, of {counts.sum():,} training rows"
+
+
+def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    kinds = {"numeric": "numbers", "boolean": "true or false", "categorical": "categories"}
+    parts = []
+    for kind, words in kinds.items():
+        own = [state for state in states if state["kind"] == kind]
+        if kind == "categorical":
+            names = [f"{one['column']} {len(one['categories']):,}" for one in own]
+            columns = sum(len(one["categories"]) - ("reference" in one) for one in own)
+            words += f" in {columns:,} 0/1 columns"
+        else:
+            names = [one["column"] for one in own]
+        if own:
+            parts.append(f"{len(own)} {words} ({_listed(names)})")
+    if parts:
+        yield f"features: {'; '.join(parts)}"
+
+
+def _imputed(data: Dataset, states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    filled = []
+    for state in states:
+        if state.get("impute") is None:
+            continue
+        count = sum(_missing(part[state["column"]]) for part in (data.columns_train, data.columns_test))
+        value = state["impute"]
+        filled.append(f"{state['column']} in {count:,} by {value if isinstance(value, str) else f'{value:g}'}")
+    if filled:
+        yield f"missing values filled in: {_listed(filled)}"
+
+
+def _constant(data: Dataset) -> Iterator[str]:
+    X = data.X_train
+    if not isinstance(X, np.ndarray):
+        return
+    constant = np.flatnonzero((X[0] == X).all(axis=0))
+    if len(constant):
+        names = [data.feature_names[column] for column in constant]
+        yield f"constant in the training rows, without effect: {_listed(names)}"
+
+
+def _missing(values: np.ndarray) -> int:
+    if values.dtype.kind == "O":
+        return sum(value is None for value in values.tolist())
+    return int(np.isnan(values).sum())
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
+    return ", ".join(names[:SHOWN_COLUMNS]) + more

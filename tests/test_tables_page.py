@@ -1,0 +1,230 @@
+"""docs/tables.md: what ``ginf train`` says of each kind of table, as it prints it.
+
+The page is made here: ``python tests/test_tables_page.py`` writes it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from influence_cli.cli import run
+
+DOCUMENT = Path(__file__).parent.parent / "docs" / "tables.md"
+HEAD = "age,site,died\n"
+AGES = (40, 41, 40, 52, 63, 41, 74, 52, 63, 63, 49, 77)
+ROWS = [f"{age},{'NSW'[at % 3]},{'yes' if at % 4 else 'no'}\n" for at, age in enumerate(AGES)]
+GOOD = HEAD + "".join(ROWS)
+LABEL = ("--label", "died")
+
+
+def column(name, values, *, separator=",", head="age,died"):
+    """The good table's ages and labels with one more column in front of them."""
+    lines = [f"{value}{separator}{row.split(',')[0]}{separator}{row.rstrip().split(',')[2]}\n" for value, row in zip(
+        values, ROWS, strict=True
+    )]  # fmt: skip
+    return f"{name}{separator}{head.replace(',', separator)}\n" + "".join(lines)
+
+
+def parquet():
+    frame = pl.read_csv(io.StringIO(GOOD)).with_columns(patient=pl.Series([f"P{at:02}" for at in range(12)]))
+    file = io.BytesIO()
+    frame.write_parquet(file, metadata={"pandas": '{"index_columns": ["patient"]}'})
+    return file.getvalue()
+
+
+INTRODUCTION = """# Tables
+
+A table is a file of the kind `.csv`, `.tsv`, `.txt` (or `.gz` of these) or `.parquet`, or several of them as one
+(`--data 'part-*.csv'`, in the order of their names). `--label COLUMN` says what to predict; every other column is a
+feature, unless `--drop` or `--id` names it, or it names or numbers the rows. Numbers are standardised, true and false
+are 1 and 0, text gives a 0/1 column for each of its values. Where something was guessed, `ginf train` says it in one
+line a column on stderr; an option decides otherwise.
+
+What stands here is what `ginf train --data stays.csv --label died` prints, and its exit code. The good table has the
+columns `age,site,died` and 12 rows. `tests/test_tables_page.py` makes this page and holds it true.
+
+"""
+READ = "## What is read, and what is said about it\n\n| the table | what is said | code |\n|---|---|---|\n"
+REFUSED = "\n## What is refused, and what to do\n\n| the table | the answer | code |\n|---|---|---|\n"
+
+ACCEPTED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
+    "as it should be": (GOOD, LABEL),
+    "separated by semicolons, with decimal commas": (
+        column("dose", [f"{at % 5},{at % 7}" for at in range(12)], separator=";"),
+        LABEL,
+    ),
+    "separated by tabs, named .csv": (GOOD.replace(",", "\t"), LABEL),
+    "lines that end in CR": (GOOD.replace("\n", "\r"), LABEL),
+    "a title above the header": ("Stays of 2024\n\n" + GOOD, LABEL),
+    "a comment above the header": ("# exported by hand\n# twice\n" + GOOD, LABEL),
+    "Excel's `sep=;`": ("sep=;\n" + GOOD.replace(",", ";"), LABEL),
+    "Latin-1": (GOOD.replace("W", "Orl\xe9ans").encode("latin-1"), LABEL),
+    "UTF-16": (GOOD.encode("utf-16"), LABEL),
+    "an inch sign in a plain field": (GOOD.replace("W", '5" pipe'), LABEL),
+    "empty lines": (GOOD.replace("\n41", "\n\n41"), LABEL),
+    "a header of numbers": (GOOD.replace("age,site,died", "0,1,2"), ("--label", "2")),
+    "row names without a header": (
+        HEAD + "".join(f'"{at}",{row}' for at, row in enumerate(ROWS, 1)),
+        LABEL,
+    ),
+    "a column without a name": (column("", range(100, 112)), LABEL),
+    "a column that counts the rows": (column("rownames", range(1, 13)), LABEL),
+    "an index that pandas stored (.parquet)": (parquet(), LABEL),
+    "text that differs in every row": (column("name", [f"Person {at * 7 % 12}" for at in range(12)]), LABEL),
+    "whole numbers that differ in every row": (column("insured", [at * 31 % 97 + 5 for at in range(12)]), LABEL),
+    "numbers with thousands": (column("income", [f'"{1000 + 371 * (at % 7):,}"' for at in range(12)]), LABEL),
+    "amounts of money": (column("income", [f'"${1000 + 371 * (at % 7):,}"' for at in range(12)]), LABEL),
+    "a comma in doubt, and --decimal": (
+        column("dose", [f'"{at % 5},{at % 7}"' for at in range(12)]),
+        (*LABEL, "--decimal", ","),
+    ),
+    "percentages": (column("share", [f"{at % 7}%" for at in range(12)]), LABEL),
+    "numbers and signs for a missing value": (
+        column("score", ["?" if at == 3 else at % 7 for at in range(12)]),
+        (*LABEL, "--impute", "median"),
+    ),
+    "rows with a missing value, and --drop-missing": (GOOD.replace("40,", ","), (*LABEL, "--drop-missing")),
+    "text with signs for a missing value": (
+        column("work", ["?" if at == 3 else "abc"[at % 3] for at in range(12)]),
+        LABEL,
+    ),
+    "a word of one's own for a missing value": (
+        column("score", ["lost" if at == 3 else at % 7 for at in range(12)]),
+        (*LABEL, "--missing", "lost", "--impute", "median"),
+    ),
+    "codes with leading zeros": (column("zip", [("01234", "02139", "90210")[at % 3] for at in range(12)]), LABEL),
+    "codes that are categories": (
+        column("region", [at % 3 for at in range(12)]),
+        (*LABEL, "--categorical", "region"),
+    ),
+    "few sorts of numbers, and one with a sign": (
+        column("rooms", [("1", "2", "3+")[at % 3] for at in range(12)]),
+        LABEL,
+    ),
+    "dates, and --date ordinal": (
+        column("day", [f"{at + 10}/01/2024" for at in range(12)]),
+        (*LABEL, "--date", "ordinal"),
+    ),
+    "categories without a penalty": (GOOD, (*LABEL, "--l2", "0", "--test-fraction", "0")),
+    "a category that only test rows have": (GOOD, (*LABEL, "--test-data", "other.csv")),
+}
+
+CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
+    "a row with too few fields": (GOOD + "52,N\n", LABEL),
+    "a row with too many fields": (GOOD + "52,N,yes,7\n", LABEL),
+    "a quote that is never closed": (GOOD + '52,"N,yes\n', LABEL),
+    "no --label": (GOOD, ()),
+    "a label that is no column": (GOOD, ("--label", "Died")),
+    "a label that is missing in some rows": (GOOD.replace("yes", "", 2), LABEL),
+    "a constant label": (GOOD.replace("no", "yes"), LABEL),
+    "a class with a single row": (GOOD + "52,N,maybe\n", LABEL),
+    "a class that only the test rows have": (GOOD, (*LABEL, "--test-data", "later.csv")),
+    "a column name twice": (GOOD.replace("site", "age", 1), LABEL),
+    "no line of names": ("40,1,0\n41,2,1\n", LABEL),
+    "binary": (b"\0\1\2\3" * 9, LABEL),
+    "a workbook": (b"PK\3\4" + b"\0" * 99, LABEL),
+    "empty": ("", LABEL),
+    "names and no rows": (HEAD, LABEL),
+    "one row": (HEAD + ROWS[0], LABEL),
+    "identifiers that occur twice": (
+        column("id", ["P1", "P2", *(f"Q{at}" for at in range(9)), "P1"]),
+        (*LABEL, "--id", "id"),
+    ),
+    "too many categories": (
+        "patient,died\n" + "".join(f"P{at // 2},{at % 2}\n" for at in range(8_000)),
+        LABEL,
+    ),
+    "missing values": (GOOD.replace("40,", ",").replace("41,", "NA,"), LABEL),
+    "dates as a feature": (column("day", [f"2024-01-{at:02}" for at in range(1, 13)]), LABEL),
+    "dates in which day and month look alike": (
+        column("day", [f"{at % 12 + 1}/{at % 5 + 1}/2024" for at in range(12)]),
+        (*LABEL, "--date", "ordinal"),
+    ),
+    "a number that is none": (column("score", ["old" if at == 3 else at % 7 for at in range(12)]), LABEL),
+    "a comma in doubt": (column("dose", [f'"{at % 5},{at % 7}"' for at in range(12)]), LABEL),
+    "an infinite number": (GOOD.replace("41,", "1e999,"), LABEL),
+    "text in the test rows where the training rows have numbers": (
+        GOOD.replace("N,", "1,").replace("S,", "2,").replace("W,", "3,"),
+        (*LABEL, "--test-data", "other.csv"),
+    ),
+    "no feature left": (GOOD, (*LABEL, "--drop", "age,site")),
+    "only features that name rows": (column("name", [f"Person {at}" for at in range(12)]), (*LABEL, "--drop", "age")),
+}
+
+
+@contextlib.contextmanager
+def within(folder: str) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def printed(content: str | bytes, options: tuple[str, ...]) -> tuple[list[str], int, bool]:
+    """The lines on stderr about the table, the exit code, and whether there is a model."""
+    name = "stays.parquet" if isinstance(content, bytes) and content[:4] == b"PAR1" else "stays.csv"
+    with tempfile.TemporaryDirectory() as folder, within(folder):
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        Path("later.csv").write_text(HEAD + "60,N,perhaps\n", encoding="utf-8")
+        Path("other.csv").write_text(HEAD + "60,Mars,yes\n", encoding="utf-8")
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            code = run(["train", "--data", name, *options, "-o", "m.h5"])
+        return said.getvalue().splitlines(), code, Path("m.h5").exists()
+
+
+def accepted(case: str) -> str:
+    lines, code, made = printed(*ACCEPTED[case])
+    assert code == 0 and made, lines
+    prefixes = ("ginf: stays.csv: ", "ginf: stays.parquet: ")
+    said = [line.removeprefix(prefixes[0]).removeprefix(prefixes[1]) for line in lines if line.startswith(prefixes)]
+    return "<br>".join(said) if said else "nothing"
+
+
+def refused(case: str) -> tuple[str, int]:
+    lines, code, made = printed(*CASES[case])
+    assert not made
+    errors = [at for at, line in enumerate(lines) if line.startswith("ginf: error: ")]
+    assert len(errors) == 1 and len(lines) <= errors[0] + 2, lines
+    error, *hint = lines[errors[0] :]
+    assert error.startswith("ginf: error: stays.csv: ") or "--test-data" in CASES[case][1], lines
+    answer = error.removeprefix("ginf: error: ").removeprefix("stays.csv: ")
+    return answer + (f"<br>*{hint[0].strip().removeprefix('hint: ')}*" if hint else ""), code
+
+
+def line(case: str, answer: str, code: int) -> str:
+    cells = (case, answer.replace("\\", "\\\\"), str(code))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_the_page_says_what_is_said_of_a_table_that_is_read(case):
+    assert line(case, accepted(case), 0) in DOCUMENT.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_page_has_the_sentence_for_a_table_that_is_refused(case):
+    assert line(case, *refused(case)) in DOCUMENT.read_text(encoding="utf-8")
+
+
+def test_the_page_has_nothing_else():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert text.startswith(INTRODUCTION + READ) and REFUSED in text
+    rows = [row.split(" | ")[0].removeprefix("| ") for row in text.splitlines() if row.startswith("| ")]
+    assert rows == ["the table", *ACCEPTED, "the table", *CASES]
+
+
+if __name__ == "__main__":
+    read = "".join(line(case, accepted(case), 0) for case in ACCEPTED)
+    not_read = "".join(line(case, *refused(case)) for case in CASES)
+    DOCUMENT.write_text(INTRODUCTION + READ + read + REFUSED + not_read, encoding="utf-8")
