@@ -14,6 +14,7 @@ from harness import Report, options, problem, seconds
 
 from influence_cli.analysis.influence import influence
 from influence_cli.analysis.question import TestRows, ask
+from influence_cli.analysis.reliability import Estimation
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import make_solver
@@ -62,8 +63,10 @@ if __name__ == "__main__":
     plan = plan_groups([parse_group(s) for s in specs], dataset.X_train, dataset.y_train, dataset.classes)
     question = ask(model, TestRows(np.arange(chosen.tests)), "loss")
 
+    how = Estimation(methods, "linear")
+
     def ours():
-        influence(question, solver, plan, provenance=Provenance("", "", {}), methods=methods)
+        influence(question, solver, plan, how, provenance=Provenance("", "", {}))
 
     spent = median(seconds(ours) for _ in range(chosen.repeats))
     report.memory(dataset.X_train)

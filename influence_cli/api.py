@@ -16,6 +16,8 @@ import numpy as np
 from influence_cli.analysis import groundtruth as truth
 from influence_cli.analysis import influence as estimates
 from influence_cli.analysis.question import Question, TestRows, ask
+from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
+from influence_cli.analysis.verify import verified
 from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
@@ -58,6 +60,7 @@ from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
 from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.relative import parse_relative
 
 TRAIN, TEST = "training rows", "test rows"
 
@@ -227,9 +230,12 @@ class GroupInfluence:
         X_test: Any = None,
         y_test: Any = None,
         *,
-        methods: Sequence[str] = ("first", "second"),
+        methods: Sequence[str] = DEFAULT_METHODS,
         quantity: str = "loss",
-        evaluate: str = "linear",
+        evaluate: str = "exact",
+        rel_error: float = 0.05,
+        errors: bool = False,
+        verify: bool = False,
         mean: bool = False,
         preprocessing: str = REFIT,
         seed: int = 0,
@@ -239,7 +245,9 @@ class GroupInfluence:
         ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, a dictionary of names to
         rows, masks or specs, or what pandas' ``groupby`` returns.  A pandas Index or Series names rows by the labels of
         the frame that the model was made of, an array by position.  ``X_test`` are rows as the model was made from;
-        ``y_test`` may be missing where the quantity needs no label.  Records have a key a method.
+        ``y_test`` may be missing where the quantity needs no label.  Records have a key a method; ``refined`` comes to
+        within the share ``rel_error`` of the change, and ``error`` says how far it may be off.  ``errors`` says so of
+        every method, and ``verify`` retrains as well, for ``actual``.
 
         ``preprocessing`` "refit" makes means, scales, imputed values, categories and balanced class weights again
         without the group, as a refit of the whole pipeline does; "frozen" keeps them.  C or alpha are never chosen
@@ -252,15 +260,17 @@ class GroupInfluence:
         plan = self._plan(groups, seed)
         if model.refit is not None and not model.refit.estimates:
             warn(NOT_ESTIMATED, stacklevel=2)
-        config = {"methods": list(methods), "quantity": quantity, "evaluate": evaluate, "seed": seed}
-        return estimates.influence(
-            question,
-            self.solver,
-            plan,
-            provenance=_provenance(model, config),
-            methods=estimates.check_methods(methods),
-            evaluate=evaluate,
-        )
+        how = Estimation(estimates.check_methods(methods), evaluate, _share("rel_error", rel_error), errors)
+        config = {
+            "methods": list(methods),
+            "quantity": quantity,
+            "evaluate": evaluate,
+            "rel_error": how.rel_error,
+            **({"errors": True} if errors else {}),
+            "seed": seed,
+        }
+        found = estimates.influence(question, self.solver, plan, how, provenance=_provenance(model, config))
+        return verified(question, self.solver, plan, found) if verify else found
 
     def groundtruth(
         self,
@@ -411,6 +421,11 @@ def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
 
 def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:
     return Balancing(np.ones(rows) if raw is None else raw, by_rows)
+
+
+def _share(name: str, value: float) -> float:
+    """A number over 0 and below 1, or the text of one."""
+    return parse_relative(str(value), name)
 
 
 def _choice(name: str, value: str | None, choices: Sequence[str]) -> None:

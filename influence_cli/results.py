@@ -17,6 +17,10 @@ OK = "ok"
 PENDING = "pending"
 EXTRAPOLATED = "extrapolated: retraining has no finite value"
 """Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
+UNMET = "not within --rel-error"
+"""Status of a pair whose refined estimate has an ``error`` over the tolerance that was asked for."""
+REFINED = "refined"
+"""The method whose error needs no option."""
 MEAN_TEST = -1
 NO_TEST = -2
 """Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
@@ -92,6 +96,9 @@ class InfluenceResult(Tabular):
 
     ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
     ``status`` (G,) says why.  ``extrapolated`` (G, T) is true where the estimates are numbers and retraining has none.
+    ``errors[method]`` (G, T) says how far a method's figures may be off; of ``refined``, ``unmet`` (G, T) is true where
+    that is more than was asked for, after ``steps`` (G,).  ``actual`` (G, T) is the change by retraining, where it was
+    asked for as well.  ``notes`` are sentences about the whole result; no file keeps them.
     """
 
     provenance: Provenance
@@ -103,6 +110,11 @@ class InfluenceResult(Tabular):
     values: dict[str, np.ndarray]
     status: tuple[str, ...]
     extrapolated: np.ndarray | None = None
+    errors: dict[str, np.ndarray] = field(default_factory=dict)
+    steps: np.ndarray | None = None
+    unmet: np.ndarray | None = None
+    actual: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -111,15 +123,23 @@ class InfluenceResult(Tabular):
             columns[method] = values.ravel()
         columns["evaluate"] = [self.evaluate] * (len(self.groups) * len(self.tests))
         columns["status"] = self.statuses()
+        if REFINED in self.errors:
+            columns["error"] = self.errors[REFINED].ravel()
+        if self.steps is not None:
+            columns["steps"] = np.repeat(self.steps, len(self.tests))
+        columns |= {f"{method}_error": own.ravel() for method, own in self.errors.items() if method != REFINED}
+        if self.actual is not None:
+            columns["actual"] = self.actual.ravel()
         return columns
 
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
         found = _repeat(self.status, len(self.tests))
-        if self.extrapolated is None:
-            return found
-        flags = self.extrapolated.ravel().tolist()
-        return [EXTRAPOLATED if flag and own == OK else own for own, flag in zip(found, flags, strict=True)]
+        for told, flags in ((EXTRAPOLATED, self.extrapolated), (UNMET, self.unmet)):
+            if flags is not None:
+                pairs = zip(found, flags.ravel().tolist(), strict=True)
+                found = [told if flag and own == OK else own for own, flag in pairs]
+        return found
 
 
 @dataclass(frozen=True)

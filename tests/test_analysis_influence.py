@@ -11,6 +11,7 @@ from influence_cli.analysis import influence as module
 from influence_cli.analysis import question
 from influence_cli.analysis.influence import check_methods, influence
 from influence_cli.analysis.question import TestRows
+from influence_cli.analysis.reliability import Estimation
 from influence_cli.core.estimators import estimate
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
@@ -45,7 +46,10 @@ def plan_of(model, *specs):
 def run(model, plan, tests, *, solver=None, quantity="loss", **options):
     solver = solver or make_solver(model.objective, model.theta, "cholesky")
     rows = None if tests is None else TestRows(np.array(tests))
-    return influence(question.ask(model, rows, quantity), solver, plan, provenance=NOWHERE, **options)
+    question_of = question.ask(model, rows, quantity)
+    extra = {"advance": options.pop("advance")} if "advance" in options else {}
+    how = Estimation(**{"methods": ("first", "second"), "evaluate": "linear"} | options)
+    return influence(question_of, solver, plan, how, provenance=NOWHERE, **extra)
 
 
 @pytest.mark.parametrize("evaluate", ["linear", "exact"])

@@ -228,6 +228,7 @@ def test_python_users_get_the_same_figures(folder, capsys):
         "from influence_cli.commands import session;"
         "from influence_cli.commands.options import Common;"
         "from influence_cli.analysis.influence import influence;"
+        "from influence_cli.analysis.reliability import Estimation;"
         "from influence_cli.analysis.question import TestRows, ask;"
         "from influence_cli.specs.groups import parse_group;"
         "import numpy as np;"
@@ -236,7 +237,7 @@ def test_python_users_get_the_same_figures(folder, capsys):
         "plan = session.plan(opened.model, [parse_group('rows:1,2,3')], 0);"
         "question = ask(opened.model, TestRows(np.arange(5)), 'loss');"
         "solver = session.open_solver(opened, 'auto', common);"
-        "result = influence(question, solver, plan, provenance=opened.provenance({}));"
+        "result = influence(question, solver, plan, Estimation(), provenance=opened.provenance({}));"
         "print(*result.values['second'].ravel().tolist())"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment(), capture_output=True, text=True)

@@ -7,29 +7,31 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influence_cli.analysis.figures import Figures, Tables
 from influence_cli.analysis.one_by_one import influence_one_by_one
 from influence_cli.analysis.pooled import check_evaluate
-from influence_cli.analysis.question import Question, piece, runs_away
-from influence_cli.core.estimators import METHODS, Estimate, estimate, exact_change, linear_change
+from influence_cli.analysis.question import Question, piece
+from influence_cli.analysis.reliability import INFINITE, Estimation, Reliability
+from influence_cli.core.estimators import METHODS as ESTIMATORS
+from influence_cli.core.estimators import Estimate, estimate, exact_change, linear_change
+from influence_cli.core.optimise.anderson import DEPTH
 from influence_cli.core.optimise.restarts import chunk_bytes
 from influence_cli.core.quantities import Target
+from influence_cli.core.removal import Removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from influence_cli.errors import UsageError, unknown_word
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import MEAN_TEST, NO_TEST, OK, GroupTable, InfluenceResult, Provenance
+from influence_cli.results import MEAN_TEST, NO_TEST, OK, REFINED, InfluenceResult, Provenance
 from influence_cli.specs.plan import GroupPlan
 
+METHODS = (*ESTIMATORS, REFINED)
 BLOCK_BYTES = 256e6
 """Bytes that the rows and parameters of one block of groups may take."""
 HELD_BYTES = 1e9
 """Bytes of right-hand sides of groups that may wait for the adjoints of further test rows."""
 WIDEST = 64
 """Groups in a block: beyond this a pass over the rows gains nothing from more columns."""
-INFINITE = "the estimate is not finite"
-
-Figures = tuple[np.ndarray, list[str]]
-"""Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class _Block:
 
     where: slice
     digests: tuple[str, ...]
+    weights: Removal
     found: dict[str, Estimate]
     runaway: np.ndarray | None
 
@@ -71,10 +74,9 @@ def influence(
     question: Question,
     solver: HessianSolver,
     plan: GroupPlan,
+    how: Estimation,
     *,
     provenance: Provenance,
-    methods: Sequence[str] = ("first", "second"),
-    evaluate: str = "linear",
     advance: Callable[[int], None] = lambda pairs: None,
 ) -> InfluenceResult:
     """Estimated changes ``f(after removal) - f(before)`` for every group and test row, without retraining.
@@ -82,43 +84,39 @@ def influence(
     One adjoint solve a test row and one forward solve a group, whatever the number of pairs, while the groups'
     right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not reach its tolerance the
     value is NaN and ``status`` says why.  Where retraining has no finite value the estimates stay, and ``extrapolated``
-    tells.  ``advance`` hears of (group, test row) pairs done.
+    tells.  ``advance`` hears of (group, test row) pairs done, ``how.rounds`` times.
     """
-    methods = check_methods(methods)
-    check_evaluate(question.quantity, evaluate)
+    check_methods(how.methods)
+    if how.estimators:
+        check_evaluate(question.quantity, how.evaluate)
     refit = question.model.refit
     if refit is not None and not refit.shared and refit.estimates:
-        return influence_one_by_one(
-            question, solver, plan, provenance=provenance, methods=methods, evaluate=evaluate, advance=advance
-        )
-    model, codes, shape = question.model, question.codes, (len(plan), len(question.codes))
-    digests, status = [""] * len(plan), [OK] * len(plan)
-    values = {method: np.empty(shape) for method in methods}
-    extrapolated = np.zeros(shape, dtype=bool)
-    pieces = _pieces(question)
-    blocks = _Blocks(model, solver, plan, methods)
-    pairs = _exact(blocks, pieces) if evaluate == "exact" else _linear(blocks, pieces, codes)
-    for block, part, figures in pairs:
-        digests[block.where] = block.digests
-        if block.runaway is not None:
-            extrapolated[block.where, part.where] = runs_away(part.target, model.theta, block.runaway)
-        for method, (change, problems) in figures.items():
-            values[method][block.where, part.where] = change
-            for index, problem in zip(range(block.where.start, block.where.stop), problems, strict=True):
-                if problem != OK and status[index] == OK:
-                    status[index] = f"{method}: {problem}"
-        advance(len(block.digests) * len(part.base))
-    return InfluenceResult(
-        provenance,
-        GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests)),
-        codes,
-        question.quantity,
-        evaluate,
-        np.concatenate([part.base for part in pieces]),
-        values,
-        tuple(status),
-        extrapolated,
-    )
+        return influence_one_by_one(question, solver, plan, how, provenance=provenance, advance=advance)
+    model, pieces = question.model, _pieces(question)
+    tables = Tables(question, plan, how)
+    known = Reliability(question, solver, how, len(plan))
+    blocks = _Blocks(model, solver, plan, how.estimators)
+    if how.estimators:
+        exact = how.evaluate == "exact"
+        pairs = _exact(blocks, pieces) if exact else _linear(blocks, pieces, question.codes)
+        for block, part, figures in pairs:
+            tables.put(block.where, block.digests, figures, part.where)
+            tables.extrapolate(block.where, part.where, part.target, block.runaway)
+            advance(len(block.digests) * len(part.base))
+            if how.errors and exact and part is pieces[-1]:
+                known.estimate(block.where, known.after(block.weights), block.found, tables.values)
+        for block in blocks.of() if how.errors and not exact else ():
+            solved = {method: found.solved(solver) for method, found in block.found.items()}
+            known.estimate(block.where, known.after(block.weights), solved, tables.values)
+    if REFINED in how.methods:
+        whole = slice(0, len(question))
+        for block in _Blocks(model, solver, plan, ()).of():
+            tables.extrapolate(block.where, whole, question, block.runaway)
+            after = known.after(block.weights)
+            figures = {REFINED: known.refine(block.where, after, ~tables.extrapolated[block.where])}
+            tables.put(block.where, block.digests, figures, whole)
+            advance(len(block.digests) * len(question))
+    return tables.result(known, provenance)
 
 
 def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Sequence[str]) -> float:
@@ -132,7 +130,8 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
     blocks = max((bytes_each[block].sum() for block in group_blocks(model, plan)), default=0.0)
     waiting = min(groups, _held(model, methods)) if tests > piece(objective.size) else 0
     held = 8.0 * objective.size * len(methods) * waiting
-    own = chunk_bytes(objective, groups) if "newton" in methods and objective.cheap_preconditioner else 0.0
+    stepped = {"newton", REFINED} & set(methods)
+    own = chunk_bytes(objective, groups) if stepped and objective.cheap_preconditioner else 0.0
     return results + curvatures + adjoints + solves + blocks + held + own
 
 
@@ -148,8 +147,9 @@ def group_blocks(model: TrainedModel, plan: GroupPlan, groups: slice = slice(Non
 
 
 def _group_bytes(model: TrainedModel, plan: GroupPlan) -> np.ndarray:
-    """Bytes of each group, (G,): its rows with their weights, and the parameters with what solving for them needs."""
-    return 8.0 * (4.0 * np.asarray(plan.size) + 13.0 * model.objective.size)
+    """Bytes of each group, (G,): its rows with their weights, and the parameters with what solving for them needs: most
+    where ``refined`` mixes, which keeps three sets of ``DEPTH`` differences."""
+    return 8.0 * (4.0 * np.asarray(plan.size) + (3 * DEPTH + 6) * model.objective.size)
 
 
 def _held(model: TrainedModel, methods: Sequence[str]) -> int:
@@ -170,9 +170,12 @@ class _Blocks:
         for where in group_blocks(self.model, self.plan, groups):
             planned = [self.plan.group(index) for index in range(where.start, where.stop)]
             weights = self.model.removal([group.rows for group in planned])
-            found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
+            found = {}
+            if self.methods:
+                found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
             runaway = objective.runaway(weights.removed)
-            yield _Block(where, tuple(group.digest for group in planned), found, runaway if runaway.any() else None)
+            digests = tuple(group.digest for group in planned)
+            yield _Block(where, digests, weights, found, runaway if runaway.any() else None)
 
 
 def _pieces(question: Question) -> list[_Piece]:
@@ -188,6 +191,7 @@ def _exact(blocks: _Blocks, pieces: Sequence[_Piece]) -> Iterator[tuple[_Block, 
     """f after the estimated change minus f before."""
     for block in blocks.of():
         solved = {method: found.solved(blocks.solver) for method, found in block.found.items()}
+        block = replace(block, found=solved)
         for part in pieces:
             figures = {}
             for method, found in solved.items():

@@ -2,90 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from influence_cli.analysis.question import Question, runs_away
+from influence_cli.analysis.figures import Tables
+from influence_cli.analysis.question import Question
+from influence_cli.analysis.reliability import INFINITE, After, Estimation, Reliability
 from influence_cli.analysis.remade import Without, without
 from influence_cli.core.changed_rows import estimate_changed
 from influence_cli.core.estimators import Estimate
-from influence_cli.core.removal import removal
+from influence_cli.core.removal import Removal, removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import FileError
-from influence_cli.results import OK, GroupTable, InfluenceResult, Provenance
+from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
 from influence_cli.specs.plan import GroupPlan
 
 OTHER_FEATURES = "without the group the features are others, so that nothing can be estimated from the trained model"
-INFINITE = "the estimate is not finite"
+NO_NETWORK = "a network has no proximal objective on features that removal changes"
 
 
 def influence_one_by_one(
     question: Question,
     solver: HessianSolver,
     plan: GroupPlan,
+    how: Estimation,
     *,
     provenance: Provenance,
-    methods: Sequence[str],
-    evaluate: str,
     advance: Callable[[int], None],
 ) -> InfluenceResult:
     """As ``influence``, with one group at a time on the rows as they are without it."""
-    model, count, pairs = question.model, len(plan), len(question)
-    objective, theta = model.objective, model.theta
+    model = question.model
     scaling = model.settings.penalty_scaling
-    singles = SingleRemovals(objective, theta, solver, scaling) if "rif" in methods else None
-    base = question.value(theta)[:, 0]
-    values = {method: np.full((count, pairs), np.nan) for method in methods}
-    extrapolated = np.zeros((count, pairs), dtype=bool)
-    status, digests = [OK] * count, []
-    for index in range(count):
-        group = plan.group(index)
-        digests.append(group.digest)
-        advance(pairs)
+    singles = SingleRemovals(model.objective, model.theta, solver, scaling) if "rif" in how.methods else None
+    tables, known = Tables(question, plan, how), Reliability(question, solver, how, len(plan))
+    for index in range(len(plan)):
+        group, where = plan.group(index), slice(index, index + 1)
+        tables.put(where, (group.digest,), {}, slice(None))
+        advance(how.rounds * len(question))
         try:
             other = without(question, group.rows)
         except FileError as error:
-            status[index] = error.message
+            tables.fail(index, error.message)
             continue
         if not other.aligned:
-            status[index] = OTHER_FEATURES
+            tables.fail(index, OTHER_FEATURES)
             continue
-        own = removal(objective.weights, [group.rows], scaling)
-        changed, after = other.question.model.objective, other.removal.removed
-        found = estimate_changed(objective, theta, solver, own, changed, after, methods, singles)
-        runaway = changed.runaway(after)
-        if runaway.any():
-            lost = [runs_away(target, theta, runaway) for target in other.question.targets]
-            extrapolated[index] = np.concatenate(lost, axis=1)[0]
-        for method in methods:
-            change, problem = _change(found[method], solver, other, theta, base, evaluate)
-            values[method][index] = change
-            if problem != OK and status[index] == OK:
-                status[index] = f"{method}: {problem}"
-    table = GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(digests))
-    return InfluenceResult(
-        provenance,
-        table,
-        question.codes,
-        question.quantity,
-        evaluate,
-        base,
-        values,
-        tuple(status),
-        extrapolated,
-    )
+        own = removal(model.objective.weights, [group.rows], scaling)
+        _fill_in(tables, known, solver, where, own, other, singles)
+    return tables.result(known, provenance)
+
+
+def _fill_in(
+    tables: Tables,
+    known: Reliability,
+    solver: HessianSolver,
+    where: slice,
+    own: Removal,
+    other: Without,
+    singles: SingleRemovals | None,
+) -> None:
+    """The figures of one group."""
+    model, how, every = tables.question.model, tables.how, slice(None)
+    changed, weights = other.question.model.objective, other.removal.removed
+    runaway = changed.runaway(weights)
+    if runaway.any():
+        tables.extrapolate(where, every, other.question, runaway)
+    after = After(other.question, changed, weights, changed.gradient(model.theta, weights))
+    if how.estimators:
+        found = estimate_changed(model.objective, model.theta, solver, own, changed, weights, how.estimators, singles)
+        solved = {method: one.solved(solver) for method, one in found.items()}
+        for method, one in solved.items():
+            change, problem = _change(one, other, model.theta, known.base, how.evaluate)
+            tables.put(where, tables.digests[where], {method: (change[None], [problem])}, every)
+        if how.errors and changed.convex:
+            known.estimate(where, after, solved, tables.values)
+    if REFINED in how.methods and not changed.convex:
+        tables.fail(where.start, f"{REFINED}: {NO_NETWORK}")
+    elif REFINED in how.methods:
+        figures = known.refine(where, after, ~tables.extrapolated[where])
+        tables.put(where, tables.digests[where], {REFINED: figures}, every)
 
 
 def _change(
-    estimate: Estimate, solver: HessianSolver, other: Without, theta: np.ndarray, base: np.ndarray, evaluate: str
+    solved: Estimate, other: Without, theta: np.ndarray, base: np.ndarray, evaluate: str
 ) -> tuple[np.ndarray, str]:
     """Change of f (T,) against ``base`` (T,), and what went wrong.
 
     The test rows change too, so that a linear change begins with what that does at theta*.
     """
-    solved = estimate.solved(solver)
     assert solved.change is not None
     if solved.problems[0] != OK:
         return np.full(len(base), np.nan), solved.problems[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from influence_cli.analysis.pooled import is_pooled, pooled_target
-from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
+from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, Valued, row_quantity
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST
@@ -97,7 +97,7 @@ def _rows_of(target: RowTarget) -> list[RowTarget]:
     return [replace(target, X=target.X[part], y=target.y[part]) for part in parts]
 
 
-def runs_away(target: Target, theta: np.ndarray, runaway: np.ndarray) -> np.ndarray:
+def runs_away(target: Valued, theta: np.ndarray, runaway: np.ndarray) -> np.ndarray:
     """Whether f goes on for ever from theta (P, 1 or G) along ``Objective.runaway`` (P, G): (G, T)."""
     far, further = (target.value(theta + step * runaway) for step in (FAR, FAR + 1.0))
     return (np.abs(further - far) > MOVES * (1.0 + np.abs(far))).T

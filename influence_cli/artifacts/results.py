@@ -12,7 +12,7 @@ from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
 
-_VALUES = "/values/"
+_VALUES, _ERRORS = "/values/", "/errors/"
 _SHOWN_DIGITS = 12
 _EITHER = Kind(
     "result",
@@ -31,6 +31,13 @@ def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = Fal
         arrays[_VALUES + method] = values
     if result.extrapolated is not None and result.extrapolated.any():
         arrays["/extrapolated"] = result.extrapolated.astype(np.uint8)
+    for method, values in result.errors.items():
+        arrays[_ERRORS + method] = values
+    if result.steps is not None and result.unmet is not None:
+        arrays["/refined/steps"] = _as(result.steps, np.int64)
+        arrays["/refined/unmet"] = result.unmet.astype(np.uint8)
+    if result.actual is not None:
+        arrays["/verified/actual"] = result.actual
     storage.write(path, "influence", arrays, result.provenance.config, force=force)
 
 
@@ -49,7 +56,13 @@ def load_influence(path: PathLike) -> InfluenceResult:
         **_read_common(opened),
         evaluate=opened.arrays["@evaluate"],
         values={method: opened.arrays[_VALUES + method] for method in methods},
-        extrapolated=opened.arrays["/extrapolated"].astype(bool) if "/extrapolated" in opened.arrays else None,
+        extrapolated=_flags(opened, "/extrapolated"),
+        errors={
+            path.removeprefix(_ERRORS): values for path, values in opened.arrays.items() if path.startswith(_ERRORS)
+        },
+        steps=opened.arrays.get("/refined/steps"),
+        unmet=_flags(opened, "/refined/unmet"),
+        actual=opened.arrays.get("/verified/actual"),
     )
 
 
@@ -147,6 +160,11 @@ def _read_common(opened: Opened) -> dict[str, Any]:
         "base": arrays["/tests/base"],
         "status": tuple(outcomes[code] for code in codes.tolist()),
     }
+
+
+def _flags(opened: Opened, path: str) -> np.ndarray | None:
+    """A dataset of 0 and 1 as booleans; None where the file has none."""
+    return opened.arrays[path].astype(bool) if path in opened.arrays else None
 
 
 def _as(values: Any, dtype: type) -> np.ndarray:

@@ -1,32 +1,72 @@
-"""``ginf influence``: estimated changes of a prediction, without retraining."""
+"""``ginf influence``: estimated changes of a prediction, how far they may be off, and retraining beside them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from influence_cli.commands.options import Asked, Common, Network, Solver, Written, command, warn
 
+TRUST = "How far the figures can be trusted"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is done to know how far the figures may be off."""
+
+    rel_error: Annotated[
+        str,
+        typer.Option(
+            "--rel-error",
+            help="How close refined has to come, as a share of the change: 5% or 0.05.",
+            rich_help_panel=TRUST,
+        ),
+    ] = "5%"
+    errors: Annotated[
+        bool,
+        typer.Option(
+            "--errors",
+            help="Say of every method how far its figures may be off, at a pass over the rows a group.",
+            rich_help_panel=TRUST,
+        ),
+    ] = False
+    verify: Annotated[
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Retrain without each group as well, and say how far the estimates agree.",
+            show_default="in a table on a terminal, where it takes under two seconds",
+            rich_help_panel=TRUST,
+        ),
+    ] = None
+
 
 @command
 def influence(
     asked: Asked,
     network: Network,
+    trust: Trust,
     written: Written,
     common: Common,
     method: Annotated[
-        str,
-        typer.Option("--method", help="Comma separated: first-koh, first, second, second-full, newton, rif."),
-    ] = "first,second",
+        str | None,
+        typer.Option(
+            "--method",
+            help="Comma separated: first-koh, first, second, second-full, newton, rif, refined.",
+            show_default="first,second,refined; of rows:each first,rif",
+        ),
+    ] = None,
     evaluate: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--evaluate",
-            help="linear: grad f' change.  exact: f after the estimated change minus f before, at one more solve a"
-            " group.",
+            help="exact: f after the estimated change minus f before.  linear: grad f' change, as in the paper's"
+            " experiments.  refined is always exact.",
+            show_default="exact; of rows:each linear",
         ),
-    ] = "linear",
+    ] = None,
     solver: Solver = "auto",
 ) -> int:
     """Estimate how predictions change if groups of training rows are removed, without retraining.
@@ -35,52 +75,53 @@ def influence(
 
     Example: ginf influence --group coherent:3 --test 17
     """
-    from influence_cli.analysis.influence import check_methods, check_possible, working_bytes
+    from influence_cli.analysis.influence import check_possible, working_bytes
     from influence_cli.analysis.influence import influence as estimate
-    from influence_cli.analysis.pooled import check_evaluate
+    from influence_cli.analysis.verify import agreement, verified
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import output, session
-    from influence_cli.core.estimators import EVALUATIONS
+    from influence_cli.commands.estimation import chosen_estimation, is_quick, warn_of_time
     from influence_cli.errors import ExitCode
     from influence_cli.present.headings import influence_table
     from influence_cli.results import OK
 
-    methods = check_methods([name.strip() for name in method.split(",")])
-    output.check_choice("--evaluate", evaluate, EVALUATIONS)
-    check_evaluate(asked.quantity, evaluate)
     request = session.parse(asked, written, solver)
+    how = chosen_estimation(request.specs, method, evaluate, trust.rel_error, trust.errors, asked.quantity, common)
     output.check_output(written.output, (asked.model or session.DEFAULT_MODEL, asked.groups), force=common.force)
     with common.limited_threads():
         opened = session.open_model(asked.model, common, network=network, target=written.output)
-        check_possible(opened.model, methods)
+        check_possible(opened.model, how.methods)
         plan, question = request.of(opened.model, common.seed)
-        beside = working_bytes(opened.model, plan, len(question), methods)
+        beside = working_bytes(opened.model, plan, len(question), how.methods)
         working = session.open_solver(opened, solver, common, beside=beside)
+        warn_of_time(opened.model, plan, how, common)
         config = {
             **request.config(common.seed),
-            "methods": list(methods),
-            "evaluate": evaluate,
+            "methods": list(how.methods),
+            "evaluate": how.evaluate,
+            "rel_error": how.rel_error,
+            **({"errors": True} if trust.errors else {}),
+            **({"verify": True} if trust.verify else {}),
             "solver": "cg" if working.factor is None else "cholesky",
         }
-        with common.progress("estimating", len(plan) * len(question)) as advance:
-            result = estimate(
-                question,
-                working,
-                plan,
-                provenance=opened.provenance(config),
-                methods=methods,
-                evaluate=evaluate,
-                advance=advance,
-            )
+        with common.progress("estimating", len(plan) * len(question) * how.rounds) as advance:
+            result = estimate(question, working, plan, how, provenance=opened.provenance(config), advance=advance)
+        shown = result
+        if trust.verify or (trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)):
+            shown = verified(question, working, plan, result)
+    kept = shown if trust.verify else result
     output.emit(
-        result.columns(),
-        lambda: influence_table(result),
+        kept.columns(),
+        lambda: influence_table(shown),
         written,
         common,
         dataset=opened.model.dataset,
-        save=lambda path: save_influence(path, result, force=common.force),
+        save=lambda path: save_influence(path, kept, force=common.force),
     )
+    for sentence in filter(None, (*result.notes, agreement(shown))):
+        common.note(sentence)
     failed = sum(state != OK for state in result.status)
     if failed:
         warn(f"{failed} of {len(result.status)} groups have values that are null: see status")
-    return ExitCode.NOT_CONVERGED if failed else ExitCode.OK
+    unmet = result.unmet is not None and bool(result.unmet.any())
+    return ExitCode.NOT_CONVERGED if failed or unmet else ExitCode.OK

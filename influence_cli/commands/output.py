@@ -27,6 +27,11 @@ def check_format(name: str) -> None:
     check_choice("--format", name, FORMATS)
 
 
+def on_terminal(written: Written) -> bool:
+    """Whether a table is written that somebody reads as it appears."""
+    return sys.stdout.isatty() and resolve_format(written.format, sys.stdout) == "table"
+
+
 def check_output(path: str | None, inputs: Iterable[str | None], *, force: bool) -> None:
     """Refuse, before anything is computed, a result file that cannot be written or that is one of the ``inputs``."""
     if path is None:

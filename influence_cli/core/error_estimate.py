@@ -20,6 +20,7 @@ import numpy as np
 
 from influence_cli.core.arrays import dots
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.refined import followed
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
@@ -32,8 +33,8 @@ SLOWEST = 0.9
 class ErrorEstimator:
     """Errors of estimates for G groups, with the weights w after removal, of f by ``values``: theta (P, G) to (T, G).
 
-    ``gradient`` (P, G) is that of J(.; w) at the trained parameters theta (P, 1), ``base`` (T,) f there.  Where J is
-    not convex the errors are against the minimum of the proximal objective, as of ``refined``.
+    ``gradient`` (P, G) is ``refined.first_gradient`` at the trained parameters theta (P, 1), ``base`` (T,) f there.
+    Where J is not convex the errors are against the minimum of the proximal objective, as of ``refined``.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class ErrorEstimator:
         values: Callable[[np.ndarray], np.ndarray],
         base: np.ndarray,
     ):
-        self._objective = objective if objective.convex else objective.proximal(theta)
+        self._objective = followed(objective, theta)
         self._theta, self._w, self._preconditioner = theta, w, preconditioner
         self._values, self._base = values, base
         self._first = _length(gradient, preconditioner(gradient))

@@ -99,11 +99,15 @@ class Prediction:
         return self.family.response(eta)[1][0]
 
 
-class Target(Protocol):
-    """f as a function of theta alone."""
+class Valued(Protocol):
+    """What has values f, and need not have a gradient."""
 
     def value(self, theta: np.ndarray) -> np.ndarray:
         """theta (P, G) to f, (T, G)."""
+
+
+class Target(Valued, Protocol):
+    """f as a function of theta alone."""
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         """theta (P, 1) to grad f, (P, T)."""

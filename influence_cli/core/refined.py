@@ -23,10 +23,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.core.arrays import dots, norms
+from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
+from influence_cli.core.removal import Removal
 from influence_cli.core.retraining import RUNAWAY
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
@@ -72,7 +74,8 @@ class Goal:
 class Refined:
     """Changes of f on removal (T, G) with their estimated ``error`` (T, G), and whether each is within the tolerance.
 
-    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) the steps of the mixing and of Newton-CG that led there.
+    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) the steps of the mixing and of Newton-CG that led there,
+    ``first`` (G,) the length of the gradient that they began with, in the norm of M^-1.
     """
 
     change: np.ndarray
@@ -80,6 +83,21 @@ class Refined:
     met: np.ndarray
     theta: np.ndarray
     steps: np.ndarray
+    first: np.ndarray
+
+
+def followed(objective: Objective, theta: np.ndarray) -> Objective:
+    """What estimates at theta (P, 1) estimate the minimum of: J, and the proximal objective where J is not convex."""
+    return objective if objective.convex else objective.proximal(theta)
+
+
+def first_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
+    """The gradient (P, G) of the objective that is ``followed``, after removal, at theta (P, 1).
+
+    From the groups' rows and one pass of a single column; of the proximal objective theta is the minimum itself.
+    """
+    g = removed_gradient(objective, theta, groups)
+    return objective.gradient(theta, objective.weights) - g if objective.convex else -g
 
 
 def refine(
@@ -94,11 +112,10 @@ def refine(
 ) -> Refined:
     """Refine G groups, with the weights w after removal, from the trained parameters theta (P, 1).
 
-    ``gradient`` (P, G) of J(.; w) at theta saves a pass where it is known from the groups' rows.  With ``steps`` every
-    group takes that many of the mixing and none of Newton-CG, whatever its error.
+    ``first_gradient`` as ``gradient`` saves a pass.  With ``steps`` every group takes that many of the mixing and none
+    of Newton-CG, whatever its error.
     """
-    if not objective.convex:
-        objective, gradient = objective.proximal(theta), None
+    objective = followed(objective, theta)
     runaway = objective.runaway(w)
     start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * runaway
     gradient = objective.gradient(start, w) if gradient is None else gradient
@@ -111,7 +128,7 @@ def refine(
     if steps is None:
         way.newton(left, preconditioner)
     rule = way.rule
-    return Refined(rule.change, rule.error, rule.met, way.reached, rule.steps)
+    return Refined(rule.change, rule.error, rule.met, way.reached, rule.steps, rule.first)
 
 
 class _Rule:

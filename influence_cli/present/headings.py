@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from influence_cli.present.tables import Layout
-from influence_cli.results import InfluenceResult, TruthResult
+from influence_cli.results import REFINED, InfluenceResult, TruthResult
 
 MEANING = {
     "loss": ("loss", "positive: the group helped this prediction"),
@@ -36,7 +36,12 @@ def influence_table(result: InfluenceResult) -> tuple[dict[str, Any], Layout]:
         "exact": "estimates: f at the changed parameters minus f now",
     }
     headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
-    headings |= {method: method for method in result.values}
+    for method in result.values:
+        headings[method] = method
+        if method in result.errors:
+            headings["error" if method == REFINED else f"{method}_error"] = "may be off by"
+    if result.actual is not None:
+        headings["actual"] = "retrained"
     if any(state != "ok" for state in result.statuses()):
         headings["status"] = "status"
     return result.columns(), Layout(meaning(result.quantity), evaluated[result.evaluate], headings)

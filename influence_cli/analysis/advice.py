@@ -1,0 +1,101 @@
+"""Sentences about a whole result of estimates: what makes its figures uncertain, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import REFINED, InfluenceResult
+
+LARGE_SHARE = 0.6
+"""Share of the rows from which on the error of a single step was measured to cover 83 to 91% only."""
+STATIONARY = 0.05
+"""Part of the first gradient after removal that may be left over from training."""
+
+
+def advice(model: TrainedModel, result: InfluenceResult, growth: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """One sentence and a remedy for each thing that is wrong; ``growth[method]`` (G,) is the q of its error."""
+    found = [
+        *(_growing(method, q, result) for method, q in growth.items() if method != REFINED),
+        _large_groups(result),
+        _unmet(model, result),
+        _infinite(model, result),
+        _network(model, result),
+    ]
+    return tuple(sentence for sentence in found if sentence)
+
+
+def _growing(method: str, q: np.ndarray, result: InfluenceResult) -> str:
+    """Estimates at which the gradient is longer than where they began."""
+    bad = np.flatnonzero((q >= 1.0) & np.isfinite(q))
+    if not bad.size:
+        return ""
+    worst = bad[np.argmax(q[bad])]
+    remedy = f"trust {REFINED} instead" if REFINED in result.values else f"add --method {REFINED}"
+    return (
+        f"{method} does not bring the gradient down for {_of(bad.size, len(q), 'group')} (q = {q[worst]:.2g} for"
+        f" {result.groups.label[worst]}): such a group changes the curvature too much for one step; {remedy}"
+    )
+
+
+def _large_groups(result: InfluenceResult) -> str:
+    large = int((result.groups.fraction > LARGE_SHARE).sum())
+    if not large or not set(result.errors) - {REFINED}:
+        return ""
+    return (
+        f"{_of(large, len(result.groups), 'group')} {'takes' if large == 1 else 'take'} over {LARGE_SHARE:.0%} of the"
+        " rows: there the errors of single-step methods were too small for one figure in eight; --verify retrains"
+    )
+
+
+def _unmet(model: TrainedModel, result: InfluenceResult) -> str:
+    if result.unmet is None or not result.unmet.any():
+        return ""
+    pairs = _of(int(result.unmet.sum()), result.unmet.size, "figure")
+    if model.objective.convex and model.settings.l2 < 1e-4:
+        why = (
+            f"; at --l2 {model.settings.l2:g} the rows that are left may nearly separate the classes or leave"
+            " directions undetermined: train with a larger --l2, or compare with ginf groundtruth"
+        )
+    else:
+        why = "; raise --rel-error, or compare with ginf groundtruth"
+    return f"refined is not within --rel-error for {pairs}: their error says how far they may be off{why}"
+
+
+def _infinite(model: TrainedModel, result: InfluenceResult) -> str:
+    if result.extrapolated is None or not result.extrapolated.any():
+        return ""
+    pairs = _of(int(result.extrapolated.sum()), result.extrapolated.size, "figure")
+    remedy = "" if result.quantity == "prob" or not model.dataset.classes else ", or ask for --quantity prob"
+    return (
+        f"{pairs} cannot have a finite truth, because a group takes all rows of a class and nothing holds its"
+        f" intercept: train with --penalize-intercept{remedy}"
+    )
+
+
+def _network(model: TrainedModel, result: InfluenceResult) -> str:
+    if model.objective.convex or not result.errors:
+        return ""
+    return (
+        "of a network, refined and the errors are about the proximal objective, which influence functions are the"
+        " response of; groundtruth --retrain proximal measures the same, --retrain warm a new training"
+    )
+
+
+def stationarity(left: float, first: np.ndarray) -> str:
+    """Whether training has ended: the length of the gradient at the trained parameters, and those (G,) that removal
+    adds to it."""
+    bad = first * STATIONARY < left
+    if not bad.any():
+        return ""
+    return (
+        f"the trained parameters are not stationary enough for {_of(int(bad.sum()), len(bad), 'group')}, of which the"
+        " removal hardly adds to the gradient that training left: train to a smaller --tol"
+    )
+
+
+def _of(count: int, total: int, what: str) -> str:
+    """``3 of 40 groups``"""
+    return f"{count:,} of {total:,} {what}s" if total > 1 else f"the {what}"

@@ -1,0 +1,128 @@
+"""Refined figures, and how far those of every method may be off, a block of groups at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from influence_cli.analysis.question import Question
+from influence_cli.core.error_estimate import ErrorEstimator
+from influence_cli.core.estimators import Estimate
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.refined import Goal, first_gradient, refine
+from influence_cli.core.removal import Removal
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.weights import Weights
+from influence_cli.results import OK, REFINED
+
+DEFAULT_METHODS = ("first", "second", REFINED)
+INFINITE = "the estimate is not finite"
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """What is estimated: by which ``methods``, ``evaluate`` exact or linear (``refined`` is always exact), ``refined``
+    to which relative error, and whether the other methods get an error as well."""
+
+    methods: Sequence[str] = DEFAULT_METHODS
+    evaluate: str = "exact"
+    rel_error: float = 0.05
+    errors: bool = False
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """The methods but ``refined``."""
+        return tuple(method for method in self.methods if method != REFINED)
+
+    @property
+    def rounds(self) -> int:
+        """How often every (group, test row) pair is gone through."""
+        return bool(self.estimators) + (REFINED in self.methods)
+
+
+@dataclass(frozen=True)
+class After:
+    """What is left once groups are gone: the question and J, the weights of G groups, and J's ``gradient`` (P, G) at
+    the trained parameters, of a network the proximal objective's."""
+
+    question: Question
+    objective: Objective
+    weights: Weights
+    gradient: np.ndarray
+
+
+class Reliability:
+    """What is known of the errors of all pairs, filled in block by block.
+
+    ``errors[method]`` (G, T), NaN where there is none, and ``growth[method]`` (G,), the q of each; of ``refined`` the
+    ``steps`` (G,), the pairs ``unmet`` (G, T), and the length of the ``first`` gradient (G,).
+    """
+
+    def __init__(self, question: Question, solver: HessianSolver, how: Estimation, groups: int):
+        shape = (groups, len(question))
+        self.question, self.solver, self.how = question, solver, how
+        methods = how.methods if how.errors else [method for method in how.methods if method == REFINED]
+        self.errors = {method: np.full(shape, np.nan) for method in methods}
+        self.growth = {method: np.zeros(groups) for method in methods}
+        self.unmet = np.zeros(shape, dtype=bool)
+        self.steps, self.first = np.zeros(groups, dtype=np.int64), np.full(groups, np.nan)
+
+    @cached_property
+    def base(self) -> np.ndarray:
+        """f before removal, (T,)."""
+        return self.question.value(self.question.model.theta)[:, 0]
+
+    @cached_property
+    def left(self) -> float:
+        """The length of the gradient at the trained parameters, in the norm of M^-1; 0 of the proximal objective."""
+        model = self.question.model
+        if not model.objective.convex:
+            return 0.0
+        gradient = model.objective.gradient(model.theta, model.objective.weights)
+        return float(np.sqrt(max(0.0, float((gradient * self.solver.preconditioner(gradient)).sum()))))
+
+    def after(self, groups: Removal) -> After:
+        """What the removal of groups of rows leaves."""
+        objective, theta = self.question.model.objective, self.question.model.theta
+        return After(self.question, objective, groups.removed, first_gradient(objective, theta, groups))
+
+    def estimate(
+        self, where: slice, after: After, solved: Mapping[str, Estimate], values: Mapping[str, np.ndarray]
+    ) -> None:
+        """Errors of the estimates ``solved`` for the groups ``where``, from figures ``values`` of all pairs (G, T)."""
+        errors = ErrorEstimator(
+            after.objective,
+            self.question.model.theta,
+            after.weights,
+            self.solver.preconditioner,
+            after.gradient,
+            values=after.question.value,
+            base=self.base,
+        )
+        for method, found in solved.items():
+            assert found.change is not None
+            figures = values[method][where]
+            own, self.growth[method][where] = errors.of(found.change, figures.T)
+            self.errors[method][where] = np.where(np.isfinite(figures), own.T, np.nan)
+
+    def refine(self, where: slice, after: After, counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
+        """Refined changes (G, T) of the groups ``where``, NaN where f has no finite value after removal (``counts``
+        false, (G, T)) or none was found, and what went wrong with each group (G,)."""
+        found = refine(
+            after.objective,
+            self.question.model.theta,
+            after.weights,
+            self.solver.preconditioner,
+            Goal(after.question.value, self.base, self.how.rel_error, counts.T),
+            gradient=after.gradient,
+        )
+        change = found.change.T
+        known = counts & np.isfinite(change)
+        self.errors[REFINED][where] = np.where(known, found.error.T, np.nan)
+        self.unmet[where] = known & ~found.met.T
+        self.steps[where], self.first[where] = found.steps, found.first
+        problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]
+        return np.where(known, change, np.nan), problems

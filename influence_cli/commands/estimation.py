@@ -1,0 +1,63 @@
+"""What ``ginf influence`` decides where it was not told: methods, whether to retrain as well, and what to say first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from influence_cli.analysis.influence import check_methods
+from influence_cli.analysis.pooled import check_evaluate
+from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
+from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
+from influence_cli.commands.options import Common
+from influence_cli.commands.output import check_choice
+from influence_cli.core.estimators import EVALUATIONS
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import REFINED
+from influence_cli.specs.groups import GroupSpec
+from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.relative import parse_relative
+
+EACH_ROW, ROW_METHODS = "rows:each", ("first", "rif")
+"""A group a row: one adjoint a test row serves all of them, where refined would take passes for each."""
+LONG, QUICK = 30.0, 2.0
+"""Seconds from which on a prediction is worth a line, and up to which retraining is simply done."""
+
+
+def chosen_estimation(
+    specs: Sequence[GroupSpec],
+    method: str | None,
+    evaluate: str | None,
+    rel_error: str,
+    errors: bool,
+    quantity: str,
+    common: Common,
+) -> Estimation:
+    """What was asked for, else what suits the groups.  Raises UsageError for what does not exist or go together."""
+    methods = None if method is None else check_methods([name.strip() for name in method.split(",")])
+    if evaluate is not None:
+        check_choice("--evaluate", evaluate, EVALUATIONS)
+    tolerance = parse_relative(rel_error, "--rel-error")
+    if methods is None and evaluate is None and any(spec.text == EACH_ROW for spec in specs):
+        common.note(f"{EACH_ROW}: --method {','.join(ROW_METHODS)} --evaluate linear, one solve a test row")
+        how = Estimation(ROW_METHODS, "linear", tolerance, errors)
+    else:
+        how = Estimation(methods or DEFAULT_METHODS, evaluate or "exact", tolerance, errors)
+    if how.estimators:
+        check_evaluate(quantity, how.evaluate)
+    return how
+
+
+def warn_of_time(model: TrainedModel, plan: GroupPlan, how: Estimation, common: Common) -> None:
+    """Say where ``refined`` will take long, and what takes less."""
+    if REFINED not in how.methods:
+        return
+    seconds = predicted_seconds(model, plan, REFINED_PASSES)
+    if seconds > LONG:
+        common.note(
+            f"refined will take about {seconds:,.0f} s for {len(plan):,} groups; --method first,second takes much less"
+        )
+
+
+def is_quick(model: TrainedModel, plan: GroupPlan) -> bool:
+    """Whether retraining without every group takes no time that anybody would notice."""
+    return model.objective.convex and predicted_seconds(model, plan, RETRAINING_PASSES) < QUICK
