@@ -79,7 +79,7 @@ def measure(folder: Path, rows: int) -> list[dict]:
     train = ("--data", str(table), "--label", "y", "--drop", "site", "-o", str(model), "--force", "--quiet")
     trained = ginf("train", *train, "--format", "json")
     (record,) = json.loads(trained.output)
-    ask = ("--model", str(model), "--test", "0:10", "--method", "first,second", "--quiet")
+    ask = ("--model", str(model), "--test", "0:10", "--method", "first,second", "--evaluate", "linear", "--quiet")
     sites = ginf("influence", *ask, "--group", "by:site")
     bytes_of_features = 8.0 * (record["rows"] + record["test_rows"]) * record["features"]
     return [

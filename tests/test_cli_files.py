@@ -48,7 +48,8 @@ def test_first_runs_at_once_share_one_default_model(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["ginf.h5"]
     before = (tmp_path / "ginf.h5").stat()
     again = ginf("influence", "--group", "coherent:3", "--test", "17", cwd=tmp_path)
-    assert (again.stdout, again.stderr) == (outs[0], "ginf: solver cholesky: reusing the factor cached in ginf.h5\n")
+    assert again.stdout == outs[0]
+    assert again.stderr.startswith("ginf: solver cholesky: reusing the factor cached in ginf.h5\n")
     assert (tmp_path / "ginf.h5").stat().st_mtime_ns == before.st_mtime_ns
 
 

@@ -139,7 +139,7 @@ def test_what_the_test_rows_cannot_answer_is_said():
     with pytest.raises(UsageError, match="cannot be had of these test rows: multi_class"):
         model.groundtruth(GROUP, X_test, y_test, quantity="score:roc_auc")
     with pytest.raises(UsageError, match="has no derivative, which --evaluate linear needs"):
-        model.influence(GROUP, X_test, y_test, quantity="score:accuracy")
+        model.influence(GROUP, X_test, y_test, quantity="score:accuracy", evaluate="linear")
     with pytest.raises(UsageError, match="has no derivative"):
         model.select(3, X_test, y_test, quantity="score:accuracy")
     two = GroupInfluence.fit(*rows(2)[:2])
@@ -161,7 +161,7 @@ def test_the_commands_have_them_too(tmp_path, capsys):
     assert estimated == pytest.approx(values_of(capsys.readouterr().out, "actual"), abs=0.02)
     assert run(["compare", str(tmp_path / "i.h5"), str(tmp_path / "t.h5")]) == 0
     capsys.readouterr()
-    assert run(["influence", *ask]) == 2
+    assert run(["influence", *ask, "--evaluate", "linear"]) == 2
     assert "add --evaluate exact" in capsys.readouterr().err
     regression = train(save_regression(tmp_path / "r.npz"), tmp_path / "r.h5", "--estimator", "linear")
     ask = ["--model", regression, "--group", "random:9", "--test", "all", "--quantity", "score:r2", "--quiet"]
