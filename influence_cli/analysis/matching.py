@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from influence_cli.errors import FileError, UsageError
-from influence_cli.results import OK, GroupTable, InfluenceResult, TruthResult
+from influence_cli.results import OK, REFINED, GroupTable, InfluenceResult, TruthResult
 
 EXACT = " exact"
-"""Behind a method's name where f was evaluated at the estimated parameters (``--evaluate exact``)."""
+"""Behind a method's name where f was evaluated exactly, if the other files hold the method evaluated linearly."""
 SIZED = ("coherent", "random", "neighbours")
 """Kinds of groups whose spec may end with a size."""
 SHOWN_REASONS = 3
@@ -98,9 +98,11 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
     repeated = 0
     for _, result in truths:
         repeated += merge.put(truth, told, result, result.actual)
+    linear = {method for _, result in influences if result.evaluate == "linear" for method in result.values}
+    linear.discard(REFINED)
     for _, result in influences:
         for method, values in result.values.items():
-            name = method + EXACT if result.evaluate == "exact" else method
+            name = method + EXACT if result.evaluate == "exact" and method in linear else method
             target, present = estimates.setdefault(name, merge.blank())
             repeated += merge.put(target, present, result, values)
     guessed = np.logical_or.reduce([present for _, present in estimates.values()])
