@@ -13,6 +13,7 @@ from influence_cli.analysis.influence import check_methods, influence
 from influence_cli.analysis.question import TestRows
 from influence_cli.analysis.reliability import Estimation
 from influence_cli.core.estimators import estimate
+from influence_cli.core.solvers.cg import Status
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.data.load import load
 from influence_cli.errors import UsageError
@@ -126,7 +127,7 @@ def test_the_number_of_solves_does_not_grow_with_the_pairs(softmax):
     solver = make_solver(softmax.objective, softmax.theta, "cholesky")
 
     class Counting:
-        tol, preconditioner, factor, norm = solver.tol, solver.preconditioner, solver.factor, solver.norm
+        tol, preconditioner, factor = solver.tol, solver.preconditioner, solver.factor
         exact = solver.exact
         columns = 0
 
@@ -158,8 +159,8 @@ def test_a_test_row_that_cannot_be_solved_for_is_null_alone(softmax):
             self.calls += rhs.shape[1] > 1  # a single one is rif's, for the penalty
             if self.calls != 1 or rhs.shape[1] == 1:  # the first is for the test rows
                 return solution
-            reached = np.array([True, False, True])
-            return replace(solution, converged=reached, residual=np.where(reached, 0.0, 1e-3))
+            status = np.array([Status.SOLVED, Status.STOPPED, Status.SOLVED])
+            return replace(solution, status=status, residual=np.array([0.0, 1e-3, 0.0]))
 
     found = run(softmax, plan, [5, 2, 8], solver=Failing(), methods=METHODS)
     for method in METHODS:
@@ -185,7 +186,7 @@ def test_a_group_that_cannot_be_solved_for_is_null_alone(softmax, evaluate):
         def solve(self, rhs):
             solution = solver.solve(rhs)
             if rhs.shape[1] == 3:
-                solution.converged[1] = False
+                solution.status[1] = Status.STOPPED
             return solution
 
     found = run(softmax, plan, [5, 2], solver=Failing(), **options)

@@ -62,7 +62,6 @@ def test_five_percent_of_the_rows_take_no_pass_a_group(monkeypatch):
     parts = [order[150 * part : 150 * (part + 1)] for part in range(16)]
     groups = removal(objective.weights, parts, "per-mean")
     g = removed_gradient(objective, theta, groups)
-    _ = solver.norm
     by_products = replace(solver, factor=None)
     with counted_passes(monkeypatch, CLASSES - 1) as light:
         found = newton_step(objective, theta, solver, groups, g)

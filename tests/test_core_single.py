@@ -181,7 +181,6 @@ def test_most_passes_are_in_single_precision(monkeypatch):
     theta = train(objective, tol=1e-11).theta
     gone = removal(objective.weights, groups_of(objective, (210, 220, 230, 240)), PER_MEAN)
     solver = make_solver(objective, theta, "cholesky")
-    solver.norm  # noqa: B018  (a product of its own)
     g = removed_gradient(objective, theta, gone)
     passes = {np.dtype(np.float32): 0, np.dtype(np.float64): 0}
     sweep = Design.sweep

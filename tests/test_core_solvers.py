@@ -9,8 +9,9 @@ from oracle import LINEAR, LOGISTIC, SOFTMAX
 
 from influence_cli.core.rows import design
 from influence_cli.core.solvers import choice, cholesky, preconditioners
-from influence_cli.core.solvers.cg import RECOMPUTE_EVERY, STAGNATION, conjugate_gradient
+from influence_cli.core.solvers.cg import RECOMPUTE_EVERY, STAGNATION, Status, conjugate_gradient
 from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.solvers.factor import WORTH_MEASURING, contraction, solve_by_factor
 from influence_cli.core.solvers.preconditioners import PerColumn, for_columns
 from influence_cli.errors import NotConvergedError
 
@@ -272,23 +273,64 @@ def test_the_factor_and_refinement_solve_to_double_accuracy(kind, limit, monkeyp
     assert solution.iterations.max() <= (8 if limit == 0 else 1)
 
 
-def test_a_step_that_is_sure_to_suffice_ends_without_a_product():
+def by_factor(H, shift: float, rhs, **options):
+    """Solved by the factor of H + shift, and the product that counts."""
+    product = Counted(H)
+    factor = cholesky.CholeskyFactor(np.asfortranarray(np.linalg.cholesky(H + shift * np.eye(P))))
+    return solve_by_factor(product, factor, rhs, **{"tol": TOL, **options}), product, factor
+
+
+def test_each_correction_shortens_the_residual_by_the_ratio():
+    H, rhs = symmetric(1e3), np.random.default_rng(1).normal(size=(P, 5))
+    rhs[:, 3] = 0.0
+    solution, product, factor = by_factor(H, 1e-6, rhs)
+    ratio = contraction(product, factor)
+    # H and H + shift commute, so that the ratio is the norm of I - H (H + shift)^-1.
+    assert 0.5 * 1e-3 < ratio <= 1e-6 / (1e-3 + 1e-6)
+    assert solution.converged.all() and not solution.x[:, 3].any() and solution.iterations[3] == 0
+    assert true_residual(H, solution.x[:, [0, 1, 2, 4]], rhs[:, [0, 1, 2, 4]]).max() <= TOL * 1.01
+    assert solution.iterations.max() <= np.ceil(np.log(TOL) / np.log(ratio))
+
+
+def test_a_correction_that_is_sure_to_suffice_ends_without_a_product():
     H, shift = symmetric(1e3), 1e-7
     rhs = np.random.default_rng(1).normal(size=(P, 5))
-    contraction = shift / (1e-3 + shift)  # H and H + shift commute, so this is the norm of I - H (H + shift)^-1
-
-    def nearly(r):
-        return np.linalg.solve(H + shift * np.eye(P), r)
-
-    plain, asked = solve(H, rhs, preconditioner=nearly, norm=1.0, tol=1e-8)
+    plain, asked, _ = by_factor(H, shift, rhs, tol=1e-8)
     assert (len(asked.asked), plain.converged.all()) == (2, True)
-    closed, asked = solve(H, rhs, preconditioner=nearly, norm=1.0, tol=1e-8, contraction=contraction)
+    closed, asked, _ = by_factor(H, shift, rhs, tol=1e-8, ratio=shift / (1e-3 + shift))
     assert (len(asked.asked), closed.converged.all()) == (1, True)
     assert (true_residual(H, closed.x, rhs) <= closed.residual * (1 + 1e-6)).all()
     assert closed.residual.max() <= 1e-8
-    unsure, asked = solve(H, rhs, preconditioner=nearly, norm=1.0, tol=1e-8, contraction=0.5)
+    unsure, asked, _ = by_factor(H, shift, rhs, tol=1e-8, ratio=0.5)
     assert len(asked.asked) == 2
     assert np.array_equal(unsure.x, plain.x)
+
+
+@pytest.mark.parametrize("shift", [0.05, 50.0])
+def test_where_corrections_gain_little_conjugate_gradients_go_on(shift):
+    H, rhs = symmetric(1e3), np.random.default_rng(1).normal(size=(P, 3))
+    solution, _, factor = by_factor(H, shift, rhs)
+    assert solution.converged.all()
+    assert true_residual(H, solution.x, rhs).max() <= TOL * 1.01
+    plain, _ = solve(H, rhs, preconditioner=factor)
+    assert (solution.iterations <= plain.iterations + 2).all()
+
+
+def test_a_factor_of_a_matrix_that_is_not_definite_says_so():
+    values, basis = np.linspace(1.0, 2.0, P), np.linalg.eigh(symmetric(2.0))[1]
+    values[0] = -0.5
+    H = (basis * values) @ basis.T
+    solution, _, _ = by_factor(H, 1.0, basis[:, :1] + basis[:, 1:2])
+    assert list(solution.status) == [Status.INDEFINITE]
+    assert "negative curvature" in solution.why(0)
+
+
+def test_numbers_beyond_all_bounds_end_at_once_unsolved():
+    rhs = np.ones((P, 2))
+    rhs[0, 1] = np.nan
+    solution, product = solve(symmetric(10.0), rhs)
+    assert list(solution.converged) == [True, False]
+    assert len(product.asked) < 50
 
 
 @pytest.mark.parametrize("l2", [1e-2, 1e-5])
@@ -299,7 +341,7 @@ def test_many_right_hand_sides_are_solved_to_the_tolerance_that_one_is(kind, l2,
     theta = np.random.default_rng(2).normal(size=(objective.size, 1)) * 0.3
     solver = make_solver(objective, theta, "cholesky")
     H = objective.curvature(theta, objective.weights)(np.eye(objective.size))
-    rhs = np.random.default_rng(3).normal(size=(objective.size, 2 * choice.PROBES * choice.PROBE_STEPS))
+    rhs = np.random.default_rng(3).normal(size=(objective.size, WORTH_MEASURING))
     solution = solver.solve(rhs)
     assert solution.converged.all()
     assert true_residual(H, solution.x, rhs).max() <= TOL * 1.01

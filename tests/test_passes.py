@@ -47,7 +47,7 @@ def solver(request, monkeypatch):
     monkeypatch.setattr(cholesky, "DOUBLE_UP_TO", 3000 if request.param == np.float64 else 0)
     made = make_solver(*problem(), "cholesky")
     assert made.factor.lower.dtype == request.param
-    made.norm, made.contraction  # noqa: B018  (measured once a model, by passes that no group takes)
+    made.contraction  # noqa: B018  (measured once a model, by passes that no group takes)
     return made
 
 
@@ -68,7 +68,7 @@ def passes_of(monkeypatch, work: Callable[[], object]) -> float:
     [
         (("first",), {"float64": (0.6, 0.6), "float32": (0.6, 0.6)}),
         (("first", "second"), {"float64": (1.8, 2.8), "float32": (1.8, 2.8)}),
-        (("newton",), {"float64": (1.1, 13.8), "float32": (9.1, 14.5)}),
+        (("newton",), {"float64": (1.1, 13.8), "float32": (10.2, 15.5)}),
     ],
     ids=("first", "second", "newton"),
 )
@@ -93,7 +93,6 @@ def test_warm_retraining(solver, monkeypatch):
 def test_selection(strategy, bounds, monkeypatch):
     objective, theta = problem()
     solver = make_solver(objective, theta, "cholesky")
-    solver.norm  # noqa: B018
     target = RowTarget(objective, Loss(objective.family), objective.design.X[:1], objective.y[:1])
     whole = Problem(objective, theta, solver, target, 1, "per-mean", np.arange(ROWS))
     for share, bound in zip(SHARES, bounds, strict=True):

@@ -29,7 +29,7 @@ from influence_cli.core.quantities import Target
 from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import RemovedHessian
 from influence_cli.core.rif import SingleRemovals
-from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution
+from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, unsolved
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 
@@ -136,15 +136,11 @@ def newton_step(
 
     Where the factor solves with H itself, products with D, which read the groups' rows alone, are enough.
     """
-    count = g.shape[1]
     few = np.flatnonzero(solver.exact & (groups.share <= MOST))
     if not few.size:
-        return _by_all_rows(objective, theta, solver, groups, g, np.arange(count))
-    nothing = Solution(
-        np.zeros_like(g, order="F"), np.ones(count), np.zeros(count, dtype=np.int64), *np.zeros((2, count), dtype=bool)
-    )
+        return _by_all_rows(objective, theta, solver, groups, g, np.arange(g.shape[1]))
     removed = RemovedHessian(objective, theta, solver, groups, few)
-    found = nothing.continue_with(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
+    found = unsolved(g).continue_with(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
     rest = np.flatnonzero(~found.converged)
     if rest.size:
         found = found.continue_with(
@@ -168,8 +164,6 @@ def _by_all_rows(
     own approximation takes its place if it is light.
     """
     kept = groups.removed.take(which)
-    # Removal takes rows away and scales the others up by at most 1 / (1 - p).
-    norm = solver.norm / (1.0 - np.minimum(groups.share[which], 1.0 - np.finfo(float).eps))
     found = refined_conjugate_gradient(
         objective,
         theta,
@@ -177,7 +171,6 @@ def _by_all_rows(
         g,
         preconditioner=solver.preconditioner,
         tol=solver.tol,
-        norm=norm,
         max_iterations=PATIENCE if objective.cheap_preconditioner else MAX_ITERATIONS,
         start=start,
     )
@@ -193,7 +186,6 @@ def _by_all_rows(
             g[:, part],
             preconditioner=own,
             tol=solver.tol,
-            norm=norm[part],
             start=found.x[:, part],
         )
         found = found.continue_with(part, rest)

@@ -17,6 +17,7 @@ import numpy as np
 from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.solvers.cg import Solution, conjugate_gradient, joined
 from influence_cli.core.solvers.cholesky import CholeskyFactor, factor_dtype, factorize
+from influence_cli.core.solvers.factor import WORTH_MEASURING, contraction, solve_by_factor
 from influence_cli.errors import UsageError
 
 MEMORY_SHARE = 0.4
@@ -26,8 +27,6 @@ SECONDS = 300.0
 SOLVERS = ("auto", "cholesky", "cg")
 SIDE_BY_SIDE = 256
 """Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
-PROBES, PROBE_STEPS = 4, 3
-"""Random vectors, and steps of each, that measure how good a factor is; fewer right-hand sides are not worth it."""
 
 
 @dataclass(frozen=True)
@@ -56,26 +55,9 @@ class HessianSolver:
         return self.factor is not None and self.factor.lower.dtype == np.float64
 
     @cached_property
-    def norm(self) -> float:
-        """|H| or more: a random vector meets at least the average of the squared eigenvalues, P times which is a bound.
-
-        That average, estimated from one vector, is right to a few percent; the factor 2 is for the rest.
-        """
-        z = np.random.default_rng(0).choice([-1.0, 1.0], size=(self.size, 1))
-        return 2.0 * float(np.linalg.norm(self.product(z)))
-
-    @cached_property
     def contraction(self) -> float:
-        """|r - H M^-1 r| / |r| of the factor's M = L L', after PROBE_STEPS such steps from random vectors.
-
-        The ratio grows from step to step towards the largest there is, as in power iteration; a right-hand side has
-        taken only a step or two.
-        """
-        r = np.random.default_rng(1).normal(size=(self.size, PROBES))
-        for _ in range(PROBE_STEPS):
-            r /= np.linalg.norm(r, axis=0)
-            r -= self.product(self.preconditioner(r))
-        return float(np.linalg.norm(r, axis=0).max())
+        """By which a correction of ``solve_by_factor`` shortens a residual."""
+        return 1.0 if self.factor is None else contraction(self.product, self.factor)
 
     def solve(self, rhs: np.ndarray) -> Solution:
         """x (P, A) for rhs (P, A), each to a relative residual of ``tol``; SIDE_BY_SIDE columns at a time."""
@@ -83,16 +65,11 @@ class HessianSolver:
         return joined([self._solve(rhs[:, start : start + SIDE_BY_SIDE]) for start in starts])
 
     def _solve(self, rhs: np.ndarray) -> Solution:
-        rounded = self.factor is not None and self.factor.lower.dtype == np.float32
-        many = rounded and rhs.shape[1] >= 2 * PROBES * PROBE_STEPS
-        return conjugate_gradient(
-            self.product,
-            rhs,
-            preconditioner=self.preconditioner,
-            tol=self.tol,
-            norm=self.norm,
-            contraction=self.contraction if many else 1.0,
-        )
+        if self.factor is None:
+            return conjugate_gradient(self.product, rhs, preconditioner=self.preconditioner, tol=self.tol)
+        many = not self.exact and rhs.shape[1] >= WORTH_MEASURING
+        ratio = self.contraction if many else 1.0
+        return solve_by_factor(self.product, self.factor, rhs, tol=self.tol, ratio=ratio)
 
 
 def make_solver(

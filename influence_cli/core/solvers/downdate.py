@@ -12,7 +12,7 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Product
-from influence_cli.core.solvers.cg import VANISHING, Solution
+from influence_cli.core.solvers.cg import VANISHING, Solution, Status
 from influence_cli.core.solvers.preconditioners import Preconditioner
 
 Downdate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -43,7 +43,7 @@ def downdated_conjugate_gradient(
     target = AIM * tol * lengths
     count = rhs.shape[1]
     left, iterations = lengths.copy(), np.zeros(count, dtype=np.int64)
-    indefinite = np.zeros(count, dtype=bool)
+    status = np.full(count, Status.STOPPED, dtype=np.int8)
     active = np.flatnonzero(left > target)
     z = inverse(r[:, active])
     d, Hd, rho = z, r[:, active], dots(r[:, active], z)
@@ -59,7 +59,7 @@ def downdated_conjugate_gradient(
         r[:, active] -= step * curved
         iterations[active] = iteration
         left[active] = norms(r[:, active])
-        indefinite[active] |= bad
+        status[active[bad]] = Status.INDEFINITE
         keep = ~bad & (left[active] > target[active])
         active, d, Hd, rho = active[keep], d[:, keep], Hd[:, keep], rho[keep]
         if not active.size:
@@ -69,8 +69,9 @@ def downdated_conjugate_gradient(
         ratio = fresh / rho
         d, Hd, rho = z + ratio * d, r[:, active] + ratio * Hd, fresh
     met = (left <= target) & ((target > 0) | (lengths == 0))
-    converged = met & (product is None or _as_the_recursion_says(product, x, Hx, target))
-    return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
+    if product is None or _as_the_recursion_says(product, x, Hx, target):
+        status[met] = Status.SOLVED
+    return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, status)
 
 
 def _as_the_recursion_says(product: Product, x: np.ndarray, Hx: np.ndarray, target: np.ndarray) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective, Product
-from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, conjugate_gradient
+from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, Status, conjugate_gradient
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.weights import RowWeights
 
@@ -32,7 +32,6 @@ def refined_conjugate_gradient(
     preconditioner: Preconditioner,
     tol: np.ndarray | float = 1e-10,
     max_iterations: int = MAX_ITERATIONS,
-    norm: np.ndarray | float = np.inf,
     start: np.ndarray | None = None,
 ) -> Solution:
     """As ``conjugate_gradient`` with the Hessian of J(.; w) at theta, most of its products in single precision."""
@@ -40,14 +39,13 @@ def refined_conjugate_gradient(
     single = objective.single(rhs.shape[1])
     if single is objective:
         return conjugate_gradient(
-            product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, norm=norm, start=start
+            product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, start=start
         )
     rough = single.curvature(theta, w)
     count = rhs.shape[1]
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     lengths = norms(rhs)
     target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
-    bound = np.broadcast_to(np.asarray(norm, dtype=float), lengths.shape)
     if start is not None:
         x += start
         r -= product(start)
@@ -71,8 +69,8 @@ def refined_conjugate_gradient(
         at = active[better]
         x[:, at], r[:, at], left[at] = moved[:, better], true[:, better], now[better]
         active = active[(left[active] > target[active]) & ~hard[active]]
-    converged, indefinite = left <= target, np.zeros(count, dtype=bool)
-    rest = np.flatnonzero(hard & ~converged)
+    status = np.where(left <= target, Status.SOLVED, Status.STOPPED).astype(np.int8)
+    rest = np.flatnonzero(hard & (status == Status.STOPPED))
     if rest.size:
         found = conjugate_gradient(
             _some(product, rest),
@@ -80,13 +78,12 @@ def refined_conjugate_gradient(
             preconditioner=for_columns(preconditioner, rest),
             tol=target[rest] / lengths[rest],
             max_iterations=max_iterations,
-            norm=bound[rest],
             start=x[:, rest],
         )
         x[:, rest], left[rest] = found.x, found.residual * lengths[rest]
         iterations[rest] += found.iterations
-        converged[rest], indefinite[rest] = found.converged, found.indefinite
-    return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, converged, indefinite)
+        status[rest] = found.status
+    return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, status)
 
 
 def _some(product: Product, which: np.ndarray) -> Product:
