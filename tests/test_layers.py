@@ -37,7 +37,17 @@ OWNERS = {
 }
 CORE_USES = {
     *("numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"),
-    *("copy", "itertools", "functools", "threading", "concurrent", "contextlib", "contextvars", "threadpoolctl"),
+    *(
+        "copy",
+        "itertools",
+        "functools",
+        "threading",
+        "concurrent",
+        "contextlib",
+        "contextvars",
+        "enum",
+        "threadpoolctl",
+    ),
 }
 
 
