@@ -25,7 +25,9 @@ _MISSING = -1
 
 def entries(data: Dataset) -> dict[str, Any]:
     """What the schema has for the data set where it lies in the file."""
-    return feature_entries(data) | column_entries(data)
+    records = {"train": data.records_train, "test": data.records_test}
+    numbers = {f"/data/records_{split}": rows for split, rows in records.items() if rows is not None}
+    return feature_entries(data) | column_entries(data) | numbers
 
 
 def dataset_of(path: PathLike, arrays: Mapping[str, Any]) -> Dataset:
@@ -47,6 +49,8 @@ def dataset_of(path: PathLike, arrays: Mapping[str, Any]) -> Dataset:
         id_column=arrays.get("@id_column"),
         preparation=arrays.get("@preparation"),
         weights=arrays.get("/data/weights"),
+        records_train=arrays.get("/data/records_train"),
+        records_test=arrays.get("/data/records_test"),
     )
 
 

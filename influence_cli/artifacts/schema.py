@@ -113,6 +113,17 @@ KINDS: dict[str, Kind] = {
                     "weights of the training rows, summing to 1; all 1/m where missing",
                     required=False,
                 ),
+                *(
+                    Entry(
+                        f"/data/records_{split}",
+                        "int64",
+                        (rows,),
+                        f"numbers of the {words} rows in their file, 1 the first; unknown where missing",
+                        required=False,
+                        unless=(LINK,),
+                    )
+                    for split, rows, words in (("train", "m", "training"), ("test", "n", "test"))
+                ),
                 Entry("/data/classes", "str", ("c",), "class labels in the order of their codes; none for regression"),
                 Entry("/data/feature_names", "str", ("d",), "names of the features"),
                 Entry("/data/image_shape", "int64", (2,), "height and width if a row is an image", required=False),

@@ -49,18 +49,18 @@ def _label(data: Dataset) -> str:
 
 
 def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    kinds = {"numeric": "numbers", "boolean": "true or false", "categorical": "categories"}
+    words = {"numeric": "numbers", "boolean": "true or false", "categorical": "categories"}
     parts = []
-    for kind, words in kinds.items():
+    for kind, called in words.items():
         own = [state for state in states if state["kind"] == kind]
-        if kind == "categorical":
-            names = [f"{one['column']} {len(one['categories']):,}" for one in own]
-            columns = sum(len(one["categories"]) - ("reference" in one) for one in own)
-            words += f" in {columns:,} 0/1 columns"
-        else:
-            names = [one["column"] for one in own]
-        if own:
-            parts.append(f"{len(own)} {words} ({_listed(names)})")
+        if not own:
+            continue
+        if kind != "categorical":
+            parts.append(f"{called}: {_listed([state['column'] for state in own])}")
+            continue
+        columns = sum(len(state["categories"]) - ("reference" in state) for state in own)
+        names = [f"{state['column']} ({len(state['categories']):,})" for state in own]
+        parts.append(f"{called}: {_listed(names)}, as {columns:,} columns of 0 and 1")
     if parts:
         yield f"features: {'; '.join(parts)}"
 

@@ -1,0 +1,159 @@
+"""Rows keep the names that their file gives them: the number of the record, and the identifier."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from influence_cli.artifacts.model import load_model
+from influence_cli.cli import run
+from influence_cli.data.load import load
+from influence_cli.data.options import TableOptions
+from influence_cli.errors import FileError
+
+M = 60
+RNG = np.random.default_rng(4)
+AGE = RNG.integers(20, 90, M)
+DIED = np.where(AGE + RNG.normal(0, 20, M) > 60, "yes", "no")
+NAMES = [f"P{number:03}" for number in RNG.permutation(M)]
+ROWS = [f"{NAMES[row]},{AGE[row]},{'NSW'[row % 3]},{DIED[row]}" for row in range(M)]
+HEAD = "patient,age,site,died"
+OPTIONS = TableOptions(label="died", id_column="patient")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name, rows):
+    Path(name).write_text("\n".join([HEAD, *rows]) + "\n", encoding="utf-8")
+    return name
+
+
+def check_rows(data, rows=ROWS):
+    """Every row of the data set is the record of the file that it says it is."""
+    assert sorted([*data.records_train, *data.records_test]) == list(range(1, len(rows) + 1))
+    for records, columns in ((data.records_train, data.columns_train), (data.records_test, data.columns_test)):
+        assert (np.diff(records) > 0).all(), "in the order of the file"
+        for at, record in enumerate(records):
+            name, age, site, died = rows[record - 1].split(",")
+            assert [columns[key][at] for key in ("patient", "age", "site", "died")] == [name, int(age), site, died]
+
+
+def test_a_split_keeps_the_records(here):
+    check_rows(load(write("a.csv", ROWS), task="classification", seed=3, table=OPTIONS))
+
+
+def test_through_a_pattern_of_files_records_run_on_in_the_order_of_the_names(here):
+    write("part-2.csv", ROWS[20:45])
+    write("part-1.csv", ROWS[:20])
+    write("part-3.csv", ROWS[45:])
+    data = load("part-*.csv", task="classification", seed=3, table=OPTIONS)
+    check_rows(data)
+    assert data.digest == load(write("a.csv", ROWS), task="classification", seed=3, table=OPTIONS).digest
+    for part, rows in (("a", ROWS[:31]), ("b", ROWS[31:])):
+        pl.read_csv("\n".join([HEAD, *rows]).encode()).write_parquet(f"{part}.parquet")
+    check_rows(load("?.parquet", task="classification", seed=3, table=OPTIONS))
+
+
+def test_columns_of_parts_are_of_one_kind(here):
+    write("p-1.csv", ROWS[:20])
+    write("p-2.csv", [row.replace(",N,", ",1,").replace(",S,", ",2,").replace(",W,", ",3,") for row in ROWS[20:]])
+    data = load("p-*.csv", task="classification", table=OPTIONS)
+    assert {"1", "2", "3", "N", "S", "W"} == {*data.columns_train["site"].tolist(), *data.columns_test["site"].tolist()}
+    Path("p-3.csv").write_text("patient,age,died\nX,1,yes\n", encoding="utf-8")
+    with pytest.raises(
+        FileError, match=r"p-3.csv: all files of one data set need the same columns, but it has no site"
+    ):
+        load("p-*.csv", task="classification", table=OPTIONS)
+
+
+def test_test_rows_of_their_own_file_have_its_records(here):
+    write("a.csv", ROWS[:40])
+    write("b.csv", ROWS[40:])
+    options = TableOptions(label="died", id_column="patient", test_data="b.csv")
+    data = load("a.csv", task="classification", table=options)
+    assert data.records_train.tolist() == list(range(1, 41)) and data.records_test.tolist() == list(range(1, 21))
+
+
+def test_rows_that_are_left_out_leave_the_records_of_the_others(here):
+    rows = [row if at % 7 else row.replace(f",{AGE[at]},", ",,") for at, row in enumerate(ROWS)]
+    options = TableOptions(label="died", id_column="patient", drop_missing=True)
+    data = load(write("a.csv", rows), task="classification", seed=1, table=options)
+    kept = sorted([*data.records_train, *data.records_test])
+    assert kept == [at + 1 for at in range(M) if at % 7]
+    for at, record in enumerate(data.records_train):
+        assert data.columns_train["patient"][at] == NAMES[record - 1]
+
+
+def test_arrays_count_from_one_before_the_split(here):
+    X = np.arange(40.0).reshape(20, 2)
+    np.savez("a.npz", X=X, y=np.arange(20) % 2)
+    data = load("a.npz", task="classification")
+    assert np.array_equal(X[data.records_train - 1], data.X_train)
+    assert np.array_equal(X[data.records_test - 1], data.X_test)
+    np.savez("b.npz", X_train=X[:15], y_train=np.arange(15) % 2, X_test=X[15:], y_test=np.arange(5) % 2)
+    data = load("b.npz", task="classification")
+    assert data.records_train.tolist() == list(range(1, 16)) and data.records_test.tolist() == list(range(1, 6))
+
+
+@pytest.mark.parametrize("link", [[], ["--link-data"]])
+def test_a_model_keeps_records_and_identifiers(here, link):
+    from influence_cli.models.linked import linked_rows
+
+    write("a.csv", ROWS)
+    assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5", "--quiet", *link]) == 0
+    check_rows(load_model("m.h5", fetch=linked_rows).dataset)
+
+
+def test_identifiers_that_occur_twice_are_refused(here, capsys):
+    rows = [*ROWS, ROWS[4], ROWS[9], ROWS[4]]
+    write("a.csv", rows)
+    assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5"]) == 3
+    error = capsys.readouterr().err
+    assert f"identifiers must differ, but {NAMES[4]} (3 rows), {NAMES[9]} (2 rows) occur more than once" in error
+    assert not Path("m.h5").exists()
+
+
+def test_an_older_model_has_no_records(here):
+    found = load_model(Path(__file__).parent / "archive" / "model-v1.h5").dataset
+    assert found.records_train is None and found.records_test is None
+
+
+def records(arguments, capsys):
+    assert run([*arguments, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_what_train_says(here, capsys):
+    rows = [row if at % 10 else row.replace(f",{AGE[at]},", ",,") for at, row in enumerate(ROWS)]
+    lines = [f"{row},{'FALSE' if at % 3 else 'TRUE'},7" for at, row in enumerate(rows)]
+    Path("a.csv").write_text("\n".join([f"{HEAD},smokes,ward", *lines]), encoding="utf-8")
+    arguments = ["train", "--data", "a.csv", "--label", "died", "--id", "patient", "--impute", "median", "-o", "m.h5"]
+    assert run([*arguments, "--format", "json"]) == 0
+    captured = capsys.readouterr()
+    record = json.loads(captured.out)[0]
+    data = load_model("m.h5").dataset
+    yes, all_rows = int((data.y_train == 1).sum()), len(data.y_train)
+    no = all_rows - yes
+    shares = {"no": f"no {no} ({no / all_rows:.0%})", "yes": f"yes {yes} ({yes / all_rows:.0%})"}
+    order = ["no", "yes"] if no >= yes else ["yes", "no"]
+    assert f"label died: {', '.join(shares[one] for one in order)}, of {all_rows} training rows" in captured.err
+    assert "numbers: age, ward; true or false: smokes; categories: site (3), as 3 columns of 0 and 1" in captured.err
+    assert "missing values filled in: age in 6 by " in captured.err
+    assert "constant in the training rows, without effect: ward" in captured.err
+    frequent = np.argmax(np.bincount(data.y_train))
+    assert record["base_rate"] == pytest.approx(np.mean(data.y_test == frequent))
+
+
+def test_the_columns_of_a_csv_end_with_the_new_keys(here, capsys):
+    write("a.csv", ROWS)
+    assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5", "--format", "csv"]) == 0
+    assert next(csv.reader([capsys.readouterr().out.splitlines()[0]]))[-1] == "base_rate"
