@@ -76,9 +76,31 @@ class GroupTable:
     size: np.ndarray
     fraction: np.ndarray
     digest: tuple[str, ...]
+    cell: tuple[str, ...] = ()
+    """What the groups of one kind that are judged together have in common; empty where an older file does not say."""
 
     def __len__(self) -> int:
         return len(self.label)
+
+
+@dataclass(frozen=True)
+class RowNames:
+    """What T test rows are called by people: true and predicted class or response, record of the file, identifier."""
+
+    true: tuple[Any, ...]
+    predicted: tuple[Any, ...]
+    record: tuple[int | None, ...]
+    id: tuple[Any, ...]
+
+    @classmethod
+    def unknown(cls, count: int) -> RowNames:
+        """Of figures that belong to no single row, and of files that do not say."""
+        nothing = (None,) * count
+        return cls(nothing, nothing, nothing, nothing)
+
+    def columns(self, groups: int) -> dict[str, Any]:
+        """The keys that every (group, test row) record ends with."""
+        return {key: list(getattr(self, key)) * groups for key in ("true", "predicted", "record", "id")}
 
 
 @dataclass(frozen=True)
@@ -115,6 +137,7 @@ class InfluenceResult(Tabular):
     unmet: np.ndarray | None = None
     actual: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    names: RowNames | None = None
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -130,7 +153,7 @@ class InfluenceResult(Tabular):
         columns |= {f"{method}_error": own.ravel() for method, own in self.errors.items() if method != REFINED}
         if self.actual is not None:
             columns["actual"] = self.actual.ravel()
-        return columns
+        return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
 
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
@@ -161,6 +184,7 @@ class TruthResult(Tabular):
     seconds: np.ndarray
     status: tuple[str, ...]
     repeats: np.ndarray | None = None
+    names: RowNames | None = None
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -171,7 +195,7 @@ class TruthResult(Tabular):
         if self.repeats is not None:
             columns["spread"] = self.repeats.std(axis=0, ddof=1).ravel()
         columns["status"] = _repeat(self.status, len(self.tests))
-        return columns
+        return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from influence_cli.analysis.matching import match
         ([("random:1.6%#0", 16), ("random:1.64%#0", 16), ("random:20", 20)], [[0, 1], [2]]),
         ([("cluster:2#0", 2), ("cluster:2#1", 9), ("cluster:3#0", 5)], [[0, 1], [2]]),
         ([("rows:0,5", 2), ("rows:@a=b.txt", 90)], [[0, 1]]),
-        ([("by:site=a", 5), ("by:site=b", 70), ("by:age=5", 6)], [[0, 1], [2]]),
+        ([("column:site=a", 5), ("column:site=b", 70), ("column:age=5", 6)], [[0, 1], [2]]),
     ],
 )
 def test_groups_that_belong_together_are_one_cell(groups, cells):

@@ -13,7 +13,7 @@ import pytest
 
 from influence_cli.errors import FileError, UsageError
 from influence_cli.specs.groups import collect_specs, parse_group, read_group_file
-from influence_cli.specs.plan import Group, draw_groups, plan_groups
+from influence_cli.specs.plan import Group, plan_groups
 
 M = 200
 CLASSES = ("cat", "dog", "emu")
@@ -54,12 +54,6 @@ def test_rows_are_sorted_unique_int64_and_as_many_as_planned():
     assert planned.size.tolist() == [group.size for group in planned]
     np.testing.assert_array_equal(planned.fraction, planned.size / M)
     assert planned.label[0] == "coherent:cat" and planned.kind[-1] == "cluster"
-
-
-def test_draw_groups_draws_the_plan():
-    specs = [parse_group("random:10x2")]
-    drawn = draw_groups(specs, X, Y, CLASSES, seed=3)
-    assert {group.label: group.rows.tolist() for group in drawn} == rows_by_label("random:10x2", seed=3)
 
 
 def test_digest_is_the_sha256_of_little_endian_int64():

@@ -142,10 +142,11 @@ def drawn_rows(model, specs):
     """Label to row numbers, by the function that every command draws with."""
     from influence_cli.artifacts.model import load_model
     from influence_cli.specs.groups import parse_group
-    from influence_cli.specs.plan import draw_groups
+    from influence_cli.specs.plan import plan_groups
 
     data = load_model(model).dataset
-    groups = draw_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes)
+    plan = plan_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes)
+    groups = [plan.group(index) for index in range(len(plan))]
     return {group.label: group.rows for group in groups}
 
 

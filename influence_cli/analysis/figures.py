@@ -11,7 +11,7 @@ from influence_cli.analysis.advice import advice, stationarity
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.quantities import Valued
-from influence_cli.results import OK, REFINED, GroupTable, InfluenceResult, Provenance
+from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
 from influence_cli.specs.plan import GroupPlan
 
 Figures = tuple[np.ndarray, list[str]]
@@ -52,7 +52,7 @@ class Tables:
         question, plan, refined = self.question, self.plan, REFINED in self.how.methods
         found = InfluenceResult(
             provenance,
-            GroupTable(plan.label, plan.kind, plan.size, plan.fraction, tuple(self.digests)),
+            plan.table(self.digests),
             question.codes,
             question.quantity,
             self.how.evaluate,
@@ -63,6 +63,7 @@ class Tables:
             known.errors,
             known.steps if refined else None,
             known.unmet if refined else None,
+            names=question.names,
         )
         sentences = advice(question.model, found, known.growth)
         if refined:

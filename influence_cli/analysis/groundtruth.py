@@ -26,7 +26,7 @@ from influence_cli.core.training import REACH, newton_reach, train
 from influence_cli.core.weights import Weights
 from influence_cli.errors import FileError, NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, PENDING, GroupTable, Provenance, TruthResult
+from influence_cli.results import OK, PENDING, Provenance, TruthResult
 from influence_cli.specs.plan import GroupPlan
 
 BLOCK_BYTES = 256e6
@@ -103,7 +103,7 @@ def start_truth(
     digests = tuple(plan.group(index).digest for index in range(count))
     return TruthResult(
         provenance,
-        GroupTable(plan.label, plan.kind, plan.size, plan.fraction, digests),
+        plan.table(digests),
         codes,
         question.quantity,
         question.value(question.model.theta)[:, 0],
@@ -113,6 +113,7 @@ def start_truth(
         np.full(count, np.nan),
         (PENDING,) * count,
         np.full((repeats, count, len(codes)), np.nan) if repeats > 1 else None,
+        names=question.names,
     )
 
 

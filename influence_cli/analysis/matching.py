@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,15 +12,11 @@ import numpy as np
 
 from influence_cli.errors import FileError, UsageError
 from influence_cli.results import OK, REFINED, GroupTable, InfluenceResult, TruthResult
+from influence_cli.specs.groups import cell_of_label
 
 EXACT = " exact"
 """Behind a method's name where f was evaluated exactly, if the other files hold the method evaluated linearly."""
-SIZED = ("coherent", "random", "neighbours")
-"""Kinds of groups whose spec may end with a size."""
 SHOWN_REASONS = 3
-
-_NUMBER = re.compile(r"#[0-9]+$")
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(%?)")
 
 
 @dataclass(frozen=True)
@@ -173,6 +168,7 @@ class _Merge:
             np.array([table.size[number] for table, number in found], dtype=np.int64),
             np.array([table.fraction[number] for table, number in found]),
             tuple(self._digests[place] for place in places),
+            tuple(table.cell[number] for table, number in found) if all(table.cell for table, _ in found) else (),
         )
 
 
@@ -225,25 +221,13 @@ def _notes_on_values(matched: Matched, truths: Sequence[tuple[str, TruthResult]]
 
 def _cell_key(groups: GroupTable, number: int) -> tuple[str, str]:
     """Kind, and what the groups of one cell have in common: their size, or the spec that gave groups of many sizes."""
-    kind, label, size = groups.kind[number], _NUMBER.sub("", groups.label[number]), int(groups.size[number])
-    if kind in SIZED:
-        *rest, end = label.split(":")
-        # coherent:5 is all of class 5
-        sized = len(rest) > (kind == "coherent") and _names_size(end, size, groups.fraction[number])
-        return kind, str(size) if sized else ""
-    if kind == "cluster":
-        return kind, label
-    return kind, label.partition("=")[0] if kind in ("by", "column") else ""
-
-
-def _names_size(text: str, size: int, fraction: float) -> bool:
-    """Whether that end of a spec is the group's size."""
-    found = _SIZE.fullmatch(text)
-    if not found:
-        return False
-    if found[2]:
-        return abs(float(found[1]) / 100 * size / fraction - size) <= 0.51
-    return found[1] == str(size)
+    kind = groups.kind[number]
+    if groups.cell:
+        return kind, groups.cell[number]
+    try:
+        return kind, cell_of_label(groups.label[number], int(groups.size[number]))
+    except UsageError:
+        return kind, ""  # a name that a Python user gave
 
 
 def _cell(groups: GroupTable, kind: str, rows: np.ndarray) -> Cell:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from influence_cli.analysis.pooled import is_pooled, pooled_target
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, Valued, row_quantity
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import MEAN_TEST, NO_TEST
+from influence_cli.results import MEAN_TEST, NO_TEST, RowNames
 
 FAR = 1e3
 """Steps along a direction after which a probability that goes to 0 has arrived."""
@@ -55,6 +57,23 @@ class Question:
         """f (T, G) of theta (P, G)."""
         return np.concatenate([target.value(theta) for target in self.targets])
 
+    @cached_property
+    def names(self) -> RowNames:
+        """What people call the test rows; nothing where a figure belongs to no single row."""
+        if self.tests is None or (self.codes < 0).any():
+            return RowNames.unknown(len(self))
+        data, rows = self.model.dataset, self.codes
+        known, own = data.labelled[rows], data.y_test[rows]
+        guess = self.model.predict(data.X_test[rows])
+        label = data.classes.__getitem__ if data.classes else float
+        nothing = [None] * len(rows)
+        return RowNames(
+            tuple(label(value) if has else None for value, has in zip(own.tolist(), known, strict=True)),
+            tuple(label(value) for value in guess.tolist()),
+            tuple(nothing if data.records_test is None else data.records_test[rows].tolist()),
+            tuple(nothing if data.ids_test is None else _without_nan(data.ids_test[rows])),
+        )
+
     def each(self) -> list[Target]:
         """One target a code."""
         if len(self.codes) == 1:
@@ -90,6 +109,10 @@ def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: st
     step = piece(model.objective.size)
     parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
+
+
+def _without_nan(values: np.ndarray) -> list[Any]:
+    return [None if isinstance(one, float) and np.isnan(one) else one for one in values.tolist()]
 
 
 def _rows_of(target: RowTarget) -> list[RowTarget]:

@@ -18,6 +18,7 @@ from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, Provenance, SelectionResult, name_of_test
+from influence_cli.specs.draws import same
 from influence_cli.specs.plan import GroupPlan, PlannedGroup
 
 
@@ -147,7 +148,7 @@ def verify(
     if not distinct:
         return
     planned = tuple(
-        PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(_same, rows))
+        PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(same, rows))
         for number, rows in enumerate(distinct.values())
     )
     place = {key: number for number, key in enumerate(distinct)}
@@ -184,7 +185,3 @@ def row_influences(question: Question, solver: HessianSolver) -> np.ndarray:
     gradients = np.hstack([target.gradient(model.theta) for target in question.targets])
     adjoints = solver.solve(gradients).x
     return model.objective.weights[:, None] * model.objective.row_products(model.theta, adjoints)
-
-
-def _same(rows: np.ndarray) -> np.ndarray:
-    return rows

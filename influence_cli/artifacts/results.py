@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from influence_cli.artifacts import storage
 from influence_cli.artifacts.schema import KINDS, Kind
 from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.errors import FileError
-from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
+from influence_cli.results import GroupTable, InfluenceResult, Provenance, RowNames, TruthResult
 
 _VALUES, _ERRORS = "/values/", "/errors/"
 _SHOWN_DIGITS = 12
@@ -135,6 +136,8 @@ def _common(result: InfluenceResult | TruthResult) -> dict[str, Any]:
         "/statuses": outcomes,
         "/tests/row": _as(result.tests, np.int64),
         "/tests/base": result.base,
+        **({"/groups/cell": groups.cell} if groups.cell else {}),
+        **({} if result.names is None else {"/tests/names": _names_text(result.names)}),
     }
 
 
@@ -154,17 +157,39 @@ def _read_common(opened: Opened) -> dict[str, Any]:
             size=arrays["/groups/size"],
             fraction=arrays["/groups/fraction"],
             digest=tuple(digits[start : start + 64] for start in range(0, len(digits), 64)),
+            cell=tuple(arrays.get("/groups/cell", ())),
         ),
         "tests": arrays["/tests/row"],
         "quantity": arrays["@quantity"],
         "base": arrays["/tests/base"],
         "status": tuple(outcomes[code] for code in codes.tolist()),
+        "names": _names_of(opened),
     }
 
 
 def _flags(opened: Opened, path: str) -> np.ndarray | None:
     """A dataset of 0 and 1 as booleans; None where the file has none."""
     return opened.arrays[path].astype(bool) if path in opened.arrays else None
+
+
+def _names_text(names: RowNames) -> list[str]:
+    rows = zip(names.true, names.predicted, names.record, names.id, strict=True)
+    return [json.dumps(row, allow_nan=False) for row in rows]
+
+
+def _names_of(opened: Opened) -> RowNames | None:
+    """What people call the test rows; None in files that do not say."""
+    texts = opened.arrays.get("/tests/names")
+    if texts is None:
+        return None
+    try:
+        rows = [tuple(json.loads(text)) for text in texts]
+        if any(len(row) != 4 for row in rows):
+            raise ValueError
+    except (ValueError, TypeError):
+        problem = "expected lists of true, predicted, record and id as JSON, found others"
+        raise storage.invalid(opened.path, opened.kind, {"/tests/names": problem}) from None
+    return RowNames(*zip(*rows, strict=True)) if rows else RowNames.unknown(0)
 
 
 def _as(values: Any, dtype: type) -> np.ndarray:

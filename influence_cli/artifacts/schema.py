@@ -17,10 +17,24 @@ _RESULT = (
     Entry("/groups/size", "int64", ("G",), "rows in the group"),
     Entry("/groups/fraction", "float64", ("G",), "size / m"),
     Entry("/groups/digest", "uint8", ("G", 32), "SHA-256 of the sorted row numbers as little-endian int64"),
+    Entry(
+        "/groups/cell",
+        "str",
+        ("G",),
+        "what the groups of a kind that are judged together share: their size, or the spec of groups of many sizes",
+        required=False,
+    ),
     Entry("/groups/status", "int32", ("G",), "index into /statuses"),
     Entry("/statuses", "str", ("S",), 'the different outcomes; "ok" is one without reservation'),
     Entry("/tests/row", "int64", ("T",), "row of the test split; -1 one figure for all rows, -2 none"),
     Entry("/tests/base", "float64", ("T",), "f before removal; NaN where undefined", finite=False),
+    Entry(
+        "/tests/names",
+        "str",
+        ("T",),
+        "JSON of true and predicted class or response, record in the file, and identifier of the test row",
+        required=False,
+    ),
 )
 
 

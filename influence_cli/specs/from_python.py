@@ -15,6 +15,7 @@ import numpy as np
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.row_labels import is_labelled, is_pandas, labelled_rows
 from influence_cli.errors import UsageError
+from influence_cli.specs.draws import same
 from influence_cli.specs.groups import check_row, parse_group
 from influence_cli.specs.plan import GroupPlan, PlannedGroup, plan_groups
 
@@ -139,8 +140,4 @@ def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> Plann
         few = len(found) <= SHOWN_ROWS
         name = "rows:" + ",".join(map(str, found.tolist())) if few else f"rows#{number}"
     found.flags.writeable = False
-    return PlannedGroup(name, "rows", len(found), (name, 0), partial(_same, found))
-
-
-def _same(rows: np.ndarray) -> np.ndarray:
-    return rows
+    return PlannedGroup(name, "rows", len(found), (name, 0), partial(same, found))

@@ -26,6 +26,7 @@ MAX_DRAWS = 1_000_000
 
 _SIZE = re.compile(r"(?P<whole>[0-9]{0,18})(?P<part>\.[0-9]{0,18})?(?P<percent>%?)(?:x(?P<times>[0-9]{1,18}))?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"#[0-9]+$")
 _TIMES_AT_END = re.compile(r"(?P<rest>.+)x(?P<times>[0-9]+)", re.DOTALL)
 
 
@@ -106,6 +107,21 @@ def parse_group(text: str) -> GroupSpec:
     except UsageError as error:
         hint = error.hint or f"For example: --group {kind.example}"
         raise UsageError(f"group {shown(spec)}: {error.message}", hint=hint) from None
+
+
+def cell_of(spec: GroupSpec) -> str:
+    """What groups of one kind that are judged together have in common, as far as the spec alone says it."""
+    if spec.kind == "column":
+        return f"column:{quoted(spec.conditions[0].column)}"
+    return spec.base if spec.kind == "cluster" else ""
+
+
+def cell_of_label(label: str, size: int) -> str:
+    """The cell of a group whose label is its spec, as in files that do not keep it."""
+    spec = parse_group(_NUMBER.sub("", label))
+    if spec.size is not None:
+        return str(size)
+    return cell_of(spec)
 
 
 def parse_size(text: str) -> tuple[Size, int | None]:

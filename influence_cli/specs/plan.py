@@ -9,7 +9,6 @@ same rows.
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,14 +18,19 @@ from typing import Any, TextIO
 import numpy as np
 
 from influence_cli.errors import UsageError
-from influence_cli.specs.columns import conditions_by_value, rows_where
-from influence_cli.specs.groups import EVERY_CLASS, GroupSpec, Size, check_row, read_row_file, resolve_label, shown
-
-KMEANS_STARTS = 1
-"""k-means++ tries several rows for every centre already; on 60,000 x 784 more starts cost a minute."""
-
-NEIGHBOUR_BLOCK = 2**20
-"""Differences formed at a time, 8 MB of float64: enough to be fast, and far from a copy of X."""
+from influence_cli.results import GroupTable
+from influence_cli.specs.columns import conditions_by_value, quoted, rows_where
+from influence_cli.specs.draws import frozen, kmeans, nearest_rows, random_of, same, seed_of
+from influence_cli.specs.groups import (
+    EVERY_CLASS,
+    GroupSpec,
+    Size,
+    cell_of,
+    check_row,
+    read_row_file,
+    resolve_label,
+    shown,
+)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class PlannedGroup:
     size: int
     source: tuple[str, int]
     draw: Callable[[], np.ndarray]
+    cell: str = ""
+    """What the groups of its kind that are judged together have in common: their size, or the spec of many sizes."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,11 @@ class GroupPlan:
     def fraction(self) -> np.ndarray:
         """(G,) size / m."""
         return self.size / self.m
+
+    def table(self, digests: Sequence[str]) -> GroupTable:
+        """The groups as results keep them, with the digest of each one's rows."""
+        cells = tuple(group.cell for group in self.groups)
+        return GroupTable(self.label, self.kind, self.size, self.fraction, tuple(digests), cells)
 
     def rows(self, index: int) -> np.ndarray:
         """The sorted row numbers of one group, drawn now."""
@@ -142,21 +153,6 @@ def plan_groups(
     return GroupPlan(tuple(groups), data.m)
 
 
-def draw_groups(
-    specs: Sequence[GroupSpec],
-    X_train: Any,
-    y_train: np.ndarray,
-    classes: Sequence[str] = (),
-    *,
-    columns: Mapping[str, np.ndarray] | None = None,
-    seed: int = 0,
-    stdin: TextIO | None = None,
-) -> list[Group]:
-    """Plan and draw everything at once: for few groups, and for notebooks."""
-    plan = plan_groups(specs, X_train, y_train, classes, columns=columns, seed=seed, stdin=stdin)
-    return [plan.group(index) for index in range(len(plan))]
-
-
 @dataclass(frozen=True)
 class _Data:
     """What the planners may look at."""
@@ -174,7 +170,7 @@ class _Data:
 
     @cached_property
     def class_rows(self) -> list[np.ndarray]:
-        return [_frozen(np.flatnonzero(self.y == code)) for code in range(len(self.classes))]
+        return [frozen(np.flatnonzero(self.y == code)) for code in range(len(self.classes))]
 
 
 def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
@@ -204,7 +200,7 @@ def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
                 f"--group coherent:{data.classes[code]}",
             )
         if size is None:
-            yield PlannedGroup(text, "coherent", count, (text, 0), partial(_same, rows))
+            yield PlannedGroup(text, "coherent", count, (text, 0), partial(same, rows))
         else:
             draw = number if times else 0
             yield PlannedGroup(
@@ -212,7 +208,8 @@ def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
                 "coherent",
                 count,
                 (text, draw),
-                partial(_random_of, rows, count, data.seed, text, draw),
+                partial(random_of, rows, count, data.seed, text, draw),
+                cell=str(count),
             )
 
 
@@ -225,7 +222,8 @@ def _plan_random(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
             "random",
             count,
             (spec.base, number),
-            partial(_random_of, data.m, count, data.seed, spec.base, number),
+            partial(random_of, data.m, count, data.seed, spec.base, number),
+            cell=str(count),
         )
 
 
@@ -237,21 +235,22 @@ def _plan_rows(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     else:
         rows = np.array(read_row_file(spec.path, data.m, data.stdin), dtype=np.int64)
     count = _checked(spec.text, None, len(rows), data.m)
-    yield PlannedGroup(spec.text, "rows", count, (spec.text, 0), partial(_same, _frozen(rows)))
+    yield PlannedGroup(spec.text, "rows", count, (spec.text, 0), partial(same, frozen(rows)))
 
 
 def _plan_neighbours(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     assert spec.size is not None and spec.row is not None
     check_row(spec.row, f"group {shown(spec.text)}", data.m)
     count = _checked(spec.text, spec.size, spec.size.of(data.m), data.m)
-    yield PlannedGroup(spec.text, "neighbours", count, (spec.text, 0), partial(_nearest, data.X, spec.row, count))
+    draw = partial(nearest_rows, data.X, spec.row, count)
+    yield PlannedGroup(spec.text, "neighbours", count, (spec.text, 0), draw, cell=str(count))
 
 
 def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     assert spec.clusters is not None
     if spec.clusters > data.m:
         raise UsageError(f"group {shown(spec.text)}: expected at most {data.m:,} clusters, one for each training row")
-    members = _kmeans(data.X, spec.clusters, _seed_of(data.seed, spec.base, 0))
+    members = kmeans(data.X, spec.clusters, seed_of(data.seed, spec.base, 0))
     found, first = np.unique(members, return_index=True)
     if len(found) < spec.clusters:
         raise UsageError(
@@ -260,15 +259,16 @@ def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
         )
     # The numbers that k-means gives mean nothing; the smallest row of a cluster does not change with them.
     for number, cluster in enumerate(found[np.argsort(first)]):
-        rows = _frozen(np.flatnonzero(members == cluster))
-        yield PlannedGroup(f"{spec.base}#{number}", "cluster", len(rows), (spec.base, number), partial(_same, rows))
+        rows = frozen(np.flatnonzero(members == cluster))
+        source, draw = (spec.base, number), partial(same, rows)
+        yield PlannedGroup(f"{spec.base}#{number}", "cluster", len(rows), source, draw, cell=spec.base)
 
 
 def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     with _named(spec):
-        rows = _frozen(rows_where(data.columns, spec.conditions))
+        rows = frozen(rows_where(data.columns, spec.conditions))
     count = _checked(spec.text, None, len(rows), data.m)
-    yield PlannedGroup(spec.text, "column", count, (spec.text, 0), partial(_same, rows))
+    yield PlannedGroup(spec.text, "column", count, (spec.text, 0), partial(same, rows), cell=cell_of(spec))
 
 
 def _plan_by(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
@@ -278,7 +278,8 @@ def _plan_by(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     for condition, rows in values:
         # The text of this one value, so that a label copied from a result is a spec for the same rows.
         text = f"column:{condition.text}"
-        yield PlannedGroup(text, "column", len(rows), (text, 0), partial(_same, _frozen(rows)))
+        draw, cell = partial(same, frozen(rows)), f"column:{quoted(spec.column)}"
+        yield PlannedGroup(text, "column", len(rows), (text, 0), draw, cell=cell)
 
 
 @contextmanager
@@ -309,59 +310,6 @@ def _described(size: Size | None, count: int, m: int) -> str:
     if size is not None and size.percent is not None:
         return f"{size.text} of {m:,} training rows is {count:,} rows"
     return f"{count:,} rows"
-
-
-def _seed_of(seed: int, text: str, number: int) -> int:
-    """A seed of 128 bits for one draw.  Hashed, so that neighbouring seeds or numbers share nothing."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{number}\n{text}".encode()).digest()[:16], "little")
-
-
-def _random_of(pool: np.ndarray | int, count: int, seed: int, text: str, number: int) -> np.ndarray:
-    rng = np.random.default_rng(_seed_of(seed, text, number))
-    return np.sort(rng.choice(pool, count, replace=False, shuffle=False)).astype(np.int64, copy=False)
-
-
-def _same(rows: np.ndarray) -> np.ndarray:
-    return rows
-
-
-def _frozen(rows: np.ndarray) -> np.ndarray:
-    """Rows that several draws hand out: nobody may change them."""
-    rows = rows.astype(np.int64, copy=False)
-    rows.flags.writeable = False
-    return rows
-
-
-def _nearest(X: Any, row: int, count: int) -> np.ndarray:
-    """The rows with the smallest Euclidean distance, ties by row number; in blocks, without a copy of X."""
-    squared = np.empty(X.shape[0])
-    sparse = hasattr(X, "indptr")
-    step = max(1, NEIGHBOUR_BLOCK // max(1, X.nnz // X.shape[0] if sparse else X.shape[1]))
-    centre = X[[row]].toarray()[0] if sparse else X[row]
-    for start in range(0, X.shape[0], step):
-        block = X[start : start + step]
-        if sparse:
-            # Where a row has no number its difference is the centre's: all of them, less those where it has one.
-            there = centre[block.indices]
-            block.data = (block.data - there) ** 2 - there**2
-            squared[start : start + step] = block.sum(axis=1) + (centre**2).sum()
-        else:
-            difference = block - centre
-            squared[start : start + step] = np.einsum("ij,ij->i", difference, difference)
-    squared[row] = -1.0  # first even among equal rows
-    return np.sort(np.argsort(squared, kind="stable")[:count])
-
-
-def _kmeans(X: Any, clusters: int, seed: int) -> np.ndarray:
-    """The cluster number of every row."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits
-
-    # Threads add up in any order, and one row that changes its cluster is another group: one thread only.
-    with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: an error above
-        return KMeans(clusters, n_init=KMEANS_STARTS, random_state=seed % 2**32).fit_predict(X)
 
 
 PLANNERS: dict[str, Callable[[GroupSpec, _Data], Iterator[PlannedGroup]]] = {
