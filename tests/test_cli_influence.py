@@ -16,6 +16,7 @@ from influence_cli.cli import run
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.solvers import choice
 
+NAMES = ("true", "predicted", "record", "id")
 KEYS = ["group", "kind", "size", "fraction", "test", "quantity", "base"]
 GROUP = [0, 7, 11, 30, 31]
 REMOVE = "rows:" + ",".join(map(str, GROUP))
@@ -157,11 +158,13 @@ def test_misclassified_rows_are_those_the_model_gets_wrong(digits, capsys):
 
 def test_keys_stand_in_the_agreed_order(digits, capsys):
     text = out(capsys, "--model", digits, "--group", "random:3", "--test", "1", "--method", "newton,first-koh")
-    assert text.splitlines()[0].split(",") == [*KEYS, "newton", "first-koh", "evaluate", "status"]
+    assert text.splitlines()[0].split(",") == [*KEYS, "newton", "first-koh", "evaluate", "status", *NAMES]
     (row,) = rows_of(text)
-    assert row | {"base": "", "newton": "", "first-koh": ""} == {
+    hidden = dict.fromkeys(("base", "newton", "first-koh", "true", "predicted"), "")
+    assert row | hidden == {
         "group": "random:3", "kind": "random", "size": "3", "fraction": str(3 / 1438), "test": "1",
         "quantity": "loss", "base": "", "newton": "", "first-koh": "", "evaluate": "exact", "status": "ok",
+        "true": "", "predicted": "", "record": "", "id": "",
     }  # fmt: skip
 
 
@@ -186,7 +189,9 @@ def test_all_formats_hold_the_same_numbers_to_the_last_digit(digits, tmp_path, c
     lines = out(capsys, *asked, "--format", "ndjson").splitlines()
     assert [json.loads(line) for line in lines] == records
     text = out(capsys, *asked, "--format", "csv")
-    assert rows_of(text) == [{key: str(value) for key, value in record.items()} for record in records]
+    assert rows_of(text) == [
+        {key: "" if value is None else str(value) for key, value in record.items()} for record in records
+    ]
     table = np.genfromtxt(io.StringIO(text), delimiter=",", names=True, dtype=None, comments=None)
     for key in ("size", "fraction", "test", "base", "first", "second"):
         assert table[key].tolist() == [record[key] for record in records]
