@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 from cli_tools import values_of
+from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Lasso, LogisticRegression, PoissonRegressor, Ridge
@@ -78,7 +79,7 @@ def test_a_pipeline_on_a_table_answers_as_its_refits_do(folder, capsys, weighted
     assert loaded.dataset.feature_names[0] == "numbers__age"
     assert loaded.dataset.preparation["features"][0]["step"] == "columntransformer"
     ask = ["--model", "m.h5", "--group", "column:site=South", "--test", "all", "--quantity", "prob"]
-    assert run(["groundtruth", *ask]) == 0
+    assert run(["groundtruth", *ask, "--preprocessing", "frozen"]) == 0
     made = model[:-1].transform(train[FEATURES])
     kept = (train["site"] != "South").to_numpy()
     raw = np.ones(M) if weights is None else weights
@@ -90,6 +91,13 @@ def test_a_pipeline_on_a_table_answers_as_its_refits_do(folder, capsys, weighted
     X_test = model[:-1].transform(test[FEATURES])
     both = [one.predict_proba(X_test)[np.arange(T), own] for one in (after, model[-1])]
     assert values_of(capsys.readouterr().out, "actual") == pytest.approx(both[0] - both[1], abs=1e-6)
+    assert run(["groundtruth", *ask]) == 0
+    again = clone(model)[:-1].set_params(columntransformer__texts__handle_unknown="ignore")
+    whole = make_pipeline(*(step for _, step in again.steps), clone(model[-1]))
+    rest = train.filter(polars.Series(kept))
+    whole.fit(rest[FEATURES], y[kept], logisticregression__sample_weight=None if weights is None else raw[kept])
+    after = whole.predict_proba(test[FEATURES])[np.arange(T), own]
+    assert values_of(capsys.readouterr().out, "actual") == pytest.approx(after - both[1], abs=1e-6)
 
 
 def test_without_test_data_the_test_rows_are_the_training_rows(folder, capsys):

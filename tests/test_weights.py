@@ -115,7 +115,7 @@ def test_c_means_what_scikit_learn_means_by_it(tmp_path, capsys, kind):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_balanced_is_scikit_learns_and_stays_as_it_is_on_removal(tmp_path, capsys, own):
+def test_balanced_is_scikit_learns_and_made_again_or_frozen_on_removal(tmp_path, capsys, own):
     X, y, X_test, y_test, weights = problem("softmax")
     weights = weights if own else np.ones(M)
     options = ["--C", "0.7", "--class-weight", "balanced", *(["--sample-weight", "sample_weight"] if own else [])]
@@ -125,12 +125,15 @@ def test_balanced_is_scikit_learns_and_stays_as_it_is_on_removal(tmp_path, capsy
         assert fixed == pytest.approx(compute_sample_weight("balanced", y))
     before = peer("softmax", 0.7).fit(X, y, sample_weight=fixed)
     kept = np.setdiff1d(np.arange(M), GROUP)
-    after = peer("softmax", 0.7).fit(X[kept], y[kept], sample_weight=fixed[kept])
-    capsys.readouterr()
+    again = [weights[kept].sum() / (3 * weights[kept][y[kept] == k].sum()) for k in range(3)]
+    refit = weights * np.array(again)[y]
     ask = ["--group", "rows:" + ",".join(map(str, GROUP)), "--test", "all", "--quantity", "prob", "--quiet"]
-    run(["groundtruth", "--model", model, *ask])
-    truth = of_true("softmax", after.predict_proba(X_test) - before.predict_proba(X_test), y_test)
-    assert values_of(capsys.readouterr().out, "actual") == pytest.approx(truth, abs=PEER)
+    for options, after_weights in (([], refit), (["--preprocessing", "frozen"], fixed)):
+        after = peer("softmax", 0.7).fit(X[kept], y[kept], sample_weight=after_weights[kept])
+        capsys.readouterr()
+        run(["groundtruth", "--model", model, *ask, *options])
+        truth = of_true("softmax", after.predict_proba(X_test) - before.predict_proba(X_test), y_test)
+        assert values_of(capsys.readouterr().out, "actual") == pytest.approx(truth, abs=PEER)
 
 
 def test_balanced_classes_weigh_the_same():

@@ -122,10 +122,23 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         _repeats(merge, [result for _, result in truths], block),
     )
     notes = [
+        *_notes_on_preprocessing(files),
         *_notes_on_matching(merge, int((guessed & ~told).sum()), int((told & ~guessed).sum()), repeated),
         *_notes_on_values(matched, truths),
     ]
     return replace(matched, notes=tuple(notes))
+
+
+def _notes_on_preprocessing(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[str]:
+    """That some of the files made the preprocessing again without the groups, and others kept it."""
+    refit = [one for one in files if one[1].provenance.config.get("preprocessing") == "refit"]
+    frozen = [one for one in files if one not in refit]
+    if not refit or not frozen:
+        return []
+    return [
+        f"{_names(refit)} made the preprocessing again without each group, {_names(frozen)} kept it: the difference is"
+        " among the errors"
+    ]
 
 
 class _Merge:

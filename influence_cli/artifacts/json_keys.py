@@ -60,7 +60,15 @@ def _keys(**types: str) -> tuple[Key, ...]:
 
 
 _ASKED = _keys(
-    model=TEXT, groups=TEXTS, test=TEXT, seed=WHOLE, quantity=TEXT, solver=TEXT, curvature=TEXT, damping=NUMBER
+    model=TEXT,
+    groups=TEXTS,
+    test=TEXT,
+    seed=WHOLE,
+    quantity=TEXT,
+    solver=TEXT,
+    curvature=TEXT,
+    damping=NUMBER,
+    preprocessing=TEXT,
 )
 _MODEL_CONFIG = (
     *_keys(estimator=TEXT, l2=NUMBER, penalty_scaling=TEXT, fit_intercept=TRUTH, penalize_intercept=TRUTH, tol=NUMBER),
@@ -68,7 +76,7 @@ _MODEL_CONFIG = (
     *_keys(data=TEXT, test_fraction=NUMBER, label=TEXT, drop=TEXTS, features=TEXTS, impute=TEXT, standardize=TRUTH),
     *_keys(id=TEXT, test_data=TEXT, sample_weight=TEXT, class_weight=TEXT, sklearn=TEXT),
     *_keys(keep=TEXTS, categorical=TEXTS, coding=TEXT, missing=TEXTS, drop_missing=TRUTH, table_rules=WHOLE),
-    *_keys(separator=TEXT, decimal=TEXT, encoding=TEXT, date=TEXT, date_order=TEXT),
+    *_keys(separator=TEXT, decimal=TEXT, encoding=TEXT, date=TEXT, date_order=TEXT, columns=TEXTS),
     Key("from", TEXT),
 )
 _SELECTION_CONFIG = (

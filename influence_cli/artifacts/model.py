@@ -16,7 +16,7 @@ import numpy as np
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.dataset import dataset_of, entries
 from influence_cli.artifacts.entries import DIGESTS
-from influence_cli.artifacts.schema import KINDS, LINK
+from influence_cli.artifacts.schema import KINDS, LINK, PIPELINE
 from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
@@ -37,7 +37,8 @@ class ModelArtifact:
 
     ``settings`` (JSON-able) says everything that determined theta besides the data: estimator, penalty and its
     scaling, intercept, tolerance, seed.  ``training`` says how it went.  With a ``link`` the file has no features and
-    no columns: the link says of which files (absolute paths) or built-in data they are made again.
+    no columns: the link says of which files (absolute paths) or built-in data they are made again.  ``pipeline`` are
+    the bytes of the .skops file of a model that was brought, where the rows are in the file too.
     """
 
     dataset: Dataset
@@ -47,6 +48,7 @@ class ModelArtifact:
     settings: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
     link: dict[str, str] | None = None
+    pipeline: bytes | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -79,6 +81,8 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
         arrays["@preparation"] = dict(data.preparation)
     if artifact.link is None:
         arrays |= entries(data)
+        if artifact.pipeline is not None:
+            arrays[PIPELINE] = np.frombuffer(artifact.pipeline, dtype=np.uint8)
     else:
         arrays[LINK] = artifact.link
     if artifact.factor is not None:
@@ -112,6 +116,7 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None 
         settings=opened.config,
         training=arrays["@training"],
         link=link,
+        pipeline=arrays[PIPELINE].tobytes() if PIPELINE in arrays else None,
     )
     _verify(path, artifact, arrays)
     return artifact

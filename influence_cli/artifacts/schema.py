@@ -39,6 +39,7 @@ _RESULT = (
 
 
 LINK = "@data_link"
+PIPELINE = "/pipeline/skops"
 
 
 def _compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
@@ -183,6 +184,14 @@ KINDS: dict[str, Kind] = {
                     (),
                     "how the features were made of the columns: imputed values, means, scales, categories",
                     required=False,
+                ),
+                Entry(
+                    PIPELINE,
+                    "uint8",
+                    ("s",),
+                    "the bytes of the .skops file of --from, whose preprocessing is made again without a group",
+                    required=False,
+                    unless=(LINK,),
                 ),
                 Entry("/params/theta", "float64", ("P",), "trained parameters"),
                 Entry("/gradients/residuals", "float64", ("m", "K"), "gradient of a row: residual times features"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from influence_cli.commands.options import Asked, Common, Network, Solver, Written, command, warn
+from influence_cli.commands.options import Asked, Common, Network, Preprocessing, Solver, Written, command, warn
 
 if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
@@ -81,7 +81,13 @@ class Way:
 
 @command
 def groundtruth(
-    asked: Asked, way: Way, network: Network, written: Written, common: Common, solver: Solver = "auto"
+    asked: Asked,
+    way: Way,
+    network: Network,
+    written: Written,
+    common: Common,
+    preprocessing: Preprocessing = None,
+    solver: Solver = "auto",
 ) -> int:
     """Measure how predictions change if groups of training rows are removed, by retraining without each.
 
@@ -95,11 +101,13 @@ def groundtruth(
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.commands import output, session
+    from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode
     from influence_cli.present.headings import truth_table
     from influence_cli.results import OK
 
     way.check(written)
+    check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     target = written.output
     output.check_output(target, (asked.model or session.DEFAULT_MODEL, asked.groups), force=True)
@@ -108,10 +116,13 @@ def groundtruth(
             stack.enter_context(exclusive(target))
             check_target(target, common.force or way.resume)
         opened = session.open_model(asked.model, common, network=network, target=target)
+        prepared = prepare(opened, preprocessing)
+        opened = prepared.opened
         check_strategy(opened.model, way.strategy, way.repeats)
         tol = opened.model.objective.tolerance if way.tol is None else way.tol
         plan, question = request.of(opened.model, common.seed)
-        config = request.config(common.seed) | way.config(tol)
+        prepared.note(plan, common, estimates=False)
+        config = request.config(common.seed) | way.config(tol) | prepared.config()
         config |= {} if solver == "auto" else {"solver": solver}
         fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats)
         begun = resume_truth(str(target), fresh, common) if way.resume else None

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from influence_cli.commands.options import Asked, Common, Network, Solver, Written, command, warn
+from influence_cli.commands.options import Asked, Common, Network, Preprocessing, Solver, Written, command, warn
 
 TRUST = "How far the figures can be trusted"
 
@@ -67,6 +67,7 @@ def influence(
             show_default="exact; of rows:each linear",
         ),
     ] = None,
+    preprocessing: Preprocessing = None,
     solver: Solver = "auto",
 ) -> int:
     """Estimate how predictions change if groups of training rows are removed, without retraining.
@@ -81,22 +82,28 @@ def influence(
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import output, session
     from influence_cli.commands.estimation import chosen_estimation, is_quick, warn_of_time
+    from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode
     from influence_cli.present.headings import influence_table
     from influence_cli.results import OK
 
+    check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     how = chosen_estimation(request.specs, method, evaluate, trust.rel_error, trust.errors, asked.quantity, common)
     output.check_output(written.output, (asked.model or session.DEFAULT_MODEL, asked.groups), force=common.force)
     with common.limited_threads():
         opened = session.open_model(asked.model, common, network=network, target=written.output)
+        prepared = prepare(opened, preprocessing)
+        opened = prepared.opened
         check_possible(opened.model, how.methods)
         plan, question = request.of(opened.model, common.seed)
+        prepared.note(plan, common, estimates=True)
         beside = working_bytes(opened.model, plan, len(question), how.methods)
         working = session.open_solver(opened, solver, common, beside=beside)
         warn_of_time(opened.model, plan, how, common)
         config = {
             **request.config(common.seed),
+            **prepared.config(estimates=True),
             "methods": list(how.methods),
             "evaluate": how.evaluate,
             "rel_error": how.rel_error,

@@ -40,6 +40,15 @@ Quantity = Annotated[
     ),
 ]
 Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how H x = b is solved.")]
+Preprocessing = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocessing",
+        help="refit: means, scales, imputed values, categories and balanced weights are made again without the group."
+        "  frozen: they stay.  lambda or C is never chosen again.",
+        show_default="refit, where the model file can do it",
+    ),
+]
 Format = Annotated[
     str,
     typer.Option(

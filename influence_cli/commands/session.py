@@ -38,6 +38,8 @@ class OpenModel:
     digest: str
     overridden: bool = False
     """Whether the model was opened with another curvature or damping, of which the file keeps no factor."""
+    pipeline: bytes | None = None
+    """The .skops file that the model was brought from, where the model's file holds it."""
 
     def provenance(self, config: dict) -> Provenance:
         settings = self.model.settings
@@ -56,8 +58,16 @@ def check_tolerance(tol: float) -> None:
         raise UsageError(f"--tol must be a number greater than 0, found {tol:g}")
 
 
-def store(path: str, model: TrainedModel, *, force: bool, link: dict[str, str] | None = None) -> ModelArtifact:
-    """Write a trained model; a ``link`` stands in the place of its data."""
+def store(
+    path: str,
+    model: TrainedModel,
+    *,
+    force: bool,
+    link: dict[str, str] | None = None,
+    pipeline: bytes | None = None,
+) -> ModelArtifact:
+    """Write a trained model; a ``link`` stands in the place of its data, and ``pipeline`` are the bytes of the .skops
+    file that it was brought from."""
     artifact = ModelArtifact(
         dataset=model.dataset,
         theta=model.theta[:, 0],
@@ -66,6 +76,7 @@ def store(path: str, model: TrainedModel, *, force: bool, link: dict[str, str] |
         settings={**model.settings.as_dict(), **model.origin},
         training={"grad_norm": model.grad_norm, "iterations": model.iterations, "seconds": model.seconds},
         link=link,
+        pipeline=pipeline,
     )
     save_model(path, artifact, force=force)
     return artifact
@@ -98,7 +109,7 @@ def open_model(
         {key: value for key, value in artifact.settings.items() if key not in settings.as_dict()},
     )
     chosen = model.with_curvature(network.curvature, network.damping)
-    return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings)
+    return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings, artifact.pipeline)
 
 
 def _train_default(common: Common) -> None:

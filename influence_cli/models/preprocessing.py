@@ -22,7 +22,16 @@ from influence_cli.data.features import in_days
 from influence_cli.data.options import TableOptions
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
-from influence_cli.models.remade import ROUNDING, Made, Source, is_affine, pipeline_source, remake, table_source
+from influence_cli.models.remade import (
+    ROUNDING,
+    Made,
+    Source,
+    array_source,
+    is_affine,
+    pipeline_source,
+    remake,
+    table_source,
+)
 from influence_cli.models.sample_weights import BALANCED, balance
 from influence_cli.models.scales import own_scales, pipeline_scales
 from influence_cli.models.settings import ModelSettings
@@ -174,21 +183,24 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
         balancing = Balancing(raw)
     preparation = dataset.preparation or {}
     states = preparation.get("features", ())
-    imputed = [state["column"] for state in states if state.get("impute") is not None]
     scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
-    if imputed:
+    imputed = any(state.get("impute") is not None for state in states)
+    shifted = scales is not None and _needs_shift(scales, settings)
+    if scales is not None and shifted and not dataset.columns_train:
+        source = array_source(dataset.X_train, dataset.X_test, dataset.feature_names, scales)
+        whole = [np.ones(len(rows), dtype=bool) for rows in (dataset.X_train, dataset.X_test)]
+        return Refit(dataset, settings, None, source, whole[0], whole[1], balancing=balancing)
+    if imputed or shifted:
         columns = [state["column"] for state in states]
         train, test = (_as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
         options = TableOptions(
-            impute=preparation["impute"],
+            impute=preparation.get("impute"),
             standardize=bool(preparation.get("standardize")),
             coding=preparation.get("coding"),
         )
         source = table_source(columns, train, test, options)
-        complete = [~np.any([one.columns[key].missing for key in columns], axis=0) for one in (train, test)]
-        return Refit(dataset, settings, None, source, complete[0], complete[1], balancing=balancing)
-    if scales is not None and _needs_shift(scales, settings):
-        return None
+        complete, complete_test = (_complete_rows(one, columns) for one in (train, test))
+        return Refit(dataset, settings, None, source, complete, complete_test, balancing=balancing)
     if scales is None and balancing is None:
         return None
     return Refit(dataset, settings, scales, balancing=balancing)
@@ -197,6 +209,11 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
 def _needs_shift(scales: Standardised, settings: ModelSettings) -> bool:
     """Whether centring again would have to be taken up by an intercept that there is not."""
     return bool(scales.centred.any()) and not settings.fit_intercept
+
+
+def _complete_rows(table: Table, columns: Sequence[str]) -> np.ndarray:
+    """Which rows have a value in all of these columns, (r,) bool."""
+    return ~np.any([table.columns[key].missing for key in columns], axis=0)
 
 
 def _as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, Any]]) -> Table:

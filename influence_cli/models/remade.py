@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
+from influence_cli.core.rescaling import Standardised
 from influence_cli.data.features import fit_features
 from influence_cli.data.options import TableOptions
 from influence_cli.data.python_objects import feature_array
@@ -63,6 +64,19 @@ def table_source(columns: Sequence[str], train: Table, test: Table, options: Tab
     def make(kept: np.ndarray) -> Made:
         made = fit_features(list(columns), train.take(kept), test, options)
         return Made(made.X_train, made.X_test, made.names)
+
+    return make
+
+
+def array_source(X: np.ndarray, X_test: np.ndarray, names: tuple[str, ...], how: Standardised) -> Source:
+    """Standardised arrays, in their own units again and standardised by the kept rows."""
+    from sklearn.preprocessing import StandardScaler
+
+    raw, raw_test = (rows * how.scale + how.mean for rows in (X, X_test))
+
+    def make(kept: np.ndarray) -> Made:
+        scaler = StandardScaler().fit(raw[kept])
+        return Made(scaler.transform(raw[kept]), scaler.transform(raw_test) if len(raw_test) else raw_test, names)
 
     return make
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -15,12 +15,15 @@ from influence_cli.data.labels import printed
 from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
 from influence_cli.data.sparse import same_rows
+from influence_cli.data.table import Column, ColumnKind, Table
 from influence_cli.errors import FileError
 from influence_cli.models.adoption import Adoption, adopt
 from influence_cli.models.differences import differences
+from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, pipeline_refit
 from influence_cli.models.sample_weights import column_weights, with_weights
-from influence_cli.models.settings import ESTIMATORS
-from influence_cli.models.sklearn import Recipe, read_estimator, take_apart
+from influence_cli.models.scales import pipeline_scales
+from influence_cli.models.settings import ESTIMATORS, ModelSettings
+from influence_cli.models.sklearn import Parts, Recipe, read_estimator, take_apart
 from influence_cli.models.trained import TrainedModel
 from influence_cli.models.transformers import Transformers
 
@@ -45,6 +48,8 @@ class Brought:
     model: TrainedModel
     adoption: Adoption
     described: str
+    columns: tuple[str, ...] = ()
+    """Of a table, those that the pipeline takes."""
 
     @property
     def tests_itself(self) -> bool:
@@ -55,13 +60,15 @@ class Brought:
 @dataclass(frozen=True)
 class Read:
     """What the file's estimator says, its training and test rows, the sum of the weights as they were given, what the
-    file held, in a line, what to tell, and how to find out why rows do not suit."""
+    file held, in a line, what to tell, the columns of a table that its rows consist of, and how to find out why rows do
+    not suit."""
 
     recipe: Recipe
     dataset: Dataset
     total: float
     described: str
     notes: tuple[str, ...]
+    columns: tuple[str, ...]
     explain: Callable[[], Sequence[str]]
 
 
@@ -78,12 +85,17 @@ def check_skops(path: str) -> None:
 def read_skops(path: str) -> Any:
     """The object of a .skops file.  Raises FileError for what is none, and for types that are not scikit-learn's."""
     check_skops(path)
+    return _loaded(path, Path(path).read_bytes())
+
+
+def _loaded(path: str, content: bytes) -> Any:
+    """The object that the bytes of a .skops file hold; ``path`` begins errors."""
     try:
         import skops.io
     except ImportError:
         raise FileError(f"{path}: reading .skops files needs skops", "pip install 'ginf[skops]'") from None
     try:
-        asked = [str(name) for name in skops.io.get_untrusted_types(file=path)]
+        asked = [str(name) for name in skops.io.get_untrusted_types(data=content)]
         unknown = [name for name in asked if not is_trusted(name)]
         if unknown:
             raise FileError(
@@ -91,7 +103,7 @@ def read_skops(path: str) -> Any:
                 f" also holds {', '.join(unknown)}",
                 "build the pipeline of scikit-learn's transformers and NumPy's functions",
             )
-        return skops.io.load(path, trusted=asked)
+        return skops.io.loads(content, trusted=asked)
     except FileError:
         raise
     except Exception as error:  # skops raises whatever zipfile, json and scikit-learn do
@@ -146,7 +158,7 @@ def bring(
         notes=read.notes,
         explain=read.explain,
     )
-    return Brought(trained, adoption, read.described)
+    return Brought(trained, adoption, read.described, read.columns)
 
 
 def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
@@ -154,9 +166,7 @@ def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
     model = read_skops(path)
     parts = take_apart(model)
     recipe = read_estimator(parts.estimator)
-    names = tuple(str(key) for key in getattr(model, "feature_names_in_", ()))
-    text_labels = recipe.classes is not None and recipe.classes.dtype.kind in "OU"
-    maker = Transformers(parts.steps, names, getattr(model, "n_features_in_", None), label_is_text=text_labels)
+    maker = _maker(model, parts, recipe)
     dataset = load(data, task=ESTIMATORS[recipe.estimator], seed=seed, table=table, maker=maker)
     if recipe.classes is not None:
         dataset = in_class_order(dataset, recipe.classes)
@@ -166,7 +176,54 @@ def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
     def explain() -> Sequence[str]:
         return differences(parts.steps, maker.given, dataset.y_train)
 
-    return Read(recipe, dataset, total, parts.described, parts.notes, explain)
+    return Read(recipe, dataset, total, parts.described, parts.notes, maker.columns, explain)
+
+
+def _maker(model: Any, parts: Parts, recipe: Recipe) -> Transformers:
+    names = tuple(str(key) for key in getattr(model, "feature_names_in_", ()))
+    text_labels = recipe.classes is not None and recipe.classes.dtype.kind in "OU"
+    return Transformers(parts.steps, names, getattr(model, "n_features_in_", None), label_is_text=text_labels)
+
+
+def brought_refit(
+    dataset: Dataset, settings: ModelSettings, origin: Mapping[str, Any], content: bytes | None, path: str
+) -> Refit | Unfitted | None:
+    """How the preprocessing of a model of ``--from`` is made again, by the bytes of its .skops file, or, in a linked
+    model, by the file at ``path``."""
+    if content is None and not Path(path).is_file():
+        return Unfitted(f"the model's file does not hold the pipeline, and {path} is not there")
+    model = _loaded(path, Path(path).read_bytes() if content is None else content)
+    parts = take_apart(model)
+    recipe = read_estimator(parts.estimator)
+    balancing = None
+    if recipe.balanced:
+        column = origin.get("sample_weight")
+        raw = np.ones(dataset.rows) if column is None else column_weights(dataset, column)
+        balancing = Balancing(raw, recipe.balanced_by_rows)
+    if not parts.steps:
+        return None if balancing is None else Refit(dataset, settings, balancing=balancing)
+    scales = pipeline_scales(parts.steps, dataset.X_train.shape[1], complete=False)
+    columns = tuple(origin.get("columns", ()))
+    if not columns and scales is None:
+        return Unfitted("the model's file does not hold the rows as the pipeline took them")
+    maker = _maker(model, parts, recipe)
+    rows: tuple[Any, Any] = (None, None)
+    if columns:
+        tables = (_as_table(one, columns, maker.texts) for one in (dataset.columns_train, dataset.columns_test))
+        train, test = (maker.rows_of(one, columns) for one in tables)
+        rows = train, test
+    return pipeline_refit(dataset, settings, parts.steps, rows, balancing, columns)
+
+
+def _as_table(values: Mapping[str, np.ndarray], columns: Sequence[str], texts: frozenset[str]) -> Table:
+    """Columns as a model's file keeps them, as the table that they were read from."""
+    made = {}
+    for key in columns:
+        one = values[key]
+        truths = one.dtype.kind == "O" and key not in texts and set(one.tolist()) <= {"true", "false", None}
+        kind: ColumnKind = "numeric" if one.dtype.kind != "O" else "boolean" if truths else "text"
+        made[key] = Column(kind, one, kind)
+    return Table(made, len(next(iter(made.values())).values))
 
 
 def in_class_order(dataset: Dataset, classes: np.ndarray) -> Dataset:

@@ -155,7 +155,8 @@ class Transformers:
     """A pipeline's fitted transformers as a ``FeatureMaker``; ``names`` are the columns that it was fitted on, if it
     knows them, and ``width`` their number.
 
-    ``given`` are the training rows as the first transformer got them, once features have been made.
+    ``given`` are the training rows as the first transformer got them, and ``columns`` those of the table that they
+    consist of, once features have been made.
     """
 
     steps: Steps
@@ -163,6 +164,7 @@ class Transformers:
     width: int | None
     label_is_text: bool = False
     given: Any = field(default=None, init=False)
+    columns: tuple[str, ...] = field(default=(), init=False)
 
     @property
     def texts(self) -> frozenset[str]:
@@ -199,14 +201,17 @@ class Transformers:
         """Whether the first transformer takes a sequence of texts instead of rows and columns."""
         return bool(self.steps) and hasattr(self.steps[0][1], "build_analyzer")
 
-    def of_tables(self, columns: list[str], train: Table, test: Table) -> Features:
-        # Transformers that were fitted without names warn of names, those fitted with names need them.
+    def rows_of(self, table: Table, columns: Sequence[str]) -> Any:
+        """The rows of a table as the first transformer takes them."""
         if self._takes_texts:
-            rows = [texts_of(one, columns[0]) for one in (train, test)]
-        else:
-            form = frame_of if self.names or not self.steps else matrix_of
-            rows = [form(train, columns), form(test, columns) if test is not train else None]
-        return self._made(rows[0], None if test is train else rows[1], tuple(columns))
+            return texts_of(table, columns[0])
+        # Transformers that were fitted without names warn of names, those fitted with names need them.
+        return (frame_of if self.names or not self.steps else matrix_of)(table, columns)
+
+    def of_tables(self, columns: list[str], train: Table, test: Table) -> Features:
+        rows = None if test is train else self.rows_of(test, columns)
+        self.columns = tuple(columns)
+        return self._made(self.rows_of(train, columns), rows, tuple(columns))
 
     def of_arrays(self, X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
         if self.names and self.steps:

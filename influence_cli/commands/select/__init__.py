@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from influence_cli.commands.options import Common, Model, Network, Quantity, Solver, Test, Written, command
+from influence_cli.commands.options import (
+    Common,
+    Model,
+    Network,
+    Preprocessing,
+    Quantity,
+    Solver,
+    Test,
+    Written,
+    command,
+)
 from influence_cli.commands.select.options import ROWS, Drawn, Sought, check, check_sizes
 
 if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
     from influence_cli.analysis.select import Choice, Search
 
+RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; --verify makes it again without each"
 LARGEST_SHARE = 0.5
 """Share of the training rows that --flip looks through without --size."""
 
@@ -25,6 +36,7 @@ def select(
     model: Model = None,
     test: Test = None,
     quantity: Quantity = "loss",
+    preprocessing: Preprocessing = None,
     solver: Solver = "auto",
 ) -> int:
     """Find the group of training rows whose removal changes a prediction most.
@@ -43,16 +55,22 @@ def select(
     from influence_cli.analysis.select import select as search_for
     from influence_cli.artifacts.selection import save_selection
     from influence_cli.commands import output, session
+    from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode, UsageError
     from influence_cli.present.selection import draw, rows_text, selection_table
     from influence_cli.specs.tests import parse_tests
 
     tests_spec = None if test is None else parse_tests(test)
+    check_preprocessing(preprocessing)
     check(sought, drawn, written, solver, asks_for_rows=test is not None, quantity=quantity)
     for path in (written.output, drawn.plot):
         output.check_output(path, (model or session.DEFAULT_MODEL,), force=common.force)
     with common.limited_threads():
         opened = session.open_model(model, common, network=network, target=written.output)
+        prepared = prepare(opened, preprocessing)
+        opened = prepared.opened
+        if opened.model.refit is not None:
+            common.note(RANKED_FROZEN)
         tests = session.pick_tests(opened.model, tests_spec)
         if written.format == ROWS and tests is not None and not tests.mean and len(tests.rows) > 1:
             raise UsageError(
@@ -65,7 +83,7 @@ def select(
         search = build(sought, question, common)
         working = session.open_solver(opened, solver, common)
         config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
-        config["solver"] = "cg" if working.factor is None else "cholesky"
+        config |= {"solver": "cg" if working.factor is None else "cholesky"} | prepared.config()
         with common.progress("search", None) as advance:
             watch = Watch(step=lambda label: advance(1), verified=advance)
             result = search_for(question, working, search, provenance=opened.provenance(config), watch=watch)

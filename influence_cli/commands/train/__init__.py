@@ -25,6 +25,8 @@ def train(
 
     Example: ginf train --data digits --l2 0.001 -o digits.h5
     """
+    from pathlib import Path
+
     from influence_cli.commands import output, session
     from influence_cli.core.solvers.choice import make_solver
     from influence_cli.data.load import check_source, files_of
@@ -53,7 +55,8 @@ def train(
         common.note(f"solver {choice.kind}: {choice.reason}")
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
         link = link_to(source.data, source.test_data, form.from_model) if kept.link_data else None
-        session.store(kept.output, model, force=common.force, link=link)
+        pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
+        session.store(kept.output, model, force=common.force, link=link, pipeline=pipeline)
         if link is not None:
             common.note(f"{kept.output} is linked to its data: keep unchanged {', '.join(link.values())}")
         record = _record(kept.output, source.data, model, form.from_model, adoption)
@@ -121,7 +124,9 @@ def _bring(
         common.note(text)
     if brought.tests_itself:
         common.note("the test rows are the training rows: --test-data FILE gives others")
-    own = {"from": form.from_model, "sklearn": brought.described}
+    own: dict[str, Any] = {"from": form.from_model, "sklearn": brought.described}
+    if brought.columns:
+        own["columns"] = list(brought.columns)
     return replace(model, origin=_origin(source, table, common.seed) | own), adoption
 
 

@@ -1,0 +1,81 @@
+"""``--preprocessing``: whether means, scales, imputed values and class weights are made again without each group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from influence_cli.commands import output
+from influence_cli.commands.options import Common
+from influence_cli.commands.session import OpenModel
+from influence_cli.errors import UsageError
+from influence_cli.models.preprocessing import (
+    FROZEN,
+    NOT_ESTIMATED,
+    PREPROCESSINGS,
+    REFIT,
+    Refit,
+    Unfitted,
+    moved_most,
+    own_refit,
+)
+from influence_cli.specs.plan import GroupPlan
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The model ``opened``, which makes its preprocessing again or keeps it; ``unfitted`` is why it keeps it although
+    nobody ``asked`` for that."""
+
+    opened: OpenModel
+    asked: str | None
+    unfitted: Unfitted | None
+
+    def config(self, *, estimates: bool = False) -> dict[str, str]:
+        """What a result's file says about it, of ``estimates`` or of retraining; nothing of a model without any."""
+        refit = self.opened.model.refit
+        if self.asked == FROZEN or self.unfitted is not None:
+            return {"preprocessing": FROZEN}
+        if refit is None:
+            return {}
+        return {"preprocessing": FROZEN if estimates and not refit.estimates else REFIT}
+
+    def note(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
+        """One line where the preprocessing stays as it was fitted although a group takes much of it away."""
+        data, refit = self.opened.model.dataset, self.opened.model.refit
+        if self.unfitted is None and (refit is None or refit.estimates or not estimates):
+            return
+        most = moved_most(data.X_train, data.feature_names, groups.rows, groups.label)
+        if most is None:
+            return
+        why = f"the preprocessing stays as it was fitted ({self.unfitted.reason})" if self.unfitted else NOT_ESTIMATED
+        group, feature, moved = most
+        common.note(f"{why}; without {group} the mean or scale of {feature} moves by {moved:.0%} of its deviation")
+
+
+def check_preprocessing(asked: str | None) -> None:
+    """Raises UsageError for a word that is none."""
+    if asked is not None:
+        output.check_choice("--preprocessing", asked, PREPROCESSINGS)
+
+
+def prepare(opened: OpenModel, asked: str | None) -> Prepared:
+    """Raises UsageError where ``asked`` is refit and that cannot be."""
+    if asked == FROZEN:
+        return Prepared(opened, asked, None)
+    model = opened.model
+    found: Refit | Unfitted | None
+    if "from" in model.origin:
+        from influence_cli.models.skops import brought_refit
+
+        path = str(model.origin["from"])
+        found = brought_refit(model.dataset, model.settings, model.origin, opened.pipeline, path)
+    else:
+        found = own_refit(model.dataset, model.settings, model.origin)
+    if not isinstance(found, Unfitted):
+        return Prepared(replace(opened, model=replace(model, refit=found)), asked, None)
+    if asked == REFIT:
+        raise UsageError(
+            f"--preprocessing refit: the preprocessing of {opened.path} cannot be made again: {found.reason}",
+            hint="--preprocessing frozen keeps it as it was fitted",
+        )
+    return Prepared(opened, asked, found)
