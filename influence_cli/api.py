@@ -389,7 +389,8 @@ class GroupInfluence:
             raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
         y = in_row_order(y, row_labels(X), "y_test", "X_test")
         labels = test_labels(y, features.shape[0], self.class_values)
-        dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X), records_test=None)
+        records = np.arange(1, features.shape[0] + 1)
+        dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X), records_test=records)
         model = replace(self.model, dataset=dataset, refit=self._refit(dataset, given, preprocessing))
         return ask(model, TestRows(np.arange(features.shape[0]), mean), quantity)
 

@@ -164,7 +164,7 @@ def test_keys_stand_in_the_agreed_order(digits, capsys):
     assert row | hidden == {
         "group": "random:3", "kind": "random", "size": "3", "fraction": str(3 / 1438), "test": "1",
         "quantity": "loss", "base": "", "newton": "", "first-koh": "", "evaluate": "exact", "status": "ok",
-        "true": "", "predicted": "", "record": "", "id": "",
+        "true": "", "predicted": "", "record": "10", "id": "",
     }  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_percentages_are_exact():
         ("randon:5%", ["group 'randon:5%'", "found 'randon'", "did you mean random?", "--group random:36%x40"]),
         ("neighbors:1:5", ["did you mean neighbours?", "neighbours:17:50"]),
         ("Coherent:3", ["did you mean coherent?"]),
-        ("5%", ["expected one of coherent:, random:, rows:, neighbours:, cluster:", "found '5%'"]),
+        ("5%", ["expected one of coherent:, random:, rows:, records:, ids:, neighbours:, cluster:", "found '5%'"]),
         ("", ["found ''", "--group random:5%"]),
         ("random", ["expected random:SIZE[xN], found nothing behind random"]),
         ("coherent: ", ["expected coherent:LABEL"]),

@@ -157,3 +157,93 @@ def test_the_columns_of_a_csv_end_with_the_new_keys(here, capsys):
     write("a.csv", ROWS)
     assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5", "--format", "csv"]) == 0
     assert next(csv.reader([capsys.readouterr().out.splitlines()[0]]))[-1] == "base_rate"
+
+
+# --- asked for by name ---
+
+
+@pytest.fixture
+def model(here):
+    write("a.csv", ROWS)
+    assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5", "--quiet"]) == 0
+    return load_model("m.h5").dataset
+
+
+def ask(capsys, *arguments):
+    code = run(["influence", "--model", "m.h5", "--method", "first", "--quiet", *arguments, "--format", "json"])
+    captured = capsys.readouterr()
+    return code, json.loads(captured.out) if code == 0 else captured.err
+
+
+def test_tests_by_record_and_identifier_are_those_by_number(model, capsys):
+    rows = [3, 0, 7]
+    by_number = ask(capsys, "--group", "rows:0,4", "--test", "3,0,7")
+    by_record = ask(
+        capsys, "--group", "rows:0,4", "--test", f"record:{','.join(str(model.records_test[r]) for r in rows)}"
+    )
+    by_id = ask(capsys, "--group", "rows:0,4", "--test", f"id:{','.join(model.ids_test[row] for row in rows)}")
+    assert by_number[0] == by_record[0] == by_id[0] == 0
+    for one, other, third in zip(by_number[1], by_record[1], by_id[1], strict=True):
+        assert one["test"] == other["test"] == third["test"] and one["first"] == other["first"] == third["first"]
+
+
+def test_groups_by_record_and_identifier_are_those_by_number(model, capsys):
+    rows = [5, 2, 31]
+    specs = [
+        "rows:2,5,31",
+        f"records:{','.join(str(model.records_train[row]) for row in rows)}",
+        f"ids:{','.join(model.ids_train[row] for row in rows)}",
+    ]
+    code, found = ask(capsys, *(part for spec in specs for part in ("--group", spec)), "--test", "0")
+    assert code == 0 and len({one["first"] for one in found}) == 1 and {one["size"] for one in found} == {3}
+    assert found[1]["group"] == f"records:{','.join(map(str, sorted(model.records_train[row] for row in rows)))}"
+    code, again = ask(capsys, "--group", found[2]["group"], "--test", "0")
+    assert again[0]["first"] == found[2]["first"], "a printed group is a spec"
+
+
+@pytest.mark.parametrize(
+    ("option", "spec", "message"),
+    [
+        ("--test", "id:P999", "no row of the test rows has the identifier 'P999'"),
+        ("--test", "record:61", "there is no record 61: the records are 1 to 60"),
+        ("--test", "record:0", "expected the number of a record, 1 or more, found '0'"),
+        ("--test", "record:1,1", "record 1 is listed twice"),
+        ("--test", "id:", "expected id:NAME, or several with commas between them, found no name"),
+        ("--group", "ids:P999", "no row of the training rows has the identifier 'P999'"),
+        ("--group", "records:x", "expected the number of a record"),
+        ("--group", 'ids:"P1', "expected a quote at the end"),
+    ],
+)
+def test_names_that_there_are_not(model, capsys, option, spec, message):
+    other = ("--group", "rows:0") if option == "--test" else ("--test", "0")
+    code, error = ask(capsys, option, spec, *other)
+    assert code == 2 and message in error
+
+
+def test_a_name_of_the_other_part_is_said_to_be_there(model, capsys):
+    train, test = model.ids_train[0], model.ids_test[0]
+    assert (
+        f"'{train}' is among the training rows, not the test rows"
+        in ask(capsys, "--group", "rows:0", "--test", f"id:{train}")[1]
+    )
+    assert (
+        f"record {model.records_test[0]} is among the test rows, not the training rows"
+        in ask(capsys, "--group", f"records:{model.records_test[0]}", "--test", "0")[1]
+    )
+    assert f"'{test}' is among" in ask(capsys, "--group", f"ids:{test}", "--test", "0")[1]
+
+
+def test_a_model_without_identifiers_says_so(here, capsys):
+    write("a.csv", ROWS)
+    assert run(["train", "--data", "a.csv", "--label", "died", "--drop", "patient", "-o", "m.h5", "--quiet"]) == 0
+    code, error = ask(capsys, "--group", "ids:P001", "--test", "0")
+    assert code == 2 and "this model has no identifiers" in error and "--id COLUMN" in error
+
+
+def test_identifiers_that_hold_commas_and_quotes_or_are_numbers():
+    from influence_cli.specs.names import RowNames, parse_names, written
+
+    names = ('Smith, "Al"', "7", "a b")
+    assert parse_names("id", written(names)) == names
+    assert RowNames("rows", ids=np.array([5, 7, 9])).rows("id", ["7"]).tolist() == [1]
+    assert RowNames("rows", ids=np.array([5.0, 7.0, np.nan])).rows("id", ["7"]).tolist() == [1]

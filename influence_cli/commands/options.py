@@ -26,7 +26,9 @@ Model = Annotated[
 ]
 Test = Annotated[
     str | None,
-    typer.Option("--test", help="Test rows: 17, 3,5,17, 0:50, misclassified[:N], all, or mean (over all)."),
+    typer.Option(
+        "--test", help="Test rows: 17, 3,5,17, 0:50, record:12, id:P021, misclassified[:N], all, or mean (over all)."
+    ),
 ]
 Quantity = Annotated[
     str,
@@ -78,9 +80,9 @@ class Asked:
         typer.Option(
             "--group",
             help="Group of training rows (repeatable): coherent:LABEL[:SIZE], coherent:*:SIZE, random:SIZE, rows:0,5,9,"
-            " rows:@FILE, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, column:NAME=LOW..HIGH (joined"
-            " by &) and by:NAME, a group a value.  SIZE is a count or a percentage of the training rows; xN behind it"
-            " draws N times (random:36%x40).",
+            " rows:@FILE, records:1,6,10, ids:P021,P023, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE,"
+            " column:NAME=LOW..HIGH (joined by &) and by:NAME, a group a value.  SIZE is a count or a percentage of the"
+            " training rows; xN behind it draws N times (random:36%x40).",
         ),
     ] = None
     groups: Annotated[

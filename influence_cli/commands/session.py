@@ -21,6 +21,7 @@ from influence_cli.models.linked import linked_rows
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import Provenance
+from influence_cli.specs.from_python import row_names
 from influence_cli.specs.groups import GroupSpec, collect_specs
 from influence_cli.specs.plan import GroupPlan, plan_groups
 from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
@@ -194,15 +195,23 @@ def read_specs(asked: Asked) -> list[GroupSpec]:
 
 def plan(model: TrainedModel, specs: list[GroupSpec], seed: int) -> GroupPlan:
     data = model.dataset
-    columns = data.columns_train
-    return plan_groups(specs, data.X_train, data.y_train, data.classes, columns=columns, seed=seed, stdin=sys.stdin)
+    return plan_groups(
+        specs,
+        data.X_train,
+        data.y_train,
+        data.classes,
+        columns=data.columns_train,
+        names=row_names(data)[0],
+        seed=seed,
+        stdin=sys.stdin,
+    )
 
 
 def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None:
     if spec is None:
         return None
     misclassified = model.misclassified if model.dataset.classes else None
-    rows, mean = choose_tests(spec, model.dataset.X_test.shape[0], misclassified)
+    rows, mean = choose_tests(spec, model.dataset.X_test.shape[0], misclassified, row_names(model.dataset)[1])
     return TestRows(rows, mean)
 
 

@@ -87,6 +87,7 @@ def training_set(X: Any, features: Rows, names: tuple[str, ...], y: Any, values:
         feature_names=names or tuple(f"x{column}" for column in range(features.shape[1])),
         classes=classes,
         columns_train=frame_columns(X),
+        records_train=np.arange(1, features.shape[0] + 1),
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.errors import UsageError, nearest
+from influence_cli.errors import UsageError, composed, nearest
 
 MANY_VALUES = 20
 ROWS_A_VALUE = 5
@@ -146,11 +146,11 @@ def _piece(text: str, ends: str) -> tuple[str, str]:
     """A quoted or plain piece, and what follows it."""
     text = text.lstrip()
     if match := _QUOTED.match(text):
-        return match[1].replace('""', '"'), text[match.end() :].lstrip()
+        return composed(match[1].replace('""', '"')), text[match.end() :].lstrip()
     if text.startswith('"'):
         raise UsageError(f"expected a quote at the end of {text}")
     end = min((at for at in (text.find(character) for character in ends) if at >= 0), default=len(text))
-    return text[:end].strip(), text[end:]
+    return composed(text[:end]).strip(), text[end:]
 
 
 def _value(text: str) -> tuple[str, bool]:
@@ -193,6 +193,9 @@ def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         hint = "Use coherent:, random:, rows:, neighbours: or cluster:."
         raise UsageError("this data has no named columns", hint=hint)
     if name not in columns:
+        same = [other for other in columns if composed(other) == name]
+        if len(same) == 1:  # of a file that was written before names were brought into one form
+            return columns[same[0]]
         near = nearest(name, columns)
         raise UsageError(
             f"expected one of the columns {listed(list(columns), 20)}, found '{name}'",
@@ -221,6 +224,8 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
         return mask
     if values.dtype.kind == "O":
         mask = _same(values, condition.value)
+        if not mask.any():
+            mask = np.array([value is not None and composed(value) == condition.value for value in values.tolist()])
         if not mask.any():
             known = sorted({value for value in values.tolist() if value is not None})
             near = nearest(condition.value, known)

@@ -17,6 +17,7 @@ from influence_cli.data.row_labels import is_labelled, is_pandas, labelled_rows
 from influence_cli.errors import UsageError
 from influence_cli.specs.draws import same
 from influence_cli.specs.groups import check_row, parse_group
+from influence_cli.specs.names import RowNames
 from influence_cli.specs.plan import GroupPlan, PlannedGroup, plan_groups
 
 Groups = Any
@@ -91,6 +92,13 @@ def _several(groups: Groups) -> list[Any]:
     return list(groups)
 
 
+def row_names(dataset: Dataset) -> tuple[RowNames, RowNames]:
+    """The names of the training rows, and of the test rows."""
+    train = RowNames("training rows", dataset.records_train, dataset.ids_train)
+    test = RowNames("test rows", dataset.records_test, dataset.ids_test)
+    return replace(train, others=test), replace(test, others=train)
+
+
 def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> list[PlannedGroup]:
     """One group of that name; a spec that gives several numbers them."""
     if not isinstance(one, str):
@@ -108,6 +116,7 @@ def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
         dataset.y_train,
         dataset.classes,
         columns=dataset.columns_train,
+        names=row_names(dataset)[0],
         seed=seed,
     )
     return list(plan)

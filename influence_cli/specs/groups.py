@@ -11,12 +11,14 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TextIO
 
-from influence_cli.errors import FileError, UsageError, nearest
+from influence_cli.errors import FileError, UsageError, composed, nearest
 from influence_cli.specs.columns import Condition, parse_conditions, parse_name, quoted
+from influence_cli.specs.names import SPELLINGS, parse_names, written
 
 STDIN = "-"
 EVERY_CLASS = "*"
@@ -63,6 +65,7 @@ class GroupSpec:
     clusters: int | None = None
     rows: tuple[int, ...] = ()
     path: str | None = None
+    names: tuple[str, ...] = ()
     column: str | None = None
     conditions: tuple[Condition, ...] = ()
     body: str = field(default="", compare=False, repr=False)
@@ -91,6 +94,7 @@ def parse_group(text: str) -> GroupSpec:
     """Parse one spec, for example ``coherent:3:5%x10``; a UsageError says what was expected and found."""
     spec = text.strip()
     name, colon, body = spec.partition(":")
+    name = {"record": "records", "id": "ids"}.get(name, name)
     if name not in KINDS:
         near = nearest(name, KINDS)
         example = KINDS[near].example if near else "random:5%"
@@ -282,12 +286,12 @@ def check_row(row: int, where: str, m: int) -> None:
 
 def _parse_coherent(body: str) -> GroupSpec:
     head, colon, tail = body.rpartition(":")
-    label: str = body
+    label: str = composed(body)
     size, times = None, None
     if colon and head:
         try:
             size, times = parse_size(tail)
-            label = head
+            label = composed(head)
         except UsageError:
             # A label may hold a colon.  Only the classes can tell; drawing.py repeats this error if it is none.
             pass
@@ -319,6 +323,13 @@ def _parse_rows(body: str) -> GroupSpec:
         if number == following:
             raise UsageError(f"row {number} is listed twice; expected each row once")
     return GroupSpec("rows", f"rows:{','.join(map(str, ordered))}", rows=tuple(ordered))
+
+
+def _parse_names(kind: str, body: str) -> GroupSpec:
+    """Rows by the numbers of their records, or by their identifiers, in one order whatever was given."""
+    names = parse_names(SPELLINGS[kind], body)
+    ordered = sorted(names, key=int) if kind == "records" else sorted(names)
+    return GroupSpec(kind, f"{kind}:{written(ordered)}", names=tuple(ordered))
 
 
 def _parse_neighbours(body: str) -> GroupSpec:
@@ -369,6 +380,15 @@ KINDS: dict[str, Kind] = {
     ),
     "random": Kind("random:SIZE[xN]", "random:36%x40", "SIZE random training rows", _parse_random),
     "rows": Kind("rows:0,5,9 or rows:@FILE or rows:@-", "rows:0,5,9", "these training rows", _parse_rows),
+    "records": Kind(
+        "records:1,6,10",
+        "records:1,6,10",
+        "the training rows that are these records of the file, 1 the first",
+        partial(_parse_names, "records"),
+    ),
+    "ids": Kind(
+        "ids:NAME,NAME", "ids:P021,P023", "the training rows of these identifiers (--id)", partial(_parse_names, "ids")
+    ),
     "neighbours": Kind(
         "neighbours:ROW:SIZE",
         "neighbours:17:50",

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TextIO
 
 import numpy as np
 
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, about
 from influence_cli.results import GroupTable
 from influence_cli.specs.columns import conditions_by_value, quoted, rows_where
 from influence_cli.specs.draws import frozen, kmeans, nearest_rows, random_of, same, seed_of
@@ -31,6 +30,9 @@ from influence_cli.specs.groups import (
     resolve_label,
     shown,
 )
+from influence_cli.specs.names import SPELLINGS, RowNames
+
+NAMELESS = RowNames("training rows")
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,13 @@ def plan_groups(
     classes: Sequence[str] = (),
     *,
     columns: Mapping[str, np.ndarray] | None = None,
+    names: RowNames | None = None,
     seed: int = 0,
     stdin: TextIO | None = None,
 ) -> GroupPlan:
     """Check every spec against the data and plan its groups; ``classes`` is empty for regression.
 
-    ``columns`` are those of a table, as ``Dataset.columns_train`` has them.
+    ``columns`` are those of a table, as ``Dataset.columns_train`` has them, ``names`` those of the training rows.
     Files are read and clusters are formed here, because their sizes are needed; everything else is drawn later.
     """
     if seed < 0:
@@ -139,7 +142,7 @@ def plan_groups(
             f"{len(readers)} groups read standard input ({readers[0].text}), which can be read once",
             hint="Put the row numbers of the others into files: --group rows:@FILE",
         )
-    data = _Data(X_train, y_train, tuple(classes), columns or {}, seed, stdin)
+    data = _Data(X_train, y_train, tuple(classes), columns or {}, names or NAMELESS, seed, stdin)
     groups: list[PlannedGroup] = []
     wanted_by: dict[tuple[str, int], str] = {}
     for spec in specs:
@@ -161,6 +164,7 @@ class _Data:
     y: np.ndarray
     classes: tuple[str, ...]
     columns: Mapping[str, np.ndarray]
+    names: RowNames
     seed: int
     stdin: TextIO | None
 
@@ -238,6 +242,13 @@ def _plan_rows(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     yield PlannedGroup(spec.text, "rows", count, (spec.text, 0), partial(same, frozen(rows)))
 
 
+def _plan_names(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
+    with about(f"group {shown(spec.text)}"):
+        rows = np.sort(data.names.rows(SPELLINGS[spec.kind], spec.names))
+    count = _checked(spec.text, None, len(rows), data.m)
+    yield PlannedGroup(spec.text, spec.kind, count, (spec.text, 0), partial(same, frozen(rows)))
+
+
 def _plan_neighbours(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     assert spec.size is not None and spec.row is not None
     check_row(spec.row, f"group {shown(spec.text)}", data.m)
@@ -265,7 +276,7 @@ def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
 
 
 def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
-    with _named(spec):
+    with about(f"group {shown(spec.text)}"):
         rows = frozen(rows_where(data.columns, spec.conditions))
     count = _checked(spec.text, None, len(rows), data.m)
     yield PlannedGroup(spec.text, "column", count, (spec.text, 0), partial(same, rows), cell=cell_of(spec))
@@ -273,22 +284,13 @@ def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
 
 def _plan_by(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     assert spec.column is not None
-    with _named(spec):
+    with about(f"group {shown(spec.text)}"):
         values = conditions_by_value(data.columns, spec.column)
     for condition, rows in values:
         # The text of this one value, so that a label copied from a result is a spec for the same rows.
         text = f"column:{condition.text}"
         draw, cell = partial(same, frozen(rows)), f"column:{quoted(spec.column)}"
         yield PlannedGroup(text, "column", len(rows), (text, 0), draw, cell=cell)
-
-
-@contextmanager
-def _named(spec: GroupSpec) -> Iterator[None]:
-    """Errors about columns, with the group that they are about."""
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f"group {shown(spec.text)}: {error.message}", hint=error.hint) from None
 
 
 def _checked(text: str, size: Size | None, count: int, m: int) -> int:
@@ -316,6 +318,8 @@ PLANNERS: dict[str, Callable[[GroupSpec, _Data], Iterator[PlannedGroup]]] = {
     "coherent": _plan_coherent,
     "random": _plan_random,
     "rows": _plan_rows,
+    "records": _plan_names,
+    "ids": _plan_names,
     "neighbours": _plan_neighbours,
     "cluster": _plan_cluster,
     "column": _plan_column,

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.errors import UsageError, did_you_mean
+from influence_cli.errors import UsageError, about, did_you_mean
 from influence_cli.specs.groups import shown, whole_number
+from influence_cli.specs.names import ID, RECORD, SPELLINGS, RowNames, parse_names, written
 
-FORMS = "17, 3,5,17, 0:50, :50, misclassified[:N], all or mean"
+FORMS = "17, 3,5,17, 0:50, :50, record:12, id:P021, misclassified[:N], all or mean"
 _WORDS = ("misclassified", "all", "mean")
 
 
@@ -19,7 +20,7 @@ class TestRowSpec:
     """One parsed spec.
 
     ``kind`` is ``rows`` (with ``rows``), ``slice`` (``start``, ``stop``; None is the end of the test set),
-    ``misclassified`` (``count``; None is all of them), ``all`` or ``mean``.
+    ``record`` or ``id`` (``names``), ``misclassified`` (``count``; None is all of them), ``all`` or ``mean``.
     """
 
     __test__ = False  # pytest takes every class named Test... for a test
@@ -30,6 +31,7 @@ class TestRowSpec:
     start: int = 0
     stop: int | None = None
     count: int | None = None
+    names: tuple[str, ...] = ()
 
 
 def parse_tests(text: str) -> TestRowSpec:
@@ -38,6 +40,11 @@ def parse_tests(text: str) -> TestRowSpec:
     word, colon, count = spec.partition(":")
     if word == "misclassified":
         return _parse_misclassified(spec, count if colon else None)
+    if word in SPELLINGS and colon:
+        by = SPELLINGS[word]
+        with about(f"test rows {shown(spec)}"):
+            names = parse_names(by, count)
+        return TestRowSpec(f"{by}:{written(names)}", by, names=names)
     if spec in _WORDS:
         return TestRowSpec(spec, spec)
     if ":" in spec:
@@ -46,17 +53,23 @@ def parse_tests(text: str) -> TestRowSpec:
 
 
 def choose_tests(
-    spec: TestRowSpec, n: int, misclassified: Callable[[], np.ndarray] | None = None
+    spec: TestRowSpec,
+    n: int,
+    misclassified: Callable[[], np.ndarray] | None = None,
+    names: RowNames | None = None,
 ) -> tuple[np.ndarray, bool]:
     """The test rows that are meant (int64, in the order given), and whether their mean is asked for.
 
     ``n`` is the number of test rows.  ``misclassified`` is called only if it is needed and gives a mask (n,);
-    None stands for a regression.
+    None stands for a regression.  ``names`` are those of the test rows.
     """
     if n == 0:
         raise UsageError(f"test rows {shown(spec.text)}: this data has no test rows")
     if spec.kind in ("all", "mean"):
         return np.arange(n, dtype=np.int64), spec.kind == "mean"
+    if spec.kind in (RECORD, ID):
+        with about(f"test rows {shown(spec.text)}"):
+            return (names or RowNames("test rows")).rows(spec.kind, spec.names), False
     if spec.kind == "misclassified":
         return _choose_misclassified(spec, n, misclassified), False
     if spec.kind == "slice":
