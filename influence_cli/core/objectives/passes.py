@@ -76,6 +76,20 @@ class Passes:
 
         return self._joined(self.design.sweep(self._stack(V), computed, groups * F))
 
+    def pair_sums(self, theta: np.ndarray, w: Weights) -> np.ndarray:
+        """sum_i w_i (l_i'')_jk [x_i 1] of every pair of outputs j <= k, in the order of ``np.triu_indices``:
+        (G, pairs, D), for theta (P, G)."""
+        K, F = self.family.outputs, self.free
+        pairs = [(j, k) for j in range(K) for k in range(j, K)]
+
+        def rowwise(eta: np.ndarray, rows: slice) -> np.ndarray:
+            state = self.family.curvature_state(self.completed(eta.reshape(-1, F, eta.shape[1])))
+            entries = np.stack([self.family.pair(state, j, k) for j, k in pairs], axis=1)
+            return (entries * w.block(rows)[:, None]).reshape(len(entries) * len(pairs), -1)
+
+        sums = self.design.sweep(self._stack(theta), rowwise, theta.shape[1] * len(pairs))
+        return sums.reshape(theta.shape[1], len(pairs), self.design.columns)
+
     def few(self, w: Weights, products: int) -> np.ndarray:
         """The groups with weights on so few rows that a pass of ``products`` matrix products takes less time over these
         alone, (G,) bool."""

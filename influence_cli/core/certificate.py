@@ -1,0 +1,269 @@
+"""Proven bounds of the change of f on removal, from the gradient that is left at some parameters theta_hat.
+
+Let F = J(.; w_removed), theta_r its minimiser, H = hess F(theta_hat), r = grad F(theta_hat), D = theta_r - theta_hat.
+
+Assumptions.  Logistic, multinomial, linear or Poisson regression; every slope is penalised, with ridge lambda R > 0;
+the linear predictor of no row exceeds the cap of a Poisson model's exponential.  Nothing is assumed about theta_hat,
+nor about the trained parameters: f(theta*) is the number that the model gives.
+
+1.  Bach (2010): for these losses |l'''[v, u, u]| <= spread(x v) l''[u, u], with the range of the outputs x v as spread
+    of a softmax, their size of one output, and 0 of a squared error.  So along D the Hessian falls at most like
+    exp(-t s) with s = max over kept rows of spread(x_i D) <= kappa |D|_H, where kappa is the largest |x_i b|_{H^-1}
+    over the kept rows and the differences b = e_j - e_k of two outputs.  Integrating, 1 - exp(-kappa |D|_H) <= kappa d
+    with d = |r|_{H^-1}, and if kappa d < 1
+
+        |D|_H <= E = -log(1 - kappa d) / kappa             (E = d of a squared error, where kappa = 0).
+
+2.  With A the intercepts' block of H and C the one between slopes and intercepts, the loss's part of H is >= 0, so
+    that its Schur complement for the slopes is >= 0 and that of H is >= lambda R.  For every b = (b_V, b_t), with sum
+    b_t = 0 where one number added to all outputs changes nothing (A^+ is the pseudo-inverse),
+
+        |b|^2_{H^-1} <= (b_V - C A^+ b_t)' (lambda R)^-1 (b_V - C A^+ b_t) + b_t' A^+ b_t.
+
+    Without a free intercept C and A are absent.  ``CurvatureBound`` is this.  It bounds kappa by the triangle
+    inequality from the centre of all rows, and d.  With x a few steps of conjugate gradients and rho = r - H x what
+    they leave, d^2 = x'(r + rho) + |rho|^2_{H^-1} exactly: only the last term needs the bound.
+
+3.  |b' D| <= |b|_{H^-1} E for every linear functional b.  f follows: one output is known to lie in an interval, on
+    which a loss is convex and everything else monotone.  Of a softmax with s = max |x_t (e_j - e_k)|_{H^-1} E and
+    h = |grad f|_{H^-1} E,
+
+        max(0, f - min(h, s)) <= f(theta_r) <= f + min(h + s^2 / 8, s)
+
+    by convexity, because the loss is 1-Lipschitz in the range of its outputs, and its curvature along D is everywhere
+    the variance of an output, at most a quarter of the squared range (Popoviciu).
+
+Rounding.  With u the unit roundoff, a computed gradient of m rows is off by at most u max|x| (m max|l'| + (D + 6)/2
+max|x| max|theta_k|) an output, summed in any order, which 2 turns into slack of d.  Sums of A and C are relative to
+(m + K cond A) u; where that could reach half of ``INFLATION`` there is no certificate, and all norms are inflated by
+it.  What values f get is in ``core.intervals``.
+
+A group that takes a whole class of a softmax with free intercepts has no minimiser; the infimum of F is the minimum of
+the softmax of the other classes, which is certified in its place (``core.lost_classes``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.arrays import dots
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.poisson import FARTHEST, Poisson
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.solvers.cg import conjugate_gradient
+from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import Weights
+
+UNIT = 0.5 * np.finfo(float).eps
+INFLATION = 1e-8
+"""Relative inflation of every norm, for the rounding of A, C and of the norm itself."""
+PRODUCTS = 3
+"""Steps of conjugate gradients for d: 2 or 3 bring the bound to within a few percent of the exact value."""
+CHUNK = 1 << 22
+"""Numbers (32 MiB) that functionals of test rows may take at a time."""
+FAMILIES = (Logistic, Softmax, Gaussian, Poisson)
+
+
+def no_certificate(objective: Objective, w: Weights) -> str:
+    """Why nothing can be proven about this model, or an empty text."""
+    if not isinstance(objective, Glm) or not isinstance(objective.family, FAMILIES):
+        return "a certificate exists for logistic, multinomial, linear and Poisson regression only"
+    slopes = objective.penalty.ridge[: objective.design.X.shape[1]]
+    if not (slopes > 0).all():
+        return "a certificate needs a penalty on every slope: train with --l2 greater than 0"
+    if w.penalty is not None and w.penalty.direction is not None:
+        return "a penalised intercept whose features are scaled again without the group has no certificate"
+    return ""
+
+
+@dataclass(frozen=True)
+class RowGeometry:
+    """The rows with a 1 behind them where the intercept is penalised: ``centre`` (d,), the largest distance from it,
+    and the largest length with the 1 of any intercept."""
+
+    centre: np.ndarray
+    radius: float
+    longest: float
+
+    @classmethod
+    def of(cls, objective: Glm) -> RowGeometry:
+        """One pass over the rows, which serves every group."""
+        design = objective.design
+        d, free = design.X.shape[1], is_free(objective)
+        columns = np.ones(d, dtype=bool)
+        centre = np.asarray(design.X.sum(axis=0), dtype=float).ravel() / design.rows
+        radius, longest = 0.0, 0.0
+        for rows in design.blocks(1):
+            X = design.dense(rows, columns)
+            radius = max(radius, float(np.sqrt(((X - centre) ** 2).sum(axis=1).max(initial=0.0))))
+            longest = max(longest, float(np.sqrt((X**2).sum(axis=1).max(initial=0.0) + design.intercept)))
+        if design.intercept and not free:
+            centre = np.append(centre, 1.0)
+        return cls(centre, radius * (1 + INFLATION), longest * (1 + INFLATION))
+
+
+def is_free(objective: Glm) -> bool:
+    """Whether there is an intercept without a penalty."""
+    return objective.design.intercept and objective.penalty.ridge[-1] == 0.0
+
+
+class CurvatureBound:
+    """|b|_{H^-1} from above for functionals b of one group's parameters (K, D), by 2 of the module's docstring."""
+
+    def __init__(self, objective: Glm, sums: np.ndarray, ridge: np.ndarray):
+        """``sums`` (pairs, D) are ``Passes.pair_sums`` of the group, ``ridge`` (K, D) its lambda R."""
+        K, D = objective.outputs, objective.design.columns
+        self.free, self._gauge = is_free(objective), objective.family.shift_invariant
+        self.valid = True
+        d = D - 1 if self.free else D
+        self.scale = 1.0 / np.sqrt(ridge[:, :d])
+        self.inverse, self.shift = np.zeros((K, K)), np.zeros((K, d, K))
+        if not self.free:
+            return
+        whole = np.empty((K, K, D))
+        j, k = np.triu_indices(K)
+        whole[j, k] = whole[k, j] = sums
+        A = whole[:, :, -1]
+        fixed = A + np.trace(A) / K**2 if self._gauge else A
+        eigenvalues = np.linalg.eigvalsh(fixed)
+        condition = eigenvalues[-1] / eigenvalues[0] if eigenvalues[0] > 0 else np.inf
+        self.valid = bool((objective.design.rows + 16 * K * condition) * UNIT < INFLATION / 4)
+        if self.valid:
+            inverse = np.linalg.inv(fixed)
+            self.inverse = (inverse + inverse.T) / 2
+            # C A^+ in units of sqrt(lambda R): (K, d, K).
+            self.shift = np.einsum("jkd,kl->jdl", whole[:, :, :d], self.inverse) * self.scale[:, :, None]
+
+    def norms(self, c: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Of b = c_n (x) x_t for c (n, K), which sums to 0 where the outputs have a gauge, and features x (T, d):
+        (T, n)."""
+        shift = np.einsum("kdl,nl->nkd", self.shift, c)
+        square = x**2 @ np.einsum("nk,kd->dn", c**2, self.scale**2)
+        cross = x @ np.einsum("nk,kd,nkd->dn", c, self.scale, shift)
+        own = (shift**2).sum(axis=(1, 2))
+        size = square + 2 * np.abs(cross) + own
+        outer = np.maximum(square - 2 * cross + own, 0.0) + 64 * len(self.scale[0]) * UNIT * size
+        return self._root(outer + np.einsum("nk,kl,nl->n", c, self.inverse, c))
+
+    def norms_by_row(self, c: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """Of b = c_t (x) x_t for c (T, K) and x (T, d): (T,)."""
+        out = np.empty(len(x))
+        step = max(1, CHUNK // self.shift[:, :, 0].size)
+        for start in range(0, len(x), step):
+            own, rows = c[start : start + step], x[start : start + step]
+            outer = own[:, :, None] * rows[:, None] * self.scale - np.einsum("kdl,tl->tkd", self.shift, own)
+            inner = np.einsum("tk,kl,tl->t", own, self.inverse, own)
+            out[start : start + step] = self._root((outer**2).sum(axis=(1, 2)) + inner)
+        return out
+
+    def norm(self, b: np.ndarray) -> float:
+        """Of one b (K, D)."""
+        d = self.scale.shape[1]
+        if not self.free:
+            return float(self._root(((b * self.scale) ** 2).sum()))
+        t = b[:, d] - b[:, d].mean() if self._gauge else b[:, d]
+        outer = b[:, :d] * self.scale - self.shift @ t
+        return float(self._root((outer**2).sum() + t @ self.inverse @ t))
+
+    def of_rounding(self, size: float) -> float:
+        """Of any b of that length."""
+        smallest = float(self.scale.max())
+        shift = float(np.sqrt((self.shift**2).sum()))
+        return float(self._root((size * (smallest + shift)) ** 2 + size**2 * np.abs(self.inverse).sum()))
+
+    def kappa(self, geometry: RowGeometry, c: np.ndarray) -> float:
+        """The largest norm of c_n (x) x_i over the rows and the differences c (n, K), from above."""
+        centre = self.norms(c, geometry.centre[None])[0]
+        length = np.sqrt((c**2).sum(axis=1)) * float(self.scale.max())
+        return float((centre + geometry.radius * length * (1 + INFLATION)).max())
+
+    @staticmethod
+    def _root(square: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.maximum(square, 0.0)) * (1 + INFLATION)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is proven of each group: |theta_r - theta_hat|_H <= ``radius`` (G,), infinite where nothing is, and the
+    bounds of functionals that turn it into intervals."""
+
+    objective: Glm
+    theta: np.ndarray
+    radius: np.ndarray
+    bounds: tuple[CurvatureBound, ...]
+    geometry: RowGeometry
+
+    @property
+    def free(self) -> bool:
+        return is_free(self.objective)
+
+
+def differences(objective: Glm) -> np.ndarray:
+    """The functionals of the outputs that decide a loss's curvature: all e_j - e_k, or the one output: (n, K)."""
+    K = objective.outputs
+    if K == 1:
+        return np.ones((1, 1))
+    unit = np.eye(K)
+    return np.array([unit[j] - unit[k] for j in range(K) for k in range(j + 1, K)])
+
+
+def certify(
+    objective: Glm, theta: np.ndarray, w: Weights, preconditioner: Preconditioner, geometry: RowGeometry
+) -> Certificate:
+    """How far the minimisers of J(.; w) are from theta (P, G), proven.
+
+    Takes a gradient, (K + 1) / 4 to (K + 1) / 2 passes for A and C, and ``PRODUCTS`` + 1 products a group.
+    ``no_certificate`` says beforehand whether it can be had.
+    """
+    K, D, count = objective.outputs, objective.design.columns, theta.shape[1]
+    sums = objective.passes.pair_sums(theta, w)
+    ridge = np.broadcast_to(objective.penalty.ridge, (count, K, D))
+    if w.penalty is not None:
+        ridge = ridge * w.penalty.scaling.T.reshape(count, K, D)
+    bounds = tuple(CurvatureBound(objective, sums[g], ridge[g]) for g in range(count))
+    gradient = objective.gradient(theta, w)
+    product = objective.curvature(theta, w)
+    found = conjugate_gradient(product, gradient, preconditioner=preconditioner, tol=1e-2, max_iterations=PRODUCTS)
+    rest = gradient - product(found.x)
+    solved = dots(found.x, gradient + rest)
+    rounding = _rounding(objective, theta, geometry)
+    c = differences(objective)
+    flat = isinstance(objective.family, Gaussian)
+    radius = np.full(count, np.inf)
+    for g, bound in enumerate(bounds):
+        if not bound.valid or not np.isfinite(rounding[g]):
+            continue
+        left = bound.norm(rest[:, g].reshape(K, D))
+        sharp = np.sqrt(max(solved[g], 0.0) * (1 + INFLATION) + left**2)
+        d = min(bound.norm(gradient[:, g].reshape(K, D)), sharp) * (1 + INFLATION) + bound.of_rounding(rounding[g])
+        kappa = 0.0 if flat else bound.kappa(geometry, c)
+        if kappa * d < 1:
+            radius[g] = d if kappa == 0 else -np.log1p(-kappa * d) / kappa * (1 + INFLATION)
+    return Certificate(objective, theta, radius, bounds, geometry)
+
+
+def _rounding(objective: Glm, theta: np.ndarray, geometry: RowGeometry) -> np.ndarray:
+    """The largest length of the rounding error of a computed gradient, (G,); infinite where outputs leave the range
+    of the family."""
+    K, D, m = objective.outputs, objective.design.columns, objective.design.rows
+    coefficients = theta.T.reshape(-1, K, D)
+    size = np.sqrt((coefficients**2).sum(axis=2)).max(axis=1)
+    outputs = geometry.longest * size
+    steep = np.ones(len(size))
+    if isinstance(objective.family, Gaussian):
+        steep = outputs + np.abs(objective.y).max()
+    if isinstance(objective.family, Poisson):
+        outputs = np.where(outputs < FARTHEST, outputs, np.inf)
+        largest = objective.passes.design.forward  # outputs of the rows themselves: their exponentials differ widely
+        peak = np.full(len(size), -np.inf)
+        for rows in objective.design.blocks(len(size)):
+            peak = np.maximum(peak, largest(coefficients[:, 0], rows).max(axis=1))
+        steep = np.where(np.isfinite(outputs), np.exp(np.minimum(peak, FARTHEST)) + objective.y.max(), np.inf)
+    penalty = float(objective.penalty.ridge.max()) * size
+    each = UNIT * geometry.longest * (m * steep + 0.5 * (D + 6) * geometry.longest * size * np.maximum(steep, 1.0))
+    return np.sqrt(K) * (each + 4 * UNIT * penalty)

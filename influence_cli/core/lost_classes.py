@@ -1,0 +1,140 @@
+"""Proven intervals of whole blocks of groups, those that take the last row of a class with them included.
+
+Without an intercept's penalty such a group leaves no minimiser.  The infimum of J is the minimum of the model of the
+classes that are left: their log-sum-exp is smaller than that of all, with equality in the limit, and so is the penalty.
+That model is certified.  For rows of the class that is gone nothing is proven: there f has no finite value, or a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from influence_cli.core.certificate import RowGeometry, certify
+from influence_cli.core.intervals import Interval, intervals
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.passes import Passes
+from influence_cli.core.objectives.penalty import Penalty
+from influence_cli.core.quantities import Loss, Margin, Probability, RowTarget, Target
+from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import Weights
+
+
+def proven(
+    objective: Glm,
+    theta: np.ndarray,
+    w: Weights,
+    preconditioner: Preconditioner,
+    geometry: RowGeometry,
+    asked: Sequence[tuple[Target, np.ndarray]],
+) -> Interval:
+    """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, for targets with f(theta*) (T,) of each; infinite where
+    nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w)."""
+    total = sum(len(base) for _, base in asked)
+    low, high = np.full((total, w.groups), -np.inf), np.full((total, w.groups), np.inf)
+    lost = objective.runaway(w).any(axis=0)
+    whole = np.flatnonzero(~lost)
+    if whole.size:
+        found = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry)
+        parts = [intervals(found, target, base) for target, base in asked]
+        _fill(low, high, whole, parts, asked)
+    for g in np.flatnonzero(lost):
+        at = np.array([g])
+        parts = _of_the_rest(objective, theta[:, at], w.take(at), geometry, asked)
+        _fill(low, high, at, parts, asked)
+    return low, high
+
+
+def _fill(
+    low: np.ndarray,
+    high: np.ndarray,
+    groups: np.ndarray,
+    parts: Sequence[Interval | None],
+    asked: Sequence[tuple[Target, np.ndarray]],
+) -> None:
+    start = 0
+    for part, (_, base) in zip(parts, asked, strict=True):
+        if part is not None:
+            rows = np.ix_(np.arange(start, start + len(base)), groups)
+            low[rows], high[rows] = part
+        start += len(base)
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """The model of the classes ``kept`` (K',), class codes of the whole model, on the same rows."""
+
+    objective: Glm
+    kept: np.ndarray
+
+    def codes(self, y: np.ndarray) -> np.ndarray:
+        """Class codes of the whole model in this one; 0 for a class that is gone."""
+        return np.maximum(np.searchsorted(self.kept, y), 0) * np.isin(y, self.kept)
+
+
+def without_classes(objective: Glm, kept: np.ndarray) -> Reduced:
+    """A softmax of at least two classes ``kept``.  Rows of the others must have no weight."""
+    reduced = copy(objective)
+    family, penalty = Softmax(len(kept)), objective.penalty
+    reduced.family, reduced.outputs = family, len(kept)
+    reduced.passes = Passes(objective.design, family)
+    reduced.size = len(kept) * objective.design.columns
+    reduced.penalty = Penalty(penalty.ridge, penalty.gauge, len(kept))
+    found = Reduced(reduced, kept)
+    reduced.y = found.codes(objective.y)
+    for name in ("_kinds", "_training_gram", "_in_single"):
+        reduced.__dict__.pop(name, None)  # cached of the whole model
+    return found
+
+
+def _of_the_rest(
+    objective: Glm,
+    theta: np.ndarray,
+    w: Weights,
+    geometry: RowGeometry,
+    asked: Sequence[tuple[Target, np.ndarray]],
+) -> list[Interval | None]:
+    """Intervals (T, 1) for one group that took whole classes."""
+    if not isinstance(objective.family, Softmax | Logistic) or w.penalty is not None:
+        return [None] * len(asked)
+    classes = objective.family.classes
+    counts = np.bincount(objective.y.astype(np.int64), minlength=classes)
+    kept = np.flatnonzero(w.present(objective.y.astype(np.int64), counts)[0])
+    if len(kept) == 1:
+        return [_of_one_class(target, base, int(kept[0])) for target, base in asked]
+    reduced = without_classes(objective, kept)
+    coefficients = theta.reshape(classes, -1)[kept]
+    coefficients[:, -1] -= coefficients[:, -1].mean()
+    start = coefficients.reshape(-1, 1)
+    solver = reduced.objective.preconditioner(start, w)
+    certificate = certify(reduced.objective, start, w, solver, geometry)
+    out: list[Interval | None] = []
+    for target, base in asked:
+        if not isinstance(target, RowTarget) or not isinstance(target.quantity, Loss | Probability | Margin):
+            out.append(None)
+            continue
+        quantity = replace(target.quantity, family=Softmax(len(kept)))
+        found = intervals(certificate, RowTarget(reduced.objective, quantity, target.X, reduced.codes(target.y)), base)
+        out.append(_where(np.isin(target.y, kept), found))
+    return out
+
+
+def _of_one_class(target: Target, base: np.ndarray, kept: int) -> Interval | None:
+    """Where one class is left its loss goes to 0 and its probability to 1."""
+    if not isinstance(target, RowTarget) or not isinstance(target.quantity, Loss | Probability):
+        return None
+    limit = 0.0 if isinstance(target.quantity, Loss) else 1.0
+    change = (limit - base)[:, None]
+    return _where(target.y == kept, (change, change))
+
+
+def _where(known: np.ndarray, found: Interval | None) -> Interval | None:
+    """The interval of the rows that are ``known`` (T,)."""
+    if found is None:
+        return None
+    return np.where(known[:, None], found[0], -np.inf), np.where(known[:, None], found[1], np.inf)
