@@ -57,7 +57,7 @@ from influence_cli.models.settings import (
     resolve_penalty,
 )
 from influence_cli.models.trained import TrainedModel, fit
-from influence_cli.results import InfluenceResult, Provenance, SelectionResult, TruthResult
+from influence_cli.results import REFINED, InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
 from influence_cli.specs.plan import GroupPlan
 from influence_cli.specs.relative import parse_relative
@@ -235,6 +235,7 @@ class GroupInfluence:
         evaluate: str = "exact",
         rel_error: float = 0.05,
         errors: bool = False,
+        certify: float | None = None,
         verify: bool = False,
         mean: bool = False,
         preprocessing: str = REFIT,
@@ -247,7 +248,8 @@ class GroupInfluence:
         the frame that the model was made of, an array by position.  ``X_test`` are rows as the model was made from;
         ``y_test`` may be missing where the quantity needs no label.  Records have a key a method; ``refined`` comes to
         within the share ``rel_error`` of the change, and ``error`` says how far it may be off.  ``errors`` says so of
-        every method, and ``verify`` retrains as well, for ``actual``.
+        every method, ``certify`` refines until the proven interval from ``low`` to ``high`` is narrower than that
+        share of the change, and ``verify`` retrains as well, for ``actual``.
 
         ``preprocessing`` "refit" makes means, scales, imputed values, categories and balanced class weights again
         without the group, as a refit of the whole pipeline does; "frozen" keeps them.  C or alpha are never chosen
@@ -260,13 +262,17 @@ class GroupInfluence:
         plan = self._plan(groups, seed)
         if model.refit is not None and not model.refit.estimates:
             warn(NOT_ESTIMATED, stacklevel=2)
-        how = Estimation(estimates.check_methods(methods), evaluate, _share("rel_error", rel_error), errors)
+        proven = None if certify is None else _share("certify", certify)
+        if proven is not None and REFINED not in methods:
+            raise UsageError(f"certify proves intervals of {REFINED}", hint=f"add {REFINED} to methods")
+        how = Estimation(estimates.check_methods(methods), evaluate, _share("rel_error", rel_error), errors, proven)
         config = {
             "methods": list(methods),
             "quantity": quantity,
             "evaluate": evaluate,
             "rel_error": how.rel_error,
             **({"errors": True} if errors else {}),
+            **({} if proven is None else {"certify": proven}),
             "seed": seed,
         }
         found = estimates.influence(question, self.solver, plan, how, provenance=_provenance(model, config))

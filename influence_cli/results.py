@@ -119,8 +119,9 @@ class InfluenceResult(Tabular):
     ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
     ``status`` (G,) says why.  ``extrapolated`` (G, T) is true where the estimates are numbers and retraining has none.
     ``errors[method]`` (G, T) says how far a method's figures may be off; of ``refined``, ``unmet`` (G, T) is true where
-    that is more than was asked for, after ``steps`` (G,).  ``actual`` (G, T) is the change by retraining, where it was
-    asked for as well.  ``notes`` are sentences about the whole result; no file keeps them.
+    that is more than was asked for, after ``steps`` (G,).  The change lies between ``low`` and ``high`` (G, T), proven;
+    NaN where there is no proof, and None where none was asked for.  ``actual`` (G, T) is the change by retraining,
+    where it was asked for as well.  ``notes`` are sentences about the whole result; no file keeps them.
     """
 
     provenance: Provenance
@@ -135,6 +136,8 @@ class InfluenceResult(Tabular):
     errors: dict[str, np.ndarray] = field(default_factory=dict)
     steps: np.ndarray | None = None
     unmet: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
     actual: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     names: RowNames | None = None
@@ -151,6 +154,8 @@ class InfluenceResult(Tabular):
         if self.steps is not None:
             columns["steps"] = np.repeat(self.steps, len(self.tests))
         columns |= {f"{method}_error": own.ravel() for method, own in self.errors.items() if method != REFINED}
+        if self.low is not None and self.high is not None:
+            columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
         if self.actual is not None:
             columns["actual"] = self.actual.ravel()
         return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))

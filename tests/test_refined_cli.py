@@ -39,7 +39,7 @@ def test_the_default_is_within_five_percent_of_retraining(model, capsys):
     text, _ = ask(capsys, "influence", "--model", model, *GROUPS)
     truth, _ = ask(capsys, "groundtruth", "--model", model, *GROUPS, "--tol", "1e-11")
     header = text.splitlines()[0].split(",")
-    assert header[7:] == ["first", "second", "refined", "evaluate", "status", "error", "steps"]
+    assert header[7:14] == ["first", "second", "refined", "evaluate", "status", "error", "steps"]
     actual, found = values_of(truth, "actual"), values_of(text, "refined")
     assert (np.abs(found - actual) <= 0.05 * np.abs(actual)).mean() >= 0.97
     assert (np.abs(found - actual) <= values_of(text, "error")).mean() >= 0.97
@@ -73,7 +73,8 @@ def test_errors_of_every_method_cover(model, capsys):
     for evaluate in ("exact", "linear"):
         text, _ = ask(capsys, "influence", "--model", model, *asked, "--evaluate", evaluate)
         header = text.splitlines()[0].split(",")
-        assert header[-6:] == [f"{method}_error" for method in ALL_METHODS.split(",")]
+        own = [f"{method}_error" for method in ALL_METHODS.split(",")]
+        assert header[header.index("status") + 1 :][:6] == own
         covered = [
             np.abs(values_of(text, method) - actual) <= values_of(text, f"{method}_error")
             for method in ALL_METHODS.split(",")
@@ -172,3 +173,43 @@ def test_networks_follow_the_proximal_objective_and_say_so(folder, capsys):
     assert "proximal objective" in err
     actual = values_of(truth, "actual")
     assert (np.abs(values_of(text, "refined") - actual) <= 0.011 * np.abs(actual) + 1e-6).all()
+
+
+def test_certified_intervals_hold_and_are_narrow(model, folder, capsys):
+    path = str(folder / "proven.h5")
+    text, _ = ask(capsys, "influence", "--model", model, *GROUPS, "--certify", "1%", "--verify", "-o", path)
+    low, high, actual = (values_of(text, key) for key in ("low", "high", "actual"))
+    assert (low <= actual + 1e-9).all()
+    assert (actual <= high + 1e-9).all()
+    assert (high - low <= 0.01 * np.abs(actual) + 1e-9).mean() >= 0.95
+    assert ((low <= values_of(text, "refined")) & (values_of(text, "refined") <= high)).all()
+    kept = load_influence(path)
+    np.testing.assert_array_equal(kept.low.ravel(), low)
+    np.testing.assert_array_equal(kept.high.ravel(), high)
+
+
+def test_where_there_is_no_proof_it_is_said(model, folder, capsys):
+    _, err = ask(capsys, "influence", "--model", model, *GROUPS, "--certify", "1%", "--method", "first", code=2)
+    assert "--certify proves intervals of refined\nhint: add refined to --method" in err
+    _, err = ask(capsys, "influence", "--model", model, *GROUPS, "--certify", "2", code=2)
+    assert "--certify must be a share over 0 and below 1, found '2'" in err
+    asked = (*GROUPS, "--quantity", "score:accuracy", "--certify", "5%")
+    text, err = ask(capsys, "influence", "--model", model, *asked)
+    assert [row["low"] for row in rows_of(text)] == [""] * 6
+    assert "no proof for 6 of 6 figures: --quantity score:accuracy has no proof" in err
+    path = train(save_regression(folder / "free.npz"), folder / "free.h5", "--estimator", "linear", "--l2", "0")
+    capsys.readouterr()
+    asked = ("--model", path, "--group", "random:5", "--test", "0", "--certify", "5%", "--method", "refined")
+    _, err = ask(capsys, "influence", *asked)
+    assert "no proof for the figure: a certificate needs a penalty on every slope: train with --l2" in err
+
+
+def test_a_whole_class_is_proven_for_the_other_classes(model, capsys):
+    asked = ("--model", model, "--group", "coherent:1", "--test", "all", "--certify", "5%", "--verify")
+    text, err = ask(capsys, "influence", *asked)
+    own = [row for row in rows_of(text) if row["true"] != "1"]
+    assert len(own) >= 4
+    for row in own:
+        assert float(row["low"]) - 1e-9 <= float(row["actual"]) <= float(row["high"]) + 1e-9
+    assert all(row["low"] == "" for row in rows_of(text) if row["true"] == "1")
+    assert "no proof" not in err

@@ -96,6 +96,18 @@ def stationarity(left: float, first: np.ndarray) -> str:
     )
 
 
+def unproven(result: InfluenceResult, why: str) -> str:
+    """Of how many figures nothing is proven, and why."""
+    if result.low is None:
+        return ""
+    without = np.isnan(result.low)
+    missing = int((without if result.extrapolated is None else without & ~result.extrapolated).sum())
+    if not missing:
+        return ""
+    reason = why or "the group changes the curvature too much, the effect is below rounding, or f has no such proof"
+    return f"no proof for {_of(missing, result.low.size, 'figure')}: {reason}"
+
+
 def _of(count: int, total: int, what: str) -> str:
     """``3 of 40 groups``"""
     return f"{count:,} of {total:,} {what}s" if total > 1 else f"the {what}"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from influence_cli.analysis.advice import advice, stationarity
+from influence_cli.analysis.advice import advice, stationarity, unproven
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.quantities import Valued
@@ -50,6 +50,7 @@ class Tables:
     def result(self, known: Reliability, provenance: Provenance) -> InfluenceResult:
         """All of it, with what is known of the errors."""
         question, plan, refined = self.question, self.plan, REFINED in self.how.methods
+        proven = self.how.certify is not None
         found = InfluenceResult(
             provenance,
             plan.table(self.digests),
@@ -63,9 +64,11 @@ class Tables:
             known.errors,
             known.steps if refined else None,
             known.unmet if refined else None,
+            known.low if proven else None,
+            known.high if proven else None,
             names=question.names,
         )
         sentences = advice(question.model, found, known.growth)
         if refined:
-            sentences += (stationarity(known.left, known.first),)
+            sentences += (stationarity(known.left, known.first), unproven(found, known.unproven))
         return replace(found, notes=tuple(filter(None, sentences)))

@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
+from influence_cli.analysis.certification import BEGIN, Certifier
 from influence_cli.analysis.question import Question
 from influence_cli.core.error_estimate import ErrorEstimator
 from influence_cli.core.estimators import Estimate
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.refined import Goal, first_gradient, refine
+from influence_cli.core.refined import Goal, Refined, first_gradient, refine
 from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.weights import Weights
@@ -25,12 +26,14 @@ INFINITE = "the estimate is not finite"
 @dataclass(frozen=True)
 class Estimation:
     """What is estimated: by which ``methods``, ``evaluate`` exact or linear (``refined`` is always exact), ``refined``
-    to which relative error, and whether the other methods get an error as well."""
+    to which relative error, whether the other methods get an error as well, and how narrow, as a share of the change,
+    the proven interval of ``refined`` is to be, if any."""
 
     methods: Sequence[str] = DEFAULT_METHODS
     evaluate: str = "exact"
     rel_error: float = 0.05
     errors: bool = False
+    certify: float | None = None
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -58,7 +61,8 @@ class Reliability:
     """What is known of the errors of all pairs, filled in block by block.
 
     ``errors[method]`` (G, T), NaN where there is none, and ``growth[method]`` (G,), the q of each; of ``refined`` the
-    ``steps`` (G,), the pairs ``unmet`` (G, T), and the length of the ``first`` gradient (G,).
+    ``steps`` (G,), the pairs ``unmet`` (G, T), and the length of the ``first`` gradient (G,).  ``low`` and ``high``
+    (G, T) are proven, NaN where nothing is; ``unproven`` says why nothing can be.
     """
 
     def __init__(self, question: Question, solver: HessianSolver, how: Estimation, groups: int):
@@ -68,6 +72,9 @@ class Reliability:
         self.errors = {method: np.full(shape, np.nan) for method in methods}
         self.growth = {method: np.zeros(groups) for method in methods}
         self.unmet = np.zeros(shape, dtype=bool)
+        self.low, self.high = np.full(shape, np.nan), np.full(shape, np.nan)
+        self.unproven = ""
+        self._certifier: Certifier | None = None
         self.steps, self.first = np.zeros(groups, dtype=np.int64), np.full(groups, np.nan)
 
     @cached_property
@@ -111,18 +118,35 @@ class Reliability:
     def refine(self, where: slice, after: After, counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Refined changes (G, T) of the groups ``where``, NaN where f has no finite value after removal (``counts``
         false, (G, T)) or none was found, and what went wrong with each group (G,)."""
+        rel, wanted = self.how.rel_error, self.how.certify
         found = refine(
             after.objective,
             self.question.model.theta,
             after.weights,
             self.solver.preconditioner,
-            Goal(after.question.value, self.base, self.how.rel_error, counts.T),
+            Goal(after.question.value, self.base, rel if wanted is None else min(rel, BEGIN * wanted), counts.T),
             gradient=after.gradient,
         )
+        if wanted is not None:
+            found = self._prove(where, after, found, counts, wanted)
         change = found.change.T
         known = counts & np.isfinite(change)
         self.errors[REFINED][where] = np.where(known, found.error.T, np.nan)
-        self.unmet[where] = known & ~found.met.T
+        self.unmet[where] = known & ~found.met.T & (rel * np.abs(change) < found.error.T)
         self.steps[where], self.first[where] = found.steps, found.first
         problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]
         return np.where(known, change, np.nan), problems
+
+    def _prove(self, where: slice, after: After, found: Refined, counts: np.ndarray, wanted: float) -> Refined:
+        """Take the groups ``where`` on until their proven intervals are narrow enough, and keep these."""
+        certifier = self._certifier
+        if certifier is None or certifier.objective is not after.objective:
+            theta = self.question.model.theta
+            certifier = self._certifier = Certifier(after.question, after.objective, theta, self.base, wanted)
+        self.unproven = self.unproven or certifier.why_not(after.weights)
+        if certifier.why_not(after.weights):
+            return found
+        found, ends = certifier.narrow(found, after.weights, self.solver.preconditioner, counts.T)
+        low, high = np.where(np.isfinite(ends[1] - ends[0]), ends, np.nan)
+        self.low[where], self.high[where] = low.T, high.T
+        return found

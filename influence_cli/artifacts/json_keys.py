@@ -91,7 +91,10 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
         "@preparation": _keys(label=TEXT, standardize=TRUTH, impute=TEXT, features=OBJECTS, coding=TEXT),
     },
     "influence": {
-        "@config": (*_ASKED, *_keys(methods=TEXTS, evaluate=TEXT, rel_error=NUMBER, errors=TRUTH, verify=TRUTH))
+        "@config": (
+            *_ASKED,
+            *_keys(methods=TEXTS, evaluate=TEXT, rel_error=NUMBER, certify=NUMBER, errors=TRUTH, verify=TRUTH),
+        )
     },
     "truth": {"@config": (*_ASKED, *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE))},
     "selection": {"@config": (*_ASKED, *_SELECTION_CONFIG)},

@@ -37,6 +37,8 @@ def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = Fal
     if result.steps is not None and result.unmet is not None:
         arrays["/refined/steps"] = _as(result.steps, np.int64)
         arrays["/refined/unmet"] = result.unmet.astype(np.uint8)
+    if result.low is not None and result.high is not None:
+        arrays["/proven/low"], arrays["/proven/high"] = result.low, result.high
     if result.actual is not None:
         arrays["/verified/actual"] = result.actual
     storage.write(path, "influence", arrays, result.provenance.config, force=force)
@@ -63,6 +65,8 @@ def load_influence(path: PathLike) -> InfluenceResult:
         },
         steps=opened.arrays.get("/refined/steps"),
         unmet=_flags(opened, "/refined/unmet"),
+        low=opened.arrays.get("/proven/low"),
+        high=opened.arrays.get("/proven/high"),
         actual=opened.arrays.get("/verified/actual"),
     )
 

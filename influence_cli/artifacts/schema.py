@@ -253,6 +253,17 @@ KINDS: dict[str, Kind] = {
                     required=False,
                     beside="/refined/steps",
                 ),
+                *(
+                    Entry(
+                        f"/proven/{end}",
+                        "float64",
+                        ("G", "T"),
+                        f"proven {side} bound of the change; NaN where nothing is proven",
+                        required=False,
+                        finite=False,
+                    )
+                    for end, side in (("low", "lower"), ("high", "upper"))
+                ),
                 Entry(
                     "/verified/actual",
                     "float64",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from influence_cli.analysis.influence import check_methods
 from influence_cli.analysis.pooled import check_evaluate
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
-from influence_cli.commands.options import Common
+from influence_cli.commands.options import Common, Trust
 from influence_cli.commands.output import check_choice
+from influence_cli.commands.session import Request
 from influence_cli.core.estimators import EVALUATIONS
+from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import REFINED
-from influence_cli.specs.groups import GroupSpec
 from influence_cli.specs.plan import GroupPlan
 from influence_cli.specs.relative import parse_relative
 
@@ -24,26 +23,23 @@ LONG, QUICK = 30.0, 2.0
 
 
 def chosen_estimation(
-    specs: Sequence[GroupSpec],
-    method: str | None,
-    evaluate: str | None,
-    rel_error: str,
-    errors: bool,
-    quantity: str,
-    common: Common,
+    request: Request, method: str | None, evaluate: str | None, trust: Trust, common: Common
 ) -> Estimation:
     """What was asked for, else what suits the groups.  Raises UsageError for what does not exist or go together."""
     methods = None if method is None else check_methods([name.strip() for name in method.split(",")])
     if evaluate is not None:
         check_choice("--evaluate", evaluate, EVALUATIONS)
-    tolerance = parse_relative(rel_error, "--rel-error")
-    if methods is None and evaluate is None and any(spec.text == EACH_ROW for spec in specs):
+    tolerance = parse_relative(trust.rel_error, "--rel-error")
+    certify = None if trust.certify is None else parse_relative(trust.certify, "--certify")
+    if methods is None and evaluate is None and any(spec.text == EACH_ROW for spec in request.specs):
         common.note(f"{EACH_ROW}: --method {','.join(ROW_METHODS)} --evaluate linear, one solve a test row")
-        how = Estimation(ROW_METHODS, "linear", tolerance, errors)
+        how = Estimation(ROW_METHODS, "linear", tolerance, trust.errors, certify)
     else:
-        how = Estimation(methods or DEFAULT_METHODS, evaluate or "exact", tolerance, errors)
+        how = Estimation(methods or DEFAULT_METHODS, evaluate or "exact", tolerance, trust.errors, certify)
+    if certify is not None and REFINED not in how.methods:
+        raise UsageError(f"--certify proves intervals of {REFINED}", hint=f"add {REFINED} to --method")
     if how.estimators:
-        check_evaluate(quantity, how.evaluate)
+        check_evaluate(request.asked.quantity, how.evaluate)
     return how
 
 

@@ -2,45 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
-from influence_cli.commands.options import Asked, Common, Network, Preprocessing, Solver, Written, command, warn
-
-TRUST = "How far the figures can be trusted"
-
-
-@dataclass(frozen=True)
-class Trust:
-    """What is done to know how far the figures may be off."""
-
-    rel_error: Annotated[
-        str,
-        typer.Option(
-            "--rel-error",
-            help="How close refined has to come, as a share of the change: 5% or 0.05.",
-            rich_help_panel=TRUST,
-        ),
-    ] = "5%"
-    errors: Annotated[
-        bool,
-        typer.Option(
-            "--errors",
-            help="Say of every method how far its figures may be off, at a pass over the rows a group.",
-            rich_help_panel=TRUST,
-        ),
-    ] = False
-    verify: Annotated[
-        bool | None,
-        typer.Option(
-            "--verify/--no-verify",
-            help="Retrain without each group as well, and say how far the estimates agree.",
-            show_default="in a table on a terminal, where it takes under two seconds",
-            rich_help_panel=TRUST,
-        ),
-    ] = None
+from influence_cli.commands.options import Asked, Common, Network, Preprocessing, Solver, Trust, Written, command, warn
 
 
 @command
@@ -89,7 +55,7 @@ def influence(
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
-    how = chosen_estimation(request.specs, method, evaluate, trust.rel_error, trust.errors, asked.quantity, common)
+    how = chosen_estimation(request, method, evaluate, trust, common)
     output.check_output(written.output, (asked.model or session.DEFAULT_MODEL, asked.groups), force=common.force)
     with common.limited_threads():
         opened = session.open_model(asked.model, common, network=network, target=written.output)
@@ -108,6 +74,7 @@ def influence(
             "evaluate": how.evaluate,
             "rel_error": how.rel_error,
             **({"errors": True} if trust.errors else {}),
+            **({} if how.certify is None else {"certify": how.certify}),
             **({"verify": True} if trust.verify else {}),
             "solver": "cg" if working.factor is None else "cholesky",
         }

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 COMMON, OUTPUT, NETWORKS = "Common", "Output", "Networks"
+TRUST = "How far the figures can be trusted"
 
 Model = Annotated[
     str | None,
@@ -112,6 +113,46 @@ class Network:
             help="Added to the diagonal of a network's Hessian wherever it is inverted.",
             show_default="as trained; 0.01",
             rich_help_panel=NETWORKS,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What is done to know how far the figures may be off."""
+
+    rel_error: Annotated[
+        str,
+        typer.Option(
+            "--rel-error",
+            help="How close refined has to come, as a share of the change: 5% or 0.05.",
+            rich_help_panel=TRUST,
+        ),
+    ] = "5%"
+    errors: Annotated[
+        bool,
+        typer.Option(
+            "--errors",
+            help="Say of every method how far its figures may be off, at a pass over the rows a group.",
+            rich_help_panel=TRUST,
+        ),
+    ] = False
+    certify: Annotated[
+        str | None,
+        typer.Option(
+            "--certify",
+            metavar="REL",
+            help="Refine until a proven interval of the change is narrower than this share of it: low and high.",
+            rich_help_panel=TRUST,
+        ),
+    ] = None
+    verify: Annotated[
+        bool | None,
+        typer.Option(
+            "--verify/--no-verify",
+            help="Retrain without each group as well, and say how far the estimates agree.",
+            show_default="in a table on a terminal, where it takes under two seconds",
+            rich_help_panel=TRUST,
         ),
     ] = None
 

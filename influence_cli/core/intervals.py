@@ -25,6 +25,14 @@ Interval = tuple[np.ndarray, np.ndarray]
 """low and high."""
 
 
+def has_proof(target: Target) -> bool:
+    """Whether ``intervals`` knows the quantity."""
+    if isinstance(target, MeanTarget):
+        return has_proof(target.rows)
+    known = Loss | Probability | Margin | Logit | Prediction
+    return isinstance(target, ParameterTarget) or (isinstance(target, RowTarget) and isinstance(target.quantity, known))
+
+
 def intervals(certificate: Certificate, target: Target, base: np.ndarray) -> Interval | None:
     """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, infinite where nothing is proven; None for a quantity
     that no proof covers.  ``base`` (T,) is f(theta*)."""

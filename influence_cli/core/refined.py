@@ -109,20 +109,22 @@ def refine(
     *,
     gradient: np.ndarray | None = None,
     steps: int | None = None,
+    start: np.ndarray | None = None,
 ) -> Refined:
     """Refine G groups, with the weights w after removal, from the trained parameters theta (P, 1).
 
     ``first_gradient`` as ``gradient`` saves a pass.  With ``steps`` every group takes that many of the mixing and none
-    of Newton-CG, whatever its error.
+    of Newton-CG, whatever its error.  With ``start`` (P, G), what an earlier call reached, it goes on from there.
     """
     objective = followed(objective, theta)
-    runaway = objective.runaway(w)
-    start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * runaway
+    if start is None:
+        runaway = objective.runaway(w)
+        start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * runaway
+        far = np.flatnonzero(runaway.any(axis=0))
+        if far.size and gradient is not None:
+            gradient = gradient.copy()
+            gradient[:, far] = objective.gradient(start[:, far], w.take(far))
     gradient = objective.gradient(start, w) if gradient is None else gradient
-    far = np.flatnonzero(runaway.any(axis=0))
-    if far.size:
-        gradient = gradient.copy()
-        gradient[:, far] = objective.gradient(start[:, far], w.take(far))
     way = _Way(objective, w, start, _Rule(goal, w.groups, steps))
     left = way.mix(gradient, preconditioner)
     if steps is None:

@@ -40,6 +40,8 @@ def influence_table(result: InfluenceResult) -> tuple[dict[str, Any], Layout]:
         headings[method] = method
         if method in result.errors:
             headings["error" if method == REFINED else f"{method}_error"] = "may be off by"
+    if result.low is not None:
+        headings |= {"low": "proven from", "high": "to"}
     if result.actual is not None:
         headings["actual"] = "retrained"
     if any(state != "ok" for state in result.statuses()):

@@ -1,0 +1,94 @@
+"""Refining until the proven interval of every figure is as narrow as was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from influence_cli.analysis.question import Question
+from influence_cli.core.certificate import RowGeometry, no_certificate
+from influence_cli.core.intervals import has_proof
+from influence_cli.core.lost_classes import proven
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.refined import Goal, Refined, refine
+from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import Weights
+
+ROUNDS = 4
+"""Times that the groups whose intervals are too wide are refined further."""
+BEGIN = 0.25
+"""Part of the width asked for to which figures are refined before anything is proven."""
+SPARE = 0.6
+"""Part of the width asked for that is aimed at."""
+GAIN = 1.5
+"""Factor by which a round must make an interval narrower for another to follow."""
+LEAST, BLIND = 1e-4, 0.02
+"""The largest tightening of the tolerance in a round, and the tightening where the interval is infinite."""
+
+
+class Certifier:
+    """Proven intervals for one question on one model, whose figures are to be known to a share ``rel``."""
+
+    def __init__(self, question: Question, objective: Objective, theta: np.ndarray, base: np.ndarray, rel: float):
+        self.question, self.objective, self.theta, self.base, self.rel = question, objective, theta, base, rel
+
+    def why_not(self, w: Weights) -> str:
+        """Why nothing can be proven, or an empty text."""
+        if not all(has_proof(target) for target in self.question.targets):
+            return f"--quantity {self.question.quantity} has no proof: a quantity of single test rows has one"
+        return no_certificate(self.objective, w)
+
+    @cached_property
+    def _geometry(self) -> RowGeometry:
+        assert isinstance(self.objective, Glm)
+        return RowGeometry.of(self.objective)
+
+    def intervals(self, reached: np.ndarray, w: Weights, preconditioner: Preconditioner) -> np.ndarray:
+        """low and high, (2, T, G), infinite where nothing is proven; of a model with a certificate alone."""
+        assert isinstance(self.objective, Glm)
+        asked, start = [], 0
+        for target in self.question.targets:
+            count = len(target.value(self.theta))
+            asked.append((target, self.base[start : start + count]))
+            start += count
+        return np.array(proven(self.objective, reached, w, preconditioner, self._geometry, asked))
+
+    def narrow(
+        self, found: Refined, w: Weights, preconditioner: Preconditioner, counts: np.ndarray
+    ) -> tuple[Refined, np.ndarray]:
+        """The groups of ``found`` refined until their intervals are narrow, and low and high, (2, T, G)."""
+        ends = self.intervals(found.theta, w, preconditioner)
+        goal, before = np.full(w.groups, self.rel * BEGIN), np.full(w.groups, -1.0)
+        for _ in range(ROUNDS):
+            missing = self._missing(found, ends, counts)
+            # A width that no longer falls is that of rounding.
+            left = np.flatnonzero((missing < 1.0) & (missing > GAIN * before))
+            before = np.where(missing > 0, missing, before)
+            if not left.size:
+                break
+            goal *= np.where(missing > 0, np.maximum(SPARE * np.minimum(missing, 1.0), LEAST), BLIND)
+            at = Goal(self.question.value, self.base, float(goal[left].min()), counts[:, left])
+            own = w.take(left)
+            further = refine(self.objective, self.theta, own, preconditioner, at, start=found.theta[:, left])
+            found = _with(found, left, further)
+            ends[:, :, left] = self.intervals(further.theta, own, preconditioner)
+        return found, ends
+
+    def _missing(self, found: Refined, ends: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """The least ratio of the width that was asked for to a pair's width, (G,): 0 where an interval is infinite."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(np.isfinite(ends[1] - ends[0]), self.rel * np.abs(found.change) / (ends[1] - ends[0]), 0.0)
+        return np.where(counts & np.isfinite(found.change), ratio, np.inf).min(axis=0, initial=np.inf)
+
+
+def _with(found: Refined, groups: np.ndarray, further: Refined) -> Refined:
+    """The same with these groups (A,) taken further; steps add up."""
+    change, error, met = found.change.copy(), found.error.copy(), found.met.copy()
+    theta, steps = found.theta.copy(), found.steps.copy()
+    change[:, groups], error[:, groups], met[:, groups] = further.change, further.error, further.met
+    theta[:, groups] = further.theta
+    steps[groups] += further.steps
+    return replace(found, change=change, error=error, met=met, theta=theta, steps=steps)
