@@ -27,7 +27,7 @@ from influence_cli.specs.plan import GroupPlan, plan_groups
 from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
 
 DEFAULT_MODEL = "ginf.h5"
-DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, False, 1e-8)
+DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, penalize_intercept=True, tol=1e-8)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _train_default(common: Common) -> None:
         return  # another process has just made the same file
     common.note(
         f"no model given: trained the built-in digits model ({dataset.rows:,} rows, {len(dataset.classes)}"
-        f" classes, l2 {DEFAULT_SETTINGS.l2:g}) and saved it as {DEFAULT_MODEL}"
+        f" classes, l2 {DEFAULT_SETTINGS.l2:g}, intercepts penalised) and saved it as {DEFAULT_MODEL}"
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.commands.options import Common, Network, Solver, Written, command
-from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve
+from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve, with_built_in
 from influence_cli.commands.train.tables import Tables
 
 if TYPE_CHECKING:
@@ -37,11 +37,12 @@ def train(
     output.check_format(kept.format)
     session.check_solver(solver)
     check_alone(tables, form)
+    form = with_built_in(source, form)
     settings = resolve(form, network, common.seed)
     if form.from_model is not None:
         check_skops(form.from_model)
-    check_source(source.data)
-    inputs = (*files_of(source.data), *files_of(source.test_data), form.from_model)
+    check_source(source.name)
+    inputs = (*files_of(source.name), *files_of(source.test_data), form.from_model)
     output.check_output(kept.output, inputs, force=common.force)
     is_free = form.from_model is None and settings.l2 == 0
     table = tables.options(source.test_data, source.sample_weight, is_free=is_free)
@@ -54,12 +55,12 @@ def train(
         choice = model.choose_solver(solver)
         common.note(f"solver {choice.kind}: {choice.reason}")
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
-        link = link_to(source.data, source.test_data, form.from_model) if kept.link_data else None
+        link = link_to(source.name, source.test_data, form.from_model) if kept.link_data else None
         pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
         session.store(kept.output, model, force=common.force, link=link, pipeline=pipeline)
         if link is not None:
             common.note(f"{kept.output} is linked to its data: keep unchanged {', '.join(link.values())}")
-        record = _record(kept.output, source.data, model, form.from_model, adoption)
+        record = _record(kept.output, source.name, model, form.from_model, adoption)
     columns = Records((record,)).columns()
     made = f"Trained {form.estimator}" if form.from_model is None else form.from_model
     output.emit(
@@ -80,7 +81,7 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     from influence_cli.models.trained import fit
 
     dataset = load(
-        source.data,
+        source.name,
         task=ESTIMATORS[form.estimator],
         test_fraction=source.test_fraction,
         seed=common.seed,
@@ -111,7 +112,7 @@ def _bring(
     assert form.from_model is not None
     brought = bring(
         form.from_model,
-        source.data,
+        source.name,
         table,
         scaling=form.penalty_scaling,
         tol=tol,
@@ -133,7 +134,7 @@ def _bring(
 def _origin(source: Source, table: TableOptions, seed: int) -> dict[str, Any]:
     """Where the data comes from, as the model's file keeps it."""
     return {
-        "data": source.data,
+        "data": source.name,
         "test_fraction": source.test_fraction,
         "seed": seed,
         **table.as_dict(),

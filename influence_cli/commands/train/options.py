@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,18 +16,23 @@ if TYPE_CHECKING:
 MODEL, TRAINING, NETWORK = "Model", "Training", "Networks"
 
 
+BUILT_IN = "digits"
+"""The data set that stands for "no data given"."""
+
+
 @dataclass(frozen=True)
 class Source:
     """The data."""
 
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--data",
+            show_default=f"{BUILT_IN}, with penalised intercepts",
             help="digits, synthetic, blobs, mnist, a table (.csv, .tsv, gzipped or not, .parquet) or several as one"
             " ('part-*.csv'), arrays (.npz, .h5, .svm), or a folder of IDX files.",
         ),
-    ] = "digits"
+    ] = None
     test_data: Annotated[
         str | None,
         typer.Option(
@@ -51,6 +56,11 @@ class Source:
             rich_help_panel=MODEL,
         ),
     ] = None
+
+    @property
+    def name(self) -> str:
+        """The data set or path that is read."""
+        return BUILT_IN if self.data is None else self.data
 
 
 @dataclass(frozen=True)
@@ -119,9 +129,14 @@ class Form:
         bool, typer.Option("--intercept/--no-intercept", help="Fit an intercept.", rich_help_panel=MODEL)
     ] = True
     penalize_intercept: Annotated[
-        bool,
-        typer.Option("--penalize-intercept", help="Let the penalty hold the intercept too.", rich_help_panel=MODEL),
-    ] = False
+        bool | None,
+        typer.Option(
+            "--penalize-intercept/--free-intercept",
+            help="Let the penalty hold the intercept too, so that the loss stays finite without a whole class.",
+            show_default="free; penalised where --data is not given",
+            rich_help_panel=MODEL,
+        ),
+    ] = None
     hidden: Annotated[
         str | None,
         typer.Option("--hidden", help="Widths of the hidden layers.", show_default="64,32", rich_help_panel=NETWORK),
@@ -170,6 +185,17 @@ class Kept:
     format: Format = "auto"
 
 
+def with_built_in(source: Source, form: Form) -> Form:
+    """``form``, with penalised intercepts where no data is given.
+
+    That is the built-in model, which the other commands train where there is none: without a whole class its answers
+    are finite.  The biases of a network stay free.
+    """
+    if source.data is None and form.penalize_intercept is None and form.from_model is None:
+        return replace(form, penalize_intercept=form.intercept and form.estimator == "logistic")
+    return form
+
+
 def check_alone(tables: Tables, form: Form) -> None:
     """Raises UsageError for the first option that a brought model leaves nothing to."""
     from influence_cli.errors import UsageError
@@ -182,7 +208,7 @@ def check_alone(tables: Tables, form: Form) -> None:
         "--C": form.C is not None,
         "--class-weight": form.class_weight is not None,
         "--no-intercept": not form.intercept,
-        "--penalize-intercept": form.penalize_intercept,
+        "--penalize-intercept": form.penalize_intercept is not None,
         "--features": bool(tables.features),
         "--impute": tables.impute is not None,
         "--standardize": tables.standardize is not None,
@@ -226,4 +252,4 @@ def resolve(form: Form, network: Network, seed: int) -> ModelSettings:
     tol = default_tolerance(form.estimator) if form.tol is None else form.tol
     session.check_tolerance(tol)
     l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, 1)
-    return ModelSettings(form.estimator, l2, scaling, form.intercept, form.penalize_intercept, tol, **own)
+    return ModelSettings(form.estimator, l2, scaling, form.intercept, bool(form.penalize_intercept), tol, **own)
