@@ -307,7 +307,7 @@ class GroupInfluence:
         model = question.model
         truth.check_strategy(model, retrain, repeats)
         plan = self._plan(groups, seed)
-        end = model.objective.tolerance if tol is None else tol
+        end = model.objective.tuning.tolerance if tol is None else tol
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
         begun = truth.start_truth(question, plan, _provenance(model, config), repeats=repeats)
         how = truth.Retraining(end, retrain, jobs, repeats)

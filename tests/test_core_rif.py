@@ -9,6 +9,7 @@ import pytest
 from core_cases import CASES, dense_weights, family, make_objective, make_oracle, relative_error, worst_error
 from oracle import LINEAR
 
+from influence_cli.core import rif as module
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.glm import Glm
@@ -112,13 +113,13 @@ def test_rows_are_corrected_once_whatever_the_groups(monkeypatch):
     objective = make_objective(make_oracle(LINEAR))
     theta, solver = trained(objective)
     asked = []
-    original = Glm.corrected_residuals
+    original = module.corrected_residuals
 
-    def spy(self, theta, rows, inverse, along):
+    def spy(model, theta, rows, inverse, along):
         asked.append(rows.tolist())
-        return original(self, theta, rows, inverse, along)
+        return original(model, theta, rows, inverse, along)
 
-    monkeypatch.setattr(Glm, "corrected_residuals", spy)
+    monkeypatch.setattr(module, "corrected_residuals", spy)
     singles = SingleRemovals(objective, theta, solver, PER_MEAN)
     for groups in ([[3, 4]], [[4, 5], [3]], [[5]]):
         singles.sums(removal(objective.weights, [np.array(group) for group in groups], PER_MEAN))

@@ -7,21 +7,19 @@ from oracle import LINEAR, LOGISTIC, SOFTMAX
 from selection_cases import draw, make_case
 
 from influence_cli.core.estimators import estimate, linear_change
-from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import PENALTY_SCALINGS, removal
 from influence_cli.core.selection.projection import onto_capped, onto_l1_ball
 
 
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_row_curvatures(kind, intercept):
-    """v' hess l_i u of every row; the default of models without a closed form is a central difference of it."""
+    """v' hess l_i u of every row."""
     oracle = make_oracle(kind, intercept)
     objective = make_objective(oracle)
     rng = np.random.default_rng(1)
     theta, V, U = (rng.normal(size=(objective.size, columns)) for columns in (1, 2, 2))
     expected = np.einsum("pg,ipq,qg->ig", V, oracle.row_hessians(theta[:, 0]), U)
     assert relative_error(objective.row_curvatures(theta, V, U), expected) < ROUNDING
-    assert relative_error(Objective.row_curvatures(objective, theta, V, U), expected) < 1e-8
 
 
 @pytest.mark.parametrize("scaling", PENALTY_SCALINGS)

@@ -19,7 +19,7 @@ from influence_cli.analysis.remade import without
 from influence_cli.core.optimise.newton_cg import Minimum
 from influence_cli.core.parallel import divided
 from influence_cli.core.quantities import Target
-from influence_cli.core.retraining import COLD, DESCENT, WARM
+from influence_cli.core.retraining import COLD, WARM
 from influence_cli.core.retraining import retrain_by as retrain
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.training import REACH, newton_reach, train
@@ -259,7 +259,7 @@ def _seeds(model: TrainedModel, targets: Sequence[Target], base: np.ndarray, how
     """The model itself, and for further repeats as many trained from the seeds that follow its own."""
     seeds = [_Seed(model.settings.seed, model.theta, base)]
     for seed in range(model.settings.seed + 1, model.settings.seed + how.repeats):
-        theta = train(model.objective, tol=how.tol, max_iterations=DESCENT, seed=seed).theta
+        theta = train(model.objective, tol=how.tol, seed=seed).theta
         seeds.append(_Seed(seed, theta, np.concatenate([target.value(theta)[:, 0] for target in targets])))
     return seeds
 

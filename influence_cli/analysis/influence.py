@@ -18,7 +18,7 @@ from influence_cli.core.optimise.anderson import DEPTH
 from influence_cli.core.optimise.restarts import chunk_bytes
 from influence_cli.core.quantities import Target
 from influence_cli.core.removal import Removal
-from influence_cli.core.rif import SingleRemovals
+from influence_cli.core.rif import SingleRemovals, require_glm
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from influence_cli.errors import UsageError, unknown_word
 from influence_cli.models.trained import TrainedModel
@@ -67,7 +67,7 @@ def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
 def check_possible(model: TrainedModel, methods: Sequence[str]) -> None:
     """Raises UsageError, before a solver is made, for a method that a model of this kind does not have."""
     if "rif" in methods:
-        model.objective.check_row_steps()
+        require_glm(model.objective)
 
 
 def influence(
@@ -131,7 +131,7 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
     waiting = min(groups, _held(model, methods)) if tests > piece(objective.size) else 0
     held = 8.0 * objective.size * len(methods) * waiting
     stepped = {"newton", REFINED} & set(methods)
-    own = chunk_bytes(objective, groups) if stepped and objective.cheap_preconditioner else 0.0
+    own = chunk_bytes(objective, groups) if stepped and objective.tuning.cheap_preconditioner else 0.0
     return results + curvatures + adjoints + solves + blocks + held + own
 
 

@@ -154,7 +154,7 @@ def verify(
     place = {key: number for number, key in enumerate(distinct)}
     plan = GroupPlan(planned, question.model.dataset.rows)
     begun = start_truth(question, plan, provenance)
-    how = Retraining(question.model.objective.tolerance)
+    how = Retraining(question.model.objective.tuning.tolerance)
     truth = groundtruth(question, solver.preconditioner, plan, begun, how, advance=watch.verified)
     for entry in entries:
         numbers = [place[rows.tobytes()] for rows in entry.groups]

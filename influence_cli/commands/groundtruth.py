@@ -119,7 +119,7 @@ def groundtruth(
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
         check_strategy(opened.model, way.strategy, way.repeats)
-        tol = opened.model.objective.tolerance if way.tol is None else way.tol
+        tol = opened.model.objective.tuning.tolerance if way.tol is None else way.tol
         plan, question = request.of(opened.model, common.seed)
         prepared.note(plan, common, estimates=False)
         config = request.config(common.seed) | way.config(tol) | prepared.config()

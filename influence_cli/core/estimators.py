@@ -171,10 +171,10 @@ def _by_all_rows(
         g,
         preconditioner=solver.preconditioner,
         tol=solver.tol,
-        max_iterations=PATIENCE if objective.cheap_preconditioner else MAX_ITERATIONS,
+        max_iterations=PATIENCE if objective.tuning.cheap_preconditioner else MAX_ITERATIONS,
         start=start,
     )
-    if not objective.cheap_preconditioner:
+    if not objective.tuning.cheap_preconditioner:
         return found
     for part in memory_chunks(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
         removed = kept.take(part)

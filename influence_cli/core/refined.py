@@ -229,7 +229,7 @@ class _Way:
         wide = max(1, int(CURVATURE_NUMBERS / (len(self.w.base) * self.objective.outputs)))
         left = [self._newton(groups[at : at + wide], preconditioner) for at in range(0, len(groups), wide)]
         rest = np.concatenate([*left, groups[:0]])
-        if self.objective.cheap_preconditioner:
+        if self.objective.tuning.cheap_preconditioner:
             for part in memory_chunks(self.objective, rest):
                 self._newton(part, None)
 

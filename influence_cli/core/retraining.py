@@ -32,8 +32,6 @@ WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
 SIDE_BY_SIDE = 300
 """Iterations of L-BFGS from the trained model's curvature after which a column has left its range and gets its own."""
-DESCENT = 20_000
-"""Iterations of L-BFGS at most where J is not convex."""
 SERVED = 60
 """Products for a Newton step that the trained model's curvature may leave.  Of random groups it needs fewer even at a
 small lambda, where the light approximations need hundreds; of a whole class it would need thousands."""
@@ -63,8 +61,8 @@ def retrain_by(
     if objective.convex:
         begin = start + RUNAWAY * objective.runaway(w)
         return newton_cg(objective, begin, w, preconditioner=preconditioner, tol=tol, watch=watch)
-    begin = np.repeat(start, w.groups, axis=1)
-    return descend(objective, begin, w, tol=tol, max_iterations=DESCENT, watch=watch)
+    begin, most = np.repeat(start, w.groups, axis=1), objective.tuning.max_iterations
+    return descend(objective, begin, w, tol=tol, max_iterations=most, watch=watch)
 
 
 def retrain(
@@ -94,7 +92,7 @@ def retrain(
         w.take(left),
         preconditioner=preconditioner,
         tol=tol,
-        patience=SERVED if objective.cheap_preconditioner else None,
+        patience=SERVED if objective.tuning.cheap_preconditioner else None,
         watch=watch,
     )
     mixed = mixed.continue_with(left, rest)
@@ -103,7 +101,7 @@ def retrain(
 
 def _with_their_own(objective, mixed: Minimum, w, left: np.ndarray, tol, watch) -> Minimum:
     """Take the columns that are ``left`` on, a few at a time, each with the approximation of its own Hessian."""
-    if not objective.cheap_preconditioner:
+    if not objective.tuning.cheap_preconditioner:
         return mixed
     for part in memory_chunks(objective, left):
         partial = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
@@ -125,8 +123,15 @@ def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
         max_iterations=SIDE_BY_SIDE,
         watch=watch,
     )
-    left = np.flatnonzero(~block.converged)
+    left, most = np.flatnonzero(~block.converged), objective.tuning.max_iterations
     if not left.size:
         return block
-    rest = descend(objective, block.theta[:, left], w.take(left), tol=tol, max_iterations=DESCENT, watch=watch)
+    rest = descend(
+        objective,
+        block.theta[:, left],
+        w.take(left),
+        tol=tol,
+        max_iterations=most,
+        watch=watch,
+    )
     return block.continue_with(left, rest)

@@ -19,6 +19,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg.lapack import dpotri, spotri
 
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.hessian import row_leverages
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import PER_MEAN, Removal
 from influence_cli.core.solvers.choice import HessianSolver
@@ -26,6 +28,18 @@ from influence_cli.core.weights import NO_ROWS
 from influence_cli.errors import UsageError
 
 UNDETERMINED = "a row of the group has leverage 1: without it alone the rows do not determine the parameters"
+LEVERAGE_ELEMENTS = 1 << 19
+"""Float64 numbers (4 MiB) of the features, and of the leverages, of a block of rows."""
+
+
+def require_glm(objective: Objective) -> Glm:
+    """The objective as one whose rows have a curvature of rank K.  Raises UsageError for others."""
+    if not isinstance(objective, Glm):
+        raise UsageError(
+            "rif is for models whose outputs are linear in the parameters: elsewhere a row's curvature has no low rank",
+            hint="use newton, or groups of one row each",
+        )
+    return objective
 
 
 class SingleRemovals:
@@ -39,7 +53,7 @@ class SingleRemovals:
     """
 
     def __init__(self, objective: Objective, theta: np.ndarray, solver: HessianSolver, scaling: str):
-        objective.check_row_steps()
+        objective = require_glm(objective)
         if solver.factor is None:
             raise UsageError(
                 "rif needs the leverage of every row in a group, and so the Cholesky factor of the Hessian",
@@ -67,10 +81,47 @@ class SingleRemovals:
         # A row without a weight has no part, and no leverage that could be 1.
         new = new[self._objective.weights[new] != 0.0]
         if len(new):
-            found = self._objective.corrected_residuals(self._theta, new, self._inverse, self._along)
+            found = corrected_residuals(self._objective, self._theta, new, self._inverse, self._along)
             self._undetermined[new] = np.isnan(found).any(axis=1)
             self._residuals[new] = np.nan_to_num(found)
             self._known[new] = True
         rhs = self._objective.gather(self._residuals, groups.member) + groups.share * self._shift
         rhs += self._objective.penalty.removed(self._theta, groups.removed.penalty)
         return rhs, tuple(UNDETERMINED if self._undetermined[one].any() else self._problem for one in rows)
+
+
+def corrected_residuals(
+    model: Glm, theta: np.ndarray, rows: np.ndarray, inverse: np.ndarray, along: np.ndarray
+) -> np.ndarray:
+    """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the given rows (n,): (n, K).
+
+    ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along`` (P, 1) is H^-1 c.  NaN where
+    I - w_i A_i S_i is singular.
+    """
+    design, family, K = model.design, model.family, model.outputs
+    every = np.ones(design.columns - design.intercept, dtype=bool)
+    out = np.empty((len(rows), K))
+    step = max(64, LEVERAGE_ELEMENTS // max(design.columns, K * K))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        features = np.ones((len(part), design.columns), dtype=inverse.dtype)
+        features[:, : len(every)] = design.dense(part, every)
+        leverage = row_leverages(features, inverse, K).transpose(2, 1, 0)  # (K, K, n), symmetric
+        eta, moved = model.passes.outputs(theta, part), model.passes.outputs(along, part)
+        state, w = family.curvature_state(eta), model.weights[part]
+        right = family.residual(eta, model.y[part]) + w * family.curve(state, moved)
+        # Column c of A S is A applied to column c of S.
+        curved = w * family.curve(state, leverage)
+        out[start : start + step] = _solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype)
+    return out
+
+
+def _solve_small(matrices: np.ndarray, right: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """x (n, K) with matrices (n, K, K) x = right (n, K); NaN where a matrix, known to the precision of ``dtype``, is
+    singular."""
+    U, s, Vt = np.linalg.svd(matrices)
+    x = np.einsum("nkj,nk->nj", U, right)
+    singular = s[:, -1] <= np.sqrt(np.finfo(dtype).eps) * s[:, 0]
+    x = np.einsum("njk,nj->nk", Vt, x / np.where(singular[:, None], 1.0, s))
+    x[singular] = np.nan
+    return x

@@ -26,7 +26,7 @@ def train(
     objective: Objective,
     *,
     tol: float = 1e-8,
-    max_iterations: int = 200,
+    max_iterations: int | None = None,
     seed: int = 0,
     start: np.ndarray | None = None,
     watch: Watch | None = None,
@@ -36,9 +36,10 @@ def train(
     Raises NotConvergedError with the norm that was reached, or where the loss has no finite minimum.
     """
     far = start is None
+    max_iterations = objective.tuning.max_iterations if max_iterations is None else max_iterations
     start = objective.initial(seed) if start is None else start
     if objective.convex:
-        renewed = far and objective.cheap_preconditioner and tol < ROUGH
+        renewed = far and objective.tuning.cheap_preconditioner and tol < ROUGH
         goals = (ROUGH, tol) if renewed else (tol,)
         minimum = _newton_in_legs(objective, start, goals, max_iterations, watch)
     else:

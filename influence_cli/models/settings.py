@@ -12,7 +12,6 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import CURVATURES, GAUSS_NEWTON, Mlp
 from influence_cli.core.objectives.networks.activations import ACTIVATIONS
 from influence_cli.core.removal import PER_MEAN, PER_SUM
-from influence_cli.core.retraining import DESCENT
 from influence_cli.data.prepare import Task
 from influence_cli.errors import UsageError
 
@@ -28,8 +27,6 @@ ESTIMATORS: dict[str, Task] = {
 NETWORKS = ("mlp", "mlp-regressor")
 HIDDEN = (64, 32)
 """Widths of a network's hidden layers where none are asked for."""
-TRAINING_STEPS = 200
-"""Newton steps: ten times what a problem with a minimum has needed."""
 DAMPING = 0.01
 """The paper's, and Koh and Liang's (2017)."""
 
@@ -80,12 +77,12 @@ def check_curvature(curvature: str | None, damping: float | None) -> None:
 
 def default_tolerance(estimator: str) -> float:
     """Gradient norm to which an estimator of that name is trained."""
-    return Mlp.tolerance if estimator in NETWORKS else Glm.tolerance
+    return (Mlp if estimator in NETWORKS else Glm).tuning.tolerance
 
 
 def default_iterations(estimator: str) -> int:
     """Newton steps, or L-BFGS iterations of a network, that training takes at most."""
-    return DESCENT if estimator in NETWORKS else TRAINING_STEPS
+    return (Mlp if estimator in NETWORKS else Glm).tuning.max_iterations
 
 
 def resolve_network(

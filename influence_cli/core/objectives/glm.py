@@ -13,8 +13,8 @@ import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.families.softmax import Softmax
-from influence_cli.core.objectives.hessian import glm_hessian, row_leverages
-from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.objectives.hessian import glm_hessian
+from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.design import Design
@@ -26,9 +26,6 @@ SINGLE_FROM = 1e7
 """Multiply-adds of a pass for one parameter vector from which on float32 is worth a second look by float64."""
 SINGLE_UP_TO = 1e12
 """Features up to which float32 holds the products of a row's features, coefficients and residuals."""
-
-LEVERAGE_ELEMENTS = 1 << 19
-"""Float64 numbers (4 MiB) of the features, and of the leverages, of a block of rows."""
 
 
 class Glm(Objective):
@@ -56,7 +53,7 @@ class Glm(Objective):
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
-        self.cheap_preconditioner = self.design.columns <= SMALL
+        self.tuning = Tuning(cheap_preconditioner=self.design.columns <= SMALL)
         self.penalty = _penalty(self.design, self.weights, family, l2, intercept and not penalize_intercept)
 
     def initial(self, seed: int) -> np.ndarray:
@@ -175,7 +172,7 @@ class Glm(Objective):
         weights = w.column()
         between = self._typical_curvature(theta, weights)
         if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
-            kept = w.whole and w.base is self.weights and self.cheap_preconditioner
+            kept = w.whole and w.base is self.weights and self.tuning.cheap_preconditioner
             within = self._training_gram if kept else self.design.gram(weights)
             return Kronecker(between, within, self.penalty.block(0, w.penalty), self.penalty.gauge)
         penalty = np.diag(self.penalty.block(0, w.penalty))
@@ -234,29 +231,8 @@ class Glm(Objective):
         self.design.each(fill, self.passes.free)
         return out
 
-    def check_row_steps(self) -> None:
-        return
-
-    def corrected_residuals(
-        self, theta: np.ndarray, rows: np.ndarray, inverse: np.ndarray, along: np.ndarray
-    ) -> np.ndarray:
-        K, every = self.outputs, np.ones(self.design.columns - self.design.intercept, dtype=bool)
-        found = [np.empty((0, K))]
-        step = max(64, LEVERAGE_ELEMENTS // max(self.design.columns, K * K))
-        for start in range(0, len(rows), step):
-            part = rows[start : start + step]
-            features = np.ones((len(part), self.design.columns), dtype=inverse.dtype)
-            features[:, : len(every)] = self.design.dense(part, every)
-            leverage = row_leverages(features, inverse, K).transpose(2, 1, 0)  # (K, K, n), symmetric
-            eta, moved = self.passes.outputs(_columns(theta), part), self.passes.outputs(along, part)
-            state, w = self.family.curvature_state(eta), self.weights[part]
-            right = self.family.residual(eta, self.y[part]) + w * self.family.curve(state, moved)
-            # Column c of A S is A applied to column c of S.
-            curved = w * self.family.curve(state, leverage)
-            found.append(_solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype))
-        return np.concatenate(found)
-
     def gather(self, residuals: np.ndarray, w: RowWeights) -> np.ndarray:
+        """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K): (P, G)."""
         w = as_weights(w)
         per_output = np.ascontiguousarray(residuals.T[: self.passes.free], dtype=self.design.dtype)
 
@@ -314,17 +290,6 @@ def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_inte
         squares = design.squares(w)
         gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
     return Penalty(ridge, gauge, family.outputs)
-
-
-def _solve_small(matrices: np.ndarray, right: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """x (n, K) with matrices (n, K, K) x = right (n, K); NaN where a matrix, known to the precision of ``dtype``, is
-    singular."""
-    U, s, Vt = np.linalg.svd(matrices)
-    x = np.einsum("nkj,nk->nj", U, right)
-    singular = s[:, -1] <= np.sqrt(np.finfo(dtype).eps) * s[:, 0]
-    x = np.einsum("njk,nj->nk", Vt, x / np.where(singular[:, None], 1.0, s))
-    x[singular] = np.nan
-    return x
 
 
 def _columns(theta: np.ndarray) -> np.ndarray:

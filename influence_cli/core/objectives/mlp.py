@@ -25,7 +25,7 @@ from influence_cli.core.objectives.networks.dense import add_rows, is_definite
 from influence_cli.core.objectives.networks.kfac import Kfac
 from influence_cli.core.objectives.networks.network import Layer, Network, Signals
 from influence_cli.core.objectives.networks.tape import Tape, take
-from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.parallel import summed
 from influence_cli.core.weights import Piece, RowWeights, Weights, as_weights
 
@@ -50,7 +50,7 @@ class Mlp(Objective):
     """
 
     convex = False
-    tolerance = 1e-6
+    tuning = Tuning(tolerance=1e-6, max_iterations=20_000)
 
     def __init__(
         self,

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features
 from influence_cli.core.weights import RowWeights, as_weights
-from influence_cli.errors import UsageError
 
 Product = Callable[..., np.ndarray]
 """product(V (P, A), columns=None) -> (P, A).  Where the weights or parameters differ from group to group, ``columns``
 (A,) says which groups the columns of V belong to; None means all of them, in order."""
 
 
-CENTRAL_STEP = 1e-5
-"""About the cube root of the rounding unit: where truncation and rounding of a central difference balance."""
+@dataclass(frozen=True)
+class Tuning:
+    """What minimisers should know of a model and cannot see.
+
+    ``tolerance`` is the gradient norm to which it is trained, and retrained, unless another is asked for;
+    ``max_iterations`` the Newton steps (of a network, L-BFGS iterations) that training may take; a
+    ``cheap_preconditioner`` costs little to recompute beside a Newton step.
+    """
+
+    tolerance: float = 1e-8
+    max_iterations: int = 200
+    cheap_preconditioner: bool = False
 
 
 class Objective(ABC):
@@ -42,10 +51,7 @@ class Objective(ABC):
     """K."""
     convex: bool = True
     """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
-    tolerance: float = 1e-8
-    """Gradient norm to which it is trained, and retrained, unless another is asked for."""
-    cheap_preconditioner: bool = False
-    """Whether making ``preconditioner`` anew costs little beside a Newton step."""
+    tuning: Tuning = Tuning()
     damping: float = 0.0
     """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
 
@@ -95,16 +101,9 @@ class Objective(ABC):
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         """v' grad l_i of every row, (m, G)."""
 
+    @abstractmethod
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
-        """v' hess l_i u of every row at theta (P, 1), (m, G): what the pairs of Eq. 17 are summed from.
-
-        By central differences of ``row_products`` along u, to about 1e-9; a model that has it in closed form overrides
-        this.
-        """
-        length = norms(U)
-        step = CENTRAL_STEP * (1.0 + np.linalg.norm(theta)) / np.where(length > 0, length, 1.0)
-        ahead, behind = self.row_products(theta + step * U, V), self.row_products(theta - step * U, V)
-        return (ahead - behind) / (2.0 * step)
+        """v' hess l_i u of every row at theta (P, 1), (m, G): what the pairs of Eq. 17 are summed from."""
 
     @abstractmethod
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
@@ -113,27 +112,6 @@ class Objective(ABC):
     @abstractmethod
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         """dl_i / d outputs at theta (P, 1), (m, K): with the features, every row's gradient in compact form."""
-
-    def check_row_steps(self) -> None:
-        """Raises UsageError where ``corrected_residuals`` does not exist."""
-        raise UsageError(
-            "rif is for models whose outputs are linear in the parameters: elsewhere a row's curvature has no low rank",
-            hint="use newton, or groups of one row each",
-        )
-
-    def corrected_residuals(
-        self, theta: np.ndarray, rows: np.ndarray, inverse: np.ndarray, along: np.ndarray
-    ) -> np.ndarray:
-        """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the given rows (n,): (n, K).
-
-        As in ``core.rif``; ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along``
-        (P, 1).  NaN where I - w_i A_i S_i is singular.
-        """
-        raise NotImplementedError
-
-    def gather(self, residuals: np.ndarray, w: RowWeights) -> np.ndarray:
-        """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K): (P, G)."""
-        raise NotImplementedError
 
     @abstractmethod
     def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
