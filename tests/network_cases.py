@@ -13,6 +13,7 @@ from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.mlp import GAUSS_NEWTON, HESSIAN, Mlp
+from influence_cli.core.objectives.networks import kfac
 
 ROWS, GROUPS = 150, 3
 FAMILIES = {SOFTMAX: (lambda: Softmax(3), 3), LOGISTIC: (Logistic, 2), LINEAR: (Gaussian, 0)}
@@ -29,6 +30,7 @@ def short_blocks(monkeypatch) -> None:
     """Passes of 64 rows, and of 40 for the dense matrix: every sum crosses block borders."""
     monkeypatch.setattr(mlp, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(mlp, "DENSE_ROWS", 40)
+    monkeypatch.setattr(kfac, "ROWS", 40)
 
 
 def make(kind: str, hidden: tuple[int, ...] = (4, 3), activation: str = "tanh", *, rows: int = ROWS, **options) -> Mlp:

@@ -22,11 +22,13 @@ from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.networks.activations import ACTIVATIONS
 from influence_cli.core.objectives.networks.decay import weight_decay
 from influence_cli.core.objectives.networks.dense import add_rows, is_definite
-from influence_cli.core.objectives.networks.kfac import Kfac
-from influence_cli.core.objectives.networks.network import Layer, Network, Signals
+from influence_cli.core.objectives.networks.kfac import kfac
+from influence_cli.core.objectives.networks.network import Layer, Network
+from influence_cli.core.objectives.networks.products import add_product, add_third
 from influence_cli.core.objectives.networks.tape import Tape, take
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.parallel import summed
+from influence_cli.core.rows.sparse_design import Features
 from influence_cli.core.weights import Piece, RowWeights, Weights, as_weights
 
 HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
@@ -81,11 +83,11 @@ class Mlp(Objective):
         self._tilt = np.zeros((1, family.outputs, 1))
 
     @property
-    def bounded(self):
+    def bounded(self) -> bool:
         """Weight decay bounds the weights, and a class with rows then its biases."""
         return self.l2 > 0
 
-    def initial(self, seed):
+    def initial(self, seed: int) -> np.ndarray:
         """Glorot and Bengio 2010: uniform to gain * sqrt(6 / (inputs + units)), biases 0."""
         rng = np.random.default_rng(seed)
         network = self.network
@@ -164,7 +166,7 @@ class Mlp(Objective):
         pieces = list(self._pieces(w, self._step(max(groups, 16))))
         rows = sum(piece.count for piece in pieces)
         kept = sum(self.network.sizes[1:]) * rows * (theta.shape[1] + 2 * groups * self.exact)
-        tapes = [self._tape(layers, piece, self.exact) for piece in pieces] if 8 * kept <= budget else None
+        tapes = [self._tape(layers, piece, exact=self.exact) for piece in pieces] if 8 * kept <= budget else None
 
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
             moves = self.network.layers(V)
@@ -174,75 +176,29 @@ class Mlp(Objective):
             def add(numbers: Sequence[int], out: np.ndarray) -> None:
                 for number in numbers:
                     piece = pieces[number]
-                    tape = tapes[number] if tapes is not None else self._tape(layers, piece, self.exact)
-                    self._curve(out, own, moves, tape.take(some), take(piece.weights(), some), self.X[piece.rows])
+                    tape = tapes[number] if tapes is not None else self._tape(layers, piece, exact=self.exact)
+                    curve = self.family, take(piece.weights(), some)
+                    add_product(out, self.network, own, moves, tape.take(some), self.X[piece.rows], curve)
 
             return self._over_pieces(add, range(len(pieces)), V.shape[1], self.size).T
 
         return product
 
-    def _tape(self, layers: list[Layer], piece: Piece, exact: bool) -> Tape:
+    def _tape(self, layers: list[Layer], piece: Piece, *, exact: bool) -> Tape:
         hidden, eta = self.network.forward(layers, self.X[piece.rows])
         tape = Tape(hidden, self.family.curvature_state(eta), [], [])
         if exact:
             tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, piece))
         return tape
 
-    def _curve(
-        self,
-        out: np.ndarray,
-        layers: list[Layer],
-        moves: list[Layer],
-        tape: Tape,
-        weights: np.ndarray,
-        X: np.ndarray,
-    ) -> None:
-        """Add the product of these rows: the backward pass and its derivative along ``moves``."""
-        network = self.network
-        dz, da = network.tangents(layers, tape.hidden, X, moves)
-        turned = [tape.curve(self.family, dz[-1], weights)]
-        for l in range(len(tape.hidden) - 1, -1, -1):
-            a = tape.hidden[l]
-            moved = layers[l + 1].back(turned[0])
-            if self.exact:
-                moved += moves[l + 1].back(tape.deltas[l + 1])
-            turn = network.activation.first(a) * moved
-            if self.exact:
-                turn += network.activation.second(a) * dz[l] * tape.pulls[l]
-            turned.insert(0, turn)
-        network.collect(out, tape.hidden, X, turned)
-        if self.exact:
-            network.collect_products(out, tape.deltas, da)
-
     def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
-        """Exact under either curvature: the backward pass, differentiated twice along u."""
+        """Exact under either curvature."""
         theta, w = _columns(theta), as_weights(w)
-        network, s = self.network, self.network.activation
-        layers, moves = network.layers(theta), network.layers(u)
+        layers, moves = self.network.layers(theta), self.network.layers(u)
         out = np.zeros((u.shape[1], self.size))
         for piece in self._pieces(w, self._step(u.shape[1])):
-            X = self.X[piece.rows]
-            hidden, eta = network.forward(layers, X)
-            deltas, pulls = network.backward(layers, hidden, self._cotangent(eta, piece))
-            dz, da = network.tangents(layers, hidden, X, moves)
-            ddz, dda = network.second_tangents(layers, hidden, moves, dz, da)
-            state, weights = self.family.curvature_state(eta), piece.weights()[:, None]
-            once = [weights * self.family.curve(state, dz[-1])]
-            twice = [weights * self.family.third(state, dz[-1])]
-            if ddz:
-                twice[0] = twice[0] + weights * self.family.curve(state, ddz[-1])
-            for l in range(len(hidden) - 1, -1, -1):
-                layer, move, a, e = layers[l + 1], moves[l + 1], hidden[l], pulls[l]
-                de = move.back(deltas[l + 1]) + layer.back(once[0])
-                dde = 2.0 * move.back(once[0]) + layer.back(twice[0])
-                slope, bent = s.first(a), s.second(a)
-                dslope = bent * dz[l]
-                ddslope = s.third(a) * dz[l] ** 2 + (bent * ddz[l - 1] if l else 0.0)
-                once.insert(0, dslope * e + slope * de)
-                twice.insert(0, ddslope * e + 2.0 * dslope * de + slope * dde)
-            network.collect(out, hidden, X, twice)
-            network.collect_products(out, once, da, 2.0)
-            network.collect_products(out, deltas, dda)
+            tape, curve = self._tape(layers, piece, exact=True), (self.family, piece.weights())
+            add_third(out, self.network, layers, moves, tape, self.X[piece.rows], curve)
         return out.T
 
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
@@ -261,8 +217,8 @@ class Mlp(Objective):
         # So short that a number a pair of units and row is a small array.
         step = max(32, min(DENSE_ROWS, PAIRED // max(self.network.sizes[1:]) ** 2))
         for piece in self._pieces(w, step):
-            tape = self._tape(layers, piece, exact)
-            inputs = self._inputs(self.X[piece.rows], tape.hidden)
+            tape = self._tape(layers, piece, exact=exact)
+            inputs = self.network.inputs(self.X[piece.rows], tape.hidden)
             add_rows(out, self.network, layers, tape, inputs, self.family, piece.weights())
         for where in self.network.slices:
             unit = np.zeros((self.size, where.stop - where.start))
@@ -272,38 +228,9 @@ class Mlp(Objective):
 
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
         """K-FAC, with the training's weight decay and damping."""
-        weights = as_weights(w).column()
-        shapes = self.network.shapes
-        between = [np.zeros((n, n)) for n, _ in shapes]
-        within = [np.zeros((D, D)) for _, D in shapes]
-        for X, hidden, jacobians, weighted, inside in self._jacobians(_columns(theta), weights, DENSE_ROWS):
-            for B, A, J, CJ, signal in zip(between, within, jacobians, weighted, self._inputs(X, hidden), strict=True):
-                B += np.einsum("pcb,qcb->pq", J, CJ)
-                A += (signal * inside[:, None]).T @ signal
-        total = float(weights.sum())
-        shift = self.l2 + self.damping
-        return Kfac(self.network, [(B / total, A, shift) for B, A in zip(between, within, strict=True)])
+        return kfac(self.network, self.family, _columns(theta), self.X, as_weights(w).column(), self.l2 + self.damping)
 
-    def _jacobians(self, theta: np.ndarray, w: np.ndarray, step: int) -> Iterator:
-        """By blocks of rows: X, hidden, d eta / d z_l as (n_l, K, b), the same times w_i C_i, and w."""
-        layers = self.network.layers(theta)
-        unit = np.eye(self.outputs)[:, :, None]
-        for start in range(0, len(self.X), step):
-            rows = slice(start, min(start + step, len(self.X)))
-            X = self.X[rows]
-            hidden, eta = self.network.forward(layers, X)
-            state = self.family.curvature_state(eta)
-            cotangent = np.broadcast_to(unit, (self.outputs, self.outputs, len(X)))
-            deltas, _ = self.network.backward(layers, hidden, cotangent)
-            jacobians = [delta.transpose(1, 0, 2) for delta in deltas]
-            yield X, hidden, jacobians, [w[rows] * self.family.curve(state, J) for J in jacobians], w[rows]
-
-    def _inputs(self, X: np.ndarray, hidden: Signals) -> list[np.ndarray]:
-        """[a_{l-1} 1] of every layer, (b, D_l)."""
-        ones = np.ones((len(X), int(self.network.bias)))
-        return [np.hstack([signal, ones]) for signal in (X, *(a[0].T for a in hidden))]
-
-    def row_products(self, theta, V):
+    def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         theta, V = _columns(theta), _columns(V)
         layers, moves = self.network.layers(theta), self.network.layers(V)
         out = np.empty((len(self.X), max(theta.shape[1], V.shape[1])))
@@ -314,7 +241,7 @@ class Mlp(Objective):
             out[rows] = (self.family.residual(eta, self.y[rows]) * dz[-1]).sum(axis=1).T
         return out
 
-    def row_curvatures(self, theta, V, U):
+    def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
         """(d eta v)' C (d eta u), and with the exact Hessian r' d^2 eta[u, v], polarised from squares of directions."""
         theta, V, U = _columns(theta), _columns(V), _columns(U)
         network, layers = self.network, self.network.layers(theta)
@@ -337,11 +264,11 @@ class Mlp(Objective):
             out[rows] = total.T
         return out * (lengths[0] * lengths[1])
 
-    def self_concordance(self, V):
+    def self_concordance(self, V: np.ndarray) -> np.ndarray:
         """0: what it bounds for a GLM has no counterpart here."""
         return np.zeros(V.shape[1])
 
-    def residuals(self, theta):
+    def residuals(self, theta: np.ndarray) -> np.ndarray:
         eta = self.predict_outputs(theta, self.X)
         return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
 
@@ -349,7 +276,7 @@ class Mlp(Objective):
         """None: hidden units share every class's evidence, so that no single direction is known in advance."""
         return np.zeros((self.size, as_weights(w).groups))
 
-    def predict_outputs(self, theta, X):
+    def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
         theta = _columns(theta)
         layers = self.network.layers(theta)
         out = np.empty((theta.shape[1], self.outputs, len(X)))
@@ -357,14 +284,16 @@ class Mlp(Objective):
             out[:, :, rows] = self.network.forward(layers, X[rows])[1]
         return out
 
-    def pull_back(self, theta, X, cotangent):
+    def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         layers = self.network.layers(_columns(theta))
         hidden, _ = self.network.forward(layers, X)
         deltas, _ = self.network.backward(layers, hidden, np.asarray(cotangent, dtype=float)[None])
         return self.network.by_row(hidden, X, deltas)
 
-    def proximal(self, theta):
-        return _Proximal(self, _columns(theta))
+    def proximal(self, theta: np.ndarray) -> Mlp:
+        from influence_cli.core.objectives.proximal import Proximal  # it is a kind of Mlp itself
+
+        return Proximal(self, _columns(theta))
 
     def _losses(self, eta: np.ndarray, piece: Piece) -> np.ndarray:
         total = (piece.weights() * self.family.loss(eta, self.y[piece.rows])).sum(axis=1)
@@ -389,44 +318,6 @@ class Mlp(Objective):
         """Slices over the rows for passes with that many parameter vectors."""
         count, step = len(self.X) if count is None else count, self._step(groups)
         return (slice(start, min(start + step, count)) for start in range(0, count, step))
-
-
-class _Proximal(Mlp):
-    """The proximal Bregman objective around theta* (Bae et al. 2022, Eq. 10), what influence functions respond to:
-
-        sum_i w*_i D_i(theta) + sum_i (w_i - w*_i) l_i(theta) + ridge and damping on theta - theta*,
-        D_i(theta) = l_i(eta) - l_i(eta*) - r_i*' (eta - eta*)
-
-    with w* the training weights: at w = w* its minimum is at theta* whether or not training had ended there, its
-    curvature there is the damped Gauss-Newton matrix, and rows that stay hold their outputs.  Constants are left out.
-    """
-
-    def __init__(self, model: Mlp, theta: np.ndarray):
-        self.__dict__.update(model.__dict__)
-        self._center = theta
-        self._tilt = model.weights * model.residuals(theta).T[None]
-
-    def _pieces(self, w: Weights, step: int) -> Iterator[Piece]:
-        """All rows: r_i*' (eta - eta*) has the training weights, whatever w."""
-        return w.blocks(step)
-
-    def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        return self.value_and_gradient(theta, w)[0]
-
-    def gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        return self.value_and_gradient(theta, w)[1]
-
-    def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
-        theta, w = _columns(theta), as_weights(w)
-        value, gradient = self._loss_and_gradient(theta, w)
-        # Penalty and damping act on the way from the centre, and removal may change the penalty besides.
-        way = theta - self._center
-        pull = self.penalty.product(way) + self.damping * way
-        value = value + 0.5 * np.einsum("pg,pg->g", way, pull)
-        if w.penalty is None:
-            return value, gradient + pull
-        value = value + self.penalty.value(theta, w.penalty) - self.penalty.value(theta)
-        return value, gradient + pull - self.penalty.removed(theta, w.penalty)
 
 
 def _columns(theta: np.ndarray) -> np.ndarray:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.networks.network import Network
 
+ROWS = 1024
+"""Rows at a time."""
 FLOOR = 1e-8
 """Least shift, relative to the layer's largest eigenvalue."""
 
@@ -38,3 +41,24 @@ class Kfac:
             inner = inverse * (U.T @ (rows @ V).reshape(source.block.shape))
             target[:] = U @ (inner.reshape(rows.shape) @ V.T).reshape(source.block.shape)
         return out.T
+
+
+def kfac(network: Network, family: Family, theta: np.ndarray, X: np.ndarray, weights: np.ndarray, shift: float) -> Kfac:
+    """K-FAC at theta (P, 1) of rows X (m, d) with weights (m,)."""
+    between = [np.zeros((n, n)) for n, _ in network.shapes]
+    within = [np.zeros((D, D)) for _, D in network.shapes]
+    layers, outputs = network.layers(theta), family.outputs
+    unit = np.eye(outputs)[:, :, None]
+    for start in range(0, len(X), ROWS):
+        rows = slice(start, min(start + ROWS, len(X)))
+        hidden, eta = network.forward(layers, X[rows])
+        state, w = family.curvature_state(eta), weights[rows]
+        # d eta / d z_l as (n_l, K, b).
+        deltas, _ = network.backward(layers, hidden, np.broadcast_to(unit, (outputs, outputs, len(w))))
+        signals = network.inputs(X[rows], hidden)
+        for B, A, delta, signal in zip(between, within, deltas, signals, strict=True):
+            J = delta.transpose(1, 0, 2)
+            B += np.einsum("pcb,qcb->pq", J, w * family.curve(state, J))
+            A += (signal * w[:, None]).T @ signal
+    total = float(weights.sum())
+    return Kfac(network, [(B / total, A, shift) for B, A in zip(between, within, strict=True)])

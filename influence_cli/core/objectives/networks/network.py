@@ -95,6 +95,11 @@ class Network:
             z = layer.affine(hidden[-1])
         return hidden, z
 
+    def inputs(self, X: np.ndarray, hidden: Signals) -> list[np.ndarray]:
+        """[a_{l-1} 1] of every layer for one parameter vector, (b, D_l)."""
+        ones = np.ones((len(X), int(self.bias)))
+        return [np.hstack([signal, ones]) for signal in (X, *(a[0].T for a in hidden))]
+
     def tangents(
         self, layers: Sequence[Layer], hidden: Signals, X: np.ndarray, moves: Sequence[Layer]
     ) -> tuple[Signals, Signals]:
