@@ -151,13 +151,21 @@ def test_refit_is_the_refit_of_the_whole_pipeline(name):
         assert newton < max(np.abs(stays - truth).max(), 0.1 * scale)
 
 
-def test_the_readmes_example_has_the_other_sign_when_frozen():
+def test_breast_cancer_without_large_tumours_has_the_other_sign_when_frozen():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y)
     model = GroupInfluence.from_sklearn(pipeline, X, y)
-    ask = {"groups": {"radius over 20": X["mean radius"] > 20}, "X_test": X[:3], "y_test": y[:3], "quantity": "margin"}
-    refit, frozen = (model.groundtruth(**ask, preprocessing=how).actual[0] for how in ("refit", "frozen"))
-    assert (np.sign(refit) != np.sign(frozen)).any()
+    large = {"radius over 20": X["mean radius"] > 20}
+    tests = [197, 514, 205]
+    ask = {"groups": large, "X_test": X.loc[tests], "y_test": y.loc[tests], "quantity": "prob"}
+    actual = {how: model.groundtruth(**ask, preprocessing=how).actual[0] for how in ("refit", "frozen")}
+    assert actual["refit"] == pytest.approx([0.071, 0.059, 0.032], abs=0.002)
+    assert (actual["frozen"] < 0).all() and (actual["frozen"] > -0.001).all()
+    estimated = model.influence(**ask, methods=["newton"], evaluate="exact").values["newton"][0]
+    assert estimated == pytest.approx(actual["refit"], rel=0.15)
+    tight = clone(pipeline).set_params(logisticregression__tol=1e-10, logisticregression__solver="newton-cholesky")
+    truth = refits(tight.fit(X, y), X, y, large, X.loc[tests], y.loc[tests])
+    assert actual["refit"] == pytest.approx(truth[0], abs=1e-6)
 
 
 def test_foreign_steps_are_refitted_for_the_truth_and_said_of_estimates():
