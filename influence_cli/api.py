@@ -22,47 +22,16 @@ from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
-from influence_cli.data.dataset import Dataset
-from influence_cli.data.labels import class_names
-from influence_cli.data.python_objects import (
-    column_names,
-    feature_array,
-    frame_columns,
-    is_frame,
-    label_array,
-    test_labels,
-    training_set,
-    typed,
-    with_columns,
-)
-from influence_cli.data.row_labels import in_row_order, row_labels
-from influence_cli.errors import FileError, UsageError, about, unknown_word
-from influence_cli.models.preprocessing import (
-    FROZEN,
-    NOT_ESTIMATED,
-    PREPROCESSINGS,
-    REFIT,
-    Balancing,
-    Refit,
-    Unfitted,
-    pipeline_refit,
-)
-from influence_cli.models.sample_weights import BALANCED, balance, with_weights
-from influence_cli.models.settings import (
-    ESTIMATORS,
-    ModelSettings,
-    default_iterations,
-    default_tolerance,
-    resolve_network,
-    resolve_penalty,
-)
-from influence_cli.models.trained import TrainedModel, fit
+from influence_cli.errors import UsageError, unknown_word
+from influence_cli.models.in_memory import InMemory, Wanted, of_estimator, of_rows
+from influence_cli.models.preprocessing import FROZEN, NOT_ESTIMATED, PREPROCESSINGS, REFIT, Unfitted
+from influence_cli.models.sample_weights import BALANCED
+from influence_cli.models.settings import ESTIMATORS, default_tolerance, resolve_network
+from influence_cli.models.trained import TrainedModel
 from influence_cli.results import REFINED, InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
 from influence_cli.specs.plan import GroupPlan
 from influence_cli.specs.relative import parse_relative
-
-TRAIN, TEST = "training rows", "test rows"
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,22 +56,19 @@ class GroupInfluence:
     True
     """
 
-    model: TrainedModel
-    class_values: np.ndarray | None = None
-    """The labels (c,) as they were given, in the order of their codes; None for a regression."""
-    steps: tuple[tuple[str, Any], ...] = ()
-    """The fitted transformers that rows go through before they are the model's features."""
+    made: InMemory
+    """The model with what it takes to read further rows as it was made from."""
     solver_name: str = "auto"
-    note: str = ""
-    """What was found out on the way: of an estimator, how well its parameters suit its rows."""
-    row_labels: Any = None
-    """The pandas index of the training rows, by which pandas objects name groups; None of arrays."""
-    columns: tuple[str, ...] = ()
-    """The columns that rows have to have which are given as a frame; none where the model was made of arrays."""
-    given: Any = None
-    """The training rows as the transformers take them, where there are any."""
-    balancing: Balancing | None = None
-    """Weights of the classes that are balanced again without a group, if they were."""
+
+    @property
+    def model(self) -> TrainedModel:
+        """The trained model on its training rows."""
+        return self.made.model
+
+    @property
+    def note(self) -> str:
+        """What was found out on the way: of an estimator, how well its parameters suit its rows."""
+        return self.made.note
 
     @classmethod
     def from_sklearn(
@@ -135,37 +101,9 @@ class GroupInfluence:
         >>> len(result.records())
         2
         """
-        from influence_cli.models.adoption import adopt
-        from influence_cli.models.differences import differences
-        from influence_cli.models.sklearn import read_estimator, take_apart
-        from influence_cli.models.transformers import output_names, transform_with
-
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
-        parts = take_apart(estimator)
-        steps, recipe = parts.steps, read_estimator(parts.estimator)
-        columns = tuple(map(str, getattr(estimator, "feature_names_in_", column_names(X))))
-        own = with_columns(X, columns, "X")
-        with about("X"):
-            features = feature_array(transform_with(steps, own), TRAIN)
-        names = output_names(steps, column_names(own), features.shape[1]) if steps else column_names(own)
-        values = None if recipe.classes is None else typed(recipe.classes)
-        labels = row_labels(X, y)
-        dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
-        own_weights = _weights(sample_weight, labels)
-        raw = recipe.weights(dataset.y_train, len(dataset.classes), own_weights)
-        dataset, total = with_weights(dataset, raw)
-        model, adoption = adopt(
-            recipe,
-            dataset,
-            total,
-            scaling=penalty_scaling,
-            tol=tol,
-            polish=polish,
-            notes=parts.notes,
-            explain=lambda: differences(steps, own, dataset.y_train),
-        )
-        balancing = _balancing(own_weights, dataset.rows, recipe.balanced_by_rows) if recipe.balanced else None
-        return cls(model, values, steps, solver, adoption.sentence, labels, columns, own if steps else None, balancing)
+        made = of_estimator(estimator, X, y, sample_weight, scaling=penalty_scaling, polish=polish, tol=tol)
+        return cls(made, solver)
 
     @classmethod
     def fit(
@@ -201,28 +139,19 @@ class GroupInfluence:
         _choice("estimator", estimator, tuple(ESTIMATORS))
         _choice("penalty_scaling", penalty_scaling, PENALTY_SCALINGS)
         _choice("class_weight", class_weight, (BALANCED,))
-        network = resolve_network(estimator, hidden, activation, curvature, damping, seed)
-        with about("X"):
-            features = feature_array(X, TRAIN)
-        values = None
-        if ESTIMATORS[estimator] == "classification":
-            with about("y"):
-                values = class_names(label_array(y, features.shape[0], TRAIN), TRAIN)[1]
-        labels = row_labels(X, y)
-        dataset = training_set(X, features, column_names(X), in_row_order(y, labels, "y", "X"), values)
-        raw = own_weights = _weights(sample_weight, labels)
-        if class_weight == BALANCED:
-            if values is None:
-                raise UsageError("class_weight balanced is for classifications", hint="use sample_weight")
-            raw = balance(dataset.y_train, len(values), raw)
-        dataset, total = with_weights(dataset, raw)
-        strength, scaling = resolve_penalty(l2, C, penalty_scaling, total)
-        end = default_tolerance(estimator) if tol is None else tol
-        settings = ModelSettings(estimator, strength, scaling, fit_intercept, penalize_intercept, end, **network)
-        steps = max_iterations or default_iterations(estimator)
-        model = fit(dataset, settings, max_iterations=steps)
-        balancing = _balancing(own_weights, dataset.rows, False) if class_weight == BALANCED else None
-        return cls(model, values, (), solver, row_labels=labels, columns=column_names(X), balancing=balancing)
+        wanted = Wanted(
+            estimator,
+            l2,
+            C,
+            penalty_scaling,
+            fit_intercept,
+            penalize_intercept,
+            class_weight,
+            default_tolerance(estimator) if tol is None else tol,
+            max_iterations,
+            resolve_network(estimator, hidden, activation, curvature, damping, seed),
+        )
+        return cls(of_rows(X, y, sample_weight, wanted), solver)
 
     def influence(
         self,
@@ -373,61 +302,25 @@ class GroupInfluence:
         return make_solver(model.objective, model.theta, kind, factor=model.factor)
 
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
-        return resolve_groups(groups, self.model.dataset, seed, self.row_labels)
+        return resolve_groups(groups, self.model.dataset, seed, self.made.labels)
 
     def _ask(self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str) -> Question:
         """The quantity of the model with these test rows; its preprocessing is made again without groups, or stays."""
         _choice("preprocessing", preprocessing, PREPROCESSINGS)
-        if X is None:
-            if not quantity.startswith("param:"):
-                raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
-            model = replace(self.model, refit=self._refit(self.model.dataset, None, preprocessing))
-            return ask(model, None, quantity)
-        given = made = with_columns(X, self.columns, "X_test")
-        own = self.model.dataset
-        with about("X_test"):
-            if self.steps:
-                from influence_cli.models.transformers import transform_with
-
-                made = transform_with(self.steps, given)
-            features = feature_array(made, TEST, own.feature_names if not is_frame(made) else None)
-        if features.shape[1] != own.X_train.shape[1]:
-            raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
-        y = in_row_order(y, row_labels(X), "y_test", "X_test")
-        labels = test_labels(y, features.shape[0], self.class_values)
-        records = np.arange(1, features.shape[0] + 1)
-        dataset = replace(own, X_test=features, y_test=labels, columns_test=frame_columns(X), records_test=records)
-        model = replace(self.model, dataset=dataset, refit=self._refit(dataset, given, preprocessing))
-        return ask(model, TestRows(np.arange(features.shape[0]), mean), quantity)
-
-    def _refit(self, dataset: Dataset, given_test: Any, preprocessing: str) -> Refit | None:
-        """How the preprocessing is made again without groups; with a warning where that cannot be."""
-        settings = self.model.settings
-        if preprocessing == FROZEN or not (self.steps or self.balancing):
-            return None
-        if not self.steps:
-            return Refit(dataset, settings, balancing=self.balancing)
-        names = column_names(self.given)
-        found = pipeline_refit(dataset, settings, self.steps, (self.given, given_test), self.balancing, names)
+        if X is None and not quantity.startswith("param:"):
+            raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
+        dataset, given = self.made.with_tests(X, y)
+        found = None if preprocessing == FROZEN else self.made.refit(dataset, given)
         if isinstance(found, Unfitted):
-            warn(f"the preprocessing stays as it was fitted: {found.reason}", stacklevel=4)
-            return None
-        return found
+            warn(f"the preprocessing stays as it was fitted: {found.reason}", stacklevel=3)
+            found = None
+        model = replace(self.model, dataset=dataset, refit=found)
+        tests = None if X is None else TestRows(np.arange(dataset.X_test.shape[0]), mean)
+        return ask(model, tests, quantity)
 
 
 def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:
     return Provenance(model.dataset.digest, model.digest, config)
-
-
-def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
-    """Row weights (m,) in the order of the rows, if there are any."""
-    if sample_weight is None:
-        return None
-    return np.asarray(in_row_order(sample_weight, labels, "sample_weight", "X"), dtype=np.float64)
-
-
-def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:
-    return Balancing(np.ones(rows) if raw is None else raw, by_rows)
 
 
 def _share(name: str, value: float) -> float:

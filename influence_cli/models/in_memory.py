@@ -1,0 +1,174 @@
+"""Models of arrays, frames and estimators that a Python user holds, ready to be given test rows in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.labels import class_names
+from influence_cli.data.python_objects import (
+    column_names,
+    feature_array,
+    frame_columns,
+    is_frame,
+    label_array,
+    test_labels,
+    training_set,
+    typed,
+    with_columns,
+)
+from influence_cli.data.row_labels import in_row_order, row_labels
+from influence_cli.errors import FileError, UsageError, about
+from influence_cli.models.adoption import adopt
+from influence_cli.models.differences import differences
+from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, pipeline_refit
+from influence_cli.models.sample_weights import BALANCED, balance, with_weights
+from influence_cli.models.settings import ESTIMATORS, ModelSettings, default_iterations, resolve_penalty
+from influence_cli.models.sklearn import read_estimator, take_apart
+from influence_cli.models.trained import TrainedModel, fit
+from influence_cli.models.transformers import Steps, output_names, transform_with
+
+TRAIN, TEST = "training rows", "test rows"
+
+
+@dataclass(frozen=True, eq=False)
+class InMemory:
+    """A trained model with what it takes to read further rows as it was made from.
+
+    ``class_values`` (c,) are the labels as they were given, in the order of their codes; None for a regression.
+    ``steps`` are the fitted transformers that rows go through, and ``given`` the training rows as the first of them
+    takes them.  ``labels`` is the pandas index of the training rows, by which pandas objects name groups, and
+    ``columns`` are those that rows have to have which are given as a frame; None and none of arrays.  ``balancing`` are
+    class weights that are balanced again without a group, ``note`` is what was found out on the way.
+    """
+
+    model: TrainedModel
+    class_values: np.ndarray | None = None
+    steps: Steps = ()
+    given: Any = None
+    labels: Any = None
+    columns: tuple[str, ...] = ()
+    balancing: Balancing | None = None
+    note: str = ""
+
+    def with_tests(self, X: Any, y: Any) -> tuple[Dataset, Any]:
+        """The data with these test rows (None: without any), and the rows as the transformers take them."""
+        own = self.model.dataset
+        if X is None:
+            return own, None
+        given = made = with_columns(X, self.columns, "X_test")
+        with about("X_test"):
+            if self.steps:
+                made = transform_with(self.steps, given)
+            features = feature_array(made, TEST, own.feature_names if not is_frame(made) else None)
+        if features.shape[1] != own.X_train.shape[1]:
+            raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
+        y = in_row_order(y, row_labels(X), "y_test", "X_test")
+        labels = test_labels(y, features.shape[0], self.class_values)
+        records = np.arange(1, features.shape[0] + 1)
+        columns = frame_columns(X)
+        return replace(own, X_test=features, y_test=labels, columns_test=columns, records_test=records), given
+
+    def refit(self, dataset: Dataset, given_test: Any) -> Refit | Unfitted | None:
+        """How the preprocessing is made again without groups, for what ``with_tests`` gave."""
+        settings = self.model.settings
+        if not self.steps:
+            return None if self.balancing is None else Refit(dataset, settings, balancing=self.balancing)
+        rows = (self.given, given_test)
+        return pipeline_refit(dataset, settings, self.steps, rows, self.balancing, column_names(self.given))
+
+
+def of_estimator(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, *, scaling: str | None, polish: bool, tol: float
+) -> InMemory:
+    """The fitted estimator, or pipeline that ends in one, with the rows that it was fitted on.
+
+    Raises FileError, UsageError and NotConvergedError as ``sklearn`` and ``adoption`` say.
+    """
+    parts = take_apart(estimator)
+    steps, recipe = parts.steps, read_estimator(parts.estimator)
+    columns = tuple(map(str, getattr(estimator, "feature_names_in_", column_names(X))))
+    own = with_columns(X, columns, "X")
+    with about("X"):
+        features = feature_array(transform_with(steps, own), TRAIN)
+    names = output_names(steps, column_names(own), features.shape[1]) if steps else column_names(own)
+    values = None if recipe.classes is None else typed(recipe.classes)
+    labels = row_labels(X, y)
+    dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
+    own_weights = _weights(sample_weight, labels)
+    dataset, total = with_weights(dataset, recipe.weights(dataset.y_train, len(dataset.classes), own_weights))
+    model, adoption = adopt(
+        recipe,
+        dataset,
+        total,
+        scaling=scaling,
+        tol=tol,
+        polish=polish,
+        notes=parts.notes,
+        explain=lambda: differences(steps, own, dataset.y_train),
+    )
+    balancing = _balancing(own_weights, dataset.rows, recipe.balanced_by_rows) if recipe.balanced else None
+    return InMemory(model, values, steps, own if steps else None, labels, columns, balancing, adoption.sentence)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a model of ginf's own is to be trained: the options of ``ginf train``; ``network`` are those of networks."""
+
+    estimator: str
+    l2: float | None
+    C: float | None
+    scaling: str | None
+    fit_intercept: bool
+    penalize_intercept: bool
+    class_weight: str | None
+    tol: float
+    max_iterations: int | None
+    network: Mapping[str, Any] = field(default_factory=dict)
+
+
+def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
+    """A model of ginf's own, trained on rows X (m, d) and labels or responses y (m,)."""
+    with about("X"):
+        features = feature_array(X, TRAIN)
+    values = None
+    if ESTIMATORS[wanted.estimator] == "classification":
+        with about("y"):
+            values = class_names(label_array(y, features.shape[0], TRAIN), TRAIN)[1]
+    labels = row_labels(X, y)
+    dataset = training_set(X, features, column_names(X), in_row_order(y, labels, "y", "X"), values)
+    raw = own_weights = _weights(sample_weight, labels)
+    balanced = wanted.class_weight == BALANCED
+    if balanced:
+        if values is None:
+            raise UsageError("class_weight balanced is for classifications", hint="use sample_weight")
+        raw = balance(dataset.y_train, len(values), raw)
+    dataset, total = with_weights(dataset, raw)
+    strength, scaling = resolve_penalty(wanted.l2, wanted.C, wanted.scaling, total)
+    settings = ModelSettings(
+        wanted.estimator,
+        strength,
+        scaling,
+        wanted.fit_intercept,
+        wanted.penalize_intercept,
+        wanted.tol,
+        **wanted.network,
+    )
+    model = fit(dataset, settings, max_iterations=wanted.max_iterations or default_iterations(wanted.estimator))
+    balancing = _balancing(own_weights, dataset.rows, False) if balanced else None
+    return InMemory(model, values, labels=labels, columns=column_names(X), balancing=balancing)
+
+
+def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
+    """Row weights (m,) in the order of the rows, if there are any."""
+    if sample_weight is None:
+        return None
+    return np.asarray(in_row_order(sample_weight, labels, "sample_weight", "X"), dtype=np.float64)
+
+
+def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:
+    return Balancing(np.ones(rows) if raw is None else raw, by_rows)
