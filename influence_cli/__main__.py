@@ -1,18 +1,29 @@
-"""``ginf`` and ``python -m influence_cli``: nothing is imported before an interrupt is answered as anywhere else."""
+"""``ginf`` and ``python -m influence_cli``: signals are answered from the first line on, whatever is imported then."""
 
 from __future__ import annotations
 
 import sys
 
+from influence_cli import process
+
 
 def main() -> None:
     """Entry point."""
-    try:
-        from influence_cli.cli import main as run
-    except KeyboardInterrupt:
-        print("ginf: interrupted", file=sys.stderr)
-        sys.exit(130)
+    process.prepare()
+    process.watch_signals(_clean_up)
+    from influence_cli.cli import main as run
+
     run()
+
+
+def _clean_up() -> None:
+    """What a run leaves behind that did not unwind: its temporary files, and a terminal without a cursor."""
+    lock = sys.modules.get("influence_cli.artifacts.lock")
+    if lock is not None:
+        lock.remove_ours()
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[2K\x1b[?25h")  # the line of a progress bar, and the cursor that it hides
+        sys.stderr.flush()
 
 
 if __name__ == "__main__":

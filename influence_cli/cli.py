@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from contextlib import suppress
 from typing import Annotated
@@ -14,7 +16,8 @@ from influence_cli.commands.groundtruth import groundtruth
 from influence_cli.commands.influence import influence
 from influence_cli.commands.select import select
 from influence_cli.commands.train import train
-from influence_cli.errors import ExitCode, GinfError
+from influence_cli.core import stopping
+from influence_cli.errors import ExitCode, GinfError, StoppedError, shown_lines
 
 app = typer.Typer(
     name="ginf",
@@ -46,15 +49,35 @@ def _app(
 
 
 def main() -> None:
-    """Entry point of ``ginf`` and ``python -m influence_cli``."""
-    process.prepare()
-    code = run(sys.argv[1:])
+    """Run the command line of this process and end it."""
+    code = _until_stopped(sys.argv[1:])
+    failure = process.drain()
+    if failure is not None:  # which never hides what the run found
+        reason = (failure.strerror or str(failure)).lower()
+        told = _report(f"cannot write the results to standard output: {reason}", None, ExitCode.FILE)
+        code = code or told
     process.drain()
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every error has become text on stderr."""
+    stopping.begin()
+    return _until_stopped(arguments)
+
+
+def _until_stopped(arguments: list[str]) -> int:
+    try:
+        stopping.check()
+        code = _run(arguments)
+        stopping.check()
+        return code
+    except StoppedError as stop:
+        process.say_farewell(stop.signal)
+        return stop.code
+
+
+def _run(arguments: list[str]) -> int:
     try:
         code = int(app(arguments, prog_name="ginf", standalone_mode=False) or ExitCode.OK)
         sys.stdout.flush()
@@ -62,17 +85,18 @@ def run(arguments: list[str]) -> int:
         return _interrupted() if code == ExitCode.INTERRUPTED else code
     except GinfError as error:
         return _report(error.message, error.hint, error.code)
-    except BrokenPipeError:
-        return _reader_left()
+    except BrokenPipeError:  # where Python calls: the command line's own streams do not raise it
+        return int(ExitCode.OK)
     except SystemExit as stop:
-        # Typer makes this of a closed pipe; anything else is a signal, which has its own code.
-        return _reader_left() if isinstance(stop.__context__, BrokenPipeError) else int(stop.code or 0)
+        return int(stop.code or 0)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except MemoryError:
         return _report(
             "not enough memory", "fewer groups or test rows at a time, or --solver cg, need less", ExitCode.USAGE
         )
+    except (OSError, ImportError) as error:
+        return _surroundings(error)
     except Exception as error:
         # Typer's own usage errors, whichever Click it was built on, know how to phrase themselves.
         if hasattr(error, "format_message") and getattr(error, "exit_code", None) == ExitCode.USAGE:
@@ -83,21 +107,27 @@ def run(arguments: list[str]) -> int:
 
 def _report(message: str, hint: str | None, code: ExitCode) -> int:
     with suppress(OSError):  # nobody may be listening
-        print(f"ginf: error: {message}", file=sys.stderr)
+        print(f"ginf: error: {shown_lines(message)}", file=sys.stderr)
         if hint:
-            print(f"hint: {hint}", file=sys.stderr)
+            print(f"hint: {shown_lines(hint)}", file=sys.stderr)
     return int(code)
 
 
 def _interrupted() -> int:
+    """Ctrl-C where the program was called from Python, whose own handler raises."""
     with suppress(OSError):
-        print("ginf: interrupted", file=sys.stderr)
+        print(process.farewell(signal.SIGINT), file=sys.stderr)
     return int(ExitCode.INTERRUPTED)
 
 
-def _reader_left() -> int:
-    """Whoever read our output has seen enough (``| head``): nothing is wrong, and nothing more can be said."""
-    return int(ExitCode.OK)
+def _surroundings(error: OSError | ImportError) -> int:
+    """What no command foresaw and no command did: a file or folder that vanished, a library that is not whole."""
+    if isinstance(error, ImportError):
+        hint = "if memory is limited (ulimit -v), raise the limit; else install ginf again"
+        return _report(f"a library cannot be loaded: {error}", hint, ExitCode.FILE)
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    names = ", ".join(os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
+    return _report(f"{names}: {reason}" if names else f"the system refused: {reason}", None, ExitCode.FILE)
 
 
 def _defect(error: Exception) -> int:

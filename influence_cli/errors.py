@@ -22,7 +22,9 @@ class ExitCode(IntEnum):
     FILE = 3
     NOT_CONVERGED = 4
     CHECK_FAILED = 5
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class GinfError(Exception):
@@ -63,10 +65,13 @@ class CheckFailedError(GinfError):
     code = ExitCode.CHECK_FAILED
 
 
-class InterruptedRunError(GinfError):
-    """Ctrl-C, where there is more to say than that."""
+class StoppedError(BaseException):
+    """The run was asked to end by a signal: no Exception, so that nothing takes it for a failure of its own."""
 
-    code = ExitCode.INTERRUPTED
+    def __init__(self, signal: int):
+        super().__init__(signal)
+        self.signal = signal
+        self.code = 128 + signal
 
 
 def check_regular(path: str | os.PathLike[str], expected: str = "a file") -> os.stat_result:
@@ -116,6 +121,11 @@ def composed(text: str) -> str:
 
 _SAME_LOOK = {0xA0: " ", 0x2007: " ", 0x202F: " ", 0xAD: None, 0x200B: None, 0x2060: None, 0xFEFF: None}
 """Blanks that do not break a line, and characters without a width."""
+
+
+def shown_lines(text: str) -> str:
+    """A message with its control characters escaped, but for the line breaks of an indented list."""
+    return "\n  ".join(shown(line) for line in text.split("\n  "))
 
 
 def nearest(found: str, choices: Iterable[str]) -> str | None:

@@ -1,40 +1,175 @@
-"""The standard streams and signals of the process, made safe for whatever surroundings the program is started in."""
+"""The standard streams and signals of the process, made safe for whatever surroundings the program is started in.
+
+A signal's handler in Python runs between two instructions of the main thread, inside whatever C library is calling
+Python just then, and not at all while a long matrix product is on.  So the handler only sets a flag
+(``core.stopping``), and a thread of its own, which the system's part of the handler wakes at once, ends the process if
+the flag has not been looked at within ``GRACE``, or as soon as a second signal comes.  That is safe at any moment:
+files appear under their names only when they are whole.
+"""
 
 from __future__ import annotations
 
+import io
 import math
 import os
+import select
 import signal
 import sys
+import threading
+import time
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
 
-TERMINATED = 128 + signal.SIGTERM
+from influence_cli.core import stopping
+
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 """Variables by which users limit the threads of BLAS, which reads them when NumPy is imported."""
+GRACE = 1.2
+"""Seconds that a run has for unwinding by itself; what is asked of it is to be gone within two."""
+ENDED_BY = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated (SIGTERM)",
+    **({signal.SIGHUP: "ended by a hang-up (SIGHUP)"} if hasattr(signal, "SIGHUP") else {}),
+}
+"""The signals that end a run, in words."""
+_farewell = threading.Lock()
+"""Taken by whichever thread says what is kept, and never given back: one of them does."""
+
+
+class _Outlet(io.FileIO):
+    """The one way of bytes out to a standard stream.
+
+    What nobody reads any more goes nowhere, and so does what a full disk does not take: the outcome of a run does not
+    depend on it.  ``failure`` is the first error but a closed pipe, to be told at the end.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number, "w", closefd=False)
+        self.unread = False
+        self.failure: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        view = memoryview(content).cast("B")
+        done = 0
+        while done < len(view) and not self.unread and self.failure is None:
+            try:
+                taken = super().write(view[done:])
+                if taken is None:  # a pipe that does not block, and is full
+                    select.select([], [self], [])
+                done += taken or 0
+            except BrokenPipeError:
+                self.unread = True
+            except OSError as error:
+                self.failure = error
+        return len(view)
+
+
+class Outlet(io.TextIOWrapper):
+    """A standard stream whose failures change no outcome."""
+
+    def __init__(self, number: int, like: TextIO):
+        self._bytes = _Outlet(number)
+        # labels and file names may hold what an ASCII terminal cannot show
+        super().__init__(
+            io.BufferedWriter(self._bytes),
+            encoding=like.encoding,
+            errors="backslashreplace",
+            line_buffering=self._bytes.isatty() or number == 2,
+        )
+
+    @property
+    def unread(self) -> bool:
+        """Whether the reader has left, so that writing on is in vain."""
+        return self._bytes.unread
+
+    @property
+    def failure(self) -> OSError | None:
+        """Why the stream took no more, unless the reader left."""
+        return self._bytes.failure
 
 
 def prepare() -> None:
     """To be called once, before any file is opened."""
     _replace_closed()
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # no text file: a test's or a notebook's stand-in
-            # labels and file names may hold what an ASCII terminal cannot show
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = Outlet(1, sys.stdout), Outlet(2, sys.stderr)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # an overflow ends as an error or a status, with words of its own
-    signal.signal(signal.SIGTERM, _terminate)
     _obey_quota()
 
 
-def drain() -> None:
-    """Write out what is buffered.  What cannot be written goes nowhere: the interpreter would complain at its end."""
-    for stream in (sys.__stdout__ or sys.stdout, sys.__stderr__ or sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def watch_signals(clean_up: Callable[[], None]) -> None:
+    """Let the signals that end a run set a flag, and end the process where that is not enough.
+
+    ``clean_up`` removes what a run leaves behind that did not unwind.  A signal that is ignored, as ``nohup`` makes it,
+    stays so.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    for number in ENDED_BY:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _ask)
+    threading.Thread(target=_wait, args=(read, clean_up), daemon=True, name="signals").start()
+
+
+def say_farewell(number: int) -> None:
+    """Say on stderr what is kept and how to go on; nobody may be listening."""
+    if _farewell.acquire(blocking=False):
+        with suppress(OSError, ValueError):
+            print(farewell(number), file=sys.stderr, flush=True)
+
+
+def farewell(number: int) -> str:
+    """For example ``ginf: interrupted: nothing is kept; ...``."""
+    return f"ginf: {ENDED_BY.get(signal.Signals(number), 'stopped')}: {stopping.kept()}"
+
+
+def drain() -> OSError | None:
+    """Write out what is buffered; why standard output took no more, if it did not."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return getattr(sys.stdout, "failure", None)
+
+
+def _ask(number: int, frame: FrameType | None) -> None:
+    stopping.ask(number)
+
+
+def _wait(read: int, clean_up: Callable[[], None]) -> None:
+    """Thread: the first signal gives the run its time, and whatever comes after it ends the process."""
+    number = _next(read)
+    stopping.ask(number)
+    timer = threading.Thread(target=_end_later, args=(number, clean_up), daemon=True)
+    timer.start()
+    _next(read)
+    _end(number, clean_up)
+
+
+def _next(read: int) -> int:
+    """The next signal that ends a run."""
+    while True:
+        for number in os.read(read, 1):
+            if number in ENDED_BY and signal.getsignal(number) != signal.SIG_IGN:
+                return number
+
+
+def _end_later(number: int, clean_up: Callable[[], None]) -> None:
+    time.sleep(GRACE)
+    _end(number, clean_up)
+
+
+def _end(number: int, clean_up: Callable[[], None]) -> None:
+    """End the process from outside of the main thread."""
+    with suppress(Exception):
+        clean_up()
+    if _farewell.acquire(blocking=False):  # by the descriptor: the main thread may hold the stream
+        with suppress(OSError):
+            os.write(2, (farewell(number) + "\n").encode(errors="backslashreplace"))
+    os._exit(128 + number)
 
 
 def _replace_closed() -> None:
@@ -42,14 +177,9 @@ def _replace_closed() -> None:
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(handle)
-    sys.stdin = sys.stdin or open(0)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w")  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
-
-
-def _terminate(number: int, frame: object) -> None:
-    """SIGTERM unwinds as Ctrl-C does, so that no temporary file stays behind."""
-    raise SystemExit(TERMINATED)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _obey_quota() -> None:

@@ -3,6 +3,12 @@ at a time, and figures then agree to the last bit.  Set before NumPy is imported
 """
 
 import os
+import signal
 
 for library in ("OPENBLAS", "OMP", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
+
+for number in (signal.SIGINT, signal.SIGHUP):
+    # A shell's background job ignores them, and so would every process that a test starts and sends one to.
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

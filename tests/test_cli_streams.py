@@ -76,6 +76,58 @@ def test_closed_streams(folder, expected):
     assert len(sizes) == 1, "no output went into the file that took a stream's number"
 
 
+@pytest.mark.parametrize("format", ["csv", "json", "ndjson", "table"])
+def test_a_failed_check_is_one_whether_somebody_reads_or_not(folder, format):
+    for command, name in (("influence", "i.h5"), ("groundtruth", "t.h5")):
+        asked = (command, "--group", "random:20%x8", "--test", "0:3", "-o", name, "--force", "--quiet")
+        assert ginf(*asked, cwd=folder).returncode == 0
+    asked = f"compare i.h5 t.h5 --fail-under first=0.999999 --bootstrap 0 --quiet --format {format}"
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [*GINF, *asked.split()], cwd=folder, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True
+    )
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert err.startswith("ginf: error: correlation over all groups (--fail-under): first has ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_every_byte_goes_through_the_stream_that_answers_full_disks(folder):
+    for asked in ("--version", "--help", "train --help", "select --test 0 --size 3 --format rows --quiet"):
+        code, _, err = shell(f"$ginf {asked} >/dev/full", folder)
+        assert code == 3, asked
+        assert err == "ginf: error: cannot write the results to standard output: no space left on device\n"
+
+
+def test_a_pipe_that_does_not_block_gets_everything(folder):
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    process = subprocess.Popen([*GINF, "influence", *MANY], cwd=folder, env=environment(), stdout=write)
+    os.close(write)
+    time.sleep(3)  # the pipe is full
+    with os.fdopen(read) as lines:
+        assert len(lines.readlines()) == 1 + 300 * 12
+    assert process.wait(timeout=30) == 0
+
+
+def test_a_folder_that_has_vanished(folder, tmp_path):
+    model = folder / "ginf.h5"
+    asked = f"mkdir gone; cd gone; rmdir ../gone; $ginf influence --model {model} {' '.join(FEW)}"
+    code, _, err = shell(f"{asked} -o x.h5", tmp_path)
+    assert code == 3
+    assert err.startswith("ginf: error: ") and "no such file or directory" in err
+    code, _, err = shell(asked, tmp_path)
+    assert code in (0, 3) and "Traceback" not in err
+
+
+def test_control_characters_are_escaped_in_messages(folder):
+    done = ginf("influence", "--model", "a\x1b[2J\nb.h5", *FEW, cwd=folder)
+    assert done.returncode == 3
+    assert done.stderr.startswith("ginf: error: there is no file a\\x1b[2J\\nb.h5\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_behind_the_output(folder):
     code, _, err = shell(f"$ginf influence {' '.join(FEW)} -o kept.h5 >/dev/full", folder)
@@ -138,9 +190,13 @@ def start(folder, *arguments, **options):
 ENDLESS = ("influence", "--group", "random:30x200000", "--test", "all", "--method", "newton", "-o", "never.h5")
 
 
+NOTHING = "nothing is kept; the same command starts anew\n"
+
+
 @pytest.mark.parametrize(("sent", "code", "says"), [
-    (signal.SIGINT, 130, "ginf: interrupted\n"),
-    (signal.SIGTERM, 143, ""),
+    (signal.SIGINT, 130, f"ginf: interrupted: {NOTHING}"),
+    (signal.SIGTERM, 143, f"ginf: terminated (SIGTERM): {NOTHING}"),
+    (signal.SIGHUP, 129, f"ginf: ended by a hang-up (SIGHUP): {NOTHING}"),
 ])  # fmt: skip
 def test_a_signal_while_computing(folder, sent, code, says):
     process = start(folder, *ENDLESS)
@@ -163,13 +219,13 @@ def slow(self, view):
         open("seen", "w").close()
         time.sleep(60)
 atomic.Sink._write_all = slow
-from influence_cli.cli import main
+from influence_cli.__main__ import main
 sys.argv = ["ginf", "influence", "--group", "random:5", "--test", "1", "--quiet", "-o", "result.h5", "--force"]
 main()
 """
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_signal_while_writing_keeps_the_old_file(folder, tmp_path, sent):
     (tmp_path / "ginf.h5").write_bytes((folder / "ginf.h5").read_bytes())
     assert ginf("influence", *FEW, "-o", "result.h5", cwd=tmp_path).returncode == 0
@@ -180,13 +236,66 @@ def test_a_signal_while_writing_keeps_the_old_file(folder, tmp_path, sent):
     )  # fmt: skip
     wait_for(lambda: (tmp_path / "seen").exists())
     process.send_signal(sent)
+    sent_at = time.monotonic()
     _, err = process.communicate(timeout=30)
-    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sent]
-    assert err == ("ginf: interrupted\n" if sent == signal.SIGINT else "")
+    assert time.monotonic() - sent_at < 3, "a write that hangs is not waited for"
+    assert process.returncode == (-9 if sent == signal.SIGKILL else 128 + sent)
+    assert err.endswith("" if sent == signal.SIGKILL else NOTHING)
     assert (tmp_path / "result.h5").read_bytes() == before
     assert bool(leftovers(tmp_path)) == (sent == signal.SIGKILL)
     again = ginf("influence", *FEW, "-o", "result.h5", "--force", cwd=tmp_path)
     assert again.returncode == 0, "what a killed run left behind stands in nobody's way"
+    assert not leftovers(tmp_path), "and the next run removes it"
+
+
+def test_a_second_signal_ends_at_once(folder):
+    process = start(folder, *ENDLESS, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert process.stderr.readline().startswith("ginf: solver cholesky")
+    process.send_signal(signal.SIGSTOP)  # so that both wait for it
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    sent_at = time.monotonic()
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - sent_at < 1
+    assert process.returncode in (130, 143)
+    assert err.count(NOTHING) == 1
+
+
+def test_a_hang_up_that_is_ignored_ends_nothing(folder):
+    process = start(folder, *ENDLESS, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    assert process.stderr.readline().startswith("ginf: solver cholesky")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+
+
+STUCK = """
+import time
+from influence_cli.present import tables
+tables.write_records = lambda *args, **kw: time.sleep(60)  # never looks at a flag
+from influence_cli.__main__ import main
+import sys
+sys.argv = ["ginf", "influence", "--group", "random:5", "--test", "1", "--quiet"]
+print("begun", flush=True)
+main()
+"""
+
+
+def test_a_run_that_does_not_look_ends_all_the_same(folder):
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK], cwd=folder, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.readline()
+    time.sleep(2.5)
+    sent_at = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert time.monotonic() - sent_at < 2
+    assert (process.returncode, err) == (143, f"ginf: terminated (SIGTERM): {NOTHING}")
 
 
 def wait_for(condition, seconds=30):

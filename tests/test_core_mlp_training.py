@@ -12,6 +12,7 @@ from network_cases import draw, each_curvature, make, short_blocks
 from oracle import SOFTMAX
 
 from influence_cli.core.estimators import estimate, removed_gradient
+from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import GAUSS_NEWTON, Mlp
 from influence_cli.core.optimise import restarts
@@ -145,3 +146,18 @@ def test_negative_curvature_is_noticed_and_named():
     found = estimate(objective, theta, solver, groups_of(objective, (3, 20)), ("second", "newton"))
     for method in found.values():
         assert all("negative curvature met: raise --damping" in problem for problem in method.problems)
+
+
+@pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+def test_overflow_is_told_or_survived(size, activation):
+    X, y = np.random.default_rng(0).normal(size=(60, 3)) * size, np.arange(60) % 3
+    network = Mlp(X, y, Softmax(3), hidden=(3,), l2=1e-3, activation=activation)
+    with np.errstate(all="ignore"):
+        try:
+            minimum = train(network, tol=1e-6, max_iterations=50)
+        except NotConvergedError as error:
+            assert "training stopped at gradient norm" in error.message
+        else:  # every unit is saturated, and its weights have no gradient
+            gradient = network.gradient(minimum.theta, network.weights)
+            assert np.linalg.norm(gradient) <= 1e-6

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from core_cases import CASES, dense_weights, family, make_objective, make_oracle, relative_error, worst_error
-from oracle import LINEAR
+from oracle import LINEAR, SOFTMAX
 
 from influence_cli.core import rif as module
 from influence_cli.core.objectives.families.gaussian import Gaussian
@@ -158,3 +158,17 @@ def test_a_solve_that_failed_is_told():
     singles = SingleRemovals(objective, theta, replace(solver, tol=0.0), PER_MEAN)
     _, problems = singles.sums(removal(objective.weights, rows, PER_MEAN))
     assert all("solve stopped at relative residual" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("times", [2.0, 0.5, 1.01, 0.0])
+def test_a_factor_of_another_hessian_is_made_again(times):
+    objective = make_objective(make_oracle(SOFTMAX))
+    theta, solver = trained(objective)
+    foreign = CholeskyFactor(np.asfortranarray(times * solver.factor.lower))
+    other = make_solver(objective, theta, "cholesky", factor=foreign)
+    assert solver.factor_error() < 1e-10 < other.factor_error()
+    groups = removal(objective.weights, [np.array(group) for group in GROUPS], PER_SUM)
+    expected, _ = SingleRemovals(objective, theta, solver, PER_SUM).sums(groups)
+    found, problems = SingleRemovals(objective, theta, other, PER_SUM).sums(groups)
+    assert set(problems) == {"ok"}
+    assert relative_error(found, expected) < 1e-12

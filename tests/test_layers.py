@@ -20,7 +20,7 @@ SEPARATE = {
     "engines": {"grammars", "results"},
     "artifacts": {"grammars"},
     "api": {"commands", "present"},
-    "process": set(ORDER) - {"process"},
+    "process": set(ORDER) - {"process", "errors", "core"},
     "cli": {"api"},
 }
 """Layers that stand above another one and must not import it all the same."""

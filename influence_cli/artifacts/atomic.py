@@ -7,11 +7,15 @@ import io
 import os
 import secrets
 import shutil
+import signal
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
+from influence_cli.artifacts.lock import PREFIX, hold, ours, remove_leftovers
 from influence_cli.errors import FileError, UsageError
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL}
@@ -19,6 +23,8 @@ _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Longer writes are the contents of large arrays, which HDF5 does not read back.
 _KEPT_BYTES = 64 * 1024 * 1024
+_swept: set[Path] = set()
+"""Folders that this process has freed of leftovers: once is enough, and a folder may hold a million files."""
 
 
 class Sink(io.RawIOBase):
@@ -134,42 +140,82 @@ def replacing(path: str | os.PathLike[str], *, force: bool, extend: bool = False
     """Write to a temporary sibling; it takes the name ``path`` only when the block has ended well.
 
     With ``extend`` the sibling starts as a copy of the file, which is replaced only if nobody changed it meanwhile.
+    What killed runs left in the folder is removed.  Ctrl-C waits until the block has ended.
     """
     target = check_target(path, force or extend)
-    temporary = target.with_name(f".ginf-{secrets.token_hex(8)}.tmp")
-    sink = None
+    if target.parent not in _swept:
+        _swept.add(target.parent)
+        remove_leftovers(target.parent)
+    temporary = target.with_name(f"{PREFIX}{secrets.token_hex(8)}.tmp")
+    handle, sink = -1, None
+    with _interrupt_held(), ours(temporary):
+        try:
+            try:
+                before = _state(target) if extend else None
+                # opened by hand for the permissions that any new file gets: tempfile's are for the owner alone
+                handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+                hold(handle)
+                if extend:
+                    shutil.copyfile(target, temporary)
+                    shutil.copymode(target, temporary)
+                sink = Sink(temporary)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+            yield from _closed_after(sink, path)
+            try:
+                if before is not None and _state(target) != before:
+                    raise FileError(f"{path} was changed by another process meanwhile", hint="run the command again")
+                _publish(temporary, target, force or extend, path)
+            except OSError as error:
+                raise _unwritable(path, error) from error
+        finally:
+            if sink is not None:
+                sink.close()
+            with suppress(OSError):
+                temporary.unlink()
+            if handle >= 0:
+                os.close(handle)
+
+
+def _closed_after(sink: Sink, path: str | os.PathLike[str]) -> Iterator[Sink]:
+    """The sink for the block of ``replacing``, and on the disk when that has ended."""
     try:
-        try:
-            before = _state(target) if extend else None
-            # opened by hand for the permissions that any new file gets: tempfile's are for the owner alone
-            os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666))
-            if extend:
-                shutil.copyfile(target, temporary)
-                shutil.copymode(target, temporary)
-            sink = Sink(temporary)
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        try:
-            yield sink
-        except Exception:
-            if sink.failure:  # HDF5 stumbling over its own lost writes: what lost them is raised below
-                with suppress(BaseException):
-                    sink.close()
-            else:
-                raise
-        try:
-            sink.sync()
+        yield sink
+    except Exception:
+        if not sink.failure:
+            raise
+        # HDF5 stumbling over its own lost writes: what lost them is raised below
+        with suppress(BaseException):
             sink.close()
-            if before is not None and _state(target) != before:
-                raise FileError(f"{path} was changed by another process meanwhile", hint="run the command again")
-            _publish(temporary, target, force or extend, path)
-        except OSError as error:
-            raise _unwritable(path, error) from error
+    try:
+        sink.sync()
+        sink.close()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Ctrl-C, where Python's own handler would raise it inside of HDF5, is raised when the block has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler:  # the command line's sets a flag, and raises nothing
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
     finally:
-        if sink is not None:
-            sink.close()
-        with suppress(OSError):
-            temporary.unlink()
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            raise KeyboardInterrupt
 
 
 def _publish(temporary: Path, target: Path, force: bool, shown: str | os.PathLike[str]) -> None:

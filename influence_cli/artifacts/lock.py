@@ -1,10 +1,13 @@
-"""One writer a file: a run that fills an artifact holds a lock beside it, which a killed run loses by itself."""
+"""Locks that a killed run loses by itself: one writer a file, and what a killed run left told from a living one's."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from influence_cli.errors import FileError
@@ -14,32 +17,105 @@ try:
 except ImportError:  # Windows: no advisory locks; atomic replacement still keeps the file whole
     fcntl = None  # type: ignore[assignment]
 
+PREFIX = ".ginf-"
+"""How the names of temporary files and locks begin."""
+NEW_SECONDS = 60.0
+"""Seconds that an empty file may be about to be locked by the run that has just made it."""
+OLD_SECONDS = 7 * 24 * 3600.0
+"""Seconds after which a file is a leftover where the file system has no locks: no run writes one file for a week."""
+
+_ours: set[Path] = set()
+"""Temporary files and locks of this process that exist at the moment."""
+
 
 @contextmanager
 def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
     """Hold ``path`` for this process.  Raises FileError where another one holds it."""
     target = Path(os.path.realpath(path))
-    name = target.with_name(f".{target.name}.lock")
+    name = target.with_name(f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.lock")
     if fcntl is None:
         yield
         return
-    try:
-        handle = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise FileError(f"cannot write beside {path}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Between our open and our lock its holder may have ended and removed it: then this locks nothing any more.
-            if not name.exists() or not os.path.samestat(os.fstat(handle), name.stat()):
-                raise BlockingIOError
-        except OSError as error:
-            raise FileError(
-                f"another ginf process is filling {path}", hint="wait for it to end, or write to another file with -o"
-            ) from error
+    handle = _locked(name, path)
+    with ours(name):
         try:
             yield
         finally:
             name.unlink(missing_ok=True)
+            os.close(handle)
+
+
+@contextmanager
+def ours(path: Path) -> Iterator[None]:
+    """Know a file as one to remove if the process ends within the block."""
+    _ours.add(path)
+    try:
+        yield
+    finally:
+        _ours.discard(path)
+
+
+def remove_ours() -> None:
+    """Remove this process's temporary files and locks: for an end that unwinds nothing."""
+    for path in list(_ours):
+        with suppress(OSError):
+            path.unlink()
+
+
+def hold(handle: int) -> None:
+    """Lock an open file as long as it is open, so that nobody takes it for a leftover."""
+    if fcntl is not None:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs of this user left in a folder; never another living run's, which holds a lock on it."""
+    with suppress(OSError), os.scandir(folder) as found:
+        for entry in found:
+            if entry.name.startswith(PREFIX) and entry.name.endswith((".tmp", ".lock")):
+                with suppress(OSError):
+                    _remove_if_left(entry.path)
+
+
+def _remove_if_left(path: str) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    try:
+        status = os.fstat(handle)
+        age = time.time() - status.st_mtime
+        if not stat.S_ISREG(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+            return
+        if fcntl is None:
+            left = age > OLD_SECONDS
+        else:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                left = age > (0.0 if status.st_size else NEW_SECONDS)
+            except BlockingIOError:
+                left = False
+            except OSError:
+                left = age > OLD_SECONDS
+        if left:
+            os.unlink(path)  # noqa: PTH108
     finally:
         os.close(handle)
+
+
+def _locked(name: Path, shown: str | os.PathLike[str]) -> int:
+    """An open file that this process alone has locked."""
+    while True:
+        try:
+            handle = os.open(name, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise FileError(f"cannot write beside {shown}: {error.strerror}") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise FileError(
+                f"another ginf process is filling {shown}", hint="wait for it to end, or write to another file with -o"
+            ) from error
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle), name.stat()):
+                return handle
+        os.close(handle)  # its holder ended between our open and our lock and removed it: this locks nothing any more

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from influence_cli.commands.options import OUTPUT, Common, Format, Plot, Written, command
+from influence_cli.commands.options import MANY, OUTPUT, Common, Format, Plot, Written, command
 
 FIGURES = ("auto", "scatter", "curve")
 
@@ -20,7 +20,8 @@ def compare(
     ],
     common: Common,
     bootstrap: Annotated[
-        int, typer.Option("--bootstrap", min=0, help="Resamples of the groups behind the 95% intervals; 0: none.")
+        int,
+        typer.Option("--bootstrap", min=0, max=MANY, help="Resamples of the groups behind the 95% intervals; 0: none."),
     ] = 1000,
     against: Annotated[
         str | None,
@@ -61,7 +62,6 @@ def compare(
     from influence_cli.analysis.compare import Settings, pooled_record
     from influence_cli.analysis.compare import compare as judge
     from influence_cli.analysis.matching import match
-    from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.results import load_result, same_origin
     from influence_cli.commands import output
     from influence_cli.errors import ExitCode, UsageError
@@ -77,7 +77,7 @@ def compare(
         raise UsageError(f"--figure {figure} needs a file to draw into", hint="for example --plot agreement.png")
     if plot is not None:
         ending = check_plot(plot)
-        check_target(plot, common.force)
+        output.check_outputs({"--plot": plot}, files, force=common.force)
     loaded = [(name, load_result(name)) for name in files]
     for name, result in loaded[1:]:
         same_origin(loaded[0][1].provenance, result.provenance, files[0], name)

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from influence_cli.commands.options import Asked, Common, Network, Preprocessing, Solver, Written, command, warn
+from influence_cli.commands.options import (
+    MOST_THREADS,
+    Asked,
+    Common,
+    Network,
+    Preprocessing,
+    Solver,
+    Written,
+    command,
+    warn,
+)
 
 if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
     from influence_cli.core.solvers.choice import HessianSolver
-    from influence_cli.errors import InterruptedRunError
     from influence_cli.results import TruthResult
     from influence_cli.specs.plan import GroupPlan
 
@@ -39,13 +48,18 @@ class Way:
     cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.")] = False
     repeats: Annotated[
         int,
-        typer.Option("--repeats", min=1, help="Cold retraining of a network from so many seeds: their mean and noise."),
+        typer.Option(
+            "--repeats", min=1, max=1000, help="Cold retraining of a network from so many seeds: their mean and noise."
+        ),
     ] = 1
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the -o file of the same command that was cut off.")
     ] = False
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Blocks of groups retrained at a time.  [default: one a thread]")
+        int | None,
+        typer.Option(
+            "--jobs", min=1, max=MOST_THREADS, help="Blocks of groups retrained at a time.  [default: one a thread]"
+        ),
     ] = None
 
     @property
@@ -102,6 +116,7 @@ def groundtruth(
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.commands import output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
+    from influence_cli.core import stopping
     from influence_cli.errors import ExitCode
     from influence_cli.present.headings import truth_table
     from influence_cli.results import OK
@@ -110,12 +125,12 @@ def groundtruth(
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     target = written.output
-    output.check_output(target, (asked.model or session.DEFAULT_MODEL, asked.groups), force=True)
+    output.check_outputs({"-o": target}, request.inputs(), force=True)
     with ExitStack() as stack:
         if target is not None:
             stack.enter_context(exclusive(target))
             check_target(target, common.force or way.resume)
-        opened = session.open_model(asked.model, common, network=network, target=target)
+        opened = session.open_model(asked.model, common, network=network, outputs={"-o": target})
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
         check_strategy(opened.model, way.strategy, way.repeats)
@@ -138,6 +153,8 @@ def groundtruth(
                 kept.keep(replace(fresh, provenance=opened.provenance(config)), over=common.force)
             measure(kept, question, plan, working, way, common)
     result = kept.result
+    if target is not None:
+        stopping.keeping(f"the results are complete in {target}")
     output.emit(result.columns(), lambda: truth_table(result), written, common, dataset=opened.model.dataset)
     unknown = sum(state != OK for state in result.status)
     if unknown:
@@ -162,14 +179,16 @@ class Kept:
     def keep(self, so_far: TruthResult, over: bool = True) -> None:
         """Take what is known now, and write it to the file."""
         from influence_cli.artifacts.results import save_truth
+        from influence_cli.core import stopping
 
         self.result = so_far
         if self.target is not None:
             save_truth(self.target, so_far, force=over)
+        stopping.keeping(keeping(self.target, so_far))
 
 
 def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSolver, way: Way, common: Common) -> None:
-    """Retrain without each pending group, keeping every block.  Raises InterruptedRunError at Ctrl-C."""
+    """Retrain without each pending group, keeping every block."""
     from influence_cli.analysis.groundtruth import Retraining, groundtruth, truth_blocks
     from influence_cli.commands import session
 
@@ -187,9 +206,9 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
                 keep=kept.keep,
                 advance=advance,
             )
-        except KeyboardInterrupt as signal:
-            kept.keep(kept.result)  # the signal may have come between a block and its file
-            raise interrupted(kept.target, kept.result) from signal
+        except KeyboardInterrupt:
+            kept.keep(kept.result)  # where Python calls: it may have come between a block and its file
+            raise
 
 
 def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult | None:
@@ -223,14 +242,11 @@ def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult |
     return found
 
 
-def interrupted(output: str | None, so_far: TruthResult) -> InterruptedRunError:
-    """What Ctrl-C leaves behind, and how to go on."""
-    from influence_cli.errors import InterruptedRunError
+def keeping(output: str | None, so_far: TruthResult) -> str:
+    """What a run that ends now leaves behind, and how to go on."""
     from influence_cli.results import PENDING
 
     done = f"{sum(state != PENDING for state in so_far.status)} of {len(so_far.status)} groups were retrained"
     if output is None:
-        return InterruptedRunError(f"interrupted: {done} and nothing is kept", hint="-o truth.h5 keeps what is done")
-    return InterruptedRunError(
-        f"interrupted: {done} and are kept in {output}", hint="the same command with --resume goes on from there"
-    )
+        return f"{done} and nothing is kept; -o truth.h5 keeps what is done"
+    return f"{done} and are kept in {output}; the same command with --resume goes on from there"

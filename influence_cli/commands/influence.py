@@ -56,9 +56,9 @@ def influence(
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     how = chosen_estimation(request, method, evaluate, trust, common)
-    output.check_output(written.output, (asked.model or session.DEFAULT_MODEL, asked.groups), force=common.force)
+    output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
     with common.limited_threads():
-        opened = session.open_model(asked.model, common, network=network, target=written.output)
+        opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output})
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
         check_possible(opened.model, how.methods)

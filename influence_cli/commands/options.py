@@ -12,8 +12,13 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from influence_cli.errors import shown_lines
+
 COMMON, OUTPUT, NETWORKS = "Common", "Output", "Networks"
 TRUST = "How far the figures can be trusted"
+MOST_SEED = 2**32 - 1  # the largest seed that scikit-learn takes
+MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be made
+MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
 
 Model = Annotated[
     str | None,
@@ -171,12 +176,15 @@ class Written:
 class Common:
     """The same on every command."""
 
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)] = 0
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Fixes every random draw.", rich_help_panel=COMMON)
+    ] = 0
     threads: Annotated[
         int | None,
         typer.Option(
             "--threads",
             min=1,
+            max=MOST_THREADS,
             help="Processor threads to use.",
             show_default="as many as OPENBLAS_NUM_THREADS, OMP_NUM_THREADS and a container allow",
             rich_help_panel=COMMON,
@@ -211,7 +219,7 @@ class Common:
 def warn(message: str) -> None:
     """A line on stderr that ``--quiet`` does not silence; nothing is lost if nobody listens."""
     with suppress(OSError):
-        print(f"ginf: {message}", file=sys.stderr)
+        print(f"ginf: {shown_lines(message)}", file=sys.stderr)
 
 
 @contextmanager

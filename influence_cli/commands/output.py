@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ import numpy as np
 from influence_cli.artifacts.atomic import check_target, replacing
 from influence_cli.commands.options import Common, Written
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.readers.idx import IDX_NAME
 from influence_cli.errors import GinfError, UsageError, unknown_word
 from influence_cli.present.tables import FORMATS, Layout, resolve_format, write_records
+from influence_cli.specs.groups import STDIN
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -32,18 +36,43 @@ def on_terminal(written: Written) -> bool:
     return sys.stdout.isatty() and resolve_format(written.format, sys.stdout) == "table"
 
 
-def check_output(path: str | None, inputs: Iterable[str | None], *, force: bool) -> None:
-    """Refuse, before anything is computed, a result file that cannot be written or that is one of the ``inputs``."""
-    if path is None:
-        return
-    refuse_input(path, inputs)
-    check_target(path, force)
+def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None], *, force: bool) -> None:
+    """Refuse, before anything is computed, files that cannot be written, that the command reads, or that are the same.
+
+    ``outputs`` are paths by the option that names them.
+    """
+    named = {option: path for option, path in outputs.items() if path is not None}
+    refuse_inputs(named, inputs)
+    for (one, path), (other, second) in combinations(named.items(), 2):
+        if _same(path, second):
+            raise UsageError(f"{one} {path} and {other} {second} are one file", hint="name two files")
+    for path in named.values():
+        check_target(path, force)
 
 
-def refuse_input(output: str, inputs: Iterable[str | None]) -> None:
-    """Raises UsageError where the result would replace one of the ``inputs``."""
-    if os.path.realpath(output) in (os.path.realpath(other) for other in inputs if other is not None):
-        raise UsageError(f"-o {output} would replace a file that this command reads", hint="name another file")
+def refuse_inputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None]) -> None:
+    """Raises UsageError where an output would replace a file that the command reads, by whatever name, ``--force`` or
+    not."""
+    read = [file for source in inputs if source is not None and source != STDIN for file in _files(source)]
+    for option, path in outputs.items():
+        if path is not None and any(_same(path, file) for file in read):
+            raise UsageError(f"{option} {path} would replace a file that this command reads", hint="name another file")
+
+
+def _files(source: str) -> list[str]:
+    """The files that a source is made of: of a folder those that are read as data."""
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return [str(folder)]
+    return [str(entry) for entry in folder.iterdir() if IDX_NAME.fullmatch(entry.name)]
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two names lead to one file, through links, whether it exists or not."""
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def emit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.artifacts.atomic import check_target
 from influence_cli.artifacts.model import ModelArtifact, add_factor, load_model, save_model
+from influence_cli.artifacts.storage import invalid
 from influence_cli.commands import output
 from influence_cli.commands.options import Asked, Common, Network, Written
 from influence_cli.core.parallel import thread_count
 from influence_cli.core.quantities import QUANTITIES
 from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
 from influence_cli.data.load import load
-from influence_cli.errors import FileError, UsageError
+from influence_cli.errors import FileError, GinfError, UsageError
 from influence_cli.models.linked import linked_rows
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import TrainedModel, fit
@@ -84,20 +86,23 @@ def store(
 
 
 def open_model(
-    path: str | None, common: Common, *, network: Network = Network(), target: str | None = None
+    path: str | None, common: Common, *, network: Network = Network(), outputs: Mapping[str, str | None] | None = None
 ) -> OpenModel:
     """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5.
 
-    What ``network`` sets takes the place of what a network was trained with.  Raises UsageError where ``target``, the
-    file of the results, is one that the model is linked to.
+    What ``network`` sets takes the place of what a network was trained with.  Raises UsageError where one of the
+    ``outputs`` (by option) is a file that the model is linked to.
     """
     if path is None and not Path(DEFAULT_MODEL).exists():
         _train_default(common)
     path = DEFAULT_MODEL if path is None else path
     artifact = load_model(path, fetch=linked_rows)
-    if target is not None and artifact.link is not None:
-        output.refuse_input(target, artifact.link.values())
-    settings = ModelSettings.from_dict(artifact.settings)
+    if artifact.link is not None:
+        output.refuse_inputs(outputs or {}, artifact.link.values())
+    try:
+        settings = ModelSettings.from_dict(artifact.settings)
+    except UsageError as error:
+        raise invalid(path, "model", {"@config": error.message}) from error
     model = TrainedModel(
         artifact.dataset,
         settings,
@@ -109,6 +114,10 @@ def open_model(
         artifact.factor,
         {key: value for key, value in artifact.settings.items() if key not in settings.as_dict()},
     )
+    try:
+        model.check()
+    except GinfError as error:
+        raise invalid(path, "model", {"@config": error.message}) from error
     chosen = model.with_curvature(network.curvature, network.damping)
     return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings, artifact.pipeline)
 
@@ -169,6 +178,10 @@ class Request:
             "quantity": self.asked.quantity,
         }
 
+    def inputs(self) -> list[str | None]:
+        """The files that the command reads: none of them may be written."""
+        return [self.asked.model or DEFAULT_MODEL, self.asked.groups, *row_files(self.specs)]
+
     def of(self, model: TrainedModel, seed: int) -> tuple[GroupPlan, Question]:
         """The groups of the model's training rows, and the question about its test rows.  Raises UsageError."""
         groups = plan(model, self.specs, seed)
@@ -181,6 +194,11 @@ def parse(asked: Asked, written: Written, solver: str) -> Request:
     check_solver(solver)
     check_quantity(asked.quantity)
     return Request(asked, read_specs(asked), None if asked.test is None else parse_tests(asked.test))
+
+
+def row_files(specs: Iterable[GroupSpec]) -> list[str]:
+    """The files that groups are read from (``rows:@FILE``)."""
+    return [spec.path for spec in specs if spec.path is not None]
 
 
 def read_specs(asked: Asked) -> list[GroupSpec]:

@@ -22,6 +22,8 @@ from typing import TypeVar
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from influence_cli.core import stopping
+
 Item = TypeVar("Item")
 
 SPREAD_FROM = 1e6
@@ -128,6 +130,7 @@ def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: f
 
     ``operations`` is about how many multiply-adds there are in all.
     """
+    stopping.check()
     items = list(items)
     threads = min(thread_count(), len(items)) if operations >= SPREAD_FROM else 1
     with _one_blas_thread() if operations >= HOLD_FROM else nullcontext():

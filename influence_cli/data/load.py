@@ -166,6 +166,8 @@ def _existing(source: str) -> list[Path]:
     try:
         path = Path(source).expanduser()
         if source and path.exists():
+            if not path.is_dir():
+                check_regular(path, "a file or a folder")
             return [path]
         if source and any(mark in source for mark in PATTERN):
             found = sorted(Path(one) for one in glob.glob(str(path)))  # noqa: PTH207  (absolute patterns too)

@@ -8,6 +8,7 @@ from typing import Any
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load, located
 from influence_cli.data.options import TableOptions
+from influence_cli.errors import UsageError, unknown_word
 from influence_cli.models.sample_weights import weighted
 from influence_cli.models.settings import ESTIMATORS
 
@@ -20,6 +21,11 @@ def link_to(data: str, test_data: str | None, from_model: str | None) -> dict[st
 
 def linked_rows(settings: Mapping[str, Any], link: Mapping[str, str]) -> Dataset:
     """The data of a model, by the options that its file keeps.  Raises FileError or UsageError."""
+    for key in ("estimator", "seed", "test_fraction"):
+        if settings.get(key) is None:
+            raise UsageError(f"the settings of a linked model need {key}")
+    if settings["estimator"] not in ESTIMATORS:
+        raise unknown_word("estimator", str(settings["estimator"]), tuple(ESTIMATORS))
     table = TableOptions.from_dict({**settings, **link})
     seed = settings["seed"]
     if "from" in link:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import CURVATURES, GAUSS_NEWTON, Mlp
 from influence_cli.core.objectives.networks.activations import ACTIVATIONS
-from influence_cli.core.removal import PER_MEAN, PER_SUM
+from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, PER_SUM
 from influence_cli.data.prepare import Task
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, unknown_word
 
 ESTIMATORS: dict[str, Task] = {
     "logistic": "classification",
@@ -62,9 +62,36 @@ class ModelSettings:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> ModelSettings:
-        """The settings among what a model file keeps."""
-        known = {key: kept[key] for key in cls.__dataclass_fields__ if key in kept}
-        return cls(**known | {"hidden": tuple(kept.get("hidden", ()))})
+        """The settings among what a model file keeps.
+
+        Raises UsageError for what ``ginf train`` would not take either: no word of a file is taken for another.
+        """
+        known = {key: kept[key] for key in cls.__dataclass_fields__ if kept.get(key) is not None}
+        own = fields(cls)
+        missing = [field.name for field in own if field.default is MISSING and field.name not in known]
+        if missing:
+            raise UsageError(f"expected the settings {', '.join(missing)}, found none")
+        settings = cls(**known | {"hidden": tuple(known.get("hidden", ()))})
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """Raises UsageError for a word or number that no option gives."""
+        for key, choices in (
+            ("estimator", tuple(ESTIMATORS)),
+            ("penalty_scaling", PENALTY_SCALINGS),
+            ("activation", tuple(ACTIVATIONS)),
+            ("curvature", CURVATURES),
+        ):
+            if getattr(self, key) not in choices:
+                raise unknown_word(key, str(getattr(self, key)), choices)
+        for key, value in (("l2", self.l2), ("tol", self.tol), ("damping", self.damping)):
+            if not (np.isfinite(value) and value >= 0):
+                raise UsageError(f"{key} must be a number of at least 0, found {value:g}")
+        if self.seed < 0:
+            raise UsageError(f"seed must be a whole number from 0, found {self.seed}")
+        if self.is_network != bool(self.hidden) or min(self.hidden, default=1) < 1:
+            raise UsageError(f"hidden must be widths of at least 1, of a network alone; found {list(self.hidden)}")
 
 
 def check_curvature(curvature: str | None, damping: float | None) -> None:

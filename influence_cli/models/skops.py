@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.data import memory
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.labels import printed
 from influence_cli.data.load import load
@@ -95,6 +98,8 @@ def _loaded(path: str, content: bytes) -> Any:
     except ImportError:
         raise FileError(f"{path}: reading .skops files needs skops", "pip install 'ginf[skops]'") from None
     try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            memory.check_archive(archive, len(content))
         asked = [str(name) for name in skops.io.get_untrusted_types(data=content)]
         unknown = [name for name in asked if not is_trusted(name)]
         if unknown:

@@ -64,6 +64,22 @@ class TrainedModel:
     def objective(self) -> Objective:
         return objective_of(self.dataset, self.settings)
 
+    def check(self) -> None:
+        """Raises FileError where settings, rows and parameters do not go together: of a file, they may be anything."""
+        own, data = self.settings, self.dataset
+        if ESTIMATORS[own.estimator] != data.task:
+            raise FileError(f"{own.estimator} is for {ESTIMATORS[own.estimator]}, and the rows are of a {data.task}")
+        if data.classes and len(data.classes) < 2:
+            raise FileError(f"expected at least two classes, found {len(data.classes)}")
+        check_responses(data, own)
+        shapes = (
+            ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
+            ("/gradients/residuals", self.residuals.shape, (data.rows, self.objective.outputs)),
+        )
+        for path, found, expected in shapes:
+            if found != expected:
+                raise FileError(f"{path} has the shape {found}, expected {expected} by its settings")
+
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:
         """One name a parameter, in theta's order: ``FEATURE`` or, with several classes, ``CLASS:FEATURE``.

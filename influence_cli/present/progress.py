@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from influence_cli.core import stopping
 from influence_cli.present.tables import console
 
 
@@ -13,7 +14,7 @@ from influence_cli.present.tables import console
 def progress(label: str, total: int | None, *, quiet: bool, color: bool) -> Iterator[Callable[[int], None]]:
     """A transient bar on stderr with the time left; nothing at all where stderr is no terminal."""
     if quiet or not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda done: stopping.check()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -27,4 +28,9 @@ def progress(label: str, total: int | None, *, quiet: bool, color: bool) -> Iter
     )
     with bar:
         task = bar.add_task(label, total=total)
-        yield lambda done: bar.advance(task, done)
+
+        def advance(done: int) -> None:
+            stopping.check()
+            bar.advance(task, done)
+
+        yield advance

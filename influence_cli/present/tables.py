@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from influence_cli.core import stopping
 from influence_cli.errors import FileError
 
 FORMATS = ("auto", "table", "json", "ndjson", "csv")
@@ -63,25 +64,28 @@ def _write(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO
     elif name == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
-        for part in _parts(columns):
+        for part in _parts(columns, stream):
             writer.writerows(zip(*map(_csv_cells, part.values()), strict=True))
     elif name == "ndjson":
-        for part in _parts(columns):
+        for part in _parts(columns, stream):
             for record in _records(part):
                 stream.write(json.dumps(record, allow_nan=False) + "\n")
     else:
         separator = "["
-        for part in _parts(columns):
+        for part in _parts(columns, stream):
             for record in _records(part):
                 stream.write(f"{separator}\n{json.dumps(record, allow_nan=False)}")
                 separator = ","
         stream.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def _parts(columns: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
-    """Slices of the columns as plain Python values, NaN and infinities as None."""
+def _parts(columns: Mapping[str, Any], stream: TextIO) -> Iterator[dict[str, list[Any]]]:
+    """Slices of the columns as plain Python values, NaN and infinities as None, as long as the stream is read."""
     length = len(next(iter(columns.values()))) if columns else 0
     for start in range(0, length, CHUNK):
+        stopping.check()
+        if getattr(stream, "unread", False):
+            return
         yield {key: _plain(values[start : start + CHUNK]) for key, values in columns.items()}
 
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import TextIO
 
-from influence_cli.errors import FileError, UsageError, composed, nearest
+from influence_cli.errors import FileError, UsageError, check_regular, composed, nearest
 from influence_cli.specs.columns import Condition, parse_conditions, parse_name, quoted
 from influence_cli.specs.names import SPELLINGS, parse_names, written
 
@@ -27,6 +26,10 @@ MAX_DRAWS = 1_000_000
 """More draws than anybody can evaluate; without a limit a mistyped ``x`` exhausts the memory."""
 
 _SIZE = re.compile(r"(?P<whole>[0-9]{0,18})(?P<part>\.[0-9]{0,18})?(?P<percent>%?)(?:x(?P<times>[0-9]{1,18}))?")
+LINE_END = re.compile(r"\r\n|\n|\r")
+"""Where a line ends: not at a separator of records or paragraphs, which a label may hold."""
+LONGEST_TEXT = 1_000_000_000
+"""Characters of a list: ten numbers for each of a hundred million rows, and an end to what has none."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"#[0-9]+$")
 _TIMES_AT_END = re.compile(r"(?P<rest>.+)x(?P<times>[0-9]+)", re.DOTALL)
@@ -168,10 +171,15 @@ def shown(text: str) -> str:
 
 
 def read_text(path: str, stdin: TextIO | None = None) -> tuple[str, str]:
-    """Name (for messages) and content of a text file, or of standard input for ``-``."""
+    """Name (for messages) and content of a regular text file, or of standard input for ``-``."""
     name = "standard input" if path == STDIN else path
     try:
-        text = (stdin or sys.stdin).read() if path == STDIN else Path(path).read_text(encoding="utf-8-sig")
+        if path == STDIN:
+            text = (stdin or sys.stdin).read(LONGEST_TEXT + 1)
+        else:
+            check_regular(path, "a text file")
+            with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
+                text = file.read(LONGEST_TEXT + 1)
     except FileNotFoundError:
         raise FileError(f"expected a text file, but '{path}' does not exist") from None
     except UnicodeDecodeError:
@@ -179,6 +187,8 @@ def read_text(path: str, stdin: TextIO | None = None) -> tuple[str, str]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot read '{name}': {reason}") from None
+    if len(text) > LONGEST_TEXT:
+        raise FileError(f"expected a list of groups or rows, but {name} has more than {LONGEST_TEXT:,} characters")
     if "\0" in text:
         raise FileError(f"expected a text file, but {name} holds binary data")
     return name, text.removeprefix("\ufeff")
@@ -192,7 +202,7 @@ def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
     """
     name, text = read_text(path, stdin)
     specs = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(LINE_END.split(text), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue
@@ -262,7 +272,7 @@ def read_row_file(path: str, m: int, stdin: TextIO | None = None) -> list[int]:
     """The row numbers of a file, sorted: whitespace, commas or new lines between them, ``#`` begins a comment."""
     name, text = read_text(path, stdin)
     line_of: dict[int, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(LINE_END.split(text), start=1):
         for item in line.partition("#")[0].replace(",", " ").split():
             row = whole_number(item)
             if row is None:

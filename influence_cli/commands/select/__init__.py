@@ -63,10 +63,11 @@ def select(
     tests_spec = None if test is None else parse_tests(test)
     check_preprocessing(preprocessing)
     check(sought, drawn, written, solver, asks_for_rows=test is not None, quantity=quantity)
-    for path in (written.output, drawn.plot):
-        output.check_output(path, (model or session.DEFAULT_MODEL,), force=common.force)
+    outputs = {"-o": written.output, "--plot": drawn.plot}
+    inputs = (model or session.DEFAULT_MODEL, *session.row_files(sought.specs()))
+    output.check_outputs(outputs, inputs, force=common.force)
     with common.limited_threads():
-        opened = session.open_model(model, common, network=network, target=written.output)
+        opened = session.open_model(model, common, network=network, outputs=outputs)
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
         if opened.model.refit is not None:
@@ -94,7 +95,6 @@ def select(
         if written.output is not None:
             save_selection(written.output, result, force=common.force)
         sys.stdout.write(rows_text(result))
-        sys.stdout.flush()
     else:
         output.emit(
             result.columns(),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import OUTPUT, Plot, Written
+from influence_cli.commands.options import MANY, OUTPUT, Plot, Written
 
 if TYPE_CHECKING:
-    from influence_cli.specs.groups import Size
+    from influence_cli.specs.groups import GroupSpec, Size
 
 SEARCH = "Search"
 ROWS = "rows"
@@ -61,7 +61,8 @@ class Sought:
         ),
     ] = None
     draws: Annotated[
-        int, typer.Option("--draws", min=1, help="Random groups of --strategy random.", rich_help_panel=SEARCH)
+        int,
+        typer.Option("--draws", min=1, max=MANY, help="Random groups of --strategy random.", rich_help_panel=SEARCH),
     ] = 100
     constraint: Annotated[
         str,
@@ -80,12 +81,21 @@ class Sought:
         ),
     ] = "auto"
     rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="Rounds of pgd, relinearize or swap at most.", rich_help_panel=SEARCH)
+        int,
+        typer.Option(
+            "--rounds", min=1, max=MANY, help="Rounds of pgd, relinearize or swap at most.", rich_help_panel=SEARCH
+        ),
     ] = 50
 
     def sizes(self) -> tuple[Size, ...]:
         """The sizes of ``--size``, none without it.  Raises UsageError."""
         return tuple(_size(text) for text in self.size.split(",")) if self.size is not None else ()
+
+    def specs(self) -> list[GroupSpec]:
+        """The groups of ``--within`` and ``--candidates``.  Raises UsageError."""
+        from influence_cli.specs.groups import parse_group
+
+        return [parse_group(text) for text in (*(self.within or ()), *(self.candidates or ()))]
 
     def strategies(self) -> tuple[str, ...]:
         """The strategies in the order in which they run.  Raises UsageError."""
@@ -121,7 +131,6 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
     from influence_cli.errors import UsageError
     from influence_cli.present.plots import check_plot
     from influence_cli.present.tables import FORMATS
-    from influence_cli.specs.groups import parse_group
 
     for option, value, choices in (
         ("--format", written.format, (*FORMATS, ROWS)),
@@ -133,8 +142,7 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
         output.check_choice(option, value, choices)
     session.check_solver(solver)
     strategies, sizes = sought.strategies(), sought.sizes()
-    for text in (*(sought.within or ()), *(sought.candidates or ())):
-        parse_group(text)
+    sought.specs()
     if sought.flip:
         _check_flip(sought, drawn, needs_tests=not asks_for_rows and not quantity.startswith("param:"))
     elif not sizes and not sought.candidates:

@@ -43,7 +43,7 @@ def train(
         check_skops(form.from_model)
     check_source(source.name)
     inputs = (*files_of(source.name), *files_of(source.test_data), form.from_model)
-    output.check_output(kept.output, inputs, force=common.force)
+    output.check_outputs({"-o": kept.output}, inputs, force=common.force)
     is_free = form.from_model is None and settings.l2 == 0
     table = tables.options(source.test_data, source.sample_weight, is_free=is_free)
     with common.limited_threads():

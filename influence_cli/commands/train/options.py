@@ -159,6 +159,7 @@ class Form:
         typer.Option(
             "--max-iterations",
             min=1,
+            max=10**9,
             help="Newton steps at most, or L-BFGS iterations of a network.",
             show_default="200; 20,000 for networks",
             rich_help_panel=TRAINING,

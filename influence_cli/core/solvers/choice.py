@@ -59,6 +59,16 @@ class HessianSolver:
         """By which a correction of ``solve_by_factor`` shortens a residual."""
         return 1.0 if self.factor is None else contraction(self.product, self.factor)
 
+    def factor_error(self) -> float:
+        """|H L^-T L^-1 b - b| / |b| of the factor for b = H u, u random: rounding where L L' is H, else about 1.
+
+        b lies along the large eigenvalues, so that what was added to the diagonal of a float32 factor hardly counts.
+        """
+        b = self.product(np.random.default_rng(2).normal(size=(self.size, 1)))
+        with np.errstate(all="ignore"):
+            error = np.linalg.norm(self.product(self.preconditioner(b)) - b) / np.linalg.norm(b)
+        return float(error) if np.isfinite(error) else float("inf")
+
     def solve(self, rhs: np.ndarray) -> Solution:
         """x (P, A) for rhs (P, A), each to a relative residual of ``tol``; SIDE_BY_SIDE columns at a time."""
         starts = range(0, max(rhs.shape[1], 1), SIDE_BY_SIDE)

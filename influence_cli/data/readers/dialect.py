@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import itertools
 import re
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from influence_cli.data.memory import BoundedGzip
 from influence_cli.errors import FileError, UsageError, composed, did_you_mean
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
@@ -99,7 +99,7 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
     Raises FileError where it is no table.
     """
     with opened(path) as file:
-        zipped = isinstance(file, gzip.GzipFile)
+        zipped = isinstance(file, BoundedGzip)
         found = _bytes(file, encoding)
     notes = []
     if found.other is not None and encoding is None:
@@ -148,7 +148,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
-        with gzip.open(path, "rb") if zipped else path.open("rb") as content:
+        with BoundedGzip(path) if zipped else path.open("rb") as content:
             yield content  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(error) from None

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from influence_cli.data.from_arrays import RawData
+from influence_cli.data.memory import BoundedGzip
 from influence_cli.errors import FileError, about
 
 IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -134,7 +135,8 @@ def _read_bytes(path: Path) -> bytes:
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
-        return gzip.decompress(content)
+        with BoundedGzip(path) as file:
+            return file.read()
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise FileError(
             f"a whole gzip file was expected, but it is cut short or damaged ({error})",

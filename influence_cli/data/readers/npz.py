@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from influence_cli.data import memory
 from influence_cli.data.from_arrays import RawData
 from influence_cli.errors import FileError
 
@@ -34,6 +35,7 @@ def read_npz(path: Path) -> RawData:
                 raise FileError("an .npz file was expected, but this is another kind", NPZ_HINT)
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
+                memory.check_archive(archive.zip, path.stat().st_size)
                 arrays = [_npz_array(archive, key) for key in array_keys(archive.files, NPZ_HINT)]
                 weight = _npz_array(archive, "sample_weight") if "sample_weight" in archive.files else None
     except OSError as error:

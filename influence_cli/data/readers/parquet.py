@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from influence_cli.data import memory
 from influence_cli.data.kinds import Reading, Texts, kind_of
 from influence_cli.data.readers.delimited import polars_for, refuse_other_columns, texts_of
 from influence_cli.data.table import Column, Table
@@ -54,6 +55,7 @@ def _frame(polars: Any, path: Path) -> tuple[pl.DataFrame, set[str]]:
     except UnicodeEncodeError:  # polars takes no other names
         source = path.read_bytes()
     try:
+        _check_claims(polars, source, path.stat().st_size)
         frame = polars.read_parquet(source)
         stored = polars.read_parquet_metadata(source).get("pandas")
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
@@ -69,6 +71,14 @@ def _frame(polars: Any, path: Path) -> tuple[pl.DataFrame, set[str]]:
     except (ValueError, KeyError, TypeError):
         names = []
     return frame, {name for name in names if isinstance(name, str)}
+
+
+def _check_claims(polars: Any, source: Any, length: int) -> None:
+    """Hold rows times columns against the file's length and the memory, before any is made."""
+    rows = polars.scan_parquet(source).select(polars.len()).collect().item()
+    claimed, limit = 8.0 * rows * len(polars.read_parquet_schema(source)), memory.most_unpacked(length)
+    if claimed > limit:
+        raise memory.too_large(claimed, limit)
 
 
 def _column(series: pl.Series, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:

@@ -26,8 +26,8 @@ class Kfac:
         self._network = network
         self._parts = []
         for B, A, shift in factors:
-            b, U = np.linalg.eigh(B)
-            a, V = np.linalg.eigh(A)
+            b, U = _eigen(B)
+            a, V = _eigen(A)
             scale = np.outer(np.maximum(b, 0.0), np.maximum(a, 0.0))
             top = float(scale.max())
             self._parts.append((U, V, 1.0 / (scale + max(shift, FLOOR * top if top > 0 else 1.0))))
@@ -62,3 +62,16 @@ def kfac(network: Network, family: Family, theta: np.ndarray, X: np.ndarray, wei
             A += (signal * w[:, None]).T @ signal
     total = float(weights.sum())
     return Kfac(network, [(B / total, A, shift) for B, A in zip(between, within, strict=True)])
+
+
+def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (n,) and vectors (n, n); those of the identity where numbers have overflowed.
+
+    The minimiser finds by the gradient's norm that they have, and says so.
+    """
+    try:
+        if np.isfinite(matrix).all():
+            return np.linalg.eigh(matrix)
+    except np.linalg.LinAlgError:
+        pass
+    return np.ones(len(matrix)), np.eye(len(matrix))
