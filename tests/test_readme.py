@@ -49,7 +49,7 @@ def test_every_exit_code_appears():
     from influence_cli.errors import ExitCode
 
     line = re.search(r"\*\*Exit codes\*\*:(.*?)\n\n", README.read_text(encoding="utf-8"), flags=re.S).group(1)
-    assert {int(code) for code in re.findall(r"(?:^|; ?|\n)\s*(\d+) ", line)} == {int(code) for code in ExitCode}
+    assert {int(code) for code in re.findall(r"(?:^|; ?|\n)\s*(\d+) ", line)} == {129, 143, *map(int, ExitCode)}
 
 
 @pytest.fixture(scope="module")
