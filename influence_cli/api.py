@@ -240,7 +240,7 @@ class GroupInfluence:
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
         begun = truth.start_truth(question, plan, _provenance(model, config), repeats=repeats)
         how = truth.Retraining(end, retrain, jobs, repeats)
-        return truth.groundtruth(question, self.solver.preconditioner, plan, begun, how)
+        return truth.groundtruth(question, self.solver, plan, begun, how)
 
     def select(
         self,

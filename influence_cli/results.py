@@ -176,6 +176,7 @@ class TruthResult(Tabular):
 
     ``grad_norm``, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is the group's
     share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their mean.
+    ``actual_error`` (G, T) estimates how far ``actual`` may be off; None where an earlier version retrained.
     """
 
     provenance: Provenance
@@ -190,6 +191,7 @@ class TruthResult(Tabular):
     status: tuple[str, ...]
     repeats: np.ndarray | None = None
     names: RowNames | None = None
+    actual_error: np.ndarray | None = None
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -200,6 +202,8 @@ class TruthResult(Tabular):
         if self.repeats is not None:
             columns["spread"] = self.repeats.std(axis=0, ddof=1).ravel()
         columns["status"] = _repeat(self.status, len(self.tests))
+        error = np.full(self.actual.shape, np.nan) if self.actual_error is None else self.actual_error
+        columns["actual_error"] = error.ravel()
         return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
 
 

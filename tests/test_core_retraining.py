@@ -73,7 +73,7 @@ def test_a_whole_class_has_a_finite_optimum_where_everything_is_penalised(kind, 
     for g, group in enumerate(groups):
         expected = oracle.minimise(oracle.weights_without(group, PER_MEAN), start=theta)
         assert relative_error(minimum.theta[:, g], expected) < STATIONARY
-    assert not make_objective(oracle).runaway(w).any()
+    assert not make_objective(oracle).recession(w).any()
 
 
 def test_without_a_class_and_with_a_free_intercept_the_others_are_a_model_of_their_own():
@@ -177,6 +177,7 @@ def counted(monkeypatch) -> list[int]:
 
 def test_mixing_alone_serves_random_groups(monkeypatch):
     monkeypatch.setattr(retraining, "newton_cg", None)
+    monkeypatch.setattr(restarts, "CHEAP_FACTOR", 0.0)
     oracle, theta = trained(SOFTMAX)
     minimum, _ = without(oracle, theta, groups_of(oracle)[:3])
     assert minimum.converged.all()
@@ -184,14 +185,14 @@ def test_mixing_alone_serves_random_groups(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
-def test_a_column_that_stalls_is_reported_with_the_best_point_and_its_norm(kind):
+def test_what_rounding_leaves_is_a_minimum_whatever_was_asked_for(kind):
     oracle, theta = trained(kind)
     groups = groups_of(oracle)
     minimum, w = without(oracle, theta, groups, tol=1e-30)
-    assert not minimum.converged.any()
+    assert minimum.converged.all()
     for g in range(len(groups)):
         norm = np.linalg.norm(oracle.gradient(minimum.theta[:, g], w.column(g)))
-        assert norm < 1e-12  # as good as it gets, and still no 1e-30
+        assert norm < 1e-13
         assert minimum.grad_norm[g] == pytest.approx(norm, abs=1e-14)
 
 
@@ -206,7 +207,7 @@ def test_one_stalled_column_leaves_the_others_as_they_are():
     def broken(r):
         return np.where(np.abs(r).max(axis=0) > 1.0, np.nan, exact(r))
 
-    found = anderson(objective, start, w, preconditioner=broken, tol=TOL, max_iterations=100)
+    found, _ = anderson(objective, start, w, preconditioner=broken, tol=TOL, max_iterations=100)
     assert list(found.converged) == [True, False]
     alone, _ = without(oracle, theta, groups_of(oracle)[:1])
     assert relative_error(found.theta[:, 0], alone.theta[:, 0]) < STATIONARY

@@ -12,6 +12,7 @@ from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.optimise.minimum import Goal
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.training import train
 from influence_cli.errors import ExitCode, NotConvergedError
@@ -91,7 +92,7 @@ def test_watch_is_told_each_iteration_and_its_norm():
     assert [iteration for iteration, _ in seen] == list(range(1, minimum.iterations[0] + 1))
     norms = [norm for _, norm in seen]
     assert norms[0] > 0.01
-    assert norms[-1] > TOL
+    assert norms[-1] < 1e-6 * norms[0]
 
 
 @pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
@@ -108,6 +109,7 @@ def test_too_few_iterations_end_in_an_error_with_the_norm_that_was_reached(kind)
         start,
         objective.weights,
         preconditioner=objective.preconditioner(start, objective.weights),
+        goal=Goal(TOL, np.ones(1)),
         max_iterations=1,
     )
     assert f"{once.grad_norm[0]:.1e}" in failure.value.message
@@ -187,16 +189,20 @@ def test_minimisations_side_by_side_end_where_single_ones_do(kind, shared_start)
     rng = np.random.default_rng(1)
     weights = np.column_stack([oracle.uniform(), *(rng.dirichlet(np.ones(60)) for _ in range(3))])
     trained = oracle.minimise(oracle.uniform())[:, None]
-    # The first column starts where it ends, and must stay there while the others move.
+    # The first column starts where it ends, and must stay about there while the others move.
     start = np.tile(trained, (1, 4)) if shared_start else np.hstack([trained, np.zeros((len(trained), 3))])
     preconditioner = objective.preconditioner(trained, objective.weights)
-    block = newton_cg(objective, start, weights_of(weights), preconditioner=preconditioner, tol=1e-10)
+    block = newton_cg(
+        objective, start, weights_of(weights), preconditioner=preconditioner, goal=Goal(1e-10, np.ones(4))
+    )
     assert block.converged.all()
-    assert block.iterations[0] == 0
-    assert (block.iterations[1:] > 0).all()
-    assert (block.theta[:, 0] == trained[:, 0]).all()
+    assert block.iterations[0] <= 1
+    assert (block.iterations[1:] > 1).all()
+    assert relative_error(block.theta[:, 0], trained[:, 0]) < STATIONARY
     for g in range(4):
-        single = newton_cg(objective, start[:, [g]], weights[:, g], preconditioner=preconditioner, tol=1e-10)
+        single = newton_cg(
+            objective, start[:, [g]], weights[:, g], preconditioner=preconditioner, goal=Goal(1e-10, np.ones(1))
+        )
         assert relative_error(block.theta[:, [g]], single.theta) < STATIONARY
         assert relative_error(block.theta[:, g], oracle.minimise(weights[:, g])) < STATIONARY
         assert np.linalg.norm(oracle.gradient(block.theta[:, g], weights[:, g])) == pytest.approx(
@@ -213,7 +219,9 @@ def test_steps_that_overshoot_are_halved_column_by_column(kind):
     weights = rng.dirichlet(np.ones(60), size=4).T
     start = rng.normal(size=(objective.size, 4)) * [0.0, 20.0, 0.0, 20.0]
     preconditioner = objective.preconditioner(0 * start[:, :1], objective.weights)
-    block = newton_cg(objective, start, weights_of(weights), preconditioner=preconditioner, tol=1e-10)
+    block = newton_cg(
+        objective, start, weights_of(weights), preconditioner=preconditioner, goal=Goal(1e-10, np.ones(4))
+    )
     assert block.converged.all()
     for g in range(4):
         assert relative_error(block.theta[:, g], oracle.minimise(weights[:, g])) < STATIONARY
@@ -230,6 +238,7 @@ def test_one_column_that_cannot_finish_does_not_stop_the_others():
         start,
         weights_of(w),
         preconditioner=objective.preconditioner(start[:, :1], objective.weights),
+        goal=Goal(TOL, np.ones(2)),
         max_iterations=9,
     )
     alone = train(objective)

@@ -14,17 +14,18 @@ from time import perf_counter
 
 import numpy as np
 
-from influence_cli.analysis.question import Question, runs_away
+from influence_cli.analysis.question import Question
 from influence_cli.analysis.remade import without
-from influence_cli.core.optimise.newton_cg import Minimum
+from influence_cli.core.optimise.minimum import Minimum
 from influence_cli.core.parallel import divided
-from influence_cli.core.quantities import Target
-from influence_cli.core.retraining import COLD, WARM
+from influence_cli.core.recession import UNBOUNDED, Before, Outcome, after_removal, before_removal
+from influence_cli.core.removal import Removal
+from influence_cli.core.removed_hessian import small_groups
+from influence_cli.core.retraining import COLD, PROXIMAL, WARM
 from influence_cli.core.retraining import retrain_by as retrain
-from influence_cli.core.solvers.cholesky import factorize
-from influence_cli.core.training import REACH, newton_reach, train
-from influence_cli.core.weights import Weights
-from influence_cli.errors import FileError, NotConvergedError, UsageError
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.core.training import train
+from influence_cli.errors import FileError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, Provenance, TruthResult
 from influence_cli.specs.plan import GroupPlan
@@ -38,14 +39,12 @@ PAIRS = 50
 """Parameter vectors that L-BFGS holds a group."""
 CURVATURE_BYTES = 512e6
 """Of the approximations of the Hessian that the groups of a block descend by, each d x d numbers and more."""
-ENDLESS = "a class has lost all its rows and its intercept has no penalty: null where f has no finite value"
-"""Status of a group whose retraining ended well and some of whose test rows' f runs away all the same."""
-UNDETERMINED = "without the group the rows do not determine the parameters and --l2 is 0"
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """How to retrain: to which gradient norm, by which strategy (``core.retraining``), and ``jobs`` blocks at a time.
+    """How to retrain: to which relative tolerance, by which strategy (``core.retraining``), and ``jobs`` blocks at a
+    time.
 
     ``repeats`` over 1 retrains cold from as many seeds; each change is then taken from the model of the same seed.
     """
@@ -61,8 +60,7 @@ class _Seed:
     """A model trained from one seed: what its retraining without a group is held against."""
 
     seed: int
-    theta: np.ndarray
-    base: np.ndarray
+    before: Before
 
 
 class _StoppedError(Exception):
@@ -75,6 +73,7 @@ class _Block:
 
     where: slice
     repeats: np.ndarray
+    error: np.ndarray
     grad_norm: np.ndarray
     iterations: np.ndarray
     seconds: float
@@ -119,7 +118,7 @@ def start_truth(
 
 def groundtruth(
     question: Question,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    solver: HessianSolver,
     plan: GroupPlan,
     begun: TruthResult,
     how: Retraining,
@@ -130,28 +129,28 @@ def groundtruth(
     """Retrain without each group that ``begun`` has pending; ``actual`` is ``f(after removal) - f(before)``.
 
     A group whose retraining stalled has NaN for its changes and a ``status`` that says why; so has a test row whose f
-    has no finite value without the group.  ``keep`` is called with the result so far whenever a block is done.  Ctrl-C
+    has no finite limit without the group.  ``keep`` is called with the result so far whenever a block is done.  Ctrl-C
     ends each block in flight after its present pass over the rows.
     """
-    model, targets = question.model, question.targets
     result = begun
-    todo = [block for block in truth_blocks(model, len(plan)) if PENDING in begun.status[block]]
+    todo = [block for block in truth_blocks(question.model, len(plan)) if PENDING in begun.status[block]]
     stop = Event()
 
     def precondition(r: np.ndarray) -> np.ndarray:
         # Every iteration of every solver comes by here.
         if stop.is_set():
             raise _StoppedError
-        return preconditioner(r)
+        return solver.preconditioner(r)
 
-    seeds = _seeds(model, targets, begun.base, how) if todo else []
+    stoppable = replace(solver, preconditioner=precondition)
+    seeds = _seeds(question, begun.base, solver, how) if todo else []
 
     def work(block: slice) -> _Block:
         def watch(iteration: int, norm: float) -> None:
             if stop.is_set():
                 raise _StoppedError
 
-        return _retrain_block(question, precondition, plan, block, seeds, how, watch)
+        return _retrain_block(question, stoppable, plan, block, seeds, how, watch)
 
     def account(done: _Block) -> None:
         nonlocal result
@@ -187,14 +186,19 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
 
 
+def is_an_answer(status: str) -> bool:
+    """Whether retraining ended: at a minimum, or as far as there is none."""
+    return status == OK or status.startswith(UNBOUNDED)
+
+
 def count_stalled(result: TruthResult) -> int:
-    """Groups of which nothing was found out: retraining did not end, or not at one point."""
-    return sum(status not in (OK, ENDLESS) for status in result.status)
+    """Groups of which nothing was found out, because retraining did not end."""
+    return sum(not is_an_answer(status) for status in result.status)
 
 
 def _retrain_block(
     question: Question,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    solver: HessianSolver,
     plan: GroupPlan,
     block: slice,
     seeds: Sequence[_Seed],
@@ -205,17 +209,18 @@ def _retrain_block(
     model = question.model
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
     if model.refit is None or model.refit.shared:
-        w = model.removal(rows).removed
-        runs = [_retrain_from(model, preconditioner, question.targets, w, seed, how, watch) for seed in seeds]
+        gone = model.removal(rows)
+        runs = [_retrain_from(question, solver, gone, seed.before, seed.seed, how, watch) for seed in seeds]
     else:
-        runs = [_retrain_one_by_one(question, preconditioner, rows, seed, how, watch) for seed in seeds]
-    repeats = np.stack([changes for changes, _, _ in runs])
-    statuses = [next((own for own in states if own != OK), OK) for states in zip(*(s for _, _, s in runs), strict=True)]
+        runs = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
+    every = zip(*(run.status for run in runs), strict=True)
+    statuses = [next((own for own in states if own != OK), OK) for states in every]
     return _Block(
         block,
-        repeats,
-        np.max([minimum.grad_norm for _, minimum, _ in runs], axis=0),
-        np.sum([minimum.iterations for _, minimum, _ in runs], axis=0),
+        np.stack([run.change.T for run in runs]),
+        np.mean([run.error.T for run in runs], axis=0),
+        np.max([run.minimum.grad_norm for run in runs], axis=0),
+        np.sum([run.minimum.iterations for run in runs], axis=0),
         (perf_counter() - start) / len(rows),
         tuple(statuses),
     )
@@ -223,98 +228,86 @@ def _retrain_block(
 
 def _retrain_one_by_one(
     question: Question,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    solver: HessianSolver,
     rows: Sequence[np.ndarray],
     seed: _Seed,
     how: Retraining,
     watch: Callable[[int, float], None],
-) -> tuple[np.ndarray, Minimum, list[str]]:
+) -> Outcome:
     """As ``_retrain_from`` of groups without which the kept rows change; the parameters of each are its own affair."""
-    changes, norms, iterations, status = [], [], [], []
-    for own in rows:
-        try:
-            other = without(question, own)
-        except FileError as error:
-            changes.append(np.full((1, len(question)), np.nan))
-            norms.append(np.nan)
-            iterations.append(0)
-            status.append(error.message)
-            continue
-        model, w = other.question.model, other.removal.removed
-        inverse, strategy = preconditioner, how.strategy
-        if not other.aligned:
-            inverse, strategy = model.objective.preconditioner(model.objective.initial(seed.seed), w), COLD
-        run = _retrain_from(model, inverse, other.question.targets, w, seed, replace(how, strategy=strategy), watch)
-        changes.append(run[0])
-        norms.append(float(run[1].grad_norm[0]))
-        iterations.append(int(run[1].iterations[0]))
-        status += run[2]
-    ended = Minimum(
-        np.empty((0, len(rows))), np.array(norms), np.array(iterations), np.array([s == OK for s in status])
+    found = [_retrain_one(question, solver, own, seed, how, watch) for own in rows]
+    ended = [one.minimum for one in found]
+    names = ("grad_norm", "iterations", "converged", "decrement")
+    nothing = np.empty((0, len(rows)))
+    minimum = Minimum(
+        theta=nothing, left=nothing, **{name: np.concatenate([getattr(one, name) for one in ended]) for name in names}
     )
-    return np.concatenate(changes), ended, status
+    change, error = (np.hstack([getattr(one, name) for one in found]) for name in ("change", "error"))
+    return Outcome(change, error, tuple(one.status[0] for one in found), minimum)
 
 
-def _seeds(model: TrainedModel, targets: Sequence[Target], base: np.ndarray, how: Retraining) -> list[_Seed]:
+def _retrain_one(
+    question: Question,
+    solver: HessianSolver,
+    rows: np.ndarray,
+    seed: _Seed,
+    how: Retraining,
+    watch: Callable[[int, float], None],
+) -> Outcome:
+    try:
+        other = without(question, rows)
+    except FileError as error:
+        unknown, none = np.full((len(question), 1), np.nan), np.full(1, np.nan)
+        ended = Minimum(none[None], none, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool), none, none[None])
+        return Outcome(unknown, unknown, (error.message,), ended)
+    before = seed.before
+    if not other.aligned:
+        objective, how = other.question.model.objective, replace(how, strategy=COLD)
+        before = replace(before, theta=objective.initial(seed.seed))
+        inverse = objective.preconditioner(before.theta, other.removal.removed)
+        solver = replace(solver, preconditioner=inverse, factor=None)
+    return _retrain_from(other.question, solver, other.removal, before, seed.seed, how, watch)
+
+
+def _seeds(question: Question, base: np.ndarray, solver: HessianSolver, how: Retraining) -> list[_Seed]:
     """The model itself, and for further repeats as many trained from the seeds that follow its own."""
-    seeds = [_Seed(model.settings.seed, model.theta, base)]
+    model = question.model
+    objective, targets = model.objective, question.targets
+    first = before_removal(objective, targets, model.theta, base, solver.preconditioner)
+    seeds = [_Seed(model.settings.seed, first)]
     for seed in range(model.settings.seed + 1, model.settings.seed + how.repeats):
-        theta = train(model.objective, tol=how.tol, seed=seed).theta
-        seeds.append(_Seed(seed, theta, np.concatenate([target.value(theta)[:, 0] for target in targets])))
+        theta = train(objective, tol=how.tol, seed=seed).theta
+        inverse = objective.preconditioner(theta, objective.weights)
+        seeds.append(_Seed(seed, before_removal(objective, targets, theta, question.value(theta)[:, 0], inverse)))
     return seeds
 
 
 def _retrain_from(
-    model: TrainedModel,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
-    targets: Sequence[Target],
-    w: Weights,
-    seed: _Seed,
+    question: Question,
+    solver: HessianSolver,
+    gone: Removal,
+    before: Before,
+    seed: int,
     how: Retraining,
     watch: Callable[[int, float], None],
-) -> tuple[np.ndarray, Minimum, list[str]]:
-    """Changes of f (G, T), how retraining ended, and statuses (G,)."""
-    objective, base = model.objective, seed.base
-    runaway = objective.runaway(w)
+) -> Outcome:
+    """Changes of f and how retraining ended; infinite changes, and those of groups that did not end, are NaN."""
+    objective = question.model.objective
     minimum = retrain(
-        how.strategy, objective, seed.theta, w, preconditioner=preconditioner, tol=how.tol, seed=seed.seed, watch=watch
+        how.strategy,
+        objective,
+        before.theta,
+        gone.removed,
+        preconditioner=solver.preconditioner,
+        nearer=small_groups(objective, before.theta, solver, gone),
+        tol=how.tol,
+        seed=seed,
+        watch=watch,
     )
-    status = _statuses(model, minimum, w, preconditioner, how.tol)
-    value = np.concatenate([target.value(minimum.theta) for target in targets]).T
-    if runaway.any():
-        lost = np.concatenate([runs_away(target, minimum.theta, runaway) for target in targets], axis=1)
-        value[lost] = np.nan
-        status = [ENDLESS if lost[g].any() and own == OK else own for g, own in enumerate(status)]
-    actual = value - base
-    actual[[own not in (OK, ENDLESS) for own in status]] = np.nan
-    return actual, minimum, status
-
-
-def _statuses(
-    model: TrainedModel,
-    minimum: Minimum,
-    w: Weights,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
-    tol: float,
-) -> list[str]:
-    """Why a column is not the retrained model, or ok."""
-    status = [
-        OK if converged else f"retraining stopped at gradient norm {norm:.1e}; {tol:.0e} was asked for"
-        for converged, norm in zip(minimum.converged, minimum.grad_norm, strict=True)
-    ]
-    if model.settings.l2 > 0 or not model.objective.convex:
-        return status
-    # Without a penalty nothing promises that what is left of the rows determines the parameters.
-    reach = newton_reach(model.objective, minimum.theta, w, preconditioner)
-    for g, distance in enumerate(reach):
-        try:
-            factorize(model.objective, minimum.theta[:, g : g + 1], w.take(np.array([g])))
-            undetermined = distance >= REACH
-        except NotConvergedError:
-            undetermined = True
-        if undetermined and status[g] == OK:
-            status[g] = UNDETERMINED
-    return status
+    minimised = objective.proximal(before.theta) if how.strategy == PROXIMAL else objective
+    found = after_removal(minimised, question.targets, before, minimum, gone.removed, how.tol)
+    known = np.array([is_an_answer(status) for status in found.status]) & np.isfinite(found.change)
+    return replace(found, change=np.where(known, found.change, np.nan), error=np.where(known, found.error, np.nan))
 
 
 def _with_block(result: TruthResult, block: _Block) -> TruthResult:
@@ -324,6 +317,9 @@ def _with_block(result: TruthResult, block: _Block) -> TruthResult:
     if result.repeats is not None:
         arrays["repeats"] = result.repeats.copy()
         arrays["repeats"][:, block.where] = block.repeats
+    error = np.full_like(result.actual, np.nan) if result.actual_error is None else result.actual_error.copy()
+    error[block.where] = block.error
+    arrays["actual_error"] = error
     arrays["grad_norm"][block.where] = block.grad_norm
     arrays["iterations"][block.where] = block.iterations
     arrays["seconds"][block.where] = block.seconds

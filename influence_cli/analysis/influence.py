@@ -173,7 +173,7 @@ class _Blocks:
             found = {}
             if self.methods:
                 found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
-            runaway = objective.runaway(weights.removed)
+            runaway = objective.recession(weights.removed)
             digests = tuple(group.digest for group in planned)
             yield _Block(where, digests, weights, found, runaway if runaway.any() else None)
 

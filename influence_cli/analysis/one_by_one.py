@@ -66,7 +66,7 @@ def _fill_in(
     """The figures of one group."""
     model, how, every = tables.question.model, tables.how, slice(None)
     changed, weights = other.question.model.objective, other.removal.removed
-    runaway = changed.runaway(weights)
+    runaway = changed.recession(weights)
     if runaway.any():
         tables.extrapolate(where, every, other.question, runaway)
     after = After(other.question, changed, weights, changed.gradient(model.theta, weights))

@@ -63,6 +63,12 @@ class ScoreTarget:
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         raise UsageError(f"--quantity {self.quantity} has no derivative", hint="ask for loss or margin here")
 
+    def arrival(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """As ``core.recession.Clipped`` has it: the outputs' range, which every step shortens by 1."""
+        outputs = self.objective.predict_outputs(theta, self.X)
+        spans = np.ptp(outputs, axis=1).max(axis=1) if outputs.shape[1] > 1 else np.abs(outputs).max(axis=(1, 2))
+        return np.asarray(np.broadcast_to(spans, direction.shape[1:]))
+
     def check(self, theta: np.ndarray) -> None:
         """Raises UsageError where the scorer has no value for the model as it is."""
         eta = self.objective.predict_outputs(theta, self.X)[0]

@@ -155,7 +155,7 @@ def verify(
     plan = GroupPlan(planned, question.model.dataset.rows)
     begun = start_truth(question, plan, provenance)
     how = Retraining(question.model.objective.tuning.tolerance)
-    truth = groundtruth(question, solver.preconditioner, plan, begun, how, advance=watch.verified)
+    truth = groundtruth(question, solver, plan, begun, how, advance=watch.verified)
     for entry in entries:
         numbers = [place[rows.tobytes()] for rows in entry.groups]
         values = truth.actual[numbers, entry.column]

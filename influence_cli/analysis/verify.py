@@ -40,7 +40,7 @@ def verified(question: Question, solver: HessianSolver, plan: GroupPlan, result:
     """The result with ``actual``, NaN where retraining has no value, which is what ``groundtruth`` measures."""
     begun = start_truth(question, plan, result.provenance)
     how = Retraining(question.model.objective.tuning.tolerance)
-    truth = groundtruth(question, solver.preconditioner, plan, begun, how)
+    truth = groundtruth(question, solver, plan, begun, how)
     return replace(result, actual=truth.actual)
 
 

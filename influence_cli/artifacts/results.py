@@ -77,6 +77,8 @@ def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> N
     arrays["/values/actual"] = result.actual
     if result.repeats is not None:
         arrays["/values/repeats"] = result.repeats
+    if result.actual_error is not None:
+        arrays["/values/actual_error"] = result.actual_error
     arrays["/retraining/grad_norm"] = _as(result.grad_norm, np.float64)
     arrays["/retraining/iterations"] = _as(result.iterations, np.int64)
     arrays["/retraining/seconds"] = _as(result.seconds, np.float64)
@@ -93,6 +95,7 @@ def load_truth(path: PathLike) -> TruthResult:
         iterations=opened.arrays["/retraining/iterations"],
         seconds=opened.arrays["/retraining/seconds"],
         repeats=opened.arrays.get("/values/repeats"),
+        actual_error=opened.arrays.get("/values/actual_error"),
     )
 
 

@@ -199,7 +199,7 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
         try:
             groundtruth(
                 question,
-                working.preconditioner,
+                working,
                 plan,
                 kept.result,
                 how,

@@ -37,7 +37,7 @@ def proven(
     nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w)."""
     total = sum(len(base) for _, base in asked)
     low, high = np.full((total, w.groups), -np.inf), np.full((total, w.groups), np.inf)
-    lost = objective.runaway(w).any(axis=0)
+    lost = objective.recession(w).any(axis=0)
     whole = np.flatnonzero(~lost)
     if whole.size:
         found = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry)
@@ -84,6 +84,7 @@ def without_classes(objective: Glm, kept: np.ndarray) -> Reduced:
     reduced.family, reduced.outputs = family, len(kept)
     reduced.passes = Passes(objective.design, family)
     reduced.size = len(kept) * objective.design.columns
+    reduced.units = objective.units[: reduced.size]
     reduced.penalty = Penalty(penalty.ridge, penalty.gauge, len(kept))
     found = Reduced(reduced, kept)
     reduced.y = found.codes(objective.y)

@@ -28,8 +28,8 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
+from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal
-from influence_cli.core.retraining import RUNAWAY
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
 from influence_cli.core.weights import Weights
@@ -118,8 +118,8 @@ def refine(
     """
     objective = followed(objective, theta)
     if start is None:
-        runaway = objective.runaway(w)
-        start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * runaway
+        runaway = objective.recession(w)
+        start = np.repeat(theta, w.groups, axis=1) + FAR_OUT * runaway
         far = np.flatnonzero(runaway.any(axis=0))
         if far.size and gradient is not None:
             gradient = gradient.copy()

@@ -2,8 +2,8 @@
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
 has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
-too much) block Newton-CG takes over from the best point: with M as preconditioner as long as that serves, and then,
-where it is light, with each column's own approximation of the Hessian.
+too much) block Newton-CG takes over: with M as preconditioner as long as that serves, and then, where it is light, with
+each column's own approximation of the Hessian.
 
 Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al.
 2022):
@@ -17,28 +17,40 @@ Of a convex J they are one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
-from influence_cli.core.optimise.newton_cg import Minimum, Watch, newton_cg
-from influence_cli.core.optimise.restarts import descend, memory_chunks, restarted
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements
+from influence_cli.core.optimise.newton_cg import newton_cg
+from influence_cli.core.optimise.restarts import RENEWED as RENEWED_DESCENT
+from influence_cli.core.optimise.restarts import (
+    descend,
+    exact_curvature,
+    has_cheap_factor,
+    memory_chunks,
+    restarted,
+)
+from influence_cli.core.recession import FAR_OUT
+from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
-SIDE_BY_SIDE = 300
+HANDOVER = 1e-4
+"""Decrement, relative to that of the first move, at which a Newton step with the Hessian's own factor ends the way."""
+FAR_FROM_M = 0.75
+"""Share of the weights from which on retraining ends by Newton-CG with the Hessian after removal."""
+LARGEST_BLOCK = 300
 """Iterations of L-BFGS from the trained model's curvature after which a column has left its range and gets its own."""
 SERVED = 60
 """Products for a Newton step that the trained model's curvature may leave.  Of random groups it needs fewer even at a
 small lambda, where the light approximations need hundreds; of a whole class it would need thousands."""
 RENEWED, STEPS = 4, 100
 """Newton steps that a column's own approximation of the Hessian serves, and that it may take in all."""
-RUNAWAY = 30.0
-"""Where a parameter has no finite optimum, the retraining starts this far out: exp(-30) is no gradient any more."""
 
 
 def retrain_by(
@@ -47,22 +59,24 @@ def retrain_by(
     theta: np.ndarray,
     w: Weights,
     *,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    preconditioner: Preconditioner,
+    nearer: Preconditioner | None = None,
     tol: float = 1e-8,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) that ``strategy`` means, of a model trained to theta (P, 1) from ``seed``."""
+    """The minimisers (P, G) that ``strategy`` means of a model trained to theta (P, 1) from ``seed``."""
     if strategy == PROXIMAL:
         return retrain(objective.proximal(theta), theta, w, preconditioner=preconditioner, tol=tol, watch=watch)
     if strategy == WARM:
-        return retrain(objective, theta, w, preconditioner=preconditioner, tol=tol, watch=watch)
-    start = objective.initial(seed)
-    if objective.convex:
-        begin = start + RUNAWAY * objective.runaway(w)
-        return newton_cg(objective, begin, w, preconditioner=preconditioner, tol=tol, watch=watch)
-    begin, most = np.repeat(start, w.groups, axis=1), objective.tuning.max_iterations
-    return descend(objective, begin, w, tol=tol, max_iterations=most, watch=watch)
+        return retrain(objective, theta, w, preconditioner=preconditioner, nearer=nearer, tol=tol, watch=watch)
+    outward = FAR_OUT * objective.recession(w)
+    start = objective.initial(seed) + outward
+    if not objective.convex:
+        return descend(objective, start, w, tol=tol, max_iterations=objective.tuning.max_iterations, watch=watch)
+    first = objective.gradient(theta + outward, w)
+    goal = Goal(tol, decrements(first, -preconditioner(first)))
+    return _by_newton(objective, start, w, preconditioner, goal, watch)
 
 
 def retrain(
@@ -70,68 +84,113 @@ def retrain(
     theta: np.ndarray,
     w: Weights,
     *,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    preconditioner: Preconditioner,
+    nearer: Preconditioner | None = None,
     tol: float = 1e-8,
     max_iterations: int = 100,
     watch: Watch | None = None,
 ) -> Minimum:
     """The minimisers (P, G) of J(.; w_g) from the trained parameters (P, 1).
 
-    ``iterations`` counts passes of the mixing and, behind them, Newton steps; where J is not convex, those of L-BFGS.
+    ``preconditioner`` is M^-1; ``nearer``, if any, is nearer to the Hessians after removal, and the mixing takes it.
+    A column ends where its Newton decrement, by the Hessian after removal, is ``tol`` times the way it has gone, or
+    what rounding makes of it.  ``iterations`` counts passes of the mixing and, behind them, Newton steps; where J is
+    not convex, those of L-BFGS.
     """
-    start = np.repeat(theta, w.groups, axis=1) + RUNAWAY * objective.runaway(w)
+    outward = objective.recession(w)
+    start = theta + FAR_OUT * outward if outward.any() else theta
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
-    mixed = anderson(objective, start, w, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations)
-    left = np.flatnonzero(~mixed.converged)
+    exact = has_cheap_factor(objective)
+    mixed, goal = anderson(
+        objective,
+        start,
+        w,
+        preconditioner=preconditioner if nearer is None else nearer,
+        tol=max(tol, HANDOVER) if exact else tol,
+        max_iterations=max_iterations,
+    )
+    goal = replace(goal, tol=tol)
+    # Where a group took most of the weight, M does not say how far the minimum is.
+    unsure = exact | (w.sums(w.base) > FAR_FROM_M)
+    left = np.flatnonzero(~mixed.converged | unsure)
     if not left.size:
         return mixed
-    rest = newton_cg(
+    begin = _no_higher_than(
+        start[:, left] if start.shape[1] > 1 else start, mixed.theta[:, left], objective, w.take(left)
+    )
+    rest = _by_newton(objective, begin, w.take(left), preconditioner, goal.take(left), watch)
+    return mixed.continue_with(left, rest)
+
+
+def _no_higher_than(start: np.ndarray, theta: np.ndarray, objective: Objective, w: Weights) -> np.ndarray:
+    """theta (P, A), but ``start`` where J is higher than there: a small gradient far up is no way to a minimum."""
+    here, there = (objective.value(points, w) for points in (start, theta))
+    return np.where(there <= here, theta, start)
+
+
+def _by_newton(
+    objective: Objective,
+    begin: np.ndarray,
+    w: Weights,
+    preconditioner: Preconditioner,
+    goal: Goal,
+    watch: Watch | None,
+) -> Minimum:
+    """Newton-CG from ``begin`` (P, G), by whichever curvature leads to the end."""
+    own = exact_curvature(objective, begin, w)
+    light = objective.tuning.cheap_preconditioner
+    end = newton_cg(
         objective,
-        mixed.theta[:, left],
-        w.take(left),
-        preconditioner=preconditioner,
-        tol=tol,
-        patience=SERVED if objective.tuning.cheap_preconditioner else None,
+        begin,
+        w,
+        preconditioner=preconditioner if own is None else own,
+        goal=goal,
+        patience=SERVED if light and own is None else None,
         watch=watch,
     )
-    mixed = mixed.continue_with(left, rest)
-    return _with_their_own(objective, mixed, w, left[~rest.converged], tol, watch)
-
-
-def _with_their_own(objective, mixed: Minimum, w, left: np.ndarray, tol, watch) -> Minimum:
-    """Take the columns that are ``left`` on, a few at a time, each with the approximation of its own Hessian."""
-    if not objective.tuning.cheap_preconditioner:
-        return mixed
-    for part in memory_chunks(objective, left):
-        partial = Minimum(mixed.theta[:, part], mixed.grad_norm[part], np.zeros_like(part), mixed.converged[part])
+    if not light:
+        return end
+    for part in memory_chunks(objective, np.flatnonzero(~end.converged)):
         rest = restarted(
-            newton_cg, objective, partial, w.take(part), steps=RENEWED, tol=tol, max_iterations=STEPS, watch=watch
+            newton_cg,
+            objective,
+            end.take(part),
+            w.take(part),
+            steps=RENEWED,
+            goal=goal.take(part),
+            max_iterations=STEPS,
+            watch=watch,
         )
-        mixed = mixed.continue_with(part, rest)
-    return mixed
+        end = end.continue_with(part, rest)
+    return end
 
 
 def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
     """L-BFGS with the trained model's curvature, and from where that no longer serves with each column's own."""
+    first = objective.gradient(start, w)
+    goal = Goal(tol, decrements(first, -preconditioner(first)))
+    start = np.broadcast_to(start, first.shape)
     block = lbfgs(
         objective,
         start,
         w,
         preconditioner=preconditioner,
-        tol=tol,
-        max_iterations=SIDE_BY_SIDE,
+        goal=goal,
+        max_iterations=LARGEST_BLOCK,
         watch=watch,
     )
-    left, most = np.flatnonzero(~block.converged), objective.tuning.max_iterations
+    left = np.flatnonzero(~block.converged)
     if not left.size:
         return block
-    rest = descend(
+    rest = restarted(
+        lbfgs,
         objective,
-        block.theta[:, left],
+        block.take(left),
         w.take(left),
-        tol=tol,
-        max_iterations=most,
+        steps=RENEWED_DESCENT,
+        goal=goal.take(left),
+        max_iterations=objective.tuning.max_iterations,
         watch=watch,
     )
     return block.continue_with(left, rest)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on, newton_cg
-from influence_cli.core.optimise.restarts import descend
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, decrements
+from influence_cli.core.optimise.newton_cg import newton_cg
+from influence_cli.core.optimise.restarts import descend, exact_curvature
 from influence_cli.core.solvers.cg import conjugate_gradient
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
+from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
-ROUGH = 1e-2
-"""Gradient norm at which the preconditioner is made anew."""
+RENEW_AT = 1e-2
+"""Decrement, relative to the deviation of the outputs, at which the preconditioner is recomputed."""
 REACH = 0.5
 """Reach of the Newton step from which on a finite minimum is in doubt; see ``_require_finite_minimum``."""
-CLOSER = 1e-4
-"""Factor on the tolerance for the second look at a minimum in doubt."""
+IN_DOUBT = 1e-6
+"""Relative decrement at which that is asked: a row that is to be separated has a loss of about its square, 1e-12, by
+then, and no minimum is so far out."""
 
 
 def train(
@@ -33,57 +34,93 @@ def train(
 ) -> Minimum:
     """A minimiser of J under the training weights, from ``start`` (P, 1), else where the model starts with that seed.
 
-    Raises NotConvergedError with the norm that was reached, or where the loss has no finite minimum.
+    It ends at a Newton decrement of ``tol`` times the standard deviation of the outputs, or of what rounding leaves.
+    Raises NotConvergedError with what was reached, or where the loss has no finite minimum.
     """
     far = start is None
     max_iterations = objective.tuning.max_iterations if max_iterations is None else max_iterations
     start = objective.initial(seed) if start is None else start
     if objective.convex:
-        renewed = far and objective.tuning.cheap_preconditioner and tol < ROUGH
-        goals = (ROUGH, tol) if renewed else (tol,)
-        minimum = _newton_in_legs(objective, start, goals, max_iterations, watch)
+        renewed = far and objective.tuning.cheap_preconditioner and tol < RENEW_AT
+        goals: tuple[float, ...] = (RENEW_AT,) if renewed else ()
+        goals += (tol,) if objective.bounded else (min(tol, IN_DOUBT), tol)
+        minimum = _newton_in_turn(objective, start, goals, max_iterations, watch)
+        if minimum.converged[0]:
+            minimum = _last_step(objective, minimum, tol, watch)
+        if not objective.bounded and minimum.converged[0] and objective.size <= DOUBLE_UP_TO:
+            factorize(objective, minimum.theta)  # raises where the minimiser is not unique
     else:
         minimum = descend(objective, start, objective.weights, tol=tol, max_iterations=max_iterations, watch=watch)
-    if objective.convex and minimum.converged[0] and not objective.bounded:
-        minimum = _require_finite_minimum(objective, minimum, tol)
-        if objective.size <= DOUBLE_UP_TO:
-            factorize(objective, minimum.theta)  # raises where the minimiser is not unique
     if not minimum.converged[0]:
+        decrement = minimum.decrement[0] / max(float(objective.deviation(minimum.theta)[0]), np.finfo(float).tiny)
+        reached = f", at a relative Newton decrement of {decrement:.1e}" if np.isfinite(decrement) else ""
         raise NotConvergedError(
-            f"training stopped at gradient norm {minimum.grad_norm[0]:.1e} after {minimum.iterations[0]} iterations;"
-            f" {tol:.0e} was asked for",
-            hint="raise --max-iterations or --l2, scale the columns, or accept the reached norm with --tol",
+            f"training stopped at gradient norm {minimum.grad_norm[0]:.1e} after {minimum.iterations[0]} iterations"
+            f"{reached}; {tol:.0e} was asked for",
+            hint="raise --max-iterations or --l2, scale the columns, or accept what was reached with --tol",
         )
     return minimum
 
 
-def _newton_in_legs(
+def _newton_in_turn(
     objective: Objective,
     start: np.ndarray,
     goals: tuple[float, ...],
     max_iterations: int,
     watch: Watch | None,
 ) -> Minimum:
-    """Newton-CG to each gradient norm in turn, with the preconditioner of where the one before ended: that of the start
+    """Newton-CG to each tolerance in turn, with the preconditioner of where the one before ended: that of the start
     takes half as many products again near the end, where most are made."""
-    done, theta = 0, start
-    for goal in goals:
-        minimum = newton_cg(
+    minimum = None
+    for tol in goals:
+        theta, done = (start, 0) if minimum is None else (minimum.theta, int(minimum.iterations[0]))
+        preconditioner = objective.preconditioner(theta, objective.weights)
+        found = newton_cg(
             objective,
             theta,
             objective.weights,
-            preconditioner=objective.preconditioner(theta, objective.weights),
-            tol=goal,
+            preconditioner=preconditioner,
+            goal=_goal(objective, theta, preconditioner, tol),
             max_iterations=max_iterations - done,
             watch=counting_on(watch, done),
         )
-        theta, done = minimum.theta, done + int(minimum.iterations[0])
+        minimum = found.counting_from(np.array([done]))
         if not minimum.converged[0]:
             break
-    return Minimum(theta, minimum.grad_norm, np.array([done]), minimum.grad_norm <= goals[-1])
+        if tol <= IN_DOUBT and not objective.bounded:
+            _require_finite_minimum(objective, minimum.theta, preconditioner)
+    assert minimum is not None
+    return minimum
 
 
-def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) -> Minimum:
+def _last_step(objective: Objective, minimum: Minimum, tol: float, watch: Watch | None) -> Minimum:
+    """One more Newton step where it costs little: what a row's removal changes may be far less than the tolerance."""
+    factor = exact_curvature(objective, minimum.theta, objective.weights)
+    if factor is None:
+        return minimum
+    goal = _goal(objective, minimum.theta, factor, tol)
+    end = newton_cg(
+        objective,
+        minimum.theta,
+        objective.weights,
+        preconditioner=factor,
+        goal=goal,
+        max_iterations=1,
+        watch=counting_on(watch, int(minimum.iterations[0])),
+    )
+    return end.counting_from(minimum.iterations) if end.converged[0] else minimum
+
+
+def _goal(objective: Objective, theta: np.ndarray, preconditioner: Preconditioner, tol: float) -> Goal:
+    """``tol`` times the deviation of the outputs; where these are all alike still, times the first step to them."""
+    deviation = objective.deviation(theta)
+    if deviation[0] > 0:
+        return Goal(tol, deviation)
+    gradient = objective.gradient(theta, objective.weights)
+    return Goal(tol, decrements(gradient, -preconditioner(gradient)))
+
+
+def _require_finite_minimum(objective: Objective, theta: np.ndarray, preconditioner: Preconditioner) -> None:
     """A small gradient is no minimum where the classes can be separated, wholly or in part, and nothing holds theta.
 
     Let the loss fall for ever along v, unpenalised: each row's own class gains on its rivals, b_k = x'(v_y - v_k) >= 0.
@@ -92,21 +129,8 @@ def _require_finite_minimum(objective: Objective, minimum: Minimum, tol: float) 
     reach never falls under 1, while before a minimum it goes to 0.  A reach under 1 thus proves a minimum.
     For counts b = -x'v is 0 where y > 0, and v'grad J = -sum w mu b, v'H s = -sum w mu b D: some row has |D| >= 1.
     """
-    preconditioner = objective.preconditioner(minimum.theta, objective.weights)
-    if newton_reach(objective, minimum.theta, objective.weights, preconditioner)[0] < REACH:
-        return minimum
-    # Either no minimum, or a flat one: a tiny lambda, or a loose tolerance.  Only a flat one comes closer.
-    closer = newton_cg(
-        objective,
-        minimum.theta,
-        objective.weights,
-        preconditioner=preconditioner,
-        tol=CLOSER * tol,
-    )
-    preconditioner = objective.preconditioner(closer.theta, objective.weights)
-    if newton_reach(objective, closer.theta, objective.weights, preconditioner)[0] < REACH:
-        iterations = minimum.iterations + closer.iterations
-        return Minimum(closer.theta, closer.grad_norm, iterations, closer.grad_norm <= tol)
+    if newton_reach(objective, theta, objective.weights, preconditioner)[0] < REACH:
+        return
     raise NotConvergedError(
         "the training loss has no finite minimum: the classes (or, of counts, zeros and the rest) can be separated, at"
         " least in part, and nothing holds the parameters",
@@ -118,7 +142,7 @@ def newton_reach(
     objective: Objective,
     theta: np.ndarray,
     w: RowWeights,
-    preconditioner: Callable[[np.ndarray], np.ndarray],
+    preconditioner: Preconditioner,
 ) -> np.ndarray:
     """How far the outputs of some row would still move in a Newton step from theta (P, G), (G,)."""
     step = conjugate_gradient(
@@ -127,5 +151,6 @@ def newton_reach(
         preconditioner=preconditioner,
         tol=0.01,
         max_iterations=500,
+        units=objective.units,
     )
     return objective.self_concordance(step.x)

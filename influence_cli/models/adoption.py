@@ -28,6 +28,8 @@ SOLVED = 1e-6
 NEARBY = 1e-4
 """The same from which on a gradient beyond the solver's own tolerance is that of other rows: a solver also ends where
 rounding stops its progress, and is closer then."""
+ROUNDING = 1e-9
+"""Movement of the outputs, relative to their spread, that is none: what solvers of other makes differ by."""
 SLACK = 1.5
 """Times the solver's tolerance that its largest gradient entry may come out at on the same rows."""
 STRICT = 1e-3
@@ -90,13 +92,16 @@ def adopt(
     given = parameters.reshape(-1, 1)
     gradient = objective.gradient(given, objective.weights)
     norm = float(np.linalg.norm(gradient))
-    if not norm <= tol and not polish:
-        raise NotConvergedError(
-            f"the {recipe.name} is not at a stationary point: gradient norm {norm:.1e}, {tol:.0e} is expected",
-            hint="fit it with a smaller tol, or let ginf polish its parameters (without --no-polish)",
-        )
     minimum = train(objective, tol=tol, max_iterations=max_iterations, start=given)
     moved = _moved(objective, given, minimum.theta, dataset.X_train)
+    if moved <= max(tol, ROUNDING):
+        moved = 0.0
+    elif not polish:
+        raise NotConvergedError(
+            f"the {recipe.name} is not at a stationary point: gradient norm {norm:.1e}, the outputs are {moved:.1e} of"
+            f" their spread from there; {tol:.0e} is expected",
+            hint="fit it with a smaller tol, or let ginf polish its parameters (without --no-polish)",
+        )
     _check_rows(recipe, dataset, float(np.abs(gradient).max()), moved, explain)
     model = TrainedModel(
         dataset,

@@ -20,7 +20,7 @@ from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import Mlp
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.newton_cg import Watch
+from influence_cli.core.optimise.minimum import Watch
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.solvers.choice import SolverChoice, choose_solver
 from influence_cli.core.solvers.cholesky import CholeskyFactor

@@ -17,7 +17,6 @@ from influence_cli.core.objectives.hessian import glm_hessian
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes
 from influence_cli.core.objectives.penalty import Penalty
-from influence_cli.core.rows.design import Design
 from influence_cli.core.rows.sparse_design import Features, design_of
 from influence_cli.core.solvers.preconditioners import SMALL, Jacobi, Kronecker, kronecker_fits
 from influence_cli.core.weights import RowWeights, Weights, as_weights
@@ -54,7 +53,9 @@ class Glm(Objective):
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
         self.tuning = Tuning(cheap_preconditioner=self.design.columns <= SMALL)
-        self.penalty = _penalty(self.design, self.weights, family, l2, intercept and not penalize_intercept)
+        squares = self.design.squares(self.weights)
+        self.penalty = _penalty(squares, family, l2, intercept and not penalize_intercept)
+        self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
 
     def initial(self, seed: int) -> np.ndarray:
         start = np.zeros((self.outputs, self.design.columns))
@@ -222,6 +223,17 @@ class Glm(Objective):
         self.design.each(add, V.shape[1] * self.passes.free)
         return np.max(largest, axis=0)
 
+    def deviation(self, theta: np.ndarray) -> np.ndarray:
+        theta, outputs = _columns(theta), self.passes.outputs
+        scale = self.family.curvature_scale(self.y, self.weights)
+        middle = outputs(theta, slice(0, 1))
+        mean, square = np.zeros_like(middle[:, :, 0]), np.zeros_like(middle[:, :, 0])
+        for rows in self.design.blocks(theta.shape[1] * self.passes.free):
+            away, w = outputs(theta, rows) - middle, self.weights[rows]
+            mean += away @ w
+            square += away**2 @ w
+        return np.sqrt(scale * np.maximum(square - mean**2, 0.0).sum(axis=1))
+
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         out = np.empty((self.design.rows, self.outputs))
 
@@ -244,21 +256,11 @@ class Glm(Objective):
 
         return self.passes.weighted(np.empty((self.size, 0)), w, self.passes.few(w, 1), whole, alone)
 
-    def runaway(self, w: RowWeights) -> np.ndarray:
-        w = as_weights(w)
-        out = np.zeros((w.groups, self.outputs, self.design.columns))
+    def free_intercepts(self, change: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(change), self.outputs, self.design.columns))
         if self.design.intercept and self.penalty.ridge[-1] == 0.0:
-            kinds, counts = self._kinds
-            if w.base is not self.weights:
-                counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
-            out[:, :, -1] = self.family.away(w.present(kinds, counts))
-        return out.reshape(w.groups, self.size).T
-
-    @cached_property
-    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The family's kind of each row (m,), and how many rows with a weight are of each."""
-        kinds, count = self.family.kinds(self.y)
-        return kinds, np.bincount(kinds[self.weights != 0.0], minlength=count)
+            out[:, :, -1] = change
+        return out.reshape(len(change), self.size).T
 
     def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
         design = design_of(X, self.design.intercept)
@@ -279,15 +281,21 @@ def _unused(eta: np.ndarray, weights: np.ndarray, rows: slice, at: np.ndarray) -
     raise AssertionError("every group is summed over its own rows")
 
 
-def _penalty(design: Design, w: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
-    ridge = np.full(design.columns, float(l2))
+def _units(squares: np.ndarray, family: Family, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Root mean squares (D,) of the features, from their mean squares, times that of a typical row's curvature."""
+    scale = family.curvature_scale(y, w)
+    return np.sqrt(scale * np.where((squares > 0) & np.isfinite(squares), squares, 1.0))
+
+
+def _penalty(squares: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
+    """The penalty of D coefficients an output; ``squares`` (D,) are the weighted mean squares of their features."""
+    ridge = np.full(len(squares), float(l2))
     if free_intercept:
         ridge[-1] = 0.0
-    gauge = np.zeros(design.columns)
+    gauge = np.zeros(len(squares))
     free = ridge == 0.0
     if isinstance(family, Softmax) and free.any():
         # On the scale of the loss Hessian's own diagonal; a column of zeros still needs a definite Hessian.
-        squares = design.squares(w)
         gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
     return Penalty(ridge, gauge, family.outputs)
 

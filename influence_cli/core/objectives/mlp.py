@@ -76,6 +76,7 @@ class Mlp(Objective):
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.network.size
+        self.units = np.ones(self.size)
         self.l2 = l2
         self.penalty = weight_decay(
             self.network, l2, penalize_bias=penalize_intercept, softmax=isinstance(family, Softmax)
@@ -272,9 +273,12 @@ class Mlp(Objective):
         eta = self.predict_outputs(theta, self.X)
         return np.ascontiguousarray(self.family.residual(eta, self.y)[0].T)
 
-    def runaway(self, w: RowWeights) -> np.ndarray:
-        """None: hidden units share every class's evidence, so that no single direction is known in advance."""
-        return np.zeros((self.size, as_weights(w).groups))
+    def free_intercepts(self, change: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(change), self.size))
+        last = self.network.blocks_of(out)[-1]
+        if self.network.bias and self.network.blocks_of(self.penalty.ridge[None])[-1][0, 0, -1] == 0.0:
+            last[:, :, -1] = change
+        return out.T
 
     def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
         theta = _columns(theta)
@@ -283,6 +287,11 @@ class Mlp(Objective):
         for rows in self._blocks(theta.shape[1], len(X)):
             out[:, :, rows] = self.network.forward(layers, X[rows])[1]
         return out
+
+    def deviation(self, theta: np.ndarray) -> np.ndarray:
+        outputs = self.predict_outputs(theta, self.X)
+        outputs = outputs - outputs[:, :, :1]
+        return np.sqrt(np.maximum(outputs**2 @ self.weights - (outputs @ self.weights) ** 2, 0.0).sum(axis=1))
 
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         layers = self.network.layers(_columns(theta))

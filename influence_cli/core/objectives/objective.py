@@ -9,9 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features
 from influence_cli.core.weights import RowWeights, as_weights
@@ -25,7 +27,7 @@ Product = Callable[..., np.ndarray]
 class Tuning:
     """What minimisers should know of a model and cannot see.
 
-    ``tolerance`` is the gradient norm to which it is trained, and retrained, unless another is asked for;
+    ``tolerance`` is the relative Newton decrement to which it is trained, and retrained, unless another is asked for;
     ``max_iterations`` the Newton steps (of a network, L-BFGS iterations) that training may take; a
     ``cheap_preconditioner`` costs little to recompute beside a Newton step.
     """
@@ -43,6 +45,9 @@ class Objective(ABC):
     """
 
     penalty: Penalty
+    family: Family
+    y: np.ndarray
+    """Labels or responses (m,)."""
     weights: np.ndarray
     """Training weights (m,), summing to 1."""
     size: int
@@ -52,6 +57,9 @@ class Objective(ABC):
     convex: bool = True
     """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
     tuning: Tuning = Tuning()
+    units: np.ndarray
+    """The size (P,) of each parameter's gradient, for norms in which no feature's unit plays a part: of a GLM the root
+    mean square of its feature, times that of the curvature where this has a unit."""
     damping: float = 0.0
     """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
 
@@ -118,13 +126,33 @@ class Objective(ABC):
         """Outputs of the rows of X under theta (P, G): (G, K, n)."""
 
     @abstractmethod
+    def deviation(self, theta: np.ndarray) -> np.ndarray:
+        """The standard deviation of the training rows' outputs at theta (P, G), all outputs together, in the norm of H
+        where the curvature has a unit: (G,)."""
+
+    @abstractmethod
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
 
     @abstractmethod
-    def runaway(self, w: RowWeights) -> np.ndarray:
-        """Directions (P, G) along which J(.; w_g) falls for ever because a class has lost its last row; 0
-        where there is none.  J there is its limit, but a quantity that moves along it has no value after removal."""
+    def free_intercepts(self, change: np.ndarray) -> np.ndarray:
+        """Parameters (P, G) that change all rows' outputs by ``change`` (G, K); 0 where intercepts are penalised or
+        there are none."""
+
+    def recession(self, w: RowWeights) -> np.ndarray:
+        """Directions (P, G) along which J(.; w_g) falls for ever because a class has lost its last row; 0 where there
+        is none.  See ``core.recession`` for all such directions."""
+        w = as_weights(w)
+        kinds, counts = self._kinds
+        if w.base is not self.weights:
+            counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
+        return self.free_intercepts(self.family.away(w.present(kinds, counts)))
+
+    @cached_property
+    def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The family's kind of each row (m,), and how many rows with a weight are of each."""
+        kinds, count = self.family.kinds(self.y)
+        return kinds, np.bincount(kinds[self.weights != 0.0], minlength=count)
 
     def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """J, (G,)."""

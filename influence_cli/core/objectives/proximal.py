@@ -29,6 +29,10 @@ class Proximal(Mlp):
         """All rows: r_i*' (eta - eta*) has the training weights, whatever w."""
         return w.blocks(step)
 
+    def free_intercepts(self, change: np.ndarray) -> np.ndarray:
+        """None where damping holds the biases too."""
+        return super().free_intercepts(change if self.damping == 0.0 else np.zeros_like(change))
+
     def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         return self.value_and_gradient(theta, w)[0]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from influence_cli.core.arrays import norms
+from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.newton_cg import Minimum
-from influence_cli.core.solvers.preconditioners import Preconditioner
-from influence_cli.core.weights import Weights
+from influence_cli.core.optimise.minimum import Goal, Minimum, decrements
+from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
+from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 DEPTH = 8
 """Differences of points that the mixing remembers."""
@@ -21,6 +21,8 @@ STALLED_AFTER = 12
 EXPECTED_GAIN = 10.0
 NOISE = 10.0
 """A gradient in single precision serves as long as it is longer than this many times its rounding error."""
+REMEMBERED = 3
+"""Steps whose curvature says how much of the way the preconditioner does not see."""
 REGULARIZATION = 1e-14
 """Relative to the largest squared difference: keeps the mixing's little systems solvable."""
 
@@ -28,12 +30,13 @@ REGULARIZATION = 1e-14
 class Mixing:
     """The last points of A columns and the moves from there; a caller makes gradients, moves and the end.
 
-    Moves are measured by their length or, where the caller gives the ``image`` M move of each, in the norm of M, which
-    reaches a rough solution sooner and a fine one later.
+    Moves are measured by their length in ``units`` (P,), as an objective has them, so that no feature's unit plays a
+    part, or, where the caller gives the ``image`` M move of each, in the norm of M, which is sooner at a rough solution
+    and later at a fine one.
     """
 
-    def __init__(self, columns: int, size: int, depth: int = DEPTH):
-        self._depth = depth
+    def __init__(self, columns: int, size: int, depth: int | None = None, units: np.ndarray | float = 1.0):
+        self._depth, self._units = depth or DEPTH, units
         self._steps = np.empty((columns, 0, size))
         self._changes = np.empty((columns, 0, size))
         self._images: np.ndarray | None = None
@@ -60,7 +63,7 @@ class Mixing:
         self._last = now
         ahead = here + move
         if self._changes.shape[1]:
-            images = self._changes if self._images is None else self._images
+            images = self._changes * self._units**2 if self._images is None else self._images
             gram = images @ self._changes.transpose(0, 2, 1)
             diagonal = np.arange(gram.shape[1])
             gram[:, diagonal, diagonal] += REGULARIZATION * np.einsum("aii->a", gram)[:, None] + np.finfo(float).tiny
@@ -76,57 +79,109 @@ class Mixing:
 def anderson(
     objective: Objective,
     start: np.ndarray,
-    w: Weights,
+    w: RowWeights,
     *,
     preconditioner: Preconditioner,
     tol: float,
     max_iterations: int,
-) -> Minimum:
-    """Minimise J(.; w) from ``start`` (P, G) with one approximation of the inverse Hessian for all columns.
+) -> tuple[Minimum, Goal]:
+    """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian.
 
-    Gradients are single precision's as long as they stand out from its rounding; no column ends before double
-    precision says so.  A column that stops gaining ends unconverged at its best point.
+    A column ends where its decrement is ``tol`` times that of the first move, which is the goal that is returned, or
+    where it stops gaining: then unconverged at its best point.  Decrements are those in the norm of B over the root of
+    the least curvature, relative to B's, that the last steps met.  Gradients are single precision's as long as they
+    stand out from its rounding; no column ends before double precision says so.
     """
-    best = np.array(start, order="F")
-    count = start.shape[1]
-    best_norm, iterations = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    mark_norm, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    converged = np.zeros(count, dtype=bool)
-    active = np.arange(count)
-    x, mixing = start, Mixing(count, len(start))
-    passes, floor = _low_precision(objective, x, w, tol)
-    last_norm = np.full(count, np.finfo(float).eps)
+    w = as_weights(w)
+    count = w.groups
+    first = objective.gradient(start, w)  # of one point for all groups it is what their rows make of it
+    x, gradient, value = np.array(np.broadcast_to(start, first.shape), order="F"), first, np.zeros(count)
+    found, goal = _Best(x), Goal(tol, np.zeros(count))
+    mark, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
+    active, passes, floor = np.arange(count), objective, 0.0
+    mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
+    last = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        gradient = passes.gradient(x, w.take(active))
-        norm = norms(gradient)
-        iterations[active] = iteration
-        better = norm < best_norm[active]
-        best[:, active[better]], best_norm[active[better]] = x[:, better], norm[better]
-        gained = norm < mark_norm[active] / EXPECTED_GAIN
-        mark_norm[active[gained]], mark_at[active[gained]] = norm[gained], iteration
-        stalled = (iteration - mark_at[active] > STALLED_AFTER) | ~np.isfinite(norm)
-        if passes is objective:
-            converged[active] = norm <= tol
-        elif np.median(norm * np.minimum(norm / last_norm, 1.0)) < floor:
+        if iteration > 1:
+            value, gradient = passes.value_and_gradient(x, w.take(active))
+        move = -for_columns(preconditioner, active)(gradient)
+        here = decrements(gradient, move) / seen.root(x, gradient, move)
+        found.look(active, iteration, x, gradient, move, here)
+        gained = here < mark[active] / EXPECTED_GAIN
+        mark[active[gained]], mark_at[active[gained]] = here[gained], iteration
+        stalled = (iteration - mark_at[active] > STALLED_AFTER) | ~np.isfinite(here)
+        if iteration == 1:
+            goal = Goal(tol, here)
+            passes, floor = _low_precision(objective, x, w, first, preconditioner)
+            found.converged |= here == 0.0
+        elif passes is objective:
+            found.converged[active] = here <= goal.take(active).decrement(objective, x, value)
+        elif np.median(here * np.minimum(here / last, 1.0)) < floor:
             passes = objective  # by the next pass the rounding would show
-            best_norm[active], mark_norm[active], mark_at[active] = np.inf, np.inf, iteration
-        keep = ~(converged[active] | stalled)
+            found.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
+        keep = ~(found.converged[active] | stalled)
         if not keep.any():
             break
         mixing.keep(keep)
-        active, last_norm = active[keep], norm[keep]
-        x = mixing.next(x[:, keep], -preconditioner(gradient[:, keep]))
-    return Minimum(best, best_norm, iterations, converged)
+        seen.keep(keep)
+        active, last = active[keep], here[keep]
+        x = mixing.next(x[:, keep], move[:, keep])
+    return Minimum(**vars(found)), goal
 
 
-def _low_precision(objective: Objective, x: np.ndarray, w: Weights, tol: float) -> tuple[Objective, float]:
-    """The objective in single precision, where it has one, and the gradient norm down to which it serves.
+class _Best:
+    """The points of least decrement so far, field by field as ``Minimum`` has them."""
 
-    The rounding of the group with the largest weights stands for all.
+    def __init__(self, start: np.ndarray):
+        count = start.shape[1]
+        self.theta, self.left = start.copy(order="F"), np.full_like(start, np.nan)
+        self.grad_norm, self.decrement = np.full(count, np.inf), np.full(count, np.inf)
+        self.iterations, self.converged = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+
+    def look(self, active, iteration: int, x, gradient, move, decrement) -> None:
+        """What the ``active`` columns (A,) came to."""
+        self.iterations[active] = iteration
+        better = decrement < self.decrement[active]
+        at = active[better]
+        self.theta[:, at], self.left[:, at] = x[:, better], move[:, better]
+        self.grad_norm[at], self.decrement[at] = norms(gradient[:, better]), decrement[better]
+
+
+class _Curvature:
+    """The curvature of H, relative to that of B, along the last steps s of A columns; y are the gradient's changes."""
+
+    def __init__(self, columns: int):
+        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        self._ratios = np.ones((columns, REMEMBERED))
+
+    def keep(self, which: np.ndarray) -> None:
+        self._ratios = self._ratios[which]
+        if self._last is not None:
+            self._last = self._last[0][:, which], self._last[1][:, which], self._last[2][:, which]
+
+    def root(self, x: np.ndarray, gradient: np.ndarray, move: np.ndarray) -> np.ndarray:
+        """The root of the least of them, at most 1, at points x (P, A) with gradients and moves -B^-1 gradient."""
+        if self._last is not None:
+            y = gradient - self._last[1]
+            met, said = dots(x - self._last[0], y), -dots(y, move - self._last[2])
+            known = (met > 0) & (said > 0)
+            # Where H is mu B along s, y = mu B s, so that y'B^-1 y / s'y is mu.
+            mu = np.where(known, np.minimum(said / np.where(known, met, 1.0), 1.0), 1.0)
+            self._ratios = np.concatenate([self._ratios[:, 1:], mu[:, None]], axis=1)
+        self._last = x, gradient, move
+        return np.sqrt(self._ratios.min(axis=1))
+
+
+def _low_precision(
+    objective: Objective, x: np.ndarray, w: Weights, gradient: np.ndarray, preconditioner: Preconditioner
+) -> tuple[Objective, float]:
+    """The objective in single precision, where it has one, and the decrement down to which it serves.
+
+    The rounding of the column with the largest weights at x (P, G), where the gradient is known, stands for all.
     """
     single = objective.single(x.shape[1])
     if single is objective:
         return objective, 0.0
-    at = np.array([int(np.argmax(w.squares()))])
-    one = x[:, at], w.take(at)
-    return single, max(NOISE * float(np.linalg.norm(single.gradient(*one) - objective.gradient(*one))), tol)
+    at = np.array([np.argmax(w.squares())])
+    off = single.gradient(x[:, at], w.take(at)) - gradient[:, at]
+    return single, NOISE * float(decrements(off, -for_columns(preconditioner, at)(off))[0])

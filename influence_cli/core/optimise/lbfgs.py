@@ -11,12 +11,14 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.newton_cg import Minimum, Watch
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 DEPTH = 20
 """Pairs remembered."""
+LEARNED = 5
+"""Pairs after which an approximation that began as the identity says how far the minimum is."""
 FALL, SLOPE = 1e-4, 0.9
 """Of the Wolfe conditions."""
 TRIALS = 40
@@ -30,11 +32,15 @@ def lbfgs(
     w: RowWeights,
     *,
     preconditioner: Preconditioner | None = None,
-    tol: float,
+    goal: Goal,
+    pause: float = 0.0,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Descend J(.; w) from ``start`` (P, G) until every |grad J| <= tol.
+    """Descend J(.; w) from ``start`` (P, G) until every decrement is within ``goal``.
+
+    The decrement is taken in the approximation of the Hessian that the steps use, once that is one: with a
+    ``preconditioner``, else after ``LEARNED`` steps.  A column also ends, unconverged, at a gradient norm of ``pause``.
 
     ``preconditioner`` is the first approximation of the inverse Hessian, without one the identity; either is rescaled
     so that it maps the newest y to the length of its s, or the first trial of most steps would be refused.  A column
@@ -42,15 +48,14 @@ def lbfgs(
     """
     theta, w = np.array(start, order="F"), as_weights(w)
     value, gradient = (np.array(a) for a in objective.value_and_gradient(theta, w))
-    norm = norms(gradient)
-    iterations = np.zeros(theta.shape[1], dtype=np.int64)
-    active = np.flatnonzero((norm > tol) & np.isfinite(norm))
+    norm, count = norms(gradient), theta.shape[1]
+    decrement, left = np.full(count, np.inf), np.full_like(theta, np.nan)
+    converged, iterations = norm == 0.0, np.zeros(count, dtype=np.int64)
+    active = np.flatnonzero((norm > pause) & np.isfinite(norm) & np.isfinite(value) & ~converged)
     memory = _Memory(len(active), len(theta))
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
-        if watch is not None:
-            watch(iteration, float(norm[active].max()))
         g = gradient[:, active].T
         direction = -memory.solve(g, preconditioner or _identity, active)
         slope = np.einsum("ap,ap->a", direction, g)
@@ -59,16 +64,28 @@ def lbfgs(
             memory.forget(uphill)
             direction[uphill] = -g[uphill]
             slope[uphill] = -(norm[active[uphill]] ** 2)
+        known = ~uphill & (preconditioner is not None or memory.filled >= LEARNED)
+        decrement[active], left[:, active] = np.where(known, np.sqrt(-slope), np.inf), direction.T
+        wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
+        converged[active] = decrement[active] <= wanted
+        if converged[active].any():
+            on = ~converged[active]
+            active, direction, slope, g = active[on], direction[on], slope[on], g[on]
+            memory.keep(on)
+            if not active.size:
+                break
+        if watch is not None:
+            watch(iteration, float(norm[active].max()))
         first = np.ones(len(active))
         if preconditioner is None:
-            fresh = memory.empty
+            fresh = memory.filled == 0
             first[fresh] = np.minimum(1.0, 1.0 / norm[active[fresh]])
         here = w.take(active)
         step, new_value, new_gradient = _line_search(
             objective, theta[:, active], value[active], direction.T, slope, first, here
         )
         moved = step > 0.0
-        retry = ~moved & ~memory.empty
+        retry = ~moved & (memory.filled > 0)
         at = active[moved]
         y = new_gradient[:, moved].T - g[moved]
         theta[:, at] += step[moved] * direction[moved].T
@@ -77,10 +94,10 @@ def lbfgs(
         iterations[at] = iteration
         memory.add(moved, step[moved, None] * direction[moved], y)
         memory.forget(retry)
-        keep = (moved | retry) & (norm[active] > tol)
+        keep = (moved | retry) & (norm[active] > pause)
         active = active[keep]
         memory.keep(keep)
-    return Minimum(theta, norm, iterations, norm <= tol)
+    return Minimum(theta, norm, iterations, converged, decrement, left)
 
 
 class _Memory:
@@ -92,9 +109,9 @@ class _Memory:
         self._rho = np.zeros((count, 0))
 
     @property
-    def empty(self) -> np.ndarray:
-        """Which columns remember nothing, (A,)."""
-        return np.asarray(~(self._rho > 0).any(axis=1))
+    def filled(self) -> np.ndarray:
+        """How many pairs each column remembers, (A,)."""
+        return np.asarray((self._rho > 0).sum(axis=1))
 
     def add(self, which: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
         """Pairs of the columns ``which`` (A,) bool; where s'y is not safely positive, none."""

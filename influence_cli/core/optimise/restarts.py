@@ -13,12 +13,16 @@ import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.lbfgs import lbfgs
-from influence_cli.core.optimise.newton_cg import Minimum, Watch, counting_on
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on
+from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.preconditioners import PerColumn
 from influence_cli.core.weights import RowWeights, as_weights
+from influence_cli.errors import NotConvergedError
 
 OWN_BYTES = 200e6
 """Approximations of the Hessian that are held at a time."""
+CHEAP_FACTOR = 50
+"""P (K + 1) / K, eight times the passes over the rows that a dense Hessian costs, up to which every column gets one."""
 CURVATURE_HELPS = 1e-3
 """Gradient norm at which the model's own curvature begins to help a descent.  From 1e-2 it would take a quarter fewer
 passes, but part more columns that began alike: retrained cold from several seeds, they would agree less."""
@@ -38,17 +42,17 @@ def restarted(
     w: RowWeights,
     *,
     steps: int,
-    tol: float,
+    goal: Goal,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Take the columns of ``partial`` that have not reached ``tol`` on, ``steps`` iterations a start.
+    """Take the columns of ``partial`` that have not converged on ``steps`` iterations a start.
 
     A column ends where it gets there, where it can no longer be moved, or after ``max_iterations`` of all.
     """
     w = as_weights(w)
     end, done = partial, int(partial.iterations.max(initial=0))
-    left = np.flatnonzero(~(end.grad_norm <= tol))
+    left = np.flatnonzero(~end.converged & np.isfinite(end.grad_norm))
     while left.size and done < max_iterations:
         here = w.take(left)
         found = minimiser(
@@ -56,14 +60,14 @@ def restarted(
             end.theta[:, left],
             here,
             preconditioner=per_column(objective, end.theta[:, left], here),
-            tol=tol,
+            goal=goal.take(left),
             max_iterations=min(steps, max_iterations - done),
             watch=counting_on(watch, done),
         )
         end = end.continue_with(left, found)
         done += int(found.iterations.max())
         left = left[~found.converged & (found.iterations > 0)]
-    return Minimum(end.theta, end.grad_norm, end.iterations, end.grad_norm <= tol)
+    return end
 
 
 def descend(
@@ -75,26 +79,47 @@ def descend(
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise a J(.; w) that is not convex from ``start`` (P, G) until |grad J| <= tol; the same every time.
+    """Minimise a J(.; w) that is not convex from ``start`` (P, G), ; the same every time.
 
-    The way down goes by L-BFGS alone.  Near the end the flat directions decide, along which it creeps; there it starts
-    from each column's own approximation of the Hessian, renewed as the parameters move.
+    A column ends at a decrement of ``tol`` times the deviation of its outputs.  The way down goes by L-BFGS alone.
+    Near the end the flat directions decide, along which it creeps; there it starts from each column's own approximation
+    of the Hessian, renewed as the parameters move, whose norm also says where the end is.
     """
-    end = lbfgs(
+    first = lbfgs(
         objective,
         start,
         w,
-        tol=max(tol, CURVATURE_HELPS),
+        goal=Goal(0.0, np.zeros(start.shape[1])),
+        pause=CURVATURE_HELPS,
         max_iterations=max(1, int(FIRST_SHARE * max_iterations)),
         watch=watch,
     )
-    return restarted(lbfgs, objective, end, w, steps=RENEWED, tol=tol, max_iterations=max_iterations, watch=watch)
+    goal = Goal(tol, objective.deviation(first.theta))
+    return restarted(lbfgs, objective, first, w, steps=RENEWED, goal=goal, max_iterations=max_iterations, watch=watch)
 
 
 def per_column(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerColumn:
     """The model's approximation of the inverse Hessian at every column of theta (P, A)."""
     w, columns = as_weights(w), np.arange(theta.shape[1])
     return PerColumn(tuple(objective.preconditioner(theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns))
+
+
+def has_cheap_factor(objective: Objective) -> bool:
+    """Whether the Hessian's factor costs no more than a few passes over the rows."""
+    return objective.convex and objective.size * (objective.outputs + 1) <= CHEAP_FACTOR * objective.outputs
+
+
+def exact_curvature(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerColumn | None:
+    """The factor of the Hessian itself at every column of theta (P, A) where all of them together cost
+    but a few passes over the rows; else, and where one is singular, None."""
+    if not has_cheap_factor(objective):
+        return None
+    w, columns = as_weights(w), np.arange(theta.shape[1])
+    try:
+        own = [factorize(objective, theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns]
+        return PerColumn(tuple(own))
+    except NotConvergedError:
+        return None
 
 
 def memory_chunks(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:

@@ -81,7 +81,7 @@ def _retrained(
     minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=TOLERANCE)
     value = problem.target.value(minimum.theta)[0]
     change = value - problem.base
-    runaway = objective.runaway(w)
+    runaway = objective.recession(w)
     if runaway.any():
         further = problem.target.value(minimum.theta + runaway)[0]
         change[np.abs(further - value) > MOVES * (1.0 + np.abs(value))] = np.nan

@@ -106,18 +106,21 @@ def conjugate_gradient(
     tol: np.ndarray | float = 1e-10,
     max_iterations: int = MAX_ITERATIONS,
     start: np.ndarray | None = None,
+    units: np.ndarray | float = 1.0,
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs| with ``tol`` a number or (A,).
 
     ``start`` (P, A) is an x to begin with; one that is good enough already is returned as it is.
+    ``units`` (P,), as an objective has them: lengths are those of r / units and of x * units.
     """
+    unit = np.reshape(units, (-1, 1))
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     if start is not None:
         x += start
         r -= product(x)
-    count, lengths = rhs.shape[1], norms(rhs)
+    count, lengths = rhs.shape[1], norms(rhs / unit)
     target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
-    residual, iterations = norms(r), np.zeros(count, dtype=np.int64)
+    residual, iterations = norms(r / unit), np.zeros(count, dtype=np.int64)
     status = np.full(count, Status.STOPPED, dtype=np.int8)
     status[(residual == 0.0) | ((residual <= target) & (start is not None))] = Status.SOLVED
     best, stalls, steepest = residual.copy(), np.zeros(count, dtype=np.int64), np.zeros(count)
@@ -128,21 +131,21 @@ def conjugate_gradient(
         if not active.size:
             break
         Hd = product(d, active)
-        curvature, length = dots(d, Hd), norms(d)
+        curvature, length = dots(d, Hd), norms(d * unit)
         # Against |H d| / |d| of this direction alone, one that H maps to nothing but rounding would look curved.
-        steepest[active] = np.maximum(steepest[active], norms(Hd) / length)
+        steepest[active] = np.maximum(steepest[active], norms(Hd / unit) / length)
         bad = curvature <= VANISHING * steepest[active] * length**2
         step = np.where(bad, 0.0, rho / np.where(bad, 1.0, curvature))
         x[:, active] += step * d
         r[:, active] -= step * Hd
-        iterations[active], residual[active] = iteration, norms(r[:, active])
+        iterations[active], residual[active] = iteration, norms(r[:, active] / unit)
         # After the first step r is the true residual; the recursion begins with the second.
         due = (residual[active] <= target[active]) & (target[active] < TIGHT * lengths[active]) & (iteration > 1)
         due |= iteration % RECOMPUTE_EVERY == 0
         if due.any():
             at = active[due]
             r[:, at] = rhs[:, at] - product(x[:, at], at)
-            residual[at] = norms(r[:, at])
+            residual[at] = norms(r[:, at] / unit)
             stalls[at] = np.where(residual[at] > 0.5 * best[at], stalls[at] + 1, 0)
             best[at] = np.minimum(best[at], residual[at])
         status[active[residual[active] <= target[active]]] = Status.SOLVED

@@ -48,6 +48,8 @@ class HessianSolver:
     factor: CholeskyFactor | None
     tol: float
     size: int
+    units: np.ndarray | float = 1.0
+    """As ``Objective.units``: what the lengths of residuals are measured in."""
 
     @property
     def exact(self) -> bool:
@@ -57,7 +59,7 @@ class HessianSolver:
     @cached_property
     def contraction(self) -> float:
         """By which a correction of ``solve_by_factor`` shortens a residual."""
-        return 1.0 if self.factor is None else contraction(self.product, self.factor)
+        return 1.0 if self.factor is None else contraction(self.product, self.factor, self.units)
 
     def factor_error(self) -> float:
         """|H L^-T L^-1 b - b| / |b| of the factor for b = H u, u random: rounding where L L' is H, else about 1.
@@ -76,10 +78,12 @@ class HessianSolver:
 
     def _solve(self, rhs: np.ndarray) -> Solution:
         if self.factor is None:
-            return conjugate_gradient(self.product, rhs, preconditioner=self.preconditioner, tol=self.tol)
+            return conjugate_gradient(
+                self.product, rhs, preconditioner=self.preconditioner, tol=self.tol, units=self.units
+            )
         many = not self.exact and rhs.shape[1] >= WORTH_MEASURING
         ratio = self.contraction if many else 1.0
-        return solve_by_factor(self.product, self.factor, rhs, tol=self.tol, ratio=ratio)
+        return solve_by_factor(self.product, self.factor, rhs, tol=self.tol, ratio=ratio, units=self.units)
 
 
 def make_solver(
@@ -87,10 +91,11 @@ def make_solver(
 ) -> HessianSolver:
     """The solver of that kind (cholesky or cg) at theta (P, 1), with a factor that was cached, if any."""
     product = objective.curvature(theta, objective.weights)
+    size, units = objective.size, objective.units
     if kind == "cg":
-        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol, objective.size)
+        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol, size, units)
     factor = factorize(objective, theta) if factor is None else factor
-    return HessianSolver(product, factor, factor, tol, objective.size)
+    return HessianSolver(product, factor, factor, tol, size, units)
 
 
 def choose_solver(

@@ -29,17 +29,19 @@ def downdated_conjugate_gradient(
     product: Product | None,
     tol: float,
     max_iterations: int,
+    units: np.ndarray | float = 1.0,
 ) -> Solution:
     """Solve (H - D_g) x = rhs (P, G) with ``inverse`` r -> H^-1 r, each column to |rhs - (H - D_g) x| <= tol |rhs|.
 
     The iteration is preconditioned CG with H as preconditioner.  ``product`` V -> H V is asked for one random sum of
     the columns, each in units of its tolerance: where H times it is not what the recursion says, because the factor is
     rounded too much or is not of H, no column counts as converged.  Without a product nothing is checked.
-    ``residual`` is the recursion's.
+    ``residual`` is the recursion's.  Lengths are those of r / ``units`` (P,), as an objective has them.
     """
+    unit = np.reshape(units, (-1, 1))
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     Hx = np.zeros_like(x)
-    lengths = norms(rhs)
+    lengths = norms(rhs / unit)
     target = AIM * tol * lengths
     count = rhs.shape[1]
     left, iterations = lengths.copy(), np.zeros(count, dtype=np.int64)
@@ -58,7 +60,7 @@ def downdated_conjugate_gradient(
         Hx[:, active] += step * Hd
         r[:, active] -= step * curved
         iterations[active] = iteration
-        left[active] = norms(r[:, active])
+        left[active] = norms(r[:, active] / unit)
         status[active[bad]] = Status.INDEFINITE
         keep = ~bad & (left[active] > target[active])
         active, d, Hd, rho = active[keep], d[:, keep], Hd[:, keep], rho[keep]
@@ -69,17 +71,19 @@ def downdated_conjugate_gradient(
         ratio = fresh / rho
         d, Hd, rho = z + ratio * d, r[:, active] + ratio * Hd, fresh
     met = (left <= target) & ((target > 0) | (lengths == 0))
-    if product is None or _as_the_recursion_says(product, x, Hx, target):
+    if product is None or _as_the_recursion_says(product, x, Hx, target, unit):
         status[met] = Status.SOLVED
     return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, status)
 
 
-def _as_the_recursion_says(product: Product, x: np.ndarray, Hx: np.ndarray, target: np.ndarray) -> bool:
+def _as_the_recursion_says(
+    product: Product, x: np.ndarray, Hx: np.ndarray, target: np.ndarray, unit: np.ndarray
+) -> bool:
     """Whether H x (P, G) is ``Hx`` to within ``target`` (G,), seen from one random sum of the columns.
 
     The errors of the columns, in units of what is allowed, then add up like independent numbers.
     """
     own = target > 0
-    unit = np.random.default_rng(0).normal(size=own.sum()) / target[own]
-    off = product((x[:, own] @ unit)[:, None])[:, 0] - Hx[:, own] @ unit
-    return bool(np.linalg.norm(off) <= 1.0)
+    sizes = np.random.default_rng(0).normal(size=own.sum()) / target[own]
+    off = product((x[:, own] @ sizes)[:, None])[:, 0] - Hx[:, own] @ sizes
+    return bool(np.linalg.norm(off / unit.ravel()) <= 1.0)

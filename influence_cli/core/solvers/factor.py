@@ -23,28 +23,37 @@ WORTH_MEASURING = 2 * PROBES * PROBE_STEPS
 """Right-hand sides from which on the products that the ratio saves are more than those that measure it."""
 
 
-def contraction(product: Product, factor: CholeskyFactor) -> float:
+def contraction(product: Product, factor: CholeskyFactor, units: np.ndarray | float = 1.0) -> float:
     """|r - H M^-1 r| / |r| after PROBE_STEPS such steps from random vectors.
 
     The ratio grows from step to step towards the largest there is, as in power iteration; a right-hand side takes only
     a step or two.
     """
-    r = np.random.default_rng(1).normal(size=(len(factor.lower), PROBES))
+    unit = np.reshape(units, (-1, 1))
+    r = np.random.default_rng(1).normal(size=(len(factor.lower), PROBES)) * unit
     for _ in range(PROBE_STEPS):
-        r /= np.linalg.norm(r, axis=0)
+        r /= np.linalg.norm(r / unit, axis=0)
         r -= product(factor(r))
-    return float(np.linalg.norm(r, axis=0).max())
+    return float(np.linalg.norm(r / unit, axis=0).max())
 
 
 def solve_by_factor(
-    product: Product, factor: CholeskyFactor, rhs: np.ndarray, *, tol: float, ratio: float = 1.0
+    product: Product,
+    factor: CholeskyFactor,
+    rhs: np.ndarray,
+    *,
+    tol: float,
+    ratio: float = 1.0,
+    units: np.ndarray | float = 1.0,
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|.
 
     ``ratio``, where known, is the contraction of a correction: where it brings a residual under the tolerance, that
     correction is the last, and the bound stands for the residual.
+    Lengths are those of r / ``units`` (P,), as an objective has them.
     """
-    lengths, count = norms(rhs), rhs.shape[1]
+    unit = np.reshape(units, (-1, 1))
+    lengths, count = norms(rhs / unit), rhs.shape[1]
     target, residual = tol * lengths, lengths.copy()
     iterations, status = np.zeros(count, dtype=np.int64), np.full(count, Status.STOPPED, dtype=np.int8)
     status[lengths == 0.0] = Status.SOLVED
@@ -54,7 +63,7 @@ def solve_by_factor(
         x[:, active] = factor(rhs[:, active])
     while active.size:
         r = rhs[:, active] - product(x[:, active], active)
-        now = norms(r)
+        now = norms(r / unit)
         slow[active] = ~(now <= SLOW * residual[active])
         iterations[active] += 1
         residual[active] = now
@@ -72,5 +81,5 @@ def solve_by_factor(
     # From the better of x and 0: a correction may have made x worse.
     start = np.where(solution.residual[rest] < 1.0, x[:, rest], 0.0)
     return solution.continue_with(
-        rest, conjugate_gradient(product, rhs[:, rest], preconditioner=factor, tol=tol, start=start)
+        rest, conjugate_gradient(product, rhs[:, rest], preconditioner=factor, tol=tol, start=start, units=units)
     )

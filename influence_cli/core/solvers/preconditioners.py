@@ -24,7 +24,8 @@ FACTOR_OPERATION = 0.05
 SMALL = 1000
 """Columns up to which factors are made in no time."""
 JITTER = 1e-12
-"""Relative diagonal shift: columns that are exact copies must not stop a mere preconditioner."""
+"""Shift of the diagonal, relative to each of its entries so that no feature's unit plays a part: columns that are exact
+copies must not stop a mere preconditioner."""
 
 Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 """An approximate inverse Hessian: r (P, G) to M^-1 r (P, G)."""
@@ -53,16 +54,16 @@ class Kronecker:
             system = value * within + block
             diagonal = np.diag_indices(len(within))
             system[diagonal] += share * gauge
-            peak = system[diagonal].max()
-            system[diagonal] += JITTER * (peak if peak > 0 else 1.0)
+            own = system[diagonal]
+            system[diagonal] += JITTER * np.where(own > 0, own, 1.0)
             self._factors.append(cholesky(system, lower=True, overwrite_a=True, check_finite=False))
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        columns = r.shape[1]
-        stack = np.einsum("ke,gkd->edg", self._basis, r.T.reshape(columns, len(self._basis), -1))
+        (size, columns), K = r.shape, len(self._basis)
+        stack = np.einsum("ke,gkd->edg", self._basis, r.T.reshape(columns, K, size // K))
         for e, factor in enumerate(self._factors):
             stack[e] = cho_solve((factor, True), stack[e], check_finite=False)
-        return np.einsum("ke,edg->gkd", self._basis, stack).reshape(columns, -1).T
+        return np.einsum("ke,edg->gkd", self._basis, stack).reshape(columns, size).T
 
 
 class Jacobi:
@@ -81,6 +82,10 @@ class PerColumn:
 
     each: tuple[Preconditioner, ...]
 
+    def take(self, columns: np.ndarray) -> PerColumn:
+        """The same for these columns (A,) of the block."""
+        return PerColumn(tuple(self.each[g] for g in columns))
+
     def __call__(self, r: np.ndarray) -> np.ndarray:
         out = np.empty_like(r)
         for one in {id(one): one for one in self.each}.values():
@@ -91,6 +96,5 @@ class PerColumn:
 
 def for_columns(preconditioner: Preconditioner, columns: np.ndarray) -> Preconditioner:
     """What preconditions those columns (A,) of the block that ``preconditioner`` is for."""
-    if not isinstance(preconditioner, PerColumn):
-        return preconditioner
-    return PerColumn(tuple(preconditioner.each[g] for g in columns))
+    take = getattr(preconditioner, "take", None)
+    return preconditioner if take is None else take(columns)

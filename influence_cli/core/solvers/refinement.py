@@ -36,20 +36,27 @@ def refined_conjugate_gradient(
 ) -> Solution:
     """As ``conjugate_gradient`` with the Hessian of J(.; w) at theta, most of its products in single precision."""
     product = objective.curvature(theta, w)
-    single = objective.single(rhs.shape[1])
+    single, units = objective.single(rhs.shape[1]), objective.units
+    unit = units[:, None]
     if single is objective:
         return conjugate_gradient(
-            product, rhs, preconditioner=preconditioner, tol=tol, max_iterations=max_iterations, start=start
+            product,
+            rhs,
+            preconditioner=preconditioner,
+            tol=tol,
+            max_iterations=max_iterations,
+            start=start,
+            units=units,
         )
     rough = single.curvature(theta, w)
     count = rhs.shape[1]
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
-    lengths = norms(rhs)
+    lengths = norms(rhs / unit)
     target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
     if start is not None:
         x += start
         r -= product(start)
-    left, iterations = norms(r), np.zeros(count, dtype=np.int64)
+    left, iterations = norms(r / unit), np.zeros(count, dtype=np.int64)
     active = np.flatnonzero(left > (0.0 if start is None else target))
     hard = np.zeros(count, dtype=bool)
     while active.size:
@@ -59,10 +66,11 @@ def refined_conjugate_gradient(
             preconditioner=for_columns(preconditioner, active),
             tol=np.clip(AIM * target[active] / left[active], ROUND, None),
             max_iterations=max_iterations,
+            units=units,
         )
         moved = x[:, active] + found.x
         true = rhs[:, active] - product(moved, active)
-        now = norms(true)
+        now = norms(true / unit)
         iterations[active] += found.iterations + 1
         better = now < left[active]
         hard[active] = ~(now <= np.maximum(LITTLE * left[active], target[active]))
@@ -79,6 +87,7 @@ def refined_conjugate_gradient(
             tol=target[rest] / lengths[rest],
             max_iterations=max_iterations,
             start=x[:, rest],
+            units=units,
         )
         x[:, rest], left[rest] = found.x, found.residual * lengths[rest]
         iterations[rest] += found.iterations

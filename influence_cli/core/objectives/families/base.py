@@ -76,6 +76,10 @@ class Family(ABC):
         ``present`` (G, S) bool are left; 0 where there is none."""
         return np.zeros((len(present), self.outputs))
 
+    def curvature_scale(self, y: np.ndarray, w: np.ndarray) -> float:
+        """The size of a row's second derivative where that has a unit, else 1; w (m,)."""
+        return 1.0
+
 
 class Regressor(Family):
     """A family of numeric responses with one output."""

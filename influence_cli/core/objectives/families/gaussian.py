@@ -34,5 +34,8 @@ class Gaussian(Regressor):
     def typical_curvature(self, state, w):
         return np.ones((1, 1))
 
+    def centre(self, y, w):
+        return np.atleast_1d(np.average(y, weights=w))
+
     def response(self, eta):
         return eta[:, 0], np.ones_like(eta)

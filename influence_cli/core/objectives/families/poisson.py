@@ -53,6 +53,11 @@ class Poisson(Regressor):
         mean = np.average(y, weights=w)
         return np.array([np.log(mean) if mean > 0 else 0.0])
 
+    def curvature_scale(self, y: np.ndarray, w: np.ndarray) -> float:
+        """The mean response."""
+        mean = float(np.average(y, weights=w))
+        return mean if mean > 0 else 1.0
+
     def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
         """0 for a response of 0, else 1."""
         return (y > 0).astype(np.int64), 2

@@ -1,0 +1,104 @@
+"""When a minimum is one, and what every minimiser returns (docs/design.md, "When is it a minimum?").
+
+With r the gradient of J(.; w) at theta and H its Hessian there, the Newton decrement sqrt(r' H^-1 r) is how far, in
+the norm of H, theta is from the minimum.  Unlike a gradient norm it has no unit of a feature in it, and it sees
+directions in which little curvature is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from influence_cli.core.arrays import dots, norms
+from influence_cli.core.objectives.objective import Objective
+
+ROUNDING = 16 * np.finfo(float).eps
+"""Rounding errors of a gradient, relative to what its terms are made of: a few for each of its operations, and for the
+sums over the rows."""
+
+Watch = Callable[[int, float], None]
+"""Told the iteration and the largest gradient norm at its beginning."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The decrements (G,) that end a minimisation: ``tol`` times ``scale``, the length of what is being done.
+
+    ``scale`` (G,) is in the norm of H: of a retraining the way from the trained parameters, of a training the standard
+    deviation of the outputs.
+    """
+
+    tol: float
+    scale: np.ndarray
+
+    def take(self, columns: np.ndarray) -> Goal:
+        """The same for these columns (A,)."""
+        return Goal(self.tol, self.scale[columns])
+
+    def decrement(self, objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
+        """What is small enough at theta (P, G), where J is ``value`` (G,): (G,).
+
+        At least what rounding makes of a decrement.  With errors e_i of the rows' residuals the gradient is off by
+        X'(w e), whose norm in H^-1 is at most the root of sum_i w_i e_i^2 / A_i: eps times the size of the outputs'
+        terms, weighted with the curvature A, and of the residuals.
+        """
+        terms = np.abs(objective.units) @ np.abs(theta) + np.sqrt(2.0 * np.abs(value))
+        return np.maximum(self.tol * self.scale, ROUNDING * terms)
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """theta (P, G) with the norm of grad J (G,), Newton steps taken (G,) and whether the decrement reached its goal.
+
+    ``decrement`` (G,) is an estimate of the Newton decrement at theta, ``left`` (P, G) of the step that is left to go;
+    NaN where neither is known.
+    """
+
+    theta: np.ndarray
+    grad_norm: np.ndarray
+    iterations: np.ndarray
+    converged: np.ndarray
+    decrement: np.ndarray
+    left: np.ndarray
+
+    def continue_with(self, columns: np.ndarray, rest: Minimum) -> Minimum:
+        """The same where those columns (A,) were taken further, to ``rest``; iterations add up."""
+        theta, left, iterations = self.theta.copy(order="F"), self.left.copy(order="F"), self.iterations.copy()
+        grad_norm, converged, decrement = self.grad_norm.copy(), self.converged.copy(), self.decrement.copy()
+        theta[:, columns], grad_norm[columns], converged[columns] = rest.theta, rest.grad_norm, rest.converged
+        left[:, columns], decrement[columns] = rest.left, rest.decrement
+        iterations[columns] += rest.iterations
+        return Minimum(theta, grad_norm, iterations, converged, decrement, left)
+
+    def counting_from(self, iterations: np.ndarray) -> Minimum:
+        """The same after as many iterations (G,) before."""
+        return replace(self, iterations=self.iterations + iterations)
+
+    def take(self, columns: np.ndarray) -> Minimum:
+        """These columns (A,) alone, their iterations counted from 0."""
+        return Minimum(
+            self.theta[:, columns],
+            self.grad_norm[columns],
+            np.zeros(len(columns), dtype=np.int64),
+            self.converged[columns],
+            self.decrement[columns],
+            self.left[:, columns],
+        )
+
+
+def decrements(gradient: np.ndarray, move: np.ndarray) -> np.ndarray:
+    """sqrt(-r'z) (G,) of gradients r (P, G) and z = -B^-1 r (P, G)."""
+    return np.sqrt(np.maximum(-dots(gradient, move), 0.0))
+
+
+def scaled_norms(objective: Objective, gradient: np.ndarray) -> np.ndarray:
+    """|r| (G,) of gradients (P, G) in the units of the features."""
+    return norms(gradient / objective.units[:, None])
+
+
+def counting_on(watch: Watch | None, done: int) -> Watch | None:
+    """``watch`` for a minimisation that goes on after ``done`` iterations."""
+    return None if watch is None else lambda iteration, norm: watch(done + iteration, norm)

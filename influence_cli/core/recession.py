@@ -1,0 +1,294 @@
+"""Directions along which J(.; w) falls for ever or does not change, and what f becomes along them
+(docs/design.md, "Truths that are not finite").
+
+Without a group J may have no minimum.  Three things lead there:
+
+    a class without rows       whose intercept, or a network's output bias, has no penalty
+    rows that can be separated without a penalty, wholly or in part (of counts: zeros from the rest)
+    columns that the rows left do not determine, without a penalty
+
+The first is known in advance (``Objective.recession``).  The others are found by ``settle``, which follows Newton's
+method in the space that the rows do determine until the rest has no curvature left.  In each case J has an infimum, and
+an f that does not depend on the open directions has its value there.  Estimates, retraining, selection and scores all
+ask this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from influence_cli.core.arrays import norms
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.minimum import Goal, Minimum
+from influence_cli.core.quantities import Target
+from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
+from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import RowWeights, Weights
+from influence_cli.errors import NotConvergedError
+
+FINE = "ok"
+UNBOUNDED = "unbounded: "
+"""How every status begins that is about a direction without a minimum."""
+LOST_CLASS = (
+    UNBOUNDED
+    + "a class (of counts: all over 0) has lost all its rows and its intercept has no penalty; the figure is the"
+    " limit, null where it is infinite"
+)
+STOPPED = "retraining stopped at gradient norm {:.1e}, with more than {:.0e} of the way to go"
+"""Status of a group whose minimum was not reached."""
+FAR_OUT = 64.0
+"""Steps along the direction of a lost class at which retraining starts: exp(-64) is no gradient any more."""
+FAR = 1e3
+"""Steps along a direction after which a probability that goes to 0 has arrived."""
+SMALL = 16.0, 24.0
+"""The same for scores, which clip probabilities at 1e-16 or so: by then they are 1e-7 and 4e-11."""
+MOVES = 1e-6
+"""Change of f, relative to |f|, along a direction from far out on, that says that it has no limit there."""
+ROUNDING_OF_F = 16 * np.finfo(float).eps
+"""Rounding of f, relative to |f| before and after removal."""
+DEPENDS, DEPENDS_ON_BASE = 1e-7, 1e-9
+"""Change of f along an open direction, relative to |f| there and to |f| before removal, that is more than the rounding
+of the direction."""
+FLAT = 1e-13
+"""Curvature, relative to that of the trained model, up to which a direction is open: a row that is separated keeps
+exp(-30) of its own."""
+SETTLING_STEPS = 200
+"""Newton steps; each takes a row that is to be separated about one further."""
+HALVINGS = 30
+FINITE_REACH = 0.5
+"""Change of some row's outputs in a Newton step under which a minimum is certain
+(``training.require_finite_minimum``)."""
+SETTLED_UP_TO = 1000
+"""Parameters up to which open directions are looked for: each step of ``settle`` takes P^3 and m P^2 operations."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Where J(.; w) is at its infimum but for the ``open`` directions (P, q), in which J is flat or falls for ever.
+
+    ``theta`` (P, 1); ``left`` (P, 1) is the Newton step that is left to go in the others, ``decrement`` its length.
+    ``converged`` is false where neither a minimum nor open directions have been shown.
+    """
+
+    theta: np.ndarray
+    open: np.ndarray
+    left: np.ndarray
+    decrement: float
+    converged: bool
+
+    @property
+    def status(self) -> str:
+        """What is to be said of figures that depend on an open direction."""
+        count = self.open.shape[1]
+        return (
+            f"{UNBOUNDED}without the group the rows leave {count} of {len(self.theta)} parameters open (separable rows,"
+            " or columns that only the group fills) and there is no penalty; null where f depends on them"
+        )
+
+
+@dataclass(frozen=True)
+class Before:
+    """The trained model: parameters (P, 1), f (T,), and how far f may be ``off`` (T,) because training has an end."""
+
+    theta: np.ndarray
+    base: np.ndarray
+    off: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What removal does to f: ``change`` (T, G), infinite or NaN where f has no limit, how far it may be off, ``error``
+    (T, G), what is to be said of each group (G,), and the parameters with how they were reached."""
+
+    change: np.ndarray
+    error: np.ndarray
+    status: tuple[str, ...]
+    minimum: Minimum
+
+
+def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights) -> bool:
+    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1): the Hessian is definite there and no
+    row's outputs move by ``FINITE_REACH`` in a Newton step.  False may mean either."""
+    if objective.bounded:
+        return True
+    if objective.size > DOUBLE_UP_TO:
+        return False
+    try:
+        step = -factorize(objective, theta, w)(objective.gradient(theta, w))
+    except NotConvergedError:
+        return False
+    return bool(objective.self_concordance(step)[0] < FINITE_REACH)
+
+
+def settle(objective: Objective, trained: np.ndarray, start: np.ndarray, w: Weights, tol: float) -> Settled:
+    """The infimum of a convex J(.; w), w of one group, from ``start`` (P, 1), and the directions that are open there.
+
+    Newton's method with a generalised inverse of the Hessian: eigenvalues relative to the curvature at the ``trained``
+    parameters (P, 1) that are no more than ``FLAT`` count as 0.  Rows that can be separated lose their curvature as
+    they go, so that a direction of recession becomes flat, and the rest is a minimisation of its own (Geyer 2009: the
+    limiting conditional model).
+    """
+    unit = np.sqrt(np.maximum(_dense(objective, trained, objective.weights).diagonal(), 0.0))[:, None]
+    unit = np.where(unit > 0, unit, objective.units[:, None])
+    theta, done = np.array(start, order="F"), False
+    value, gradient = objective.value_and_gradient(theta, w)
+    goal = Goal(tol, np.full(1, float(objective.deviation(trained)[0])))
+    for _ in range(SETTLING_STEPS):
+        curvature, basis = np.linalg.eigh(_dense(objective, theta, w) / unit / unit.T)
+        held = curvature > max(FLAT, 4 * len(theta) * np.finfo(float).eps) * max(float(curvature[-1]), 1.0)
+        along = basis[:, held].T @ (gradient / unit)
+        step = -basis[:, held] @ (along / curvature[held, None]) / unit
+        decrement = float(np.sqrt(max(float((along[:, 0] ** 2 / curvature[held]).sum()), 0.0)))
+        open_directions = basis[:, ~held] / unit
+        done = decrement <= goal.decrement(objective, theta, value)[0]
+        # A step that still takes a row far is one of a row that is being separated.
+        if done and objective.self_concordance(step)[0] < FINITE_REACH:
+            break
+        theta, value, gradient, moved = _along(objective, theta, value, gradient, step, w)
+        if not moved:
+            break
+    scale = max(1.0, float(objective.deviation(trained)[0]))
+    return Settled(theta, open_directions * scale, step, decrement, bool(done))
+
+
+def _dense(objective: Objective, theta: np.ndarray, w: RowWeights) -> np.ndarray:
+    """The Hessian, (P, P), both triangles."""
+    lower = np.tril(objective.dense_curvature(theta, w, np.dtype(np.float64)))
+    return lower + np.tril(lower, -1).T
+
+
+def _along(objective, theta, value, gradient, step, w):
+    """Move along the step as far as J falls, or where it cannot be told, as the gradient does; and whether it did."""
+    slope = float((gradient * step).sum())
+    for halving in range(HALVINGS):
+        share = 0.5**halving
+        trial = theta + share * step
+        there, slopes = objective.value_and_gradient(trial, w)
+        falls = there[0] <= value[0] + 1e-4 * share * slope
+        unresolved = abs(there[0] - value[0]) <= 1e-14 * abs(value[0])
+        shorter = norms(slopes / objective.units[:, None])[0] < norms(gradient / objective.units[:, None])[0]
+        if np.isfinite(there[0]) and ((falls and slope < 0) or (unresolved and shorter)):
+            return trial, there, slopes, True
+    return theta, value, gradient, False
+
+
+@runtime_checkable
+class Clipped(Protocol):
+    """A target that does not see arbitrarily small probabilities, so that it stands still before it has a limit."""
+
+    def arrival(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Steps (G,) along ``direction`` (P, G) from theta (P, 1 or G) after which every test row has left the outputs
+        that it had behind."""
+
+
+def limits(target: Target, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """f far out along ``direction`` (P, G) from theta (P, 1 or G), (T, G): its limit, plus or minus infinity where it
+    goes on for ever, NaN where f itself has no value there.  theta is no farther out than a trained model is."""
+    steps = np.array([0.0, FAR, 2.0 * FAR])[:, None]
+    if isinstance(target, Clipped):
+        steps = np.array([0.0, *SMALL])[:, None] + target.arrival(theta, direction)
+    here, there, last = (target.value(theta + step * direction) for step in steps)
+    with np.errstate(invalid="ignore"):
+        change = last - there
+        endless = np.abs(change) > MOVES * np.abs(there) + DEPENDS_ON_BASE * np.abs(here)
+        return np.where(endless & direction.any(axis=0), np.sign(change) * np.inf, last)
+
+
+def depends(target: Target, theta: np.ndarray, directions: np.ndarray, base: np.ndarray) -> np.ndarray:
+    """Whether f changes from theta (P, 1) along any of the open ``directions`` (P, q), (T,); ``base`` (T,) is f before
+    removal."""
+    here, there = target.value(theta), target.value(theta + directions)
+    with np.errstate(invalid="ignore"):
+        visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
+        return np.asarray(~(np.abs(there - here) <= visible).all(axis=1))
+
+
+def settled_groups(
+    objective: Objective, trained: np.ndarray, theta: np.ndarray, w: Weights, tol: float
+) -> dict[int, Settled]:
+    """The groups whose J(.; w_g) is not certain to have one finite minimum, seen from theta (P, 1 or G), followed to
+    where it settles.  None where a penalty or a family without open directions makes every minimum certain."""
+    if not objective.convex or objective.bounded:
+        return {}
+    out = {}
+    for g in range(w.groups):
+        own, here = w.take(np.array([g])), theta[:, min(g, theta.shape[1] - 1)][:, None]
+        if not is_finite(objective, here, own):
+            out[g] = settle(objective, trained, here, own, tol)
+    return out
+
+
+def before_removal(
+    objective: Objective, targets: Sequence[Target], theta: np.ndarray, base: np.ndarray, inverse: Preconditioner
+) -> Before:
+    """What holds of every group: f is ``base`` (T,) at theta (P, 1), and ``inverse`` is about H^-1 there."""
+    left = -inverse(objective.gradient(theta, objective.weights))
+    value = np.concatenate([target.value(theta + left)[:, 0] for target in targets])
+    return Before(theta, base, np.abs(np.nan_to_num(value - base)))
+
+
+def after_removal(
+    objective: Objective, targets: Sequence[Target], before: Before, minimum: Minimum, w: Weights, tol: float
+) -> Outcome:
+    """f after retraining to ``minimum`` under the weights w, less f before; limits where there is no minimum.
+
+    The error is that of one more step: with e what f changes along ``minimum.left``, and q the tolerance, 2 (|e| + q
+    |change|), and what the rounding of f and an unfinished training make of it.
+    """
+    settled = settled_groups(objective, before.theta, minimum.theta, w, tol)
+    minimum = _replaced(minimum, settled) if settled else minimum
+    outward = objective.recession(w)
+    lost = np.flatnonzero(outward.any(axis=0))
+    ends = zip(minimum.converged, minimum.grad_norm, strict=True)
+    status = [FINE if ended else STOPPED.format(norm, tol) for ended, norm in ends]
+    changes, errors, first = [], [], 0
+    for target in targets:
+        value = target.value(minimum.theta)
+        part = slice(first, first + len(value))
+        first, base = part.stop, before.base[part, None]
+        with np.errstate(invalid="ignore"):
+            to_go = np.nan_to_num(np.abs(target.value(minimum.theta + np.nan_to_num(minimum.left)) - value))
+        moved = _limit_classes(target, minimum, outward, lost, value)
+        for g in lost[moved]:
+            status[g] = LOST_CLASS if status[g] == FINE else status[g]
+        for g, one in settled.items():
+            loose = depends(target, one.theta, one.open, base[:, 0]) if one.open.shape[1] else np.zeros(0, dtype=bool)
+            value[: len(loose), g] = np.where(loose, np.nan, value[: len(loose), g])
+            status[g] = one.status if loose.any() and status[g] == FINE else status[g]
+        change = value - base
+        rounding = ROUNDING_OF_F * (np.abs(value) + np.abs(base))
+        changes.append(change)
+        errors.append(2.0 * (to_go + tol * np.abs(change)) + before.off[part, None] + rounding)
+    return Outcome(np.concatenate(changes), np.concatenate(errors), tuple(status), minimum)
+
+
+def _limit_classes(
+    target: Target, minimum: Minimum, outward: np.ndarray, lost: np.ndarray, value: np.ndarray
+) -> np.ndarray:
+    """Put f's limits for the groups ``lost`` (A,) into value (T, G), and say whose f depends on the way there, (A,)."""
+    if not lost.size:
+        return np.zeros(0, dtype=bool)
+    back = minimum.theta[:, lost] - FAR_OUT * outward[:, lost]
+    limit, near = limits(target, back, outward[:, lost]), target.value(back)
+    value[:, lost] = limit
+    return np.asarray(~np.isclose(limit, near, rtol=DEPENDS, atol=0.0, equal_nan=True).all(axis=0))
+
+
+def _replaced(minimum: Minimum, settled: dict[int, Settled]) -> Minimum:
+    """The minimum with what the groups settled to."""
+    columns = np.array(list(settled))
+    found = list(settled.values())
+    theta = np.hstack([one.theta for one in found])
+    rest = Minimum(
+        theta,
+        minimum.grad_norm[columns],
+        np.zeros(len(columns), dtype=np.int64),
+        np.array([one.converged for one in found]),
+        np.array([one.decrement for one in found]),
+        np.hstack([one.left for one in found]),
+    )
+    return minimum.continue_with(columns, rest)
