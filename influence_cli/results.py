@@ -8,6 +8,7 @@ one list or array a key, groups outermost.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,7 @@ class GroupTable:
     kind: tuple[str, ...]
     size: np.ndarray
     fraction: np.ndarray
-    digest: tuple[str, ...]
+    digest: Sequence[str]
     cell: tuple[str, ...] = ()
     """What the groups of one kind that are judged together have in common; empty where an older file does not say."""
 

@@ -10,7 +10,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from influence_cli.core import parallel
-from influence_cli.core.parallel import divided, spread, summed, thread_count
+from influence_cli.core.parallel import alone_where_narrow, divided, spread, summed, thread_count
 
 
 def blas_threads() -> set[int]:
@@ -197,3 +197,26 @@ def test_a_forked_process_has_helpers_of_its_own():
             spread(done.append, range(100))
             os._exit(len(done))
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 100
+
+
+def test_a_narrow_model_has_blas_held_between_loops_too_and_a_wide_one_has_not():
+    def look(size):
+        return thread_count(), blas_threads()
+
+    with threadpool_limits(3, user_api="blas"):
+        assert alone_where_narrow(lambda size: size)(look)(parallel.NARROW) == (3, {1})
+        assert alone_where_narrow(lambda size: size)(look)(parallel.NARROW + 1) == (3, {3})
+        assert (thread_count(), blas_threads()) == (3, {3})
+
+
+def test_loops_of_a_narrow_model_still_have_all_threads():
+    gate = threading.Barrier(3, timeout=20)
+
+    def run(size):
+        spread(lambda item: gate.wait(), range(3))  # ends only on three threads
+        with divided(3) as begin, ThreadPoolExecutor(3, initializer=begin) as pool:
+            return list(pool.map(lambda _: thread_count(), range(3)))
+
+    with threadpool_limits(3, user_api="blas"):
+        assert alone_where_narrow(lambda size: size)(run)(1) == [1, 1, 1]
+        assert blas_threads() == {3}

@@ -17,7 +17,7 @@ import numpy as np
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.remade import without
 from influence_cli.core.optimise.minimum import Minimum
-from influence_cli.core.parallel import divided
+from influence_cli.core.parallel import alone_where_narrow, divided
 from influence_cli.core.recession import UNBOUNDED, Before, Outcome, after_removal, before_removal
 from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import small_groups
@@ -116,6 +116,7 @@ def start_truth(
     )
 
 
+@alone_where_narrow(lambda question, *arguments, **options: question.model.objective.size)
 def groundtruth(
     question: Question,
     solver: HessianSolver,

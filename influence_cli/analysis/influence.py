@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influence_cli.analysis.by_rows import fill_by_rows, serves
 from influence_cli.analysis.figures import Figures, Tables
 from influence_cli.analysis.one_by_one import influence_one_by_one
 from influence_cli.analysis.pooled import check_evaluate
@@ -16,6 +17,7 @@ from influence_cli.core.estimators import METHODS as ESTIMATORS
 from influence_cli.core.estimators import Estimate, estimate, exact_change, linear_change
 from influence_cli.core.optimise.anderson import DEPTH
 from influence_cli.core.optimise.restarts import chunk_bytes
+from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
 from influence_cli.core.removal import Removal
 from influence_cli.core.rif import SingleRemovals, require_glm
@@ -70,6 +72,7 @@ def check_possible(model: TrainedModel, methods: Sequence[str]) -> None:
         require_glm(model.objective)
 
 
+@alone_where_narrow(lambda question, *arguments, **options: question.model.objective.size)
 def influence(
     question: Question,
     solver: HessianSolver,
@@ -95,6 +98,9 @@ def influence(
     model, pieces = question.model, _pieces(question)
     tables = Tables(question, plan, how)
     known = Reliability(question, solver, how, len(plan))
+    if serves(model, plan, how):
+        fill_by_rows(tables, solver, name_test=_at_test, advance=advance)
+        return tables.result(known, provenance)
     blocks = _Blocks(model, solver, plan, how.estimators)
     if how.estimators:
         exact = how.evaluate == "exact"

@@ -221,7 +221,7 @@ def _notes_on_values(matched: Matched, truths: Sequence[tuple[str, TruthResult]]
         for _, result in truths:
             for digest, status in zip(result.groups.digest, result.status, strict=True):
                 reasons.setdefault(digest, status if status != OK else "no finite value")
-        counts = Counter(reasons[matched.groups.digest[number]] for number in np.flatnonzero(unknown.any(1)))
+        counts = Counter(reasons[matched.groups.digest[number]] for number in np.flatnonzero(unknown.any(1)).tolist())
         shown = ", ".join(f"{reason} ({count:,})" for reason, count in counts.most_common(SHOWN_REASONS))
         more = ", ..." if len(counts) > SHOWN_REASONS else ""
         pairs = f"{int(unknown.sum()):,} pairs of {counts.total():,} groups"

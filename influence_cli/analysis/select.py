@@ -11,6 +11,7 @@ import numpy as np
 
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
 from influence_cli.analysis.question import Question
+from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
 from influence_cli.core.selection.evaluate import AUTO
 from influence_cli.core.selection.pgd import L1
@@ -116,6 +117,7 @@ class Search(Protocol):
         """The records for one f."""
 
 
+@alone_where_narrow(lambda question, *arguments, **options: question.model.objective.size)
 def select(
     question: Question, solver: HessianSolver, search: Search, *, provenance: Provenance, watch: Watch = Watch()
 ) -> SelectionResult:

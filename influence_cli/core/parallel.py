@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
-from functools import cached_property
-from typing import TypeVar
+from functools import cached_property, wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -25,11 +25,15 @@ from threadpoolctl import ThreadpoolController
 from influence_cli.core import stopping
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+P = ParamSpec("P")
 
 SPREAD_FROM = 1e6
 """Multiply-adds of a loop from which on it is worth waking threads, which takes some 50 microseconds."""
 HOLD_FROM = 1e4
 """Multiply-adds of a loop up to which BLAS keeps to one thread by itself; to hold it takes 20 microseconds."""
+NARROW = 1000
+"""Parameters of a model up to which work outside of the loops is too little for more than one thread."""
 SPANS = 32
 """Partial sums of a loop at most: enough that threads which finish early find more to do."""
 SPAN_OPERATIONS = 64
@@ -113,6 +117,30 @@ def divided(jobs: int) -> Iterator[Callable[[], None]]:
 
     with _one_blas_thread():
         yield begin
+
+
+def alone_where_narrow(size: Callable[..., int]) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
+    """A decorator that holds BLAS to one thread between the loops too, for models of up to NARROW parameters.
+
+    ``size`` makes P of the function's arguments.  What such a model needs beside its loops are short products and small
+    systems, which no second thread makes faster: beside other programs LAPACK's inverse of 21 x 21 took 200 ms on two.
+    """
+
+    def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
+        @wraps(function)
+        def alone(*args: P.args, **kwargs: P.kwargs) -> Result:
+            if _allowed.get() is not None or not _in_main() or size(*args, **kwargs) > NARROW:
+                return function(*args, **kwargs)
+            threads = _allowed.set(thread_count())
+            try:
+                with _process.blas().limit(limits=1):
+                    return function(*args, **kwargs)
+            finally:
+                _allowed.reset(threads)
+
+        return alone
+
+    return decorate
 
 
 def _one_blas_thread() -> AbstractContextManager[object]:

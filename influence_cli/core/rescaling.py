@@ -49,6 +49,8 @@ class Restandardising:
 
     def without(self, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """``ratio`` and ``shift`` (d, G) for G arrays of row numbers; 1 and 0 where nothing was standardised."""
+        if all(len(rows) == 1 for rows in groups):
+            return self._without_rows(np.concatenate(groups))
         d, m = self._X.shape[1], self._X.shape[0]
         ratio, shift = np.ones((d, len(groups))), np.zeros((d, len(groups)))
         how = self._how
@@ -63,6 +65,18 @@ class Restandardising:
             ratio[:, g] = np.where(how.columns, self._ratio(mean, variance, count), 1.0)
             shift[:, g] = np.where(how.centred, mean, 0.0)
         return ratio, shift
+
+    def _without_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``ratio`` and ``shift`` (d, n) without each of n rows."""
+        how, count = self._how, self._X.shape[0] - 1
+        own = self._X[rows].toarray() if isinstance(self._X, csr_array) else self._X[rows]
+        mean, square = (self._first - own) / count, (self._second - own**2) / count
+        variance = square - mean**2
+        for at, column in np.argwhere(how.columns & (variance < CANCELLED * square)):
+            lost = self._exact(rows[at : at + 1], np.array([column]))
+            mean[at, column], variance[at, column] = lost[0][0], lost[1][0]
+        ratio = np.where(how.columns, self._ratio(mean, variance, count), 1.0)
+        return ratio.T, np.where(how.centred, mean, 0.0).T
 
     def _exact(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of these columns over the rows that are kept, in two passes."""

@@ -16,12 +16,15 @@ per-mean:  the others are scaled up by 1 / (1 - w_i), which is the same minimise
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg.lapack import dpotri, spotri
 
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.hessian import row_leverages
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.parallel import spread
 from influence_cli.core.removal import PER_MEAN, Removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import factorize
@@ -32,8 +35,8 @@ FACTOR_ERROR = 1e-3
 """Relative error of a product with the Hessian's inverse from which on a cached factor is another model's: a right one
 has at most 1e-4, of float32 with condition 1e8."""
 UNDETERMINED = "a row of the group has leverage 1: without it alone the rows do not determine the parameters"
-LEVERAGE_ELEMENTS = 1 << 19
-"""Float64 numbers (4 MiB) of the features, and of the leverages, of a block of rows."""
+LEVERAGE_ELEMENTS = 1 << 16
+"""Float64 numbers (512 KiB) of the features, and of the leverages, of a block of rows."""
 
 
 def require_glm(objective: Objective) -> Glm:
@@ -44,6 +47,19 @@ def require_glm(objective: Objective) -> Glm:
             hint="use newton, or groups of one row each",
         )
     return objective
+
+
+@dataclass(frozen=True)
+class RowRemovals:
+    """H times the change by ``rif`` is sum_U w_i X_i rho_i + p ``shift``: rho (m, K), p the share of the group.
+
+    ``undetermined`` (m,) are rows without which the parameters are not determined; ``problem`` is "ok" or of all.
+    """
+
+    residuals: np.ndarray
+    undetermined: np.ndarray
+    shift: np.ndarray
+    problem: str
 
 
 class SingleRemovals:
@@ -83,17 +99,24 @@ class SingleRemovals:
     def sums(self, groups: Removal) -> tuple[np.ndarray, tuple[str, ...]]:
         """H times the change by ``rif``, (P, G), and what is wrong with a group, or "ok"."""
         rows = groups.member.rows
-        new = np.unique(np.concatenate([NO_ROWS, *(one[~self._known[one]] for one in rows)]))
-        # A row without a weight has no part, and no leverage that could be 1.
-        new = new[self._objective.weights[new] != 0.0]
-        if len(new):
-            found = corrected_residuals(self._objective, self._theta, new, self._inverse, self._along)
-            self._undetermined[new] = np.isnan(found).any(axis=1)
-            self._residuals[new] = np.nan_to_num(found)
-            self._known[new] = True
+        self._find(np.unique(np.concatenate([NO_ROWS, *(one[~self._known[one]] for one in rows)])))
         rhs = self._objective.gather(self._residuals, groups.member) + groups.share * self._shift
         rhs += self._objective.penalty.removed(self._theta, groups.removed.penalty)
         return rhs, tuple(UNDETERMINED if self._undetermined[one].any() else self._problem for one in rows)
+
+    def of_rows(self) -> RowRemovals:
+        """What all rows give to the sum of any group."""
+        self._find(np.flatnonzero(~self._known))
+        return RowRemovals(self._residuals, self._undetermined, self._shift, self._problem)
+
+    def _find(self, rows: np.ndarray) -> None:
+        # A row without a weight has no part, and no leverage that could be 1.
+        rows = rows[self._objective.weights[rows] != 0.0]
+        if len(rows):
+            found = corrected_residuals(self._objective, self._theta, rows, self._inverse, self._along)
+            self._undetermined[rows] = np.isnan(found).any(axis=1)
+            self._residuals[rows] = np.nan_to_num(found)
+            self._known[rows] = True
 
 
 def corrected_residuals(
@@ -108,23 +131,36 @@ def corrected_residuals(
     every = np.ones(design.columns - design.intercept, dtype=bool)
     out = np.empty((len(rows), K))
     step = max(64, LEVERAGE_ELEMENTS // max(design.columns, K * K))
-    for start in range(0, len(rows), step):
+
+    def fill(start: int) -> None:
         part = rows[start : start + step]
+        at = _span(part)
         features = np.ones((len(part), design.columns), dtype=inverse.dtype)
-        features[:, : len(every)] = design.dense(part, every)
+        features[:, : len(every)] = design.dense(at, every)
         leverage = row_leverages(features, inverse, K).transpose(2, 1, 0)  # (K, K, n), symmetric
-        eta, moved = model.passes.outputs(theta, part), model.passes.outputs(along, part)
+        eta, moved = model.passes.outputs(theta, at), model.passes.outputs(along, at)
         state, w = family.curvature_state(eta), model.weights[part]
         right = family.residual(eta, model.y[part]) + w * family.curve(state, moved)
         # Column c of A S is A applied to column c of S.
         curved = w * family.curve(state, leverage)
         out[start : start + step] = _solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype)
+
+    spread(fill, range(0, len(rows), step), operations=float(len(rows)) * model.size**2)
     return out
+
+
+def _span(rows: np.ndarray) -> slice | np.ndarray:
+    """Sorted row numbers as a slice where they are one behind the other: a view of X instead of a copy."""
+    whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+    return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
 
 
 def _solve_small(matrices: np.ndarray, right: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """x (n, K) with matrices (n, K, K) x = right (n, K); NaN where a matrix, known to the precision of ``dtype``, is
     singular."""
+    if matrices.shape[1] == 1:
+        one = matrices[:, :, 0]
+        return np.where(np.abs(one) <= np.sqrt(np.finfo(dtype).eps), np.nan, right / np.where(one == 0.0, 1.0, one))
     U, s, Vt = np.linalg.svd(matrices)
     x = np.einsum("nkj,nk->nj", U, right)
     singular = s[:, -1] <= np.sqrt(np.finfo(dtype).eps) * s[:, 0]

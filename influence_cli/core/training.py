@@ -8,6 +8,7 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, decrements
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import descend, exact_curvature
+from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.cg import conjugate_gradient
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.core.solvers.preconditioners import Preconditioner
@@ -23,6 +24,7 @@ IN_DOUBT = 1e-6
 then, and no minimum is so far out."""
 
 
+@alone_where_narrow(lambda objective, **options: objective.size)
 def train(
     objective: Objective,
     *,

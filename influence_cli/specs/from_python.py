@@ -35,6 +35,8 @@ def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = No
     m = dataset.rows
     planned: list[PlannedGroup] = []
     groups = _by_name(groups)
+    if isinstance(groups, str) and parse_group(groups).each:
+        return _plan(groups, dataset, seed)
     if isinstance(groups, Mapping):
         for name, one in groups.items():
             planned += _named(_group_name(name), one, dataset, seed, labels)
@@ -110,7 +112,11 @@ def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> lis
 
 
 def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
-    plan = plan_groups(
+    return list(_plan(text, dataset, seed))
+
+
+def _plan(text: str, dataset: Dataset, seed: int) -> GroupPlan:
+    return plan_groups(
         [parse_group(text)],
         dataset.X_train,
         dataset.y_train,
@@ -119,7 +125,6 @@ def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
         names=row_names(dataset)[0],
         seed=seed,
     )
-    return list(plan)
 
 
 def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> PlannedGroup:

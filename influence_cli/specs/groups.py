@@ -21,6 +21,7 @@ from influence_cli.specs.names import SPELLINGS, parse_names, written
 
 STDIN = "-"
 EVERY_CLASS = "*"
+EACH_ROW = "each"
 SHOWN_CLASSES = 10
 MAX_DRAWS = 1_000_000
 """More draws than anybody can evaluate; without a limit a mistyped ``x`` exhausts the memory."""
@@ -67,6 +68,7 @@ class GroupSpec:
     row: int | None = None
     clusters: int | None = None
     rows: tuple[int, ...] = ()
+    each: bool = False
     path: str | None = None
     names: tuple[str, ...] = ()
     column: str | None = None
@@ -322,6 +324,8 @@ def _parse_rows(body: str) -> GroupSpec:
             raise UsageError("expected a file behind @ (or - for standard input), found nothing")
         return GroupSpec("rows", f"rows:@{path}", path=path)
     _refuse_times(body, "a list of rows")
+    if body.strip() == EACH_ROW:
+        return GroupSpec("rows", f"rows:{EACH_ROW}", each=True)
     numbers = []
     for item in body.split(","):
         number = whole_number(item.strip())
@@ -389,7 +393,12 @@ KINDS: dict[str, Kind] = {
         _parse_coherent,
     ),
     "random": Kind("random:SIZE[xN]", "random:36%x40", "SIZE random training rows", _parse_random),
-    "rows": Kind("rows:0,5,9 or rows:@FILE or rows:@-", "rows:0,5,9", "these training rows", _parse_rows),
+    "rows": Kind(
+        "rows:0,5,9 or rows:@FILE or rows:@- or rows:each",
+        "rows:0,5,9",
+        "these training rows, or every row by itself",
+        _parse_rows,
+    ),
     "records": Kind(
         "records:1,6,10",
         "records:1,6,10",

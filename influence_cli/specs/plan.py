@@ -21,6 +21,7 @@ from influence_cli.results import GroupTable
 from influence_cli.specs.columns import conditions_by_value, quoted, rows_where
 from influence_cli.specs.draws import frozen, kmeans, nearest_rows, random_of, same, seed_of
 from influence_cli.specs.groups import (
+    EACH_ROW,
     EVERY_CLASS,
     GroupSpec,
     Size,
@@ -50,7 +51,11 @@ class Group:
     @property
     def digest(self) -> str:
         """SHA-256 of the sorted row numbers as little-endian int64."""
-        return hashlib.sha256(np.ascontiguousarray(self.rows, dtype="<i8").tobytes()).hexdigest()
+        return digest_of(self.rows)
+
+
+def digest_of(rows: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,45 @@ class PlannedGroup:
 
 
 @dataclass(frozen=True)
+class EveryRow(Sequence[PlannedGroup]):
+    """Each of m rows as a group, made when it is asked for: there may be millions."""
+
+    m: int
+
+    def __len__(self) -> int:
+        return self.m
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return tuple(_single_row(row) for row in range(*at.indices(self.m)))
+        return _single_row(range(self.m)[at])
+
+
+@dataclass(frozen=True)
+class RowDigests(Sequence[str]):
+    """The digests of the single rows, made when they are asked for."""
+
+    m: int
+
+    def __len__(self) -> int:
+        return self.m
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return tuple(digest_of(np.array([row])) for row in range(*at.indices(self.m)))
+        return digest_of(np.array([range(self.m)[at]]))
+
+
+def _single_row(row: int) -> PlannedGroup:
+    label = f"rows:{row}"
+    return PlannedGroup(label, "rows", 1, (label, 0), partial(np.array, [row], dtype=np.int64), cell=EACH_ROW)
+
+
+@dataclass(frozen=True)
 class GroupPlan:
     """All groups of a command, in the order of their specs; ``m`` is the number of training rows."""
 
-    groups: tuple[PlannedGroup, ...]
+    groups: Sequence[PlannedGroup]
     m: int
 
     def __len__(self) -> int:
@@ -83,17 +123,28 @@ class GroupPlan:
     def __iter__(self) -> Iterator[PlannedGroup]:
         return iter(self.groups)
 
+    @property
+    def each_row(self) -> bool:
+        """Whether the groups are the single rows, in order."""
+        return isinstance(self.groups, EveryRow)
+
     @cached_property
     def label(self) -> tuple[str, ...]:
+        if self.each_row:
+            return tuple(map("rows:{}".format, range(self.m)))
         return tuple(group.label for group in self.groups)
 
     @cached_property
     def kind(self) -> tuple[str, ...]:
+        if self.each_row:
+            return ("rows",) * self.m
         return tuple(group.kind for group in self.groups)
 
     @cached_property
     def size(self) -> np.ndarray:
         """(G,) int64."""
+        if self.each_row:
+            return np.ones(self.m, dtype=np.int64)
         return np.array([group.size for group in self.groups], dtype=np.int64)
 
     @property
@@ -103,8 +154,11 @@ class GroupPlan:
 
     def table(self, digests: Sequence[str]) -> GroupTable:
         """The groups as results keep them, with the digest of each one's rows."""
-        cells = tuple(group.cell for group in self.groups)
-        return GroupTable(self.label, self.kind, self.size, self.fraction, tuple(digests), cells)
+        each = self.each_row
+        cells = (EACH_ROW,) * self.m if each else tuple(group.cell for group in self.groups)
+        return GroupTable(
+            self.label, self.kind, self.size, self.fraction, RowDigests(self.m) if each else tuple(digests), cells
+        )
 
     def rows(self, index: int) -> np.ndarray:
         """The sorted row numbers of one group, drawn now."""
@@ -143,6 +197,8 @@ def plan_groups(
             hint="Put the row numbers of the others into files: --group rows:@FILE",
         )
     data = _Data(X_train, y_train, tuple(classes), columns or {}, names or NAMELESS, seed, stdin)
+    if len(specs) == 1 and specs[0].each and data.m > 1:
+        return GroupPlan(EveryRow(data.m), data.m)
     groups: list[PlannedGroup] = []
     wanted_by: dict[tuple[str, int], str] = {}
     for spec in specs:
@@ -232,6 +288,10 @@ def _plan_random(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
 
 
 def _plan_rows(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
+    if spec.each:
+        _checked(spec.text, None, 1, data.m)
+        yield from EveryRow(data.m)
+        return
     if spec.path is None:
         for row in spec.rows:
             check_row(row, f"group {shown(spec.text)}", data.m)

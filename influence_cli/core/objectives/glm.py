@@ -256,6 +256,17 @@ class Glm(Objective):
 
         return self.passes.weighted(np.empty((self.size, 0)), w, self.passes.few(w, 1), whole, alone)
 
+    def along(self, residuals: np.ndarray, V: np.ndarray) -> np.ndarray:
+        """residuals_i' (d outputs_i / d theta) v of every row for residuals (m, K) and V (P, G): (m, G)."""
+        out = np.empty((self.design.rows, V.shape[1]))
+
+        def fill(rows: slice) -> None:
+            outputs = self.passes.outputs(V, rows)
+            out[rows] = np.einsum("gkb,bk->bg", outputs, residuals[rows])
+
+        self.design.each(fill, V.shape[1] * self.passes.free)
+        return out
+
     def free_intercepts(self, change: np.ndarray) -> np.ndarray:
         out = np.zeros((len(change), self.outputs, self.design.columns))
         if self.design.intercept and self.penalty.ridge[-1] == 0.0:

@@ -148,6 +148,11 @@ class Objective(ABC):
             counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
         return self.free_intercepts(self.family.away(w.present(kinds, counts)))
 
+    def lone_rows(self) -> np.ndarray:
+        """The rows that have a weight and are the last ones of their class, or of another kind of rows."""
+        kinds, counts = self._kinds
+        return np.flatnonzero((counts[kinds] == 1) & (self.weights != 0.0))
+
     @cached_property
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """The family's kind of each row (m,), and how many rows with a weight are of each."""

@@ -179,7 +179,7 @@ class Design:
 
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
         """Columns ``used`` (d,) bool of these rows of X, (b, used)."""
-        return self.X[rows][:, used]
+        return self.X[rows] if used.all() else self.X[rows][:, used]
 
     def outer(self, cotangent: np.ndarray) -> np.ndarray:
         """cotangent (K, m) times its row of [X 1], (m, K, D)."""

@@ -15,6 +15,7 @@ from time import perf_counter
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.cg import Solution, conjugate_gradient, joined
 from influence_cli.core.solvers.cholesky import CholeskyFactor, factor_dtype, factorize
 from influence_cli.core.solvers.factor import WORTH_MEASURING, contraction, solve_by_factor
@@ -86,6 +87,7 @@ class HessianSolver:
         return solve_by_factor(self.product, self.factor, rhs, tol=self.tol, ratio=ratio, units=self.units)
 
 
+@alone_where_narrow(lambda objective, *arguments, **options: objective.size)
 def make_solver(
     objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None, tol: float = 1e-10
 ) -> HessianSolver:

@@ -1,0 +1,162 @@
+"""Linear figures of every row, or of groups that together hold many rows, from one pass over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from influence_cli.analysis.figures import Tables
+from influence_cli.analysis.question import runs_away
+from influence_cli.analysis.reliability import INFINITE, Estimation
+from influence_cli.core.quantities import Target
+from influence_cli.core.removal import removal
+from influence_cli.core.rif import UNDETERMINED, SingleRemovals
+from influence_cli.core.row_changes import BY_ROWS, RowChanges, row_changes
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import OK
+from influence_cli.specs.plan import GroupPlan, digest_of
+
+WIDEST = 64
+"""Groups whose directions of recession are looked at together."""
+LEAST = 0.1
+"""Rows of all groups, as a share of the training rows, from which on a pass over all of these takes less time."""
+BYTES = 256e6
+"""Of the rows' parts of the changes for some of the test rows, (m, T)."""
+TOGETHER = 1 << 20
+"""Rows of a block of groups."""
+PENALTY_ELEMENTS = 1 << 20
+"""Float64 numbers (8 MiB) of the penalties of a block of groups."""
+
+
+def serves(model: TrainedModel, plan: GroupPlan, how: Estimation) -> bool:
+    """Whether these figures are sums over rows, and groups hold so many rows that this way is the shorter one."""
+    if (
+        how.evaluate != "linear"
+        or how.errors
+        or model.settings.is_network
+        or how.certify is not None
+        or not set(how.methods) <= set(BY_ROWS)
+    ):
+        return False
+    return plan.each_row or bool(plan.size.sum() >= LEAST * plan.m)
+
+
+def fill_by_rows(
+    tables: Tables,
+    solver: HessianSolver,
+    *,
+    name_test: Callable[[int], str],
+    advance: Callable[[int], None],
+) -> None:
+    """Fill in what ``serves``: one adjoint solve a test row and none a group.
+
+    ``name_test`` begins what is said of an adjoint that could not be solved for.
+    """
+    question, plan = tables.question, tables.plan
+    figures, done = _Figures(tables, solver), 0
+    for target in question.targets:
+        solution = solver.solve(target.gradient(question.model.theta))
+        count, step = solution.x.shape[1], max(1, int(BYTES / (16 * plan.m)))
+        for start in range(0, count, step):
+            columns = slice(start, min(start + step, count))
+            figures.fill(slice(done + columns.start, done + columns.stop), solution.x[:, columns])
+            advance(len(plan) * (columns.stop - columns.start))
+        for column in np.flatnonzero(~solution.converged).tolist():
+            at = done + column
+            figures.lose(at, name_test(int(question.codes[at])) + solution.why(column))
+        figures.extrapolate(target, slice(done, done + count))
+        done += count
+    figures.finish()
+
+
+class _Figures:
+    """The figures (G, T) of each method as they are found, and what is wrong with a group."""
+
+    def __init__(self, tables: Tables, solver: HessianSolver):
+        self._tables, self._model, self._plan = tables, tables.question.model, tables.plan
+        self._methods, self._scaling = tables.how.methods, self._model.settings.penalty_scaling
+        objective, theta = self._model.objective, self._model.theta
+        rif = "rif" in self._methods
+        self._singles = SingleRemovals(objective, theta, solver, self._scaling) if rif else None
+        self._problems: dict[str, dict[int, str]] = {method: {} for method in self._methods}
+
+    def fill(self, columns: slice, adjoints: np.ndarray) -> None:
+        """The figures of those test rows (T,), for which H^-1 grad f is ``adjoints`` (P, T)."""
+        model, plan, tables = self._model, self._plan, self._tables
+        parts = row_changes(model.objective, model.theta, adjoints, self._methods, self._scaling, self._singles)
+        for block in _blocks(plan):
+            groups = [plan.rows(index) for index in range(block.start, block.stop)] if not plan.each_row else None
+            changes = parts.of_each(self._methods) if groups is None else parts.of_groups(self._methods, groups)
+            moved = _by_penalties(model, groups, plan.m, adjoints)
+            for method, found in changes.items():
+                tables.values[method][block, columns] = found if method == "first-koh" else found + moved
+            if groups is not None:
+                tables.digests[block] = [digest_of(rows) for rows in groups]
+            self._leave_out(parts, groups, block, columns)
+
+    def _leave_out(self, parts: RowChanges, groups: list[np.ndarray] | None, block: slice, columns: slice) -> None:
+        """Of ``rif`` the groups with a row of leverage 1, or all."""
+        if "rif" not in self._methods:
+            return
+        lost = parts.undetermined if groups is None else np.array([parts.undetermined[rows].any() for rows in groups])
+        problem = UNDETERMINED if parts.problem == OK else parts.problem
+        for index in block.start + np.flatnonzero(lost | (parts.problem != OK)):
+            self._tables.values["rif"][index, columns] = np.nan
+            self._problems["rif"].setdefault(int(index), problem)
+
+    def lose(self, column: int, problem: str) -> None:
+        """A test row whose adjoint could not be solved for."""
+        for method, values in self._tables.values.items():
+            values[:, column] = np.nan
+            for index in range(len(values)):
+                self._problems[method].setdefault(index, problem)
+
+    def extrapolate(self, target: Target, columns: slice) -> None:
+        """Which pairs have no finite truth, because the group takes a class's last row."""
+        objective, plan = self._model.objective, self._plan
+        chosen = objective.lone_rows() if plan.each_row else np.arange(len(plan))
+        for start in range(0, len(chosen), WIDEST):
+            part = chosen[start : start + WIDEST]
+            groups = [plan.rows(int(index)) for index in part]
+            runaway = objective.recession(removal(objective.weights, groups, self._scaling).removed)
+            if runaway.any():
+                self._tables.extrapolated[part, columns] = runs_away(target, self._model.theta, runaway)
+
+    def finish(self) -> None:
+        """Say what is wrong with groups, and leave out what is not finite."""
+        for method, values in self._tables.values.items():
+            finite = np.isfinite(values)
+            for index in np.flatnonzero(~finite.all(axis=1)).tolist():
+                values[index, ~finite[index]] = np.nan
+                self._tables.fail(index, f"{method}: {self._problems[method].get(index, INFINITE)}")
+
+
+def _blocks(plan: GroupPlan) -> Iterator[slice]:
+    """Slices over the groups that together have at most TOGETHER rows, or are one; of single rows all."""
+    if plan.each_row:
+        yield slice(0, len(plan))
+        return
+    total, start = np.cumsum(plan.size), 0
+    while start < len(plan):
+        before = total[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, before + TOGETHER, side="right")))
+        yield slice(start, stop)
+        start = stop
+
+
+def _by_penalties(
+    model: TrainedModel, groups: list[np.ndarray] | None, rows: int, adjoints: np.ndarray
+) -> np.ndarray | float:
+    """What standardising again without each group adds to ``first`` and ``rif``: lambda v'(R - R_g) theta, (G, T)."""
+    if model.refit is None or not model.refit.shared or model.refit.standardised is None:
+        return 0.0
+    groups = [np.array([row]) for row in range(rows)] if groups is None else groups
+    out = np.empty((len(groups), adjoints.shape[1]))
+    step = max(1, PENALTY_ELEMENTS // model.objective.size)
+    for start in range(0, len(groups), step):
+        penalty = model.refit.penalty(groups[start : start + step])
+        removed = model.objective.penalty.removed(model.theta, penalty)
+        out[start : start + step] = removed.T @ adjoints
+    return out
