@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from influence_cli.analysis.explain import explain
 from influence_cli.analysis.influence import check_methods
 from influence_cli.analysis.pooled import check_evaluate
+from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
-from influence_cli.commands.options import Common, Trust
-from influence_cli.commands.output import check_choice
+from influence_cli.commands.options import Common, Trust, Written
+from influence_cli.commands.output import check_choice, emit
 from influence_cli.commands.session import Request
 from influence_cli.core.estimators import EVALUATIONS
-from influence_cli.errors import UsageError
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import ExitCode, UsageError
 from influence_cli.models.trained import TrainedModel
+from influence_cli.present.explanation import explanation_table
 from influence_cli.results import REFINED
 from influence_cli.specs.plan import GroupPlan
 from influence_cli.specs.relative import parse_relative
@@ -57,3 +61,34 @@ def warn_of_time(model: TrainedModel, plan: GroupPlan, how: Estimation, common: 
 def is_quick(model: TrainedModel, plan: GroupPlan) -> bool:
     """Whether retraining without every group takes no time that anybody would notice."""
     return model.objective.convex and predicted_seconds(model, plan, RETRAINING_PASSES) < QUICK
+
+
+def check_explain(method: str | None, evaluate: str | None, trust: Trust, written: Written) -> None:
+    """Raises UsageError for options that ``--explain`` has no use for."""
+    given = {
+        "--method": method is not None,
+        "--evaluate": evaluate is not None,
+        "--errors": trust.errors,
+        "--certify": trust.certify is not None,
+        "--verify": bool(trust.verify),
+        "-o": written.output is not None,
+    }
+    for option, used in given.items():
+        if used:
+            raise UsageError(f"{option} does not go with --explain", hint="ask for either")
+
+
+def write_explanation(
+    question: Question, solver: HessianSolver, plan: GroupPlan, written: Written, common: Common
+) -> int:
+    """Explain the figure and write it to standard output."""
+    found = explain(question, solver, plan)
+    columns = found.records(question.model).columns()
+    told = (found.group, int(plan.size[0]), question.quantity, found.asked, found.before, found.error)
+    emit(
+        columns,
+        lambda: explanation_table(columns, *told),
+        written,
+        common,
+    )
+    return ExitCode.OK

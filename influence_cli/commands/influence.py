@@ -34,6 +34,13 @@ def influence(
         ),
     ] = None,
     preprocessing: Preprocessing = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Of one group and one test row: where the figure comes from, term by term and row by row.",
+        ),
+    ] = False,
     solver: Solver = "auto",
 ) -> int:
     """Estimate how predictions change if groups of training rows are removed, without retraining.
@@ -47,7 +54,13 @@ def influence(
     from influence_cli.analysis.verify import agreement, verified
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import output, session
-    from influence_cli.commands.estimation import chosen_estimation, is_quick, warn_of_time
+    from influence_cli.commands.estimation import (
+        check_explain,
+        chosen_estimation,
+        is_quick,
+        warn_of_time,
+        write_explanation,
+    )
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode
     from influence_cli.present.headings import influence_table
@@ -56,6 +69,8 @@ def influence(
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     how = chosen_estimation(request, method, evaluate, trust, common)
+    if explain:
+        check_explain(method, evaluate, trust, written)
     output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
     with common.limited_threads():
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output})
@@ -66,6 +81,8 @@ def influence(
         prepared.note(plan, common, estimates=True)
         beside = working_bytes(opened.model, plan, len(question), how.methods)
         working = session.open_solver(opened, solver, common, beside=beside)
+        if explain:
+            return write_explanation(question, working, plan, written, common)
         warn_of_time(opened.model, plan, how, common)
         config = {
             **request.config(common.seed),
