@@ -157,7 +157,7 @@ def groups_of(y: np.ndarray, classes: int) -> dict[str, list[np.ndarray]]:
 
 def finite_pairs(problem: Problem, groups: Removal) -> np.ndarray:
     """(T, G): whether f has a finite value after removal."""
-    runaway = problem.objective.runaway(groups.removed)
+    runaway = problem.objective.recession(groups.removed)
     counts = np.ones((TESTS, groups.removed.groups), dtype=bool)
     if runaway.any():
         far, further = (problem.target.value(problem.theta + step * runaway) for step in (FAR, FAR + 1))

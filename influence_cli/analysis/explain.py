@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.question import Question
+from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.estimators import estimate
 from influence_cli.core.removal import Removal, removal
@@ -93,7 +93,7 @@ def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Expla
     koh, first, second = (_figure(found[name].rhs, adjoint.x) for name in ("first-koh", "first", "second"))
     how = Estimation((REFINED,))
     known = Reliability(question, solver, how, 1)
-    counts = ~np.array([[bool(objective.runaway(groups.removed).any())]])
+    counts = ~runs_away(question, theta, objective.recession(groups.removed))
     change, problems = known.refine(slice(0, 1), known.after(groups), counts)
     problem = next((state for state in (adjoint.why(0), *found["second"].problems, *problems) if state != OK), OK)
     refined = float(change[0, 0])
