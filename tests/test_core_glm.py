@@ -264,8 +264,8 @@ def test_a_pass_computes_no_output_that_follows_from_the_others(kind, computed, 
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, threads, monkeypatch):
     monkeypatch.setattr(design, "CHOSEN_ELEMENTS", 1)  # 64 rows at a time
-    monkeypatch.setattr(design, "CALLS", 0.0)
-    monkeypatch.setattr(design, "COPY", 1.0)
+    monkeypatch.setattr(design, "GROUP_OVERHEAD_FLOPS", 0.0)
+    monkeypatch.setattr(design, "COPY_FLOPS", 1.0)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
     oracle = make_oracle(kind, intercept, m=300, l2=0.1)
     objective = make_objective(oracle)

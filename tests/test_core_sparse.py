@@ -21,8 +21,6 @@ from influence_cli.core.training import train
 
 ROWS, COLUMNS = 203, 9
 
-DIRECT, DENSE, BOTH = "nonzeros", "dense blocks", "as it comes"
-
 
 def rows(m: int = ROWS, d: int = COLUMNS, seed: int = 0) -> np.ndarray:
     """A third of the numbers are there; column 2 and rows 0, 100 and the last have none."""
@@ -33,22 +31,18 @@ def rows(m: int = ROWS, d: int = COLUMNS, seed: int = 0) -> np.ndarray:
     return X
 
 
-@pytest.fixture(params=[DIRECT, DENSE, BOTH])
-def kernel(request, monkeypatch):
-    """Blocks of 64 rows, so that every sum crosses their borders, by either kernel."""
+@pytest.fixture(autouse=True)
+def short_blocks(monkeypatch):
+    """Blocks of 64 rows, so that every sum crosses their borders, and groups of few rows by themselves."""
     monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
-    monkeypatch.setattr(sparse_design, "DENSE_ELEMENTS", 1)
-    monkeypatch.setattr(sparse_design, "CALLS", 0.0)
-    monkeypatch.setattr(design, "CALLS", 0.0)
-    if request.param != BOTH:
-        monkeypatch.setattr(SparseDesign, "_is_wide", lambda self, outputs: request.param == DENSE)
-    return request.param
+    monkeypatch.setattr(sparse_design, "GROUP_OVERHEAD", 0.0)
+    monkeypatch.setattr(design, "GROUP_OVERHEAD_FLOPS", 0.0)
 
 
 @pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_every_method_gives_what_the_dense_design_gives(kernel, intercept, threads):
+def test_every_method_gives_what_the_dense_design_gives(intercept, threads):
     X, rng = rows(), np.random.default_rng(1)
     sparse, dense = design_of(csr_array(X), intercept), design_of(X, intercept)
     assert isinstance(sparse, SparseDesign) and not isinstance(dense, SparseDesign)
@@ -80,7 +74,7 @@ def test_every_method_gives_what_the_dense_design_gives(kernel, intercept, threa
     assert sparse.stored == np.count_nonzero(X)
 
 
-def test_fewer_outputs_than_inputs_and_the_other_way_round(kernel):
+def test_fewer_outputs_than_inputs_and_the_other_way_round():
     X, rng = rows(), np.random.default_rng(2)
     sparse, dense = SparseDesign(csr_array(X), True), Design(X, True)
     for inputs, outputs in ((1, 6), (6, 1)):
@@ -92,25 +86,20 @@ def test_fewer_outputs_than_inputs_and_the_other_way_round(kernel):
         assert relative_error(sparse.sweep(W, rowwise, outputs), dense.sweep(W, rowwise, outputs)) < ROUNDING
 
 
-def test_wide_passes_in_single_precision_are_those_in_double_rounded(kernel):
-    sparse, rng = SparseDesign(csr_array(rows()), True), np.random.default_rng(3)
-    single = sparse.single(40)
-    if kernel == DIRECT:
-        assert single is sparse
-        return
-    assert single.dtype == np.float32 and single.single(40) is single and sparse.single(40) is single
-    assert single.forward(np.ones((2, sparse.columns)), slice(0, 9)).dtype == np.float32
+def test_passes_over_groups_rows_give_what_the_dense_design_gives():
+    X, rng = rows(), np.random.default_rng(3)
+    sparse, dense = SparseDesign(csr_array(X), True), Design(X, True)
     W, chosen = rng.normal(size=(2, 20, sparse.columns)), [np.array([3, 50, 199]), np.arange(150)]
-    for swept in (
-        lambda d: d.sweep(W[0], lambda eta, part: np.tanh(eta), 20),
-        lambda d: d.sweep_chosen(W, lambda eta, part, g: np.tanh(eta), chosen, 20),
-        lambda d: d.sweep(W[0][:1], lambda eta, part: eta, 1),
-        lambda d: d.forward(W[0], slice(3, 150)),
-    ):
-        assert 0 < relative_error(swept(single), swept(sparse)) < 1e-5
+    found, expected = (d.sweep_chosen(W, lambda eta, part, g: np.tanh(eta), chosen, 20) for d in (sparse, dense))
+    assert relative_error(found, expected) < ROUNDING
+    assert (
+        relative_error(sparse.forward(W[0], chosen[0]), W[0] @ np.hstack([X, np.ones((ROWS, 1))])[chosen[0]].T)
+        < ROUNDING
+    )
+    assert sparse.single(40) is sparse
 
 
-def test_explicit_zeros_are_no_numbers(kernel):
+def test_explicit_zeros_are_no_numbers():
     X = csr_array(rows())
     stuffed = X.copy()
     stuffed.data[::5] = 0.0
@@ -155,7 +144,7 @@ def pair(kind: str, intercept: str = "free"):
 
 
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
-def test_everything_a_model_offers_is_the_same_on_sparse_rows(kernel, kind, intercept):
+def test_everything_a_model_offers_is_the_same_on_sparse_rows(kind, intercept):
     dense, sparse = pair(kind, intercept)
     rng = np.random.default_rng(7)
     theta, V, U = (rng.normal(size=(dense.size, 3)) for _ in range(3))
@@ -214,13 +203,6 @@ def test_the_jacobi_preconditioner_is_the_diagonal_of_the_average_curvature(monk
         if kind == LOGISTIC:
             hessian = dense.dense_curvature(theta, dense.weights, np.float64)
             assert relative_error(sparse.preconditioner(theta, sparse.weights)(r), r / np.diag(hessian)[:, None]) < 1e-9
-
-
-@pytest.mark.parametrize(("density", "outputs", "wide"), [(0.19, 10, False), (0.19, 80, True), (0.01, 1000, False)])
-def test_dense_blocks_are_for_many_outputs_of_matrices_that_are_not_very_sparse(density, outputs, wide):
-    rng = np.random.default_rng(11)
-    X = csr_array(rng.random((400, 100)) * (rng.random((400, 100)) < density))
-    assert SparseDesign(X, True)._is_wide(outputs) == wide
 
 
 def _symmetric(lower: np.ndarray) -> np.ndarray:

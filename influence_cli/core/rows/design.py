@@ -22,13 +22,13 @@ PARTS, PART = 8, 1_000_000
 """Blocks of a pass at least, as long as each has that many multiply-adds: threads share short passes too."""
 CHOSEN_ELEMENTS = 1 << 18
 """The same for rows that are picked for one group."""
-COPY, NARROW = 30.0, 1.7
+COPY_FLOPS, NARROW_FLOPS = 25.0, 1.7
 """Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
-many."""
-ROW = 100
-"""Numbers of X in whose time the rest of a row is done: what is no matrix product, and the way to a row far off."""
-CALLS = 2e6
-"""Multiply-adds in whose time Python starts on a group."""
+many (measured, docs/performance.md)."""
+ROW_COLUMNS = 100
+"""Columns of X in whose time the rest of a row is done: what is no matrix product, and the way to a row far off."""
+GROUP_OVERHEAD_FLOPS = 6e5
+"""Python's overhead for one group, 27 microseconds, in multiply-adds of a product with many outputs (measured)."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Design:
                 if self.intercept:
                     sums[g, :, d] += R.sum(axis=1)
 
-        operations = sum(map(len, chosen)) * self.columns * max(outputs, COPY)
+        operations = sum(map(len, chosen)) * self.columns * max(outputs, COPY_FLOPS)
         spread(add, range(len(chosen)), operations=operations)
         return sums
 
@@ -155,8 +155,9 @@ class Design:
 
         With ``products`` matrix products a row, 1 or 2, of that many outputs each.
         """
-        work, row = products * outputs, self.columns + ROW
-        return max(0.0, work * row - CALLS / max(self.rows, 1)) / (row * (COPY + NARROW * work))
+        work, row = products * outputs, self.columns + ROW_COLUMNS
+        saved = work * row - GROUP_OVERHEAD_FLOPS / max(self.rows, 1)
+        return max(0.0, saved) / (row * (COPY_FLOPS + NARROW_FLOPS * work))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""

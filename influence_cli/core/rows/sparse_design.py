@@ -1,16 +1,14 @@
 """The design matrix in compressed rows: its nonzeros alone are kept, and no dense copy is ever made.
 
-Few outputs a row are computed from the nonzeros, each of which is met twice, once in X W' and once in X'(...).  Many
-outputs a row of a matrix that is not very sparse are computed from dense blocks of rows that fit the cache and are
-thrown away: a dense product takes a seventh of the time for each number.  Spans of rows go to different threads, each
-with a sum of its own; SciPy's and NumPy's loops run side by side.
+Each nonzero is met twice in a pass, once in X W' and once in X'(...).  Spans of rows go to different threads, each with
+a sum of its own; SciPy's and NumPy's loops run side by side.  Dense blocks of rows, made, used and thrown away, were
+measured: of MNIST they take as long as the nonzeros, and of anything sparser up to fifty times as long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,20 +16,16 @@ from scipy.sparse import csr_array
 
 from influence_cli.core.parallel import spread, summed
 from influence_cli.core.rows import design
-from influence_cli.core.rows.design import SINGLE, Design
+from influence_cli.core.rows.design import Design
 
 Features: TypeAlias = np.ndarray | csr_array
 
-DENSE_ELEMENTS = 1 << 18
-"""Float64 numbers (2 MiB) of a dense block of rows, one a thread."""
-DIRECT_OPERATION = 10.0
-"""Time of a multiply-add with a nonzero, in that of one in a dense product."""
+NONZERO_FLOPS = 10.0
+"""Time of a multiply-add with a nonzero, in that of one in a dense product (measured)."""
 NONZERO, NONZERO_OUTPUT = 2.2, 0.69
-"""Time of a sweep for each nonzero, and for each nonzero and output, in nanoseconds on the machine that measured it."""
-PLACE, PLACE_OUTPUT = 2.5, 0.093
-"""The same for each place, zero or not, of dense blocks that are made, used and thrown away.  Only ratios count."""
-PICKED, CALLS = 2.0, 5e4
-"""The same for each nonzero of rows that are picked for a group, and for Python to start on it."""
+"""Nanoseconds of a pass for each nonzero, and for each nonzero and output (measured; only ratios count)."""
+PICKED, GROUP_OVERHEAD = 2.0, 5e4
+"""Nanoseconds for each nonzero of rows that are picked for a group, and for Python to start on a group (measured)."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +35,8 @@ class SparseDesign(Design):
     X: Any
 
     def single(self, outputs: int) -> SparseDesign:
-        """Itself for few outputs: most of a pass over the nonzeros is no arithmetic."""
-        return self._single if self.dtype != SINGLE and self._is_wide(outputs) else self
-
-    @cached_property
-    def _single(self) -> SparseDesign:
-        twin = replace(self, dtype=SINGLE)
-        vars(twin)["_packed"] = self._packed
-        return twin
+        """Itself: most of a pass over the nonzeros is no arithmetic."""
+        return self
 
     @property
     def stored(self) -> int:
@@ -56,47 +44,34 @@ class SparseDesign(Design):
 
     def used_columns(self) -> np.ndarray:
         used = np.zeros(self.X.shape[1], dtype=bool)
-        for rows in self._spans(self.rows, self._narrow_rows(1)):
+        for rows in self.blocks(1):
             block = _rows_of(self.X, rows)
             used[block.indices[block.data != 0]] = True
         return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
-        size = self._dense_rows if self._is_wide(outputs) else self._narrow_rows(outputs)
-        return self._spans(self.rows, size)
-
-    def operations(self, outputs: int) -> float:
-        return float(self.stored) * outputs * DIRECT_OPERATION
+        """Slices over the rows with about a block's numbers, of X or of outputs; longer where the sum has as many."""
+        each = max(self.stored / max(self.rows, 1), outputs, 1)
+        size = max(64, int(max(design.BLOCK_ELEMENTS, self.columns) / each))
+        return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
 
     def largest(self) -> float:
         return float(np.abs(self.X.data).max(initial=0.0))
 
     def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
-        W = W.astype(self.dtype, copy=False)
-        first, count = (0, len(rows)) if isinstance(rows, np.ndarray) else (rows.start, rows.stop - rows.start)
-        out = np.empty((len(W), count), dtype=W.dtype)
-        step = self._steps(W, len(W))
-        for part in self._spans(count, step.rows):
-            step.load(rows[part] if isinstance(rows, np.ndarray) else slice(first + part.start, first + part.stop))
-            out[:, part] = step.forward()
-        return out
+        return _Kernel(self, W).forward(_rows_of(self.X, rows))
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
-        d = self.X.shape[1]
-        W = W.astype(self.dtype, copy=False)
-
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
-            step = self._steps(W, outputs)
+            kernel = _Kernel(self, W)
             for rows in blocks:
-                step.load(rows)
-                R = rowwise(step.forward(), rows).astype(self.dtype, copy=False)
-                step.back(R)
-                if self.intercept:
-                    out[:, d] += R.sum(axis=1)
-            step.write(out)
+                block = _rows_of(self.X, rows)
+                kernel.back(block, rowwise(kernel.forward(block), rows))
+            kernel.write(out)
 
         widest = max(len(W), outputs)
-        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=self.operations(widest))
+        operations = self.stored * widest * NONZERO_FLOPS
+        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
 
     def sweep_chosen(
         self,
@@ -105,71 +80,48 @@ class SparseDesign(Design):
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        d = self.X.shape[1]
-        W = W.astype(self.dtype, copy=False)
         sums = np.zeros((len(chosen), outputs, self.columns))
+        step = next(self.blocks(outputs), slice(0, 1)).stop
 
         def add(g: int) -> None:
-            step = self._steps(W[g], outputs)
-            for start in range(0, len(chosen[g]), step.rows):
-                span = slice(start, min(start + step.rows, len(chosen[g])))
-                step.load(chosen[g][span])
-                R = rowwise(step.forward(), span, g).astype(self.dtype, copy=False)
-                step.back(R)
-                if self.intercept:
-                    sums[g, :, d] += R.sum(axis=1)
-            step.write(sums[g])
+            kernel = _Kernel(self, W[g])
+            for start in range(0, len(chosen[g]), step):
+                span = slice(start, min(start + step, len(chosen[g])))
+                block = _rows_of(self.X, chosen[g][span])
+                kernel.back(block, rowwise(kernel.forward(block), span, g))
+            kernel.write(sums[g])
 
         share = sum(map(len, chosen)) / max(self.rows, 1)
-        spread(add, range(len(chosen)), operations=share * self.operations(outputs))
+        spread(add, range(len(chosen)), operations=share * self.stored * outputs * NONZERO_FLOPS)
         return sums
 
     def few_rows(self, outputs: int, products: int) -> float:
-        places, each = self.rows * self.X.shape[1], outputs * products / 2
-        wide = min(self.stored * NONZERO_OUTPUT, places * PLACE_OUTPUT) * each
-        return max(0.0, wide - CALLS) / max(1.0, self.stored * (PICKED + NONZERO + NONZERO_OUTPUT * each))
+        each = NONZERO_OUTPUT * outputs * products / 2
+        return max(0.0, self.stored * each - GROUP_OVERHEAD) / max(1.0, self.stored * (PICKED + NONZERO + each))
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]
         out = np.zeros((self.columns, self.columns))
-        out[:d, :d] = self._dense_gram(w) if self._is_wide(self.columns) else self._direct_gram(w)
-        if self.intercept:
-            for rows in self._spans(self.rows, self._narrow_rows(1)):
-                out[:d, d] += _rows_of(self.X, rows).T @ w[rows]
-            out[d, :d], out[d, d] = out[:d, d], w.sum()
-        return out
-
-    def _direct_gram(self, w: np.ndarray) -> np.ndarray:
-        out = np.zeros((self.X.shape[1],) * 2)
-        for rows in self._spans(self.rows, self._narrow_rows(1)):
+        for rows in self.blocks(1):
             block = _rows_of(self.X, rows)
             heavy = _with_data(block, block.data * np.repeat(w[rows], np.diff(block.indptr)))
             product = (block.T @ heavy).tocoo()
             out[product.row, product.col] += product.data
-        return out
-
-    def _dense_gram(self, w: np.ndarray) -> np.ndarray:
-        X, kept = self._packed
-        packed = np.zeros((len(kept),) * 2)
-        for rows in self._spans(self.rows, self._dense_rows):
-            block = _rows_of(X, rows).toarray()
-            packed += block.T @ (block * w[rows, None])
-        out = np.zeros((self.X.shape[1],) * 2)
-        out[np.ix_(kept, kept)] = packed
+            if self.intercept:
+                out[:d, d] += block.T @ w[rows]
+        if self.intercept:
+            out[d, :d], out[d, d] = out[:d, d], w.sum()
         return out
 
     def squares(self, w: np.ndarray) -> np.ndarray:
         out = np.ones(self.columns) * w.sum()
         out[: self.X.shape[1]] = 0.0
-        for rows in self._spans(self.rows, self._narrow_rows(1)):
+        for rows in self.blocks(1):
             block = _rows_of(self.X, rows)
             out[: self.X.shape[1]] += _with_data(block, block.data**2).T @ w[rows]
         return out
 
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
-        X, kept = self._packed
-        if np.array_equal(kept, np.flatnonzero(used)):
-            return _rows_of(X, rows).toarray()
         return _rows_of(self.X, rows).toarray()[:, used]
 
     def outer(self, cotangent: np.ndarray) -> np.ndarray:
@@ -180,117 +132,37 @@ class SparseDesign(Design):
             out[:, :, -1] = cotangent.T
         return out
 
-    def _is_wide(self, outputs: int) -> bool:
-        """Whether dense blocks pay for passes with that many outputs a row."""
-        direct = self.stored * (NONZERO + NONZERO_OUTPUT * outputs)
-        return direct > self.rows * self.X.shape[1] * (PLACE + PLACE_OUTPUT * outputs)
 
-    @cached_property
-    def _packed(self) -> tuple[csr_array, np.ndarray]:
-        """X with its used columns alone, and their numbers: columns of zeros have no part in a dense product."""
-        used = self.used_columns()
-        kept = np.flatnonzero(used)
-        if used.all():
-            return self.X, kept
-        number = np.cumsum(used) - 1
-        packed = csr_array((self.rows, len(kept)))
-        # An explicit zero of a column that is dropped adds nothing wherever it lands.
-        packed.data, packed.indptr = self.X.data, self.X.indptr
-        packed.indices = np.maximum(number, 0).astype(self.X.indices.dtype)[self.X.indices]
-        return packed, kept
+class _Kernel:
+    """One thread's way through blocks of rows: ``forward`` and ``back`` with each, at last ``write``."""
 
-    @property
-    def _dense_rows(self) -> int:
-        return max(64, DENSE_ELEMENTS // max(self.X.shape[1], 1))
+    def __init__(self, owner: SparseDesign, W: np.ndarray):
+        d = owner.X.shape[1]
+        self._bias = W[:, d:] if owner.intercept else None
+        self._right = np.ascontiguousarray(W[:, :d].T, dtype=np.float64)
+        self._total: np.ndarray | None = None
+        self._ones: np.ndarray | float = 0.0
 
-    def _narrow_rows(self, outputs: int) -> int:
-        """Rows that hold about a block's numbers, of X or of outputs; more where the sum itself has as many."""
-        each = max(self.stored / max(self.rows, 1), outputs, 1)
-        return max(64, int(max(design.BLOCK_ELEMENTS, self.columns) / each))
+    def forward(self, block: csr_array) -> np.ndarray:
+        """W [X 1]' of the block's rows, (C, b)."""
+        out = np.ascontiguousarray((block @ self._right).T)
+        return out if self._bias is None else out + self._bias
 
-    @staticmethod
-    def _spans(stop: int, size: int, start: int = 0) -> Iterator[slice]:
-        return (slice(at, min(at + size, stop)) for at in range(start, stop, size))
-
-    def _steps(self, W: np.ndarray, outputs: int) -> _Steps:
-        kind = _DenseSteps if self._is_wide(max(len(W), outputs)) else _DirectSteps
-        return kind(self, W, outputs)
-
-
-class _Steps:
-    """One thread's way through blocks of rows: ``load`` one, ``forward`` and ``back`` with it, at last ``write``."""
-
-    rows: int
-
-    def load(self, rows: slice | np.ndarray) -> None:
-        raise NotImplementedError
-
-    def forward(self) -> np.ndarray:
-        raise NotImplementedError
-
-    def back(self, R: np.ndarray) -> None:
-        raise NotImplementedError
+    def back(self, block: csr_array, R: np.ndarray) -> None:
+        """Take R [X 1] of the block into the sum, R (outputs, b)."""
+        part = block.T @ np.ascontiguousarray(R.T, dtype=np.float64)
+        self._total = part if self._total is None else np.add(self._total, part, out=self._total)
+        if self._bias is not None:
+            self._ones = self._ones + R.sum(axis=1)
 
     def write(self, out: np.ndarray) -> None:
-        raise NotImplementedError
-
-
-class _DirectSteps(_Steps):
-    """From the nonzeros alone."""
-
-    def __init__(self, own: SparseDesign, W: np.ndarray, outputs: int):
-        d = own.X.shape[1]
-        self.X, self.dtype, self.bias = own.X, W.dtype, W[:, d:] if own.intercept else None
-        self.right = np.ascontiguousarray(W[:, :d].T, dtype=np.float64)
-        self.outputs, self.rows = outputs, own._narrow_rows(max(len(W), outputs))
-        self.total: np.ndarray | None = None
-
-    def load(self, rows):
-        self.block = _rows_of(self.X, rows)
-
-    def forward(self):
-        out = np.ascontiguousarray((self.block @ self.right).T, dtype=self.dtype)
-        if self.bias is not None:
-            out += self.bias
-        return out
-
-    def back(self, R):
-        part = self.block.T @ np.ascontiguousarray(R.T, dtype=np.float64)
-        self.total = part if self.total is None else np.add(self.total, part, out=self.total)
-
-    def write(self, out):
-        if self.total is not None:
-            out[:, : len(self.total)] += self.total.T
-
-
-class _DenseSteps(_Steps):
-    """From dense blocks of the used columns."""
-
-    def __init__(self, own: SparseDesign, W: np.ndarray, outputs: int):
-        d = own.X.shape[1]
-        self.X, self.kept = own._packed
-        self.bias = W[:, d:] if own.intercept else None
-        self.left = np.ascontiguousarray(W[:, self.kept])
-        self.rows = own._dense_rows
-        self.buffer = np.empty((self.rows, len(self.kept)), dtype=W.dtype)
-        self.total = np.zeros((outputs, len(self.kept)))
-
-    def load(self, rows):
-        block = _rows_of(self.X, rows)
-        block.data = block.data.astype(self.buffer.dtype, copy=False)
-        self.block = block.toarray(out=self.buffer[: block.shape[0]])
-
-    def forward(self):
-        out = self.left @ self.block.T
-        if self.bias is not None:
-            out += self.bias
-        return out
-
-    def back(self, R):
-        self.total += R @ self.block
-
-    def write(self, out):
-        out[:, self.kept] += self.total
+        """Add the sum to ``out`` (outputs, D)."""
+        if self._total is None:
+            return
+        d = len(self._total)
+        out[:, :d] += self._total.T
+        if self._bias is not None:
+            out[:, d] += self._ones
 
 
 def design_of(X: Features, intercept: bool) -> Design:
