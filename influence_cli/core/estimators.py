@@ -123,9 +123,7 @@ def estimate(
 
 def removed_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
     """g = sum_i delta_i grad l_i at theta (P, 1), and what removal takes from the penalty's gradient: (P, G)."""
-    of_loss = groups.along(
-        objective.loss_gradient(theta, groups.member), objective.loss_gradient(theta, objective.weights)
-    )
+    of_loss = groups.along(objective.loss_gradient(theta, groups.member), objective.training_gradient(theta))
     return of_loss + objective.penalty.removed(theta, groups.removed.penalty)
 
 

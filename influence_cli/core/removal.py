@@ -57,8 +57,8 @@ def removal(
     """
     member = members(weights, groups)
     share = np.array([weights[rows].sum() for rows in member.rows])
-    counted = np.count_nonzero(weights)
-    if any(np.count_nonzero(weights[rows]) == counted for rows in member.rows if len(rows) >= counted):
+    whole = [rows for rows, part in zip(member.rows, share, strict=True) if part > 0.5]
+    if whole and max(np.count_nonzero(weights[rows]) for rows in whole) == np.count_nonzero(weights):
         raise UsageError(
             "a group takes all rows with a weight over 0: nothing would be left to train on",
             hint="give smaller groups, or train without --sample-weight",

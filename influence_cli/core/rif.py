@@ -89,7 +89,7 @@ class SingleRemovals:
         self._shift = np.zeros_like(theta)
         self._along, self._problem = np.zeros_like(theta), "ok"
         if scaling == PER_MEAN:
-            self._shift = -objective.loss_gradient(theta, objective.weights)
+            self._shift = -objective.training_gradient(theta)
             solution = solver.solve(self._shift)
             self._along, self._problem = solution.x, solution.why(0)
         self._residuals = np.zeros((len(objective.weights), objective.outputs))

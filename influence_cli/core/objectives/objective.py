@@ -63,6 +63,8 @@ class Objective(ABC):
     damping: float = 0.0
     """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
 
+    _last_gradient: tuple[np.ndarray, np.ndarray] | None = None
+
     def initial(self, seed: int) -> np.ndarray:
         """Where training starts, (P, 1): the same for every seed where J is convex."""
         return np.zeros((self.size, 1))
@@ -147,6 +149,13 @@ class Objective(ABC):
         if w.base is not self.weights:
             counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
         return self.free_intercepts(self.family.away(w.present(kinds, counts)))
+
+    def training_gradient(self, theta: np.ndarray) -> np.ndarray:
+        """sum_i w_i grad l_i at theta (P, 1) under the training weights, (P, 1); kept for the last theta."""
+        kept = self._last_gradient
+        if kept is None or not np.array_equal(kept[0], theta):
+            kept = self._last_gradient = theta.copy(), self.loss_gradient(theta, self.weights)
+        return kept[1]
 
     def lone_rows(self) -> np.ndarray:
         """The rows that have a weight and are the last ones of their class, or of another kind of rows."""

@@ -25,6 +25,8 @@ MEMORY_SHARE = 0.4
 """Share of the available memory that the factor and its making may take under ``auto``."""
 SECONDS = 300.0
 """Longest making of a factor under ``auto``."""
+HESSIAN_UP_TO = 128
+"""Parameters up to which H itself is made for products: it takes as long as a pass for half as many columns."""
 SOLVERS = ("auto", "cholesky", "cg")
 SIDE_BY_SIDE = 256
 """Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
@@ -92,12 +94,32 @@ def make_solver(
     objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None, tol: float = 1e-10
 ) -> HessianSolver:
     """The solver of that kind (cholesky or cg) at theta (P, 1), with a factor that was cached, if any."""
-    product = objective.curvature(theta, objective.weights)
+    product = _narrow_product(objective, theta) or objective.curvature(theta, objective.weights)
     size, units = objective.size, objective.units
     if kind == "cg":
         return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol, size, units)
     factor = factorize(objective, theta) if factor is None else factor
     return HessianSolver(product, factor, factor, tol, size, units)
+
+
+def _narrow_product(objective: Objective, theta: np.ndarray) -> Product | None:
+    """The product V -> H V by H itself, made when it is first used, for few parameters: no solve reads the rows.
+
+    None for more parameters, and where the dense matrix may be another one than that of products (a network's).
+    """
+    if objective.size > HESSIAN_UP_TO or not objective.convex:
+        return None
+    kept: list[np.ndarray] = []
+
+    def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+        if not kept:
+            lower = np.tril(objective.dense_curvature(theta, objective.weights, np.dtype(np.float64)))
+            whole = lower + np.tril(lower, -1).T
+            whole[np.diag_indices(objective.size)] += objective.damping
+            kept.append(whole)
+        return np.asfortranarray(kept[0] @ V)
+
+    return product
 
 
 def choose_solver(
