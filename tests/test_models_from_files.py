@@ -101,7 +101,9 @@ def test_a_cached_factor_is_no_answer(models, tmp_path, capsys, times):
 
 def test_rows_that_are_not_there(models, tmp_path, capsys):
     def change(file):
-        for name in ("data/X_train", "data/y_train", "gradients/residuals"):
+        names = []
+        file.visititems(lambda name, item: names.append(name) if getattr(item, "shape", (0,))[:1] == (60,) else None)
+        for name in names:
             value = file[name][:0]
             del file[name]
             file[name] = value
