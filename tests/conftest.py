@@ -12,3 +12,8 @@ for number in (signal.SIGINT, signal.SIGHUP):
     # A shell's background job ignores them, and so would every process that a test starts and sends one to.
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fuzz-seconds", default=12, help="Seconds of random damage in tests/fuzz.")
+    parser.addoption("--fuzz-seed", default=0, help="What it is drawn from.")
