@@ -111,9 +111,6 @@ def test_data_that_cannot_be_used(tmp_path, capsys, name):
     ("name", "arrays", "options", "text"),
     [
         ("separable", {"X": ROWS, "y": (ROWS[:, 0] > 0).astype(int)}, [], "can be separated, at least in part"),
-        ("constant column", {"X": np.c_[ROWS, np.ones(40)], "y": LABELS}, [], "the Hessian is singular"),
-        ("duplicate column", {"X": np.c_[ROWS, ROWS[:, 0]], "y": LABELS}, [], "constant or duplicate columns"),
-        ("duplicate column", {"X": np.c_[ROWS, ROWS[:, 0]], "y": ROWS[:, 1]}, ["--estimator", "linear"], "duplicate"),
         ("huge", {"X": 1e200 * ROWS, "y": LABELS}, ["--l2", "0.1"], "scale the columns"),
         ("a step", {"X": ROWS, "y": LABELS}, ["--max-iterations", "1"], "raise --max-iterations"),
     ],
@@ -285,5 +282,6 @@ def test_parameters_that_the_rows_do_not_determine_are_refused_whatever_the_solv
              X_test=rng.normal(size=(2, 9)), y_test=rng.normal(size=2))  # fmt: skip
     asked = ("--data", str(tmp_path / "flat.npz"), "--estimator", "linear", "--l2", "0", "-o", str(tmp_path / "m.h5"))
     assert run(["train", *asked, "--solver", solver]) == 4
-    assert "the Hessian is singular at parameter" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "6 training rows do not determine the parameters of 9 columns (more features than rows): x5" in said
     assert not (tmp_path / "m.h5").exists()

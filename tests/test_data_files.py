@@ -309,7 +309,7 @@ def test_a_kind_that_is_not_read(tmp_path, name):
 def test_a_workbook_has_a_sentence_of_its_own(tmp_path):
     (tmp_path / "rows.xlsx").write_bytes(b"PK")
     error = refused(tmp_path / "rows.xlsx", "this is a workbook of a spreadsheet, which ginf does not read")
-    assert error.hint == "save the sheet as CSV"
+    assert error.hint == "save it as CSV"
 
 
 @pytest.mark.parametrize("name", ["missing/data", "missing.npz"])

@@ -314,12 +314,17 @@ def _usable(key: str, column: Column) -> None:
         raise FileError(f"column {key} has no value in any training row", f"--drop {key}")
 
 
+def _words(table: Table, key: str) -> str:
+    words = table.columns[key].words
+    return f" (as {', '.join(map(repr, words[:3]))}{', ...' if len(words) > 3 else ''})" if words else ""
+
+
 def _refuse_missing(columns: list[str], train: Table, test: Table) -> None:
     counts = {key: int(train.columns[key].missing.sum() + test.columns[key].missing.sum()) for key in columns}
     found = {key: count for key, count in counts.items() if count}
     if not found:
         return
-    shown = [f"{key} in {count:,} rows" if count > 1 else f"{key} in 1 row" for key, count in found.items()]
+    shown = [f"{key} in {count:,} row{'' if count == 1 else 's'}{_words(train, key)}" for key, count in found.items()]
     more = f" and {len(shown) - 10} more columns" if len(shown) > 10 else ""
     raise FileError(
         f"values are missing: {', '.join(shown[:10])}{more} (of {train.rows + test.rows:,} rows)",

@@ -5,13 +5,14 @@ A guess is a note that names the column.  Doubt is the column's ``refusal``, whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from influence_cli.data import dates
-from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, read_numbers
+from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, doubt_points, read_numbers
 from influence_cli.data.table import Column
 from influence_cli.errors import composed
 
@@ -19,6 +20,8 @@ FEW_SORTS = 20
 """Different texts, some of them numbers and others such as 3+, up to which they are taken for categories."""
 
 SHOWN_WORDS = 5
+_WITH_UNIT = re.compile(r"[<>~≈=]{0,2}\s*[+-]?[$€£¥]?\s*\d[\d.,'’]*\s*[^\W\d]{0,6}[./²³°\"'%]*[^\W\d]{0,4}")
+"""A number with a comparison before it or a unit behind: 4.5 kg, 12K, <0.1, 5'."""
 DATE_NUMBERS = (19_000_101, 21_001_231)
 """Whole numbers from and to which a column may be dates without separators, 20240131."""
 
@@ -45,13 +48,14 @@ class Reading:
     """What the options say about the fields of a table.
 
     ``missing`` are more words for a missing value, ``texts`` the columns that are text whatever they look like,
-    ``separator`` stands between fields.
+    ``separator`` stands between fields; ``has_decimal_commas`` says that other columns have them.
     """
 
     decimal: str | None = None
     missing: tuple[str, ...] = ()
     texts: frozenset[str] = frozenset()
     separator: str = ","
+    has_decimal_commas: bool = False
 
     @property
     def nulls(self) -> frozenset[str]:
@@ -122,6 +126,8 @@ def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[s
 
 def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
     found = read_numbers(said, reading.decimal, reading.separator)
+    if reading.has_decimal_commas and reading.decimal is None and found.doubt is None:
+        found = doubt_points(found, said)
     as_text = Column("text", texts.values(), "text")
     if found.doubt is not None:
         return _in_doubt(as_text, key, found.doubt), ()
@@ -138,6 +144,9 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
             )
             return as_text, (note,)
         return _mixed(as_text, key, odd), ()
+    units = [word for word in said if _WITH_UNIT.fullmatch(word)]
+    if len(said) > FEW_SORTS and 2 * len(units) > len(said):
+        return _with_units(as_text, key, units[0]), ()
     signs = [(word, count[word]) for word in texts.vocabulary if word in SIGNS]
     if not signs:
         return as_text, ()
@@ -161,7 +170,8 @@ def _numeric(
     words = [(word, count[word]) for word in texts.vocabulary if word not in known]
     if words:
         notes.append(f"column {key}: numbers, and {counted(words)} read as missing")
-    return Column("numeric", values, "whole numbers" if whole else "numbers"), tuple(notes)
+    described = "whole numbers" if whole else "numbers"
+    return Column("numeric", values, described, words=tuple(word for word, _ in words)), tuple(notes)
 
 
 def _date(texts: Texts, described: str = "dates") -> Column:
@@ -177,7 +187,17 @@ def _in_doubt(column: Column, key: str, text: str) -> Column:
         f"column {key} holds numbers such as {text!r}, which can be read in two ways",
         "say what the decimal mark is: --decimal , or --decimal . (--categorical COLUMN takes a column as text)",
     )
-    return Column(column.kind, column.values, column.described, refusal)
+    return replace(column, refusal=refusal)
+
+
+def _with_units(column: Column, key: str, text: str) -> Column:
+    different = len(set(column.values.tolist()) - {None})
+    refusal = (
+        f"column {key} holds {different:,} different numbers with a unit, such as {text!r}",
+        f"write them as numbers, without units; --categorical {_quoted(key)} takes them as text, or"
+        f" --drop {_quoted(key)}",
+    )
+    return replace(column, refusal=refusal)
 
 
 def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]]) -> Column:
@@ -187,7 +207,7 @@ def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]]) -> Column:
         f"--missing {_quoted(words)} if that means a missing value, --categorical {_quoted(key)} if the column is text,"
         f" or --drop {_quoted(key)}",
     )
-    return Column(column.kind, column.values, column.described, refusal)
+    return replace(column, refusal=refusal)
 
 
 def _quoted(text: str) -> str:

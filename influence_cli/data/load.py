@@ -77,6 +77,8 @@ def load(
         return prepare_table(own, test, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
     if len(paths) > 1:
         raise UsageError(f"{source} means {len(paths)} files, and only tables ({', '.join(TABLES)}) are read together")
+    if paths and paths[0].name.lower().endswith(WORKBOOKS):
+        raise FileError(f"{source}: this is a workbook of a spreadsheet, which ginf does not read", "save it as CSV")
     _refuse_table_options(options, source)
     if not paths and options.test_data is not None:
         raise UsageError(f"--test-data goes with a file, and {source} is built in")
@@ -202,8 +204,6 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
     if reader is None:
         if IDX_NAME.fullmatch(path.name):
             raise FileError("this is one of four IDX files", f"pass the folder: --data {path.parent}")
-        if path.name.lower().endswith(WORKBOOKS):
-            raise FileError("this is a workbook of a spreadsheet, which ginf does not read", "save the sheet as CSV")
         raise FileError(f"expected {KINDS}, but this kind is not supported")
     raw = reader(path)
     if test_source is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 NULLS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "n/a", "<NA>", "#N/A", "#NA", "-nan", "-NaN")
 """What stands for a missing value in any column, beside nothing at all."""
@@ -87,6 +87,14 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: st
         return Numbers(values, mark)
     sample = max((text for text, _ in guessed), key=len)
     return Numbers(values, mark, sample, _ways(guessed, mark))
+
+
+def doubt_points(found: Numbers, texts: Sequence[str]) -> Numbers:
+    """In doubt where every point has three digits behind it and other columns have decimal commas: 1.842."""
+    points = [text for text in texts if "." in text]
+    if found.decimal == "." and points and all(map(_GROUPED_POINTS.fullmatch, points)):
+        return replace(found, doubt=points[0])
+    return found
 
 
 def _decimal_mark(bodies: Sequence[tuple[str, str]], separator: str) -> str | None:

@@ -24,6 +24,7 @@ UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|\.\.\.\d+")
 """Names that programs give to a column without one."""
 LEAST_DIFFERENT = 0.95
 """Share of the values of a text column that differ, from which on it names rows and is no category."""
+NO_VALUE = "it has no value in any row"
 FEW_ROWS = 20
 """Rows under which every value must differ, not only that share of them."""
 
@@ -81,7 +82,8 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
         reason = None if key in keep else _no_feature(key, table)
         if reason is not None:
             left_out[key] = reason
-            notes.append(f"column {key}: left out as a feature: {reason} (--keep {_quoted(key)} takes it)")
+            remedy = "" if reason == NO_VALUE else f" (--keep {_quoted(key)} takes it)"
+            notes.append(f"column {key}: left out as a feature: {reason}{remedy}")
         elif key not in keep and _all_differ(table.columns[key]) and table.columns[key].are_whole:
             notes.append(
                 f"column {key}: kept as a number, though every row has another whole number (--id {_quoted(key)} if it"
@@ -112,7 +114,7 @@ def known(key: str, table: Table, option: str) -> str:
         return composed(key)
     raise UsageError(
         f"{option} {key!r} is no column of the table; its columns are {listed(table.names)}",
-        did_you_mean(key, table.names),
+        did_you_mean(key, table.names, "the first line of the file must name the columns"),
     )
 
 
@@ -130,7 +132,7 @@ def _no_feature(key: str, table: Table) -> str | None:
     if column.kind in ("date", "other") or column.refusal is not None:
         return None  # refused by name where it is to be a feature
     if column.missing.all():
-        return "it has no value in any row"
+        return NO_VALUE
     if column.are_whole and _counts_rows(column.values):
         return "it numbers the rows"
     if UNNAMED.fullmatch(key):

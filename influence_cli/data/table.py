@@ -16,13 +16,15 @@ class Column:
 
     ``values`` are int64 or float64 (NaN where missing) if ``kind`` is numeric; else an object array of str as the file
     has them, None where missing.  Of the kind ``other`` (lists, bytes) there are none.  ``described`` names the type to
-    a person.  ``refusal`` is why it cannot be a feature as it stands, and what to do; None where it can.
+    a person.  ``refusal`` is why it cannot be a feature as it stands, and what to do; None where it can.  ``words`` are
+    those that were read as missing values, beside nothing at all.
     """
 
     kind: ColumnKind
     values: np.ndarray
     described: str
     refusal: tuple[str, str] | None = None
+    words: tuple[str, ...] = ()
 
     @property
     def missing(self) -> np.ndarray:

@@ -26,6 +26,7 @@ from influence_cli.errors import FileError, UsageError, about
 from influence_cli.models.adoption import adopt
 from influence_cli.models.differences import differences
 from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, pipeline_refit
+from influence_cli.models.rank import reduce_recipe, without_dependent
 from influence_cli.models.sample_weights import BALANCED, balance, with_weights
 from influence_cli.models.settings import ESTIMATORS, ModelSettings, default_iterations, resolve_penalty
 from influence_cli.models.sklearn import read_estimator, take_apart
@@ -101,6 +102,10 @@ def of_estimator(
     dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
     own_weights = _weights(sample_weight, labels)
     dataset, total = with_weights(dataset, recipe.weights(dataset.y_train, len(dataset.classes), own_weights))
+    notes, explained = parts.notes, steps
+    if recipe.settings(total, None, tol).l2 == 0 and (reduced := without_dependent(dataset, recipe.fit_intercept)):
+        recipe, dataset = reduce_recipe(recipe, dataset.X_train, reduced), reduced.dataset
+        steps, notes = (*steps, reduced.step), (*notes, reduced.sentence)
     model, adoption = adopt(
         recipe,
         dataset,
@@ -108,8 +113,8 @@ def of_estimator(
         scaling=scaling,
         tol=tol,
         polish=polish,
-        notes=parts.notes,
-        explain=lambda: differences(steps, own, dataset.y_train),
+        notes=notes,
+        explain=lambda: differences(explained, own, dataset.y_train),
     )
     balancing = _balancing(own_weights, dataset.rows, recipe.balanced_by_rows) if recipe.balanced else None
     return InMemory(model, values, steps, own if steps else None, labels, columns, balancing, adoption.sentence)
@@ -158,9 +163,14 @@ def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
         wanted.tol,
         **wanted.network,
     )
+    steps: Steps = ()
+    note = ""
+    if strength == 0 and not settings.is_network and (reduced := without_dependent(dataset, wanted.fit_intercept)):
+        dataset, steps, note = reduced.dataset, (reduced.step,), reduced.sentence
     model = fit(dataset, settings, max_iterations=wanted.max_iterations or default_iterations(wanted.estimator))
     balancing = _balancing(own_weights, dataset.rows, False) if balanced else None
-    return InMemory(model, values, labels=labels, columns=column_names(X), balancing=balancing)
+    given = X if steps else None
+    return InMemory(model, values, steps, given, labels, column_names(X), balancing, note)
 
 
 def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:

@@ -9,6 +9,7 @@ from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load, located
 from influence_cli.data.options import TableOptions
 from influence_cli.errors import UsageError, unknown_word
+from influence_cli.models.rank import without_dependent
 from influence_cli.models.sample_weights import weighted
 from influence_cli.models.settings import ESTIMATORS
 
@@ -34,4 +35,8 @@ def linked_rows(settings: Mapping[str, Any], link: Mapping[str, str]) -> Dataset
         return read_rows(link["from"], link["data"], table, seed=seed).dataset
     task, fraction = ESTIMATORS[settings["estimator"]], settings["test_fraction"]
     dataset = load(link["data"], task=task, test_fraction=fraction, seed=seed, table=table)
-    return weighted(dataset, table.sample_weight, settings.get("class_weight"))[0]
+    dataset = weighted(dataset, table.sample_weight, settings.get("class_weight"))[0]
+    if settings.get("l2") == 0 and not settings.get("hidden"):
+        reduced = without_dependent(dataset, bool(settings.get("fit_intercept")))
+        return dataset if reduced is None else reduced.dataset
+    return dataset

@@ -23,6 +23,7 @@ from influence_cli.errors import FileError
 from influence_cli.models.adoption import Adoption, adopt
 from influence_cli.models.differences import differences
 from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, pipeline_refit
+from influence_cli.models.rank import reduce_recipe, without_dependent
 from influence_cli.models.sample_weights import column_weights, with_weights
 from influence_cli.models.scales import pipeline_scales
 from influence_cli.models.settings import ESTIMATORS, ModelSettings
@@ -177,11 +178,15 @@ def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
         dataset = in_class_order(dataset, recipe.classes)
     raw = None if table.sample_weight is None else column_weights(dataset, table.sample_weight)
     dataset, total = with_weights(dataset, recipe.weights(dataset.y_train, len(dataset.classes), raw))
+    notes = parts.notes
+    if recipe.settings(total, None, 1.0).l2 == 0 and (reduced := without_dependent(dataset, recipe.fit_intercept)):
+        recipe = reduce_recipe(recipe, dataset.X_train, reduced)
+        dataset, notes = reduced.dataset, (*notes, reduced.sentence)
 
     def explain() -> Sequence[str]:
         return differences(parts.steps, maker.given, dataset.y_train)
 
-    return Read(recipe, dataset, total, parts.described, parts.notes, maker.columns, explain)
+    return Read(recipe, dataset, total, parts.described, notes, maker.columns, explain)
 
 
 def _maker(model: Any, parts: Parts, recipe: Recipe) -> Transformers:
@@ -200,6 +205,8 @@ def brought_refit(
     model = _loaded(path, Path(path).read_bytes() if content is None else content)
     parts = take_apart(model)
     recipe = read_estimator(parts.estimator)
+    if recipe.parameters.shape[1] - recipe.fit_intercept != dataset.X_train.shape[1]:
+        return Unfitted("columns that are combinations of others were left out")
     balancing = None
     if recipe.balanced:
         column = origin.get("sample_weight")

@@ -76,6 +76,7 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     """A model of ginf's own."""
     from influence_cli.data.load import load
     from influence_cli.data.summary import summary
+    from influence_cli.models.rank import without_dependent
     from influence_cli.models.sample_weights import weighted
     from influence_cli.models.settings import ESTIMATORS, default_iterations, resolve_penalty
     from influence_cli.models.trained import fit
@@ -94,6 +95,9 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     dataset, total = weighted(dataset, source.sample_weight, form.class_weight)
     l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, total)
     settings = replace(settings, l2=l2, penalty_scaling=scaling)
+    if settings.l2 == 0 and not settings.is_network and (reduced := without_dependent(dataset, form.intercept)):
+        common.note(reduced.sentence)
+        dataset = reduced.dataset
     counted = "L-BFGS iterations" if settings.is_network else "Newton steps"
     steps = form.max_iterations or default_iterations(form.estimator)
     with common.progress(counted, None) as advance:

@@ -11,6 +11,7 @@ import os
 import resource
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,13 +57,16 @@ def read_delimited(
             if set(dialects[-1].header) != set(dialects[0].header):
                 refuse_other_columns(dialects[0].header, dialects[-1].header)
     first = dialects[0]
-    reading = Reading(reading.decimal, reading.missing, reading.texts, first.separator)
+    reading = replace(reading, separator=first.separator)
     texts = set(reading.texts & set(first.header))
     while True:
         parts = []
         for path, dialect in zip(paths, dialects, strict=True):
             with _about(path, paths):
                 parts.append(_read(path, dialect, texts, reading))
+        if reading.decimal is None and reading.separator == ";" and not reading.has_decimal_commas:
+            has = any(_has_decimal_comma(part.columns[key]) for part in parts for key in first.header)
+            reading = replace(reading, has_decimal_commas=has)
         again = _to_read_as_text(parts, first.header, reading)
         if not again - texts:
             break
@@ -105,22 +109,19 @@ def joined(parts: Sequence[Values]) -> Values:
     return Texts(list(vocabulary), np.concatenate(codes))
 
 
+@dataclass(frozen=True)
 class _Part:
     """The columns of one file; ``empty`` lines were left out."""
 
-    def __init__(self, columns: dict[str, Values], rows: int, empty: int):
-        self.columns, self.rows, self.empty = columns, rows, empty
+    columns: dict[str, Values]
+    rows: int
+    empty: int
 
 
 def _to_read_as_text(parts: Sequence[_Part], header: Sequence[str], reading: Reading) -> set[str]:
     """Columns that must be read as text: text in another part, or written with points where commas are decimal."""
     mixed = {key for key in header if len({isinstance(part.columns[key], Texts) for part in parts}) > 1}
-    commas = reading.decimal == "," or (
-        reading.decimal is None
-        and reading.separator == ";"
-        and any(_has_decimal_comma(part.columns[key]) for part in parts for key in header)
-    )
-    if not commas:
+    if reading.decimal != "," and not reading.has_decimal_commas:
         return mixed
     return mixed | {
         key
@@ -289,5 +290,7 @@ def _check_width(line: int, fields: Sequence[str], dialect: Dialect) -> None:
         first = "as most rows have" if dialect.row_names or dialect.trailing else "as the first line has"
         raise FileError(
             f"every row must have {expected} fields {first}, but line {line:,} has {len(fields)}",
-            "a field that holds a separator must stand in double quotes, and every quote must be closed",
+            "a field that holds a separator must stand in double quotes, and every quote must be closed"
+            if len(fields) > 1 or expected == 1
+            else "leave the line out if it is none of the rows, and close every quote",
         )

@@ -169,8 +169,8 @@ def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """
     with opened(path) as content:
         text = decoded(content, dialect.encoding)
-        lines = itertools.chain([text.readline().removeprefix("\ufeff")], text)
         try:
+            lines = itertools.chain([text.readline().removeprefix("\ufeff")], text)
             for line, fields in parsed(itertools.islice(lines, dialect.skipped, None), dialect.separator):
                 yield line + dialect.skipped, fields
         except UnicodeDecodeError as error:

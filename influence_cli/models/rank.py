@@ -1,0 +1,142 @@
+"""Columns that are combinations of others, where no penalty holds the parameters.
+
+A full set of 0/1 columns beside an intercept, a constant, a column twice: infinitely many parameters fit the rows
+equally well, and all of them predict the same.  Leaving such columns out, as R's ``lm`` does, keeps every prediction
+and makes the parameters unique.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.linalg import qr
+from scipy.sparse import csr_array, hstack, issparse
+from scipy.sparse.linalg import lsmr
+
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.sparse import Rows
+from influence_cli.errors import NotConvergedError
+from influence_cli.models.sklearn import Recipe
+
+DEPENDENT = 1e-10
+"""What is left of a column once those before it are taken out, relative to its length, at which nothing is left."""
+BY_PRODUCTS = 1e-7
+"""The same where it is told from products of columns, which have half as many digits."""
+CLEARLY_INDEPENDENT = 1e-6
+"""Smallest eigenvalue of the columns' correlations from which on none is looked at more closely."""
+MOST_COLUMNS = 3_000
+"""Compressed columns whose products are formed, as a dense matrix."""
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A data set without dependent columns: the numbers of those that are ``kept``, and the names of the others."""
+
+    dataset: Dataset
+    kept: np.ndarray
+    left_out: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for the person who trains."""
+        more = f" and {len(self.left_out) - SHOWN:,} more" if len(self.left_out) > SHOWN else ""
+        names = ", ".join(self.left_out[:SHOWN]) + more
+        some = "is a combination" if len(self.left_out) == 1 else "are combinations"
+        return (
+            f"without a penalty the parameters are not unique: {names} {some} of the other columns and left out; every"
+            " prediction is the same"
+        )
+
+    @property
+    def step(self) -> tuple[str, Any]:
+        """The same as a transformer behind those of a pipeline."""
+        from sklearn.preprocessing import FunctionTransformer
+
+        return "independent columns", FunctionTransformer(take_columns, kw_args={"columns": self.kept})
+
+
+def take_columns(X: Any, columns: np.ndarray) -> Any:
+    """Some columns of a frame or an array."""
+    if hasattr(X, "iloc"):
+        return X.iloc[:, columns]
+    return X[:, columns] if not hasattr(X, "columns") else X[[X.columns[column] for column in columns]]
+
+
+def without_dependent(dataset: Dataset, fit_intercept: bool) -> Reduced | None:
+    """The data set without columns that are combinations of those before them and the intercept; None where there are
+    none, and of more than ``MOST_COLUMNS`` compressed columns, which are not looked at.
+
+    Raises NotConvergedError where the columns left determine every training response, so that no minimum is unique.
+    """
+    X = dataset.X_train
+    if issparse(X) and X.shape[1] > MOST_COLUMNS:
+        return None
+    kept = independent_columns(X if dataset.weights is None else X[dataset.weights > 0], fit_intercept)
+    if len(kept) == X.shape[1]:
+        return None
+    names = dataset.feature_names
+    left_out = tuple(names[column] for column in np.setdiff1d(np.arange(len(names)), kept))
+    rows = dataset.rows if dataset.weights is None else int((dataset.weights > 0).sum())
+    if len(kept) + fit_intercept >= rows:
+        wide = " (more features than rows)" if X.shape[1] + fit_intercept > rows else ""
+        raise NotConvergedError(
+            f"the Hessian is singular: {rows:,} training rows do not determine the parameters of {X.shape[1]:,} columns"
+            f"{wide}: {', '.join(left_out[:SHOWN])}{', ...' if len(left_out) > SHOWN else ''} are combinations of the"
+            " others",
+            hint="train with --l2 greater than 0, or with fewer columns",
+        )
+    reduced = replace(
+        dataset,
+        X_train=_columns(X, kept),
+        X_test=_columns(dataset.X_test, kept),
+        feature_names=tuple(names[column] for column in kept),
+        image_shape=None,
+    )
+    return Reduced(reduced, kept, left_out)
+
+
+def _columns(X: Rows, kept: np.ndarray) -> Rows:
+    return csr_array(X[:, kept]) if isinstance(X, csr_array) else np.ascontiguousarray(X[:, kept])
+
+
+def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
+    """The numbers of the columns of X (m, d) that are no combination of columns before them (and of ones)."""
+    lengths = np.sqrt(X.power(2).sum(axis=0)) if isinstance(X, csr_array) else np.linalg.norm(X, axis=0)
+    own = np.where(lengths > 0, lengths, 1.0)
+    means = np.asarray(X.mean(axis=0)) / own if fit_intercept else np.zeros(len(own))
+    if isinstance(X, csr_array) or X.shape[0] > X.shape[1]:
+        products = np.asarray((X.T @ X).toarray() if isinstance(X, csr_array) else X.T @ X) / np.outer(own, own)
+        products -= X.shape[0] * np.outer(means, means)
+        variances = np.sqrt(np.maximum(products.diagonal(), 0.0))
+        if variances.min() > BY_PRODUCTS:
+            values = np.linalg.eigvalsh(products / np.outer(variances, variances))
+            if values[0] > CLEARLY_INDEPENDENT:
+                return np.arange(X.shape[1])
+    if isinstance(X, csr_array):
+        values, vectors = np.linalg.eigh(products)
+        Z, least = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T, BY_PRODUCTS
+    else:
+        Z, least = X / own - means, DEPENDENT
+    left = np.abs(np.diag(qr(Z, mode="r")[0]))
+    found = np.zeros(X.shape[1], dtype=bool)
+    found[: len(left)] = left > least
+    return np.flatnonzero(found & (lengths > 0))
+
+
+def reduce_recipe(recipe: Recipe, given: Rows, reduced: Reduced) -> Recipe:
+    """The estimator on the columns kept, with the parameters that give the same outputs on the training rows ``given``
+    (m, d)."""
+    own, d = reduced.dataset.X_train, given.shape[1]
+    outputs = given @ recipe.parameters[:, :d].T
+    if isinstance(own, csr_array):
+        ones = csr_array(np.ones((own.shape[0], int(recipe.fit_intercept))))
+        outputs += recipe.parameters[:, d:].T if recipe.fit_intercept else 0.0
+        design = hstack([own, ones], format="csr")
+        solved = [lsmr(design, one, atol=1e-14, btol=1e-14, maxiter=10_000)[0] for one in outputs.T]
+        return replace(recipe, parameters=np.array(solved))
+    ones = np.ones((len(own), int(recipe.fit_intercept)))
+    outputs = outputs + ones @ recipe.parameters[:, d:].T
+    return replace(recipe, parameters=np.linalg.lstsq(np.hstack([own, ones]), outputs, rcond=None)[0].T)

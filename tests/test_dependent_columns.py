@@ -1,0 +1,89 @@
+"""Columns that are combinations of others, without a penalty: predictions are unique, and answered."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+from influence_cli import GroupInfluence
+from influence_cli.cli import run
+from influence_cli.models.rank import independent_columns
+
+RNG = np.random.default_rng(5)
+M = 80
+SITE = RNG.integers(0, 3, M)
+X = np.c_[np.eye(3)[SITE], RNG.normal(size=M).round(3)]
+Y = (2 * SITE + X[:, 3] + RNG.normal(0, 0.5, M)).round(3)
+DIED = np.where(X[:, 3] + (SITE == 1) + RNG.logistic(size=M) > 0.5, "yes", "no")
+GROUP = np.arange(10)
+
+
+def least_squares(rows, test):
+    """NumPy's solution of least norm, its prediction."""
+    design = np.c_[X, np.ones(M)]
+    return design[test] @ np.linalg.lstsq(design[rows], Y[rows], rcond=None)[0]
+
+
+def check(record, before, after, tolerance=1e-6):
+    assert record["base"] == pytest.approx(before, abs=tolerance)
+    assert record["actual"] == pytest.approx(after - before, abs=tolerance)
+
+
+@pytest.mark.parametrize("frame", [False, True])
+def test_least_squares_on_a_full_set_of_dummies(frame):
+    own = pd.DataFrame(X, columns=list("abcx")) if frame else X
+    model = GroupInfluence.from_sklearn(LinearRegression().fit(own, Y), own, Y)
+    assert "are not unique" in model.note and ("c" if frame else "x2") in model.note
+    record = model.groundtruth([GROUP], own[:1], quantity="prediction").records()[0]
+    check(record, least_squares(np.arange(M), 0), least_squares(np.arange(10, M), 0))
+
+
+def test_a_pipeline_that_makes_a_full_set_of_dummies():
+    table = pd.DataFrame({"site": np.array(list("ABC"))[SITE]})
+    model = make_pipeline(OneHotEncoder(), LogisticRegression(C=np.inf, tol=1e-10, max_iter=10_000))
+    fitted = model.fit(table, DIED)
+    record = (
+        GroupInfluence.from_sklearn(fitted, table, DIED).groundtruth([GROUP], table[:1], quantity="prob").records()[0]
+    )
+    shares = [np.mean(DIED[10 * kept :][SITE[10 * kept :] == SITE[0]] == "yes") for kept in (0, 1)]
+    predicted = shares if fitted.predict(table[:1])[0] == "yes" else [1 - share for share in shares]
+    check(record, *predicted, tolerance=1e-5)
+
+
+def test_a_model_of_ones_own_in_python():
+    model = GroupInfluence.fit(X, Y, estimator="linear", l2=0.0)
+    record = model.groundtruth([GROUP], X[:1], quantity="prediction").records()[0]
+    check(record, least_squares(np.arange(M), 0), least_squares(np.arange(10, M), 0))
+
+
+@pytest.mark.parametrize("link", [[], ["--link-data"]])
+def test_a_table_with_a_full_set_of_dummies_of_its_own(tmp_path, monkeypatch, capsys, link):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame(X, columns=["a", "b", "c", "x"]).assign(y=Y, twice=2 * X[:, 3], one=7).to_csv("d.csv", index=False)
+    options = ["--label", "y", "--estimator", "linear", "--l2", "0", "--test-fraction", "0", "-o", "m.h5", *link]
+    assert run(["train", "--data", "d.csv", *options]) == 0
+    said = capsys.readouterr().err
+    assert "c, twice are combinations of the other columns and left out; every prediction is the same" in said
+    assert "column one: left out as a feature: it has one value in all training rows" in said
+    rows = ",".join(map(str, GROUP))
+    ask = ["--model", "m.h5", "--group", f"rows:{rows}", "--test", "0", "--quantity", "prediction", "--quiet"]
+    assert run(["groundtruth", *ask, "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)[0]
+    check(record, least_squares(np.arange(M), 0), least_squares(np.arange(10, M), 0))
+
+
+def test_which_columns_are_independent_whatever_their_units():
+    Z = RNG.normal(size=(50, 4))
+    for scale in (1e-12, 1.0, 1e12):
+        columns = np.c_[Z[:, 0], np.full(50, 3.0), Z[:, 1], Z[:, 0] + 2 * Z[:, 1], np.zeros(50), Z[:, 2]] * scale
+        assert independent_columns(columns, True).tolist() == [0, 2, 5]
+        assert independent_columns(columns, False).tolist() == [0, 1, 2, 5]
+    near = np.c_[Z[:, 0], Z[:, 0] + 1e-7 * Z[:, 1]]
+    assert independent_columns(near, True).tolist() == [0, 1]
+    assert len(independent_columns(RNG.normal(size=(6, 9)), True)) == 5
