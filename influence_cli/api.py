@@ -218,6 +218,7 @@ class GroupInfluence:
         tol: float | None = None,
         retrain: str = "warm",
         repeats: int = 1,
+        certify: float | None = None,
         jobs: int = 1,
         preprocessing: str = REFIT,
         seed: int = 0,
@@ -238,8 +239,11 @@ class GroupInfluence:
         plan = self._plan(groups, seed)
         end = model.objective.tuning.tolerance if tol is None else tol
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
-        begun = truth.start_truth(question, plan, _provenance(model, config), repeats=repeats)
-        how = truth.Retraining(end, retrain, jobs, repeats)
+        proven = None if certify is None else _share("certify", certify)
+        config |= {} if proven is None else {"certify": proven}
+        provenance = _provenance(model, config)
+        begun = truth.start_truth(question, plan, provenance, repeats=repeats, certify=proven)
+        how = truth.Retraining(end, retrain, jobs, repeats, proven)
         return truth.groundtruth(question, self.solver, plan, begun, how)
 
     def select(

@@ -178,6 +178,7 @@ class TruthResult(Tabular):
     ``grad_norm``, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is the group's
     share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their mean.
     ``actual_error`` (G, T) estimates how far ``actual`` may be off; None where an earlier version retrained.
+    ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where none was asked for.
     """
 
     provenance: Provenance
@@ -193,6 +194,8 @@ class TruthResult(Tabular):
     repeats: np.ndarray | None = None
     names: RowNames | None = None
     actual_error: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -205,6 +208,8 @@ class TruthResult(Tabular):
         columns["status"] = _repeat(self.status, len(self.tests))
         error = np.full(self.actual.shape, np.nan) if self.actual_error is None else self.actual_error
         columns["actual_error"] = error.ravel()
+        if self.low is not None and self.high is not None:
+            columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
         return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
 
 

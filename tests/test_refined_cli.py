@@ -11,7 +11,7 @@ from cli_tools import ALL_METHODS, rows_of, save_blobs, save_regression, train, 
 
 from influence_cli import GroupInfluence
 from influence_cli.analysis.verify import agreement
-from influence_cli.artifacts.results import load_influence
+from influence_cli.artifacts.results import load_influence, load_truth
 from influence_cli.cli import run
 from influence_cli.commands import estimation
 from influence_cli.errors import UsageError
@@ -213,3 +213,24 @@ def test_a_whole_class_is_proven_for_the_other_classes(model, capsys):
         assert float(row["low"]) - 1e-9 <= float(row["actual"]) <= float(row["high"]) + 1e-9
     assert all(row["low"] == "" for row in rows_of(text) if row["true"] == "1")
     assert "no proof" not in err
+
+
+def test_groundtruth_proves_what_it_measured(model, folder, capsys):
+    path = str(folder / "truth.h5")
+    text, _ = ask(capsys, "groundtruth", "--model", model, *GROUPS, "--certify", "1%", "-o", path)
+    low, high, actual = (values_of(text, key) for key in ("low", "high", "actual"))
+    assert (low <= actual).all()
+    assert (actual <= high).all()
+    assert (high - low <= 0.01 * np.abs(actual) + 1e-9).all()
+    kept = load_truth(path)
+    np.testing.assert_array_equal(kept.low.ravel(), low)
+    # Interval against interval: what influence proves from its own parameters never contradicts it.
+    other, _ = ask(capsys, "influence", "--model", model, *GROUPS, "--method", "refined", "--certify", "10%")
+    assert (values_of(other, "low") <= high).all()
+    assert (low <= values_of(other, "high")).all()
+    asked = (*GROUPS[:2], "--test", "0:6", "--quantity", "score:accuracy", "--certify", "1%")
+    text, err = ask(capsys, "groundtruth", "--model", model, *asked)
+    assert {row["low"] for row in rows_of(text)} == {""}
+    assert "no proof for 2 of 2 figures: --quantity score:accuracy has no proof" in err
+    _, err = ask(capsys, "groundtruth", "--model", model, *GROUPS, "--certify", "x", code=2)
+    assert "--certify must be a share over 0 and below 1, found 'x'" in err

@@ -13,7 +13,9 @@ from influence_cli.core.intervals import has_proof
 from influence_cli.core.lost_classes import proven
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.recession import Outcome
 from influence_cli.core.refined import Goal, Refined, refine
+from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
@@ -35,7 +37,7 @@ class Certifier:
     def __init__(self, question: Question, objective: Objective, theta: np.ndarray, base: np.ndarray, rel: float):
         self.question, self.objective, self.theta, self.base, self.rel = question, objective, theta, base, rel
 
-    def why_not(self, w: Weights) -> str:
+    def why_not(self, w: Weights | None = None) -> str:
         """Why nothing can be proven, or an empty text."""
         if not all(has_proof(target) for target in self.question.targets):
             return f"--quantity {self.question.quantity} has no proof: a quantity of single test rows has one"
@@ -92,3 +94,17 @@ def _with(found: Refined, groups: np.ndarray, further: Refined) -> Refined:
     theta[:, groups] = further.theta
     steps[groups] += further.steps
     return replace(found, change=change, error=error, met=met, theta=theta, steps=steps)
+
+
+def prove_truth(question: Question, solver: HessianSolver, w: Weights, ended: Outcome, rel: float) -> np.ndarray | None:
+    """low and high (2, G, T) of the changes that retraining gave, refined further where they are too wide for ``rel``;
+    NaN where nothing is proven, None where nothing can be."""
+    model = question.model
+    certifier = Certifier(question, model.objective, model.theta, question.value(model.theta)[:, 0], rel)
+    if certifier.why_not(w):
+        return None
+    counts = np.isfinite(ended.change)
+    steps = np.zeros(w.groups, dtype=np.int64)
+    begin = Refined(ended.change, ended.error, counts, ended.minimum.theta, steps, np.ones(w.groups))
+    _, ends = certifier.narrow(begin, w, solver.preconditioner, counts)
+    return np.where(np.isfinite(ends[1] - ends[0]), ends, np.nan).transpose(0, 2, 1)

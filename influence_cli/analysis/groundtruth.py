@@ -14,6 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
+from influence_cli.analysis.certification import prove_truth
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.remade import without
 from influence_cli.core.optimise.minimum import Minimum
@@ -47,12 +48,14 @@ class Retraining:
     time.
 
     ``repeats`` over 1 retrains cold from as many seeds; each change is then taken from the model of the same seed.
+    ``certify`` is the share of a change within which its proven interval is to be, if any.
     """
 
     tol: float
     strategy: str = WARM
     jobs: int = 1
     repeats: int = 1
+    certify: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class _Block:
     iterations: np.ndarray
     seconds: float
     status: tuple[str, ...]
+    proven: np.ndarray | None = None
 
 
 def check_strategy(model: TrainedModel, strategy: str, repeats: int) -> None:
@@ -96,6 +100,7 @@ def start_truth(
     provenance: Provenance,
     *,
     repeats: int = 1,
+    certify: float | None = None,
 ) -> TruthResult:
     """The result of a run in which nothing has been retrained yet: every group is pending."""
     codes, count = question.codes, len(plan)
@@ -113,6 +118,8 @@ def start_truth(
         (PENDING,) * count,
         np.full((repeats, count, len(codes)), np.nan) if repeats > 1 else None,
         names=question.names,
+        low=None if certify is None else np.full((count, len(codes)), np.nan),
+        high=None if certify is None else np.full((count, len(codes)), np.nan),
     )
 
 
@@ -209,9 +216,12 @@ def _retrain_block(
     start = perf_counter()
     model = question.model
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
+    proven = None
     if model.refit is None or model.refit.shared:
         gone = model.removal(rows)
         runs = [_retrain_from(question, solver, gone, seed.before, seed.seed, how, watch) for seed in seeds]
+        if how.certify is not None:
+            proven = prove_truth(question, solver, gone.removed, runs[0], how.certify)
     else:
         runs = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
     every = zip(*(run.status for run in runs), strict=True)
@@ -224,6 +234,7 @@ def _retrain_block(
         np.sum([run.minimum.iterations for run in runs], axis=0),
         (perf_counter() - start) / len(rows),
         tuple(statuses),
+        proven,
     )
 
 
@@ -321,6 +332,9 @@ def _with_block(result: TruthResult, block: _Block) -> TruthResult:
     error = np.full_like(result.actual, np.nan) if result.actual_error is None else result.actual_error.copy()
     error[block.where] = block.error
     arrays["actual_error"] = error
+    if block.proven is not None and result.low is not None and result.high is not None:
+        arrays |= {"low": result.low.copy(), "high": result.high.copy()}
+        arrays["low"][block.where], arrays["high"][block.where] = block.proven
     arrays["grad_norm"][block.where] = block.grad_norm
     arrays["iterations"][block.where] = block.iterations
     arrays["seconds"][block.where] = block.seconds

@@ -96,7 +96,7 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
             *_keys(methods=TEXTS, evaluate=TEXT, rel_error=NUMBER, certify=NUMBER, errors=TRUTH, verify=TRUTH),
         )
     },
-    "truth": {"@config": (*_ASKED, *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE))},
+    "truth": {"@config": (*_ASKED, *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE, certify=NUMBER))},
     "selection": {"@config": (*_ASKED, *_SELECTION_CONFIG)},
 }
 """By kind of file and attribute."""

@@ -79,6 +79,8 @@ def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> N
         arrays["/values/repeats"] = result.repeats
     if result.actual_error is not None:
         arrays["/values/actual_error"] = result.actual_error
+    if result.low is not None and result.high is not None:
+        arrays["/proven/low"], arrays["/proven/high"] = result.low, result.high
     arrays["/retraining/grad_norm"] = _as(result.grad_norm, np.float64)
     arrays["/retraining/iterations"] = _as(result.iterations, np.int64)
     arrays["/retraining/seconds"] = _as(result.seconds, np.float64)
@@ -96,6 +98,8 @@ def load_truth(path: PathLike) -> TruthResult:
         seconds=opened.arrays["/retraining/seconds"],
         repeats=opened.arrays.get("/values/repeats"),
         actual_error=opened.arrays.get("/values/actual_error"),
+        low=opened.arrays.get("/proven/low"),
+        high=opened.arrays.get("/proven/high"),
     )
 
 

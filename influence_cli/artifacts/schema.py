@@ -38,6 +38,19 @@ _RESULT = (
 )
 
 
+_PROVEN = tuple(
+    Entry(
+        f"/proven/{end}",
+        "float64",
+        ("G", "T"),
+        f"proven {side} bound of the change; NaN where nothing is proven",
+        required=False,
+        finite=False,
+    )
+    for end, side in (("low", "lower"), ("high", "upper"))
+)
+
+
 LINK = "@data_link"
 PIPELINE = "/pipeline/skops"
 
@@ -253,17 +266,7 @@ KINDS: dict[str, Kind] = {
                     required=False,
                     beside="/refined/steps",
                 ),
-                *(
-                    Entry(
-                        f"/proven/{end}",
-                        "float64",
-                        ("G", "T"),
-                        f"proven {side} bound of the change; NaN where nothing is proven",
-                        required=False,
-                        finite=False,
-                    )
-                    for end, side in (("low", "lower"), ("high", "upper"))
-                ),
+                *_PROVEN,
                 Entry(
                     "/verified/actual",
                     "float64",
@@ -281,6 +284,7 @@ KINDS: dict[str, Kind] = {
             (
                 *_RESULT,
                 Entry("/values/actual", "float64", ("G", "T"), _CHANGE, finite=False),
+                *_PROVEN,
                 Entry(
                     "/values/repeats",
                     "float64",

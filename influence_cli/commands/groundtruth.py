@@ -46,6 +46,14 @@ class Way:
         ),
     ] = None
     cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.")] = False
+    certify: Annotated[
+        str | None,
+        typer.Option(
+            "--certify",
+            metavar="REL",
+            help="Prove an interval of every change, low and high, narrower than this share of it: 1% or 0.01.",
+        ),
+    ] = None
     repeats: Annotated[
         int,
         typer.Option(
@@ -78,6 +86,8 @@ class Way:
             raise UsageError(f"--cold and --retrain {self.strategy} contradict each other", hint="leave --cold out")
         if self.tol is not None:
             session.check_tolerance(self.tol)
+        if self.share is not None and self.repeats > 1:
+            raise UsageError("--certify proves one retraining, not the mean of several", hint="leave --repeats out")
         if self.resume and written.output is None:
             raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
 
@@ -90,7 +100,15 @@ class Way:
             "cold": self.strategy == COLD,
             **({} if self.strategy in (WARM, COLD) else {"retrain": self.strategy}),
             **({} if self.repeats == 1 else {"repeats": self.repeats}),
+            **({} if self.share is None else {"certify": self.share}),
         }
+
+    @property
+    def share(self) -> float | None:
+        """The number of ``--certify``.  Raises UsageError for what is none."""
+        from influence_cli.specs.relative import parse_relative
+
+        return None if self.certify is None else parse_relative(self.certify, "--certify")
 
 
 @command
@@ -111,6 +129,9 @@ def groundtruth(
     """
     from contextlib import ExitStack
 
+    import numpy as np
+
+    from influence_cli.analysis.certification import Certifier
     from influence_cli.analysis.groundtruth import check_strategy, count_stalled, start_truth
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
@@ -139,7 +160,7 @@ def groundtruth(
         prepared.note(plan, common, estimates=False)
         config = request.config(common.seed) | way.config(tol) | prepared.config()
         config |= {} if solver == "auto" else {"solver": solver}
-        fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats)
+        fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats, certify=way.share)
         begun = resume_truth(str(target), fresh, common) if way.resume else None
         kept = Kept(fresh if begun is None else begun, target)
         if begun is not None:
@@ -156,6 +177,12 @@ def groundtruth(
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
     output.emit(result.columns(), lambda: truth_table(result), written, common, dataset=opened.model.dataset)
+    if result.low is not None:
+        missing = np.isnan(result.low) & np.isfinite(result.actual)
+        if missing.any():
+            why = Certifier(question, opened.model.objective, opened.model.theta, result.base, 1.0).why_not()
+            reason = why or "the interval is infinite, or its group changes the features of other rows"
+            common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {reason}")
     unknown = sum(state != OK for state in result.status)
     if unknown:
         warn(f"{unknown} of {len(plan)} groups have null changes: see status")
@@ -194,7 +221,7 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
 
     blocks = len(truth_blocks(question.model, len(plan)))
     count = session.jobs_at_a_time(way.jobs, blocks)
-    how = Retraining(kept.result.provenance.config["tol"], way.strategy, count, way.repeats)
+    how = Retraining(kept.result.provenance.config["tol"], way.strategy, count, way.repeats, way.share)
     with common.progress("retraining", kept.pending) as advance:
         try:
             groundtruth(

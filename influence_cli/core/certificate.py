@@ -69,14 +69,14 @@ CHUNK = 1 << 22
 FAMILIES = (Logistic, Softmax, Gaussian, Poisson)
 
 
-def no_certificate(objective: Objective, w: Weights) -> str:
+def no_certificate(objective: Objective, w: Weights | None) -> str:
     """Why nothing can be proven about this model, or an empty text."""
     if not isinstance(objective, Glm) or not isinstance(objective.family, FAMILIES):
         return "a certificate exists for logistic, multinomial, linear and Poisson regression only"
     slopes = objective.penalty.ridge[: objective.design.X.shape[1]]
     if not (slopes > 0).all():
         return "a certificate needs a penalty on every slope: train with --l2 greater than 0"
-    if w.penalty is not None and w.penalty.direction is not None:
+    if w is not None and w.penalty is not None and w.penalty.direction is not None:
         return "a penalised intercept whose features are scaled again without the group has no certificate"
     return ""
 

@@ -52,6 +52,8 @@ def influence_table(result: InfluenceResult) -> tuple[dict[str, Any], Layout]:
 def truth_table(result: TruthResult) -> tuple[dict[str, Any], Layout]:
     headings = {"group": "group", "size": "rows", "fraction": "share", "test": "test", "base": f"{result.quantity} now"}
     headings |= {"actual": "actual change"}
+    if result.low is not None:
+        headings |= {"low": "proven from", "high": "to"}
     if result.repeats is not None:
         headings["spread"] = "spread"
     headings |= {"grad_norm": "gradient norm", "iterations": "iterations"}
