@@ -1,7 +1,7 @@
 """What the analyses return: columns, not lists of dictionaries.
 
 Ten thousand groups times a hundred test rows are a million records; they stay (G, T) arrays from the core to
-the artifact and become rows only where text is written.  ``columns()`` gives the records of DESIGN section 3,
+the artifact and become rows only where text is written.  ``columns()`` gives the records of docs/format.md,
 one list or array a key, groups outermost.
 """
 

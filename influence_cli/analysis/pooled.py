@@ -121,22 +121,22 @@ def _estimator(family: Family) -> Any:
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     class Base(BaseEstimator):
-        def fit(self, X, y):
+        def fit(self, X: np.ndarray, y: np.ndarray) -> Base:
             return self
 
-        def __sklearn_is_fitted__(self):
+        def __sklearn_is_fitted__(self) -> bool:
             return True
 
-        def predict(self, X):
+        def predict(self, X: np.ndarray) -> np.ndarray:
             return family.predict(X.T[None])[0]
 
     if not isinstance(family, Classifier):
         return type("Regression", (RegressorMixin, Base), {})()
 
-    def decision_function(self, X):
+    def decision_function(self: Base, X: np.ndarray) -> np.ndarray:
         return X[:, 0] if X.shape[1] == 1 else X
 
-    def predict_proba(self, X):
+    def predict_proba(self: Base, X: np.ndarray) -> np.ndarray:
         p = family.curvature_state(X.T[None])[0].T
         return np.column_stack([1.0 - p, p]) if p.shape[1] == 1 else p
 

@@ -1,4 +1,4 @@
-"""The files that commands leave for one another (DESIGN section 4); the only user of h5py.
+"""The files that commands leave for one another (docs/format.md).
 
 ``schema`` says what each kind of file holds, ``atomic`` puts files in place whole or not at all, ``storage`` writes
 and reads any kind by its schema, ``model`` and ``results`` turn the arrays into objects.  Import the modules

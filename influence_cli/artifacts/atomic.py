@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from influence_cli.artifacts.lock import PREFIX, hold, ours, remove_leftovers
 from influence_cli.errors import FileError, UsageError
@@ -60,7 +61,7 @@ class Sink(io.RawIOBase):
     def tell(self) -> int:
         return self._position
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         view = view[: max(0, self._end - self._position)]
         start, done = self._position, 0
@@ -75,7 +76,7 @@ class Sink(io.RawIOBase):
         self._position += len(view)
         return len(view)
 
-    def write(self, buffer) -> int:
+    def write(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         if self.failure is None:
             try:

@@ -1,4 +1,4 @@
-"""From removal weights to estimated changes of the parameters (DESIGN 2.2 and 2.3), whole blocks of groups at once.
+"""From removal weights to estimated changes of the parameters, whole blocks of groups at once.
 
 On the path w(eps) = w + eps delta, with g = sum_i delta_i grad l_i and D = sum_i delta_i hess l_i at theta*, and
 u = H^-1 g = -theta1, the changes on removal (eps = -1) are

@@ -1,4 +1,6 @@
-"""What is asked about the model: a function f of theta for each test row, and its gradient (DESIGN 2.4).
+"""What is asked about the model: a function f of theta for each test row, and its gradient.
+
+The quantities are listed in docs/design.md, "Quantities".
 
 Each quantity of a row's outputs is a small class with ``value`` (G, T) and ``slope`` (K, T); a ``Target`` binds one to
 test rows.
@@ -39,10 +41,10 @@ class Loss:
 
     family: Family
 
-    def value(self, eta, y):
+    def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.loss(eta, y)
 
-    def slope(self, eta, y):
+    def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.residual(eta, y)[0]
 
 
@@ -52,10 +54,10 @@ class Probability:
 
     family: Family
 
-    def value(self, eta, y):
+    def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.exp(-self.family.loss(eta, y))
 
-    def slope(self, eta, y):
+    def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return -self.value(eta, y) * self.family.residual(eta, y)[0]
 
 
@@ -65,10 +67,10 @@ class Margin:
 
     family: Classifier
 
-    def value(self, eta, y):
+    def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.margin(eta, y)[0]
 
-    def slope(self, eta, y):
+    def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.margin(eta, y)[1][0]
 
 
@@ -79,10 +81,10 @@ class Logit:
     family: Classifier
     k: int
 
-    def value(self, eta, y):
+    def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.logit(eta, self.k)[0]
 
-    def slope(self, eta, y):
+    def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.logit(eta, self.k)[1][0]
 
 
@@ -92,10 +94,10 @@ class Prediction:
 
     family: Regressor
 
-    def value(self, eta, y):
+    def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.response(eta)[0]
 
-    def slope(self, eta, y):
+    def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self.family.response(eta)[1][0]
 
 
@@ -122,10 +124,10 @@ class RowTarget:
     X: Features
     y: np.ndarray
 
-    def value(self, theta):
+    def value(self, theta: np.ndarray) -> np.ndarray:
         return self.quantity.value(self.objective.predict_outputs(theta, self.X), self.y).T
 
-    def gradient(self, theta):
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
         eta = self.objective.predict_outputs(theta, self.X)
         return self.objective.pull_back(theta, self.X, self.quantity.slope(eta, self.y))
 
@@ -136,10 +138,10 @@ class MeanTarget:
 
     rows: RowTarget
 
-    def value(self, theta):
+    def value(self, theta: np.ndarray) -> np.ndarray:
         return self.rows.value(theta).mean(axis=0, keepdims=True)
 
-    def gradient(self, theta):
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
         count = len(self.rows.y)
         return WeightedTarget(self.rows, np.full(count, 1.0 / count)).gradient(theta)
 
@@ -151,10 +153,10 @@ class WeightedTarget:
     rows: RowTarget
     coefficients: np.ndarray
 
-    def value(self, theta):
+    def value(self, theta: np.ndarray) -> np.ndarray:
         return (self.coefficients @ self.rows.value(theta))[None]
 
-    def gradient(self, theta):
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
         rows, total = self.rows, np.zeros(len(theta))
         step = max(1, GRADIENT_ELEMENTS // len(theta))
         for start in range(0, len(rows.y), step):
@@ -170,10 +172,10 @@ class ParameterTarget:
 
     index: int
 
-    def value(self, theta):
+    def value(self, theta: np.ndarray) -> np.ndarray:
         return theta[self.index : self.index + 1]
 
-    def gradient(self, theta):
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
         unit = np.zeros((len(theta), 1))
         unit[self.index] = 1.0
         return unit

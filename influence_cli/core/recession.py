@@ -161,7 +161,9 @@ def _dense(objective: Objective, theta: np.ndarray, w: RowWeights) -> np.ndarray
     return lower + np.tril(lower, -1).T
 
 
-def _along(objective, theta, value, gradient, step, w):
+def _along(
+    objective: Objective, theta: np.ndarray, value: np.ndarray, gradient: np.ndarray, step: np.ndarray, w: RowWeights
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """Move along the step as far as J falls, or where it cannot be told, as the gradient does; and whether it did."""
     slope = float((gradient * step).sum())
     for halving in range(HALVINGS):

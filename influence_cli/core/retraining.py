@@ -1,4 +1,5 @@
-"""The truth: retraining without each group, many groups in one pass over the rows (DESIGN 2.6).
+"""The truth: retraining without each group, many groups in one pass over the rows (docs/design.md, "When a
+point is a minimum").
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
 has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
@@ -166,7 +167,14 @@ def _by_newton(
     return end
 
 
-def _downhill(objective, start, w, preconditioner, tol, watch) -> Minimum:
+def _downhill(
+    objective: Objective,
+    start: np.ndarray,
+    w: Weights,
+    preconditioner: Preconditioner,
+    tol: float,
+    watch: Watch | None,
+) -> Minimum:
     """L-BFGS with the trained model's curvature, and from where that no longer serves with each column's own."""
     first = objective.gradient(start, w)
     goal = Goal(tol, decrements(first, -preconditioner(first)))

@@ -35,8 +35,9 @@ DAMPING = 0.01
 class ModelSettings:
     """Everything beside the data that decides what the trained parameters are and what removal means.
 
-    ``l2`` is lambda of DESIGN 2.1; ``penalty_scaling`` is per-mean or per-sum.  What follows ``tol`` is for networks
-    alone: hidden widths, what stands for the Hessian and is added to its diagonal, and the seed of the initial weights.
+    ``l2`` is lambda of docs/design.md; ``penalty_scaling`` is per-mean or per-sum.  What follows ``tol`` is for
+    networks alone: hidden widths, what stands for the Hessian and is added to its diagonal, and the seed of the initial
+    weights.
     """
 
     estimator: str

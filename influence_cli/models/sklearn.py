@@ -1,6 +1,6 @@
 """Fitted scikit-learn estimators as models of ginf: the same parameters, penalty and convention of removal.
 
-What scikit-learn minimises, with row weights s_i (1 without) and S = sum s, is J of DESIGN 2.1 times a constant:
+What scikit-learn minimises, with row weights s_i (1 without) and S = sum s, is J of docs/design.md times a constant:
 
     LogisticRegression           C sum s_i l_i + |w|^2/2                   lambda = 1/(C S)     per-sum
     Ridge, RidgeClassifier       sum s_i (eta_i - y_i)^2 + alpha |w|^2     lambda = alpha/S     per-sum

@@ -141,7 +141,7 @@ def _cell(key: str, value: Any) -> str:
     return f"{text[:NAME_HEAD]}...{text[-NAME_TAIL:]}" if key == "group" and len(text) > LONGEST_NAME else text
 
 
-def console(stream: TextIO, color: bool):
+def console(stream: TextIO, color: bool) -> Any:
     """A Rich console on that stream; ``--no-color`` and a ``NO_COLOR`` that is not empty both make it plain text."""
     from rich.console import Console
 

@@ -124,7 +124,10 @@ def _scaled_grams(
     for rows in chunks:
         of_pair = scaled(rows)
 
-        def add(job: tuple[tuple[int, int], slice], of_pair=of_pair) -> None:
+        def add(
+            job: tuple[tuple[int, int], slice],
+            of_pair: Callable[[tuple[int, int]], np.ndarray] = of_pair,
+        ) -> None:
             pair, band = job
             part = of_pair(pair)
             if len(bands) == 1:

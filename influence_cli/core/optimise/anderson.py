@@ -138,7 +138,15 @@ class _Best:
         self.grad_norm, self.decrement = np.full(count, np.inf), np.full(count, np.inf)
         self.iterations, self.converged = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
 
-    def look(self, active, iteration: int, x, gradient, move, decrement) -> None:
+    def look(
+        self,
+        active: np.ndarray,
+        iteration: int,
+        x: np.ndarray,
+        gradient: np.ndarray,
+        move: np.ndarray,
+        decrement: np.ndarray,
+    ) -> None:
         """What the ``active`` columns (A,) came to."""
         self.iterations[active] = iteration
         better = decrement < self.decrement[active]

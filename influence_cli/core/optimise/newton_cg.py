@@ -100,7 +100,16 @@ def _visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.n
     return UNRESOLVED * (np.abs(value) + 0.1 * terms**2) + 1e-300
 
 
-def line_search(objective, theta, value, gradient, norm, direction, active, w) -> np.ndarray:
+def line_search(
+    objective: Objective,
+    theta: np.ndarray,
+    value: np.ndarray,
+    gradient: np.ndarray,
+    norm: np.ndarray,
+    direction: np.ndarray,
+    active: np.ndarray,
+    w: RowWeights,
+) -> np.ndarray:
     """Move the active columns in place along their directions; which of them (A,) could be moved."""
     slope = dots(gradient[:, active], direction)
     step = np.ones(len(active))

@@ -1,1 +1,1 @@
-"""Searching for the group of a given size whose removal changes f most, one strategy a file (DESIGN 2.5, 2.6)."""
+"""Searching for the group whose removal changes f most, one strategy a file (docs/design.md, "Selection")."""

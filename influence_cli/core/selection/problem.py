@@ -15,6 +15,7 @@ import numpy as np
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.quantities import Target
 from influence_cli.core.removal import PER_MEAN
+from influence_cli.core.solvers.cg import Solution
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.refinement import refined_conjugate_gradient
@@ -171,7 +172,7 @@ def exchanged(inside: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarr
     return np.flatnonzero(mask)
 
 
-def _solved(solution) -> np.ndarray:
+def _solved(solution: Solution) -> np.ndarray:
     for column in np.flatnonzero(~solution.converged):
         raise NotConvergedError(f"selection: {solution.why(int(column))}")
     return solution.x

@@ -1,4 +1,4 @@
-"""Ascent on the realised change: retrain without the group, rank all rows *there*, exchange, repeat (DESIGN 2.6).
+"""Ascent on the realised change: retrain without the group, rank all rows *there*, exchange, repeat.
 
 The linear model of f at the retrained parameters is maximised by the k rows that rank highest there: a step of the
 conditional-gradient method of Frank and Wolfe, whose vertices are the groups.  The whole step usually gains; where it

@@ -14,45 +14,45 @@ class Logistic(Classifier):
     outputs = 1
     classes = 2
 
-    def loss(self, eta, y):
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         # With the sign inside, no digit is lost where the model is sure of a row.
         return np.logaddexp(0.0, (1.0 - 2.0 * y) * eta[:, 0])
 
-    def residual(self, eta, y):
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         sign = 1.0 - 2.0 * y
         return sign * expit(sign * eta)
 
-    def curvature_state(self, eta):
+    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
         return expit(eta)
 
-    def curve(self, state, a):
+    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return state * (1.0 - state) * a
 
-    def third(self, state, a):
+    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return state * (1.0 - state) * (1.0 - 2.0 * state) * a**2
 
-    def self_concordance(self, a):
+    def self_concordance(self, a: np.ndarray) -> np.ndarray:
         return np.abs(a[:, 0])
 
-    def pair(self, state, j, k):
+    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
         return state[:, 0] * (1.0 - state[:, 0])
 
-    def typical_curvature(self, state, w):
+    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
         return np.array([[np.average(self.pair(state, 0, 0)[0], weights=w)]])
 
-    def predict(self, eta):
+    def predict(self, eta: np.ndarray) -> np.ndarray:
         return (eta[:, 0] > 0.0).astype(np.int64)
 
-    def away_from(self, absent):
+    def away_from(self, absent: np.ndarray) -> np.ndarray:
         """Change of the output (G, 1) that rules the absent classes (G, 2) out."""
         return absent[:, :1].astype(float) - absent[:, 1:]
 
-    def margin(self, eta, y):
+    def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of the row's own class, (G, b), and its derivative (G, 1, b)."""
         sign = 2.0 * y - 1.0
         return sign * eta[:, 0], np.broadcast_to(sign, eta.shape)
 
-    def logit(self, eta, k):
+    def logit(self, eta: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of class k, (G, b), and its derivative (G, 1, b)."""
         sign = 2.0 * k - 1.0
         return sign * eta[:, 0], np.full(eta.shape, sign)

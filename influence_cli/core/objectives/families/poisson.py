@@ -20,36 +20,36 @@ class Poisson(Regressor):
     ``state`` = exp(eta), the expected response.
     """
 
-    def loss(self, eta, y):
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         eta = eta[:, 0]
         return _mean(eta) - y * eta + (xlogy(y, y) - y)
 
-    def residual(self, eta, y):
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return _mean(eta) - y
 
-    def curvature_state(self, eta):
+    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
         return _mean(eta)
 
-    def curve(self, state, a):
+    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return state * a
 
-    def third(self, state, a):
+    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return state * a**2
 
-    def self_concordance(self, a):
+    def self_concordance(self, a: np.ndarray) -> np.ndarray:
         return np.abs(a[:, 0])
 
-    def pair(self, state, j, k):
+    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
         return state[:, 0]
 
-    def typical_curvature(self, state, w):
+    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
         return np.array([[np.average(state[0, 0], weights=w)]])
 
-    def response(self, eta):
+    def response(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mean = _mean(eta)
         return mean[:, 0], mean
 
-    def centre(self, y, w):
+    def centre(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         mean = np.average(y, weights=w)
         return np.array([np.log(mean) if mean > 0 else 0.0])
 

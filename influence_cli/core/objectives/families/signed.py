@@ -22,42 +22,42 @@ class Signed(Classifier):
         self.outputs = 1 if classes == 2 else classes
         self._ranking: Classifier = Logistic() if classes == 2 else Softmax(classes)
 
-    def loss(self, eta, y):
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return 0.5 * ((eta - self._targets(y)) ** 2).sum(axis=1)
 
-    def residual(self, eta, y):
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return eta - self._targets(y)
 
-    def curvature_state(self, eta):
+    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
         return np.ones_like(eta)
 
-    def curve(self, state, a):
+    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return state * a
 
-    def third(self, state, a):
+    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return np.zeros_like(a)
 
-    def self_concordance(self, a):
+    def self_concordance(self, a: np.ndarray) -> np.ndarray:
         return np.zeros_like(a[:, 0])
 
-    def pair(self, state, j, k):
+    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
         return state[:, 0] if j == k else np.zeros_like(state[:, 0])
 
-    def typical_curvature(self, state, w):
+    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
         return np.eye(self.outputs)
 
-    def predict(self, eta):
+    def predict(self, eta: np.ndarray) -> np.ndarray:
         return self._ranking.predict(eta)
 
-    def margin(self, eta, y):
+    def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The score of the row's own class against its strongest rival, (G, b), and its derivative (G, K, b)."""
         return self._ranking.margin(eta, y)
 
-    def logit(self, eta, k):
+    def logit(self, eta: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The score of class k, (G, b), and its derivative (G, K, b)."""
         return self._ranking.logit(eta, k)
 
-    def away_from(self, absent):
+    def away_from(self, absent: np.ndarray) -> np.ndarray:
         """Nowhere: targets of -1 alone have a minimum."""
         return np.zeros((len(absent), self.outputs))
 

@@ -16,7 +16,7 @@ class Softmax(Classifier):
     def __init__(self, classes: int):
         self.classes = self.outputs = classes
 
-    def loss(self, eta, y):
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         # log1p of the others' share: a row that the model is sure of has a loss far under 1 ulp of the normaliser.
         top = eta.argmax(axis=1)[:, None]
         peak = np.take_along_axis(eta, top, axis=1)
@@ -24,7 +24,7 @@ class Softmax(Classifier):
         np.put_along_axis(others, top, 0.0, axis=1)
         return np.log1p(others.sum(axis=1)) + peak[:, 0] - _at(eta, y)
 
-    def residual(self, eta, y):
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         p = self.curvature_state(eta)
         rows = np.arange(y.size)
         # p_y - 1 as minus the sum of the others: no digit is lost where p_y is nearly 1.
@@ -32,43 +32,43 @@ class Softmax(Classifier):
         p[:, y, rows] = -p.sum(axis=1)
         return p
 
-    def curvature_state(self, eta):
+    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
         p = eta - eta.max(axis=1, keepdims=True)
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
         return p
 
-    def curve(self, state, a):
+    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         out = state * a
         out -= state * out.sum(axis=1, keepdims=True)
         return out
 
-    def third(self, state, a):
+    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         centred = a - (state * a).sum(axis=1, keepdims=True)
         squared = state * centred**2
         return squared - state * squared.sum(axis=1, keepdims=True)
 
-    def self_concordance(self, a):
+    def self_concordance(self, a: np.ndarray) -> np.ndarray:
         return a.max(axis=1) - a.min(axis=1)
 
-    def pair(self, state, j, k):
+    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
         if j == k:
             return state[:, j] * (1.0 - state[:, j])
         return -state[:, j] * state[:, k]
 
-    def typical_curvature(self, state, w):
+    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
         p = state[0]
         weighted = p * (w / w.sum())
         return np.diag(weighted.sum(axis=1)) - weighted @ p.T
 
-    def predict(self, eta):
+    def predict(self, eta: np.ndarray) -> np.ndarray:
         return eta.argmax(axis=1)
 
-    def away_from(self, absent):
+    def away_from(self, absent: np.ndarray) -> np.ndarray:
         """Change of the outputs (G, K) that rules the absent classes (G, K) out, summing to 0 over the classes."""
         return absent.mean(axis=1, keepdims=True) - absent
 
-    def margin(self, eta, y):
+    def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """eta_y - max of the others, (G, b), and its derivative (G, K, b)."""
         rows = np.arange(y.size)
         others = eta.copy()
@@ -80,7 +80,7 @@ class Softmax(Classifier):
         np.put_along_axis(gradient, rival[:, None], -1.0, axis=1)
         return value, gradient
 
-    def logit(self, eta, k):
+    def logit(self, eta: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """eta_k, (G, b), and its derivative (G, K, b)."""
         gradient = np.zeros_like(eta)
         gradient[:, k] = 1.0

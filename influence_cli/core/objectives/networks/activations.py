@@ -37,16 +37,16 @@ class Sigmoid(Activation):
 
     gain = 4.0
 
-    def value(self, z):
+    def value(self, z: np.ndarray) -> np.ndarray:
         return expit(z, out=z)
 
-    def first(self, a):
+    def first(self, a: np.ndarray) -> np.ndarray:
         return a * (1.0 - a)
 
-    def second(self, a):
+    def second(self, a: np.ndarray) -> np.ndarray:
         return a * (1.0 - a) * (1.0 - 2.0 * a)
 
-    def third(self, a):
+    def third(self, a: np.ndarray) -> np.ndarray:
         slope = a * (1.0 - a)
         return slope * (1.0 - 6.0 * slope)
 
@@ -56,16 +56,16 @@ class Tanh(Activation):
 
     gain = 1.0
 
-    def value(self, z):
+    def value(self, z: np.ndarray) -> np.ndarray:
         return np.tanh(z, out=z)
 
-    def first(self, a):
+    def first(self, a: np.ndarray) -> np.ndarray:
         return 1.0 - a**2
 
-    def second(self, a):
+    def second(self, a: np.ndarray) -> np.ndarray:
         return -2.0 * a * (1.0 - a**2)
 
-    def third(self, a):
+    def third(self, a: np.ndarray) -> np.ndarray:
         return (6.0 * a**2 - 2.0) * (1.0 - a**2)
 
 
