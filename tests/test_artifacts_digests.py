@@ -18,10 +18,12 @@ from artifact_examples import (
     numbers,
     sign_again,
 )
+from cli_tools import save_blobs, train
 
-from influence_cli.artifacts import digests, json_keys
+from influence_cli.artifacts import digests, json_keys, storage
 from influence_cli.artifacts.model import add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, save_influence, save_truth
+from influence_cli.cli import run
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.errors import FileError
 
@@ -202,6 +204,35 @@ def test_a_link_that_is_none(tmp_path, link):
 def test_a_key_of_a_later_version_is_left_alone():
     assert not list(json_keys.problems("truth", "@config", {"tol": 1e-8, "new": [object]}))
     assert json_keys.unlisted("truth", "@config", {"tol": 1, "new": 1}) == ["new"]
+
+
+def test_every_key_that_a_command_writes_is_in_its_table(tmp_path):
+    data = save_blobs(tmp_path / "b.npz")
+    files = [
+        train(data, tmp_path / "m.h5"),
+        train(data, tmp_path / "n.h5", "--estimator", "mlp", "--hidden", "3", "--class-weight", "balanced"),
+        train(data, tmp_path / "l.h5", "--link-data", "--standardize"),
+    ]
+    for command, *options in (
+        ("influence", "--group", "random:5", "--verify", "--errors", "--certify", "10%"),
+        ("groundtruth", "--group", "random:5", "--preprocessing", "frozen"),
+        ("select", "--size", "2"),
+    ):
+        for model in files[:2]:
+            path = str(tmp_path / f"{command}-{len(files)}.h5")
+            wanted = [option for option in options if "n.h5" not in model or option not in ("--certify", "10%")]
+            run([command, "--model", model, "--test", "0", *wanted, "-o", path, "--quiet"])
+            files.append(path)
+    for path in files:
+        with h5py.File(path) as file:
+            kind = file.attrs["kind"]
+        kind = kind.decode() if isinstance(kind, bytes) else kind
+        opened = storage.read(path, kind)
+        for name in json_keys.KEYS[kind]:
+            value = opened.config if name == "@config" else opened.arrays.get(name, {})
+            assert not json_keys.unlisted(kind, name, value), (
+                f"{name} of {kind}: artifacts/json_keys.py must have these"
+            )
 
 
 # --- elsewhere ---

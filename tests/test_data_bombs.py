@@ -98,7 +98,7 @@ def test_only_regular_files_are_read(capsys, name):
 
 @pytest.mark.parametrize("option", ["--groups", "--group"])
 def test_lists_of_groups_are_regular_and_have_an_end(capsys, option, monkeypatch):
-    monkeypatch.setattr("influence_cli.specs.groups.LONGEST_TEXT", 1000)
+    monkeypatch.setattr("influence_cli.specs.lists.LONGEST_TEXT", 1000)
     os.mkfifo("pipe")
     Path("long.txt").write_text("rows:1\n" * 1000)
     form = "{}" if option == "--groups" else "rows:@{}"
@@ -123,3 +123,11 @@ def test_a_group_file_is_split_at_line_ends_alone(capsys, folder):
         == 0
     )
     assert len(capsys.readouterr().out.splitlines()) >= 4
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+def test_standard_input_without_an_end(capsys, monkeypatch):
+    with open("/dev/zero") as zeros:  # noqa: PTH123
+        monkeypatch.setattr("sys.stdin", zeros)
+        assert run(["influence", "--groups", "-", "--test", "0", "--quiet"]) == ExitCode.FILE
+    assert "standard input holds binary data" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from influence_cli.artifacts.lock import PREFIX, hold, ours, remove_leftovers
+from influence_cli.core import stopping
 from influence_cli.errors import FileError, UsageError
 
 _NO_LINKS = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EINVAL}
@@ -167,6 +168,8 @@ def replacing(path: str | os.PathLike[str], *, force: bool, extend: bool = False
                 if before is not None and _state(target) != before:
                     raise FileError(f"{path} was changed by another process meanwhile", hint="run the command again")
                 _publish(temporary, target, force or extend, path)
+                if not extend:
+                    stopping.keeping(f"{path} is complete and kept")
             except OSError as error:
                 raise _unwritable(path, error) from error
         finally:

@@ -128,6 +128,16 @@ def unlisted(kind: str, attribute: str, value: Mapping[str, Any]) -> list[str]:
     return sorted(value.keys() - {key.name for key in KEYS[kind].get(attribute, ())})
 
 
+def sentence(kind: str, attribute: str) -> str:
+    """The keys of an attribute and their types, for the documentation."""
+    by_type: dict[str, list[str]] = {}
+    for key in KEYS[kind][attribute]:
+        by_type.setdefault(key.type, []).append(f"`{key.name}`" + (" (required)" if key.required else ""))
+    return (
+        f"Keys of `{attribute}`: " + "; ".join(f"{type}: {', '.join(keys)}" for type, keys in by_type.items()) + ".\n"
+    )
+
+
 def shown(value: Any) -> str:
     """The beginning of a value, for a sentence."""
     text = repr(value)

@@ -193,8 +193,6 @@ def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> 
         found = hashlib.sha256(np.ascontiguousarray(artifact.factor.lower.T).data).hexdigest()
         if found != arrays[f"{_FACTOR}@sha256"]:
             problems[_FACTOR] = "damaged: expected the array whose SHA-256 is its attribute sha256, found another"
-    if artifact.factor is not None and not (artifact.factor.lower.diagonal() > 0).all():
-        problems[_FACTOR] = "expected a diagonal greater than 0, found other numbers on it"
     problems.update(_label_problems(artifact.dataset))
     weights = artifact.dataset.weights
     if not artifact.dataset.rows:

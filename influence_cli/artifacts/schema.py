@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from influence_cli.artifacts import json_keys
 from influence_cli.artifacts.entries import HEADER, Entry, Kind, markdown
 
 _ORIGIN = (
@@ -331,5 +332,9 @@ KINDS: dict[str, Kind] = {
 
 
 def documentation(kind: str) -> str:
-    """The table of one kind (or of ``header``, common to all) for docs/format.md."""
-    return markdown(HEADER if kind == "header" else KINDS[kind].entries)
+    """The table of one kind (or of ``header``, common to all) for docs/format.md, and the keys of its JSON."""
+    if kind == "header":
+        return markdown(HEADER)
+    return "\n".join(
+        (markdown(KINDS[kind].entries), *(json_keys.sentence(kind, name) for name in json_keys.KEYS[kind]))
+    )

@@ -79,6 +79,8 @@ class TrainedModel:
         for path, found, expected in shapes:
             if found != expected:
                 raise FileError(f"{path} has the shape {found}, expected {expected} by its settings")
+        if self.factor is not None and not (self.factor.lower.diagonal() > 0).all():
+            raise FileError("/hessian/cholesky: expected a diagonal greater than 0, found other numbers on it")
 
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:

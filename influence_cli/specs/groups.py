@@ -7,7 +7,6 @@ added here and in ``drawing.PLANNERS`` is known to parser, error messages and he
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -15,11 +14,11 @@ from functools import partial
 from itertools import pairwise
 from typing import TextIO
 
-from influence_cli.errors import FileError, UsageError, check_regular, composed, nearest
+from influence_cli.errors import UsageError, composed, nearest
 from influence_cli.specs.columns import Condition, parse_conditions, parse_name, quoted
+from influence_cli.specs.lists import LINE_END, STDIN, read_text
 from influence_cli.specs.names import SPELLINGS, parse_names, written
 
-STDIN = "-"
 EVERY_CLASS = "*"
 EACH_ROW = "each"
 SHOWN_CLASSES = 10
@@ -27,10 +26,6 @@ MAX_DRAWS = 1_000_000
 """More draws than anybody can evaluate; without a limit a mistyped ``x`` exhausts the memory."""
 
 _SIZE = re.compile(r"(?P<whole>[0-9]{0,18})(?P<part>\.[0-9]{0,18})?(?P<percent>%?)(?:x(?P<times>[0-9]{1,18}))?")
-LINE_END = re.compile(r"\r\n|\n|\r")
-"""Where a line ends: not at a separator of records or paragraphs, which a label may hold."""
-LONGEST_TEXT = 1_000_000_000
-"""Characters of a list: ten numbers for each of a hundred million rows, and an end to what has none."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"#[0-9]+$")
 _TIMES_AT_END = re.compile(r"(?P<rest>.+)x(?P<times>[0-9]+)", re.DOTALL)
@@ -170,30 +165,6 @@ def whole_number(text: str) -> int | None:
 def shown(text: str) -> str:
     """A piece of input, quoted, and cut where it is too long for a sentence."""
     return f"'{text}'" if len(text) <= 160 else f"'{text[:120]}...' ({len(text):,} characters)"
-
-
-def read_text(path: str, stdin: TextIO | None = None) -> tuple[str, str]:
-    """Name (for messages) and content of a regular text file, or of standard input for ``-``."""
-    name = "standard input" if path == STDIN else path
-    try:
-        if path == STDIN:
-            text = (stdin or sys.stdin).read(LONGEST_TEXT + 1)
-        else:
-            check_regular(path, "a text file")
-            with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
-                text = file.read(LONGEST_TEXT + 1)
-    except FileNotFoundError:
-        raise FileError(f"expected a text file, but '{path}' does not exist") from None
-    except UnicodeDecodeError:
-        raise FileError(f"expected a text file, but {name} holds binary data") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise FileError(f"cannot read '{name}': {reason}") from None
-    if len(text) > LONGEST_TEXT:
-        raise FileError(f"expected a list of groups or rows, but {name} has more than {LONGEST_TEXT:,} characters")
-    if "\0" in text:
-        raise FileError(f"expected a text file, but {name} holds binary data")
-    return name, text.removeprefix("\ufeff")
 
 
 def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
