@@ -25,8 +25,10 @@ from sklearn.preprocessing import (
 
 from influence_cli import GroupInfluence
 from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.mlp import Mlp
 from influence_cli.core.removal import PER_MEAN, PER_SUM, removal
 from influence_cli.core.rescaling import Restandardising, Standardised, group_penalty
 from influence_cli.core.training import train
@@ -258,6 +260,30 @@ def test_a_penalty_of_the_group_is_standardising_again(classes, scaling, penaliz
     value = objective.value(old, w)[0] if not objective.penalty.gauge.any() else None
     if value is not None:
         assert value == pytest.approx(direct.value(theta, direct.weights)[0] * (1 - share), rel=1e-9)
+
+
+@pytest.mark.parametrize("penalized", [False, True])
+def test_a_network_on_features_standardised_again_is_one_with_another_decay(penalized):
+    rng = np.random.default_rng(4)
+    raw, y = rng.normal(3.0, 2.0, (40, 3)), rng.integers(0, 2, 40)
+    group = np.sort(np.argsort(raw[:, 0])[-10:])
+    kept = np.setdiff1d(np.arange(40), group)
+    scaler, again = StandardScaler().fit(raw), StandardScaler().fit(raw[kept])
+    every = np.ones(3, dtype=bool)
+    how = Standardised(every, scaler.mean_, scaler.scale_, every)
+    ratio, shift = Restandardising(scaler.transform(raw), how).without([group])
+    settings = {"hidden": (4, 2), "l2": 0.03, "damping": 0.0, "penalize_intercept": penalized}
+    old = Mlp(scaler.transform(raw), y, Logistic(), **settings)
+    new = Mlp(again.transform(raw[kept]), y[kept], Logistic(), **settings)
+    held = 0.03 if penalized else None
+    penalty = group_penalty(ratio, shift, size=old.size, units=4, intercept=True, penalized=held)
+    w = removal(old.weights, [group], PER_MEAN, penalty).removed
+    theta = rng.normal(size=(new.size, 1))
+    first = theta[:16].reshape(4, 4)  # of four units, the bias last
+    slopes = first[:, :3] / ratio[:, 0]
+    moved = np.column_stack([slopes, first[:, 3] - slopes @ shift[:, 0]])
+    there = np.concatenate([moved.reshape(-1, 1), theta[16:]])
+    assert old.value(there, w) == pytest.approx(new.value(theta, new.weights), rel=1e-12)
 
 
 def test_sparse_rows_are_scaled_again_without_a_shift():

@@ -17,10 +17,14 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from influence_cli import GroupInfluence
 from influence_cli.artifacts.model import load_model
 from influence_cli.artifacts.results import load_influence, load_truth
 from influence_cli.cli import run
+from influence_cli.commands import preprocessing
+from influence_cli.data.options import TableOptions
+from influence_cli.models.preprocessing import _as_table, own_refit
+from influence_cli.models.remade import Made, remake, table_source
+from influence_cli.models.settings import ModelSettings
 
 polars = pytest.importorskip("polars")
 pandas = pytest.importorskip("pandas")
@@ -138,7 +142,39 @@ def test_a_penalised_intercept_takes_the_shift_up(folder, capsys, scaling):
     assert values_of(exact, "newton") == pytest.approx(truth, abs=1e-7)
 
 
-def test_sparse_rows_and_networks_are_scaled_again(folder, capsys):
+@pytest.mark.parametrize("impute", ["mean", "median", "most-frequent"])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_imputed_cells_alone_are_made_again(folder, impute, intercept):
+    """The short way to the features without a group is the long one, which fits the whole preparation again."""
+    data = clinic(gaps=True)
+    data["sober"] = np.where(data.index % 3 == 0, None, data.age > 60)
+    data.loc[data.site == "East", "smoker"] = "sometimes"
+    write(data)
+    named = ["--test-data", "test.csv", "--label", "cost", "--drop", "ill", "--estimator", "linear"]
+    options = ["--impute", impute, *([] if intercept else ["--no-intercept"])]
+    loaded = load_model(train("train.csv", folder / "m.h5", *named, *options))
+    data = loaded.dataset
+    settings = ModelSettings.from_dict(loaded.settings)
+    refit = own_refit(data, settings, loaded.settings)
+    states = data.preparation["features"]
+    train_table, test_table = (_as_table(own, states) for own in (data.columns_train, data.columns_test))
+    columns = [state["column"] for state in states]
+    source = table_source(columns, train_table, test_table, TableOptions(impute=impute, standardize=True))
+    old = Made(data.X_train, data.X_test, data.feature_names)
+    complete = [~np.any([one.columns[key].missing for key in columns], axis=0) for one in (train_table, test_table)]
+    for rows in (np.flatnonzero(data.columns_train["site"] == "East"), np.arange(0, M, 2), np.array([3])):
+        short = refit.remake(rows)
+        long = remake(source, rows, old, *complete, align=True, centred=intercept)
+        assert long.aligned
+        kept = np.setdiff1d(np.arange(M), rows)
+        assert short.X_train[kept] == pytest.approx(long.X_train[kept], abs=1e-9)
+        assert short.X_test == pytest.approx(long.X_test, abs=1e-9)
+        varies = np.ptp(short.X_train[kept], axis=0) > 0
+        assert short.ratio[varies] == pytest.approx(long.ratio[varies], rel=1e-9)
+        assert short.shift[varies] == pytest.approx(long.shift[varies], abs=1e-9)
+
+
+def test_sparse_rows_are_scaled_again(folder, capsys):
     rng = np.random.default_rng(1)
     X = np.where(rng.random((60, 5)) < 0.5, 0.0, rng.gamma(2.0, 1.0, (60, 5)))
     y = (X[:, 0] + rng.normal(size=60) > 1).astype(int)
@@ -155,22 +191,6 @@ def test_sparse_rows_and_networks_are_scaled_again(folder, capsys):
     rows = ["--group", "rows:" + ",".join(map(str, group)), "--test", "all", "--quantity", "prob"]
     out = told(capsys, "groundtruth", "--model", model, *rows).out
     assert values_of(out, "actual") == pytest.approx(after - before, abs=1e-6)
-
-    np.savez("n.npz", X_train=X, y_train=y, X_test=X[:4], y_test=y[:4])
-    network = ["--estimator", "mlp", "--hidden", "3", "--l2", "0.05", "--standardize"]
-    model = train("n.npz", folder / "n.h5", *network)
-    figures = [
-        values_of(told(capsys, "groundtruth", "--model", model, *rows, "--preprocessing", how).out, "actual")
-        for how in ("refit", "frozen")
-    ]
-    loaded = load_model(model)
-    own = StandardScaler().fit(X[kept])
-    fresh = GroupInfluence.fit(
-        own.transform(X[kept]), y[kept], estimator="mlp", hidden=(3,), l2=0.05, seed=loaded.settings["seed"]
-    )
-    made = fresh.influence([[0]], own.transform(X[:4]), y[:4], quantity="prob", methods=["first-koh"]).base
-    base = values_of(told(capsys, "groundtruth", "--model", model, *rows).out, "base")
-    assert np.abs(base + figures[0] - made).max() < np.abs(base + figures[1] - made).max()
 
 
 def brought(data, *steps, estimator=None, target: str = "ill"):
@@ -220,6 +240,9 @@ def test_other_steps_are_refitted_for_the_truth_and_said_of_estimates(folder, ca
     assert "without column:site=East the mean or scale of pca" in both.err
     frozen = told(capsys, "influence", *ask, "--preprocessing", "frozen")
     assert frozen.out == both.out and "estimates keep" not in frozen.err
+    refused = told(capsys, "influence", *ask, "--certify", "10%", code=2).err
+    assert "estimates keep this model's preprocessing as it was fitted" in refused
+    assert "low" in told(capsys, "influence", *ask, "--certify", "10%", "--preprocessing", "frozen").out
     assert load_truth("t.h5").provenance.config["preprocessing"] == "refit"
     assert load_influence("i.h5").provenance.config["preprocessing"] == "frozen"
     assert (
@@ -272,6 +295,17 @@ def test_what_cannot_be_made_again_is_told_once_or_refused(folder, capsys):
     assert "hint: --preprocessing frozen keeps it as it was fitted" in refused
     unknown = told(capsys, "influence", *ask, "--preprocessing", "fit", code=2).err
     assert "--preprocessing must be one of refit, frozen; found 'fit'" in unknown
+
+
+def test_what_takes_long_is_said_beforehand(folder, capsys, monkeypatch):
+    write(clinic(gaps=True))
+    options = ["--test-data", "test.csv", "--label", "cost", "--drop", "ill", "--estimator", "linear"]
+    model = train("train.csv", folder / "m.h5", *options, "--impute", "mean")
+    monkeypatch.setattr(preprocessing, "LONG", 0.0)
+    ask = ["--model", model, "--group", "by:site", "--test", "0"]
+    note = "the preprocessing is made again for each of 3 groups, which takes about"
+    assert note in told(capsys, "influence", *ask).err
+    assert note not in told(capsys, "influence", *ask, "--preprocessing", "frozen").err
 
 
 def test_the_sign_that_frozen_scales_get_wrong(folder, capsys):

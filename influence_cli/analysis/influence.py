@@ -93,6 +93,11 @@ def influence(
     if how.estimators:
         check_evaluate(question.quantity, how.evaluate)
     refit = question.model.refit
+    if how.certify is not None and refit is not None and not refit.estimates:
+        raise UsageError(
+            "a certificate is about what is estimated, and estimates keep this model's preprocessing as it was fitted",
+            hint="ask for frozen preprocessing as well, in retraining too: --preprocessing frozen",
+        )
     if refit is not None and not refit.shared and refit.estimates:
         return influence_one_by_one(question, solver, plan, how, provenance=provenance, advance=advance)
     model, pieces = question.model, _pieces(question)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 from influence_cli.commands import output
 from influence_cli.commands.options import Common
 from influence_cli.commands.session import OpenModel
-from influence_cli.errors import UsageError
+from influence_cli.errors import FileError, UsageError
 from influence_cli.models.preprocessing import (
     FROZEN,
     NOT_ESTIMATED,
@@ -19,6 +21,9 @@ from influence_cli.models.preprocessing import (
     own_refit,
 )
 from influence_cli.specs.plan import GroupPlan
+
+LONG = 10.0
+"""Seconds from which on what is to be done is told beforehand."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,10 @@ class Prepared:
         return {"preprocessing": FROZEN if estimates and not refit.estimates else REFIT}
 
     def note(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
-        """One line where the preprocessing stays as it was fitted although a group takes much of it away."""
+        """One line where the preprocessing stays as it was fitted although a group takes much of it away, or where
+        making it again takes long."""
         data, refit = self.opened.model.dataset, self.opened.model.refit
+        self._note_time(groups, common, estimates=estimates)
         if self.unfitted is None and (refit is None or refit.estimates or not estimates):
             return
         most = moved_most(data.X_train, data.feature_names, groups.rows, groups.label)
@@ -50,6 +57,20 @@ class Prepared:
         why = f"the preprocessing stays as it was fitted ({self.unfitted.reason})" if self.unfitted else NOT_ESTIMATED
         group, feature, moved = most
         common.note(f"{why}; without {group} the mean or scale of {feature} moves by {moved:.0%} of its deviation")
+
+    def _note_time(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
+        refit = self.opened.model.refit
+        if refit is None or refit.shared or len(groups) < 2 or (estimates and not refit.estimates):
+            return
+        begun = perf_counter()
+        with suppress(FileError):
+            refit.changed(groups.rows(0))
+        seconds = (perf_counter() - begun) * len(groups)
+        if seconds > LONG:
+            common.note(
+                f"the preprocessing is made again for each of {len(groups):,} groups, which takes about"
+                f" {seconds:,.0f} s and more for what follows; --preprocessing frozen keeps it as it was fitted"
+            )
 
 
 def check_preprocessing(asked: str | None) -> None:

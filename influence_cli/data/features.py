@@ -1,7 +1,7 @@
 """Columns of a table -> the features of a model, by scikit-learn's transformers.
 
-Everything is fitted on the training rows, once, and stays as it is when rows are removed: a group's effect is then
-that of its rows on the model, not on the means and scales that were agreed on before.
+Everything is fitted on the training rows; without a group it is made again, or stays as it is (``--preprocessing``,
+docs/design.md, "What else the rows took part in").
 
 What was fitted is kept as plain data, from which the features can be made again by hand::
 

@@ -25,7 +25,8 @@ from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, about
 from influence_cli.models.adoption import adopt
 from influence_cli.models.differences import differences
-from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, pipeline_refit
+from influence_cli.models.pipelines import pipeline_refit
+from influence_cli.models.preprocessing import Balancing, Refit, Unfitted
 from influence_cli.models.rank import reduce_recipe, without_dependent
 from influence_cli.models.sample_weights import BALANCED, balance, with_weights
 from influence_cli.models.settings import ESTIMATORS, ModelSettings, default_iterations, resolve_penalty

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -22,20 +22,18 @@ from influence_cli.data.features import in_days
 from influence_cli.data.options import TableOptions
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
+from influence_cli.models.imputed import OwnTable, is_simple
 from influence_cli.models.remade import (
-    ROUNDING,
     Made,
+    Remade,
     Source,
     array_source,
-    is_affine,
-    pipeline_source,
     remake,
     table_source,
 )
 from influence_cli.models.sample_weights import BALANCED, balance
-from influence_cli.models.scales import own_scales, pipeline_scales
+from influence_cli.models.scales import own_scales
 from influence_cli.models.settings import ModelSettings
-from influence_cli.models.transformers import Steps
 
 REFIT, FROZEN = "refit", "frozen"
 PREPROCESSINGS = (REFIT, FROZEN)
@@ -85,29 +83,27 @@ class Changed:
 class Refit:
     """How a model's preprocessing is made again without groups.
 
-    ``standardised``: features that are standardised again by a penalty.  ``source``: features that are made again as a
-    whole, group by group, from rows of which ``complete`` (m,) and ``complete_test`` (n,) had no imputed cell; where
-    they are not ``affine`` functions of the old features nothing can be estimated.  ``balancing``: class weights.
+    ``standardised``: features that are standardised again by a penalty.  ``remake``: rows (numbers) to the features
+    without them, which are made group by group; where they are not ``affine`` functions of the old features nothing can
+    be estimated.  ``balancing``: class weights.
     """
 
     dataset: Dataset
     settings: ModelSettings
     standardised: Standardised | None = None
-    source: Source | None = None
-    complete: np.ndarray | None = None
-    complete_test: np.ndarray | None = None
+    remake: Callable[[np.ndarray], Remade] | None = None
     affine: bool = True
     balancing: Balancing | None = None
 
     @property
     def shared(self) -> bool:
         """Whether groups share passes: nothing changes but the penalty."""
-        return self.source is None and self.balancing is None
+        return self.remake is None and self.balancing is None
 
     @property
     def estimates(self) -> bool:
         """Whether estimates take it into account."""
-        return self.source is None or self.affine
+        return self.remake is None or self.affine
 
     def penalty(self, groups: Sequence[np.ndarray]) -> GroupPenalty | None:
         """The penalties of standardising again without each group; None where nothing was standardised."""
@@ -118,20 +114,10 @@ class Refit:
     def changed(self, rows: np.ndarray) -> Changed:
         """The data without ``rows``, for what does not go by the penalty alone."""
         data = self.dataset
-        if self.source is None:
+        if self.remake is None:
             return Changed(self._rebalanced(data, rows), self.penalty([rows]), True)
-        assert self.complete is not None and self.complete_test is not None
-        old = Made(data.X_train, data.X_test, data.feature_names)
         try:
-            made = remake(
-                self.source,
-                rows,
-                old,
-                self.complete,
-                self.complete_test,
-                align=self.affine,
-                centred=self.settings.fit_intercept,
-            )
+            made = self.remake(rows)
         except Exception as error:  # whatever other people's transformers raise when they are fitted
             raise FileError(f"the preprocessing cannot be fitted without the group: {error}") from error
         new = replace(data, X_train=made.X_train, X_test=made.X_test, feature_names=made.names, image_shape=None)
@@ -184,29 +170,54 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
     preparation = dataset.preparation or {}
     states = preparation.get("features", ())
     scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
+    old = Made(dataset.X_train, dataset.X_test, dataset.feature_names)
     imputed = any(state.get("impute") is not None for state in states)
-    shifted = scales is not None and _needs_shift(scales, settings)
+    shifted = scales is not None and needs_shift(scales, settings)
     if scales is not None and shifted and not dataset.columns_train:
         source = array_source(dataset.X_train, dataset.X_test, dataset.feature_names, scales)
-        whole = [np.ones(len(rows), dtype=bool) for rows in (dataset.X_train, dataset.X_test)]
-        return Refit(dataset, settings, None, source, whole[0], whole[1], balancing=balancing)
+        return Refit(dataset, settings, None, remade_by(source, old, None, settings), balancing=balancing)
     if imputed or shifted:
-        columns = [state["column"] for state in states]
-        train, test = (_as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
-        options = TableOptions(
-            impute=preparation.get("impute"),
-            standardize=bool(preparation.get("standardize")),
-            coding=preparation.get("coding"),
-        )
-        source = table_source(columns, train, test, options)
-        complete, complete_test = (_complete_rows(one, columns) for one in (train, test))
-        return Refit(dataset, settings, None, source, complete, complete_test, balancing=balancing)
+        return Refit(dataset, settings, None, _of_table(dataset, settings, old, scales), balancing=balancing)
     if scales is None and balancing is None:
         return None
     return Refit(dataset, settings, scales, balancing=balancing)
 
 
-def _needs_shift(scales: Standardised, settings: ModelSettings) -> bool:
+def _of_table(
+    dataset: Dataset, settings: ModelSettings, old: Made, scales: Standardised | None
+) -> Callable[[np.ndarray], Remade]:
+    """How the features of ginf's own tables are made again."""
+    preparation = dataset.preparation or {}
+    states, impute = preparation.get("features", ()), preparation.get("impute")
+    columns = [state["column"] for state in states]
+    train, test = (_as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
+    if is_simple(states):
+        return partial(OwnTable(old, states, train, test, scales, impute or "").without, centred=settings.fit_intercept)
+    scaled = bool(preparation.get("standardize"))
+    options = TableOptions(impute=impute, standardize=scaled, coding=preparation.get("coding"))
+    complete = _complete_rows(train, columns), _complete_rows(test, columns)
+    return remade_by(table_source(columns, train, test, options), old, complete, settings)
+
+
+def remade_by(
+    source: Source,
+    old: Made,
+    complete: tuple[np.ndarray, np.ndarray] | None,
+    settings: ModelSettings,
+    *,
+    align: bool = True,
+) -> Callable[[np.ndarray], Remade]:
+    """``remade.remake`` as a function of the rows; ``complete`` None says that no cell is ever imputed."""
+    if complete is None:
+        complete = np.ones(old.X.shape[0], dtype=bool), np.ones(old.X_test.shape[0], dtype=bool)
+
+    def make(rows: np.ndarray) -> Remade:
+        return remake(source, rows, old, *complete, align=align, centred=settings.fit_intercept)
+
+    return make
+
+
+def needs_shift(scales: Standardised, settings: ModelSettings) -> bool:
     """Whether centring again would have to be taken up by an intercept that there is not."""
     return bool(scales.centred.any()) and not settings.fit_intercept
 
@@ -237,81 +248,6 @@ class Unfitted:
     reason: str
 
 
-def pipeline_refit(
-    dataset: Dataset,
-    settings: ModelSettings,
-    steps: Steps,
-    rows: tuple[Any, Any],
-    balancing: Balancing | None,
-    names: tuple[str, ...],
-) -> Refit | Unfitted | None:
-    """Of a brought pipeline: ``rows`` are training and test rows as its first transformer takes them, of columns
-    ``names``.
-
-    None where no row took part in anything but the loss.  Unfitted where the transformers were fitted on other rows.
-    """
-    d = dataset.X_train.shape[1]
-    given, given_test = rows
-    complete, complete_test = (_complete(one) for one in rows)
-    scales = pipeline_scales(steps, d, complete=bool(complete.all() and complete_test.all()))
-    if scales is not None and not _needs_shift(scales, settings):
-        idle = not scales.columns.any() and not scales.centred.any()
-        if not idle and not _suits(scales, dataset):
-            return Unfitted("its transformers were fitted on other rows")
-        if idle and balancing is None:
-            return None
-        return Refit(dataset, settings, None if idle else scales, balancing=balancing)
-    source = pipeline_source(steps, given, given_test, dataset.y_train, names)
-    affine = all(is_affine(step) for _, step in steps)
-    try:
-        whole = source(np.arange(dataset.rows))
-    except Exception as error:  # whatever other people's transformers raise when they are fitted
-        return Unfitted(f"its transformers cannot be fitted again ({type(error).__name__}: {error})")
-    if not _same(whole.X, dataset.X_train):
-        return Unfitted("its transformers were fitted on other rows, or fit otherwise every time")
-    return Refit(dataset, settings, None, source, complete, complete_test, affine, balancing)
-
-
-def _suits(scales: Standardised, dataset: Dataset) -> bool:
-    """Whether the scaled features have mean 0 and deviation 1 over the rows, as they have where they were fitted."""
-    X = dataset.X_train
-    mean = np.asarray(X.mean(axis=0)).ravel()
-    deviation = _deviation(X, mean)
-    centred = np.abs(mean) <= ROUNDING**0.5 * np.maximum(deviation, 1e-300) + ROUNDING
-    scaled = (np.abs(deviation - 1.0) <= 1e-6) | (deviation <= 1e-6)
-    return bool((centred | ~scales.centred).all() and (scaled | ~scales.columns).all())
-
-
-def _deviation(X: Any, mean: np.ndarray) -> np.ndarray:
-    """Standard deviation of every column, (d,)."""
-    square = np.asarray(X.multiply(X).mean(axis=0)).ravel() if issparse(X) else np.einsum("ij,ij->j", X, X) / len(X)
-    return np.sqrt(np.maximum(square - mean**2, 0.0))
-
-
-def _same(X: Any, other: Any) -> bool:
-    if X.shape != other.shape:
-        return False
-    one, two = (np.asarray(made.toarray() if issparse(made) else made) for made in (X, other))
-    return bool(np.allclose(one, two, rtol=1e-6, atol=1e-6 * max(1.0, float(np.abs(two).max(initial=0.0)))))
-
-
-def _complete(rows: Any) -> np.ndarray:
-    """Which rows have no missing cell, (m,) bool; all of them where there are none."""
-    if rows is None:
-        return np.ones(0, dtype=bool)
-    if hasattr(rows, "isna"):
-        missing = rows.isna().to_numpy()
-        return ~(missing.any(axis=1) if missing.ndim == 2 else missing)
-    if issparse(rows) or not hasattr(rows, "dtype"):
-        return np.ones(rows.shape[0] if hasattr(rows, "shape") else len(rows), dtype=bool)
-    values = np.asarray(rows)
-    if values.dtype.kind == "f":
-        return ~np.isnan(values).any(axis=tuple(range(1, values.ndim)))
-    if values.dtype.kind == "O":
-        return np.array([not any(one is None or one != one for one in np.atleast_1d(row)) for row in values])
-    return np.ones(len(values), dtype=bool)
-
-
 def moved_most(
     X: Any, names: Sequence[str], rows: Callable[[int], np.ndarray], labels: Sequence[str]
 ) -> tuple[str, str, float] | None:
@@ -319,16 +255,22 @@ def moved_most(
     d = X.shape[1]
     every, none = np.ones(d, dtype=bool), np.zeros(d)
     mean = np.asarray(X.mean(axis=0)).ravel()
-    deviation = _deviation(X, mean)
-    varies = deviation > 0
+    spread = deviation(X, mean)
+    varies = spread > 0
     again = Restandardising(X, Standardised(every, none, np.ones(d), every))
     most: tuple[str, str, float] | None = None
     for group, label in enumerate(labels):
         ratio, shift = again.without([rows(group)])
         with np.errstate(invalid="ignore", divide="ignore"):
-            moved = np.maximum(np.abs(shift[:, 0] - mean) / deviation, np.abs(ratio[:, 0] / deviation - 1.0))
+            moved = np.maximum(np.abs(shift[:, 0] - mean) / spread, np.abs(ratio[:, 0] / spread - 1.0))
         moved = np.where(varies, moved, 0.0)
         column = int(np.argmax(moved))
         if moved[column] > (MOVED if most is None else most[2]):
             most = (label, names[column], float(moved[column]))
     return most
+
+
+def deviation(X: Any, mean: np.ndarray) -> np.ndarray:
+    """Standard deviation of every column, (d,)."""
+    square = np.asarray(X.multiply(X).mean(axis=0)).ravel() if issparse(X) else np.einsum("ij,ij->j", X, X) / len(X)
+    return np.sqrt(np.maximum(square - mean**2, 0.0))

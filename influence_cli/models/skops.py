@@ -22,7 +22,8 @@ from influence_cli.data.table import Column, ColumnKind, Table
 from influence_cli.errors import FileError
 from influence_cli.models.adoption import Adoption, adopt
 from influence_cli.models.differences import differences
-from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, pipeline_refit
+from influence_cli.models.pipelines import pipeline_refit
+from influence_cli.models.preprocessing import Balancing, Refit, Unfitted
 from influence_cli.models.rank import reduce_recipe, without_dependent
 from influence_cli.models.sample_weights import column_weights, with_weights
 from influence_cli.models.scales import pipeline_scales

@@ -1,0 +1,122 @@
+"""Imputed cells of ginf's own tables made again without some rows, in the features that the model was trained on.
+
+As ``remade.remake`` of the whole preparation, which is fitted from the columns again and so takes many passes over a
+table: here only the columns with missing cells are looked at, and only those cells change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from influence_cli.core.rescaling import Restandardising, Standardised
+from influence_cli.data.table import Column, Table
+from influence_cli.errors import FileError
+from influence_cli.models.remade import Made, Remade
+
+State = Mapping[str, Any]
+"""What a model's file says of one column; ``data.features`` has its form."""
+
+
+@dataclass(frozen=True, eq=False)
+class OwnTable:
+    """The features ``old`` that ``states`` made of the columns of ``train`` and ``test``.
+
+    ``scales`` are those of the standardised features, and ``strategy`` (mean, median or most-frequent) imputes numbers.
+    """
+
+    old: Made
+    states: Sequence[State]
+    train: Table
+    test: Table
+    scales: Standardised | None
+    strategy: str
+
+    def without(self, rows: np.ndarray, *, centred: bool) -> Remade:
+        """The features without ``rows``; ``centred`` as in ``remade.remake``.  Raises FileError."""
+        m = self.old.X.shape[0]
+        kept = np.ones(m, dtype=bool)
+        kept[rows] = False
+        X, X_test = np.array(self.old.X), np.array(self.old.X_test)
+        place = {name: at for at, name in enumerate(self.old.names)}
+        for state in self.states:
+            key = state["column"]
+            columns = self.train.columns[key], self.test.columns[key]
+            if state["kind"] == "categorical":
+                names = [f"{key}={one}" for one in state["categories"]]
+                _impute_text(state, columns, kept, X, X_test, [place.get(name, -1) for name in names])
+                for at in (place[name] for name in names if name in place):
+                    if not X[kept, at].any():  # a category that no kept row has
+                        X_test[:, at] = 0.0
+            elif state.get("impute") is not None and key in place:
+                strategy = "most-frequent" if state["kind"] == "boolean" else self.strategy
+                _impute_number(state, strategy, columns, kept, X, X_test, place[key])
+        d = X.shape[1]
+        ratio, shift = np.ones(d), np.zeros(d)
+        if self.scales is not None:
+            found = Restandardising(X, self.scales).without([rows])
+            ratio, shift = found[0][:, 0], found[1][:, 0]
+        if not centred:
+            X, X_test, shift = X - shift, X_test - shift, np.zeros(d)
+        return Remade(X, X_test, self.old.names, ratio, shift, True)
+
+
+def is_simple(states: Sequence[State]) -> bool:
+    """Whether a preparation leaves no level and no column out, of which it would choose others without some rows."""
+    return all(state["kind"] != "constant" and "reference" not in state for state in states)
+
+
+def _impute_number(
+    state: State,
+    strategy: str,
+    columns: tuple[Column, Column],
+    kept: np.ndarray,
+    X: np.ndarray,
+    X_test: np.ndarray,
+    at: int,
+) -> None:
+    """Fill the missing cells of a column of numbers or truth values, feature ``at``, by the kept rows."""
+    own, other = columns
+    values = _as_numbers(own)
+    present = values[kept & ~own.missing]
+    if not len(present):
+        raise FileError(f"column {state['column']} has no value in any row that is left")
+    if strategy == "most-frequent":
+        found, counts = np.unique(present, return_counts=True)
+        fill = found[np.argmax(counts)]  # of several the smallest, as SimpleImputer has it
+    else:
+        fill = np.median(present) if strategy == "median" else present.mean()
+    cell = (fill - state.get("mean", 0.0)) / state.get("scale", 1.0)
+    X[own.missing, at], X_test[other.missing, at] = cell, cell
+
+
+def _impute_text(
+    state: State,
+    columns: tuple[Column, Column],
+    kept: np.ndarray,
+    X: np.ndarray,
+    X_test: np.ndarray,
+    places: Sequence[int],
+) -> None:
+    """Fill the missing cells of a column of text, whose categories have features at ``places``, by the kept rows."""
+    if state.get("impute") is None:
+        return
+    own, other = columns
+    code = {category: number for number, category in enumerate(state["categories"])}
+    codes = np.array([code.get(value, -1) for value in own.values[kept & ~own.missing].tolist()])
+    if not len(codes):
+        raise FileError(f"column {state['column']} has no value in any row that is left")
+    new = int(np.argmax(np.bincount(codes)))
+    for features, missing in ((X, own.missing), (X_test, other.missing)):
+        features[np.ix_(missing, np.asarray(places))] = 0.0
+        features[missing, places[new]] = 1.0
+
+
+def _as_numbers(column: Column) -> np.ndarray:
+    """Numbers as they are, truth values as 0 and 1; NaN or 0 where missing."""
+    if column.values.dtype.kind != "O":
+        return column.values
+    return np.array([value is not None and value.casefold() == "true" for value in column.values.tolist()], dtype=float)
