@@ -11,7 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -201,6 +201,27 @@ def test_nothing_changes_where_nothing_was_learnt_from_the_rows():
     model = GroupInfluence.from_sklearn(logistic().fit(X, y), X, y)
     both = [model.groundtruth(groups, X[:3], y[:3], preprocessing=how).actual for how in ("refit", "frozen")]
     assert (both[0] == both[1]).all()
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown categories")
+@pytest.mark.parametrize("gaps", [False, True])
+def test_without_a_penalty_and_with_columns_left_out(gaps):
+    """Scales have no effect, all categories beside an intercept are one too many, and imputed values still matter."""
+    X, _, groups = clinic()
+    X["cost"] = 2 * X.dose + np.random.default_rng(0).normal(size=len(X)) + (X.site == "South")
+    y = X.pop("cost")
+    if not gaps:
+        X = X.fillna({"age": 60.0, "form": "pill"})
+    pipeline = make_pipeline(columns(handle_unknown="ignore"), LinearRegression()).fit(X, y)
+    model = GroupInfluence.from_sklearn(pipeline, X, y)
+    assert "left out" in model.note
+    ask = {"groups": {"old": groups["old"]}, "X_test": X[:8], "quantity": "prediction"}
+    truth = refits(pipeline, X, y, ask["groups"], X[:8], None)
+    assert model.groundtruth(**ask).actual == pytest.approx(truth, abs=1e-7)
+    newton = model.influence(**ask, methods=["newton"], evaluate="exact")
+    assert newton.values["newton"] == pytest.approx(truth, abs=1e-7)
+    frozen = model.groundtruth(**ask, preprocessing="frozen").actual
+    assert (np.abs(frozen - truth).max() > 1e-4) == gaps
 
 
 def test_verified_selections_are_refitted():

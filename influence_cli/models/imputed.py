@@ -101,7 +101,8 @@ def _impute_text(
     X_test: np.ndarray,
     places: Sequence[int],
 ) -> None:
-    """Fill the missing cells of a column of text, whose categories have features at ``places``, by the kept rows."""
+    """Fill the missing cells of a column of text, whose categories have features at ``places`` (-1: none), by the kept
+    rows."""
     if state.get("impute") is None:
         return
     own, other = columns
@@ -109,10 +110,12 @@ def _impute_text(
     codes = np.array([code.get(value, -1) for value in own.values[kept & ~own.missing].tolist()])
     if not len(codes):
         raise FileError(f"column {state['column']} has no value in any row that is left")
-    new = int(np.argmax(np.bincount(codes)))
+    new = places[int(np.argmax(np.bincount(codes)))]
+    there = np.array([place for place in places if place >= 0])
     for features, missing in ((X, own.missing), (X_test, other.missing)):
-        features[np.ix_(missing, np.asarray(places))] = 0.0
-        features[missing, places[new]] = 1.0
+        features[np.ix_(missing, there)] = 0.0
+        if new >= 0:
+            features[missing, new] = 1.0
 
 
 def _as_numbers(column: Column) -> np.ndarray:

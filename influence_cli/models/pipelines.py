@@ -9,7 +9,17 @@ from scipy.sparse import issparse
 
 from influence_cli.core.rescaling import Standardised
 from influence_cli.data.dataset import Dataset
-from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, deviation, needs_shift, remade_by
+from influence_cli.models.preprocessing import (
+    Balancing,
+    Refit,
+    Unfitted,
+    deviation,
+    matters,
+    narrowed,
+    needs_shift,
+    remade_by,
+)
+from influence_cli.models.rank import STEP
 from influence_cli.models.remade import ROUNDING, Made, is_affine, pipeline_source
 from influence_cli.models.scales import pipeline_scales
 from influence_cli.models.settings import ModelSettings
@@ -31,10 +41,11 @@ def pipeline_refit(
     """
     d = dataset.X_train.shape[1]
     given, given_test = rows
+    steps = [(key, step) for key, step in steps if key != STEP]
     complete, complete_test = (_complete(one) for one in rows)
     scales = pipeline_scales(steps, d, complete=bool(complete.all() and complete_test.all()))
     if scales is not None and not needs_shift(scales, settings):
-        idle = not scales.columns.any() and not scales.centred.any()
+        idle = not matters(settings) or (not scales.columns.any() and not scales.centred.any())
         if not idle and not _suits(scales, dataset):
             return Unfitted("its transformers were fitted on other rows")
         if idle and balancing is None:
@@ -43,7 +54,7 @@ def pipeline_refit(
     source = pipeline_source(steps, given, given_test, dataset.y_train, names)
     affine = all(is_affine(step) for _, step in steps)
     try:
-        whole = source(np.arange(dataset.rows))
+        whole = narrowed(source, dataset.feature_names, settings)(np.arange(dataset.rows))
     except Exception as error:  # whatever other people's transformers raise when they are fitted
         return Unfitted(f"its transformers cannot be fitted again ({type(error).__name__}: {error})")
     if not _same(whole.X, dataset.X_train):

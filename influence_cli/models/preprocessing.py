@@ -169,7 +169,9 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
         balancing = Balancing(raw)
     preparation = dataset.preparation or {}
     states = preparation.get("features", ())
-    scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
+    scales = None
+    if matters(settings):
+        scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
     old = Made(dataset.X_train, dataset.X_test, dataset.feature_names)
     imputed = any(state.get("impute") is not None for state in states)
     shifted = scales is not None and needs_shift(scales, settings)
@@ -211,10 +213,31 @@ def remade_by(
     if complete is None:
         complete = np.ones(old.X.shape[0], dtype=bool), np.ones(old.X_test.shape[0], dtype=bool)
 
+    own = narrowed(source, old.names, settings) if align else source
+
     def make(rows: np.ndarray) -> Remade:
-        return remake(source, rows, old, *complete, align=align, centred=settings.fit_intercept)
+        return remake(own, rows, old, *complete, align=align, centred=settings.fit_intercept)
 
     return make
+
+
+def narrowed(source: Source, names: Sequence[str], settings: ModelSettings) -> Source:
+    """The source without features of other names, where columns that are combinations of others were left out: where
+    there is no penalty."""
+    if settings.l2 > 0:
+        return source
+
+    def make(kept: np.ndarray) -> Made:
+        made = source(kept)
+        there = [column for column, name in enumerate(made.names) if name in set(names)]
+        return Made(made.X[:, there], made.X_test[:, there], tuple(made.names[column] for column in there))
+
+    return make
+
+
+def matters(settings: ModelSettings) -> bool:
+    """Whether means and scales have an effect: without a penalty the parameters take them up."""
+    return settings.l2 > 0 or not settings.fit_intercept
 
 
 def needs_shift(scales: Standardised, settings: ModelSettings) -> bool:

@@ -29,6 +29,8 @@ CLEARLY_INDEPENDENT = 1e-6
 MOST_COLUMNS = 3_000
 """Compressed columns whose products are formed, as a dense matrix."""
 SHOWN = 8
+STEP = "independent columns"
+"""The name of what stands behind a pipeline's transformers where columns were left out."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Reduced:
         """The same as a transformer behind those of a pipeline."""
         from sklearn.preprocessing import FunctionTransformer
 
-        return "independent columns", FunctionTransformer(take_columns, kw_args={"columns": self.kept})
+        return STEP, FunctionTransformer(take_columns, kw_args={"columns": self.kept})
 
 
 def take_columns(X: Any, columns: np.ndarray) -> Any:

@@ -65,7 +65,7 @@ def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Scales
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     if isinstance(transformer, StandardScaler):
-        columns, mean, scale, centred = _nothing(count)
+        columns, mean, scale, centred = _nothing(transformer.n_features_in_)
         if transformer.scale_ is not None:
             columns[:], scale[:] = True, transformer.scale_
         if transformer.with_mean and transformer.mean_ is not None:
@@ -81,7 +81,7 @@ def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Scales
         parts = [(places[name], one) for name, one, _ in transformer.transformers_]
     else:
         return None
-    out = _nothing(count)
+    out = _nothing(max((place.stop for place, _ in parts), default=0))
     for place, one in parts:
         wide = place.stop - place.start
         own = _of_steps([one], wide, idle) if wide else _nothing(0)
