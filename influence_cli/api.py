@@ -15,6 +15,8 @@ import numpy as np
 
 from influence_cli.analysis import groundtruth as truth
 from influence_cli.analysis import influence as estimates
+from influence_cli.analysis.diagnostics import DiagnosticsResult
+from influence_cli.analysis.diagnostics import diagnostics as of_rows_and_groups
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import verified
@@ -297,6 +299,27 @@ class GroupInfluence:
             choice = replace(choice, strategies=names)
         provenance = _provenance(model, {"size": sizes, "quantity": quantity, "strategies": list(names), **options})
         return select(question, self.solver, RowSearch(choice, sizes), provenance=provenance)
+
+    def diagnostics(self, groups: Groups = "rows:each", *, seed: int = 0) -> DiagnosticsResult:
+        """Leverage, Cook's distance, studentised residual, DFFITS and DFBETAS of every row, as in statsmodels;
+        of groups of several rows, given as for ``influence``, their summed leverage and Cook's distance.
+
+        DFFITS and DFBETAS have the field's sign, all rows minus without the row: the opposite of all other figures.
+        For linear, binary logistic and Poisson regression; a penalty is part of the Hessian.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 1))
+        >>> y = X[:, 0] + np.random.default_rng(1).normal(size=30)
+        >>> model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
+        >>> found = model.diagnostics().columns()
+        >>> list(found)[4:]
+        ['leverage', 'cooks_distance', 'studentized', 'dffits', 'dfbetas:x0', 'dfbetas:intercept', 'status']
+        >>> round(float(found["leverage"].sum()), 6)
+        2.0
+        """
+        return of_rows_and_groups(
+            self.model, self.solver, self._plan(groups, seed), provenance=_provenance(self.model, {"seed": seed})
+        )
 
     @cached_property
     def solver(self) -> HessianSolver:

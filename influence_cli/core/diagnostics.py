@@ -1,0 +1,114 @@
+"""Regression diagnostics of single rows, and Cook's distance of groups, from one pass and the Hessian's inverse.
+
+With e_i = dl_i/d eta (fitted minus observed), c_i = d2l_i/d eta2 (the variance of the response where the dispersion is
+1), n rows of weights w_i that sum to 1, P parameters, and H the Hessian of J, penalty included:
+
+    leverage          h_i = w_i c_i x_i' H^-1 x_i
+    Pearson residual  r_i = -e_i sqrt(n w_i / c_i)
+    dispersion        phi = sum r_i^2 / (n - P) of a linear regression, else 1
+    studentized       r_i / sqrt(s_i (1 - h_i)), s_i = phi; of a linear regression that without row i
+    Cook's distance   r_i^2 h_i / (phi P (1 - h_i)^2)
+    DFFITS            studentized_i sqrt(h_i / (1 - h_i))
+    DFBETAS           -w_i e_i (H^-1 x_i)_j / ((1 - h_i) sqrt(s_i (H^-1)_jj / n))
+
+Belsley, Kuh and Welsch 1980 for linear regressions, where all are exact; Pregibon 1981, one Newton step, for the
+others.  Without a penalty they are what statsmodels' OLSInfluence and GLMInfluence give.  DFFITS and DFBETAS have the
+field's sign, all rows minus without the row: the opposite of every other figure here.  Of a group U,
+
+    Cook's distance   n change' H change / (phi P)
+
+with the change of theta by ``newton`` under unscaled weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.estimators import estimate
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.removal import PER_SUM, removal
+from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import UsageError
+
+DETERMINED = 1e-8
+"""1 - h from which on a row's figures have digits: below it the row alone determines a parameter."""
+
+
+@dataclass(frozen=True)
+class RowDiagnostics:
+    """Arrays (m,), and ``dfbetas`` (m, P); NaN for rows of leverage 1, but their leverage."""
+
+    leverage: np.ndarray
+    studentized: np.ndarray
+    cooks_distance: np.ndarray
+    dffits: np.ndarray
+    dfbetas: np.ndarray
+    dispersion: float
+
+
+def row_diagnostics(objective: Objective, theta: np.ndarray, solver: HessianSolver) -> RowDiagnostics:
+    """The diagnostics of every row at theta (P, 1).
+
+    Raises UsageError for other models than linear, binary logistic and Poisson regression, and where there are no more
+    rows than parameters.
+    """
+    model = _regression(objective)
+    w, counted, size = model.weights, int(np.count_nonzero(model.weights)), model.size
+    inverse = solver.solve(np.eye(size, order="F")).x
+    leverage, residual, curvature = (np.empty(model.design.rows) for _ in range(3))
+    moves = np.empty((model.design.rows, size))
+    every = np.ones(size - model.design.intercept, dtype=bool)
+
+    def fill(rows: slice) -> None:
+        features = np.ones((rows.stop - rows.start, size))
+        features[:, : len(every)] = model.design.dense(rows, every)
+        eta = model.passes.outputs(theta, rows)
+        residual[rows] = model.family.residual(eta, model.y[rows])[0, 0]
+        curvature[rows] = model.family.pair(model.family.curvature_state(eta), 0, 0)[0]
+        np.matmul(features, inverse, out=moves[rows])
+        leverage[rows] = w[rows] * curvature[rows] * np.einsum("nd,nd->n", moves[rows], features)
+
+    model.design.each(fill, size)
+    linear = isinstance(model.family, Gaussian)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pearson = np.where(w > 0, -residual * np.sqrt(counted * w / curvature), 0.0)
+        kept = np.where(1.0 - leverage > DETERMINED, 1.0 - leverage, np.nan)
+        dispersion = float(pearson @ pearson) / (counted - size) if linear else 1.0
+        scale = np.full(len(w), dispersion)
+        if linear:
+            scale = ((counted - size) * dispersion - pearson**2 / kept) / (counted - size - 1)
+        studentized = pearson / np.sqrt(scale * kept)
+        cooks = pearson**2 * leverage / (dispersion * size * kept**2)
+        dffits = studentized * np.sqrt(leverage / kept)
+        moves *= (-w * residual / (kept * np.sqrt(scale)))[:, None]
+        moves /= np.sqrt(inverse.diagonal() / counted)
+    return RowDiagnostics(leverage, studentized, cooks, dffits, moves, dispersion)
+
+
+def groups_cooks_distance(
+    objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: list[np.ndarray], dispersion: float
+) -> np.ndarray:
+    """Cook's distance of G groups of rows, (G,); NaN where the rest does not determine the parameters."""
+    found = estimate(objective, theta, solver, removal(objective.weights, groups, PER_SUM), ("newton",))["newton"]
+    assert found.change is not None
+    counted = np.count_nonzero(objective.weights)
+    distance = counted * (found.change * solver.product(found.change)).sum(axis=0) / (dispersion * objective.size)
+    return np.where([problem == "ok" for problem in found.problems], distance, np.nan)
+
+
+def _regression(objective: Objective) -> Glm:
+    if not isinstance(objective, Glm) or not isinstance(objective.family, Gaussian | Logistic | Poisson):
+        raise UsageError(
+            "diagnostics are defined for linear, binary logistic and Poisson regression",
+            hint="--method rif ranks the rows of any model with linear outputs",
+        )
+    counted = np.count_nonzero(objective.weights)
+    if counted <= objective.size + 1:
+        raise UsageError(f"diagnostics need more rows than parameters: {counted:,} rows, {objective.size:,} parameters")
+    return objective
