@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,8 @@ import statsmodels.api as sm
 from statsmodels.stats.outliers_influence import GLMInfluence, OLSInfluence
 
 from influence_cli import GroupInfluence
-from influence_cli.errors import UsageError
+from influence_cli.cli import run
+from influence_cli.errors import ExitCode, UsageError
 
 CLOSE = 1e-8
 
@@ -107,3 +110,53 @@ def test_models_without_diagnostics_are_refused():
         GroupInfluence.fit(X, np.arange(60) % 3, l2=0.1).diagnostics()
     with pytest.raises(UsageError, match="more rows than parameters: 5 rows, 4 parameters"):
         GroupInfluence.fit(X[:5], X[:5, 0], estimator="linear", l2=0.1).diagnostics()
+
+
+# --- on the command line ---
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diagnostics")
+    X, y = data("linear")
+    np.savez(folder / "d.npz", X_train=X, y_train=y, X_test=X[:2], y_test=y[:2])
+    path = str(folder / "m.h5")
+    options = ["--estimator", "linear", "--l2", "0", "--quiet"]
+    assert run(["train", "--data", str(folder / "d.npz"), "-o", path, *options]) == ExitCode.OK
+    return path
+
+
+def test_the_command_writes_what_python_finds(model, capsys):
+    X, y = data("linear")
+    found = GroupInfluence.fit(X, y, estimator="linear", l2=0.0).diagnostics().records()
+    capsys.readouterr()
+    asked = ["influence", "--model", model, "--group", "rows:each", "--diagnostics", "--format", "json"]
+    assert run(asked) == ExitCode.OK
+    told = capsys.readouterr()
+    records = json.loads(told.out)
+    assert len(records) == 60
+    assert [record["group"] for record in records] == [record["group"] for record in found]
+    for key in ("leverage", "cooks_distance", "studentized", "dffits"):
+        assert [record[key] for record in records] == pytest.approx([record[key] for record in found], rel=1e-6)
+    assert "opposite sign" in told.err
+
+
+def test_the_table_shows_the_largest_and_says_so(model, capsys):
+    assert run(["influence", "--model", model, "--group", "rows:each", "--diagnostics", "--format", "table"]) == 0
+    text = capsys.readouterr().out
+    assert "the largest 20 of 60" in " ".join(text.split())
+    assert text.count("rows:") == 20
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--test", "0"), "--test does not go with --diagnostics"),
+        (("--method", "first"), "--method does not go with --diagnostics"),
+        (("-o", "x.h5"), "-o does not go with --diagnostics"),
+    ],
+)
+def test_options_that_say_nothing_about_diagnostics_are_refused(model, option, said, capsys):
+    assert run(["influence", "--model", model, "--group", "rows:each", "--diagnostics", *option]) == ExitCode.USAGE
+    assert said in capsys.readouterr().err

@@ -63,8 +63,8 @@ def is_quick(model: TrainedModel, plan: GroupPlan) -> bool:
     return model.objective.convex and predicted_seconds(model, plan, RETRAINING_PASSES) < QUICK
 
 
-def check_explain(method: str | None, evaluate: str | None, trust: Trust, written: Written) -> None:
-    """Raises UsageError for options that ``--explain`` has no use for."""
+def check_alone(asked: str, method: str | None, evaluate: str | None, trust: Trust, written: Written) -> None:
+    """Raises UsageError for options that ``--explain`` or ``--diagnostics``, whichever was asked, has no use for."""
     given = {
         "--method": method is not None,
         "--evaluate": evaluate is not None,
@@ -75,7 +75,7 @@ def check_explain(method: str | None, evaluate: str | None, trust: Trust, writte
     }
     for option, used in given.items():
         if used:
-            raise UsageError(f"{option} does not go with --explain", hint="ask for either")
+            raise UsageError(f"{option} does not go with {asked}", hint="ask for either")
 
 
 def write_explanation(

@@ -41,6 +41,14 @@ def influence(
             help="Of one group and one test row: where the figure comes from, term by term and row by row.",
         ),
     ] = False,
+    diagnostics: Annotated[
+        bool,
+        typer.Option(
+            "--diagnostics",
+            help="Of each training row (--group rows:each) or group, without a test row: leverage, Cook's distance,"
+            " studentised residual, DFFITS and DFBETAS.",
+        ),
+    ] = False,
     solver: Solver = "auto",
 ) -> int:
     """Estimate how predictions change if groups of training rows are removed, without retraining.
@@ -54,8 +62,9 @@ def influence(
     from influence_cli.analysis.verify import agreement, verified
     from influence_cli.artifacts.results import save_influence
     from influence_cli.commands import output, session
+    from influence_cli.commands.diagnostics import write_diagnostics
     from influence_cli.commands.estimation import (
-        check_explain,
+        check_alone,
         chosen_estimation,
         is_quick,
         warn_of_time,
@@ -68,9 +77,12 @@ def influence(
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
+    for option, chosen in (("--explain", explain), ("--diagnostics", diagnostics)):
+        if chosen:
+            check_alone(option, method, evaluate, trust, written)
+    if diagnostics:
+        return write_diagnostics(request, network, solver, written, common)
     how = chosen_estimation(request, method, evaluate, trust, common)
-    if explain:
-        check_explain(method, evaluate, trust, written)
     output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
     with common.limited_threads():
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output})

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from influence_cli.present.tables import Layout
 from influence_cli.results import REFINED, InfluenceResult, TruthResult
 
+SHOWN = 20
+"""Rows of a table of single training rows, of which there are thousands."""
 MEANING = {
     "loss": ("loss", "positive: the group helped this prediction"),
     "margin": ("margin (log-odds of the true class against its rival)", "positive: the group hurt this prediction"),
@@ -47,6 +51,21 @@ def influence_table(result: InfluenceResult) -> tuple[dict[str, Any], Layout]:
     if any(state != "ok" for state in result.statuses()):
         headings["status"] = "status"
     return result.columns(), Layout(meaning(result.quantity), evaluated[result.evaluate], headings)
+
+
+def diagnostics_table(columns: dict[str, Any]) -> tuple[dict[str, Any], Layout]:
+    """The groups of the largest Cook's distance, those without one first."""
+    distance = np.asarray(columns["cooks_distance"])
+    order = np.argsort(np.where(np.isnan(distance), -np.inf, -distance), kind="stable")
+    title = "Training rows by Cook's distance: how far all estimates move without them"
+    if len(order) > SHOWN:
+        title += f" (the largest {SHOWN} of {len(order):,}; all of them: --format csv)"
+    headings = {"group": "group", "size": "rows", "leverage": "leverage", "cooks_distance": "Cook's distance"}
+    headings |= {"studentized": "studentised residual", "dffits": "DFFITS"}
+    if any(state != "ok" for state in columns["status"]):
+        headings["status"] = "status"
+    shown = {key: [columns[key][at] for at in order[:SHOWN].tolist()] for key in headings}
+    return shown, Layout(title, "DFFITS: fitted values of all rows minus without the row", headings)
 
 
 def truth_table(result: TruthResult) -> tuple[dict[str, Any], Layout]:
