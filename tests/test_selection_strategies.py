@@ -126,7 +126,7 @@ def test_the_best_strategy_finds_the_optimum_of_small_problems(kind):
         best = exact(case.problem, case.expansion).realised
         start = relinearize(case.problem, case.expansion).rows
         found = swap(case.problem, case.expansion, starts=[start])
-        hits += case.realised(found.rows) >= best * (1 - SLACK)
+        hits += case.realised(found.rows) >= best * (1 - SLACK) or (np.isinf(best) and found.realised == best)
     assert hits == 4
 
 

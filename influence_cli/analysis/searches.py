@@ -209,12 +209,12 @@ def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:
             "size": len(selection.rows),
             "predicted_first": selection.predicted_first,
             "predicted_second": selection.predicted_second,
-            "actual": selection.realised,
+            "actual": _finite(selection.realised),
             "fraction": len(selection.rows) / m,
             "rounds": selection.rounds,
         }
     return record | {
-        "after": found.after,
+        "after": _finite(found.after),
         "flips": selection is not None,
         "minimal": found.minimal if selection is not None else None,
         "largest": found.largest,
@@ -243,3 +243,8 @@ def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str) -> Ques
     X = model.dataset.X_test[tests.rows]
     target = RowTarget(model.objective, Margin(family), X, model.predict(X))
     return Question(model, tests, PREDICTED, tests.rows, (target,))
+
+
+def _finite(value: float) -> float:
+    """NaN where f is infinite, which the status says."""
+    return value if np.isfinite(value) else float("nan")

@@ -13,6 +13,7 @@ from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_tr
 from influence_cli.analysis.question import Question
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
+from influence_cli.core.recession import UNBOUNDED
 from influence_cli.core.selection.evaluate import AUTO
 from influence_cli.core.selection.pgd import L1
 from influence_cli.core.selection.problem import INCREASE, Problem
@@ -165,11 +166,19 @@ def verify(
             entry.record |= spread("actual", values, 1.0 if direction == INCREASE else -1.0)
         elif numbers:
             entry.record["actual"] = float(values[0])
-        missing = [truth.status[number] for number, value in zip(numbers, values, strict=True) if np.isnan(value)]
-        if missing:
-            of = f"{len(missing)} of {len(numbers)} groups: " if len(numbers) > 1 else ""
-            own = entry.record["status"]
-            entry.record["status"] = "; ".join(([] if own == OK else [own]) + [f"no actual change: {of}{missing[0]}"])
+        statuses = [truth.status[number] for number in numbers]
+        entry.record["status"] = _status(entry.record["status"], statuses, np.isnan(values))
+
+
+def _status(own: str, statuses: Sequence[str], missing: np.ndarray) -> str:
+    """What the search said and what retraining without its groups said, where some have no value or have a limit."""
+    said = [] if own == OK else [own]
+    if len(statuses) == 1 and statuses[0].startswith(UNBOUNDED):
+        return "; ".join([statuses[0], *(one for one in said if not one.startswith(UNBOUNDED))])
+    if not missing.any():
+        return own
+    of = f"{missing.sum()} of {len(statuses)} groups: " if len(statuses) > 1 else ""
+    return "; ".join([*said, f"no actual change: {of}{statuses[int(np.argmax(missing))]}"])
 
 
 def spread(key: str, values: np.ndarray, sign: float) -> dict[str, float]:

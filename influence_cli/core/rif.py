@@ -104,6 +104,17 @@ class SingleRemovals:
         rhs += self._objective.penalty.removed(self._theta, groups.removed.penalty)
         return rhs, tuple(UNDETERMINED if self._undetermined[one].any() else self._problem for one in rows)
 
+    def of_each(self, adjoint: np.ndarray) -> np.ndarray:
+        """The change of f on removal of each row by itself, (m,), with ``adjoint`` = H^-1 grad f (P, 1); NaN where a
+        row has leverage 1."""
+        model = self._objective
+        self._find(np.flatnonzero(~self._known))
+        out = np.empty(len(model.weights))
+        for rows in model.design.blocks(model.passes.free):
+            out[rows] = (self._residuals[rows].T * model.passes.outputs(adjoint, rows)[0]).sum(axis=0)
+        out = model.weights * (out + float((self._shift * adjoint).sum()))
+        return np.where(self._undetermined, np.nan, out)
+
     def of_rows(self) -> RowRemovals:
         """What all rows give to the sum of any group."""
         self._find(np.flatnonzero(~self._known))

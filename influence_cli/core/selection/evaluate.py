@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.recession import FAR_OUT, Before, after_removal
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.retraining import retrain
 from influence_cli.core.selection.problem import Problem
 from influence_cli.core.selection.second_order import blocks
+from influence_cli.core.solvers.preconditioners import Preconditioner
 
 AUTO, SECOND, NEWTON, RETRAINED = "auto", "second", "newton", "retrained"
 MERITS = (AUTO, SECOND, NEWTON, RETRAINED)
-TOLERANCE = 1e-9
-"""Gradient norm of the retrainings."""
-MOVES = 1e-6
-"""Change of f, relative to 1 + |f|, along a direction without a finite optimum, from which on f has no value there."""
-
 GAIN = 1e-8
 """Relative gain that is more than what retraining leaves open."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Parameters (P, G) without each group and ``change`` (G,) = f there - f before; NaN where f has no value."""
+    """Parameters (P, G) without each group and ``change`` (G,) = f there - f before: the limit where there is no
+    minimum, infinite or not; NaN where f has no value."""
 
     theta: np.ndarray
     change: np.ndarray
@@ -37,7 +35,7 @@ def evaluate(
     merit: str,
     groups: Sequence[np.ndarray],
     start: np.ndarray | None = None,
-    preconditioner: Callable[[np.ndarray], np.ndarray] | None = None,
+    preconditioner: Preconditioner | None = None,
 ) -> Evaluated:
     """The groups by ``newton`` or ``retrained``; retraining starts from ``start`` (P, 1), by default theta, with the
     ``preconditioner`` of there, by default the solver's."""
@@ -55,8 +53,13 @@ def evaluate(
 
 
 def worth(problem: Problem, change: np.ndarray) -> np.ndarray:
-    """What is maximised, (G,); groups without a value are worth nothing."""
-    return np.where(np.isfinite(change), problem.sign * change, -np.inf)
+    """What is maximised, (G,): an infinite effect is the largest, and groups without a value are worth nothing."""
+    return np.where(np.isnan(change), -np.inf, problem.sign * change)
+
+
+def known(problem: Problem, value: float) -> float:
+    """The change of f that has this worth; NaN where none has a value."""
+    return float("nan") if value == -np.inf else problem.sign * value
 
 
 def improves(new: float, old: float) -> bool:
@@ -75,15 +78,13 @@ def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]
 
 
 def _retrained(
-    problem: Problem, weights: Removal, start: np.ndarray, preconditioner: Callable[[np.ndarray], np.ndarray]
+    problem: Problem, weights: Removal, start: np.ndarray, preconditioner: Preconditioner
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Where a class has lost its rows f is at its limit, and theta where searches can go on from."""
     objective, w = problem.objective, weights.removed
-    minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=TOLERANCE)
-    value = problem.target.value(minimum.theta)[0]
-    change = value - problem.base
-    runaway = objective.recession(w)
-    if runaway.any():
-        further = problem.target.value(minimum.theta + runaway)[0]
-        change[np.abs(further - value) > MOVES * (1.0 + np.abs(value))] = np.nan
-    change[~minimum.converged] = np.nan
-    return minimum.theta, change
+    tol = objective.tuning.tolerance
+    minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=tol)
+    before = Before(problem.theta, np.array([problem.base]), np.zeros(1))
+    found = after_removal(objective, [problem.target], before, minimum, w, tol)
+    change = np.where(found.minimum.converged, found.change[0], np.nan)
+    return found.minimum.theta - FAR_OUT * objective.recession(w), change

@@ -8,7 +8,7 @@ from math import comb
 
 import numpy as np
 
-from influence_cli.core.selection.evaluate import RETRAINED, evaluate, worth
+from influence_cli.core.selection.evaluate import RETRAINED, evaluate, known, worth
 from influence_cli.core.selection.greedy import found, leading
 from influence_cli.core.selection.problem import Problem, Selection
 from influence_cli.core.selection.second_order import Expansion
@@ -36,7 +36,7 @@ def exact(problem: Problem, expansion: Expansion, *, advance: Callable[[int], No
     best, rows, failed = -np.inf, None, 0
     for groups in _in_blocks(problem):
         change = evaluate(problem, RETRAINED, groups).change
-        failed += int((~np.isfinite(change)).sum())
+        failed += int(np.isnan(change).sum())
         values = worth(problem, change)
         at = int(np.argmax(values))
         if values[at] > best:
@@ -46,7 +46,7 @@ def exact(problem: Problem, expansion: Expansion, *, advance: Callable[[int], No
     if rows is None:
         rows = leading(expansion, problem.sign)
         return found("exact", expansion, rows, rounds=count, status=status)
-    return found("exact", expansion, rows, realised=problem.sign * best, rounds=count, status=status)
+    return found("exact", expansion, rows, realised=known(problem, best), rounds=count, status=status)
 
 
 def _in_blocks(problem: Problem) -> Iterator[list[np.ndarray]]:

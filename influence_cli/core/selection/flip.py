@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influence_cli.core.recession import UNBOUNDED
 from influence_cli.core.removal import removal
 from influence_cli.core.selection.evaluate import RETRAINED, Evaluated, evaluate
-from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import DECREASE, INCREASE, Problem, Selection
 from influence_cli.core.selection.relinearize import relinearize
 from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.swap import swap
 
+ENDLESS = UNBOUNDED + "without this group f has the other sign and grows for ever"
 CHECKED = 1000
 """Rows of the answer that are put back one by one; behind them minimality is not claimed."""
 ROUNDS = 20
@@ -62,6 +64,8 @@ def flip(problem: Problem, *, advance: Callable[[str], None] = lambda note: None
     after = problem.base + best.realised
     minimal = checked == len(best.rows)
     status = "ok" if minimal else f"minimality is not shown: {checked:,} of {len(best.rows):,} rows were put back"
+    if np.isinf(best.realised):
+        status = ENDLESS if minimal else f"{ENDLESS}; {status}"
     described = found(best.strategy, Expansion(at), best.rows, realised=best.realised, rounds=search.tried)
     return Flip(described, problem.base, after, problem.size, minimal, status)
 
@@ -93,10 +97,13 @@ class _Search:
         sizes = sorted({min(1 << power, most) for power in range(most.bit_length() + 1)})
         low, best = 0, None
         for size in sizes:
-            rows = leading(self.expansion(size), self.problem.sign)
-            change = float(self._evaluate([rows]).change[0])
-            if self.flips(change):
-                best = Selection("greedy", rows, float("nan"), float("nan"), change)
+            groups = [leading(self.expansion(size), self.problem.sign), *strongest(self.expansion(size))]
+            changes = self._evaluate(groups).change
+            flipping = [number for number in range(len(groups)) if self.flips(float(changes[number]))]
+            if flipping:
+                at = flipping[0]
+                name = ("greedy", "leverage")[at]
+                best = Selection(name, groups[at], float("nan"), float("nan"), float(changes[at]))
                 break
             low = size
         if best is None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.recession import UNBOUNDED
+from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.selection.problem import Problem, Selection
 from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.weights import NO_ROWS
+
+ENDLESS = UNBOUNDED + "without this group f grows for ever: no group has a larger effect"
+RIF_OPERATIONS = 1e9
+"""Multiply-adds for the leverages of all rows, a second or less, up to which searches begin with them as well."""
 
 
 def greedy(problem: Problem, expansion: Expansion) -> Selection:
@@ -32,6 +39,21 @@ def leading(expansion: Expansion, sign: float) -> np.ndarray:
         rows, best = higher, value
 
 
+def strongest(expansion: Expansion) -> list[np.ndarray]:
+    """The k candidates whose own removal raises sign * f most by each row's own Newton step (``rif``), as a list of one
+    group; none where that would take long.  First order knows no leverage: it overlooks a row that holds its curvature
+    alone."""
+    problem = expansion.problem
+    objective, solver = problem.objective, problem.solver
+    if not isinstance(objective, Glm) or solver.factor is None or problem.rows * objective.size**2 > RIF_OPERATIONS:
+        return []
+    singles = SingleRemovals(objective, problem.theta, solver, problem.scaling)
+    changes = problem.sign * singles.of_each(expansion.adjoint)
+    first = problem.sign * problem.objective.weights * expansion.row_influence
+    # A row of leverage 1 leaves a parameter open: its effect is as large as can be.
+    return [problem.top(np.where(np.isnan(changes), np.sign(first) * np.inf, changes))]
+
+
 def found(
     strategy: str,
     expansion: Expansion,
@@ -42,6 +64,8 @@ def found(
     status: str = "ok",
 ) -> Selection:
     """A selection with both predictions of its rows."""
+    if np.isinf(realised):
+        status = ENDLESS if status == "ok" else f"{ENDLESS}; {status}"
     s = expansion.problem.members([rows])
     first, second = float(expansion.first(s)[0]), float(expansion.second(s)[0])
     return Selection(strategy, rows, first, second, realised, rounds, status)

@@ -13,13 +13,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from influence_cli.core.removal import removal
-from influence_cli.core.selection.evaluate import RETRAINED, evaluate, improves, worth
-from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.evaluate import RETRAINED, evaluate, improves, known, worth
+from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import Problem, Selection, exchanged
 from influence_cli.core.selection.second_order import Expansion
 
 SHARES = 4
 """Shares of an exchange (1/2, 1/4, ...) that are retrained side by side."""
+
+
+LEVERAGE_PAYS = 2.0
+"""How many times the effect of the other starts one must have that is chosen by leverage.  Where there are no outliers
+both lead to much the same end, and the first order's is the better known."""
 
 
 def relinearize(
@@ -36,9 +41,13 @@ def relinearize(
     ``enough`` may end the search early: it is told the change of f realised so far.
     """
     first = leading(expansion, problem.sign)
-    groups = [first, *(rows for rows in starts if len(rows) == problem.size)]
+    given, alone = [rows for rows in starts if len(rows) == problem.size], strongest(expansion)
+    groups = [first, *given, *alone]
     tried = evaluate(problem, RETRAINED, groups)
     values = worth(problem, tried.change)
+    usual = values[: len(groups) - len(alone)].max()
+    if alone and not values[-1] > LEVERAGE_PAYS * max(usual, 0.0):
+        values[-1] = -np.inf
     at = int(np.argmax(values))
     rows, theta, best = groups[at], tried.theta[:, at : at + 1], float(values[at])
     status, taken, share = "ok", 0, 1.0
@@ -55,8 +64,7 @@ def relinearize(
         if step is None:
             break
         rows, theta, best, share = step
-    realised = problem.sign * best if np.isfinite(best) else float("nan")
-    return found("relinearize", expansion, rows, realised=realised, rounds=taken, status=status)
+    return found("relinearize", expansion, rows, realised=known(problem, best), rounds=taken, status=status)
 
 
 def _exchange(

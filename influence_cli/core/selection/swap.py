@@ -19,8 +19,18 @@ from dataclasses import replace
 import numpy as np
 
 from influence_cli.core.removal import removal
-from influence_cli.core.selection.evaluate import AUTO, GAIN, NEWTON, RETRAINED, SECOND, evaluate, improves, worth
-from influence_cli.core.selection.greedy import found, leading
+from influence_cli.core.selection.evaluate import (
+    AUTO,
+    GAIN,
+    NEWTON,
+    RETRAINED,
+    SECOND,
+    evaluate,
+    improves,
+    known,
+    worth,
+)
+from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import Problem, Selection, exchanged
 from influence_cli.core.selection.second_order import Expansion, Parts
 
@@ -53,7 +63,7 @@ def swap(
     small = _pairs(problem) <= EVERY_PAIR and problem.rows * problem.objective.size <= CHEAP
     merit = (RETRAINED if small else NEWTON) if merit == AUTO else merit
     # A loss also rises where the prediction overshoots: the group that first lowers it may be the better start.
-    groups = [leading(expansion, problem.sign), leading(expansion, -problem.sign), *starts]
+    groups = [leading(expansion, problem.sign), leading(expansion, -problem.sign), *strongest(expansion), *starts]
     if small:
         rng = problem.rng(1)
         groups += [np.sort(rng.choice(problem.candidates, problem.size, replace=False)) for _ in range(RESTARTS)]
@@ -71,7 +81,7 @@ def swap(
         total, finished = total + taken, finished and done
     value, rows = max(ends, key=lambda end: end[0])
     status = "ok" if finished else f"stopped after {rounds} rounds: more may gain (--rounds)"
-    realised = problem.sign * value if merit == RETRAINED and np.isfinite(value) else float("nan")
+    realised = known(problem, value) if merit == RETRAINED else float("nan")
     return found("swap", expansion, rows, realised=realised, rounds=total, status=status)
 
 

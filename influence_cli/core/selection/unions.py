@@ -143,6 +143,6 @@ def exact_union(pool: Pool) -> Union:
     numbers = range(len(pool.groups))
     choices = [choice for size in range(1, pool.limit + 1) for choice in combinations(numbers, size)]
     values = pool.worth(RETRAINED, choices)
-    missing = int((~np.isfinite(values)).sum())
+    missing = int((values == -np.inf).sum())
     status = f"{missing:,} of {count:,} unions have no finite value and were left out" if missing else "ok"
     return pool.unions("exact", [choices[int(np.argmax(values))]], count, status)[0]
