@@ -28,7 +28,7 @@ each_curvature = pytest.mark.parametrize("curvature", (HESSIAN, GAUSS_NEWTON))
 
 def short_blocks(monkeypatch) -> None:
     """Passes of 64 rows, and of 40 for the dense matrix: every sum crosses block borders."""
-    monkeypatch.setattr(mlp, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(mlp, "SIGNAL_NUMBERS", 1)
     monkeypatch.setattr(mlp, "DENSE_ROWS", 40)
     monkeypatch.setattr(kfac, "ROWS", 40)
 

@@ -37,8 +37,8 @@ pytestmark = pytest.mark.usefixtures("several_blocks")
 @pytest.fixture
 def several_blocks(monkeypatch):
     """Passes of 64 rows, and of 40 for the dense Hessian: every sum crosses block borders."""
-    monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
-    monkeypatch.setattr(hessian, "CHUNK", 40)
+    monkeypatch.setattr(design, "BLOCK_NUMBERS", 1)
+    monkeypatch.setattr(hessian, "CHUNK_ROWS", 40)
 
 
 def case(kind: str, intercept: str):
@@ -146,7 +146,7 @@ def test_outputs_of_new_rows_equal_the_oracle(kind, intercept):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_dense_curvature_is_the_matrix_of_the_product_and_of_the_oracle(kind, intercept, dtype, sums, monkeypatch):
-    monkeypatch.setattr(hessian, "CHUNK", 7)
+    monkeypatch.setattr(hessian, "CHUNK_ROWS", 7)
     monkeypatch.setattr(hessian, "SMALL_SUMS", 1 << 20 if sums == "of spans" else 0)
     oracle, objective, rng = case(kind, intercept)
     theta, w = draw(oracle, rng, 1), rng.random(ROWS) / ROWS
@@ -263,7 +263,7 @@ def test_a_pass_computes_no_output_that_follows_from_the_others(kind, computed, 
 @pytest.mark.parametrize("threads", (1, 3))
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, threads, monkeypatch):
-    monkeypatch.setattr(design, "CHOSEN_ELEMENTS", 1)  # 64 rows at a time
+    monkeypatch.setattr(design, "CHOSEN_NUMBERS", 1)  # 64 rows at a time
     monkeypatch.setattr(design, "GROUP_OVERHEAD_FLOPS", 0.0)
     monkeypatch.setattr(design, "COPY_FLOPS", 1.0)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
@@ -301,8 +301,8 @@ def test_groups_of_few_rows_are_passes_over_their_rows_alone(kind, intercept, th
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_pass_has_the_same_bits_on_any_number_of_threads(kind, monkeypatch):
-    monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)  # blocks of 64 rows
-    monkeypatch.setattr(hessian, "CHUNK", 64)
+    monkeypatch.setattr(design, "BLOCK_NUMBERS", 1)  # blocks of 64 rows
+    monkeypatch.setattr(hessian, "CHUNK_ROWS", 64)
     objective = make_objective(make_oracle(kind, m=500, l2=0.1))
     rng = np.random.default_rng(4)
     theta, V = (rng.normal(size=(objective.size, 3)) for _ in range(2))

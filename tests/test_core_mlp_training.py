@@ -37,7 +37,7 @@ def several_blocks(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A small network at a stationary point; BLOCK_ELEMENTS has its own value here."""
+    """A small network at a stationary point; SIGNAL_NUMBERS has its own value here."""
     objective = make(SOFTMAX, (4,), "tanh", damping=0.05, curvature=GAUSS_NEWTON)
     return objective, train(objective, tol=1e-8, max_iterations=20_000).theta
 

@@ -31,7 +31,7 @@ ROUGH = 1e-5
 @pytest.fixture(autouse=True)
 def single_everywhere(monkeypatch):
     """Of families whose derivatives are not faster in float32 too: what is checked does not depend on the family."""
-    monkeypatch.setattr(glm, "SINGLE_FROM", 0.0)
+    monkeypatch.setattr(glm, "SINGLE_FROM_FLOPS", 0.0)
     for one in (Logistic, Gaussian):
         monkeypatch.setattr(one, "single_precision", True)
 
@@ -98,7 +98,7 @@ def test_what_float32_does_not_hold_or_speed_up_stays_in_double_precision(monkey
     for kind in (SOFTMAX, LOGISTIC, LINEAR):
         small = make_objective(make_oracle(kind))
         assert small.single(4) is small
-    monkeypatch.setattr(glm, "SINGLE_FROM", 0.0)
+    monkeypatch.setattr(glm, "SINGLE_FROM_FLOPS", 0.0)
     assert [make_objective(make_oracle(kind)).single(4).design.dtype for kind in (SOFTMAX, LOGISTIC, LINEAR)] == [
         np.float32, np.float64, np.float64]  # fmt: skip
 

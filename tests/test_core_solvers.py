@@ -217,7 +217,7 @@ def badly_scaled(kind: str):
 @pytest.mark.parametrize("kind", KINDS)
 def test_preconditioners_are_positive_definite_and_save_iterations(kind, jacobi, monkeypatch):
     if jacobi:
-        monkeypatch.setattr(preconditioners, "ELEMENTS", 0)
+        monkeypatch.setattr(preconditioners, "FACTOR_NUMBERS", 0)
     objective, theta = badly_scaled(kind)
     M = objective.preconditioner(theta, objective.weights)
     assert type(M).__name__ == ("Jacobi" if jacobi else "Kronecker")
@@ -233,7 +233,7 @@ def test_preconditioners_are_positive_definite_and_save_iterations(kind, jacobi,
 
 
 def test_the_kronecker_preconditioner_is_exact_where_every_row_curves_alike(monkeypatch):
-    monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(design, "BLOCK_NUMBERS", 1)
     oracle = make_oracle(LINEAR, m=150, l2=0.3)
     objective = make_objective(oracle)
     theta = np.zeros((objective.size, 1))

@@ -34,9 +34,9 @@ def rows(m: int = ROWS, d: int = COLUMNS, seed: int = 0) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def short_blocks(monkeypatch):
     """Blocks of 64 rows, so that every sum crosses their borders, and groups of few rows by themselves."""
-    monkeypatch.setattr(design, "BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr(design, "BLOCK_NUMBERS", 1)
     monkeypatch.setattr(parallel, "SPREAD_FROM", 0)
-    monkeypatch.setattr(sparse_design, "GROUP_OVERHEAD", 0.0)
+    monkeypatch.setattr(sparse_design, "GROUP_OVERHEAD_NS", 0.0)
     monkeypatch.setattr(design, "GROUP_OVERHEAD_FLOPS", 0.0)
 
 

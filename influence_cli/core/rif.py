@@ -35,7 +35,7 @@ FACTOR_ERROR = 1e-3
 """Relative error of a product with the Hessian's inverse from which on a cached factor is another model's: a right one
 has at most 1e-4, of float32 with condition 1e8."""
 UNDETERMINED = "a row of the group has leverage 1: without it alone the rows do not determine the parameters"
-LEVERAGE_ELEMENTS = 1 << 16
+LEVERAGE_NUMBERS = 1 << 16
 """Float64 numbers (512 KiB) of the features, and of the leverages, of a block of rows."""
 
 
@@ -141,7 +141,7 @@ def corrected_residuals(
     design, family, K = model.design, model.family, model.outputs
     every = np.ones(design.columns - design.intercept, dtype=bool)
     out = np.empty((len(rows), K))
-    step = max(64, LEVERAGE_ELEMENTS // max(design.columns, K * K))
+    step = max(64, LEVERAGE_NUMBERS // max(design.columns, K * K))
 
     def fill(start: int) -> None:
         part = rows[start : start + step]

@@ -18,12 +18,12 @@ from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features, design_of
-from influence_cli.core.solvers.preconditioners import SMALL, Jacobi, Kronecker, kronecker_fits
+from influence_cli.core.solvers.preconditioners import CHEAP_COLUMNS, Jacobi, Kronecker, kronecker_fits
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
-SINGLE_FROM = 1e7
+SINGLE_FROM_FLOPS = 1e7
 """Multiply-adds of a pass for one parameter vector from which on float32 is worth a second look by float64."""
-SINGLE_UP_TO = 1e12
+SINGLE_LARGEST = 1e12
 """Features up to which float32 holds the products of a row's features, coefficients and residuals."""
 
 
@@ -52,7 +52,7 @@ class Glm(Objective):
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
-        self.tuning = Tuning(cheap_preconditioner=self.design.columns <= SMALL)
+        self.tuning = Tuning(cheap_preconditioner=self.design.columns <= CHEAP_COLUMNS)
         squares = self.design.squares(self.weights)
         self.penalty = _penalty(squares, family, l2, intercept and not penalize_intercept)
         self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
@@ -74,8 +74,8 @@ class Glm(Objective):
     @cached_property
     def _in_single(self) -> bool:
         """Whether float32 holds the products, and a pass is long enough to be worth two kinds."""
-        long = self.design.rows * self.design.columns * self.outputs >= SINGLE_FROM
-        return long and self.family.single_precision and self.design.largest() <= SINGLE_UP_TO
+        long = self.design.rows * self.design.columns * self.outputs >= SINGLE_FROM_FLOPS
+        return long and self.family.single_precision and self.design.largest() <= SINGLE_LARGEST
 
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         theta, w = _columns(theta), as_weights(w)

@@ -18,15 +18,15 @@ from influence_cli.core.parallel import spread, summed
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import Weights
 
-CHUNK = 2048
+CHUNK_ROWS = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
 
 SMALL_SUMS = 1 << 20
 """Float64 numbers (8 MiB) of all blocks up to which several spans of rows have sums of their own."""
-BANDS = 8
+LEAST_JOBS = 8
 """Jobs at least among which threads share the blocks of a chunk of rows."""
-COPY = 4.0
-"""Time of a number that is put in its place, in that of a multiply-add."""
+PLACE_FLOPS = 4.0
+"""Time to put one number in its place, in multiply-adds (measured)."""
 
 
 def glm_hessian(
@@ -55,7 +55,7 @@ def glm_hessian(
             target[np.diag_indices(D)] += penalty.ridge.astype(dtype)
         target[np.diag_indices(D)] += (penalty.gauge / K).astype(dtype)
 
-    spread(place, [(j, k) for j in range(K) for k in range(j + 1)], operations=COPY * hessian.size)
+    spread(place, [(j, k) for j in range(K) for k in range(j + 1)], operations=PLACE_FLOPS * hessian.size)
     return hessian
 
 
@@ -90,8 +90,8 @@ def _scaled_grams(
     Small sums are made for several spans of rows at once; of large ones threads take a pair, or some rows of it, each.
     """
     width, stack = int(used.sum()), theta.T.reshape(family.outputs, design.columns)
-    chunks = [slice(start, min(start + CHUNK, design.rows)) for start in range(0, design.rows, CHUNK)]
-    bands = _bands(width, -(-BANDS // len(pairs)))
+    chunks = [slice(start, min(start + CHUNK_ROWS, design.rows)) for start in range(0, design.rows, CHUNK_ROWS)]
+    bands = _bands(width, -(-LEAST_JOBS // len(pairs)))
 
     def scaled(rows: slice) -> Callable[[tuple[int, int]], np.ndarray]:
         state = family.curvature_state(design.forward(stack, rows)[None])

@@ -33,11 +33,11 @@ from influence_cli.core.weights import Piece, RowWeights, Weights, as_weights
 
 HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
 CURVATURES = (HESSIAN, GAUSS_NEWTON)
-BLOCK_ELEMENTS = 1 << 19
+SIGNAL_NUMBERS = 1 << 19
 """Float64 numbers (4 MiB) that one signal of a block of rows may hold."""
 DENSE_ROWS = 1024
 """Rows at a time for the dense matrix."""
-PAIRED = 1 << 22
+PAIR_NUMBERS = 1 << 22
 """Float64 numbers (32 MiB) that a block of rows for the dense matrix may hold, one for every pair of units."""
 TAPE_BYTES = 256e6
 """What a curvature product may keep of the forward and backward pass; above, every product makes them anew."""
@@ -216,7 +216,7 @@ class Mlp(Objective):
         out = np.zeros((self.size, self.size), dtype=dtype, order="F")
         layers = self.network.layers(theta)
         # So short that a number a pair of units and row is a small array.
-        step = max(32, min(DENSE_ROWS, PAIRED // max(self.network.sizes[1:]) ** 2))
+        step = max(32, min(DENSE_ROWS, PAIR_NUMBERS // max(self.network.sizes[1:]) ** 2))
         for piece in self._pieces(w, step):
             tape = self._tape(layers, piece, exact=exact)
             inputs = self.network.inputs(self.X[piece.rows], tape.hidden)
@@ -321,7 +321,7 @@ class Mlp(Objective):
 
     def _step(self, groups: int) -> int:
         """Rows at a time for passes with that many parameter vectors."""
-        return max(64, BLOCK_ELEMENTS // max(self.X.shape[1], groups * max(self.network.sizes[1:])))
+        return max(64, SIGNAL_NUMBERS // max(self.X.shape[1], groups * max(self.network.sizes[1:])))
 
     def _blocks(self, groups: int, count: int | None = None) -> Iterator[slice]:
         """Slices over the rows for passes with that many parameter vectors."""

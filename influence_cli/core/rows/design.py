@@ -15,12 +15,12 @@ import numpy as np
 from influence_cli.core.parallel import spread, summed
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
-BLOCK_ELEMENTS = 1 << 19
+BLOCK_NUMBERS = 1 << 19
 """Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
 cache, large enough that matrix products run at full speed and Python's part does not count."""
 PARTS, PART = 8, 1_000_000
 """Blocks of a pass at least, as long as each has that many multiply-adds: threads share short passes too."""
-CHOSEN_ELEMENTS = 1 << 18
+CHOSEN_NUMBERS = 1 << 18
 """The same for rows that are picked for one group."""
 COPY_FLOPS, NARROW_FLOPS = 25.0, 1.7
 """Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
@@ -73,7 +73,7 @@ class Design:
 
     def blocks(self, outputs: int) -> Iterator[slice]:
         """Slices over the rows for passes with that many outputs a row."""
-        size = BLOCK_ELEMENTS // max(self.X.shape[1], outputs, 1)
+        size = BLOCK_NUMBERS // max(self.X.shape[1], outputs, 1)
         parts = max(1, min(PARTS, int(self.operations(outputs)) // PART))
         size = max(64, min(size, -(-self.rows // parts)))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
@@ -135,7 +135,7 @@ class Design:
         d = self.X.shape[1]
         W = W.astype(self.dtype, copy=False)
         sums = np.zeros((len(chosen), outputs, self.columns))
-        size = max(64, CHOSEN_ELEMENTS // max(d, 1))
+        size = max(64, CHOSEN_NUMBERS // max(d, 1))
 
         def add(g: int) -> None:
             for start in range(0, len(chosen[g]), size):

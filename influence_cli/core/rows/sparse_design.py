@@ -22,9 +22,9 @@ Features: TypeAlias = np.ndarray | csr_array
 
 NONZERO_FLOPS = 10.0
 """Time of a multiply-add with a nonzero, in that of one in a dense product (measured)."""
-NONZERO, NONZERO_OUTPUT = 2.2, 0.69
+NONZERO_NS, NONZERO_OUTPUT_NS = 2.2, 0.69
 """Nanoseconds of a pass for each nonzero, and for each nonzero and output (measured; only ratios count)."""
-PICKED, GROUP_OVERHEAD = 2.0, 5e4
+PICKED_NS, GROUP_OVERHEAD_NS = 2.0, 5e4
 """Nanoseconds for each nonzero of rows that are picked for a group, and for Python to start on a group (measured)."""
 
 
@@ -52,7 +52,7 @@ class SparseDesign(Design):
     def blocks(self, outputs: int) -> Iterator[slice]:
         """Slices over the rows with about a block's numbers, of X or of outputs; longer where the sum has as many."""
         each = max(self.stored / max(self.rows, 1), outputs, 1)
-        size = max(64, int(max(design.BLOCK_ELEMENTS, self.columns) / each))
+        size = max(64, int(max(design.BLOCK_NUMBERS, self.columns) / each))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
 
     def largest(self) -> float:
@@ -96,8 +96,10 @@ class SparseDesign(Design):
         return sums
 
     def few_rows(self, outputs: int, products: int) -> float:
-        each = NONZERO_OUTPUT * outputs * products / 2
-        return max(0.0, self.stored * each - GROUP_OVERHEAD) / max(1.0, self.stored * (PICKED + NONZERO + each))
+        each = NONZERO_OUTPUT_NS * outputs * products / 2
+        return max(0.0, self.stored * each - GROUP_OVERHEAD_NS) / max(
+            1.0, self.stored * (PICKED_NS + NONZERO_NS + each)
+        )
 
     def gram(self, w: np.ndarray) -> np.ndarray:
         d = self.X.shape[1]

@@ -81,6 +81,8 @@ class Solution:
 
     def why(self, column: int) -> str:
         """The end of one column in words, with the remedy, or "ok"."""
+        if self.status[column] == Status.SOLVED:
+            return "ok"
         return Status(self.status[column]).text(float(self.residual[column]))
 
 

@@ -14,9 +14,9 @@ from influence_cli.errors import NotConvergedError
 DOUBLE_UP_TO = 3000
 """P up to which the factor is float64.  Above, float32: half the memory and time, and refinement makes it exact."""
 DEPENDENT = 0.1
-FEWEST = 640
-"""Pivots under DEPENDENT times P times the rounding unit, relative to the diagonal, are taken for zero.  A smaller P
-counts as FEWEST: summing up the Hessian alone leaves copies of a column up to 20 rounding units apart, for any P."""
+"""Pivots under this times P times the rounding unit, relative to the diagonal, are taken for zero."""
+LEAST_SIZE = 640
+"""What a smaller P counts as there: summing up the Hessian leaves copies of a column up to 20 rounding units apart."""
 SHIFTS = (1.0, 16.0)
 """Shifts of a float32 Hessian's diagonal to try, in rounding units of its largest entry: rounding moves eigenvalues by
 about one, and without it a small lambda can look negative; but each unit makes the factor a worse preconditioner."""
@@ -65,7 +65,7 @@ def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = No
             break
     pivots = lower.diagonal().astype(np.float64) ** 2
     # A pivot is the curvature that a parameter keeps once the others are accounted for.
-    dependent = pivots <= DEPENDENT * max(objective.size, FEWEST) * np.finfo(dtype).eps * diagonal
+    dependent = pivots <= DEPENDENT * max(objective.size, LEAST_SIZE) * np.finfo(dtype).eps * diagonal
     if info > 0 or (dtype == np.float64 and dependent.any()):
         at = info - 1 if info > 0 else int(np.argmax(dependent))
         raise NotConvergedError(

@@ -15,14 +15,14 @@ from typing import TypeAlias
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
-ELEMENTS = 100_000_000
+FACTOR_NUMBERS = 100_000_000
 """Float64 numbers that the K factors may hold (0.8 GB)."""
-PASSES = 400.0
-"""Products with X in whose time the factors must be made: beyond that CG is done without them."""
-FACTOR_OPERATION = 0.05
-"""Time of an operation of a factorisation, in that of a number of X in a product."""
-SMALL = 1000
-"""Columns up to which factors are made in no time."""
+WORTH_PRODUCTS = 400.0
+"""Products with X in whose time the factors must be made: after so many, CG has converged without them."""
+FACTOR_FLOP = 0.05
+"""Time of one multiply-add of a factorisation, in that of one number of X in a product (measured)."""
+CHEAP_COLUMNS = 1000
+"""Columns of X up to which the factors take less time than a Newton step (a D x D factor takes 20 ms)."""
 JITTER = 1e-12
 """Shift of the diagonal, relative to each of its entries so that no feature's unit plays a part: columns that are exact
 copies must not stop a mere preconditioner."""
@@ -36,8 +36,8 @@ def kronecker_fits(outputs: int, columns: int, stored: int) -> bool:
 
     Of dense rows they hardly ever are late; of very sparse ones D^3 operations are worth thousands of products.
     """
-    factors = FACTOR_OPERATION * columns**3 / 3
-    return outputs * columns**2 <= ELEMENTS and (columns <= SMALL or factors <= PASSES * stored)
+    factors = FACTOR_FLOP * columns**3 / 3
+    return outputs * columns**2 <= FACTOR_NUMBERS and (columns <= CHEAP_COLUMNS or factors <= WORTH_PRODUCTS * stored)
 
 
 class Kronecker:

@@ -1,8 +1,8 @@
 """Conjugate gradients on products in single precision, held to what products in double precision say.
 
-Iterative refinement (Wilkinson 1963): a rough solution, its true residual, a rough solution for that, until the true
-residual is small.  Where a round gains little, because the Hessian's condition is more than float32 can carry, the
-iteration ends in double precision, so that the answer never depends on the rough products.
+Iterative refinement (Wilkinson 1963): a solution in low precision, its true residual, a solution for that, until the
+true residual is small.  Where a round gains little, because the Hessian's condition is more than float32 can carry, the
+iteration ends in double precision, so that the answer never depends on the products in single precision.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, Status, conj
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.weights import RowWeights
 
-ROUND = 1e-4
-"""Relative residual that a rough round is asked for: well above the rounding of its products."""
-LITTLE = 0.1
-"""A round that leaves more than this share of the residual is the last rough one for its column."""
+SINGLE_TOL = 1e-4
+"""Relative residual that a round in single precision is asked for: well above the rounding of its products."""
+SLOW = 0.1
+"""Share of the residual that a round may leave: where it leaves more, it is the last in single precision."""
 AIM = 0.8
-"""Share of the tolerance that rough rounds aim at, so that the true residual is under it too."""
+"""Share of the tolerance that rounds in single precision aim at, so that the true residual is under it too."""
 
 
 def refined_conjugate_gradient(
@@ -48,7 +48,7 @@ def refined_conjugate_gradient(
             start=start,
             units=units,
         )
-    rough = single.curvature(theta, w)
+    single_product = single.curvature(theta, w)
     count = rhs.shape[1]
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     lengths = norms(rhs / unit)
@@ -60,27 +60,27 @@ def refined_conjugate_gradient(
     active = np.flatnonzero(left > (0.0 if start is None else target))
     hard = np.zeros(count, dtype=bool)
     while active.size:
-        found = conjugate_gradient(
-            _some(rough, active),
+        correction = conjugate_gradient(
+            _some(single_product, active),
             r[:, active],
             preconditioner=for_columns(preconditioner, active),
-            tol=np.clip(AIM * target[active] / left[active], ROUND, None),
+            tol=np.clip(AIM * target[active] / left[active], SINGLE_TOL, None),
             max_iterations=max_iterations,
             units=units,
         )
-        moved = x[:, active] + found.x
+        moved = x[:, active] + correction.x
         true = rhs[:, active] - product(moved, active)
-        now = norms(true / unit)
-        iterations[active] += found.iterations + 1
-        better = now < left[active]
-        hard[active] = ~(now <= np.maximum(LITTLE * left[active], target[active]))
+        remaining = norms(true / unit)
+        iterations[active] += correction.iterations + 1
+        better = remaining < left[active]
+        hard[active] = ~(remaining <= np.maximum(SLOW * left[active], target[active]))
         at = active[better]
-        x[:, at], r[:, at], left[at] = moved[:, better], true[:, better], now[better]
+        x[:, at], r[:, at], left[at] = moved[:, better], true[:, better], remaining[better]
         active = active[(left[active] > target[active]) & ~hard[active]]
     status = np.where(left <= target, Status.SOLVED, Status.STOPPED).astype(np.int8)
     rest = np.flatnonzero(hard & (status == Status.STOPPED))
     if rest.size:
-        found = conjugate_gradient(
+        correction = conjugate_gradient(
             _some(product, rest),
             rhs[:, rest],
             preconditioner=for_columns(preconditioner, rest),
@@ -89,9 +89,9 @@ def refined_conjugate_gradient(
             start=x[:, rest],
             units=units,
         )
-        x[:, rest], left[rest] = found.x, found.residual * lengths[rest]
-        iterations[rest] += found.iterations
-        status[rest] = found.status
+        x[:, rest], left[rest] = correction.x, correction.residual * lengths[rest]
+        iterations[rest] += correction.iterations
+        status[rest] = correction.status
     return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, status)
 
 
