@@ -234,3 +234,26 @@ def test_groundtruth_proves_what_it_measured(model, folder, capsys):
     assert "no proof for 2 of 2 figures: --quantity score:accuracy has no proof" in err
     _, err = ask(capsys, "groundtruth", "--model", model, *GROUPS, "--certify", "x", code=2)
     assert "--certify must be a share over 0 and below 1, found 'x'" in err
+
+
+def test_what_a_group_alone_determines_is_open_without_it(folder, capsys):
+    """A column that one row fills, and no penalty: without the row its coefficient is undetermined."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    X[:, 2] = 0.0
+    X[7, 2] = 1.0
+    tests = np.array([[0.5, 0.2, 0.0], [0.1, -0.4, 1.0]])
+    np.savez(
+        folder / "lev.npz", X_train=X, y_train=X @ [1.0, 2.0, 3.0] + rng.normal(size=40), X_test=tests, y_test=[0, 1]
+    )
+    path = train(str(folder / "lev.npz"), folder / "lev.h5", "--estimator", "linear", "--l2", "0")
+    capsys.readouterr()
+    asked = ("--model", path, "--group", "rows:7", "--group", "rows:1,2", "--test", "0,1", "--quantity", "prediction")
+    text, _ = ask(capsys, "influence", *asked, "--method", "refined")
+    truth, _ = ask(capsys, "groundtruth", *asked)
+    found, actual = rows_of(text), rows_of(truth)
+    assert [row["refined"] == "" for row in found] == [row["actual"] == "" for row in actual] == [0, 1, 0, 0]
+    assert found[1]["status"].startswith("unbounded: ")
+    for one, other in zip(found, actual, strict=True):
+        if one["refined"]:
+            assert float(one["refined"]) == pytest.approx(float(other["actual"]), rel=0.05, abs=1e-9)

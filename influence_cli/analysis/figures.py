@@ -11,6 +11,7 @@ from influence_cli.analysis.advice import advice, stationarity, unproven
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.quantities import Valued
+from influence_cli.core.recession import UNBOUNDED
 from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
 from influence_cli.specs.plan import GroupPlan
 
@@ -35,7 +36,7 @@ class Tables:
             self.values[method][groups, tests] = change
             for index, problem in zip(range(groups.start, groups.stop), problems, strict=True):
                 if problem != OK:
-                    self.fail(index, f"{method}: {problem}")
+                    self.fail(index, problem if problem.startswith(UNBOUNDED) else f"{method}: {problem}")
 
     def fail(self, index: int, why: str) -> None:
         """Say of a group why it has no figures, unless something was said already."""

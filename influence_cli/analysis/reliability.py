@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +13,8 @@ from influence_cli.analysis.question import Question
 from influence_cli.core.error_estimate import ErrorEstimator
 from influence_cli.core.estimators import Estimate
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.refined import Goal, Refined, first_gradient, refine
+from influence_cli.core.recession import depends, settled_groups
+from influence_cli.core.refined import VISIBLE, Goal, Refined, first_gradient, refine
 from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.weights import Weights
@@ -129,13 +130,38 @@ class Reliability:
         )
         if wanted is not None:
             found = self._prove(where, after, found, counts, wanted)
+        found, open_ended = self._settle(after, found)
         change = found.change.T
         known = counts & np.isfinite(change)
         self.errors[REFINED][where] = np.where(known, found.error.T, np.nan)
         self.unmet[where] = known & ~found.met.T & (rel * np.abs(change) < found.error.T)
         self.steps[where], self.first[where] = found.steps, found.first
         problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]
+        for g, status in open_ended.items():
+            problems[g] = status
         return np.where(known, change, np.nan), problems
+
+    def _settle(self, after: After, found: Refined) -> tuple[Refined, dict[int, str]]:
+        """Groups without which J may have no minimum, taken to where J settles: NaN where f depends on what stays
+        open, and then what is to be said of the group."""
+        theta, tol = self.question.model.theta, after.objective.tuning.tolerance
+        settled = settled_groups(after.objective, theta, found.theta, after.weights, tol)
+        if not settled:
+            return found, {}
+        change, error, met, open_ended = found.change.copy(), found.error.copy(), found.met.copy(), {}
+        for g, one in settled.items():
+            first = 0
+            for target in after.question.targets:
+                value = target.value(one.theta)[:, 0]
+                part = slice(first, first + len(value))
+                first, base = part.stop, self.base[part]
+                loose = depends(target, one.theta, one.open, base) if one.open.shape[1] else np.zeros(len(value), bool)
+                change[part, g] = np.where(loose, np.nan, value - base)
+                error[part, g] = tol * np.abs(value - base) + VISIBLE * (np.abs(value) + np.abs(base))
+                met[part, g] = one.converged
+                if loose.any():
+                    open_ended[g] = one.status
+        return replace(found, change=change, error=error, met=met), open_ended
 
     def _prove(self, where: slice, after: After, found: Refined, counts: np.ndarray, wanted: float) -> Refined:
         """Take the groups ``where`` on until their proven intervals are narrow enough, and keep these."""

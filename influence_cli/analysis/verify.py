@@ -63,8 +63,8 @@ def agreement(result: InfluenceResult) -> str:
     if method in result.errors:
         error = result.errors[method][known]
         text += f"; {np.mean(off <= error + 1e-9 * size):.0%} within their error"
-    lost = int((np.isfinite(estimate) & ~np.isfinite(actual)).any(axis=1).sum())
-    return f"{text}; {lost:,} groups could not be retrained: see ginf groundtruth" if lost else text
+    lost = int((np.isfinite(estimate) & ~np.isfinite(actual)).sum())
+    return f"{text}; {lost:,} figures have no value by retraining: see ginf groundtruth" if lost else text
 
 
 def _percent(share: float) -> str:

@@ -57,6 +57,7 @@ def influence(
 
     Example: ginf influence --group coherent:3 --test 17
     """
+    from influence_cli.analysis.groundtruth import is_an_answer
     from influence_cli.analysis.influence import check_possible, working_bytes
     from influence_cli.analysis.influence import influence as estimate
     from influence_cli.analysis.verify import agreement, verified
@@ -73,7 +74,6 @@ def influence(
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode
     from influence_cli.present.headings import influence_table
-    from influence_cli.results import OK
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
@@ -123,7 +123,7 @@ def influence(
     )
     for sentence in filter(None, (*result.notes, agreement(shown))):
         common.note(sentence)
-    failed = sum(state != OK for state in result.status)
+    failed = sum(not is_an_answer(state) for state in result.status)
     if failed:
         warn(f"{failed} of {len(result.status)} groups have values that are null: see status")
     unmet = result.unmet is not None and bool(result.unmet.any())
