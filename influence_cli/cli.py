@@ -15,6 +15,7 @@ from influence_cli.commands.compare import compare
 from influence_cli.commands.groundtruth import groundtruth
 from influence_cli.commands.influence import influence
 from influence_cli.commands.select import select
+from influence_cli.commands.show import show
 from influence_cli.commands.train import train
 from influence_cli.core import stopping
 from influence_cli.errors import ExitCode, GinfError, StoppedError, shown_lines
@@ -31,6 +32,7 @@ app.command()(influence)
 app.command()(groundtruth)
 app.command()(select)
 app.command()(compare)
+app.command()(show)
 
 
 def _show_version(value: bool) -> None:

@@ -47,7 +47,7 @@ def test_first_runs_at_once_share_one_default_model(tmp_path):
     assert "(1,438 rows, 10 classes, l2 0.001) and saved it as ginf.h5" in announced[0]
     assert [path.name for path in tmp_path.iterdir()] == ["ginf.h5"]
     before = (tmp_path / "ginf.h5").stat()
-    again = ginf("influence", "--group", "coherent:3", "--test", "17", cwd=tmp_path)
+    again = ginf("influence", "--group", "coherent:3", "--test", "17", "--verbose", cwd=tmp_path)
     assert again.stdout == outs[0]
     assert again.stderr.startswith("ginf: solver cholesky: reusing the factor cached in ginf.h5\n")
     assert (tmp_path / "ginf.h5").stat().st_mtime_ns == before.st_mtime_ns

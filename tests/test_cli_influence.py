@@ -240,7 +240,7 @@ def test_cg_and_cholesky_agree_and_the_factor_is_cached_once(tmp_path, capsys):
         ("cholesky", ["solver cholesky: asked for", f"cached the factor in {model}"]),
         ("auto", [f"solver cholesky: reusing the factor cached in {model}"]),
     ):
-        assert run([*asked, "--solver", solver]) == 0
+        assert run([*asked, "--solver", solver, "--verbose"]) == 0
         found[solver], err = capsys.readouterr()
         assert err.splitlines() == [f"ginf: {line}" for line in said]
     assert found["auto"] == found["cholesky"]

@@ -187,7 +187,18 @@ def start(folder, *arguments, **options):
     )  # fmt: skip
 
 
-ENDLESS = ("influence", "--group", "random:30x200000", "--test", "all", "--method", "newton", "-o", "never.h5")
+ENDLESS = (
+    "influence",
+    "--group",
+    "random:30x200000",
+    "--test",
+    "all",
+    "--method",
+    "newton",
+    "-o",
+    "never.h5",
+    "--verbose",
+)
 
 
 NOTHING = "nothing is kept; the same command starts anew\n"
@@ -347,7 +358,9 @@ def test_no_colour_where_none_is_wanted(folder, options, changes):
 
 
 def test_a_pipe_gets_csv_while_the_terminal_gets_the_notes(folder, expected):
-    code, shown, piped = on_terminal(folder, "influence", "--group", "random:5", "--test", "1", output=False)
+    code, shown, piped = on_terminal(
+        folder, "influence", "--group", "random:5", "--test", "1", "--verbose", output=False
+    )
     assert (code, piped) == (0, expected)
     assert "reusing the factor cached in ginf.h5" in shown
 

@@ -47,8 +47,8 @@ def test_the_table_is_read_at_a_glance(files, capsys):
     code, text, _ = out(capsys, "influence.h5", "truth.h5", "--format", "table", "--against", "first")
     assert code == ExitCode.OK
     lines = [line.split() for line in text.splitlines()]
-    starts = [line[:2] for line in lines if line and line[0] in ("random", "coherent", "all")]
-    assert starts == [["random", "5%"], ["random", "36%"], ["coherent", "9-9.9%"], ["all", "5-36%"]]
+    starts = [line[:2] for line in lines if line and line[0] in ("random,", "coherent,", "all,")]
+    assert starts == [["random,", "5%"], ["random,", "36%"], ["coherent,", "9-9.9%"], ["all,", "5-36%"]]
     marked = [line for line in lines if "*" in line and "Pearson," not in line]
     assert [line[:2] for line in marked] == [["*", "second"]] * 4
     assert all("gain" in line for line in marked)

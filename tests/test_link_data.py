@@ -198,7 +198,7 @@ def test_the_factor_is_cached_beside_the_link(folder, capsys, case):
     first = [records(capsys, "influence", "--model", model, *asked) for model in (whole, linked)]
     assert "hessian/cholesky" in stored(linked) and not any("X_" in name for name in stored(linked))
     capsys.readouterr()
-    assert run(["influence", "--model", linked, *asked]) == 0
+    assert run(["influence", "--model", linked, *asked, "--verbose"]) == 0
     assert f"reusing the factor cached in {linked}" in capsys.readouterr().err
     assert first[0] == first[1] == records(capsys, "influence", "--model", linked, *asked)
 

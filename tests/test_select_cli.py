@@ -284,7 +284,7 @@ def test_a_table_says_what_is_predicted_and_what_is_measured(select):
     assert "Change of the loss if the group is removed; positive: the group helped this prediction" in " ".join(
         out.split()
     )
-    assert "without --verify nothing is retrained for actual" in out
+    assert "without --verify nothing is retrained" in out
     assert "random, mean of 100" in out
     code, out, _ = select("--test", "11", "--flip", "--format", "table", model="digits")
     assert "minimal: putting back any single row undoes the flip, retrained each" in out

@@ -14,6 +14,9 @@ from influence_cli.core import agreement
 from influence_cli.results import NO_TEST, OK, Records, name_of_test
 
 NO_INTERVAL = "no interval, its resamples lie to one side of it or have no correlation"
+FEWEST_GROUPS = 8
+"""Groups from which on an interval of their correlation means something."""
+TOO_FEW = f"no interval from fewer than {FEWEST_GROUPS} groups"
 TEST_BLOCK = 256
 """Test rows whose resamples are held at a time."""
 
@@ -78,7 +81,8 @@ def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: 
         for column, bound in enumerate((*(() if lone else ceilings), agreement.pooled(ceilings))):
             for record in [*by_test, pooled][column]:
                 record["ceiling"] = _null(bound)
-    return [record for records in (*by_test, pooled) for record in records]
+    name = cell.name or None if cell else None
+    return [record | {"cell": name} for records in (*by_test, pooled) for record in records]
 
 
 def _record(
@@ -110,9 +114,15 @@ def _record(
         "quantity": matched.quantity,
         "status": _status(figures),
     }
+    few = figures["groups"] < FEWEST_GROUPS
     if against is not None:
         record |= _gain(intervals, at, method, against)
-    if resamples:
+    if resamples and few:
+        record |= dict.fromkeys(("pearson_low", "pearson_high"))
+        record |= dict.fromkeys(("difference_low", "difference_high", "gain")) if against is not None else {}
+        if record["pearson"] is not None:
+            record["status"] = "; ".join([*({record["status"]} - {OK}), TOO_FEW])
+    elif resamples:
         untold = [
             name
             for name, low in (("pearson", "pearson_low"), ("difference", "difference_low"))

@@ -47,7 +47,7 @@ class Matched:
         members: dict[tuple[str, str], list[int]] = {}
         for number in range(len(self.groups)):
             members.setdefault(_cell_key(self.groups, number), []).append(number)
-        cells = [_cell(self.groups, kind, np.array(rows)) for (kind, _), rows in members.items()]
+        cells = [_cell(self.groups, kind, np.array(rows), shared) for (kind, shared), rows in members.items()]
         leading = ("random", "coherent")
         return tuple(sorted(cells, key=lambda cell: (*(cell.kind != kind for kind in leading), cell.kind, cell.size)))
 
@@ -65,6 +65,8 @@ class Cell:
     fraction: float
     size_min: int
     size_max: int
+    name: str = ""
+    """What its groups have in common, where that is not their size."""
 
 
 def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched:
@@ -243,7 +245,8 @@ def _cell_key(groups: GroupTable, number: int) -> tuple[str, str]:
         return kind, ""  # a name that a Python user gave
 
 
-def _cell(groups: GroupTable, kind: str, rows: np.ndarray) -> Cell:
+def _cell(groups: GroupTable, kind: str, rows: np.ndarray, shared: str) -> Cell:
     sizes = groups.size[rows]
     median = float(np.median(groups.fraction[rows]))
-    return Cell(kind, rows, round(float(np.median(sizes))), median, int(sizes.min()), int(sizes.max()))
+    name = "" if shared.isdigit() else shared
+    return Cell(kind, rows, round(float(np.median(sizes))), median, int(sizes.min()), int(sizes.max()), name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import MANY, OUTPUT, Common, Format, Plot, Written, command
+from influence_cli.commands.options import MANY, OUTPUT, Common, Plot, Written, command
+
+if TYPE_CHECKING:
+    from influence_cli.results import Records
 
 FIGURES = ("auto", "scatter", "curve")
 
@@ -18,6 +22,7 @@ def compare(
         list[str],
         typer.Argument(metavar="FILE...", help="Files of ginf influence and ginf groundtruth, in any order."),
     ],
+    written: Written,
     common: Common,
     bootstrap: Annotated[
         int,
@@ -40,6 +45,22 @@ def compare(
             help="Exit code 5 if a method's correlation over all groups is below R: second=0.9,first=0.8.",
         ),
     ] = None,
+    fail_error: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-error",
+            metavar="[METHOD=]REL,...",
+            help="Exit code 5 if a method's error over all groups is above REL: 10%, or second=20%,newton=5%.",
+        ),
+    ] = None,
+    fail_slope: Annotated[
+        str | None,
+        typer.Option(
+            "--fail-slope",
+            metavar="[METHOD=]LOW..HIGH,...",
+            help="Exit code 5 if a method's slope over all groups lies outside of LOW..HIGH: 0.9..1.1.",
+        ),
+    ] = None,
     plot: Plot = None,
     figure: Annotated[
         str,
@@ -50,7 +71,6 @@ def compare(
             rich_help_panel=OUTPUT,
         ),
     ] = "auto",
-    format: Format = "auto",
 ) -> int:
     """Say how well the estimates agree with the truth: correlation, slope and error of each method.
 
@@ -59,79 +79,137 @@ def compare(
 
     Example: ginf compare influence.h5 truth.h5 --against first
     """
-    from influence_cli.analysis.compare import Settings, pooled_record
+    from influence_cli.analysis.compare import Settings
     from influence_cli.analysis.compare import compare as judge
     from influence_cli.analysis.matching import match
     from influence_cli.artifacts.results import load_result, same_origin
     from influence_cli.commands import output
     from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.agreement import agreement_table, draw
+    from influence_cli.present.agreement import agreement_page, draw
     from influence_cli.present.plots import check_plot
 
-    output.check_format(format)
+    output.check_written(written, artifact=False)
     output.check_choice("--figure", figure, FIGURES)
-    limits = parse_limits(fail_under)
+    limits = [
+        *parse_limits("--fail-under", fail_under),
+        *parse_limits("--fail-error", fail_error),
+        *parse_limits("--fail-slope", fail_slope),
+    ]
     if against is not None and bootstrap == 0:
         raise UsageError("--against needs resamples to tell a gain from chance", hint="leave --bootstrap 0 out")
     if plot is None and figure != "auto":
         raise UsageError(f"--figure {figure} needs a file to draw into", hint="for example --plot agreement.png")
     if plot is not None:
         ending = check_plot(plot)
-        output.check_outputs({"--plot": plot}, files, force=common.force)
+    output.check_outputs({"-o": written.output, "--plot": plot}, files, force=common.force)
     loaded = [(name, load_result(name)) for name in files]
     for name, result in loaded[1:]:
         same_origin(loaded[0][1].provenance, result.provenance, files[0], name)
     matched = match(loaded)
-    for option, methods in (("--against", [against] if against else []), ("--fail-under", list(limits))):
-        for method in methods:
-            if method not in matched.methods:
-                raise UsageError(
-                    f"{option} {method}: the files hold no estimates by that method",
-                    hint="they hold " + ", ".join(matched.methods),
-                )
+    asked = [("--against", against), *((limit.option, limit.method) for limit in limits)]
+    for option, method in asked:
+        if method is not None and method not in matched.methods:
+            raise UsageError(
+                f"{option} {method}: the files hold no estimates by that method",
+                hint="they hold " + ", ".join(matched.methods),
+            )
     for sentence in matched.notes:
         common.note(sentence)
     with common.limited_threads():
         records = judge(matched, Settings(bootstrap, common.seed, against))
     if plot is not None:
         output.save_picture(plot, draw(matched, records, figure, ending), common)
-    output.emit(records.columns(), lambda: agreement_table(matched, records), Written(format), common)
-    check_limits({method: pooled_record(records, method) for method in limits}, limits)
+    view = output.view_of(written, common)
+    output.emit(output.Answer(records.columns(), lambda: agreement_page(matched, records, view)), written, common)
+    check_limits(records, matched.methods, limits)
     return ExitCode.OK
 
 
-def parse_limits(text: str | None) -> dict[str, float]:
-    """``second=0.9,first=0.8`` to a dictionary.  Raises UsageError where it is not that."""
+@dataclass(frozen=True)
+class Limit:
+    """A check that was asked for: the figure of a method (the headline's where None) has to lie from low to high."""
+
+    option: str
+    method: str | None
+    low: float
+    high: float
+
+
+_CHECKS = {
+    "--fail-under": ("pearson", "correlation", "R from -1 to 1", "second=0.9,first=0.8"),
+    "--fail-error": ("relative_error", "relative error", "a share such as 10% or 0.1", "10%"),
+    "--fail-slope": ("slope", "slope", "LOW..HIGH", "0.9..1.1"),
+}
+"""Key of a record, its name, what a limit of it looks like, and an example, by option."""
+
+
+def parse_limits(option: str, text: str | None) -> list[Limit]:
+    """``second=0.9,first=0.8`` to limits.  Raises UsageError where it is not that."""
     from influence_cli.errors import UsageError
 
-    limits: dict[str, float] = {}
+    limits: list[Limit] = []
     for part in text.split(",") if text is not None else ():
-        method, _, number = (piece.strip() for piece in part.partition("="))
-        try:
-            limit = float(number)
-        except ValueError:
-            limit = float("nan")
-        if not method or not -1 <= limit <= 1:
+        name, equals, number = (piece.strip() for piece in part.rpartition("="))
+        bounds = _bounds(option, number)
+        if bounds is None or (equals and not name) or (option == "--fail-under" and not name):
+            form = "METHOD=R with R from -1 to 1" if option == "--fail-under" else _CHECKS[option][2]
             raise UsageError(
-                f"--fail-under {text}: expected METHOD=R with R from -1 to 1, found {part.strip()!r}",
-                hint="for example --fail-under second=0.9,first=0.8",
+                f"{option} {text}: expected {form}, found {part.strip()!r}",
+                hint=f"for example {option} {_CHECKS[option][3]}",
             )
-        if method in limits:
-            raise UsageError(f"--fail-under {text}: {method} is given twice")
-        limits[method] = limit
+        if any(limit.method == (name or None) for limit in limits):
+            raise UsageError(f"{option} {text}: {name or 'a limit for the headline method'} is given twice")
+        limits.append(Limit(option, name or None, *bounds))
     return limits
 
 
-def check_limits(pooled: Mapping[str, Mapping[str, Any]], limits: Mapping[str, float]) -> None:
-    """Raises CheckFailedError with every method whose pooled correlation is below its limit, or has no value."""
-    from influence_cli.errors import CheckFailedError
+def _bounds(option: str, text: str) -> tuple[float, float] | None:
+    """From where to where the figure may lie, None where the text is no limit."""
+    from math import inf
 
-    failures = []
-    for method, limit in limits.items():
-        pearson = pooled[method]["pearson"]
-        if pearson is None:
-            failures.append(f"{method} has no correlation ({pooled[method]['status']}), expected at least {limit:g}")
-        elif pearson < limit:
-            failures.append(f"{method} has {pearson:.6g}, expected at least {limit:g}")
+    from influence_cli.errors import UsageError
+    from influence_cli.specs.relative import parse_relative
+
+    try:
+        if option == "--fail-error":
+            return 0.0, parse_relative(text, option)
+        if option == "--fail-slope":
+            low, dots, high = text.partition("..")
+            bounds = float(low or -inf), float(high or inf)
+            return bounds if dots and bounds[0] <= bounds[1] and (low or high) else None
+        return (float(text), inf) if -1 <= float(text) <= 1 else None
+    except (ValueError, UsageError):
+        return None
+
+
+def check_limits(records: Records, methods: Sequence[str], limits: Sequence[Limit]) -> None:
+    """Raises CheckFailedError with every method whose figure over all groups is beyond its limit, or has no value."""
+    from influence_cli.analysis.compare import pooled_record
+    from influence_cli.errors import CheckFailedError
+    from influence_cli.present.changes import BEST_FIRST
+
+    failures: dict[str, list[str]] = {}
+    for limit in limits:
+        method = limit.method or next((name for name in BEST_FIRST if name in methods), methods[0])
+        record = pooled_record(records, method)
+        key, name, _, _ = _CHECKS[limit.option]
+        value = record[key]
+        wanted = _wanted(limit)
+        if value is None:
+            sentence = f"{method} has no {name} ({record['status']}), expected {wanted}"
+        elif not limit.low <= value <= limit.high:
+            sentence = f"{method} has {value:.6g}, expected {wanted}"
+        else:
+            continue
+        failures.setdefault(limit.option, []).append(sentence)
     if failures:
-        raise CheckFailedError("correlation over all groups (--fail-under): " + "; ".join(failures))
+        parts = [
+            f"{_CHECKS[option][1]} over all groups ({option}): {'; '.join(told)}" for option, told in failures.items()
+        ]
+        raise CheckFailedError("; ".join(parts))
+
+
+def _wanted(limit: Limit) -> str:
+    if limit.option == "--fail-under":
+        return f"at least {limit.low:g}"
+    return f"at most {limit.high:g}" if limit.option == "--fail-error" else f"{limit.low:g} to {limit.high:g}"

@@ -7,9 +7,9 @@ import numpy as np
 from influence_cli.analysis.diagnostics import diagnostics
 from influence_cli.commands import session
 from influence_cli.commands.options import Common, Network, Written, warn
-from influence_cli.commands.output import emit
+from influence_cli.commands.output import Answer, emit, view_of
 from influence_cli.errors import ExitCode, UsageError
-from influence_cli.present.headings import diagnostics_table
+from influence_cli.present.diagnostics import diagnostics_page
 from influence_cli.results import OK
 
 
@@ -25,7 +25,9 @@ def write_diagnostics(
         working = session.open_solver(opened, solver, common)
         config = {**request.config(common.seed), "diagnostics": True}
         result = diagnostics(opened.model, working, plan, provenance=opened.provenance(config))
-    emit(result.columns(), lambda: diagnostics_table(result.columns()), written, common)
+    columns, view = result.columns(), view_of(written, common)
+    answer = Answer(columns, lambda: diagnostics_page(columns, view), headline="cooks_distance")
+    emit(answer, written, common)
     common.note("dffits and dfbetas are all rows minus without the row: the opposite sign of ginf's other figures")
     failed = int(np.sum([state != OK for state in result.status]))
     if failed:

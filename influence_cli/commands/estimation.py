@@ -9,13 +9,13 @@ from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
 from influence_cli.commands.options import Common, Trust, Written
-from influence_cli.commands.output import check_choice, emit
+from influence_cli.commands.output import Answer, check_choice, emit
 from influence_cli.commands.session import Request
 from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import ExitCode, UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.present.explanation import explanation_table
+from influence_cli.present.explanation import explanation_page
 from influence_cli.results import REFINED
 from influence_cli.specs.plan import GroupPlan
 from influence_cli.specs.relative import parse_relative
@@ -85,10 +85,5 @@ def write_explanation(
     found = explain(question, solver, plan)
     columns = found.records(question.model).columns()
     told = (found.group, int(plan.size[0]), question.quantity, found.asked, found.before, found.error)
-    emit(
-        columns,
-        lambda: explanation_table(columns, *told),
-        written,
-        common,
-    )
+    emit(Answer(columns, lambda: explanation_page(columns, *told)), written, common)
     return ExitCode.OK

@@ -88,8 +88,8 @@ class Way:
             session.check_tolerance(self.tol)
         if self.share is not None and self.repeats > 1:
             raise UsageError("--certify proves one retraining, not the mean of several", hint="leave --repeats out")
-        if self.resume and written.output is None:
-            raise UsageError("--resume goes on with a file, and none was named", hint="name it with -o truth.h5")
+        if self.resume and not output.is_artifact(written.output):
+            raise UsageError("--resume goes on with a .h5 file, and none was named", hint="name it with -o truth.h5")
 
     def config(self, tol: float) -> dict[str, Any]:
         """What the result's file keeps of it."""
@@ -128,6 +128,7 @@ def groundtruth(
     Example: ginf groundtruth --group coherent:3 --test 17
     """
     from contextlib import ExitStack
+    from functools import partial
 
     import numpy as np
 
@@ -139,14 +140,14 @@ def groundtruth(
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.core import stopping
     from influence_cli.errors import ExitCode
-    from influence_cli.present.headings import truth_table
+    from influence_cli.present.changes import truth_page
     from influence_cli.results import OK
 
     way.check(written)
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
-    target = written.output
-    output.check_outputs({"-o": target}, request.inputs(), force=True)
+    target = written.output if output.is_artifact(written.output) else None
+    output.check_outputs({"-o": written.output}, request.inputs(), force=common.force or target is not None)
     with ExitStack() as stack:
         if target is not None:
             stack.enter_context(exclusive(target))
@@ -176,7 +177,9 @@ def groundtruth(
     result = kept.result
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
-    output.emit(result.columns(), lambda: truth_table(result), written, common, dataset=opened.model.dataset)
+    columns, view = result.columns(), output.view_of(written, common)
+    page = partial(truth_page, result, columns, view)
+    output.emit(output.Answer(columns, page, opened.model.dataset, headline="actual"), written, common)
     if result.low is not None:
         missing = np.isnan(result.low) & np.isfinite(result.actual)
         if missing.any():

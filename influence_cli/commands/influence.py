@@ -73,7 +73,7 @@ def influence(
     )
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode
-    from influence_cli.present.headings import influence_table
+    from influence_cli.present.changes import influence_figures, influence_page
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
@@ -113,14 +113,16 @@ def influence(
         if trust.verify or (trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)):
             shown = verified(question, working, plan, result)
     kept = shown if trust.verify else result
-    output.emit(
-        kept.columns(),
-        lambda: influence_table(shown),
-        written,
-        common,
-        dataset=opened.model.dataset,
-        save=lambda path: save_influence(path, kept, force=common.force),
+    view = output.view_of(written, common)
+    columns = kept.columns()
+    answer = output.Answer(
+        columns,
+        lambda: influence_page(shown, shown.columns(), view),
+        opened.model.dataset,
+        lambda path: save_influence(path, kept, force=common.force),
+        influence_figures(kept, columns).headline,
     )
+    output.emit(answer, written, common)
     for sentence in filter(None, (*result.notes, agreement(shown))):
         common.note(sentence)
     failed = sum(not is_an_answer(state) for state in result.status)

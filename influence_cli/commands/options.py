@@ -61,7 +61,7 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
-        help="auto, table, json, ndjson or csv.  auto: a table on a terminal, CSV in a pipe.",
+        help="auto, table, json, ndjson, csv, md or html.  auto: a table on a terminal, CSV in a pipe.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -168,7 +168,28 @@ class Written:
 
     format: Format = "auto"
     output: Annotated[
-        str | None, typer.Option("-o", "--output", help="HDF5 file to write.", rich_help_panel=OUTPUT)
+        str | None,
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="FILE",
+            help="File to write: .h5 for other commands to read, or .csv, .json, .ndjson, .md, .html.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            help="Order of the groups in a table: effect (largest first), given, or size.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "effect"
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top", min=1, help="Only the N largest effects of each test row.", metavar="N", rich_help_panel=OUTPUT
+        ),
     ] = None
 
 
@@ -193,6 +214,12 @@ class Common:
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)
     ] = False
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Diagnostics in tables, and notes on solvers and files.", rich_help_panel=COMMON
+        ),
+    ] = False
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)] = False
     no_color: Annotated[
         bool, typer.Option("--no-color", help="Plain text (so does the NO_COLOR variable).", rich_help_panel=COMMON)
@@ -202,6 +229,11 @@ class Common:
         """A line on stderr about what is being done."""
         if not self.quiet:
             warn(message)
+
+    def detail(self, message: str) -> None:
+        """A line on stderr for who wants to know how it is done."""
+        if self.verbose:
+            self.note(message)
 
     def progress(self, label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
         """A bar on stderr while something runs; what it gives is called with the number of steps done."""

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from influence_cli.artifacts.atomic import check_target, replacing
+from influence_cli.artifacts.entries import Kind
 from influence_cli.commands.options import Common, Written
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.readers.idx import IDX_NAME
-from influence_cli.errors import GinfError, UsageError, unknown_word
-from influence_cli.present.tables import FORMATS, Layout, resolve_format, write_records
+from influence_cli.errors import FileError, GinfError, UsageError, unknown_word
+from influence_cli.present.changes import SORTS, View
+from influence_cli.present.records import FORMATS, largest, resolve_format, write_records
+from influence_cli.present.tables import Page, write_page
 from influence_cli.specs.groups import STDIN
+
+ARTIFACT = ".h5"
+RECORDS = {".csv": "csv", ".json": "json", ".ndjson": "ndjson", ".md": "md", ".html": "html"}
+"""Endings of files that hold the same records as standard output, and their formats."""
+ANY_FILE = Kind("ginf", "any file of ginf", "ginf train, ginf influence, ginf groundtruth or ginf select with -o", ())
+"""What is expected of a file whose kind is still to be found out."""
+PAGES = ("table", "md", "html")
+"""Formats that are read by people."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: its records, how a person reads them, and what ``--top`` goes by.
+
+    ``page`` may show more than the records hold; ``save`` writes the artifact; ``dataset`` knows the rows' identifiers.
+    """
+
+    columns: Mapping[str, Any]
+    page: Callable[[], Page]
+    dataset: Dataset | None = None
+    save: Callable[[str], None] | None = None
+    headline: str | None = None
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -26,9 +53,33 @@ def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
         raise unknown_word(option, value, choices)
 
 
-def check_format(name: str) -> None:
-    """Raises UsageError for an unknown ``--format``."""
-    check_choice("--format", name, FORMATS)
+def check_written(written: Written, *, artifact: bool = True) -> None:
+    """Refuse an unknown ``--format``, ``--sort`` or ending of ``-o``; without ``artifact`` there is no .h5 file."""
+    check_choice("--format", written.format, FORMATS)
+    check_choice("--sort", written.sort, SORTS)
+    check_ending(written.output, artifact=artifact)
+
+
+def check_ending(path: str | None, *, artifact: bool = True, records: bool = True) -> None:
+    """Raises UsageError for a file whose ending says nothing that can be written."""
+    endings = ((ARTIFACT,) if artifact else ()) + (tuple(RECORDS) if records else ())
+    if path is None or Path(path).suffix.lower() in endings:
+        return
+    found = Path(path).suffix or "none"
+    what = f"one of {', '.join(endings)}" if len(endings) > 1 else endings[0]
+    raise UsageError(
+        f"-o {path}: expected the ending {what}, found {found}", hint=f"for example -o results{endings[0]}"
+    )
+
+
+def is_artifact(path: str | None) -> bool:
+    """Whether a file is one that other commands read."""
+    return path is not None and Path(path).suffix.lower() == ARTIFACT
+
+
+def view_of(written: Written, common: Common) -> View:
+    """What of a page is wanted."""
+    return View(written.sort, written.top, common.verbose)
 
 
 def on_terminal(written: Written) -> bool:
@@ -75,34 +126,49 @@ def _same(one: str, other: str) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def emit(
-    columns: Mapping[str, Any],
-    table: Callable[[], tuple[Mapping[str, Any], Layout]],
-    written: Written,
-    common: Common,
-    *,
-    dataset: Dataset | None = None,
-    save: Callable[[str], None] | None = None,
-) -> None:
-    """Save the results where ``-o`` says, and write them to standard output, with the identifiers of the rows.
+def emit(answer: Answer, written: Written, common: Common) -> None:
+    """Save the results where ``-o`` says, and write them to standard output.
 
-    ``table`` gives the columns of a table and its layout.
-    What was computed is written even where it could not be saved; the error is raised afterwards.
+    What was computed is written even where it could not be saved; the error is raised afterwards.  A reader that has
+    seen enough (``| head``) changes nothing: the command goes on to its exit code.
     """
+    columns = answer.columns if answer.dataset is None else identified(answer.columns, answer.dataset)
+    if written.top is not None and answer.headline is not None:
+        columns = largest(columns, answer.headline, written.top)
     unsaved = None
-    if written.output is not None and save is not None:
+    if written.output is not None:
         try:
-            save(written.output)
+            _save(answer, columns, written.output, common)
         except GinfError as error:
             unsaved = error
-    shape = resolve_format(written.format, sys.stdout)
-    if shape == "table":
-        columns, layout = table()
-    else:
-        columns, layout = columns if dataset is None else identified(columns, dataset), Layout("", "", {})
-    write_records(columns, layout, shape, sys.stdout, color=not common.no_color)
+    try:
+        _write(answer, columns, resolve_format(written.format, sys.stdout), sys.stdout, color=not common.no_color)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass  # nobody reads on, which changes nothing
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise FileError(f"cannot write the results to standard output: {reason}") from error
     if unsaved is not None:
         raise unsaved
+
+
+def _save(answer: Answer, columns: Mapping[str, Any], path: str, common: Common) -> None:
+    if is_artifact(path):
+        if answer.save is not None:
+            answer.save(path)
+        return
+    text = io.StringIO(newline="")
+    _write(answer, columns, RECORDS[Path(path).suffix.lower()], text, color=False)
+    with replacing(path, force=common.force) as sink:
+        sink.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _write(answer: Answer, columns: Mapping[str, Any], form: str, stream: TextIO, *, color: bool) -> None:
+    if form in PAGES:
+        write_page(answer.page(), form, stream, color=color)
+    else:
+        write_records(columns, form, stream)
 
 
 def save_picture(path: str, picture: bytes, common: Common) -> None:
@@ -121,7 +187,12 @@ def identified(columns: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         for ids in (dataset.ids_train, dataset.ids_test)
     )
     of_tests = [test[row] if isinstance(row, int | np.integer) else None for row in columns["test"]]
-    found = {**columns, "test_id": of_tests}
+    found: dict[str, Any] = {}
+    for key, values in columns.items():
+        found[key] = values
+        if key == "status":
+            found["test_id"] = of_tests
+    found.setdefault("test_id", of_tests)
     if "rows" in columns:
         found["ids"] = [None if rows is None else [train[row] for row in rows] for rows in columns["rows"]]
     return found

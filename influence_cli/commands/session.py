@@ -148,14 +148,14 @@ def open_solver(opened: OpenModel, requested: str, common: Common, *, beside: fl
     model = opened.model
     choice = model.choose_solver(requested, beside=beside)
     cached = choice.kind == "cholesky" and model.factor is not None
-    common.note(
+    common.detail(
         f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason)
     )
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
     if solver.factor is not None and not cached and not opened.overridden:
         try:
             add_factor(opened.path, solver.factor, model_digest=opened.digest)
-            common.note(f"cached the factor in {opened.path}")
+            common.detail(f"cached the factor in {opened.path}")
         except FileError as error:
             common.note(f"the factor could not be cached: {error.message}")
     return solver
@@ -190,7 +190,7 @@ class Request:
 
 def parse(asked: Asked, written: Written, solver: str) -> Request:
     """Raises UsageError for whatever cannot be, before any work is done."""
-    output.check_format(written.format)
+    output.check_written(written)
     check_solver(solver)
     check_quantity(asked.quantity)
     return Request(asked, read_specs(asked), None if asked.test is None else parse_tests(asked.test))

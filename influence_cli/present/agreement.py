@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,97 +11,140 @@ import numpy as np
 from influence_cli.analysis.matching import Matched
 from influence_cli.core.agreement import ROUNDING
 from influence_cli.errors import UsageError
-from influence_cli.present.headings import meaning, phrase
+from influence_cli.present.changes import BEST_FIRST, GIVEN, View
 from influence_cli.present.plots import Cloud, Line, curve, scatter
-from influence_cli.present.tables import Layout
-from influence_cli.results import Records
+from influence_cli.present.tables import Block, Page
+from influence_cli.present.words import change_text, common_part, group_name, meaning, meaning_of, row_name
+from influence_cli.results import Records, name_of_test
 
 CURVE_FROM = 4
 """Sizes of one kind from which ``--figure auto`` draws the curve."""
 MOST_COLUMNS = 4
 """Panels side by side in the scatter plot."""
-HEADINGS = {
-    "kind": "kind",
-    "share": "share",
-    "groups": "groups",
-    "method": "method",
-    "pearson": "correlation",
-    "ceiling": "ceiling",
-    "interval": "95% interval",
-    "slope": "slope",
-    "spearman": "of ranks",
-    "relative_error": "error",
-    "sign_agreement": "same sign",
-}
-NUMBERS = {
-    *("share", "pearson", "ceiling", "slope", "spearman", "relative_error", "sign_agreement", "groups", "difference")
-}
-"""Columns that stand to the right."""
+MOST_GROUPS = 30
+"""Groups that are shown one by one."""
+MOST_TESTS = 5
+"""Test rows that are shown one by one; more are taken together."""
 
 
-def agreement_table(matched: Matched, records: Records) -> tuple[dict[str, list[str]], Layout]:
-    """The pooled records as text to be read at a glance, block by block; the best method of a block is marked."""
+def agreement_page(matched: Matched, records: Records, view: View) -> Page:
+    """Group by group where there are few, and the pooled records, block by block; the best method is marked."""
     shown = [row for row in records.rows if row["test"] is None]
-    against = records.config["against"]
-    blocks = [shown[start : start + len(matched.methods)] for start in range(0, len(shown), len(matched.methods))]
-    if len(matched.cells) == 1:
-        blocks = blocks[:1]  # all groups are that one block
-    lines: list[dict[str, str]] = []
-    breaks = []
-    fractions = [*(matched.groups.fraction[cell.rows] for cell in matched.cells), matched.groups.fraction]
-    for block, share in zip(blocks, map(_share, fractions), strict=False):
-        best = max((row["pearson"] for row in block if row["pearson"] is not None), default=0.0)
-        breaks.append(len(lines))
-        for row in block:
-            leads = row is block[0]
-            marked = len(block) > 1 and row["pearson"] is not None and row["pearson"] >= best - ROUNDING
-            line = {
-                "kind": (row["kind"] or "all") if leads else "",
-                "share": share if leads else "",
-                "groups": f"{row['groups']:,}" if leads or row["groups"] != block[0]["groups"] else "",
-                "method": ("* " if marked else "  ") + row["method"],
-                "pearson": _fixed(row["pearson"], 3),
-                "interval": _interval(row["pearson_low"], row["pearson_high"]),
-                "slope": _short(row["slope"]),
-                "spearman": _fixed(row["spearman"], 3),
-                "relative_error": _short(row["relative_error"]),
-                "sign_agreement": "-" if row["sign_agreement"] is None else f"{row['sign_agreement']:.0%}",
-            }
-            if "ceiling" in row:
-                line["ceiling"] = _fixed(row["ceiling"], 3)
-            if against is not None:
-                line["difference"] = _signed(row["difference"])
-                line["difference_interval"] = _interval(row["difference_low"], row["difference_high"], signed=True)
-                line["gain"] = _verdict(row)
-            if any(other["pearson"] is None for other in shown):
-                line["status"] = row["status"]
-            lines.append(line)
-    headings = HEADINGS | {
-        "difference": f"gain over {against}",
-        "difference_interval": "95% interval",
-        "gain": "verdict",
-        "status": "status",
-    }
-    columns = {key: [line[key] for line in lines] for key in headings if key in lines[0]}
-    for key in NUMBERS & columns.keys():
-        width = max(len(headings[key]), *map(len, columns[key]))
-        columns[key] = [text.rjust(width) for text in columns[key]]
     tests, bootstrap = len(matched.tests), records.config["bootstrap"]
+    marks: dict[str, int] = {}
+    blocks = [
+        *_group_blocks(matched, view),
+        _agreement_block(matched, shown, records.config["against"], marks, verbose=view.verbose),
+    ]
     pooling = f"mean over {tests} test rows (one by one: --format csv)" if tests > 1 else "one test row"
+    against = records.config["against"]
     explained = [
         f"correlation: Pearson, {pooling}" + ("; * highest" if len(matched.methods) > 1 else ""),
         "ceiling: the correlation that the noise between repeated retrainings leaves to any estimate"
         if matched.repeats is not None
         else "",
-        f"95% interval: BCa bootstrap, {bootstrap:,} resamples of the groups; - where they lie to one side"
+        f"95% interval: BCa bootstrap, {bootstrap:,} resamples of the groups; none from fewer than 8 groups"
         if bootstrap
         else "",
         "a gain or loss is called one where its interval excludes 0" if against is not None else "",
         "slope: of truth on estimate, 1 is ideal; error: |estimate - truth| / |truth|",
+        *(f"[{number}] {status}" for status, number in marks.items()),
     ]
-    caption = "\n".join(filter(None, explained))
     title = f"Estimates against retraining. {meaning(matched.quantity)}"
-    return columns, Layout(title, caption, headings, breaks=frozenset(breaks))
+    return Page(title, tuple(blocks), tuple(filter(None, explained)))
+
+
+def _group_blocks(matched: Matched, view: View) -> Iterator[Block]:
+    """Estimates, truth and error of every group, where they are few enough to be read; of many test rows pooled."""
+    count, methods = len(matched.groups), matched.methods
+    if count > MOST_GROUPS:
+        return
+    common, names = common_part([group_name(label) for label in matched.groups.label])
+    heading = f"group {common}" if common else "group"
+    lone = len(matched.tests) <= MOST_TESTS
+    for column in range(len(matched.tests)) if lone else (None,):
+        part = slice(None) if column is None else slice(column, column + 1)
+        truth = matched.truth[:, part]
+        size = np.linalg.norm(truth, axis=1)
+        order = range(count) if view.sort == GIVEN else np.argsort(-np.nan_to_num(size), kind="stable").tolist()
+        rows = []
+        for group in list(order)[: view.top]:
+            cells = [names[group], f"{matched.groups.size[group]:,}"]
+            if column is not None:
+                cells.append(change_text(_finite(truth[group, 0])))
+            for method in methods:
+                estimate = matched.estimates[method][group, part]
+                error = _error(estimate, truth[group])
+                cells.append(error if column is None else f"{change_text(_finite(estimate[0]))} ({error})")
+            rows.append(tuple(cells))
+        headings = (heading, "rows", *(("retrained",) if column is not None else ()))
+        start, headings = len(headings), (*headings, *(f"{method} (error)" for method in methods))
+        code = None if column is None else name_of_test(int(matched.tests[column]))
+        title = f"All {len(matched.tests)} test rows together" if column is None else row_name(code, None, None)
+        headline = next((name for name in BEST_FIRST if name in methods), methods[0])
+        spare = tuple(start + at for at, method in enumerate(methods) if method != headline)
+        yield Block(title, headings, rows, frozenset(range(1, len(headings))), spare=spare)
+
+
+def _error(estimate: np.ndarray, truth: np.ndarray) -> str:
+    """|estimate - truth| / |truth| over the test rows that have both, as a percentage."""
+    keep = np.isfinite(estimate) & np.isfinite(truth)
+    size = float(np.linalg.norm(truth[keep]))
+    if not keep.any() or size == 0:
+        return "-"
+    error = float(np.linalg.norm(estimate[keep] - truth[keep])) / size
+    return f"{error:.1%}" if error < 10 else f"{error:.0f} times"
+
+
+def _agreement_block(
+    matched: Matched, shown: list[dict[str, Any]], against: str | None, marks: dict[str, int], *, verbose: bool
+) -> Block:
+    """The pooled records; the best method of each kind and size is marked."""
+    blocks = [shown[start : start + len(matched.methods)] for start in range(0, len(shown), len(matched.methods))]
+    if len(matched.cells) == 1:
+        blocks = blocks[:1]  # all groups are that one block
+    fractions = [*(matched.groups.fraction[cell.rows] for cell in matched.cells), matched.groups.fraction]
+    headings = ["groups", "number", "method", "correlation"]
+    headings += ["95% interval"] if against is None else [f"gain over {against}", "95% interval of it", "verdict"]
+    headings += ["slope", "error"]
+    headings += ["ceiling"] if any("ceiling" in row for row in shown) else []
+    headings += ["of ranks", "same sign"] if verbose else []
+    rows = []
+    for block, sizes in zip(blocks, map(_share, fractions), strict=False):
+        best = max((row["pearson"] for row in block if row["pearson"] is not None), default=0.0)
+        for row in block:
+            leads = row is block[0]
+            marked = len(block) > 1 and row["pearson"] is not None and row["pearson"] >= best - ROUNDING
+            mark = f" [{marks.setdefault(row['status'], len(marks) + 1)}]" if row["pearson"] is None else ""
+            cells = [
+                f"{row['cell'] or row['kind'] or 'all'}, {sizes}" if leads else "",
+                f"{row['groups']:,}" if leads or row["groups"] != block[0]["groups"] else "",
+                ("* " if marked else "  ") + row["method"] + mark,
+                _fixed(row["pearson"], 3),
+            ]
+            if against is None:
+                cells.append(_interval(row["pearson_low"], row["pearson_high"]))
+            else:
+                gain = _interval(row["difference_low"], row["difference_high"], signed=True)
+                cells += [_signed(row["difference"]), gain, _verdict(row)]
+            cells += [_short(row["slope"]), _short(row["relative_error"])]
+            if "ceiling" in headings:
+                cells.append(_fixed(row.get("ceiling"), 3))
+            if verbose:
+                same = "-" if row["sign_agreement"] is None else f"{row['sign_agreement']:.0%}"
+                cells += [_fixed(row["spearman"], 3), same]
+            rows.append(tuple(cells))
+    numbers = frozenset(at for at, heading in enumerate(headings) if heading not in ("groups", "method", "verdict"))
+    spare = tuple(
+        headings.index(heading)
+        for heading in ("same sign", "of ranks", "slope", "number", "error")
+        if heading in headings
+    )
+    return Block("Agreement", tuple(headings), rows, numbers, spare=spare)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _share(fractions: np.ndarray, digits: int = 3) -> str:
@@ -144,13 +187,13 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     tests = len(matched.tests)
     pooled = f"mean over {tests} test rows" if tests > 1 else ""
     if figure == "scatter":
-        name, sign = phrase(matched.quantity)
+        own = meaning_of(matched.quantity)
         clouds = _clouds(matched, records)
         if not clouds:
             raise UsageError("--plot: there is nothing to draw, no pair has both an estimate and a truth")
-        note = "; ".join(filter(None, (sign, f"correlation: {pooled}" if pooled else "")))
+        note = "; ".join(filter(None, (own.sign, f"correlation: {pooled}" if pooled else "")))
         columns = min(sizes, MOST_COLUMNS) if sizes > 1 else 3
-        change = f"change of the {name} if the group is removed"
+        change = f"change of the {own.name} if the group is removed"
         return scatter(clouds, ending, change=change, note=note, columns=columns)
     lines = _lines(records)
     if not lines:

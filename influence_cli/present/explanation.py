@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from influence_cli.present.headings import phrase
-from influence_cli.present.tables import Layout
+from influence_cli.present.records import plain
+from influence_cli.present.tables import Block, Page
+from influence_cli.present.words import change_text, figure, meaning_of, share
 
 MEANINGS = {
     "rows": "each row of the group by itself",
@@ -19,21 +20,41 @@ MEANINGS = {
 }
 
 
-def explanation_table(
+def explanation_page(
     columns: Mapping[str, Any], group: str, size: int, quantity: str, asked: str, before: float, error: float
-) -> tuple[dict[str, Any], Layout]:
+) -> Page:
     """The records with what each part means, under a sentence that says what the group does."""
-    parts = list(columns["part"])
-    refined = columns["change"][parts.index("refined")]
-    name, _ = phrase(quantity)
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*map(plain, columns.values()), strict=True)]
+    refined = next(record["change"] for record in records if record["part"] == "refined")
     moved = "rise" if refined > 0 else "fall"
-    shown = {**columns, "meaning": [MEANINGS[part] for part in parts]}
-    headings = {"part": "part", "meaning": "meaning", "row": "row"}
-    headings |= {key: key for key in ("record", "id") if any(value is not None for value in columns[key])}
-    headings |= {"true": "true", "change": "change", "share": "share"}
     title = (
-        f"Without {group} ({size:,} row{'s' if size != 1 else ''}) the {name} of {asked} would {moved} by"
-        f" {abs(refined):.4g}, from {before:.4g} to {before + refined:.4g}; this may be off by {error:.2g}"
+        f"Without {group} ({size:,} row{'s' if size != 1 else ''}) the {meaning_of(quantity).name} of {asked} would"
+        f" {moved} by {abs(refined):.4g}, from {before:.4g} to {before + refined:.4g}; this may be off by {error:.2g}"
     )
-    caption = "rows to beyond add up to refined; interplay is refined less the sum of all rows alone"
-    return shown, Layout(title, caption, headings, breaks=(4, 6))
+    named = [key for key in ("record", "id") if any(record[key] is not None for record in records)]
+    terms = [record for record in records if record["part"] != "row"]
+    rows = [record for record in records if record["part"] == "row"]
+    blocks = [
+        Block(
+            "",
+            ("part", "meaning", "change", "share"),
+            [_cells(record, (record["part"], MEANINGS[record["part"]])) for record in terms],
+            frozenset({2, 3}),
+        )
+    ]
+    if rows:
+        cells = [_cells(record, tuple(_text(record[key]) for key in ("row", *named, "true"))) for record in rows]
+        numbers = frozenset({len(named) + 2, len(named) + 3})
+        blocks.append(
+            Block("Rows that matter most, each alone", ("row", *named, "true", "change", "share"), cells, numbers)
+        )
+    legend = ("rows to beyond add up to refined; interplay is refined less the sum of all rows alone",)
+    return Page(title, tuple(blocks), legend)
+
+
+def _cells(record: Mapping[str, Any], first: tuple[str, ...]) -> tuple[str, ...]:
+    return (*first, change_text(record["change"]), share(record["share"]))
+
+
+def _text(value: Any) -> str:
+    return figure(value) if isinstance(value, float) else "-" if value is None else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,50 +12,133 @@ from influence_cli.analysis.searches import PREDICTED, SINGLE
 from influence_cli.analysis.select import row_influences
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
-from influence_cli.present.headings import meaning
+from influence_cli.present.changes import EFFECT, View
 from influence_cli.present.plots import check_plot
 from influence_cli.present.plots_select import Curve, Image, images, sizes
-from influence_cli.present.tables import Layout
-from influence_cli.results import SelectionResult
+from influence_cli.present.records import plain
+from influence_cli.present.tables import Block, Page
+from influence_cli.present.words import change_text, common_part, effect, figure, meaning, row_name, share
+from influence_cli.results import OK, SelectionResult
 
 SHOWN_IMAGES = 10
 """Training rows in a picture."""
+SHOWN_ROWS = 10
+"""Training rows of a group that are named under a table."""
 SHOWN_TESTS = 6
 """Test rows in a picture, each a panel or a line."""
 
 
-def selection_table(result: SelectionResult) -> tuple[dict[str, Any], Layout]:
-    """The columns as a table shows them, and its layout."""
-    columns = result.columns()
-    flips = "flips" in columns
-    headings = {"strategy": "found by" if flips else "strategy", "groups": "groups", "size": "rows"}
-    headings |= {"fraction": "share", "test": "test", "base": "before"}
-    if flips:
-        columns["strategy"] = columns["found_by"]
-        headings |= {"after": "after", "minimal": "minimal"}
-    headings |= {"predicted_first": "first order", "predicted_second": "second order", "actual": "actual change"}
-    if any(count is not None for count in columns["draws"]):
-        columns["strategy"] = [
-            f"random, mean of {count}" if count is not None else name
-            for name, count in zip(columns["strategy"], columns["draws"], strict=True)
-        ]
-        headings |= {"predicted_second_best": "best drawn", "predicted_second_spread": "spread"}
-        if any(value is not None for value in columns["actual_best"]):
-            headings |= {"actual_best": "best actual", "actual_spread": "actual spread"}
-    headings["seconds"] = "seconds"
-    if any(status != "ok" for status in columns["status"]):
-        headings["status"] = "status"
-    if "groups" in columns:
-        columns["groups"] = [None if names is None else " + ".join(names) for names in columns["groups"]]
-    retrained = all(value is not None and np.isfinite(value) for value in columns["actual"])
-    explained = ["first and second order: predicted; actual: retrained without the group"]
-    if not retrained and not flips:
-        explained.append("without --verify nothing is retrained for actual")
+def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: View) -> Page:
+    """What a search found: a block a test row, and under it the rows of the groups."""
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*map(plain, columns.values()), strict=True)]
+    flips = any("flips" in record for record in records)
+    verified = any(record["actual"] is not None for record in records)
+    blocks = []
+    marks: dict[str, int] = {}
+    for test in dict.fromkeys(record["test"] for record in records):
+        own = [record for record in records if record["test"] == test]
+        merged = _merged(own)
+        if view.sort == EFFECT and "groups" in columns:
+            merged.sort(key=lambda record: -abs(_change(record) or 0.0))
+        if view.top is not None:
+            merged = merged[: view.top]
+        blocks.append(_block(test, merged, marks, flips=flips, verified=verified, verbose=view.verbose))
+    explained = ["predicted: second order, without retraining; retrained: the change itself"]
+    if not verified:
+        explained.append("without --verify nothing is retrained")
     if flips:
         explained.append("minimal: putting back any single row undoes the flip, retrained each")
-    breaks = [at for at in range(1, len(columns["test"])) if columns["test"][at] != columns["test"][at - 1]]
+    explained += [f"[{number}] {status}" for status, number in marks.items()]
     quantity = f"{PREDICTED} (0: the class flips)" if result.quantity == PREDICTED else result.quantity
-    return columns, Layout(meaning(quantity), "\n".join(explained), headings, breaks=frozenset(breaks))
+    return Page(meaning(quantity), tuple(blocks), tuple(explained))
+
+
+def _change(record: Mapping[str, Any]) -> float | None:
+    return record["predicted_second"] if record["actual"] is None else record["actual"]
+
+
+def _merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records; of unions of given groups that are one, a single one that names all who found it."""
+    by_groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    found = []
+    for record in records:
+        groups = record.get("groups")
+        if not groups:
+            found.append(record)
+            continue
+        key = tuple(sorted(groups))
+        if key in by_groups:
+            by_groups[key]["strategy"] += f", {record['strategy']}"
+            continue
+        by_groups[key] = dict(record)
+        found.append(by_groups[key])
+    return found
+
+
+def _block(
+    test: int | str | None,
+    records: Sequence[Mapping[str, Any]],
+    marks: dict[str, int],
+    *,
+    flips: bool,
+    verified: bool,
+    verbose: bool,
+) -> Block:
+    """The groups that were found for one test row."""
+    headings = ["found by", "rows", "share", "predicted"]
+    keys = ["predicted_second"]
+    if verbose:
+        keys.append("predicted_first")
+        headings.append("first order")
+    if verified:
+        keys.append("actual")
+        headings.append("retrained")
+    if verbose:
+        for key, heading in (("predicted_second_spread", "spread"), ("predicted_second_best", "best drawn")):
+            if any(record[key] is not None for record in records):
+                keys.append(key)
+                headings.append(heading)
+    grouped = any(record.get("groups") for record in records)
+    labels = list(dict.fromkeys(label for record in records for label in record.get("groups") or ()))
+    common, names = common_part(labels)
+    short = dict(zip(labels, names, strict=True))
+    last = ["minimal"] if flips else ["the group"]
+    rows, below = [], []
+    for record in records:
+        name = record["found_by"] or "nothing found" if flips else record["strategy"]
+        if record["draws"] is not None:
+            name = f"{name}, mean of {record['draws']}"
+        if grouped:
+            name = f"{' + '.join(short[label] for label in record.get('groups') or ()) or 'any'} ({name})"
+        size = "-" if record["size"] is None else f"{record['size']:,}"
+        figures = [change_text(record[key], record["status"]) for key in keys]
+        word = {True: "yes", False: "no", None: "-"}[record["minimal"]] if flips else ""
+        end = [word if flips else effect(record["quantity"], _change(record))]
+        if verbose:
+            end.append(figure(record["seconds"]))
+        mark = f"[{marks.setdefault(record['status'], len(marks) + 1)}]" if record["status"] != OK else ""
+        rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
+        if record["rows"] is not None and not grouped:
+            below.append(_rows_sentence(record))
+        if flips and record["size"] is not None:
+            below.append(f"  {figure(record['base'])} before, {figure(record['after'])} after")
+    numbers = {1, 2, *range(3, 3 + len(keys))}
+    last += ["seconds"] if verbose else []
+    headings = [f"group {common}".rstrip() + " (found by)" if grouped else "found by", *headings[1:], *last, ""]
+    if not any(row[-1] for row in rows):
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    title = f"{row_name(test, None, None)}: {records[0]['quantity']} now {figure(records[0]['base'])}"
+    return Block(title, tuple(headings), rows, frozenset(numbers), tuple(dict.fromkeys(below)))
+
+
+def _rows_sentence(record: Mapping[str, Any]) -> str:
+    """The rows of a group, the first of them where there are many, by identifier where they have one."""
+    ids = record.get("ids")
+    rows = record["rows"] if ids is None else ids
+    first = ", ".join(map(str, rows[:SHOWN_ROWS]))
+    more = f" and {len(rows) - SHOWN_ROWS:,} more (--format rows prints all)" if len(rows) > SHOWN_ROWS else ""
+    what = "rows" if ids is None else "ids"
+    return f"{record.get('found_by') or record['strategy']}: training {what} {first}{more}"
 
 
 def rows_text(result: SelectionResult) -> str:

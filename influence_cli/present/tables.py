@@ -1,149 +1,207 @@
-"""Results as text: the only user of Rich.
+"""Results as a person reads them: pages of blocks, on a terminal by Rich, or as Markdown and HTML.
 
-Machine formats never pass through it: a piped Rich table is cut to the terminal's width.  Only the table rounds.
+Machine formats never pass through here (``records.py``).  Only what a person reads is rounded.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import math
+import html
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TextIO
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TextIO
 
-from influence_cli.core import stopping
-from influence_cli.errors import FileError
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
-FORMATS = ("auto", "table", "json", "ndjson", "csv")
-TABLE_ROWS = 200
-"""Rows that a table shows: more than that nobody reads on a terminal."""
-CHUNK = 10_000
-"""Records turned into text at a time."""
-LONGEST_NAME, NAME_HEAD, NAME_TAIL = 40, 26, 11
-"""A group's name in a table: longer ones keep this much of their beginning and end."""
+LEAST_TEXT = 16
+"""Characters of a name that stand on one line at least; narrower than that its figures stand under it."""
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How records look as a table: what the numbers are, and the columns to show, in order, with their headings.
+class Block:
+    """Some rows of cells under a sentence of their own.
 
-    ``headings`` maps a record's key to a heading; keys left out are the same in every record and stand in the title.
-    A line is left free before the rows in ``breaks``.
+    ``numbers`` are the columns that stand to the right; ``spare`` those that a narrow terminal goes without, in that
+    order.
     """
 
     title: str
-    caption: str
-    headings: Mapping[str, str]
-    breaks: Collection[int] = ()
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    numbers: frozenset[int] = frozenset()
+    below: tuple[str, ...] = ()
+    spare: tuple[int, ...] = ()
+
+    def without(self, column: int) -> Block:
+        """The block without a column."""
+
+        def kept(cells: tuple[str, ...]) -> tuple[str, ...]:
+            return cells[:column] + cells[column + 1 :]
+
+        numbers = frozenset(at - (at > column) for at in self.numbers if at != column)
+        spare = tuple(at - (at > column) for at in self.spare if at != column)
+        return replace(
+            self, headings=kept(self.headings), rows=[kept(row) for row in self.rows], numbers=numbers, spare=spare
+        )
 
 
-def resolve_format(name: str, stream: TextIO) -> str:
-    """auto is a table on a terminal and CSV in a pipe."""
-    if name != "auto":
-        return name
-    return "table" if stream.isatty() else "csv"
+@dataclass(frozen=True)
+class Page:
+    """A heading in plain words, the blocks under it, and what the signs and words in them mean."""
+
+    title: str
+    blocks: tuple[Block, ...]
+    legend: tuple[str, ...] = ()
 
 
-def write_records(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO, *, color: bool) -> None:
-    """Write records (a column a key) in that format.  Raises FileError where the stream takes no more (a full disk)."""
-    try:
-        _write(columns, layout, name, stream, color)
-        stream.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise FileError(f"cannot write the results to standard output: {reason}") from error
-
-
-def _write(columns: Mapping[str, Any], layout: Layout, name: str, stream: TextIO, color: bool) -> None:
-    if name == "table":
-        _write_table(columns, layout, stream, color)
-    elif name == "csv":
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
-        for part in _parts(columns, stream):
-            writer.writerows(zip(*map(_csv_cells, part.values()), strict=True))
-    elif name == "ndjson":
-        for part in _parts(columns, stream):
-            for record in _records(part):
-                stream.write(json.dumps(record, allow_nan=False) + "\n")
+def write_page(page: Page, form: str, stream: TextIO, *, color: bool) -> None:
+    """Write a page as ``table`` (a terminal, no wider than it is), ``md`` or ``html``."""
+    if form == "md":
+        stream.writelines(f"{line}\n" for line in _markdown(page))
+    elif form == "html":
+        stream.writelines(f"{line}\n" for line in _html(page))
     else:
-        separator = "["
-        for part in _parts(columns, stream):
-            for record in _records(part):
-                stream.write(f"{separator}\n{json.dumps(record, allow_nan=False)}")
-                separator = ","
-        stream.write("[]\n" if separator == "[" else "\n]\n")
+        _print(page, console(stream, color))
 
 
-def _parts(columns: Mapping[str, Any], stream: TextIO) -> Iterator[dict[str, list[Any]]]:
-    """Slices of the columns as plain Python values, NaN and infinities as None, as long as the stream is read."""
-    length = len(next(iter(columns.values()))) if columns else 0
-    for start in range(0, length, CHUNK):
-        stopping.check()
-        if getattr(stream, "unread", False):
-            return
-        yield {key: _plain(values[start : start + CHUNK]) for key, values in columns.items()}
-
-
-def _plain(values: Any) -> list[Any]:
-    values = values.tolist() if hasattr(values, "tolist") else values
-    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
-
-
-def _csv_cells(values: list[Any]) -> list[Any]:
-    """Lists as JSON."""
-    return [json.dumps(value) if isinstance(value, list) else value for value in values]
-
-
-def _records(part: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    return (dict(zip(part, row, strict=True)) for row in zip(*part.values(), strict=True))
-
-
-def _write_table(columns: Mapping[str, Any], layout: Layout, stream: TextIO, color: bool) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    length = len(next(iter(columns.values())))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    shown = {key: _plain(columns[key][:TABLE_ROWS]) for key in layout.headings if key in columns}
-    for key, values in shown.items():
-        numeric = all(value is None or isinstance(value, int | float) for value in values)
-        table.add_column(layout.headings[key], justify="right" if numeric else "left", no_wrap=True)
-    for number, row in enumerate(zip(*shown.values(), strict=True)):
-        if number in layout.breaks:
-            table.add_section()
-        table.add_row(*(Text(_cell(key, value)) for key, value in zip(shown, row, strict=True)))
-    out = console(stream, color)
-    out.print(Text(layout.title, style="bold"))
-    # A figure is never cut: where the terminal is narrower than the table, its lines run over.
-    wide = console(stream, color)
-    wide.width = max(out.width, out.measure(table, options=out.options.update(width=10_000)).maximum)
-    wide.print(table)
-    more = f"{length - TABLE_ROWS:,} more rows: use --format csv" if length > TABLE_ROWS else ""
-    for line in filter(None, (layout.caption, more)):
-        out.print(Text(line, style="dim italic"))
-
-
-def _cell(key: str, value: Any) -> str:
-    """One value as a table shows it.  A group of many listed rows loses the middle of its name, never a figure."""
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.1%}" if key == "fraction" else f"{value:.4g}"
-    if isinstance(value, int):
-        return f"{value:,}" if key == "size" else str(value)
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
-    return f"{text[:NAME_HEAD]}...{text[-NAME_TAIL:]}" if key == "group" and len(text) > LONGEST_NAME else text
-
-
-def console(stream: TextIO, color: bool) -> Any:
+def console(stream: TextIO, color: bool) -> Console:
     """A Rich console on that stream; ``--no-color`` and a ``NO_COLOR`` that is not empty both make it plain text."""
     from rich.console import Console
 
     plain = not color or bool(os.environ.get("NO_COLOR"))
     return Console(file=stream, color_system=None if plain else "auto", highlight=False, soft_wrap=False)
+
+
+def printable(text: str) -> str:
+    """Text without control characters: a label may hold what would steer a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _print(page: Page, out: Console) -> None:
+    from rich.text import Text
+
+    out.print(Text(printable(page.title), style="bold"))
+    missing: dict[str, None] = {}
+    for block in page.blocks:
+        out.print()
+        if block.title:
+            out.print(Text(printable(block.title)))
+        fitted = _fitted(block, out.width)
+        if fitted is None:
+            for line in _stacked(block, out.width):
+                out.print(Text(line))
+        else:
+            missing |= dict.fromkeys(heading for heading in block.headings if heading not in fitted.headings)
+            out.print(_table(fitted))
+        for line in block.below:
+            out.print(Text(printable(line)))
+    if page.legend:
+        out.print()
+    left = f"not shown in {out.width} columns: {', '.join(missing)}" if missing else ""
+    for line in filter(None, (*page.legend, left)):
+        out.print(Text(printable(line), style="dim italic"))
+
+
+def _fitted(block: Block, width: int) -> Block | None:
+    """The block without as many of its spare columns as have to go; None where that does not do."""
+    while sum(_least_widths(block)) + 2 * (len(block.headings) - 1) > width:
+        if not block.spare:
+            return None
+        block = block.without(block.spare[0])
+    return block
+
+
+def _table(block: Block) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, show_header=any(block.headings)
+    )
+    for at, (heading, least) in enumerate(zip(block.headings, _least_widths(block), strict=True)):
+        table.add_column(
+            Text(printable(heading)),
+            justify="right" if at in block.numbers else "left",
+            overflow="fold",
+            min_width=least,
+        )
+    for row in block.rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _least_widths(block: Block) -> list[int]:
+    """What each column needs: a number is never broken, a text folds from LEAST_TEXT characters on."""
+    found = []
+    for at, heading in enumerate(block.headings):
+        cells = max((len(printable(row[at])) for row in block.rows), default=0)
+        words = max(map(len, heading.split()), default=0)
+        found.append(max(cells, words) if at in block.numbers else min(LEAST_TEXT, max(cells, words)))
+    return found
+
+
+def _stacked(block: Block, width: int) -> Iterator[str]:
+    """Rows for a terminal that is too narrow for the columns: the first cell, and under it the others with names."""
+    for first, *others in block.rows:
+        yield from textwrap.wrap(printable(first), max(width, 2))
+        pairs = zip(block.headings[1:], others, strict=True)
+        parts = [f"{heading} {printable(cell)}" for heading, cell in pairs if cell]
+        yield from textwrap.wrap(", ".join(parts), max(width, 4), initial_indent="  ", subsequent_indent="  ")
+
+
+def _markdown(page: Page) -> Iterator[str]:
+    def plain(text: str) -> str:
+        return printable(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+    yield f"**{plain(page.title)}**"
+    for block in page.blocks:
+        if block.title:
+            yield from ("", plain(block.title))
+        yield ""
+        yield "| " + " | ".join(map(plain, block.headings)) + " |"
+        yield "|" + "|".join("---:" if at in block.numbers else "---" for at in range(len(block.headings))) + "|"
+        for row in block.rows:
+            yield "| " + " | ".join(map(plain, row)) + " |"
+        for line in block.below:
+            yield from ("", plain(line))
+    for line in page.legend:
+        yield from ("", f"*{plain(line)}*")
+
+
+_STYLE = (
+    "body{font:16px/1.45 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#1b1b1b}"
+    "h1{font-size:1.2em}h2{font-size:1em;margin-top:2em}table{border-collapse:collapse;margin:.6em 0}"
+    "th,td{padding:.2em .8em .2em 0;border-bottom:1px solid #ddd;vertical-align:top;text-align:left;"
+    "overflow-wrap:anywhere}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+    "p.legend{color:#555;font-size:.9em}"
+)
+
+
+def _html(page: Page) -> Iterator[str]:
+    def plain(text: str) -> str:
+        return html.escape(printable(text))
+
+    def cells(tag: str, row: Sequence[str], numbers: frozenset[int]) -> str:
+        kinds = (' class="n"' if at in numbers else "" for at in range(len(row)))
+        return "".join(f"<{tag}{kind}>{plain(cell)}</{tag}>" for cell, kind in zip(row, kinds, strict=True))
+
+    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
+    yield f"<title>{plain(page.title)}</title><style>{_STYLE}</style></head><body>"
+    yield f"<h1>{plain(page.title)}</h1>"
+    for block in page.blocks:
+        if block.title:
+            yield f"<h2>{plain(block.title)}</h2>"
+        yield f"<table><thead><tr>{cells('th', block.headings, block.numbers)}</tr></thead><tbody>"
+        for row in block.rows:
+            yield f"<tr>{cells('td', row, block.numbers)}</tr>"
+        yield "</tbody></table>"
+        for line in block.below:
+            yield f"<p>{plain(line)}</p>"
+    for line in page.legend:
+        yield f'<p class="legend">{plain(line)}</p>'
+    yield "</body></html>"

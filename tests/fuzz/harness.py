@@ -46,15 +46,6 @@ def load_everything() -> None:
     import sklearn.model_selection
     import sklearn.preprocessing  # noqa: F401
 
-    import influence_cli.__main__
-    import influence_cli.analysis.groundtruth
-    import influence_cli.analysis.influence
-    import influence_cli.analysis.select
-    import influence_cli.cli
-    import influence_cli.commands.session
-    import influence_cli.present.agreement
-    import influence_cli.present.headings  # noqa: F401
-
 
 def forked(arguments: Sequence[str], folder: Path, *, before: Callable[[], object] | None = None) -> Outcome:
     """Run ``ginf ARGUMENTS`` in a folder; ``before`` is called in the child first."""

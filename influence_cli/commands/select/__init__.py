@@ -57,7 +57,7 @@ def select(
     from influence_cli.commands import output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.selection import draw, rows_text, selection_table
+    from influence_cli.present.selection import draw, rows_text, selection_page
     from influence_cli.specs.tests import parse_tests
 
     tests_spec = None if test is None else parse_tests(test)
@@ -96,14 +96,15 @@ def select(
             save_selection(written.output, result, force=common.force)
         sys.stdout.write(rows_text(result))
     else:
-        output.emit(
-            result.columns(),
-            lambda: selection_table(result),
-            written,
-            common,
-            dataset=opened.model.dataset,
+        columns = output.identified(result.columns(), opened.model.dataset)
+        view = output.view_of(written, common)
+        answer = output.Answer(
+            columns,
+            lambda: selection_page(result, columns, view),
             save=lambda path: save_selection(path, result, force=common.force),
+            headline="actual" if sought.verify or sought.flip else "predicted_second",
         )
+        output.emit(answer, written, common)
     unsure = [record for record in result.entries if record["status"] != "ok"]
     for record in unsure:
         common.note(f"test {record['test']}, {record['strategy']}: {record['status']}")

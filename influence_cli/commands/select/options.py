@@ -129,11 +129,13 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
     from influence_cli.core.selection.pgd import CONSTRAINTS
     from influence_cli.core.selection.problem import DIRECTIONS
     from influence_cli.errors import UsageError
+    from influence_cli.present.changes import SORTS
     from influence_cli.present.plots import check_plot
-    from influence_cli.present.tables import FORMATS
+    from influence_cli.present.records import FORMATS
 
     for option, value, choices in (
         ("--format", written.format, (*FORMATS, ROWS)),
+        ("--sort", written.sort, SORTS),
         ("--direction", sought.direction, DIRECTIONS),
         ("--constraint", sought.constraint, CONSTRAINTS),
         ("--merit", sought.merit, MERITS),
@@ -141,6 +143,7 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
     ):
         output.check_choice(option, value, choices)
     session.check_solver(solver)
+    output.check_ending(written.output, records=written.format != ROWS)
     strategies, sizes = sought.strategies(), sought.sizes()
     sought.specs()
     if sought.flip:

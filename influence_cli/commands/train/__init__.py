@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from influence_cli.models.adoption import Adoption
     from influence_cli.models.settings import ModelSettings
     from influence_cli.models.trained import TrainedModel
-    from influence_cli.present.tables import Layout
 
 
 @command
@@ -32,9 +31,11 @@ def train(
     from influence_cli.data.load import check_source, files_of
     from influence_cli.models.linked import link_to
     from influence_cli.models.skops import check_skops
+    from influence_cli.present.models import model_page
     from influence_cli.results import Records
 
-    output.check_format(kept.format)
+    output.check_written(Written(kept.format))
+    output.check_ending(kept.output, records=False)
     session.check_solver(solver)
     check_alone(tables, form)
     form = with_built_in(source, form)
@@ -53,7 +54,7 @@ def train(
         else:
             model = _train(source, table, form, settings, common)
         choice = model.choose_solver(solver)
-        common.note(f"solver {choice.kind}: {choice.reason}")
+        common.detail(f"solver {choice.kind}: {choice.reason}")
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
         link = link_to(source.name, source.test_data, form.from_model) if kept.link_data else None
         pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
@@ -63,12 +64,8 @@ def train(
         record = _record(kept.output, source.name, model, form.from_model, adoption)
     columns = Records((record,)).columns()
     made = f"Trained {form.estimator}" if form.from_model is None else form.from_model
-    output.emit(
-        columns,
-        lambda: (columns, _layout(f"{made} model, saved as {kept.output}", model)),
-        Written(kept.format),
-        common,
-    )
+    answer = output.Answer(columns, lambda: model_page(f"{made} model, saved as {kept.output}", model, common.verbose))
+    output.emit(answer, Written(kept.format), common)
     return 0
 
 
@@ -143,23 +140,6 @@ def _origin(source: Source, table: TableOptions, seed: int) -> dict[str, Any]:
         "seed": seed,
         **table.as_dict(),
     }
-
-
-def _layout(title: str, model: TrainedModel) -> Layout:
-    from influence_cli.present.tables import Layout
-
-    shown = {
-        "data": "data",
-        "rows": "rows",
-        "test_rows": "test rows",
-        "parameters": "parameters",
-        "l2": "l2",
-        "grad_norm": "gradient norm",
-        "train_score": f"train {model.score_name}",
-        "test_score": f"test {model.score_name}",
-        **({"base_rate": "base rate"} if model.dataset.classes else {}),
-    }
-    return Layout(title, f"removal convention: {model.settings.penalty_scaling}", shown)
 
 
 def _record(

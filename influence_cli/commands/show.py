@@ -1,0 +1,102 @@
+"""``ginf show``: what a file of ginf is, in words, and its records in any format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from influence_cli.commands.options import Common, Written, command
+
+if TYPE_CHECKING:
+    from influence_cli.commands.output import Answer
+    from influence_cli.present.changes import View
+
+
+@command
+def show(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A file of any ginf command: model, results, selection.")],
+    written: Written,
+    common: Common,
+) -> int:
+    """Say what a file of ginf holds, and write its records in any format: of a model, its coefficients.
+
+    Example: ginf show ginf.h5
+    """
+    from influence_cli.artifacts.storage import kind_of
+    from influence_cli.commands import output
+
+    output.check_written(written, artifact=False)
+    output.check_outputs({"-o": written.output}, (file,), force=common.force)
+    view = output.view_of(written, common)
+    kind = kind_of(file, output.ANY_FILE)
+    answer = {"model": _model, "influence": _influence, "truth": _truth, "selection": _selection}[kind](file, view)
+    output.emit(answer, written, common)
+    return 0
+
+
+def _model(file: str, view: View) -> Answer:
+    from influence_cli.commands import output
+    from influence_cli.commands.options import Common
+    from influence_cli.commands.session import open_model
+    from influence_cli.present.models import coefficient_block, model_page
+    from influence_cli.present.tables import Page
+
+    opened = open_model(file, Common(quiet=True))
+    model = opened.model
+    columns = {"parameter": list(model.parameter_names), "value": model.theta[:, 0]}
+
+    def page() -> Page:
+        own = model_page(f"{file}: a trained {model.settings.estimator} model", model, view.verbose)
+        return Page(own.title, (*own.blocks, coefficient_block(model, view.top)), own.legend)
+
+    return output.Answer(columns, page)
+
+
+def _influence(file: str, view: View) -> Answer:
+    from influence_cli.artifacts.results import load_influence
+    from influence_cli.commands import output
+    from influence_cli.present.changes import influence_figures, influence_page
+    from influence_cli.present.facts import with_facts
+
+    result = load_influence(file)
+    columns = result.columns()
+    what = f"{file}: estimates for {len(result.groups):,} groups and {len(result.tests):,} test rows"
+    return output.Answer(
+        columns,
+        lambda: with_facts(what, influence_page(result, columns, view), result.provenance),
+        headline=influence_figures(result, columns).headline,
+    )
+
+
+def _truth(file: str, view: View) -> Answer:
+    from influence_cli.artifacts.results import load_truth
+    from influence_cli.commands import output
+    from influence_cli.present.changes import truth_page
+    from influence_cli.present.facts import with_facts
+    from influence_cli.results import PENDING
+
+    result = load_truth(file)
+    columns = result.columns()
+    pending = sum(status == PENDING for status in result.status)
+    left = f", {pending:,} of them still to be retrained (--resume)" if pending else ""
+    what = f"{file}: retraining without {len(result.groups):,} groups{left}, for {len(result.tests):,} test rows"
+    return output.Answer(
+        columns, lambda: with_facts(what, truth_page(result, columns, view), result.provenance), headline="actual"
+    )
+
+
+def _selection(file: str, view: View) -> Answer:
+    from influence_cli.artifacts.selection import load_selection
+    from influence_cli.commands import output
+    from influence_cli.present.facts import with_facts
+    from influence_cli.present.selection import selection_page
+
+    result = load_selection(file)
+    columns = result.columns()
+    what = f"{file}: {len(result.entries):,} selected groups"
+    return output.Answer(
+        columns,
+        lambda: with_facts(what, selection_page(result, columns, view), result.provenance),
+        headline="predicted_second",
+    )

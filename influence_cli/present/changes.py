@@ -1,0 +1,247 @@
+"""The page of estimated and of measured changes: a block a test row, groups by the size of their effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from influence_cli.present.records import plain
+from influence_cli.present.tables import Block, Page
+from influence_cli.present.words import (
+    change_text,
+    common_part,
+    effect,
+    figure,
+    group_name,
+    meaning,
+    row_name,
+    share,
+)
+from influence_cli.results import OK, InfluenceResult, TruthResult
+
+TABLE_ROWS = 200
+"""Rows that a page shows where --top does not say how many: more than that nobody reads on a terminal."""
+EFFECT, GIVEN, SIZE = "effect", "given", "size"
+SORTS = (EFFECT, GIVEN, SIZE)
+BEST_FIRST = ("actual", "refined", "newton", "second-full", "second", "rif", "first", "first-koh")
+"""Which figure a table is sorted by and says what the group did, of those that it has."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a page is wanted: the order of the groups, how many of each test row, and diagnostics."""
+
+    sort: str = EFFECT
+    top: int | None = None
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The columns of numbers: the ``changes`` (key to heading), which keys say how far they may be off, diagnostics."""
+
+    changes: Mapping[str, str]
+    errors: Mapping[str, str]
+    others: Mapping[str, str]
+
+    @property
+    def headline(self) -> str:
+        """The change that is sorted by."""
+        return next((key for key in BEST_FIRST if key in self.changes), next(iter(self.changes)))
+
+
+def influence_page(result: InfluenceResult, columns: Mapping[str, Any], view: View) -> Page:
+    """Estimates of an influence result, whose ``columns()`` are given."""
+    figures = influence_figures(result, columns)
+    evaluated = {
+        "linear": "estimates: gradient of f times the change of the parameters",
+        "exact": "estimates: f at the changed parameters minus f now",
+    }[result.evaluate]
+    return _page(result, columns, figures, view, evaluated)
+
+
+def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Figures:
+    """The columns of numbers that a result of estimates has."""
+    changes = {method: method for method in result.values}
+    named = {method: "error" if method == "refined" else f"{method}_error" for method in changes}
+    errors = {method: key for method, key in named.items() if key in columns}
+    if "low" in columns:
+        changes |= {"low": "proven from", "high": "to"}
+    if "actual" in columns:
+        changes["actual"] = "retrained"
+    return Figures(changes, errors, {"steps": "steps"} if "steps" in columns else {})
+
+
+def truth_page(result: TruthResult, columns: Mapping[str, Any], view: View) -> Page:
+    """Changes by retraining, of a truth result whose ``columns()`` are given."""
+    changes = {"actual": "actual change"}
+    errors = {"actual": "actual_error"} if view.verbose and "actual_error" in columns else {}
+    if "low" in columns:
+        changes |= {"low": "proven from", "high": "to"}
+    if result.repeats is not None:
+        changes["spread"] = "spread"
+    diagnostics = {"grad_norm": "gradient norm", "iterations": "iterations", "seconds": "seconds"}
+    return _page(result, columns, Figures(changes, errors, diagnostics), view, _measured(result))
+
+
+def _measured(result: TruthResult) -> str:
+    """How the truth was made; of the strategies only those that the model's form does not make one."""
+    config = result.provenance.config
+    how = {
+        "proximal": "measured: minimum of the proximal objective without each group, which estimates approximate",
+        "cold": "measured: retrained without each group, from where training began",
+    }.get(config.get("retrain", "cold" if config.get("cold") else ""), "measured: retrained without each group")
+    if result.repeats is None:
+        return how
+    return f"{how}; actual change: mean of {len(result.repeats)} seeds, spread: their standard deviation"
+
+
+class _Sheet:
+    """The records of a result, by group and test row, as cells."""
+
+    def __init__(self, result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures, view: View):
+        self.quantity, self.figures, self.view = result.quantity, figures, view
+        self.groups, self.tests = len(result.groups), len(result.tests)
+        names = [group_name(label) for label in result.groups.label]
+        self.common, self.names = common_part(names)
+        self.columns, self.known = columns, {**figures.changes, **(figures.others if view.verbose else {})}
+        self.marks: dict[str, int] = {}
+
+    def record(self, group: int, test: int) -> dict[str, Any]:
+        """One record, of plain values."""
+        at = group * self.tests + test
+        return {key: plain([values[at]])[0] for key, values in self.columns.items()}
+
+    def order(self, groups: Sequence[int], value: Callable[[int], dict[str, Any]]) -> list[int]:
+        """The places in the order of ``--sort``: what has no finite value comes first, what has none at all last."""
+        if self.view.sort == GIVEN:
+            return list(groups)
+        if self.view.sort == SIZE:
+            return sorted(groups, key=lambda at: -value(at)["size"])
+        key = self.figures.headline
+
+        def rank(at: int) -> tuple[int, float]:
+            record = value(at)
+            if record[key] is not None:
+                return 1, -abs(record[key])
+            return (0 if change_text(None, record["status"]) == "unbounded" else 2), 0.0
+
+        return sorted(groups, key=rank)
+
+    def cells(self, record: Mapping[str, Any]) -> tuple[str, ...]:
+        """The figures of a record, what the group did, and the mark of a note."""
+        status = record["status"]
+        shown = []
+        for key in self.known:
+            if key in self.figures.others or key == "spread":
+                shown.append(figure(record[key]))
+                continue
+            text = change_text(record[key], status)
+            error = record[self.figures.errors[key]] if key in self.figures.errors else None
+            shown.append(text if error is None else f"{text} ± {error:.2g}")
+        mark = ""
+        if status != OK:
+            mark = f"[{self.marks.setdefault(status, len(self.marks) + 1)}]"
+        return (*shown, effect(self.quantity, record[self.figures.headline]), mark)
+
+    def headings(self) -> tuple[str, ...]:
+        return (*self.known.values(), "the group", "")
+
+    def numbers(self, first: int) -> frozenset[int]:
+        return frozenset(range(first, first + len(self.known)))
+
+    def spare(self, first: int) -> tuple[int, ...]:
+        """The columns that a narrow terminal goes without: all figures but the headline and the truth."""
+        kept = {self.figures.headline, "actual", "refined", "low", "high"}
+        return tuple(first + at for at, key in enumerate(self.known) if key not in kept)
+
+    def notes(self) -> list[str]:
+        return [f"[{number}] {status}" for status, number in self.marks.items()]
+
+
+def _page(
+    result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures, view: View, how: str
+) -> Page:
+    sheet = _Sheet(result, columns, figures, view)
+    blocks, left = _by_group(sheet) if sheet.groups == 1 and sheet.tests > 1 else _by_test(sheet)
+    blocks = [_without_empty(block) for block in blocks]
+    legend = [how, *sheet.notes()]
+    if left:
+        legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest of each test row")
+    model = result.provenance.config.get("model")
+    title = meaning(result.quantity) + ("" if model is None else f" (model {model})")
+    return Page(title, tuple(blocks), tuple(legend))
+
+
+def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
+    """A block a test row, and how many rows are left out."""
+    blocks: list[Block] = []
+    left, room = 0, TABLE_ROWS
+    heading = f"group {sheet.common}" if sheet.common else "group"
+    for test in range(sheet.tests):
+        if room <= 0 and sheet.view.top is None:
+            left += sheet.groups
+            continue
+        order = sheet.order(range(sheet.groups), lambda group, test=test: sheet.record(group, test))  # type: ignore[misc]
+        kept = order[: room if sheet.view.top is None else sheet.view.top]
+        left += len(order) - len(kept)
+        room -= len(kept)
+        rows = []
+        for group in kept:
+            record = sheet.record(group, test)
+            rows.append((sheet.names[group], f"{record['size']:,}", share(record["fraction"]), *sheet.cells(record)))
+        title = _about(sheet, sheet.record(0, test)) if sheet.groups else ""
+        numbers = sheet.numbers(3) | {1, 2}
+        spare = (*sheet.spare(3), 2)
+        blocks.append(Block(title, (heading, "rows", "share", *sheet.headings()), rows, numbers, spare=spare))
+    return blocks, left
+
+
+def _by_group(sheet: _Sheet) -> tuple[list[Block], int]:
+    """One group and several test rows: one block, a row a test row."""
+    records = [sheet.record(0, test) for test in range(sheet.tests)]
+    order = sheet.order(range(sheet.tests), records.__getitem__)
+    kept = order[: TABLE_ROWS if sheet.view.top is None else sheet.view.top]
+    rows = []
+    for at in kept:
+        record = records[at]
+        name = row_name(record["test"], record["record"], record["id"])
+        classes = (_class(record["true"]), _class(record["predicted"]))
+        rows.append((name, *classes, figure(record["base"]), *sheet.cells(record)))
+    first = records[0]
+    title = f"Group {sheet.names[0]}: {first['size']:,} training rows ({share(first['fraction'])})"
+    headings = ("test row", "true", "predicted", "now", *sheet.headings())
+    block = Block(title, headings, rows, sheet.numbers(4) | {3}, spare=sheet.spare(4))
+    return [block], len(order) - len(kept)
+
+
+def _without_empty(block: Block) -> Block:
+    """The block without its last column where no row has a note."""
+    return block if any(row[-1] for row in block.rows) else block.without(len(block.headings) - 1)
+
+
+def _class(value: Any) -> str:
+    return figure(value) if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _about(sheet: _Sheet, record: Mapping[str, Any]) -> str:
+    """The test row in words: what it is called, its classes, and f now."""
+    parts = []
+    if record["true"] is not None:
+        parts.append(f"true {_class(record['true'])}")
+    if record["predicted"] is not None:
+        parts.append(f"predicted {_class(record['predicted'])}")
+    name = row_name(record["test"], record["record"], record["id"])
+    about = f"{name}: {', '.join(parts)}" if parts else name
+    now = f"{_short(sheet.quantity, record)} now {figure(record['base'])}"
+    return f"{about}; {now}" if parts else f"{about}: {now}"
+
+
+def _short(quantity: str, record: Mapping[str, Any]) -> str:
+    """The quantity in a word or two, with the class that it is about."""
+    if quantity == "prob":
+        label = record["predicted"] if record["true"] is None else record["true"]
+        return "probability" if label is None else f"probability of {_class(label)}"
+    kind, _, name = quantity.partition(":")
+    return f"probability of {name}" if kind == "prob" else quantity

@@ -1,0 +1,36 @@
+"""What a result was computed from, above the result itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from influence_cli.present.tables import Block, Page
+from influence_cli.results import Provenance
+
+SHOWN_DIGITS = 12
+
+
+def with_facts(title: str, page: Page, provenance: Provenance) -> Page:
+    """The page of a result under what its file says about where it comes from."""
+    rows = [
+        (key.replace("_", " "), _text(value)) for key, value in provenance.config.items() if value not in (None, [])
+    ]
+    rows.append(("data digest", provenance.data_digest[:SHOWN_DIGITS]))
+    rows.append(("model digest", provenance.model_digest[:SHOWN_DIGITS]))
+    facts = Block("Made with", ("", ""), rows)
+    first, *others = page.blocks or (Block("", ("",), ()),)
+    named = Block(
+        f"{page.title}. {first.title}" if first.title else page.title,
+        first.headings,
+        first.rows,
+        first.numbers,
+        first.below,
+        first.spare,
+    )
+    return Page(title, (facts, named, *others), page.legend)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

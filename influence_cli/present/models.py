@@ -1,0 +1,62 @@
+"""The page of a trained model: what it was made from, and how well it does."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.data.sparse import Rows
+from influence_cli.models.trained import TrainedModel
+from influence_cli.present.tables import Block, Page
+from influence_cli.present.words import figure
+
+MOST_COEFFICIENTS = 40
+"""Coefficients that are shown where all are not asked for, the largest."""
+
+
+def model_page(title: str, model: TrainedModel, verbose: bool) -> Page:
+    """What a model is, in words."""
+    data = model.dataset
+    rows = [
+        ("data", str(model.origin.get("data", data.name))),
+        ("training rows", f"{data.rows:,}"),
+        ("test rows", f"{data.X_test.shape[0]:,}"),
+        ("features", f"{data.X_train.shape[1]:,}"),
+        *([("classes", _classes(model))] if data.classes else []),
+        ("parameters", f"{model.objective.size:,}"),
+        ("penalty (--l2)", figure(model.settings.l2)),
+        (f"train {model.score_name}", _score(model, data.X_train, data.y_train)),
+        (f"test {model.score_name}", _score(model, data.X_test, data.y_test)),
+    ]
+    if data.classes:
+        share = np.bincount(data.y_train, minlength=len(data.classes)).max() / data.rows
+        rows.append(("largest class", f"{share:.1%} of the training rows: the accuracy of always saying it"))
+    if verbose:
+        rows += [("gradient norm", figure(model.grad_norm)), ("iterations", f"{model.iterations:,}")]
+        rows += [("seconds", figure(model.seconds)), ("factor", "kept in the file" if model.factor else "none")]
+    scaling = f"removal convention: {model.settings.penalty_scaling}"
+    return Page(title, (Block("", ("", ""), rows),), (scaling,))
+
+
+def coefficient_block(model: TrainedModel, top: int | None) -> Block:
+    """The parameters by name, the largest first."""
+    theta = model.theta[:, 0]
+    names = model.parameter_names
+    order = np.argsort(-np.abs(theta), kind="stable")[: top or MOST_COEFFICIENTS].tolist()
+    rows = [(names[at], f"{theta[at]:+.4g}") for at in order]
+    left = len(theta) - len(rows)
+    below = (f"{left:,} more: --top {len(theta)}, or --format csv",) if left else ()
+    return Block("Coefficients, the largest first", ("name", "value"), rows, frozenset({1}), below)
+
+
+def _score(model: TrainedModel, X: Rows, y: np.ndarray) -> str:
+    score = model.score(X, y)
+    return "-" if np.isnan(score) else figure(score)
+
+
+def _classes(model: TrainedModel) -> str:
+    """The classes with their training rows."""
+    data = model.dataset
+    counts = np.bincount(data.y_train, minlength=len(data.classes)).tolist()
+    shown = [f"{label} ({count:,})" for label, count in zip(data.classes, counts, strict=True)][:20]
+    more = f" and {len(data.classes) - 20:,} more" if len(data.classes) > 20 else ""
+    return ", ".join(shown) + more

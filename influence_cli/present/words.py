@@ -1,0 +1,128 @@
+"""The words of every page: what a quantity is called, what its sign says, and how figures and names are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+INFINITE = ("extrapolated", "unbounded")
+"""How the statuses begin of figures that have no finite truth."""
+LONGEST_LIST = 60
+"""Characters of a group's list of rows that are shown; the middle of a longer one is left out."""
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a quantity is called in a sentence, and what a group did whose removal raises or lowers it."""
+
+    name: str
+    raised: str
+    lowered: str
+    about: str = "this prediction"
+
+    @property
+    def sign(self) -> str:
+        """What a positive change says."""
+        return f"positive: the group {self.raised} {self.about}".rstrip()
+
+
+_HELD = ("held it down", "held it up", "")
+_MEANING = {
+    "loss": Meaning("loss", "helped", "hurt"),
+    "margin": Meaning("margin (log-odds of the true class against its rival)", "hurt", "helped"),
+    "prob": Meaning("probability of the true class", "hurt", "helped"),
+    "prediction": Meaning("prediction", *_HELD),
+}
+_NAMES = {
+    "logit": "score (logit) of class {}",
+    "prob": "probability of class {}",
+    "param": "parameter {}",
+    "t": "Wald statistic of {}",
+    "gap": "gap of {} (mean prediction where it has its second value, in sorted order, minus where it has its first)",
+    "score": "score {} of the test rows (larger is better)",
+    "worst": "largest mean loss over the values of {}",
+}
+
+
+def meaning_of(quantity: str) -> Meaning:
+    """The meaning of a quantity, as ``--quantity`` names it."""
+    if quantity in _MEANING:
+        return _MEANING[quantity]
+    kind, _, name = quantity.partition(":")
+    if kind == "score":
+        return Meaning(_NAMES[kind].format(name), "hurt", "helped", "it")
+    return Meaning(_NAMES[kind].format(name) if name and kind in _NAMES else quantity, *_HELD)
+
+
+def meaning(quantity: str) -> str:
+    """The sentence that every page begins with."""
+    own = meaning_of(quantity)
+    return f"Change of the {own.name} if the group is removed; {own.sign}"
+
+
+def effect(quantity: str, change: float | None) -> str:
+    """What the group did, in a word or two."""
+    own = meaning_of(quantity)
+    if change is None:
+        return ""
+    return "no effect" if change == 0 else own.raised if change > 0 else own.lowered
+
+
+def change_text(value: float | None, status: str = "ok") -> str:
+    """A change with its sign; in words where it has no finite value."""
+    if value is None:
+        return "unbounded" if status.startswith(INFINITE) else "-"
+    return f"{value:+.4g}"
+
+
+def figure(value: float | int | None) -> str:
+    """A figure rounded to be read."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def share(fraction: float | None) -> str:
+    """A part of the training rows as a percentage."""
+    return "-" if fraction is None else f"{fraction:.1%}"
+
+
+def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
+    """What all names begin with, up to a sign that ends a part of them, and what remains of each."""
+    distinct = set(labels)
+    if len(distinct) < 2:
+        return "", list(labels)
+    low, high = min(distinct), max(distinct)
+    alike = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
+    ends = [found.end() for found in re.finditer(r"[:=#]", low[:alike])]
+    cut = ends[-1] if ends else 0
+    # a quoted name or value stays in one piece
+    while cut and low[:cut].count('"') % 2:
+        ends.pop()
+        cut = ends[-1] if ends else 0
+    if any(len(label) == cut for label in distinct):
+        return "", list(labels)
+    return low[:cut], [label[cut:] for label in labels]
+
+
+def group_name(label: str) -> str:
+    """A group's name, whole but for the middle of a long list of rows."""
+    if not label.startswith(("rows:", "records:", "ids:")) or len(label) <= LONGEST_LIST:
+        return label
+    items = label.split(",")
+    first, last = items[:4], items[-1]
+    return f"{','.join(first)},...,{last}" if len(items) > 5 else f"{label[:LONGEST_LIST]}..."
+
+
+def row_name(test: int | str | None, record: int | None, name: object) -> str:
+    """What a test row is called in a heading."""
+    if test is None:
+        return "The model"
+    if test == "mean":
+        return "All chosen test rows"
+    if test == "removed":
+        return "The removed rows themselves"
+    known = [f"id {name}"] if name is not None else []
+    known += [f"record {record}"] if record is not None else []
+    return f"Test row {test}" + (f" ({', '.join(known)})" if known else "")

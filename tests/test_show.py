@@ -1,0 +1,104 @@
+"""``ginf show``: what a file is, in words, and its records again; ``-o`` writes what its ending says."""
+
+import json
+
+import pytest
+from cli_tools import rows_of, save_blobs, train
+
+from influence_cli.artifacts.results import load_influence
+from influence_cli.cli import run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("show")
+    train(save_blobs(made / "b.npz"), made / "m.h5")
+    asked = ["--model", str(made / "m.h5"), "--group", "random:5x3", "--test", "1", "--quiet"]
+    assert run(["influence", *asked, "-o", str(made / "i.h5")]) == 0
+    assert run(["groundtruth", *asked, "-o", str(made / "t.h5")]) == 0
+    select = ["select", "--model", str(made / "m.h5"), "--test", "1", "--size", "3", "--quiet"]
+    assert run([*select, "-o", str(made / "s.h5")]) == 0
+    return made
+
+
+def shown(capsys, *arguments):
+    capsys.readouterr()
+    code = run(["show", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("m.h5", ["a trained logistic model", "training rows 60", "Coefficients, the largest first"]),
+        ("i.h5", ["estimates for 3 groups and 1 test rows", "random:5x3", "refined"]),
+        ("t.h5", ["retraining without 3 groups, for 1 test rows", "actual change"]),
+        ("s.h5", ["1 selected groups", "relinearize", "training rows"]),
+    ],
+)
+def test_every_kind_of_file_is_said_in_words(folder, capsys, name, says):
+    code, out, _ = shown(capsys, folder / name, "--format", "table")
+    text = " ".join(out.split())
+    assert code == 0
+    assert all(words in text for words in says)
+
+
+def test_records_come_back_as_they_were(folder, capsys):
+    _, out, _ = shown(capsys, folder / "i.h5", "--format", "json")
+    assert json.loads(out) == load_influence(folder / "i.h5").records()
+    _, out, _ = shown(capsys, folder / "m.h5", "--format", "csv")
+    assert len(rows_of(out)) == 12
+
+
+def test_what_is_no_file_of_ours(folder, tmp_path, capsys):
+    (tmp_path / "a.h5").write_text("hello")
+    code, _, err = shown(capsys, tmp_path / "a.h5")
+    assert code == 3
+    assert "expected a ginf file" in err
+    assert shown(capsys, tmp_path / "none.h5")[0] == 3
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "ndjson", "md", "html"])
+def test_a_file_holds_what_its_ending_says(folder, tmp_path, capsys, ending):
+    _, printed, _ = shown(capsys, folder / "i.h5", "--format", ending, "-o", tmp_path / f"a.{ending}")
+    assert (tmp_path / f"a.{ending}").read_text() == printed
+    assert shown(capsys, folder / "i.h5", "-o", tmp_path / f"a.{ending}")[0] == 2, "never without --force"
+
+
+@pytest.mark.parametrize("command", ["influence", "groundtruth", "select", "train", "compare", "show"])
+def test_other_endings_are_refused_before_any_work(folder, tmp_path, capsys, command):
+    asked = {
+        "influence": ["--group", "random:5", "--test", "1"],
+        "groundtruth": ["--group", "random:5", "--test", "1"],
+        "select": ["--test", "1", "--size", "3"],
+        "train": [],
+        "compare": [str(folder / "i.h5"), str(folder / "t.h5")],
+        "show": [str(folder / "i.h5")],
+    }[command]
+    code = run([command, *asked, "-o", str(tmp_path / "a.pkl")])
+    assert code == 2
+    assert "a.pkl: expected the ending" in capsys.readouterr().err
+    assert not (tmp_path / "a.pkl").exists()
+
+
+def test_top_keeps_the_largest_of_each_test_row(folder, capsys):
+    _, out, _ = shown(capsys, folder / "i.h5", "--format", "json", "--top", "1")
+    (kept,) = json.loads(out)
+    every = load_influence(folder / "i.h5").records()
+    assert abs(kept["refined"]) == max(abs(record["refined"]) for record in every)
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        (("--fail-error", "90%"), 0),
+        (("--fail-error", "refined=0.000001%"), 5),
+        (("--fail-slope", "0.5..1.5"), 0),
+        (("--fail-slope", "first=2..3"), 5),
+        (("--fail-slope", "3..2"), 2),
+        (("--fail-error", "120%"), 2),
+    ],
+)
+def test_checks_of_error_and_slope(folder, capsys, limit, code):
+    assert run(["compare", str(folder / "i.h5"), str(folder / "t.h5"), "--quiet", *limit]) == code
+    assert (limit[0] in capsys.readouterr().err) == (code != 0)
