@@ -15,7 +15,7 @@ from influence_cli.core import agreement
 
 def test_a_record_for_each_kind_size_test_row_and_method_and_the_pooled_ones():
     rows = records(*results())
-    assert [list(row) for row in rows] == [KEYS] * len(rows)
+    assert [list(row) for row in rows] == [[*KEYS, "cell"]] * len(rows)
     cells = [("random", 50), ("random", 360), ("coherent", 94), (None, None)]
     expected = [
         (kind, size, test, method)
@@ -132,7 +132,7 @@ def test_a_gain_is_one_where_the_interval_of_the_difference_excludes_zero():
     estimates, truth = results(noise={"first": 1.0, "second": 0.1, "worse": 9.0, "twice": 0.0})
     estimates.values["twice"] = 2 * estimates.values["first"]
     rows = records(estimates, truth, against="first")
-    assert all(list(row) == [*KEYS, *FOUND_AGAINST] for row in rows)
+    assert all(list(row) == [*KEYS, *FOUND_AGAINST, "cell"] for row in rows)
     found = {row["method"]: row for row in rows if row["kind"] is None}
     assert found["second"]["difference"] == pytest.approx(found["second"]["pearson"] - found["first"]["pearson"])
     assert found["second"]["difference_low"] > 0

@@ -36,7 +36,7 @@ def test_machine_formats_hold_every_record(files, capsys):
     rows = json.loads(text)
     assert rows == list(records(*files))
     _, text, _ = out(capsys, "influence.h5", "truth.h5", "--format", "csv", "--against", "first")
-    assert text.splitlines()[0].split(",") == [*KEYS, *FOUND_AGAINST]
+    assert text.splitlines()[0].split(",") == [*KEYS, *FOUND_AGAINST, "cell"]
     pooled = list(csv.DictReader(io.StringIO(text)))[-1]
     assert (pooled["kind"], pooled["size"], pooled["test"], pooled["method"]) == ("", "", "", "second")
     _, text, _ = out(capsys, "influence.h5", "truth.h5", "--format", "ndjson")
