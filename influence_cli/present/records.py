@@ -50,7 +50,8 @@ def plain(values: Any) -> list[Any]:
 
 def largest(columns: Mapping[str, Any], key: str, count: int) -> dict[str, Any]:
     """Of every test row the ``count`` records with the largest value of ``key``, in the order given."""
-    tests, values = plain(columns["test"]), plain(columns[key])
+    values = plain(columns[key])
+    tests = plain(columns["test"]) if "test" in columns else [None] * len(values)
     by_test: dict[Any, list[int]] = {}
     for at, test in enumerate(tests):
         by_test.setdefault(test, []).append(at)
