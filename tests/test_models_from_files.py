@@ -121,3 +121,16 @@ def test_parameters_that_are_too_many(models, tmp_path, capsys):
     path = edited(models, "logistic", tmp_path, change)
     assert run(["influence", "--model", str(path), "--group", "random:20%", "--test", "0"]) == ExitCode.FILE
     assert "/params/theta has the shape (7,), expected" in capsys.readouterr().err
+
+
+def test_names_that_are_no_text(models, tmp_path, capsys):
+    def change(file):
+        names = file["data/classes"][()]
+        names[1] = b"\xff"
+        del file["data/classes"]
+        file["data/classes"] = names
+
+    path = edited(models, "logistic", tmp_path, change)
+    asked = ["--group", "coherent:*:3", "--test", "0", "--method", "first", "--format", "json", "--quiet"]
+    assert run(["influence", "--model", str(path), *asked, "-o", str(tmp_path / "i.h5")]) == 0
+    assert "coherent:\\udcff:3" in capsys.readouterr().out

@@ -19,8 +19,8 @@ except ImportError:  # Windows: no advisory locks; atomic replacement still keep
 
 PREFIX = ".ginf-"
 """How the names of temporary files and locks begin."""
-NEW_SECONDS = 60.0
-"""Seconds that an empty file may be about to be locked by the run that has just made it."""
+NEW_SECONDS = 2.0
+"""Seconds that an empty file may be about to be locked by the run that has just made it: the next thing it does."""
 OLD_SECONDS = 7 * 24 * 3600.0
 """Seconds after which a file is a leftover where the file system has no locks: no run writes one file for a week."""
 
@@ -117,5 +117,6 @@ def _locked(name: Path, shown: str | os.PathLike[str]) -> int:
             ) from error
         with suppress(OSError):
             if os.path.samestat(os.fstat(handle), name.stat()):
+                os.write(handle, b"\n")  # no longer empty: without its lock it is a leftover at once
                 return handle
         os.close(handle)  # its holder ended between our open and our lock and removed it: this locks nothing any more

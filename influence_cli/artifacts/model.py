@@ -172,7 +172,7 @@ def add_factor(path: PathLike, factor: CholeskyFactor, *, model_digest: str | No
 def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any]) -> str:
     """SHA-256 over theta (P,), the digest of the data and the settings with where the data came from."""
     digest = hashlib.sha256(np.ascontiguousarray(theta, dtype="<f8").data)
-    digest.update(data_digest.encode())
+    digest.update(data_digest.encode("utf-8", "surrogatepass"))
     digest.update(storage.to_json(dict(settings)).encode())
     return digest.hexdigest()
 

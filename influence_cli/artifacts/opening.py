@@ -129,7 +129,7 @@ def _walk(file: h5py.File, folder: str) -> tuple[h5py.Group | None, str | None]:
     for name in filter(None, folder.split("/")):
         if (problem := link_problem(group, name)) is not None:
             return None, problem
-        group = group[name] if group.id.links.exists(name.encode()) else None
+        group = group[name] if group.id.links.exists(name.encode("utf-8", "surrogateescape")) else None
         if not isinstance(group, h5py.Group):
             return None, None
     return group, None
@@ -139,7 +139,7 @@ def _names(group: h5py.Group, last: str) -> list[str]:
     """The members that the last part of a path means."""
     if last == "*":
         return list(group)
-    return [last] if group.id.links.exists(last.encode()) else []
+    return [last] if group.id.links.exists(last.encode("utf-8", "surrogateescape")) else []
 
 
 def attribute(owner: Any, name: str) -> Any:

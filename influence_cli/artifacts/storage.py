@@ -253,7 +253,10 @@ def _text(items: Sequence[str]) -> np.ndarray:
     for ever.  In this form text is checked like everything else, and 64 KiB are no limit for an attribute either.
     """
     # a file name that is not UTF-8 reaches a label or a config as surrogates; it shall come back as it was
-    encoded = [item.encode("utf-8", "surrogateescape") for item in items]
+    try:
+        encoded = [item.encode("utf-8", "surrogateescape") for item in items]
+    except UnicodeEncodeError as error:
+        raise FileError(f"a name holds half a character, which no file can store: {error.object[:60]!a}") from error
     for item, original in zip(encoded, items, strict=True):
         if b"\0" in item:
             raise FileError(f"a name holds a zero byte, which HDF5 cannot store: {original[:60]!r}")

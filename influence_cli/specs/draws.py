@@ -17,7 +17,9 @@ NEIGHBOUR_BLOCK = 2**20
 
 def seed_of(seed: int, text: str, number: int) -> int:
     """A seed of 128 bits for one draw.  Hashed, so that neighbouring seeds or numbers share nothing."""
-    return int.from_bytes(hashlib.sha256(f"{seed}\n{number}\n{text}".encode()).digest()[:16], "little")
+    return int.from_bytes(
+        hashlib.sha256(f"{seed}\n{number}\n{text}".encode("utf-8", "surrogatepass")).digest()[:16], "little"
+    )
 
 
 def random_of(pool: np.ndarray | int, count: int, seed: int, text: str, number: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from cli_tools import GINF, environment, save_blobs
 
 from fuzz.campaigns import Tally, make_artifacts, make_data
 from fuzz.harness import Outcome, load_everything, verdict
+from influence_cli.artifacts.lock import NEW_SECONDS
 
 ENDS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}
 ALLOWED = 2.0
@@ -82,6 +83,7 @@ def signals(folder: Path, seed: int, numbers: Iterable[int]) -> Tally:
             (folder / "f.h5").write_bytes(bare)
             (folder / "o.h5").write_bytes(old)
         problem = None
+        came = came and not (code == 0 and content(folder / WRITES[name]) == right[name])  # it was over already
         if came and code != ENDS[sent] and not (sent == "SIGKILL" and code == -9):
             problem = f"exit {code} after {sent}"
         elif not came and code not in (0, 4):
@@ -113,6 +115,7 @@ def _left(
         if code not in (0, 4) or content(path) != right[name]:
             return "lost groups"
     if leftovers:
+        time.sleep(NEW_SECONDS)  # which an empty file may be about to be locked
         _started(folder, "influence", 0, 0.0, inside=None)
         leftovers = [entry.name for entry in folder.iterdir() if entry.name.startswith(".ginf-")]
         if leftovers:
