@@ -84,7 +84,7 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
             left_out[key] = reason
             remedy = "" if reason == NO_VALUE else f" (--keep {_quoted(key)} takes it)"
             notes.append(f"column {key}: left out as a feature: {reason}{remedy}")
-        elif key not in keep and _all_differ(table.columns[key]) and table.columns[key].are_whole:
+        elif key not in keep and table.columns[key].are_whole and _all_differ(table.columns[key]):
             notes.append(
                 f"column {key}: kept as a number, though every row has another whole number (--id {_quoted(key)} if it"
                 " names the rows)"
@@ -159,6 +159,8 @@ def _counts_rows(values: np.ndarray) -> bool:
 def _all_differ(column: Column) -> bool:
     if column.values.dtype.kind == "O":
         return len(set(column.values.tolist())) == len(column.values)
+    if column.are_whole and column.values.max() - column.values.min() + 1 < len(column.values):
+        return False  # fewer whole numbers than rows
     return len(np.unique(column.values)) == len(column.values)
 
 

@@ -64,7 +64,7 @@ class Dialect:
 
 @dataclass(frozen=True)
 class _Bytes:
-    """What the pass over the bytes found; ``other`` is the line and the byte where it is not UTF-8."""
+    """What the pass over the bytes found; ``other`` is the place in the file and the byte where it is not UTF-8."""
 
     head: bytes
     encoding: str
@@ -103,7 +103,7 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
         found = _bytes(file, encoding)
     notes = []
     if found.other is not None and encoding is None:
-        line, byte = found.other
+        line, byte = _line_of(path, found.other[0]), found.other[1]
         notes.append(f"the file is read as Latin-1 (line {line:,} holds the byte 0x{byte:02x}, which UTF-8 has not)")
     elif found.encoding.startswith("utf-16"):
         notes.append("the file is read as UTF-16")
@@ -216,12 +216,12 @@ def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
     if b"\0" in head:
         raise FileError("a table of text was expected, but this file is binary")
     decoder = codecs.getincrementaldecoder("utf-8")()
-    returns = both = line = 0
+    returns = both = place = 0
     has_quotes, other, chunk, ended_in_return = False, None, head, False
     while chunk:
         if other is None and not (chunk.isascii() and not decoder.getstate()[0]):
-            other = _not_utf8(decoder, chunk, line)
-        line += chunk.count(b"\n") if other is None else 0
+            other = _not_utf8(decoder, chunk, place)
+        place += len(chunk)
         if count := chunk.count(b"\r"):
             returns += count
             both += chunk.count(b"\r\n")
@@ -232,12 +232,22 @@ def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
     return _Bytes(head, "utf-8" if other is None else "cp1252", other, returns != both, has_quotes)
 
 
-def _not_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, line: int) -> tuple[int, int] | None:
+def _line_of(path: Path, place: int) -> int:
+    """The number of the line on which the byte at that place stands."""
+    line = 1
+    with opened(path) as file:
+        while place > 0 and (chunk := file.read(min(place, CHUNK_BYTES))):
+            line += chunk.count(b"\n")
+            place -= len(chunk)
+    return line
+
+
+def _not_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, place: int) -> tuple[int, int] | None:
     try:
         decoder.decode(chunk)
     except UnicodeDecodeError as error:
-        whole = bytes(error.object)
-        return line + whole[: error.start].count(b"\n") + 1, whole[error.start]
+        whole = bytes(error.object)  # with what the decoder kept of the chunk before
+        return place + len(chunk) - len(whole) + error.start, whole[error.start]
     return None
 
 
