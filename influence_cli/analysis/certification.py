@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from influence_cli.analysis.question import Question
-from influence_cli.core.certificate import RowGeometry, no_certificate
+from influence_cli.core.certificate import PRODUCTS, RowGeometry, no_certificate
 from influence_cli.core.intervals import has_proof
 from influence_cli.core.lost_classes import proven
 from influence_cli.core.objectives.glm import Glm
@@ -21,7 +21,7 @@ from influence_cli.core.weights import Weights
 
 ROUNDS = 4
 """Times that the groups whose intervals are too wide are refined further."""
-BEGIN = 0.25
+BEGIN = 0.05
 """Part of the width asked for to which figures are refined before anything is proven."""
 SPARE = 0.6
 """Part of the width asked for that is aimed at."""
@@ -48,7 +48,9 @@ class Certifier:
         assert isinstance(self.objective, Glm)
         return RowGeometry.of(self.objective)
 
-    def intervals(self, reached: np.ndarray, w: Weights, preconditioner: Preconditioner) -> np.ndarray:
+    def intervals(
+        self, reached: np.ndarray, w: Weights, preconditioner: Preconditioner, *, products: int = PRODUCTS
+    ) -> np.ndarray:
         """low and high, (2, T, G), infinite where nothing is proven; of a model with a certificate alone."""
         assert isinstance(self.objective, Glm)
         asked, start = [], 0
@@ -56,15 +58,15 @@ class Certifier:
             count = len(target.value(self.theta))
             asked.append((target, self.base[start : start + count]))
             start += count
-        return np.array(proven(self.objective, reached, w, preconditioner, self._geometry, asked))
+        return np.array(proven(self.objective, reached, w, preconditioner, self._geometry, asked, products=products))
 
     def narrow(
         self, found: Refined, w: Weights, preconditioner: Preconditioner, counts: np.ndarray
     ) -> tuple[Refined, np.ndarray]:
         """The groups of ``found`` refined until their intervals are narrow, and low and high, (2, T, G)."""
-        ends = self.intervals(found.theta, w, preconditioner)
+        ends = self.intervals(found.theta, w, preconditioner, products=0)
         goal, before = np.full(w.groups, self.rel * BEGIN), np.full(w.groups, -1.0)
-        for _ in range(ROUNDS):
+        for rounds in range(ROUNDS):
             missing = self._missing(found, ends, counts)
             # A width that no longer falls is that of rounding.
             left = np.flatnonzero((missing < 1.0) & (missing > GAIN * before))
@@ -76,7 +78,8 @@ class Certifier:
             own = w.take(left)
             further = refine(self.objective, self.theta, own, preconditioner, at, start=found.theta[:, left])
             found = _with(found, left, further)
-            ends[:, :, left] = self.intervals(further.theta, own, preconditioner)
+            products = PRODUCTS if rounds else 0
+            ends[:, :, left] = self.intervals(further.theta, own, preconditioner, products=products)
         return found, ends
 
     def _missing(self, found: Refined, ends: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -213,12 +213,18 @@ def differences(objective: Glm) -> np.ndarray:
 
 
 def certify(
-    objective: Glm, theta: np.ndarray, w: Weights, preconditioner: Preconditioner, geometry: RowGeometry
+    objective: Glm,
+    theta: np.ndarray,
+    w: Weights,
+    preconditioner: Preconditioner,
+    geometry: RowGeometry,
+    *,
+    products: int = PRODUCTS,
 ) -> Certificate:
     """How far the minimisers of J(.; w) are from theta (P, G), proven.
 
-    Takes a gradient, (K + 1) / 4 to (K + 1) / 2 passes for A and C, and ``PRODUCTS`` + 1 products a group.
-    ``no_certificate`` says beforehand whether it can be had.
+    Takes a gradient, (K + 1) / 4 to (K + 1) / 2 passes for A and C, and ``products`` + 1 products a group; with 0
+    products none, at a radius that is a few times larger.  ``no_certificate`` says beforehand whether it can be had.
     """
     K, D, count = objective.outputs, objective.design.columns, theta.shape[1]
     sums = objective.passes.pair_sums(theta, w)
@@ -227,10 +233,7 @@ def certify(
         ridge = ridge * w.penalty.scaling.T.reshape(count, K, D)
     bounds = tuple(CurvatureBound(objective, sums[g], ridge[g]) for g in range(count))
     gradient = objective.gradient(theta, w)
-    product = objective.curvature(theta, w)
-    found = conjugate_gradient(product, gradient, preconditioner=preconditioner, tol=1e-2, max_iterations=PRODUCTS)
-    rest = gradient - product(found.x)
-    solved = dots(found.x, gradient + rest)
+    sharp = _sharpened(objective, theta, w, preconditioner, gradient, products) if products else None
     rounding = _rounding(objective, theta, geometry)
     c = differences(objective)
     flat = isinstance(objective.family, Gaussian)
@@ -238,13 +241,31 @@ def certify(
     for g, bound in enumerate(bounds):
         if not bound.valid or not np.isfinite(rounding[g]):
             continue
-        left = bound.norm(rest[:, g].reshape(K, D))
-        sharp = np.sqrt(max(solved[g], 0.0) * (1 + INFLATION) + left**2)
-        d = min(bound.norm(gradient[:, g].reshape(K, D)), sharp) * (1 + INFLATION) + bound.of_rounding(rounding[g])
+        d = bound.norm(gradient[:, g].reshape(K, D))
+        if sharp is not None:
+            solved, rest = sharp
+            left = bound.norm(rest[:, g].reshape(K, D))
+            d = min(d, float(np.sqrt(max(solved[g], 0.0) * (1 + INFLATION) + left**2)))
+        d = d * (1 + INFLATION) + bound.of_rounding(rounding[g])
         kappa = 0.0 if flat else bound.kappa(geometry, c)
         if kappa * d < 1:
             radius[g] = d if kappa == 0 else -np.log1p(-kappa * d) / kappa * (1 + INFLATION)
     return Certificate(objective, theta, radius, bounds, geometry)
+
+
+def _sharpened(
+    objective: Glm,
+    theta: np.ndarray,
+    w: Weights,
+    preconditioner: Preconditioner,
+    gradient: np.ndarray,
+    products: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """x'(r + rho) (G,) and rho = r - H x (P, G), for x by so many steps of conjugate gradients on r (P, G)."""
+    product = objective.curvature(theta, w)
+    found = conjugate_gradient(product, gradient, preconditioner=preconditioner, tol=1e-2, max_iterations=products)
+    rest = gradient - product(found.x)
+    return dots(found.x, gradient + rest), rest
 
 
 def _rounding(objective: Glm, theta: np.ndarray, geometry: RowGeometry) -> np.ndarray:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from influence_cli.core.certificate import RowGeometry, certify
+from influence_cli.core.certificate import PRODUCTS, RowGeometry, certify
 from influence_cli.core.intervals import Interval, intervals
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
@@ -32,15 +32,18 @@ def proven(
     preconditioner: Preconditioner,
     geometry: RowGeometry,
     asked: Sequence[tuple[Target, np.ndarray]],
+    *,
+    products: int = PRODUCTS,
 ) -> Interval:
     """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, for targets with f(theta*) (T,) of each; infinite where
-    nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w)."""
+    nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w); ``products``
+    are those of ``certify``."""
     total = sum(len(base) for _, base in asked)
     low, high = np.full((total, w.groups), -np.inf), np.full((total, w.groups), np.inf)
     lost = objective.recession(w).any(axis=0)
     whole = np.flatnonzero(~lost)
     if whole.size:
-        found = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry)
+        found = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry, products=products)
         parts = [intervals(found, target, base) for target, base in asked]
         _fill(low, high, whole, parts, asked)
     for g in np.flatnonzero(lost):
