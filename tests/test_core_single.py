@@ -21,7 +21,7 @@ from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.retraining import retrain
 from influence_cli.core.rows.design import Design
 from influence_cli.core.solvers.choice import make_solver
-from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.training import train
 
 ROUGH = 1e-5
@@ -115,7 +115,7 @@ def test_solutions_are_those_of_the_dense_hessian(kind, lie, scale):
     theta, rhs = rng.normal(size=(objective.size, 1)), rng.normal(size=(objective.size, 5))
     rhs[:, 3] = 0.0
     solution = refined_conjugate_gradient(
-        objective, theta, objective.weights, rhs, preconditioner=lambda r: np.array(r), tol=1e-10
+        HessianAt(objective, theta, objective.weights), rhs, preconditioner=lambda r: np.array(r), tol=1e-10
     )
     H = oracle.hessian(theta[:, 0], oracle.uniform())
     assert solution.converged.all() and not solution.indefinite.any()
@@ -135,9 +135,9 @@ def test_a_solution_that_is_begun_ends_where_it_would_from_zero(lie):
     rng = np.random.default_rng(3)
     theta, rhs = rng.normal(size=(objective.size, 1)), rng.normal(size=(objective.size, 3))
     options = {"preconditioner": lambda r: np.array(r), "tol": 1e-10}
-    whole = refined_conjugate_gradient(objective, theta, objective.weights, rhs, **options)
+    whole = refined_conjugate_gradient(HessianAt(objective, theta, objective.weights), rhs, **options)
     near = whole.x * [1.0, 1.0 + 1e-6, 0.0]
-    again = refined_conjugate_gradient(objective, theta, objective.weights, rhs, start=near, **options)
+    again = refined_conjugate_gradient(HessianAt(objective, theta, objective.weights), rhs, start=near, **options)
     assert again.converged.all() and again.iterations[0] == 0 < again.iterations[1]
     assert relative_error(again.x, whole.x) < 1e-8
 

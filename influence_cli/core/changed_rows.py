@@ -19,7 +19,7 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import Removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import Weights
 
 ROWS_ALONE = ("first-koh", "rif")
@@ -59,7 +59,7 @@ def estimate_changed(
             out["second-full"] = Estimate(None, rhs - 0.5 * objective.third(theta, objective.weights, u), problems)
     if "newton" in methods:
         solution = refined_conjugate_gradient(
-            changed, theta, after, g, preconditioner=solver.preconditioner, tol=solver.tol
+            HessianAt(changed, theta, after), g, preconditioner=solver.preconditioner, tol=solver.tol
         )
         out["newton"] = Estimate(solution.x, None, (solution.why(0),))
     return {method: out[method] for method in methods}

@@ -31,7 +31,7 @@ from influence_cli.core.removed_hessian import RemovedHessian
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.cg import MAX_ITERATIONS, Solution, unsolved
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 
 PATIENCE = 100
 """Iterations in which a Newton step should be solved by the curvature of the trained model."""
@@ -138,13 +138,13 @@ def newton_step(
     if not few.size:
         return _by_all_rows(objective, theta, solver, groups, g, np.arange(g.shape[1]))
     removed = RemovedHessian(objective, theta, solver, groups, few)
-    found = unsolved(g).continue_with(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
-    rest = np.flatnonzero(~found.converged)
+    solution = unsolved(g).continue_with(few, removed.solve(g[:, few], tol=solver.tol, max_iterations=PATIENCE))
+    rest = np.flatnonzero(~solution.converged)
     if rest.size:
-        found = found.continue_with(
-            rest, _by_all_rows(objective, theta, solver, groups, g[:, rest], rest, start=found.x[:, rest])
+        solution = solution.continue_with(
+            rest, _by_all_rows(objective, theta, solver, groups, g[:, rest], rest, start=solution.x[:, rest])
         )
-    return found
+    return solution
 
 
 def _by_all_rows(
@@ -162,10 +162,8 @@ def _by_all_rows(
     own approximation takes its place if it is light.
     """
     kept = groups.removed.take(which)
-    found = refined_conjugate_gradient(
-        objective,
-        theta,
-        kept,
+    solution = refined_conjugate_gradient(
+        HessianAt(objective, theta, kept),
         g,
         preconditioner=solver.preconditioner,
         tol=solver.tol,
@@ -173,21 +171,19 @@ def _by_all_rows(
         start=start,
     )
     if not objective.tuning.cheap_preconditioner:
-        return found
-    for part in memory_chunks(objective, np.flatnonzero(~found.converged & ~found.indefinite)):
+        return solution
+    for part in memory_chunks(objective, np.flatnonzero(~solution.converged & ~solution.indefinite)):
         removed = kept.take(part)
         own = per_column(objective, np.repeat(theta, len(part), axis=1), removed)
         rest = refined_conjugate_gradient(
-            objective,
-            theta,
-            removed,
+            HessianAt(objective, theta, removed),
             g[:, part],
             preconditioner=own,
             tol=solver.tol,
-            start=found.x[:, part],
+            start=solution.x[:, part],
         )
-        found = found.continue_with(part, rest)
-    return found
+        solution = solution.continue_with(part, rest)
+    return solution
 
 
 def _problems(solution: Solution) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.preconditioners import Preconditioner
-from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import Weights
 
 SAFETY = 1.5
@@ -243,9 +243,7 @@ class _Way:
         for _ in range(NEWTON_STEPS):
             here = w.take(active)
             found = refined_conjugate_gradient(
-                objective,
-                theta[:, active],
-                here,
+                HessianAt(objective, theta[:, active], here),
                 -gradient[:, active],
                 preconditioner=preconditioner or per_column(objective, theta[:, active], here),
                 tol=INNER,

@@ -11,7 +11,7 @@ from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements, scaled_norms
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
-from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import RowWeights, as_weights
 
 ARMIJO = 1e-4
@@ -61,9 +61,7 @@ def newton_cg(
         here = w.take(active)
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
         solution = refined_conjugate_gradient(
-            objective,
-            theta[:, active],
-            here,
+            HessianAt(objective, theta[:, active], here),
             -gradient[:, active],
             preconditioner=for_columns(preconditioner, active),
             tol=_forcing(decrement[active], goal.scale[active], wanted),

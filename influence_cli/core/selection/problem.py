@@ -18,7 +18,7 @@ from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.solvers.cg import Solution
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import factorize
-from influence_cli.core.solvers.refinement import refined_conjugate_gradient
+from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import RowWeights, Weights, as_weights, members, relaxed_members
 from influence_cli.errors import NotConvergedError, UsageError
 
@@ -134,9 +134,7 @@ class Problem:
         w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.
         """
         adjoint = refined_conjugate_gradient(
-            self.objective,
-            theta,
-            w,
+            HessianAt(self.objective, theta, w),
             self.target.gradient(theta),
             preconditioner=preconditioner or self.solver.preconditioner,
             tol=RANKING,

@@ -7,6 +7,9 @@ iteration ends in double precision, so that the answer never depends on the prod
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 from influence_cli.core.arrays import norms
@@ -23,10 +26,23 @@ AIM = 0.8
 """Share of the tolerance that rounds in single precision aim at, so that the true residual is under it too."""
 
 
+@dataclass(frozen=True)
+class HessianAt:
+    """The Hessian of J(.; w) at theta (P, 1 or G), for weights of one group or G."""
+
+    objective: Objective
+    theta: np.ndarray
+    w: RowWeights
+
+    def products(self, columns: int) -> tuple[Product, Product | None]:
+        """In double precision and, where that is faster for so many columns, in single precision."""
+        single = self.objective.single(columns)
+        exact = self.objective.curvature(self.theta, self.w)
+        return exact, None if single is self.objective else single.curvature(self.theta, self.w)
+
+
 def refined_conjugate_gradient(
-    objective: Objective,
-    theta: np.ndarray,
-    w: RowWeights,
+    hessian: HessianAt,
     rhs: np.ndarray,
     *,
     preconditioner: Preconditioner,
@@ -34,11 +50,13 @@ def refined_conjugate_gradient(
     max_iterations: int = MAX_ITERATIONS,
     start: np.ndarray | None = None,
 ) -> Solution:
-    """As ``conjugate_gradient`` with the Hessian of J(.; w) at theta, most of its products in single precision."""
-    product = objective.curvature(theta, w)
-    single, units = objective.single(rhs.shape[1]), objective.units
-    unit = units[:, None]
-    if single is objective:
+    """As ``conjugate_gradient``, with most products in single precision.
+
+    Columns that single precision does not bring to their tolerance are finished in double precision.
+    """
+    product, in_single = hessian.products(rhs.shape[1])
+    units = hessian.objective.units
+    if in_single is None:
         return conjugate_gradient(
             product,
             rhs,
@@ -48,50 +66,65 @@ def refined_conjugate_gradient(
             start=start,
             units=units,
         )
-    single_product = single.curvature(theta, w)
-    count = rhs.shape[1]
-    x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
-    lengths = norms(rhs / unit)
+    lengths = norms(rhs / units[:, None])
     target = np.broadcast_to(np.asarray(tol, dtype=float), lengths.shape) * lengths
-    if start is not None:
-        x += start
-        r -= product(start)
-    left, iterations = norms(r / unit), np.zeros(count, dtype=np.int64)
-    active = np.flatnonzero(left > (0.0 if start is None else target))
-    hard = np.zeros(count, dtype=bool)
-    while active.size:
-        correction = conjugate_gradient(
-            _some(single_product, active),
-            r[:, active],
-            preconditioner=for_columns(preconditioner, active),
-            tol=np.clip(AIM * target[active] / left[active], SINGLE_TOL, None),
+
+    def solve_single(r: np.ndarray, columns: np.ndarray, tol: np.ndarray) -> Solution:
+        return conjugate_gradient(
+            _some(in_single, columns),
+            r,
+            preconditioner=for_columns(preconditioner, columns),
+            tol=tol,
             max_iterations=max_iterations,
             units=units,
         )
+
+    solution = _in_rounds(product, solve_single, rhs, target, start, units[:, None])
+    rest = np.flatnonzero(~solution.converged)
+    if not rest.size:
+        return solution
+    finished = conjugate_gradient(
+        _some(product, rest),
+        rhs[:, rest],
+        preconditioner=for_columns(preconditioner, rest),
+        tol=target[rest] / lengths[rest],
+        max_iterations=max_iterations,
+        start=solution.x[:, rest],
+        units=units,
+    )
+    return solution.continue_with(rest, finished)
+
+
+def _in_rounds(
+    product: Product,
+    solve_single: Callable[[np.ndarray, np.ndarray, np.ndarray], Solution],
+    rhs: np.ndarray,
+    target: np.ndarray,
+    start: np.ndarray | None,
+    unit: np.ndarray,
+) -> Solution:
+    """Rounds of ``solve_single``, corrections for true residuals r (P, A) of some columns (A,), until these are under
+    the ``target`` (G,) or a round has left too much."""
+    lengths = norms(rhs / unit)
+    x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
+    if start is not None:
+        x += start
+        r -= product(start)
+    left, iterations = norms(r / unit), np.zeros(rhs.shape[1], dtype=np.int64)
+    active = np.flatnonzero(left > (0.0 if start is None else target))
+    while active.size:
+        tol = np.clip(AIM * target[active] / left[active], SINGLE_TOL, None)
+        correction = solve_single(r[:, active], active, tol)
         moved = x[:, active] + correction.x
         true = rhs[:, active] - product(moved, active)
         remaining = norms(true / unit)
         iterations[active] += correction.iterations + 1
+        slow = ~(remaining <= np.maximum(SLOW * left[active], target[active]))
         better = remaining < left[active]
-        hard[active] = ~(remaining <= np.maximum(SLOW * left[active], target[active]))
         at = active[better]
         x[:, at], r[:, at], left[at] = moved[:, better], true[:, better], remaining[better]
-        active = active[(left[active] > target[active]) & ~hard[active]]
+        active = active[(left[active] > target[active]) & ~slow]
     status = np.where(left <= target, Status.SOLVED, Status.STOPPED).astype(np.int8)
-    rest = np.flatnonzero(hard & (status == Status.STOPPED))
-    if rest.size:
-        correction = conjugate_gradient(
-            _some(product, rest),
-            rhs[:, rest],
-            preconditioner=for_columns(preconditioner, rest),
-            tol=target[rest] / lengths[rest],
-            max_iterations=max_iterations,
-            start=x[:, rest],
-            units=units,
-        )
-        x[:, rest], left[rest] = correction.x, correction.residual * lengths[rest]
-        iterations[rest] += correction.iterations
-        status[rest] = correction.status
     return Solution(x, left / np.where(lengths > 0, lengths, 1.0), iterations, status)
 
 
