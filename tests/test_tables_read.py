@@ -208,6 +208,12 @@ def test_a_million_different_texts_are_no_category_and_that_is_seen_quickly(refu
     refused(content, "no feature is left", "p is left out: every row has another text", "--keep p", error=UsageError)
 
 
+def test_row_numbers_are_a_feature_where_there_is_no_other(read):
+    data = read(b"x,y\n" + b"".join(f"{i + 1},{i * 1.5 + i % 3}\n".encode() for i in range(12)), task="regression")
+    assert data.feature_names == ("x",)
+    assert any("column x: it numbers the rows, but there is no other feature" in note for note in data.notes)
+
+
 def test_more_features_than_memory_should_take(refused, monkeypatch):
     monkeypatch.setattr("influence_cli.data.features.MOST_DENSE_BYTES", 2**8)
     refused(GOOD, "12 rows of 5 features would take", "as a dense table")

@@ -24,6 +24,7 @@ UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|\.\.\.\d+")
 """Names that programs give to a column without one."""
 LEAST_DIFFERENT = 0.95
 """Share of the values of a text column that differ, from which on it names rows and is no category."""
+COUNTS = "it numbers the rows"
 NO_VALUE = "it has no value in any row"
 FEW_ROWS = 20
 """Rows under which every value must differ, not only that share of them."""
@@ -90,6 +91,9 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
                 " names the rows)"
             )
     features = [key for key in table.names if key not in out and key not in left_out]
+    if not features and list(left_out.values()) == [COUNTS]:
+        features = list(left_out)
+        left_out, notes = {}, [f"column {features[0]}: {COUNTS}, but there is no other feature"]
     if not features:
         why = "".join(f"; {key} is left out: {reason}" for key, reason in left_out.items())
         raise UsageError(
@@ -134,7 +138,7 @@ def _no_feature(key: str, table: Table) -> str | None:
     if column.missing.all():
         return NO_VALUE
     if column.are_whole and _counts_rows(column.values):
-        return "it numbers the rows"
+        return COUNTS
     if UNNAMED.fullmatch(key):
         return "it has no name of its own"
     if key.lower() in ROW_NAMES and (column.kind == "text" or column.are_whole) and _all_differ(column):
