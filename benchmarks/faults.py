@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
 
 from fuzz import campaigns, endings  # noqa: E402
+from fuzz.harness import Tally  # noqa: E402
 
 COUNTS = {
     "bytes": 14_000,
@@ -34,7 +35,7 @@ HEADINGS = (
 )
 
 
-def run(name: str, seed: int, count: int) -> campaigns.Tally:
+def run(name: str, seed: int, count: int) -> Tally:
     """One campaign in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         if name in ("bytes", "edits", "signed"):

@@ -32,7 +32,7 @@ class GinfError(Exception):
 
     code = ExitCode.DEFECT
 
-    def __init__(self, message: str, hint: str | None = None):
+    def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -68,7 +68,7 @@ class CheckFailedError(GinfError):
 class StoppedError(BaseException):
     """The run was asked to end by a signal: no Exception, so that nothing takes it for a failure of its own."""
 
-    def __init__(self, signal: int):
+    def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
         self.code = 128 + signal

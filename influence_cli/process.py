@@ -47,7 +47,7 @@ class _Outlet(io.FileIO):
     depend on it.  ``failure`` is the first error but a closed pipe, to be told at the end.
     """
 
-    def __init__(self, number: int):
+    def __init__(self, number: int) -> None:
         super().__init__(number, "w", closefd=False)
         self.unread = False
         self.failure: OSError | None = None
@@ -71,7 +71,7 @@ class _Outlet(io.FileIO):
 class Outlet(io.TextIOWrapper):
     """A standard stream whose failures change no outcome."""
 
-    def __init__(self, number: int, like: TextIO):
+    def __init__(self, number: int, like: TextIO) -> None:
         self._bytes = _Outlet(number)
         # labels and file names may hold what an ASCII terminal cannot show
         super().__init__(

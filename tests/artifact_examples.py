@@ -12,7 +12,7 @@ from influence_cli.artifacts.entries import CONTENT_DIGEST, DIGESTS
 from influence_cli.artifacts.model import ModelArtifact, load_model
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
-from influence_cli.results import GroupTable, InfluenceResult, Provenance, TruthResult
+from influence_cli.results import GroupTable, InfluenceResult, Provenance, SelectionResult, TruthResult
 
 
 def numbers(*shape):
@@ -110,6 +110,29 @@ def example_truth(**changes):
     return TruthResult(**{**fields, **changes})
 
 
+def example_selection(**changes):
+    fields = {
+        "provenance": Provenance("d" * 64, "e" * 64, {"strategies": ["greedy", "random"], "seed": 1, "verify": False}),
+        "quantity": "loss",
+        "entries": tuple(
+            {
+                "strategy": strategy,
+                "size": 3,
+                "test": 17,
+                "predicted_first": 0.25,
+                "predicted_second": -0.5,
+                "actual": float("nan"),
+                "seconds": 0.125,
+                "rows": rows,
+                "base": 1.5,
+                "status": "ok",
+            }
+            for strategy, rows in (("greedy", np.array([1, 5, 9])), ("random", None))
+        ),
+    }
+    return SelectionResult(**{**fields, **changes})
+
+
 def same_bits(a, b):
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
@@ -123,6 +146,12 @@ def assert_same(a, b):
             assert_same(getattr(a, part), getattr(b, part))
     elif isinstance(a, np.ndarray):
         assert same_bits(a, b)
+    elif isinstance(a, tuple | list):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    elif isinstance(a, float):
+        assert a == b or (a != a and b != b)
     elif isinstance(a, dict):
         assert list(a) == list(b)
         for key in a:

@@ -13,6 +13,7 @@ from artifact_examples import (
     example_influence,
     example_linked_model,
     example_model,
+    example_selection,
     example_sparse_model,
     example_truth,
     load_linked_model,
@@ -24,6 +25,7 @@ from influence_cli.artifacts import storage
 from influence_cli.artifacts.model import add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, same_origin, save_influence, save_truth
 from influence_cli.artifacts.schema import KINDS, documentation
+from influence_cli.artifacts.selection import load_selection, save_selection
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, Provenance
@@ -37,6 +39,7 @@ EVERY_KIND = [
     pytest.param(example_linked_model, save_model, load_linked_model, id="linked model"),
     pytest.param(example_influence, save_influence, load_influence, id="influence"),
     pytest.param(example_truth, save_truth, load_truth, id="truth"),
+    pytest.param(example_selection, save_selection, load_selection, id="selection"),
 ]
 
 
@@ -66,6 +69,7 @@ def test_the_same_contents_give_the_same_bytes(tmp_path, example, save, load):
         ("linked-model-v3", example_linked_model, load_linked_model),
         ("influence-v3", example_influence, load_influence),
         ("truth-v3", example_truth, load_truth),
+        ("selection-v3", example_selection, load_selection),
     ],
 )
 def test_files_of_every_version_are_still_read(name, example, load):

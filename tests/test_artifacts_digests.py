@@ -12,6 +12,7 @@ from artifact_examples import (
     example_influence,
     example_linked_model,
     example_model,
+    example_selection,
     example_sparse_model,
     example_truth,
     load_linked_model,
@@ -23,6 +24,7 @@ from cli_tools import save_blobs, train
 from influence_cli.artifacts import digests, json_keys, storage
 from influence_cli.artifacts.model import add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, save_influence, save_truth
+from influence_cli.artifacts.selection import load_selection, save_selection
 from influence_cli.cli import run
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.errors import FileError
@@ -33,6 +35,7 @@ EVERY_KIND = [
     pytest.param(example_linked_model, save_model, load_linked_model, id="linked model"),
     pytest.param(example_influence, save_influence, load_influence, id="influence"),
     pytest.param(example_truth, save_truth, load_truth, id="truth"),
+    pytest.param(example_selection, save_selection, load_selection, id="selection"),
 ]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from artifact_examples import sign_again
 from cli_tools import ginf, rows_of, save_blobs, save_regression, train, values_of
 
 from influence_cli.artifacts.selection import load_selection
@@ -262,6 +263,17 @@ def test_a_damaged_file_is_refused(select, tmp_path):
         file["/rows/end"][0] = 99
     with pytest.raises(FileError, match="/rows/end"):
         load_selection(target)
+    sign_again(target)
+    with pytest.raises(FileError, match="/rows/end: expected ends that rise"):
+        load_selection(target)
+    for text in ("[]", "{", "null", '{"a": NaN}'):
+        select("--test", "0", "--size", "5", "-o", str(target), "--force")
+        with h5py.File(target, "r+") as file:
+            del file["/records/details"]
+            file["/records/details"] = np.array([text.encode()])
+        sign_again(target)
+        with pytest.raises(FileError, match="/records/details: expected objects"):
+            load_selection(target)
 
 
 def test_pictures(select, folder, tmp_path):

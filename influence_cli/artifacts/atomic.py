@@ -38,7 +38,7 @@ class Sink(io.RawIOBase):
     metadata back, and crashes on anything else than what it wrote.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         super().__init__()
         self._raw = io.FileIO(path, "r+b")
         self._position = 0

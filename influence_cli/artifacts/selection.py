@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.artifacts import storage
+from influence_cli.artifacts import json_keys, storage
 from influence_cli.artifacts.storage import PathLike
 from influence_cli.results import Provenance, SelectionResult, code_of_test, name_of_test
 
@@ -54,11 +54,23 @@ def load_selection(path: PathLike) -> SelectionResult:
             **{key: float(arrays[f"/records/{key}"][at]) for key in _FIGURES[1:]},
             "rows": numbers[start:end] if end > start else None,
         }
-        details = json.loads(arrays["/records/details"][at])
+        details = _read_details(path, arrays["/records/details"][at])
         details = {key: float(arrays["/records/base"][at]) if key == "base" else details[key] for key in details}
         records.append({**record, **details})
     origin = Provenance(arrays["@data_digest"], arrays["@model_digest"], opened.config)
     return SelectionResult(origin, arrays["@quantity"], tuple(records))
+
+
+def _read_details(path: PathLike, text: str) -> dict[str, Any]:
+    try:
+        found = json_keys.parse(text)
+    except ValueError as error:
+        found = str(error)
+    if not isinstance(found, dict):
+        raise storage.invalid(
+            path, "selection", {"/records/details": f"expected objects, found {json_keys.shown(found)}"}
+        )
+    return found
 
 
 def _details(record: dict[str, Any]) -> str:

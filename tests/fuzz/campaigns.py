@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import os
 import random
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import chdir, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +20,11 @@ import numpy as np
 from cli_tools import save_blobs, train
 
 from fuzz import mutants
-from fuzz.harness import Outcome, forked, load_everything, verdict
+from fuzz.harness import Tally, figures, forked, load_everything, verdict
 from influence_cli.cli import run
 
 ASK = ("--group", "random:20%x3", "--group", "coherent:*:5%", "--test", "0:2")
 PLAIN = ("--quiet", "--format", "json")
-
-
-@dataclass
-class Tally:
-    """How the runs of a campaign ended, and those that should not have ended so."""
-
-    name: str
-    runs: int = 0
-    ends: Counter[str] = field(default_factory=Counter)
-    found: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-    memory: int = 0
-
-    def count(self, case: str, outcome: Outcome, problem: str | None) -> None:
-        self.runs += 1
-        self.ends[problem or f"exit {outcome.code}"] += 1
-        self.seconds, self.memory = max(self.seconds, outcome.seconds), max(self.memory, outcome.memory)
-        if problem is not None:
-            self.found.append(
-                f"{self.name} {case}: {problem}: {' | '.join(outcome.err.strip().splitlines()[-3:])[:400]}"
-            )
-
-
-def figures(out: str) -> Any:
-    """Records without what may differ from run to run."""
-    try:
-        records = json.loads(out)
-    except ValueError:
-        return out
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
 
 
 # --- artifacts ---

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 from cli_tools import GINF, environment, save_blobs
 
-from fuzz.campaigns import Tally, make_artifacts, make_data
-from fuzz.harness import Outcome, load_everything, verdict
+from fuzz.campaigns import make_artifacts, make_data
+from fuzz.harness import Outcome, Tally, load_everything, verdict
 from influence_cli.artifacts.lock import NEW_SECONDS
 
 ENDS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129, "SIGKILL": -9}

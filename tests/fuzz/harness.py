@@ -6,15 +6,18 @@ that, if anything.  A fork takes milliseconds where a new interpreter takes a se
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 SECONDS = 10.0
 """Seconds after which a run hangs, of its own processor time: on a busy machine others' time is not counted."""
@@ -124,3 +127,33 @@ def within(seconds: float) -> Callable[[], bool]:
     """Whether there is still time: for loops that have a budget."""
     end = time.monotonic() + seconds
     return lambda: time.monotonic() < end
+
+
+@dataclass
+class Tally:
+    """How the runs of a campaign ended, and those that should not have ended so."""
+
+    name: str
+    runs: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+    found: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    memory: int = 0
+
+    def count(self, case: str, outcome: Outcome, problem: str | None) -> None:
+        self.runs += 1
+        self.ends[problem or f"exit {outcome.code}"] += 1
+        self.seconds, self.memory = max(self.seconds, outcome.seconds), max(self.memory, outcome.memory)
+        if problem is not None:
+            self.found.append(
+                f"{self.name} {case}: {problem}: {' | '.join(outcome.err.strip().splitlines()[-3:])[:400]}"
+            )
+
+
+def figures(out: str) -> Any:
+    """Records without what may differ from run to run."""
+    try:
+        records = json.loads(out)
+    except ValueError:
+        return out
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
