@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from influence_cli.errors import FileError, UsageError
-from influence_cli.specs.groups import collect_specs, parse_group, read_group_file
+from influence_cli.specs.files import collect_specs, read_group_file
+from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import Group, plan_groups
 
 M = 200
@@ -325,7 +326,7 @@ def test_a_binary_file_is_refused(tmp_path, content):
 def test_a_missing_file_and_a_folder(tmp_path):
     assert "missing.txt' does not exist" in refused(plan, "rows:@missing.txt", error=FileError)
     assert "missing.txt' does not exist" in refused(read_group_file, "missing.txt", error=FileError)
-    assert "cannot read" in refused(plan, f"rows:@{tmp_path}", error=FileError)
+    assert "is a folder, expected a text file" in refused(plan, f"rows:@{tmp_path}", error=FileError)
 
 
 def test_standard_input_is_read_once(tmp_path):

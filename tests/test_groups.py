@@ -9,8 +9,9 @@ from fractions import Fraction
 import pytest
 
 from influence_cli.errors import UsageError
-from influence_cli.specs.columns import Condition
-from influence_cli.specs.groups import KINDS, collect_specs, parse_group, read_group_file
+from influence_cli.specs.columns import Condition, Key
+from influence_cli.specs.files import collect_specs, read_group_file
+from influence_cli.specs.groups import KINDS, parse_group
 from influence_cli.specs.plan import PLANNERS
 
 
@@ -41,7 +42,7 @@ def refused(call, *arguments, **options):
         ("neighbours:17:1.6%", "neighbours:17:1.6%", {"row": 17}),
         ("cluster:10", "cluster:10", {"clusters": 10}),
         ("column: site = North West ", "column:site=North West", {}),
-        ("column:b=1&a=x&b=1", "column:a=x&b=1", {"conditions": (Condition("a", "x"), Condition("b", "1"))}),
+        ("column:b=1&a=x&b=1", "column:a=x,b=1", {"conditions": (Condition("a", "x"), Condition("b", "1"))}),
         ("column:age=60..75", "column:age=60..75", {"conditions": (Condition("age", None, "60", "75"),)}),
         ("column:age= -1.5e3 .. ", "column:age=-1.5e3..", {"conditions": (Condition("age", None, "-1.5e3", ""),)}),
         ("column:d=..2024-01-31", "column:d=..2024-01-31", {"conditions": (Condition("d", None, "", "2024-01-31"),)}),
@@ -51,11 +52,11 @@ def refused(call, *arguments, **options):
             'column:"a=b & c"="say ""x"" & y"',
             {"conditions": (Condition("a=b & c", 'say "x" & y'),)},
         ),
-        ('column:site="North"&n="1..2"', 'column:n="1..2"&site=North', {}),
+        ('column:site="North"&n="1..2"', 'column:n="1..2",site=North', {}),
         ("column:size=box2x3", "column:size=box2x3", {"times": None}),
-        ("by: site ", "by:site", {"column": "site"}),
-        ('by:"a=b"', 'by:"a=b"', {"column": "a=b"}),
-        ("by:blood pressure", "by:blood pressure", {"column": "blood pressure"}),
+        ("by: site ", "by:site", {"keys": (Key("site"),)}),
+        ('by:"a=b"', 'by:"a=b"', {"keys": (Key("a=b"),)}),
+        ("by:blood pressure", "by:blood pressure", {"keys": (Key("blood pressure"),)}),
     ],
 )
 def test_parses_to_one_canonical_object(text, canonical, fields):
@@ -130,7 +131,7 @@ def test_percentages_are_exact():
         ("cluster:5x2", ["expected no x2"]),
         ("cluster:1", ["expected a number of clusters of at least 2, found '1'"]),
         ("cluster:ten", ["found 'ten'"]),
-        ("column:age", ["expected column:NAME=VALUE, found no = behind age", "column:clinic=North&age=60..75"]),
+        ("column:age", ["expected column:NAME=VALUE, found no = behind age", "column:clinic=North,age=60..75"]),
         ("column:=5", ["expected column:NAME=VALUE, found no name"]),
         ("column:a=5&", ["found no name"]),
         ("column:a=5&b", ["found no = behind b"]),
@@ -140,10 +141,10 @@ def test_percentages_are_exact():
         ("column:a=A..C", ["expected numbers or dates (2024-01-31) at the ends", 'in quotes: a="A..C"']),
         ("column:a=1..2024-01-01", ["expected numbers or dates"]),
         ('column:a="x', ["expected a quote at the end"]),
-        ('column:a="x"y', ["expected & or the end behind the quoted value, found 'y'"]),
+        ('column:a="x"y', ["expected a comma or the end behind the quoted value, found 'y'"]),
         ('column:a=""', ["expected a value for a, found an empty one", "a="]),
-        ("by:", ["expected by:NAME, found nothing behind by", "--group by:clinic"]),
-        ('by:"a"b', ["expected the name of one column"]),
+        ("by:", ["expected by:NAME[:BINS][,NAME[:BINS]], found nothing behind by", "--group by:clinic"]),
+        ('by:"a"b', ["expected the names of columns"]),
         ("colum:a=5", ["did you mean column?"]),
     ],
 )

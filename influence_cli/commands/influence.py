@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from influence_cli.commands.options import Asked, Common, Network, Preprocessing, Solver, Trust, Written, command, warn
+from influence_cli.commands.options import (
+    METHODS,
+    Asked,
+    Common,
+    Network,
+    Preprocessing,
+    Solver,
+    Trust,
+    Written,
+    command,
+    completing,
+    warn,
+)
 
 
 @command
@@ -20,6 +32,7 @@ def influence(
         str | None,
         typer.Option(
             "--method",
+            autocompletion=completing(*METHODS),
             help="Comma separated: first-koh, first, second, second-full, newton, rif, refined.",
             show_default="first,second,refined; of rows:each first,rif",
         ),

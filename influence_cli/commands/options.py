@@ -20,10 +20,30 @@ MOST_SEED = 2**32 - 1  # the largest seed that scikit-learn takes
 MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be made
 MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
 
+
+def completing(*words: str) -> Callable[[str], list[str]]:
+    """Completion of an option whose value is one of these words, or several with commas between them."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{word}" for word in words if word.startswith(last)]
+
+    return complete
+
+
+METHODS = ("first", "second", "refined", "newton", "second-full", "first-koh", "rif")
+STRATEGIES = ("relinearize", "greedy", "swap", "pgd", "random", "exact", "all")
+group_kinds = completing(
+    "coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:"
+)
+test_words = completing("misclassified", "all", "mean")
+
 Model = Annotated[
     str | None,
     typer.Option(
         "--model",
+        "-m",
+        metavar="FILE",
         envvar="GINF_MODEL",
         show_envvar=True,
         help="Model file.",
@@ -40,6 +60,8 @@ Quantity = Annotated[
     str,
     typer.Option(
         "--quantity",
+        metavar="NAME",
+        autocompletion=completing("loss", "prob", "margin", "prediction", "logit:", "param:", "gap:", "score:"),
         help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME;"
         " or one figure for all chosen test rows: gap:COLUMN[:CLASS], the mean prediction (probability of CLASS, else"
         " of the second class) where a two-valued column has its second value, in sorted order, minus that where it"
@@ -47,7 +69,14 @@ Quantity = Annotated[
         " second is the positive one).",
     ),
 ]
-Solver = Annotated[str, typer.Option("--solver", help="auto, cholesky or cg: how H x = b is solved.")]
+Solver = Annotated[
+    str,
+    typer.Option(
+        "--solver",
+        autocompletion=completing("auto", "cholesky", "cg"),
+        help="auto, cholesky or cg: how H x = b is solved.",
+    ),
+]
 Preprocessing = Annotated[
     str | None,
     typer.Option(
@@ -61,6 +90,7 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
+        autocompletion=completing("auto", "table", "json", "ndjson", "csv", "md", "html"),
         help="auto, table, json, ndjson, csv, md or html.  auto: a table on a terminal, CSV in a pipe.",
         rich_help_panel=OUTPUT,
     ),
@@ -85,14 +115,22 @@ class Asked:
         list[str] | None,
         typer.Option(
             "--group",
-            help="Group of training rows (repeatable): coherent:LABEL[:SIZE], coherent:*:SIZE, random:SIZE, rows:0,5,9,"
-            " rows:@FILE, records:1,6,10, ids:P021,P023, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE,"
-            " column:NAME=LOW..HIGH (joined by &) and by:NAME, a group a value.  SIZE is a count or a percentage of the"
-            " training rows; xN behind it draws N times (random:36%x40).",
+            "-g",
+            metavar="SPEC",
+            help="Group of training rows (repeatable): coherent:LABEL[:SIZE], random:SIZE, rows:0,5,9, rows:each,"
+            " records:1,6, ids:P021, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE,NAME=LOW..HIGH, and"
+            " by:NAME[,NAME], a group a value (by:age:5: five equal parts).  SIZE is a count or a percentage of the"
+            " training rows; xN draws N times (random:36%x40).",
+            autocompletion=group_kinds,
         ),
     ] = None
     groups: Annotated[
-        str | None, typer.Option("--groups", help="File with one group a line; - reads standard input.")
+        str | None,
+        typer.Option(
+            "--groups",
+            metavar="FILE",
+            help="File with one group a line, or one that ginf wrote (.csv, .json, .ndjson, .h5); - is standard input.",
+        ),
     ] = None
     test: Test = None
     quantity: Quantity = "loss"
@@ -181,6 +219,7 @@ class Written:
         str,
         typer.Option(
             "--sort",
+            autocompletion=completing("effect", "given", "size"),
             help="Order of the groups in a table: effect (largest first), given, or size.",
             rich_help_panel=OUTPUT,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.artifacts.atomic import check_target
 from influence_cli.artifacts.model import ModelArtifact, add_factor, load_model, save_model
-from influence_cli.artifacts.storage import invalid
+from influence_cli.artifacts.results import load_result
+from influence_cli.artifacts.selection import load_selection
+from influence_cli.artifacts.storage import invalid, kind_of
 from influence_cli.commands import output
 from influence_cli.commands.options import Asked, Common, Network, Written
 from influence_cli.core.parallel import thread_count
@@ -23,11 +26,13 @@ from influence_cli.models.linked import linked_rows
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import Provenance
+from influence_cli.specs.files import collect_specs, specs_of_records
 from influence_cli.specs.from_python import row_names
-from influence_cli.specs.groups import GroupSpec, collect_specs
+from influence_cli.specs.groups import STDIN, GroupSpec
 from influence_cli.specs.plan import GroupPlan, plan_groups
 from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
 
+HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
 DEFAULT_MODEL = "ginf.h5"
 DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, penalize_intercept=True, tol=1e-8)
 
@@ -201,9 +206,29 @@ def row_files(specs: Iterable[GroupSpec]) -> list[str]:
     return [spec.path for spec in specs if spec.path is not None]
 
 
+def _is_hdf5(path: str) -> bool:
+    """Whether a file is HDF5; what cannot be read is said where it is read."""
+    if path == STDIN or not Path(path).is_file():
+        return False
+    with suppress(OSError), Path(path).open("rb") as file:
+        return file.read(len(HDF5_BEGINNING)) == HDF5_BEGINNING
+    return False
+
+
+def _groups_of(path: str) -> list[str]:
+    """The groups of results that a command wrote with -o: of a selection its rows."""
+    if kind_of(path, output.ANY_FILE) == "selection":
+        return specs_of_records(load_selection(path).records(), path)
+    return specs_of_records(({"group": label} for label in load_result(path).groups.label), path)
+
+
 def read_specs(asked: Asked) -> list[GroupSpec]:
     """Group specifications from ``--group`` and ``--groups``.  Raises UsageError where there are none."""
-    specs = collect_specs(asked.group or [], asked.groups, stdin=sys.stdin)
+    if asked.groups is not None and _is_hdf5(asked.groups):
+        texts = [*(asked.group or []), *_groups_of(asked.groups)]
+        specs = collect_specs(texts, None, stdin=sys.stdin)
+    else:
+        specs = collect_specs(asked.group or [], asked.groups, stdin=sys.stdin)
     if not specs:
         raise UsageError(
             "no group of training rows was given", hint="for example --group coherent:3 or --group random:10%x20"

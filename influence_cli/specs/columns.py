@@ -1,5 +1,6 @@
-"""The conditions of ``column:`` groups: ``site=A&age=60..75`` to frozen objects, and with the columns to rows.
+"""The conditions of ``column:`` groups: ``site=A,age=60..75`` to frozen objects, and with the columns to rows.
 
+A comma joins where ``NAME=`` follows it, and so does ``&``, which a shell would take for itself.
 A name or a value stands in double quotes where it holds ``=``, ``&``, ``..``, a quote (written twice) or spaces at an
 end.  Nothing is ever evaluated: a condition is a column, and a value or the two ends of a range.
 """
@@ -7,6 +8,7 @@ end.  Nothing is ever evaluated: a condition is a column, and a value or the two
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,8 @@ SHOWN_VALUES = 10
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
+_JOINER = re.compile(r'&|,(?=\s*(?:"(?:[^"]|"")*"|[^,=&"]+)=)')
+"""What ends a condition: a comma only where a name and ``=`` follow."""
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 
@@ -44,8 +48,8 @@ class Condition:
     @property
     def text(self) -> str:
         if self.value is not None:
-            return f"{quoted(self.column)}={quoted(self.value) if self.value else ''}"
-        return f"{quoted(self.column)}={self.low}..{self.high}"
+            return f"{named(self.column)}={quoted(self.value) if self.value else ''}"
+        return f"{named(self.column)}={self.low}..{self.high}"
 
 
 def quoted(text: str) -> str:
@@ -54,16 +58,56 @@ def quoted(text: str) -> str:
     return text if plain else '"' + text.replace('"', '""') + '"'
 
 
-def parse_name(text: str) -> str:
-    """A column's name, perhaps quoted."""
-    name, rest = _piece(text, "")
-    if rest or not name:
-        raise UsageError(f"expected the name of one column, found '{text}'")
-    return name
+def named(column: str, ends: str = ",") -> str:
+    """A column's name as it must be written where ``ends`` would end it."""
+    text = quoted(column)
+    plain = text.startswith('"') or not any(character in text for character in ends)
+    return text if plain else f'"{text}"'
+
+
+@dataclass(frozen=True)
+class Key:
+    """A column to group by: each value of it, or ``bins`` parts of its numbers that hold equally many rows."""
+
+    column: str
+    bins: int | None = None
+
+    @property
+    def text(self) -> str:
+        name = named(self.column, ",:")
+        return name if self.bins is None else f"{name}:{self.bins}"
+
+
+def parse_keys(text: str) -> tuple[Key, ...]:
+    """``NAME[:BINS],...``: columns to group by; a name that holds a comma stands in double quotes."""
+    found: list[Key] = []
+    rest = text
+    while True:
+        name, rest = _piece(rest, ",")
+        bins = None
+        if rest[:1] == ":":  # behind a quoted name
+            tail, _, rest = rest[1:].partition(",")
+            rest = f",{rest}" if _ else ""
+            name, tail = name, tail.strip()
+            bins = _bins(tail)
+        elif (plain := re.fullmatch(r"(.+):(\d+)", name)) and not text.lstrip().startswith('"'):
+            name, bins = plain[1].strip(), _bins(plain[2])
+        if not name or (rest and rest[0] != ","):
+            raise UsageError(f"expected the names of columns with commas between them, found '{text}'")
+        found.append(Key(name, bins))
+        if not rest:
+            return tuple(found)
+        rest = rest[1:]
+
+
+def _bins(text: str) -> int:
+    if not text.isdigit() or not 2 <= int(text) <= MOST_GROUPS:
+        raise UsageError(f"expected a number of parts from 2 on behind the column, found '{text}'")
+    return int(text)
 
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:
-    """``NAME=VALUE&NAME=LOW..HIGH&...``, sorted, so that any order of them is one spec."""
+    """``NAME=VALUE,NAME=LOW..HIGH,...``, sorted, so that any order of them is one spec."""
     found: list[Condition] = []
     rest = text
     while True:
@@ -93,15 +137,20 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
     missing = _missing(values)
     shown, codes = _different(values[~missing])
     if len(shown) + missing.any() < 2:
-        only = f"the value {_print(shown[0])} in every training row" if len(shown) else "no value in any training row"
+        only = (
+            f"the value {printed_number(shown[0])} in every training row"
+            if len(shown)
+            else "no value in any training row"
+        )
         raise UsageError(f"column {name} has {only}: nothing would be left to train on")
     if values.dtype.kind != "O" and len(shown) > MANY_VALUES:
         fractions = values.dtype.kind == "f" and (shown != np.round(shown)).any()
         if fractions or len(shown) * ROWS_A_VALUE > len(values):
-            middle = _print(shown[len(shown) // 2])
+            middle = printed_number(shown[len(shown) // 2])
             raise UsageError(
                 f"column {name} is a measurement with {len(shown):,} different numbers, not a grouping",
-                hint=f"Ask for ranges, for example --group column:{quoted(name)}={_print(shown[0])}..{middle}",
+                hint=f"Ask for parts, --group {shell(f'by:{quoted(name)}:5')}, or ranges,"
+                f" --group {shell(f'column:{quoted(name)}={printed_number(shown[0])}..{middle}')}",
             )
     if len(shown) > MOST_GROUPS:
         raise UsageError(
@@ -111,10 +160,26 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
     rows = np.flatnonzero(~missing)
     order = np.argsort(codes, kind="stable")
     parts = np.split(rows[order], np.cumsum(np.bincount(codes, minlength=len(shown)))[:-1]) if len(shown) else []
-    found = [(Condition(name, _print(value)), part) for value, part in zip(shown, parts, strict=True)]
+    found = [(Condition(name, printed_number(value)), part) for value, part in zip(shown, parts, strict=True)]
     if missing.any():
         found.append((Condition(name, ""), np.flatnonzero(missing)))
     return found
+
+
+def numbers_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A column as float64, NaN where missing.  Raises UsageError for text."""
+    values = _column(columns, name)
+    if values.dtype.kind == "O":
+        raise UsageError(
+            f"column {name} holds text, and only numbers are cut into parts",
+            hint=f"--group {shell(f'by:{quoted(name)}')}",
+        )
+    return values.astype(np.float64)
+
+
+def shell(spec: str) -> str:
+    """A spec as a shell needs it to be typed."""
+    return shlex.quote(spec)
 
 
 def _different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -135,11 +200,11 @@ def listed(names: list[str], most: int = SHOWN_VALUES) -> str:
 
 
 def _length(text: str) -> int:
-    """How far the piece at the beginning reaches: to its ``&`` outside of quotes, or to the end."""
+    """How far the piece at the beginning reaches: to the joiner outside of quotes, or to the end."""
     match = _QUOTED.match(text.lstrip())
     start = len(text) - len(text.lstrip()) + match.end() if match else 0
-    end = text.find("&", start)
-    return len(text) if end < 0 else end
+    end = _JOINER.search(text, start)
+    return len(text) if end is None else end.start()
 
 
 def _piece(text: str, ends: str) -> tuple[str, str]:
@@ -158,7 +223,7 @@ def _value(text: str) -> tuple[str, bool]:
     piece = text[: _length(text)].strip()
     value, rest = _piece(piece, "")
     if rest:
-        raise UsageError(f"expected & or the end behind the quoted value, found '{rest}'")
+        raise UsageError(f"expected a comma or the end behind the quoted value, found '{rest}'")
     return value, piece.startswith('"')
 
 
@@ -199,7 +264,9 @@ def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         near = nearest(name, columns)
         raise UsageError(
             f"expected one of the columns {listed(list(columns), 20)}, found '{name}'",
-            hint=f"did you mean {quoted(near)}?" if near else f"For example: --group by:{quoted(next(iter(columns)))}",
+            hint=f"did you mean {quoted(near)}?"
+            if near
+            else f"For example: --group {shell(f'by:{quoted(next(iter(columns)))}')}",
         )
     return columns[name]
 
@@ -239,10 +306,14 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
     mask = values == _number(condition.value)
     if not mask.any():
         finite = values[~_missing(values)]
-        between = f"; its numbers lie between {_print(finite.min())} and {_print(finite.max())}" if len(finite) else ""
+        between = (
+            f"; its numbers lie between {printed_number(finite.min())} and {printed_number(finite.max())}"
+            if len(finite)
+            else ""
+        )
         raise UsageError(
             f"no training row has {condition.text}{between}",
-            hint=f"For a range: --group column:{quoted(condition.column)}=LOW..HIGH",
+            hint=f"For a range: --group {shell(f'column:{quoted(condition.column)}=LOW..HIGH')}",
         )
     return mask
 
@@ -282,7 +353,7 @@ def _number(text: str) -> int | float:
     return int(text) if whole else float(text)
 
 
-def _print(value: Any) -> str:
+def printed_number(value: Any) -> str:
     """As a person would type it, and such that it reads back as the same number."""
     if isinstance(value, float | np.floating):
         number = float(value)

@@ -7,16 +7,15 @@ added here and in ``drawing.PLANNERS`` is known to parser, error messages and he
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from typing import TextIO
 
 from influence_cli.errors import UsageError, composed, nearest
-from influence_cli.specs.columns import Condition, parse_conditions, parse_name, quoted
-from influence_cli.specs.lists import LINE_END, STDIN, read_text
+from influence_cli.specs.columns import Condition, Key, parse_conditions, parse_keys, quoted, shell
+from influence_cli.specs.lists import STDIN
 from influence_cli.specs.names import SPELLINGS, parse_names, written
 
 EVERY_CLASS = "*"
@@ -66,7 +65,7 @@ class GroupSpec:
     each: bool = False
     path: str | None = None
     names: tuple[str, ...] = ()
-    column: str | None = None
+    keys: tuple[Key, ...] = ()
     conditions: tuple[Condition, ...] = ()
     body: str = field(default="", compare=False, repr=False)
 
@@ -101,7 +100,7 @@ def parse_group(text: str) -> GroupSpec:
         raise UsageError(
             f"group {shown(spec)}: expected one of {', '.join(f'{kind}:' for kind in KINDS)} at the beginning, "
             f"found {shown(name)}",
-            hint=(f"did you mean {near}? " if near else "") + f"For example: --group {example}",
+            hint=(f"did you mean {near}? " if near else "") + f"For example: --group {shell(example)}",
         )
     kind = KINDS[name]
     try:
@@ -109,7 +108,7 @@ def parse_group(text: str) -> GroupSpec:
             raise UsageError(f"expected {kind.form}, found nothing behind {name}")
         return replace(kind.parse(body.strip()), body=body.strip())
     except UsageError as error:
-        hint = error.hint or f"For example: --group {kind.example}"
+        hint = error.hint or f"For example: --group {shell(kind.example)}"
         raise UsageError(f"group {shown(spec)}: {error.message}", hint=hint) from None
 
 
@@ -167,49 +166,6 @@ def shown(text: str) -> str:
     return f"'{text}'" if len(text) <= 160 else f"'{text[:120]}...' ({len(text):,} characters)"
 
 
-def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
-    """The specs of a file (``-``: standard input), one a line, each already checked to be a spec.
-
-    Blank lines and lines that begin with ``#`` are skipped.  A ``#`` further right belongs to the spec, because
-    a label may hold one.
-    """
-    name, text = read_text(path, stdin)
-    specs = []
-    for number, line in enumerate(LINE_END.split(text), start=1):
-        line = line.strip()
-        if not line or line.startswith("#"):
-            continue
-        try:
-            spec = parse_group(line)
-        except UsageError as error:
-            raise UsageError(f"{name}:{number}: {error.message}", hint=error.hint) from None
-        if spec.reads_stdin and path == STDIN:
-            raise UsageError(
-                f"{name}:{number}: {line} would read standard input, which already holds the list of groups",
-                hint="Put the row numbers into a file and write rows:@FILE.",
-            )
-        specs.append(line)
-    if not specs:
-        raise UsageError(f"{name} holds no group", hint="Write one spec a line, for example random:5%.")
-    return specs
-
-
-def collect_specs(
-    texts: Iterable[str] = (), file: str | None = None, *, stdin: TextIO | None = None
-) -> list[GroupSpec]:
-    """What ``--group`` (``texts``) and ``--groups`` (``file``) ask for, in this order."""
-    specs = [parse_group(text) for text in texts]
-    reader = next((spec for spec in specs if spec.reads_stdin), None)
-    if reader is not None and file == STDIN:
-        raise UsageError(
-            f"--groups - and --group {reader.text} both read standard input, which can be read once",
-            hint="Put one of the two into a file.",
-        )
-    if file is not None:
-        specs += [parse_group(text) for text in read_group_file(file, stdin)]
-    return specs
-
-
 def resolve_label(spec: GroupSpec, classes: Sequence[str]) -> tuple[int, Size | None, int | None]:
     """The number of the class that a ``coherent`` spec means, and what remains as size and number of draws.
 
@@ -239,27 +195,6 @@ def resolve_label(spec: GroupSpec, classes: Sequence[str]) -> tuple[int, Size | 
         f"group {shown(spec.text)}: expected one of the {len(classes)} classes ({listed}), found {shown(spec.label)}",
         hint=f"did you mean coherent:{near}?" if near else f"For example: --group coherent:{classes[0]}",
     )
-
-
-def read_row_file(path: str, m: int, stdin: TextIO | None = None) -> list[int]:
-    """The row numbers of a file, sorted: whitespace, commas or new lines between them, ``#`` begins a comment."""
-    name, text = read_text(path, stdin)
-    line_of: dict[int, int] = {}
-    for number, line in enumerate(LINE_END.split(text), start=1):
-        for item in line.partition("#")[0].replace(",", " ").split():
-            row = whole_number(item)
-            if row is None:
-                raise UsageError(
-                    f"{name}:{number}: expected a row number, found {shown(item)}",
-                    hint="Write whole numbers, for example with numpy.savetxt(file, rows, fmt='%d').",
-                )
-            check_row(row, f"{name}:{number}", m)
-            if row in line_of:
-                raise UsageError(f"{name}:{number}: row {row} is already in line {line_of[row]}")
-            line_of[row] = number
-    if not line_of:
-        raise UsageError(f"{name} holds no row numbers: the group is empty")
-    return sorted(line_of)
 
 
 def check_row(row: int, where: str, m: int) -> None:
@@ -338,13 +273,13 @@ def _parse_cluster(body: str) -> GroupSpec:
 
 def _parse_column(body: str) -> GroupSpec:
     conditions = parse_conditions(body)
-    text = "&".join(condition.text for condition in conditions)
+    text = ",".join(condition.text for condition in conditions)
     return GroupSpec("column", f"column:{text}", conditions=conditions)
 
 
 def _parse_by(body: str) -> GroupSpec:
-    name = parse_name(body)
-    return GroupSpec("by", f"by:{quoted(name)}", column=name)
+    keys = tuple(dict.fromkeys(parse_keys(body)))
+    return GroupSpec("by", f"by:{','.join(key.text for key in keys)}", keys=keys)
 
 
 def _refuse_times(body: str, what: str) -> None:
@@ -387,10 +322,15 @@ KINDS: dict[str, Kind] = {
     ),
     "cluster": Kind("cluster:K", "cluster:10", "K groups, by k-means on the features", _parse_cluster),
     "column": Kind(
-        "column:NAME=VALUE[&NAME=LOW..HIGH]",
-        "column:clinic=North&age=60..75",
-        "the rows in which columns of the table have these values, or lie in these ranges with both ends",
+        "column:NAME=VALUE[,NAME=LOW..HIGH]",
+        "column:clinic=North,age=60..75",
+        "the rows in which columns of the table have all these values, or lie in these ranges with both ends",
         _parse_column,
     ),
-    "by": Kind("by:NAME", "by:clinic", "a group for each value of a column of the table", _parse_by),
+    "by": Kind(
+        "by:NAME[:BINS][,NAME[:BINS]]",
+        "by:clinic",
+        "a group for each value of a column of the table, each combination of several, or each of BINS equal parts",
+        _parse_by,
+    ),
 }

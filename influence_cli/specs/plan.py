@@ -18,8 +18,10 @@ import numpy as np
 
 from influence_cli.errors import UsageError, about
 from influence_cli.results import GroupTable
-from influence_cli.specs.columns import conditions_by_value, quoted, rows_where
+from influence_cli.specs.by import conditions_by_keys
+from influence_cli.specs.columns import Key, quoted, rows_where
 from influence_cli.specs.draws import frozen, kmeans, nearest_rows, random_of, same, seed_of
+from influence_cli.specs.files import read_row_file
 from influence_cli.specs.groups import (
     EACH_ROW,
     EVERY_CLASS,
@@ -27,7 +29,6 @@ from influence_cli.specs.groups import (
     Size,
     cell_of,
     check_row,
-    read_row_file,
     resolve_label,
     shown,
 )
@@ -343,14 +344,15 @@ def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
 
 
 def _plan_by(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
-    assert spec.column is not None
+    whole = spec.body.strip()  # a column may be called what looks like several
+    keys = (Key(whole),) if whole in data.columns else spec.keys
     with about(f"group {shown(spec.text)}"):
-        values = conditions_by_value(data.columns, spec.column)
-    for condition, rows in values:
+        parts = conditions_by_keys(data.columns, keys)
+    cell = f"column:{','.join(quoted(key.column) for key in keys)}"
+    for conditions, rows in parts:
         # The text of this one value, so that a label copied from a result is a spec for the same rows.
-        text = f"column:{condition.text}"
-        draw, cell = partial(same, frozen(rows)), f"column:{quoted(spec.column)}"
-        yield PlannedGroup(text, "column", len(rows), (text, 0), draw, cell=cell)
+        text = f"column:{','.join(sorted(condition.text for condition in conditions))}"
+        yield PlannedGroup(text, "column", len(rows), (text, 0), partial(same, frozen(rows)), cell=cell)
 
 
 def _checked(text: str, size: Size | None, count: int, m: int) -> int:

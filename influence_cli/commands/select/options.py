@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import MANY, OUTPUT, Plot, Written
+from influence_cli.commands.options import MANY, OUTPUT, STRATEGIES, Plot, Written, completing
 
 if TYPE_CHECKING:
     from influence_cli.specs.groups import GroupSpec, Size
@@ -33,6 +33,7 @@ class Sought:
         str | None,
         typer.Option(
             "--strategy",
+            autocompletion=completing(*STRATEGIES),
             help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.  [default: relinearize; with"
             " --candidates greedy,swap]",
         ),

@@ -1,0 +1,52 @@
+"""Groups by the values of columns: each value, each combination of several, or equal parts of a number's range."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from influence_cli.errors import UsageError
+from influence_cli.specs.columns import MOST_GROUPS, Condition, Key, conditions_by_value, numbers_of, printed_number
+
+
+def conditions_by_keys(
+    columns: Mapping[str, np.ndarray], keys: Sequence[Key]
+) -> list[tuple[tuple[Condition, ...], np.ndarray]]:
+    """The groups in the order of the first column's values, then of the next: conditions and sorted rows.
+
+    Combinations without rows are left out.  Raises UsageError where a column suits no grouping.
+    """
+    found: list[tuple[tuple[Condition, ...], np.ndarray]] = []
+    for key in keys:
+        parts = conditions_by_value(columns, key.column) if key.bins is None else _by_bins(columns, key)
+        if not found:
+            found = [((condition,), rows) for condition, rows in parts]
+            continue
+        pairs = [
+            ((*known, condition), np.intersect1d(before, rows, assume_unique=True))
+            for known, before in found
+            for condition, rows in parts
+        ]
+        found = [(conditions, rows) for conditions, rows in pairs if len(rows)]
+        if len(found) > MOST_GROUPS:
+            raise UsageError(f"these columns have over {MOST_GROUPS:,} combinations of values", hint="name fewer")
+    return found
+
+
+def _by_bins(columns: Mapping[str, np.ndarray], key: Key) -> list[tuple[Condition, np.ndarray]]:
+    """Ranges that hold equally many rows as far as equal values allow; each from its smallest to its largest value."""
+    assert key.bins is not None
+    values = numbers_of(columns, key.column)
+    known = np.flatnonzero(~np.isnan(values))
+    ordered = np.sort(values[known])
+    if not len(ordered) or ordered[0] == ordered[-1]:
+        raise UsageError(f"column {key.column} has fewer than two different numbers: there is nothing to cut")
+    ends = ordered[np.ceil(np.arange(1, key.bins + 1) * len(ordered) / key.bins).astype(int) - 1]
+    which = np.searchsorted(np.unique(ends), values[known], side="left")
+    found = []
+    for part in np.unique(which).tolist():
+        rows = known[which == part]
+        low, high = values[rows].min(), values[rows].max()
+        found.append((Condition(key.column, None, printed_number(low), printed_number(high)), rows))
+    return found
