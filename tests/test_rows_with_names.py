@@ -143,9 +143,9 @@ def test_what_train_says(here, capsys):
     data = load_model("m.h5").dataset
     yes, all_rows = int((data.y_train == 1).sum()), len(data.y_train)
     no = all_rows - yes
-    shares = {"no": f"no {no} ({no / all_rows:.0%})", "yes": f"yes {yes} ({yes / all_rows:.0%})"}
+    shares = {"no": f"no: {no} ({no / all_rows:.0%})", "yes": f"yes: {yes} ({yes / all_rows:.0%})"}
     order = ["no", "yes"] if no >= yes else ["yes", "no"]
-    assert f"label died: {', '.join(shares[one] for one in order)}, of {all_rows} training rows" in captured.err
+    assert f"label died = {', '.join(shares[one] for one in order)}, of {all_rows} training rows" in captured.err
     assert "numbers: age, ward; true or false: smokes; categories: site (3), as 3 columns of 0 and 1" in captured.err
     assert "missing values filled in: age in 6 by " in captured.err
     assert "constant in the training rows, without effect: ward" in captured.err

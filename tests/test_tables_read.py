@@ -265,3 +265,17 @@ def test_options_of_tables_are_refused_for_arrays():
             load("digits", task="classification", table=TableOptions(**options))
     with pytest.raises(UsageError, match="--test-data goes with a file, and digits is built in"):
         load("digits", task="classification", table=TableOptions(test_data="x.npz"))
+
+
+def test_records_read_one_by_one_are_those_that_polars_reads(read, monkeypatch):
+    rng = np.random.default_rng(3)
+    words = ['"a, b"', '"say ""no"""', "plain", "", "7", "0.5", "-3", "NA", '"two\nlines"', "1e3", " blank ", "é"]
+    for _ in range(20):
+        lines = [",".join([*rng.choice(words, 3), str(at % 7), "ny"[at % 2]]) for at in range(30)]
+        content = "a,b,c,x,y\n" + "\n".join(lines) + "\n"
+        options = {"drop": ("a,b,c",), "name": "r.csv"}
+        quickly = read(content, **options)
+        with monkeypatch.context() as patch:
+            patch.setattr("influence_cli.data.readers.delimited._by_polars", lambda *given: None)
+            slowly = read(content, **options)
+        assert quickly.digest == slowly.digest

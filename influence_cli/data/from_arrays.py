@@ -61,7 +61,7 @@ def prepare_arrays(
 class ArraySource:
     """Checked arrays as a ``Source``.  Raises FileError."""
 
-    def __init__(self, raw: RawData, standardize: bool, maker: FeatureMaker | None):
+    def __init__(self, raw: RawData, standardize: bool, maker: FeatureMaker | None) -> None:
         self.raw, self.standardize, self.maker = raw, standardize, maker
         self.has_tests = raw.X_test is not None and raw.y_test is not None
         self.notes = raw.notes

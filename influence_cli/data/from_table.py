@@ -15,8 +15,7 @@ from influence_cli.errors import FileError, about
 
 
 def prepare_table(
-    table: Table,
-    test: Table | None,
+    tables: tuple[Table, Table | None],
     options: TableOptions,
     name: str,
     *,
@@ -25,12 +24,14 @@ def prepare_table(
     seed: int,
     maker: FeatureMaker | None = None,
 ) -> Dataset:
-    """The data set of a table, and of a table of test rows if there is one.  Raises FileError or UsageError.
+    """The data set of ``tables``, the training rows (or all) and the test rows if they are apart.
+
+    Raises FileError or UsageError.
 
     ``maker`` makes the features instead of ginf.  Row numbers follow the order of the file within either part.
     """
     with about(name):
-        source = TableSource(table, test, options, maker, is_regression=task == "regression")
+        source = TableSource(*tables, options, maker, is_regression=task == "regression")
         return prepare(source, name, task=task, test_fraction=test_fraction, seed=seed)
 
 
@@ -45,7 +46,7 @@ class TableSource:
         maker: FeatureMaker | None,
         *,
         is_regression: bool = False,
-    ):
+    ) -> None:
         roles = roles_of(table, options, choose=maker is None and options.table_rules > 1)
         self.label = roles.label
         self.features = roles.features if maker is None else maker.wanted(table, roles.features)

@@ -73,8 +73,8 @@ def load(
     check_options(options)
     paths = [] if source in BUILTIN else _existing(source)
     if paths and all(path.name.lower().endswith(TABLES) for path in paths):
-        own, test = _tables(paths, source, options, maker)
-        return prepare_table(own, test, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
+        tables = _tables(paths, source, options, maker)
+        return prepare_table(tables, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
     if len(paths) > 1:
         raise UsageError(f"{source} means {len(paths)} files, and only tables ({', '.join(TABLES)}) are read together")
     if paths and paths[0].name.lower().endswith(WORKBOOKS):

@@ -42,10 +42,10 @@ def _label(data: Dataset) -> str:
     counts = np.bincount(data.y_train, minlength=len(data.classes))
     order = np.argsort(-counts, kind="stable")[:SHOWN_CLASSES]
     shown = ", ".join(
-        f"{in_a_sentence(data.classes[code])} {counts[code]:,} ({counts[code] / counts.sum():.0%})" for code in order
+        f"{in_a_sentence(data.classes[code])}: {counts[code]:,} ({counts[code] / counts.sum():.0%})" for code in order
     )
     more = f" and {len(counts) - SHOWN_CLASSES:,} more classes" if len(counts) > SHOWN_CLASSES else ""
-    return f"label {name}: {shown}{more}, of {counts.sum():,} training rows"
+    return f"label {name} = {shown}{more}, of {counts.sum():,} training rows"
 
 
 def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
