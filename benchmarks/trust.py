@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -189,7 +189,7 @@ def measure(problem: Problem, size: str, groups: Removal, tally: Tally) -> None:
 
     goal = Goal(problem.target.value, base, 0.05, counts)
     with Passes.counted(outputs) as used:
-        two = refine(objective, theta, w, M, goal, gradient=gradient, steps=2)
+        two = refine(objective, theta, w, M, replace(goal, steps=2), gradient=gradient)
     _record(tally, size, "two steps", two.change, truth, counts, floor, used[0] / w.groups)
     errors = ErrorEstimator(objective, theta, w, M, gradient, values=problem.target.value, base=base)
     for method in METHODS:
@@ -221,8 +221,6 @@ def _measure_light(problem: Problem, groups: Removal, tally: Tally) -> None:
     objective, theta = problem.objective, problem.theta
     g = removed_gradient(objective, theta, groups)
     outputs = objective.passes.free
-    from dataclasses import replace
-
     with Passes.counted(outputs) as light:
         ours = newton_step(objective, theta, problem.solver, groups, g)
     with Passes.counted(outputs) as full:
@@ -238,7 +236,7 @@ def _measure_proofs(problem, groups, end, retrained, counts, retraining_passes, 
     asked, geometry = [(problem.target, base)], RowGeometry.of(objective)
     true_low, true_high = proven(objective, end, w, M, geometry, asked)
     goal = Goal(problem.target.value, base, 0.05, counts)
-    points = [refine(objective, theta, w, M, goal, steps=k).theta for k in (2, 4, 8)]
+    points = [refine(objective, theta, w, M, replace(goal, steps=k)).theta for k in (2, 4, 8)]
     points += [refine(objective, theta, w, M, goal).theta, retrained]
     for point in points:
         low, high = proven(objective, point, w, M, geometry, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_no_interval_contradicts_the_truths_own(kind, intercept, l2, scaling):
     end = retrain(objective, theta, w, preconditioner=solver.preconditioner, tol=1e-12).theta
     points = [
         np.repeat(theta, w.groups, axis=1),
-        *(refine(objective, theta, w, solver.preconditioner, goal, steps=k).theta for k in (1, 2, 4)),
+        *(refine(objective, theta, w, solver.preconditioner, replace(goal, steps=k)).theta for k in (1, 2, 4)),
         refine(objective, theta, w, solver.preconditioner, goal).theta,
     ]
     truth = certify(objective, end, w, solver.preconditioner, geometry)
@@ -146,7 +147,7 @@ def test_intervals_close_as_fast_as_the_gradient_falls():
     goal = Goal(target.value, base, 0.05, np.ones((5, w.groups), dtype=bool))
     geometry, widths, lengths = RowGeometry.of(objective), [], []
     for steps in (4, 6, 8):
-        theta_hat = refine(objective, theta, w, solver.preconditioner, goal, steps=steps).theta
+        theta_hat = refine(objective, theta, w, solver.preconditioner, replace(goal, steps=steps)).theta
         low, high = intervals(certify(objective, theta_hat, w, solver.preconditioner, geometry), target, base)
         widths.append(high - low)
         lengths.append(np.sqrt((objective.gradient(theta_hat, w) ** 2).sum(axis=0)))

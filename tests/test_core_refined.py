@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -69,9 +69,9 @@ def case(kind: str, l2: float, scaling: str) -> Case:
     return Case(oracle, theta[:, None], solver, removal(objective.weights, rows, scaling), target, truth)
 
 
-def refined(given: Case, rel: float, **options):
-    objective = given.target.objective
-    return refine(objective, given.theta, given.groups.removed, given.solver.preconditioner, given.goal(rel), **options)
+def refined(given: Case, rel: float, steps: int | None = None):
+    objective, goal = given.target.objective, replace(given.goal(rel), steps=steps)
+    return refine(objective, given.theta, given.groups.removed, given.solver.preconditioner, goal)
 
 
 CASES = [(kind, l2, scaling) for kind in KINDS for l2 in (1e-1, 1e-3) for scaling in PENALTY_SCALINGS]
@@ -97,7 +97,7 @@ def test_the_error_ranks():
     for one in CASES:
         given = case(*one)
         for steps in (1, 2, 3, 5):
-            found = refined(given, 0.05, steps=steps)
+            found = refined(given, 0.05, steps)
             assert (found.steps == steps).all()
             off.append(np.abs(found.change - given.truth).ravel())
             error.append(found.error.ravel())
@@ -233,7 +233,7 @@ def test_two_steps_have_under_half_of_the_error_of_second():
     end = retrain(objective, theta, groups.removed, preconditioner=solver.preconditioner, tol=1e-11).theta
     truth = target.value(end) - base[:, None]
     goal = Goal(target.value, base, 0.05, np.ones(truth.shape, dtype=bool))
-    two = refine(objective, theta, groups.removed, solver.preconditioner, goal, steps=2).change
+    two = refine(objective, theta, groups.removed, solver.preconditioner, replace(goal, steps=2)).change
     change = estimate(objective, theta, solver, groups, ("second",))["second"].solved(solver).change
     second = target.value(theta + change) - base[:, None]
     for part in (slice(0, 4), slice(4, 8), slice(8, 12)):

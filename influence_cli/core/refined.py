@@ -61,13 +61,15 @@ CURVATURE_NUMBERS = 32e6
 class Goal:
     """What is asked: f of theta (P, A) by ``values`` (T, A), ``base`` (T,) at theta*, to a relative error of ``rel``.
 
-    ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.
+    ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.  With
+    ``steps`` every group takes that many steps of the mixing and none of Newton-CG, whatever its error.
     """
 
     values: Callable[[np.ndarray], np.ndarray]
     base: np.ndarray
     rel: float
     counts: np.ndarray
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,12 @@ def refine(
     goal: Goal,
     *,
     gradient: np.ndarray | None = None,
-    steps: int | None = None,
     start: np.ndarray | None = None,
 ) -> Refined:
     """Refine G groups, with the weights w after removal, from the trained parameters theta (P, 1).
 
-    ``first_gradient`` as ``gradient`` saves a pass.  With ``steps`` every group takes that many of the mixing and none
-    of Newton-CG, whatever its error.  With ``start`` (P, G), what an earlier call reached, it goes on from there.
+    ``first_gradient`` as ``gradient`` saves a pass.  With ``start`` (P, G), what an earlier call reached, it goes on
+    from there.
     """
     objective = followed(objective, theta)
     if start is None:
@@ -125,9 +126,9 @@ def refine(
             gradient = gradient.copy()
             gradient[:, far] = objective.gradient(start[:, far], w.take(far))
     gradient = objective.gradient(start, w) if gradient is None else gradient
-    way = _Way(objective, w, start, _Rule(goal, w.groups, steps))
+    way = _Way(objective, w, start, _Rule(goal, w.groups))
     left = way.mix(gradient, preconditioner)
-    if steps is None:
+    if goal.steps is None:
         way.newton(left, preconditioner)
     rule = way.rule
     return Refined(rule.change, rule.error, rule.met, way.reached, rule.steps, rule.first)
@@ -136,9 +137,9 @@ def refine(
 class _Rule:
     """F_k, its last move and the length of the gradient of every group, and whether they suffice."""
 
-    def __init__(self, goal: Goal, groups: int, wanted: int | None):
+    def __init__(self, goal: Goal, groups: int):
         shape = (len(goal.base), groups)
-        self.goal, self.wanted = goal, wanted
+        self.goal = goal
         self.change, self.move = np.zeros(shape), np.zeros(shape)
         self.error, self.met = np.full(shape, np.inf), np.zeros(shape, dtype=bool)
         self.length, self.first = np.full(groups, np.nan), np.full(groups, np.nan)
@@ -162,8 +163,8 @@ class _Rule:
         self.change[:, columns], self.move[:, columns], self.length[columns] = change, move, length
         self.error[:, columns], self.met[:, columns] = error, met
         self.steps[columns] += 1
-        if self.wanted is not None:
-            return self.steps[columns] >= self.wanted
+        if goal.steps is not None:
+            return self.steps[columns] >= goal.steps
         answered = (met | ~goal.counts[:, columns] | np.isnan(change)).all(axis=0)
         return (self.steps[columns] >= FIRST_TEST) & (answered | (length <= END * self.first[columns]))
 
