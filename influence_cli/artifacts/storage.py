@@ -154,7 +154,10 @@ def kind_of(path: PathLike, expected: Kind) -> str:
     with damage_named(path, expected), h5py.File(path, "r", locking=False) as file:
         if attribute(file, "format") != FORMAT:
             check_header(file, path, expected)
-        return str(attribute(file, "kind"))
+        kind = attribute(file, "kind")
+    if kind not in KINDS:
+        raise FileError(f"{path} is of kind {kind!r}, expected one of {', '.join(KINDS)}", hint=make(expected))
+    return str(kind)
 
 
 def invalid(path: PathLike, kind: str, problems: Mapping[str, str]) -> FileError:

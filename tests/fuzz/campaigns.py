@@ -43,6 +43,7 @@ ARTIFACTS = (
     Artifact("s.h5", ("influence", "--model", "s.h5", *ASK, "--method", "first,second", *PLAIN)),
     Artifact("l.h5", ("influence", "--model", "l.h5", *ASK, "--method", "first,second", *PLAIN)),
     Artifact("n.h5", ("influence", "--model", "n.h5", *ASK, "--method", "first,second", *PLAIN)),
+    *(Artifact(name, ("show", name, *PLAIN)) for name in ("m.h5", "i.h5", "t.h5", "c.h5")),
     Artifact("t.h5", ("groundtruth", "--model", "m.h5", *ASK, "-o", "t.h5", "--resume", *PLAIN)),
     Artifact("t.h5", ("compare", "i.h5", "t.h5", "--bootstrap", "0", *PLAIN)),
     Artifact("i.h5", ("compare", "i.h5", "t.h5", "--bootstrap", "0", *PLAIN)),
@@ -68,9 +69,12 @@ def make_artifacts(folder: Path) -> dict[str, bytes]:
         train("d.svm", Path("s.h5"))
         for command, name in (("influence", "i.h5"), ("groundtruth", "t.h5")):
             assert run([command, "--model", "m.h5", *ASK, "-o", name, "--quiet", "--force"]) == 0
+        assert (
+            run(["select", "--model", "m.h5", "--test", "0", "--size", "3,5", "-o", "c.h5", "--quiet", "--force"]) == 0
+        )
         shutil.copy("m.h5", "other.h5")
         os.mkfifo("pipe")
-    return {name: (folder / name).read_bytes() for name in ("m.h5", "s.h5", "l.h5", "n.h5", "i.h5", "t.h5")}
+    return {name: (folder / name).read_bytes() for name in ("m.h5", "s.h5", "l.h5", "n.h5", "i.h5", "t.h5", "c.h5")}
 
 
 def artifacts(folder: Path, seed: int, numbers: Iterable[int], how: str) -> Tally:
