@@ -24,6 +24,7 @@ from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import small_groups
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM
 from influence_cli.core.retraining import retrain_by as retrain
+from influence_cli.core.small_groups import hessians_after
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.training import train
 from influence_cli.errors import FileError, UsageError
@@ -311,7 +312,8 @@ def _retrain_from(
         before.theta,
         gone.removed,
         preconditioner=solver.preconditioner,
-        nearer=small_groups(objective, before.theta, solver, gone),
+        nearer=hessians_after(objective, before.theta, solver, gone)
+        or small_groups(objective, before.theta, solver, gone),
         tol=how.tol,
         seed=seed,
         watch=watch,

@@ -36,6 +36,7 @@ from influence_cli.core.optimise.restarts import (
     restarted,
 )
 from influence_cli.core.recession import FAR_OUT
+from influence_cli.core.small_groups import Inverses
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
@@ -43,6 +44,8 @@ WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
 HANDOVER = 1e-4
 """Decrement, relative to that of the first move, at which a Newton step with the Hessian's own factor ends the way."""
+NEAR = 0.5
+"""Change of a row's output up to which the curvature at the trained parameters serves: within a factor of 1.6."""
 FAR_FROM_M = 0.75
 """Share of the weights from which on retraining ends by Newton-CG with the Hessian after removal."""
 LARGEST_BLOCK = 300
@@ -102,18 +105,22 @@ def retrain(
     start = theta + FAR_OUT * outward if outward.any() else theta
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
-    exact = has_cheap_factor(objective)
+    known = isinstance(nearer, Inverses)
+    exact = has_cheap_factor(objective) and not known
     mixed, goal = anderson(
         objective,
         start,
         w,
         preconditioner=preconditioner if nearer is None else nearer,
-        tol=max(tol, HANDOVER) if exact else tol,
+        tol=max(tol, HANDOVER) if exact else tol / np.exp(NEAR / 2) if known else tol,
         max_iterations=max_iterations,
     )
     goal = replace(goal, tol=tol)
-    # Where a group took most of the weight, M does not say how far the minimum is.
+    # Where a group took most of the weight, M does not say how far the minimum is; nor do the Hessians after removal at
+    # the trained parameters where outputs have moved far from there.
     unsure = exact | (w.sums(w.base) > FAR_FROM_M)
+    if known:
+        unsure = unsure | ~(objective.self_concordance(mixed.theta - start) <= NEAR)
     left = np.flatnonzero(~mixed.converged | unsure)
     if not left.size:
         return mixed

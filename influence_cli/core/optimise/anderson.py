@@ -102,7 +102,9 @@ def anderson(
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
     last = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        if iteration > 1:
+        if iteration > 2 and np.isfinite(value).all():
+            gradient = passes.gradient(x, w.take(active))  # J, of which rounding is a share, hardly changes any more
+        elif iteration > 1:
             value, gradient = passes.value_and_gradient(x, w.take(active))
         move = -for_columns(preconditioner, active)(gradient)
         here = decrements(gradient, move) / seen.root(x, gradient, move)
@@ -124,7 +126,7 @@ def anderson(
             break
         mixing.keep(keep)
         seen.keep(keep)
-        active, last = active[keep], here[keep]
+        active, last, value = active[keep], here[keep], value[keep]
         x = mixing.next(x[:, keep], move[:, keep])
     return Minimum(**vars(found)), goal
 

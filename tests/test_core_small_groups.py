@@ -1,0 +1,92 @@
+"""The Hessians after removal of small groups, and what retraining makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from core_cases import make_objective, make_oracle, relative_error
+from oracle import LINEAR, LOGISTIC, SOFTMAX
+
+from influence_cli.core import small_groups
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.removal import PENALTY_SCALINGS, removal
+from influence_cli.core.retraining import retrain
+from influence_cli.core.small_groups import hessians_after
+from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.training import train
+from influence_cli.core.weights import GroupPenalty
+
+GROUPS = [np.array([3]), np.array([0, 7, 20, 21]), np.arange(40, 46)]
+
+
+def case(kind, intercept="free"):
+    objective = make_objective(make_oracle(kind, intercept))
+    theta = train(objective, tol=1e-12).theta
+    return objective, theta, make_solver(objective, theta, "cholesky")
+
+
+@pytest.mark.parametrize("penalty", ["same", "own"])
+@pytest.mark.parametrize("scaling", PENALTY_SCALINGS)
+@pytest.mark.parametrize("kind", [LINEAR, LOGISTIC])
+@pytest.mark.parametrize("intercept", ["none", "free", "penalised"])
+def test_the_inverses_are_those_of_the_hessians_after_removal(kind, intercept, scaling, penalty):
+    objective, theta, solver = case(kind, intercept)
+    own = None
+    if penalty == "own":
+        own = GroupPenalty(np.random.default_rng(0).uniform(0.5, 2.0, size=(objective.size, len(GROUPS))))
+    groups = removal(objective.weights, GROUPS, scaling, own)
+    found = hessians_after(objective, theta, solver, groups)
+    assert found is not None
+    r = np.random.default_rng(1).normal(size=(objective.size, len(GROUPS)))
+    for g in range(len(GROUPS)):
+        one = groups.removed.take(np.array([g]))
+        hessian = objective.curvature(theta, one)(np.eye(objective.size))
+        assert relative_error(found(r)[:, g], np.linalg.solve(hessian, r[:, g])) < 1e-9
+    np.testing.assert_allclose(found.take(np.array([2]))(r[:, 2:])[:, 0], found(r)[:, 2], rtol=1e-12)
+
+
+def test_other_models_and_groups_have_none(monkeypatch):
+    objective, theta, solver = case(LOGISTIC)
+    groups = removal(objective.weights, GROUPS, "per-mean")
+    half = removal(objective.weights, [np.arange(len(objective.weights) // 2)], "per-mean")
+    assert hessians_after(objective, theta, solver, half) is None
+    assert hessians_after(objective, theta, make_solver(objective, theta, "cg"), groups) is None
+    monkeypatch.setattr(small_groups, "HESSIAN_UP_TO", 1)
+    assert hessians_after(objective, theta, solver, groups) is None
+    monkeypatch.undo()
+    assert hessians_after(*case(SOFTMAX), groups) is None
+
+
+def test_rows_that_alone_determine_a_parameter_leave_it_to_the_other_ways():
+    X = np.zeros((40, 2))
+    X[:, 0] = np.random.default_rng(0).normal(size=40)
+    X[5, 1] = 1.0
+    objective = Glm(X, X[:, 0] + 0.1, Gaussian(), l2=0.0)
+    theta = train(objective).theta
+    groups = removal(objective.weights, [np.array([1]), np.array([5])], "per-sum")
+    assert hessians_after(objective, theta, make_solver(objective, theta, "cholesky"), groups) is None
+
+
+def test_retraining_by_them_reads_all_rows_a_few_times_and_ends_at_the_minimum():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(5000, 6))
+    y = (X[:, 0] + rng.logistic(size=5000) > 0).astype(int)
+    objective = Glm(X, y, Logistic(), l2=1e-3)
+    theta = train(objective).theta
+    solver = make_solver(objective, theta, "cholesky")
+    groups = removal(objective.weights, [np.sort(rng.choice(5000, 50, replace=False)) for _ in range(5)], "per-mean")
+    near = hessians_after(objective, theta, solver, groups)
+    found = retrain(objective, theta, groups.removed, preconditioner=solver.preconditioner, nearer=near, tol=1e-8)
+    assert found.converged.all()
+    assert found.iterations.max() <= 6
+    for g in range(5):
+        own = groups.removed.take(np.array([g]))
+        point = found.theta[:, g : g + 1]
+        for _ in range(3):  # Newton's method to rounding
+            hessian = objective.curvature(point, own)(np.eye(objective.size))
+            point = point - np.linalg.solve(hessian, objective.gradient(point, own))
+        moved = found.theta[:, g : g + 1] - theta
+        left = point - found.theta[:, g : g + 1]
+        assert left.T @ hessian @ left <= (1e-8) ** 2 * (moved.T @ hessian @ moved)
