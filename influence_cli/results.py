@@ -16,7 +16,7 @@ import numpy as np
 
 OK = "ok"
 PENDING = "pending"
-EXTRAPOLATED = "extrapolated: retraining has no finite value"
+EXTRAPOLATED = "unbounded: retraining has no finite value, which the estimate does not know"
 """Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
 UNMET = "not within --rel-error"
 """Status of a pair whose refined estimate has an ``error`` over the tolerance that was asked for."""

@@ -10,6 +10,7 @@ from influence_cli.analysis.figures import Tables
 from influence_cli.analysis.question import runs_away
 from influence_cli.analysis.reliability import INFINITE, Estimation
 from influence_cli.core.quantities import Target
+from influence_cli.core.recession import Recession
 from influence_cli.core.removal import removal
 from influence_cli.core.rif import UNDETERMINED, SingleRemovals
 from influence_cli.core.row_changes import BY_ROWS, RowChanges, row_changes
@@ -122,7 +123,7 @@ class _Figures:
             groups = [plan.rows(int(index)) for index in part]
             runaway = objective.recession(removal(objective.weights, groups, self._scaling).removed)
             if runaway.any():
-                self._tables.extrapolated[part, columns] = runs_away(target, self._model.theta, runaway)
+                self._tables.extrapolated[part, columns] = runs_away(target, self._model.theta, Recession(runaway, {}))
 
     def finish(self) -> None:
         """Say what is wrong with groups, and leave out what is not finite."""

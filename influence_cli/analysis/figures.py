@@ -11,7 +11,7 @@ from influence_cli.analysis.advice import advice, stationarity, unproven
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.quantities import Valued
-from influence_cli.core.recession import UNBOUNDED
+from influence_cli.core.recession import UNBOUNDED, Recession
 from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
 from influence_cli.specs.plan import GroupPlan
 
@@ -43,7 +43,7 @@ class Tables:
         if self.status[index] == OK:
             self.status[index] = why
 
-    def extrapolate(self, groups: slice, tests: slice, target: Valued, runaway: np.ndarray | None) -> None:
+    def extrapolate(self, groups: slice, tests: slice, target: Valued, runaway: Recession | None) -> None:
         """Find the pairs of which retraining has no finite value, from the groups' directions (P, G), if any."""
         if runaway is not None:
             self.extrapolated[groups, tests] = runs_away(target, self.question.model.theta, runaway)

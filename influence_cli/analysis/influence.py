@@ -19,6 +19,7 @@ from influence_cli.core.optimise.anderson import DEPTH
 from influence_cli.core.optimise.restarts import chunk_bytes
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
+from influence_cli.core.recession import Recession, recession
 from influence_cli.core.removal import Removal
 from influence_cli.core.rif import SingleRemovals, require_glm
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
@@ -47,13 +48,13 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Block:
-    """What is known of some groups before a test row is looked at; ``runaway`` (P, G) is None where there is none."""
+    """What is known of some groups before a test row is looked at; ``runaway`` is None where all have a minimum."""
 
     where: slice
     digests: tuple[str, ...]
     weights: Removal
     found: dict[str, Estimate]
-    runaway: np.ndarray | None
+    runaway: Recession | None
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
@@ -184,9 +185,9 @@ class _Blocks:
             found = {}
             if self.methods:
                 found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
-            runaway = objective.recession(weights.removed)
+            runaway = recession(objective, theta, weights.removed)
             digests = tuple(group.digest for group in planned)
-            yield _Block(where, digests, weights, found, runaway if runaway.any() else None)
+            yield _Block(where, digests, weights, found, runaway)
 
 
 def _pieces(question: Question) -> list[_Piece]:

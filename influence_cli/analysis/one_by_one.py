@@ -12,6 +12,7 @@ from influence_cli.analysis.reliability import INFINITE, After, Estimation, Reli
 from influence_cli.analysis.remade import Without, without
 from influence_cli.core.changed_rows import estimate_changed
 from influence_cli.core.estimators import Estimate
+from influence_cli.core.recession import recession
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver
@@ -66,8 +67,8 @@ def _fill_in(
     """The figures of one group."""
     model, how, every = tables.question.model, tables.how, slice(None)
     changed, weights = other.question.model.objective, other.removal.removed
-    runaway = changed.recession(weights)
-    if runaway.any():
+    runaway = recession(changed, model.theta, weights)
+    if runaway is not None:
         tables.extrapolate(where, every, other.question, runaway)
     after = After(other.question, changed, weights, changed.gradient(model.theta, weights))
     if how.estimators:

@@ -10,14 +10,11 @@ import numpy as np
 
 from influence_cli.analysis.pooled import is_pooled, pooled_target
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, Valued, row_quantity
+from influence_cli.core.recession import Recession
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST, RowNames
 
-FAR = 1e3
-"""Steps along a direction after which a probability that goes to 0 has arrived."""
-MOVES = 1e-6
-"""Change of f, relative to 1 + |f|, over one more step, from which on f has no finite value that way."""
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
 
@@ -120,10 +117,10 @@ def _rows_of(target: RowTarget) -> list[RowTarget]:
     return [replace(target, X=target.X[part], y=target.y[part]) for part in parts]
 
 
-def runs_away(target: Valued, theta: np.ndarray, runaway: np.ndarray) -> np.ndarray:
-    """Whether f goes on for ever from theta (P, 1 or G) along ``Objective.runaway`` (P, G): (G, T)."""
-    far, further = (target.value(theta + step * runaway) for step in (FAR, FAR + 1.0))
-    return (np.abs(further - far) > MOVES * (1.0 + np.abs(far))).T
+def runs_away(target: Valued, theta: np.ndarray, without: Recession) -> np.ndarray:
+    """Whether f has no finite limit without the groups, seen from the trained theta (P, 1): (G, T)."""
+    targets = target.targets if isinstance(target, Question) else (target,)
+    return np.concatenate([without.lacks_limit(one, theta) for one in targets], axis=1)
 
 
 def piece(size: int) -> int:

@@ -24,7 +24,7 @@ import numpy as np
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum
-from influence_cli.core.quantities import Target
+from influence_cli.core.quantities import Target, Valued
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import RowWeights, Weights
@@ -187,7 +187,7 @@ class Clipped(Protocol):
         that it had behind."""
 
 
-def limits(target: Target, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """f far out along ``direction`` (P, G) from theta (P, 1 or G), (T, G): its limit, plus or minus infinity where it
     goes on for ever, NaN where f itself has no value there.  theta is no farther out than a trained model is."""
     steps = np.array([0.0, FAR, 2.0 * FAR])[:, None]
@@ -200,13 +200,38 @@ def limits(target: Target, theta: np.ndarray, direction: np.ndarray) -> np.ndarr
         return np.where(endless & direction.any(axis=0), np.sign(change) * np.inf, last)
 
 
-def depends(target: Target, theta: np.ndarray, directions: np.ndarray, base: np.ndarray) -> np.ndarray:
+def depends(target: Valued, theta: np.ndarray, directions: np.ndarray, base: np.ndarray) -> np.ndarray:
     """Whether f changes from theta (P, 1) along any of the open ``directions`` (P, q), (T,); ``base`` (T,) is f before
     removal."""
     here, there = target.value(theta), target.value(theta + directions)
     with np.errstate(invalid="ignore"):
         visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
         return np.asarray(~(np.abs(there - here) <= visible).all(axis=1))
+
+
+@dataclass(frozen=True)
+class Recession:
+    """What G groups leave without a minimum:  ``direction`` (P, G) of lost classes, 0 where there is none, and the
+    groups that have ``settled`` with open directions."""
+
+    direction: np.ndarray
+    settled: dict[int, Settled]
+
+    def lacks_limit(self, target: Valued, theta: np.ndarray) -> np.ndarray:
+        """Whether f has no finite limit without the group, seen from the trained theta (P, 1): (G, T)."""
+        out = np.isinf(limits(target, theta, self.direction)).T
+        base = target.value(theta)[:, 0]
+        for g, one in self.settled.items():
+            out[g] |= depends(target, one.theta, one.open, base) if one.converged else True
+        return out
+
+
+def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession | None:
+    """What the groups leave without a minimum, seen from the trained theta (P, 1); None where all have one."""
+    direction = objective.recession(w)
+    found = settled_groups(objective, theta, theta, w, objective.tuning.tolerance)
+    loose = {g: one for g, one in found.items() if one.open.shape[1] or not one.converged}
+    return Recession(direction, loose) if loose or direction.any() else None
 
 
 def settled_groups(
