@@ -200,13 +200,20 @@ def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarr
         return np.where(endless & direction.any(axis=0), np.sign(change) * np.inf, last)
 
 
-def depends(target: Valued, theta: np.ndarray, directions: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """Whether f changes from theta (P, 1) along any of the open ``directions`` (P, q), (T,); ``base`` (T,) is f before
-    removal."""
-    here, there = target.value(theta), target.value(theta + directions)
+def depends(target: Valued, settled: Settled, base: np.ndarray, lost: bool) -> np.ndarray:
+    """Whether f changes along any of the open directions, to either side, (T,); ``base`` (T,) is f before removal.
+
+    Rows that are separated are far out, and f there with them, so that only long ways show what is open.  Where a class
+    is ``lost`` the ways are shorter than that of its intercept, which rules the class out.
+    """
+    out, here = np.zeros(len(base), dtype=bool), target.value(settled.theta)
+    far = FAR_OUT / 2.0 if lost else FAR
     with np.errstate(invalid="ignore"):
-        visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
-        return np.asarray(~(np.abs(there - here) <= visible).all(axis=1))
+        for step in (-far, -1.0, 1.0, far):
+            there = target.value(settled.theta + step * settled.open)
+            visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
+            out |= ~(np.abs(there - here) <= visible).all(axis=1)
+    return out
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,7 @@ class Recession:
         out = np.isinf(limits(target, theta, self.direction)).T
         base = target.value(theta)[:, 0]
         for g, one in self.settled.items():
-            out[g] |= depends(target, one.theta, one.open, base) if one.converged else True
+            out[g] |= depends(target, one, base, bool(self.direction[:, g].any())) if one.converged else True
         return out
 
 
@@ -283,7 +290,7 @@ def after_removal(
         for g in lost[moved]:
             status[g] = LOST_CLASS if status[g] == FINE else status[g]
         for g, one in settled.items():
-            loose = depends(target, one.theta, one.open, base[:, 0]) if one.open.shape[1] else np.zeros(0, dtype=bool)
+            loose = depends(target, one, base[:, 0], g in lost) if one.open.shape[1] else np.zeros(0, dtype=bool)
             value[: len(loose), g] = np.where(loose, np.nan, value[: len(loose), g])
             status[g] = one.status if loose.any() and status[g] == FINE else status[g]
         change = value - base
