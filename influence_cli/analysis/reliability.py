@@ -149,13 +149,18 @@ class Reliability:
         if not settled:
             return found, {}
         change, error, met, open_ended = found.change.copy(), found.error.copy(), found.met.copy(), {}
+        outward = after.objective.recession(after.weights)
         for g, one in settled.items():
             first = 0
             for target in after.question.targets:
                 value = target.value(one.theta)[:, 0]
                 part = slice(first, first + len(value))
                 first, base = part.stop, self.base[part]
-                loose = depends(target, one.theta, one.open, base) if one.open.shape[1] else np.zeros(len(value), bool)
+                loose = (
+                    depends(target, one, base, bool(outward[:, g].any()))
+                    if one.open.shape[1]
+                    else np.zeros(len(value), bool)
+                )
                 change[part, g] = np.where(loose, np.nan, value - base)
                 error[part, g] = tol * np.abs(value - base) + VISIBLE * (np.abs(value) + np.abs(base))
                 met[part, g] = one.converged

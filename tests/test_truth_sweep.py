@@ -1,0 +1,101 @@
+"""Truth over random problems beside a dense Newton method, in several units; the benchmark takes hundreds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from truth_sweep import by_dense_newton, by_the_core, draw
+
+from influence_cli import GroupInfluence
+
+AGREES = 1e-6
+SEEDS = 12
+
+
+@pytest.mark.parametrize("start", range(0, 4 * SEEDS, SEEDS))
+def test_truth_is_that_of_a_dense_method_in_every_unit(start):
+    agreed = 0
+    for seed in range(start, start + SEEDS):
+        problem = draw(seed)
+        found, right = by_the_core(problem), by_dense_newton(problem)
+        if found is None or found.status != "ok" or right.status != "ok":
+            continue
+        length = abs(right.change)
+        assert abs(found.change - right.change) <= AGREES * length + found.error, seed
+        assert found.error <= 1e-5 * length + 1e-9 * abs(right.base), seed
+        agreed += 1
+        if problem.intercept == "penalised" and problem.l2 > 0:
+            continue
+        features, response = ((1e-9, 1e9), (1e9, 1e-9))[seed % 2]
+        other = by_the_core(problem.scaled(features, response))
+        size = response if problem.kind == "linear" else 1.0
+        assert other is not None and other.status == "ok", seed
+        assert abs(other.change / size - found.change) <= AGREES * length, seed
+    assert agreed >= SEEDS * 0.7
+
+
+def model(m=60, seed=0):
+    rng = np.random.default_rng(seed)
+    y = np.repeat([0, 1, 2], m // 3)
+    X = rng.normal(size=(m, 2)) + np.array([[0, 0], [2, 0], [0, 2]])[y]
+    return X, y
+
+
+@pytest.mark.parametrize("how", ["warm", "cold"])
+def test_a_lost_class_of_a_network_is_at_its_limit(how):
+    X, y = model()
+    network = GroupInfluence.fit(X, y, estimator="mlp", hidden=(3,), l2=1e-2, damping=0.01)
+    asked = ({"class 2": y == 2}, np.array([[0.0, 2.0]]), np.array([2]))
+    (loss,) = network.groundtruth(*asked, retrain=how).records()
+    assert loss["actual"] is None and loss["status"].startswith("unbounded: a class ")
+    (prob,) = network.groundtruth(*asked, retrain=how, quantity="prob").records()
+    assert prob["actual"] == pytest.approx(-prob["base"], abs=1e-12)
+    assert prob["status"].startswith("unbounded: a class ")
+
+
+def test_a_column_that_only_the_group_fills_leaves_the_other_rows_their_value():
+    """Without a penalty: its coefficient is open, and rows in which it is 0 do not depend on it."""
+    rng = np.random.default_rng(1)
+    X = np.column_stack([rng.normal(size=40), np.arange(40) < 6]).astype(float)
+    y = X @ [1.0, 2.0] + rng.normal(size=40)
+    whole = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
+    group, test = np.arange(6), np.array([[0.5, 0.0], [0.5, 1.0]])
+    without, within = whole.groundtruth([group], test, quantity="prediction").records()
+    slope, intercept = np.polyfit(X[6:, 0], y[6:], 1)
+    assert without["base"] + without["actual"] == pytest.approx(0.5 * slope + intercept, rel=1e-9)
+    assert within["actual"] is None and within["status"].startswith(
+        "unbounded: without the group the rows leave 1 of 3"
+    )
+
+
+def test_rows_that_can_be_separated_without_the_group_leave_nothing_to_say():
+    x = np.r_[np.linspace(-2, -0.5, 10), np.linspace(0.5, 2, 10), 1.0, -1.0][:, None]
+    y = np.r_[np.zeros(10), np.ones(10), 0, 1].astype(int)
+    whole = GroupInfluence.fit(x, y, l2=0.0)
+    for test, labels, quantity in ((np.array([[0.2]]), [1], "loss"), (None, None, "param:x0")):
+        (truth,) = whole.groundtruth([[20, 21]], test, labels, quantity=quantity).records()
+        assert truth["actual"] is None and truth["status"].startswith("unbounded: ")
+        (estimate,) = whole.influence(
+            [[20, 21]], test, labels, quantity=quantity, methods=["first", "newton"]
+        ).records()
+        assert estimate["status"].startswith("unbounded: ")
+
+
+def test_scores_that_clip_probabilities_have_no_value_without_a_class():
+    X, y = model(90)
+    whole = GroupInfluence.fit(X, y, l2=1e-2)
+    group, test = [np.flatnonzero(y == 2)], (X[::8], y[::8])
+    (clipped,) = whole.groundtruth(group, *test, quantity="score:neg_log_loss").records()
+    assert clipped["actual"] is None and clipped["status"].startswith("unbounded: ")
+    (accuracy,) = whole.groundtruth(group, *test, quantity="score:accuracy").records()
+    assert accuracy["actual"] is not None
+
+
+def test_the_rows_that_empty_a_class_flip_its_prediction():
+    rng = np.random.default_rng(0)
+    X = np.vstack([rng.normal(size=(60, 2)), rng.normal(size=(3, 2)) * 0.3 + 4])
+    y = np.r_[np.zeros(60, int), np.ones(3, int)]
+    whole = GroupInfluence.fit(X, y)
+    (found,) = whole.select(3, [[4.0, 4.0]], [1], strategies=["relinearize"]).records()
+    assert sorted(found["rows"]) == [60, 61, 62]
+    assert found["status"].startswith("unbounded: ")
