@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 from cli_tools import train, values_of
 from scipy.sparse import csr_array
 from sklearn.base import clone
-from sklearn.compose import make_column_transformer
+from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import dump_svmlight_file, load_breast_cancer
 from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
@@ -222,6 +223,32 @@ def test_a_brought_pipeline_is_in_the_models_file(folder, capsys, linked):
     assert values_of(told(capsys, "groundtruth", *ask).out, "actual") == pytest.approx(after - before, abs=1e-6)
     newton = values_of(told(capsys, "influence", *ask, "--method", "newton", "--evaluate", "exact").out, "newton")
     assert np.linalg.norm(newton - (after - before)) < 0.5 * np.linalg.norm(after - before)
+
+
+@pytest.mark.parametrize("texts", [{"dtype_exclude": "number"}, {"dtype_include": object}, {"dtype_include": "str"}])
+def test_columns_chosen_by_their_type_are_chosen_again(folder, capsys, texts):
+    data = clinic(gaps=False)
+    write(data)
+    read = pandas.read_csv("train.csv")
+    chosen = make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include="number")),
+        (OneHotEncoder(handle_unknown="ignore", drop="first"), make_column_selector(**texts)),
+    )
+    try:
+        fitted = make_pipeline(chosen, Ridge()).fit(read[COLUMNS], read.cost)
+    except TypeError:
+        pytest.skip("this pandas has no such type")
+    skops_io.dump(fitted, "m.skops")
+    model = train("train.csv", folder / "m.h5", "--from", "m.skops", "--label", "cost")
+    kept = (read.site != "East").to_numpy()
+    again = clone(fitted).fit(read[COLUMNS][kept], read.cost[kept])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        truth = (again.predict(read[COLUMNS]) - fitted.predict(read[COLUMNS]))[:9]
+    ask = ["--model", model, "--group", "column:site=East", "--test", "0:9", "--quantity", "prediction"]
+    out = told(capsys, "groundtruth", *ask)
+    assert values_of(out.out, "actual") == pytest.approx(truth, abs=1e-6 * np.abs(truth).max())
+    assert "stays as it was" not in out.err
 
 
 def test_other_steps_are_refitted_for_the_truth_and_said_of_estimates(folder, capsys):

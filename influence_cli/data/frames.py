@@ -46,7 +46,8 @@ def frame_of(table: Table, columns: Sequence[str]) -> Any:
         values = {key: _plain(table.columns[key], np.nan) for key in columns}
         import pandas
 
-        return pandas.DataFrame(values)
+        # Of lists pandas makes the types that its readers make, by which a pipeline may choose columns.
+        return pandas.DataFrame({key: one.tolist() if one.dtype.kind == "O" else one for key, one in values.items()})
     import polars
 
     values = {key: _plain(table.columns[key], None) for key in columns}

@@ -93,13 +93,22 @@ def pipeline_source(steps: Steps, train: Any, test: Any, y: np.ndarray, names: t
         for key, step in fresh:
             step = clone(step)
             own = step.fit_transform(own, y[kept])
-            other = step.transform(other) if other is not None else None
+            other = None if other is None else _quietly(step, other)
             fitted.append((key, step))
         X = feature_array(own, "training rows")
         X_test = X[:0] if other is None else feature_array(other, "test rows")
         return Made(X, X_test, output_names(fitted, names, X.shape[1]))
 
     return make
+
+
+def _quietly(step: Any, rows: Any) -> Any:
+    """The rows through a transformer, without its warning of categories that it does not know: they are ignored."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
+        return step.transform(rows)
 
 
 def is_affine(transformer: Any) -> bool:
