@@ -286,3 +286,13 @@ def test_the_proximal_objective_is_the_bregman_divergence_held_at_theta(kind, cu
     else:
         same = proximal.curvature(center, weights_of(w))(way) - objective.curvature(center, weights_of(w))(way)
         assert np.linalg.norm(same) < 1e-12
+
+
+def test_the_preconditioner_of_a_network_without_decay_is_finite_and_positive():
+    """Units that no row tells apart leave K-FAC singular: its floor keeps it a preconditioner."""
+    objective, rng = make(SOFTMAX, (4,), l2=0.0), np.random.default_rng(9)
+    objective.X[:, 1] = 0.0
+    theta = draw(objective, rng, 1)
+    inverse = objective.preconditioner(theta, objective.weights)(np.eye(objective.size))
+    assert np.isfinite(inverse).all()
+    assert np.linalg.eigvalsh((inverse + inverse.T) / 2)[0] > 0
