@@ -20,7 +20,8 @@ from artifact_examples import (
 
 from influence_cli.artifacts.model import load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, save_influence, save_truth
-from influence_cli.artifacts.storage import read
+from influence_cli.artifacts.schema import KINDS
+from influence_cli.artifacts.storage import kind_of, read
 from influence_cli.errors import ExitCode, FileError
 
 
@@ -103,6 +104,13 @@ def test_other_kind(model, influence):
     error = refusal(model, load_truth)
     assert "is of kind 'model', expected 'truth'" in error.message
     assert error.hint == "make one: ginf groundtruth ... -o truth.h5"
+
+
+@pytest.mark.parametrize("kind", ["selected", np.arange(3), 7, b"\xff"])
+def test_unknown_kind(model, kind):
+    edit(model, lambda file: file.attrs.create("kind", kind))
+    for load in (load_model, load_truth, lambda path: kind_of(path, KINDS["truth"])):
+        assert "is of kind" in refusal(model, load).message
 
 
 def test_versions(model):

@@ -155,9 +155,9 @@ def kind_of(path: PathLike, expected: Kind) -> str:
         if attribute(file, "format") != FORMAT:
             check_header(file, path, expected)
         kind = attribute(file, "kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise FileError(f"{path} is of kind {kind!r}, expected one of {', '.join(KINDS)}", hint=make(expected))
-    return str(kind)
+    return kind
 
 
 def invalid(path: PathLike, kind: str, problems: Mapping[str, str]) -> FileError:
