@@ -32,7 +32,7 @@ from influence_cli.models.settings import ESTIMATORS, default_tolerance, resolve
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import REFINED, InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 from influence_cli.specs.relative import parse_relative
 
 

@@ -271,7 +271,7 @@ def test_help_shows_defaults_that_are_decided_later(monkeypatch, capsys):
     assert run(["influence", "--help"]) == 0
     text = capsys.readouterr().out
     assert "[default: (ginf.h5; where there is none, the digits model is trained)]" in text
-    assert "[default: (all)]" in text
+    assert "[default: (as many as OPENBLAS_NUM_THREADS" in text
     assert "[env var: GINF_MODEL]" in text
 
 

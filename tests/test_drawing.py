@@ -14,7 +14,8 @@ import pytest
 from influence_cli.errors import FileError, UsageError
 from influence_cli.specs.files import collect_specs, read_group_file
 from influence_cli.specs.groups import parse_group
-from influence_cli.specs.plan import Group, plan_groups
+from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.planned import Group
 
 M = 200
 CLASSES = ("cat", "dog", "emu")

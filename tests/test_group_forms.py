@@ -9,9 +9,10 @@ from cli_tools import save_blobs, train
 
 from influence_cli.cli import run
 from influence_cli.errors import UsageError
-from influence_cli.specs.columns import Condition, Key, parse_conditions, parse_keys
+from influence_cli.specs.columns import Condition, parse_conditions
 from influence_cli.specs.files import read_group_file
 from influence_cli.specs.groups import KINDS, parse_group
+from influence_cli.specs.keys import Key, parse_keys
 from influence_cli.specs.plan import plan_groups
 
 AGE = np.array([30.0, 40, 50, 60, 70, 80, np.nan, 40])

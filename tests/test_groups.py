@@ -9,9 +9,10 @@ from fractions import Fraction
 import pytest
 
 from influence_cli.errors import UsageError
-from influence_cli.specs.columns import Condition, Key
+from influence_cli.specs.columns import Condition
 from influence_cli.specs.files import collect_specs, read_group_file
 from influence_cli.specs.groups import KINDS, parse_group
+from influence_cli.specs.keys import Key
 from influence_cli.specs.plan import PLANNERS
 
 

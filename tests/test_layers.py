@@ -12,7 +12,7 @@ ORDER = (
     *("errors", "results", "grammars", "core", "data", "engines", "artifacts", "models", "specs"),
     *("analysis", "present", "commands", "api", "process", "cli", "__main__"),
 )
-GRAMMARS = {"groups", "columns", "tests", "names", "lists", "files"}  # specs that know no data
+GRAMMARS = {"groups", "columns", "tests", "names", "lists", "files", "keys"}  # specs that know no data
 SEPARATE = {
     "grammars": {"results"},
     "core": {"grammars", "results"},

@@ -17,7 +17,7 @@ from influence_cli.core.row_changes import BY_ROWS, RowChanges, row_changes
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK
-from influence_cli.specs.plan import GroupPlan, digest_of
+from influence_cli.specs.planned import GroupPlan, digest_of
 
 WIDEST = 64
 """Groups whose directions of recession are looked at together."""

@@ -13,7 +13,7 @@ from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, GroupTable, Provenance, Tabular
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 UNDETERMINED = "without it the rows do not determine the parameters"
 OF_ROWS = ("studentized", "dffits")

@@ -28,7 +28,7 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, REFINED, Records, name_of_test
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 SHOWN = 10
 """Rows of the group that are named."""

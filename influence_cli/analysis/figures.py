@@ -13,7 +13,7 @@ from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.quantities import Valued
 from influence_cli.core.recession import UNBOUNDED, Recession
 from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 Figures = tuple[np.ndarray, list[str]]
 """Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""

@@ -30,7 +30,7 @@ from influence_cli.core.training import train
 from influence_cli.errors import FileError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, Provenance, TruthResult
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 BLOCK_BYTES = 256e6
 """Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""

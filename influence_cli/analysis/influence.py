@@ -26,7 +26,7 @@ from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from influence_cli.errors import UsageError, unknown_word
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST, OK, REFINED, InfluenceResult, Provenance
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 METHODS = (*ESTIMATORS, REFINED)
 BLOCK_BYTES = 256e6

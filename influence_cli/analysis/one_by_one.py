@@ -18,7 +18,7 @@ from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import FileError
 from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 OTHER_FEATURES = "without the group the features are others, so that nothing can be estimated from the trained model"
 NO_NETWORK = "a network has no proximal objective on features that removal changes"

@@ -26,7 +26,7 @@ from influence_cli.core.selection.swap import swap
 from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.specs.plan import Group
+from influence_cli.specs.planned import Group
 
 STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
 OF_GROUPS = ("random", "greedy", "swap", "exact")

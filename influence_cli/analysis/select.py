@@ -21,7 +21,7 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, Provenance, SelectionResult, name_of_test
 from influence_cli.specs.draws import same
-from influence_cli.specs.plan import GroupPlan, PlannedGroup
+from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from influence_cli.core.removal import removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import REFINED, InfluenceResult
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 REFINED_PASSES, RETRAINING_PASSES = 7, 20
 """Passes over the rows that a group takes, typically: of ten problems at --l2 1e-3, half took fewer."""

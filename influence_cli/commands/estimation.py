@@ -17,7 +17,7 @@ from influence_cli.errors import ExitCode, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.present.explanation import explanation_page
 from influence_cli.results import REFINED
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 from influence_cli.specs.relative import parse_relative
 
 EACH_ROW, ROW_METHODS = "rows:each", ("first", "rif")

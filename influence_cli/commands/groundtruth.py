@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
     from influence_cli.core.solvers.choice import HessianSolver
     from influence_cli.results import TruthResult
-    from influence_cli.specs.plan import GroupPlan
+    from influence_cli.specs.planned import GroupPlan
 
 
 @dataclass(frozen=True)

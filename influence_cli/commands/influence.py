@@ -8,6 +8,7 @@ import typer
 
 from influence_cli.commands.options import (
     METHODS,
+    MORE,
     Asked,
     Common,
     Network,
@@ -41,6 +42,7 @@ def influence(
         str | None,
         typer.Option(
             "--evaluate",
+            rich_help_panel=MORE,
             help="exact: f after the estimated change minus f before.  linear: grad f' change, as in the paper's"
             " experiments.  refined is always exact.",
             show_default="exact; of rows:each linear",
@@ -51,6 +53,7 @@ def influence(
         bool,
         typer.Option(
             "--explain",
+            rich_help_panel=MORE,
             help="Of one group and one test row: where the figure comes from, term by term and row by row.",
         ),
     ] = False,
@@ -58,6 +61,7 @@ def influence(
         bool,
         typer.Option(
             "--diagnostics",
+            rich_help_panel=MORE,
             help="Of each training row (--group rows:each) or group, without a test row: leverage, Cook's distance,"
             " studentised residual, DFFITS and DFBETAS.",
         ),

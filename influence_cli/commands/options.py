@@ -14,7 +14,7 @@ import typer
 
 from influence_cli.errors import shown_lines
 
-COMMON, OUTPUT, NETWORKS = "Common", "Output", "Networks"
+COMMON, OUTPUT, NETWORKS, MORE = "Common", "Output", "Networks", "More"
 TRUST = "How far the figures can be trusted"
 MOST_SEED = 2**32 - 1  # the largest seed that scikit-learn takes
 MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be made
@@ -53,7 +53,11 @@ Model = Annotated[
 Test = Annotated[
     str | None,
     typer.Option(
-        "--test", help="Test rows: 17, 3,5,17, 0:50, record:12, id:P021, misclassified[:N], all, or mean (over all)."
+        "--test",
+        "-t",
+        metavar="ROWS",
+        autocompletion=test_words,
+        help="Test rows: 17, 3,5,17, 0:50, record:12, id:P021, misclassified[:N], all, or mean (over all).",
     ),
 ]
 Quantity = Annotated[
@@ -63,16 +67,16 @@ Quantity = Annotated[
         metavar="NAME",
         autocompletion=completing("loss", "prob", "margin", "prediction", "logit:", "param:", "gap:", "score:"),
         help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME;"
-        " or one figure for all chosen test rows: gap:COLUMN[:CLASS], the mean prediction (probability of CLASS, else"
-        " of the second class) where a two-valued column has its second value, in sorted order, minus that where it"
-        " has its first; score:NAME, any scikit-learn scorer (--evaluate exact; larger is better; of two classes the"
-        " second is the positive one).",
+        " or one figure for all test rows: gap:COLUMN[:CLASS], the mean prediction (or probability of CLASS, else of"
+        " the second class) where a two-valued column has its second value, in sorted order, minus that where it has"
+        " its first; score:NAME, any scikit-learn scorer (larger is better).",
     ),
 ]
 Solver = Annotated[
     str,
     typer.Option(
         "--solver",
+        rich_help_panel=MORE,
         autocompletion=completing("auto", "cholesky", "cg"),
         help="auto, cholesky or cg: how H x = b is solved.",
     ),
@@ -81,6 +85,7 @@ Preprocessing = Annotated[
     str | None,
     typer.Option(
         "--preprocessing",
+        rich_help_panel=MORE,
         help="refit: means, scales, imputed values, categories and balanced weights are made again without the group."
         "  frozen: they stay.  lambda or C is never chosen again.",
         show_default="refit, where the model file can do it",
@@ -118,8 +123,8 @@ class Asked:
             "-g",
             metavar="SPEC",
             help="Group of training rows (repeatable): coherent:LABEL[:SIZE], random:SIZE, rows:0,5,9, rows:each,"
-            " records:1,6, ids:P021, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE,NAME=LOW..HIGH, and"
-            " by:NAME[,NAME], a group a value (by:age:5: five equal parts).  SIZE is a count or a percentage of the"
+            " records:1,6, ids:P021, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, NAME=LOW..HIGH"
+            " (joined by commas), by:NAME[,NAME], a group a value (by:age:5: five equal parts).  SIZE is a count or a percentage of the"
             " training rows; xN draws N times (random:36%x40).",
             autocompletion=group_kinds,
         ),

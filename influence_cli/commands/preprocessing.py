@@ -20,7 +20,7 @@ from influence_cli.models.preprocessing import (
     moved_most,
     own_refit,
 )
-from influence_cli.specs.plan import GroupPlan
+from influence_cli.specs.planned import GroupPlan
 
 LONG = 10.0
 """Seconds from which on what is to be done is told beforehand."""

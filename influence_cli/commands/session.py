@@ -29,7 +29,8 @@ from influence_cli.results import Provenance
 from influence_cli.specs.files import collect_specs, specs_of_records
 from influence_cli.specs.from_python import row_names
 from influence_cli.specs.groups import STDIN, GroupSpec
-from influence_cli.specs.plan import GroupPlan, plan_groups
+from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.planned import GroupPlan
 from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
 
 HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from influence_cli.errors import UsageError
-from influence_cli.specs.columns import MOST_GROUPS, Condition, Key, conditions_by_value, numbers_of, printed_number
+from influence_cli.specs.columns import MOST_GROUPS, Condition, conditions_by_value, numbers_of, printed_number
+from influence_cli.specs.keys import Key
 
 
 def conditions_by_keys(

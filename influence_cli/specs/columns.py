@@ -65,53 +65,12 @@ def named(column: str, ends: str = ",") -> str:
     return text if plain else f'"{text}"'
 
 
-@dataclass(frozen=True)
-class Key:
-    """A column to group by: each value of it, or ``bins`` parts of its numbers that hold equally many rows."""
-
-    column: str
-    bins: int | None = None
-
-    @property
-    def text(self) -> str:
-        name = named(self.column, ",:")
-        return name if self.bins is None else f"{name}:{self.bins}"
-
-
-def parse_keys(text: str) -> tuple[Key, ...]:
-    """``NAME[:BINS],...``: columns to group by; a name that holds a comma stands in double quotes."""
-    found: list[Key] = []
-    rest = text
-    while True:
-        name, rest = _piece(rest, ",")
-        bins = None
-        if rest[:1] == ":":  # behind a quoted name
-            tail, _, rest = rest[1:].partition(",")
-            rest = f",{rest}" if _ else ""
-            name, tail = name, tail.strip()
-            bins = _bins(tail)
-        elif (plain := re.fullmatch(r"(.+):(\d+)", name)) and not text.lstrip().startswith('"'):
-            name, bins = plain[1].strip(), _bins(plain[2])
-        if not name or (rest and rest[0] != ","):
-            raise UsageError(f"expected the names of columns with commas between them, found '{text}'")
-        found.append(Key(name, bins))
-        if not rest:
-            return tuple(found)
-        rest = rest[1:]
-
-
-def _bins(text: str) -> int:
-    if not text.isdigit() or not 2 <= int(text) <= MOST_GROUPS:
-        raise UsageError(f"expected a number of parts from 2 on behind the column, found '{text}'")
-    return int(text)
-
-
 def parse_conditions(text: str) -> tuple[Condition, ...]:
     """``NAME=VALUE,NAME=LOW..HIGH,...``, sorted, so that any order of them is one spec."""
     found: list[Condition] = []
     rest = text
     while True:
-        name, rest = _piece(rest, "=&")
+        name, rest = piece(rest, "=&")
         if not name or not rest.startswith("="):
             raise UsageError(f"expected column:NAME=VALUE, found no {'name' if not name else '= behind ' + name}")
         found.append(_condition(name, *_value(rest[1:])))
@@ -207,7 +166,7 @@ def _length(text: str) -> int:
     return len(text) if end is None else end.start()
 
 
-def _piece(text: str, ends: str) -> tuple[str, str]:
+def piece(text: str, ends: str) -> tuple[str, str]:
     """A quoted or plain piece, and what follows it."""
     text = text.lstrip()
     if match := _QUOTED.match(text):
@@ -220,11 +179,11 @@ def _piece(text: str, ends: str) -> tuple[str, str]:
 
 def _value(text: str) -> tuple[str, bool]:
     """The value at the beginning, and whether it stood in quotes."""
-    piece = text[: _length(text)].strip()
-    value, rest = _piece(piece, "")
+    whole = text[: _length(text)].strip()
+    value, rest = piece(whole, "")
     if rest:
         raise UsageError(f"expected a comma or the end behind the quoted value, found '{rest}'")
-    return value, piece.startswith('"')
+    return value, whole.startswith('"')
 
 
 def _condition(name: str, value: str, in_quotes: bool) -> Condition:

@@ -18,7 +18,8 @@ from influence_cli.errors import UsageError
 from influence_cli.specs.draws import same
 from influence_cli.specs.groups import check_row, parse_group
 from influence_cli.specs.names import RowNames
-from influence_cli.specs.plan import GroupPlan, PlannedGroup, plan_groups
+from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
 Groups = Any
 """A spec, row numbers, a mask (m,), a pandas Index or Series, a list of these, a dictionary of names to them, or what

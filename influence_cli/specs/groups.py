@@ -14,7 +14,8 @@ from functools import partial
 from itertools import pairwise
 
 from influence_cli.errors import UsageError, composed, nearest
-from influence_cli.specs.columns import Condition, Key, parse_conditions, parse_keys, quoted, shell
+from influence_cli.specs.columns import Condition, parse_conditions, quoted, shell
+from influence_cli.specs.keys import Key, parse_keys
 from influence_cli.specs.lists import STDIN
 from influence_cli.specs.names import SPELLINGS, parse_names, written
 

@@ -8,7 +8,6 @@ same rows.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,13 +16,11 @@ from typing import Any, TextIO
 import numpy as np
 
 from influence_cli.errors import UsageError, about
-from influence_cli.results import GroupTable
 from influence_cli.specs.by import conditions_by_keys
-from influence_cli.specs.columns import Key, quoted, rows_where
+from influence_cli.specs.columns import quoted, rows_where
 from influence_cli.specs.draws import frozen, kmeans, nearest_rows, random_of, same, seed_of
 from influence_cli.specs.files import read_row_file
 from influence_cli.specs.groups import (
-    EACH_ROW,
     EVERY_CLASS,
     GroupSpec,
     Size,
@@ -32,143 +29,11 @@ from influence_cli.specs.groups import (
     resolve_label,
     shown,
 )
+from influence_cli.specs.keys import Key
 from influence_cli.specs.names import SPELLINGS, RowNames
+from influence_cli.specs.planned import EveryRow, GroupPlan, PlannedGroup
 
 NAMELESS = RowNames("training rows")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows of the training set: sorted, unique, int64."""
-
-    label: str
-    kind: str
-    rows: np.ndarray
-
-    @property
-    def size(self) -> int:
-        return len(self.rows)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the sorted row numbers as little-endian int64."""
-        return digest_of(self.rows)
-
-
-def digest_of(rows: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows, dtype="<i8").tobytes()).hexdigest()
-
-
-@dataclass(frozen=True)
-class PlannedGroup:
-    """A group that is known but not drawn; ``draw()`` gives the same rows every time.
-
-    ``source`` is the spec of this one group and the number of the draw: together with the seed and the data it
-    fixes the rows.
-    """
-
-    label: str
-    kind: str
-    size: int
-    source: tuple[str, int]
-    draw: Callable[[], np.ndarray]
-    cell: str = ""
-    """What the groups of its kind that are judged together have in common: their size, or the spec of many sizes."""
-
-
-@dataclass(frozen=True)
-class EveryRow(Sequence[PlannedGroup]):
-    """Each of m rows as a group, made when it is asked for: there may be millions."""
-
-    m: int
-
-    def __len__(self) -> int:
-        return self.m
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return tuple(_single_row(row) for row in range(*at.indices(self.m)))
-        return _single_row(range(self.m)[at])
-
-
-@dataclass(frozen=True)
-class RowDigests(Sequence[str]):
-    """The digests of the single rows, made when they are asked for."""
-
-    m: int
-
-    def __len__(self) -> int:
-        return self.m
-
-    def __getitem__(self, at: Any) -> Any:
-        if isinstance(at, slice):
-            return tuple(digest_of(np.array([row])) for row in range(*at.indices(self.m)))
-        return digest_of(np.array([range(self.m)[at]]))
-
-
-def _single_row(row: int) -> PlannedGroup:
-    label = f"rows:{row}"
-    return PlannedGroup(label, "rows", 1, (label, 0), partial(np.array, [row], dtype=np.int64), cell=EACH_ROW)
-
-
-@dataclass(frozen=True)
-class GroupPlan:
-    """All groups of a command, in the order of their specs; ``m`` is the number of training rows."""
-
-    groups: Sequence[PlannedGroup]
-    m: int
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def __iter__(self) -> Iterator[PlannedGroup]:
-        return iter(self.groups)
-
-    @property
-    def each_row(self) -> bool:
-        """Whether the groups are the single rows, in order."""
-        return isinstance(self.groups, EveryRow)
-
-    @cached_property
-    def label(self) -> tuple[str, ...]:
-        if self.each_row:
-            return tuple(map("rows:{}".format, range(self.m)))
-        return tuple(group.label for group in self.groups)
-
-    @cached_property
-    def kind(self) -> tuple[str, ...]:
-        if self.each_row:
-            return ("rows",) * self.m
-        return tuple(group.kind for group in self.groups)
-
-    @cached_property
-    def size(self) -> np.ndarray:
-        """(G,) int64."""
-        if self.each_row:
-            return np.ones(self.m, dtype=np.int64)
-        return np.array([group.size for group in self.groups], dtype=np.int64)
-
-    @property
-    def fraction(self) -> np.ndarray:
-        """(G,) size / m."""
-        return self.size / self.m
-
-    def table(self, digests: Sequence[str]) -> GroupTable:
-        """The groups as results keep them, with the digest of each one's rows."""
-        each = self.each_row
-        cells = (EACH_ROW,) * self.m if each else tuple(group.cell for group in self.groups)
-        return GroupTable(
-            self.label, self.kind, self.size, self.fraction, RowDigests(self.m) if each else tuple(digests), cells
-        )
-
-    def rows(self, index: int) -> np.ndarray:
-        """The sorted row numbers of one group, drawn now."""
-        return self.groups[index].draw()
-
-    def group(self, index: int) -> Group:
-        """One group, drawn now."""
-        planned = self.groups[index]
-        return Group(planned.label, planned.kind, planned.draw())
 
 
 def plan_groups(
