@@ -124,8 +124,8 @@ class Asked:
             metavar="SPEC",
             help="Group of training rows (repeatable): coherent:LABEL[:SIZE], random:SIZE, rows:0,5,9, rows:each,"
             " records:1,6, ids:P021, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, NAME=LOW..HIGH"
-            " (joined by commas), by:NAME[,NAME], a group a value (by:age:5: five equal parts).  SIZE is a count or a percentage of the"
-            " training rows; xN draws N times (random:36%x40).",
+            " (joined by commas), by:NAME[,NAME], a group a value (by:age:5: five equal parts).  SIZE is a count"
+            " or a percentage of the training rows; xN draws N times (random:36%x40).",
             autocompletion=group_kinds,
         ),
     ] = None
