@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,6 +158,8 @@ def test_imputed_cells_alone_are_made_again(folder, impute, intercept):
     data = loaded.dataset
     settings = ModelSettings.from_dict(loaded.settings)
     refit = own_refit(data, settings, loaded.settings)
+    without_columns = own_refit(replace(data, columns_train={}), settings, loaded.settings)
+    assert without_columns.reason == "the model's file does not hold the columns that it was made of"
     states = data.preparation["features"]
     train_table, test_table = (_as_table(own, states) for own in (data.columns_train, data.columns_test))
     columns = [state["column"] for state in states]

@@ -160,15 +160,27 @@ def _parameters(settings: ModelSettings, columns: int, outputs: int) -> int:
     return count + outputs * width
 
 
-def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, Any]) -> Refit | None:
+@dataclass(frozen=True)
+class Unfitted:
+    """Why a preprocessing cannot be made again."""
+
+    reason: str
+
+
+def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, Any]) -> Refit | Unfitted | None:
     """Of a model that ginf trained itself, from what its file keeps; None where no row took part in anything else."""
+    states = (dataset.preparation or {}).get("features", ())
+    needed = [state["column"] for state in states if state.get("impute") is not None]
+    if origin.get("class_weight") == BALANCED and origin.get("sample_weight") is not None:
+        needed.append(origin["sample_weight"])
+    if any(key not in dataset.columns_train for key in needed):
+        return Unfitted("the model's file does not hold the columns that it was made of")
     balancing = None
     if origin.get("class_weight") == BALANCED:
         column = origin.get("sample_weight")
         raw = np.ones(dataset.rows) if column is None else np.asarray(dataset.columns_train[column], dtype=np.float64)
         balancing = Balancing(raw)
     preparation = dataset.preparation or {}
-    states = preparation.get("features", ())
     scales = None
     if matters(settings):
         scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
@@ -262,13 +274,6 @@ def _as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, A
         if "date" in state:
             made[key] = in_days(key, made[key], state["date"])
     return Table(made, len(next(iter(columns.values()))))
-
-
-@dataclass(frozen=True)
-class Unfitted:
-    """Why a preprocessing cannot be made again."""
-
-    reason: str
 
 
 def moved_most(

@@ -217,7 +217,8 @@ def brought_refit(
         return None if balancing is None else Refit(dataset, settings, balancing=balancing)
     scales = pipeline_scales(parts.steps, dataset.X_train.shape[1], complete=False)
     columns = tuple(origin.get("columns", ()))
-    if not columns and scales is None:
+    absent = [key for key in columns if key not in dataset.columns_train or key not in dataset.columns_test]
+    if absent or (not columns and scales is None):
         return Unfitted("the model's file does not hold the rows as the pipeline took them")
     maker = _maker(model, parts, recipe)
     rows: tuple[Any, Any] = (None, None)
