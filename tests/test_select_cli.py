@@ -80,7 +80,8 @@ def test_verified_figures_are_those_of_groundtruth(select):
         spec = "rows:" + ",".join(map(str, record["rows"]))
         _, truth, _ = select("--group", spec, "--test", str(record["test"]), command="groundtruth")
         assert record["actual"] == pytest.approx(values_of(truth, "actual")[0], rel=1e-6)
-        _, estimate, _ = select("--group", spec, "--test", str(record["test"]), command="influence")
+        linear = ("--method", "first,second", "--evaluate", "linear")
+        _, estimate, _ = select("--group", spec, "--test", str(record["test"]), *linear, command="influence")
         assert record["predicted_first"] == pytest.approx(values_of(estimate, "first")[0], rel=1e-7)
         assert record["predicted_second"] == pytest.approx(values_of(estimate, "second")[0], rel=1e-7)
 
