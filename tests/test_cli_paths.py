@@ -14,9 +14,9 @@ from influence_cli.errors import ExitCode
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     train(save_blobs(tmp_path / "b.npz"), tmp_path / "m.h5")
-    (tmp_path / "rows.txt").write_text("0\n1\n2\n")
-    (tmp_path / "specs.txt").write_text("rows:@rows.txt\nrandom:5\n")
-    os.link("rows.txt", "hard.txt")
+    (tmp_path / "rows.md").write_text("0\n1\n2\n")
+    (tmp_path / "specs.md").write_text("rows:@rows.md\nrandom:5\n")
+    os.link("rows.md", "hard.md")
     (tmp_path / "soft.h5").symlink_to("m.h5")
     return tmp_path
 
@@ -28,11 +28,11 @@ ASK = ["--model", "m.h5", "--test", "0"]
 @pytest.mark.parametrize(
     ("groups", "output"),
     [
-        (["--group", "rows:@rows.txt"], "rows.txt"),
-        (["--group", "rows:@rows.txt"], "hard.txt"),
-        (["--group", "rows:@rows.txt"], "./x/../rows.txt"),
-        (["--groups", "specs.txt"], "specs.txt"),
-        (["--groups", "specs.txt"], "rows.txt"),
+        (["--group", "rows:@rows.md"], "rows.md"),
+        (["--group", "rows:@rows.md"], "hard.md"),
+        (["--group", "rows:@rows.md"], "./x/../rows.md"),
+        (["--groups", "specs.md"], "specs.md"),
+        (["--groups", "specs.md"], "rows.md"),
         (["--group", "random:5"], "m.h5"),
         (["--group", "random:5"], "soft.h5"),
     ],
@@ -46,28 +46,30 @@ def test_an_output_is_no_input(folder, capsys, command, groups, output):
 
 
 def test_select_within_a_file(folder, capsys):
-    asked = ["select", *ASK, "--size", "2", "--within", "rows:@rows.txt", "--force", "--quiet"]
+    asked = ["select", *ASK, "--size", "2", "--within", "rows:@rows.md", "--force", "--quiet"]
     for option in ("-o", "--plot"):
-        name = "rows.txt" if option == "-o" else "rows.png"
+        name = "rows.md" if option == "-o" else "rows.png"
         if option == "--plot":
-            shutil.copy("rows.txt", name)
-            asked[asked.index("rows:@rows.txt")] = "rows:@rows.png"
+            shutil.copy("rows.md", name)
+            asked[asked.index("rows:@rows.md")] = "rows:@rows.png"
         assert run([*asked, option, name]) == ExitCode.USAGE
         assert f"{option} {name} would replace a file that this command reads" in capsys.readouterr().err
 
 
 def test_two_outputs_are_two_files(folder, capsys):
-    (folder / "s.png").touch()
-    os.link("s.png", "other.png")
-    asked = ["select", *ASK, "--size", "2", "--force", "--quiet", "-o", "s.png", "--plot"]
-    for name in ("s.png", "other.png", "./s.png"):
-        assert run([*asked, name]) == ExitCode.USAGE
-        assert f"-o s.png and --plot {name} are one file" in capsys.readouterr().err
+    (folder / "s.h5").touch()
+    os.link("s.h5", "hard.png")
+    (folder / "soft.png").symlink_to("s.h5")
+    for name in ("hard.png", "soft.png", "./hard.png"):
+        asked = ["select", *ASK, "--size", "2", "--force", "--quiet", "-o", "s.h5", "--plot", name]
+        assert run(asked) == ExitCode.USAGE
+        assert f"-o s.h5 and --plot {name} are one file" in capsys.readouterr().err
 
 
 def test_a_picture_is_no_artifact(folder, capsys):
-    for command, name in (("influence", "i.png"), ("groundtruth", "t.h5")):
+    for command, name in (("influence", "i.h5"), ("groundtruth", "t.h5")):
         assert run([command, *ASK, "--group", "random:5x8", "-o", name, "--quiet"]) == 0
+    (folder / "i.h5").rename("i.png")
     before = (folder / "i.png").read_bytes()
     capsys.readouterr()
     assert run(["compare", "i.png", "t.h5", "--plot", "i.png", "--force", "--quiet"]) == ExitCode.USAGE
