@@ -16,6 +16,7 @@ from influence_cli.cli import run
 from influence_cli.commands import estimation
 from influence_cli.errors import UsageError
 
+STRIKES = str(Path(__file__).parent.parent / "sample_data" / "strikes.csv")
 GROUPS = ("--group", "random:1x2", "--group", "random:20%x3", "--group", "coherent:1:8", "--test", "0:6")
 
 
@@ -257,3 +258,14 @@ def test_what_a_group_alone_determines_is_open_without_it(folder, capsys):
     for one, other in zip(found, actual, strict=True):
         if one["refined"]:
             assert float(one["refined"]) == pytest.approx(float(other["actual"]), rel=0.05, abs=1e-9)
+
+
+def test_groups_of_a_feature_value_are_within_their_tolerance(folder, capsys):
+    """Without its rows only the penalty holds a value's own parameter: along it the trained Hessian knows nothing."""
+    path = str(folder / "strikes.h5")
+    train(STRIKES, path, "--label", "damaged", "--id", "report", "--drop", "airport,operator")
+    asked = ("--model", path, "--group", "by:phase", "--group", "by:size", "--test", "0:40", "--quantity", "prob")
+    text, _ = ask(capsys, "influence", *asked, "--method", "refined", "--verify", "--format", "csv")
+    actual, found = values_of(text, "actual"), values_of(text, "refined")
+    assert (np.abs(found - actual) <= 0.05 * np.abs(actual)).all()
+    assert (np.abs(found - actual) <= values_of(text, "error")).mean() >= 0.97

@@ -63,7 +63,8 @@ FINITE_REACH = 0.5
 """Change of some row's outputs in a Newton step under which a minimum is certain
 (``training.require_finite_minimum``)."""
 SETTLED_UP_TO = 1000
-"""Parameters up to which open directions are looked for: each step of ``settle`` takes P^3 and m P^2 operations."""
+"""Parameters up to which open directions are looked for: each step of ``settle`` takes P^3 and m P^2 operations, and
+a group may take ``SETTLING_STEPS`` of them."""
 
 
 @dataclass(frozen=True)
@@ -245,13 +246,18 @@ def settled_groups(
     objective: Objective, trained: np.ndarray, theta: np.ndarray, w: Weights, tol: float
 ) -> dict[int, Settled]:
     """The groups whose J(.; w_g) is not certain to have one finite minimum, seen from theta (P, 1 or G), followed to
-    where it settles.  None where a penalty or a family without open directions makes every minimum certain."""
+    where it settles.  None where a penalty or a family without open directions makes every minimum certain; models of
+    more than ``SETTLED_UP_TO`` parameters are not followed, and count as not converged."""
     if not objective.convex or objective.bounded:
         return {}
     out = {}
     for g in range(w.groups):
         own, here = w.take(np.array([g])), theta[:, min(g, theta.shape[1] - 1)][:, None]
-        if not is_finite(objective, here, own):
+        if is_finite(objective, here, own):
+            continue
+        if objective.size > SETTLED_UP_TO:
+            out[g] = Settled(here, np.zeros((len(here), 0)), np.zeros_like(here), np.inf, converged=False)
+        else:
             out[g] = settle(objective, trained, here, own, tol)
     return out
 

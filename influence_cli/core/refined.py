@@ -12,6 +12,10 @@ or an error that the rounding of f hides.  It is the geometric tail of a series 
 the error, and no bound.  Where the mixing stalls, because the group has taken much of the curvature with it, Newton-CG
 goes on under the same rule, with |r_k| in the norm of the inverse Hessian there.
 
+A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
+its parameter but the penalty's.  M is blind to that: the way there would be long, its steps small, and the rule met
+far too early.  So the diagonal of M^-1 is raised at such parameters to what the group leaves (``_raised``).
+
 Where J is not convex (a network) it is the proximal objective that is followed, as all influence functions do.
 """
 
@@ -53,6 +57,8 @@ measured where a block has so many groups."""
 INNER, SERVED, PATIENT = 0.3, 60, 500
 """Relative residual of a Newton step, the products in which the trained model's M should solve for it, and those that a
 group's own approximation of its Hessian may take.  Rough steps leave more of them to be asked whether they suffice."""
+EMPTIED = 0.5
+"""Share of a feature's mean square under which the curvature along its parameter is the group's own."""
 CURVATURE_NUMBERS = 32e6
 """Numbers that the curvature of the groups in Newton-CG may keep at a time: 256 MB."""
 
@@ -184,9 +190,12 @@ class _Way:
         marked_at = np.zeros(count, dtype=np.int64)
         active, stalled = np.arange(count), np.zeros(count, dtype=bool)
         x, mixing = self.reached.copy(order="F"), Mixing(count, len(self.reached))
+        raised = _raised(self.objective, self.w)
         passes, noise = self._low_precision(preconditioner)
         for step in range(MIXING_STEPS + 1):
             move = -preconditioner(gradient)
+            if raised is not None:
+                move -= raised[:, active] * gradient
             length = np.sqrt(np.maximum(-dots(gradient, move), 0.0))
             better = length < shortest[active]
             self.reached[:, active[better]], shortest[active[better]] = x[:, better], length[better]
@@ -259,3 +268,21 @@ class _Way:
             if not active.size:
                 break
         return np.concatenate(unserved)
+
+
+def _raised(objective: Objective, w: Weights) -> np.ndarray | None:
+    """What to add to the diagonal of M^-1 (P, G) where groups leave less than ``EMPTIED`` of a feature; None where none
+    does.
+
+    Along such a parameter J's curvature is about left u^2 + lambda R_g instead of u^2 + lambda R, with u the typical
+    curvature of the feature; a direction that nothing holds is left to ``recession``.
+    """
+    left = objective.features_left(w)
+    if left is None or not (left < EMPTIED).any():
+        return None
+    own = objective.units[:, None] ** 2
+    ridge = np.tile(objective.penalty.ridge, objective.outputs)[:, None]
+    held = left * own + ridge * (1.0 if w.penalty is None else w.penalty.scaling)
+    usual = own + ridge
+    raised = (left < EMPTIED) & (held > np.finfo(float).eps * usual)
+    return np.where(raised, 1.0 / np.where(raised, held, 1.0) - 1.0 / usual, 0.0)

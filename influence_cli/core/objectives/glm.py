@@ -53,9 +53,15 @@ class Glm(Objective):
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
         self.tuning = Tuning(cheap_preconditioner=self.design.columns <= CHEAP_COLUMNS)
-        squares = self.design.squares(self.weights)
+        squares = self._squares = self.design.squares(self.weights)
         self.penalty = _penalty(squares, family, l2, intercept and not penalize_intercept)
         self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
+
+    def features_left(self, w: Weights) -> np.ndarray:
+        taken = np.stack([self.design.chosen_squares(rows, w.base[rows]) for rows in w.rows], axis=1)
+        total = np.where(self._squares > 0, self._squares, 1.0)[:, None]
+        left = w.kept * np.clip(1.0 - taken / total, 0.0, 1.0)
+        return np.tile(left, (self.outputs, 1))
 
     def initial(self, seed: int) -> np.ndarray:
         start = np.zeros((self.outputs, self.design.columns))

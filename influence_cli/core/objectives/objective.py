@@ -16,7 +16,7 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features
-from influence_cli.core.weights import RowWeights, as_weights
+from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 Product = Callable[..., np.ndarray]
 """product(V (P, A), columns=None) -> (P, A).  Where the weights or parameters differ from group to group, ``columns``
@@ -149,6 +149,11 @@ class Objective(ABC):
         if w.base is not self.weights:
             counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
         return self.free_intercepts(self.family.away(w.present(kinds, counts)))
+
+    def features_left(self, w: Weights) -> np.ndarray | None:
+        """Share of its mean square that each parameter's feature keeps without each group, (P, G); None where the
+        outputs are not linear in the parameters."""
+        return None
 
     def training_gradient(self, theta: np.ndarray) -> np.ndarray:
         """sum_i w_i grad l_i at theta (P, 1) under the training weights, (P, 1); kept for the last theta."""

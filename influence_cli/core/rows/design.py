@@ -178,6 +178,15 @@ class Design:
         """The diagonal of ``gram``, (D,)."""
         return np.append(np.einsum("i,ij,ij->j", w, self.X, self.X), [w.sum()] * self.intercept)
 
+    def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """The diagonal of ``gram`` of these rows (n,) alone, with weights w (n,): (D,)."""
+        out = np.zeros(self.columns)
+        step = max(1, CHOSEN_NUMBERS // max(1, self.X.shape[1]))
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            out += replace(self, X=self.X[rows[part]]).squares(w[part])
+        return out
+
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
         """Columns ``used`` (d,) bool of these rows of X, (b, used)."""
         return self.X[rows] if used.all() else self.X[rows][:, used]

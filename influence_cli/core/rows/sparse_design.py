@@ -123,6 +123,10 @@ class SparseDesign(Design):
             out[: self.X.shape[1]] += _with_data(block, block.data**2).T @ w[rows]
         return out
 
+    def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+        block = _rows_of(self.X, rows)
+        return np.append(_with_data(block, block.data**2).T @ w, [w.sum()] * self.intercept)
+
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
         return _rows_of(self.X, rows).toarray()[:, used]
 
