@@ -14,6 +14,7 @@ from influence_cli import __version__, process
 from influence_cli.commands.compare import compare
 from influence_cli.commands.groundtruth import groundtruth
 from influence_cli.commands.influence import influence
+from influence_cli.commands.report import report
 from influence_cli.commands.select import select
 from influence_cli.commands.show import show
 from influence_cli.commands.train import train
@@ -32,6 +33,7 @@ app.command()(influence)
 app.command()(groundtruth)
 app.command()(select)
 app.command()(compare)
+app.command()(report)
 app.command()(show)
 
 

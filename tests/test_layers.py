@@ -28,6 +28,7 @@ OWNERS = {
     "h5py": {"artifacts", "data"},
     "polars": {"data", "results"},
     "rich": {"present"},
+    "jinja2": {"present"},
     "matplotlib": {"present"},
     "typer": {"cli", "commands"},
     "sklearn": {"analysis", "data", "specs", "models"},

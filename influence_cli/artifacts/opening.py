@@ -202,3 +202,9 @@ def texts(array: np.ndarray) -> list[str]:
 def make(spec: Kind) -> str:
     """The hint that names the command which makes a right file."""
     return f"make one: {spec.command}"
+
+
+def made_by(path: str) -> str:
+    """The program and version that wrote a file of ginf's, as ``ginf 0.1.0``."""
+    with h5py.File(path, "r", locking=False) as file:
+        return str(attribute(file, "generated_by") or "an unnamed program")

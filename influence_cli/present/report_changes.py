@@ -1,0 +1,238 @@
+"""The changes in a report: estimates and retraining of the same pairs side by side, with bars, largest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from influence_cli.present.changes import BEST_FIRST, TABLE_ROWS, influence_figures
+from influence_cli.present.report import Bar, Cell, Section, Sheet
+from influence_cli.present.words import (
+    change_text,
+    common_part,
+    effect,
+    figure,
+    group_name,
+    meaning_of,
+    row_name,
+    share,
+)
+from influence_cli.results import OK, InfluenceResult, TruthResult
+
+Result = InfluenceResult | TruthResult
+MOST_STRETCH = 2.0
+"""How much longer than the longest bar its ends of error may make a picture; longer ones are cut at its edge."""
+
+
+@dataclass
+class Pair:
+    """What is known of one group and one test row; None where nothing is."""
+
+    record: Mapping[str, Any]
+    method: str | None = None
+    estimate: float | None = None
+    error: float | None = None
+    low: float | None = None
+    high: float | None = None
+    actual: float | None = None
+    status: str = OK
+    truth_status: str = OK
+
+    @property
+    def best(self) -> float | None:
+        """The change by retraining where it is known, else the estimate."""
+        return self.estimate if self.actual is None else self.actual
+
+    @property
+    def unbounded(self) -> bool:
+        return any(change_text(None, status) == "unbounded" for status in (self.status, self.truth_status))
+
+    def rank(self) -> tuple[int, float]:
+        """What has no finite value first, then the largest effects, and what is unknown last."""
+        if self.best is not None:
+            return 1, -abs(self.best)
+        return (0 if self.unbounded else 2), 0.0
+
+
+def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
+    """Every pair of the files, by the digest of the group's rows and the test row."""
+    found: dict[tuple[str, Any], Pair] = {}
+    for result in results:
+        digests = [digest for digest in result.groups.digest for _ in range(len(result.tests))]
+        method = error = None
+        if isinstance(result, InfluenceResult):
+            method = next((name for name in BEST_FIRST if name in result.values), next(iter(result.values)))
+            error = influence_figures(result, result.columns()).errors.get(method)
+        for digest, record in zip(digests, result.records(), strict=True):
+            pair = found.setdefault((digest, record["test"]), Pair(record))
+            if record.get("actual") is not None:
+                pair.actual = record["actual"]
+            if record.get("low") is not None and record.get("high") is not None:
+                pair.low, pair.high = record["low"], record["high"]
+            if method is None:
+                pair.truth_status = record["status"]
+                continue
+            pair.status, pair.method, pair.estimate = record["status"], method, record[method]
+            pair.error = None if error is None else record[error]
+    return found
+
+
+def changes_section(results: Sequence[Result], top: int | None) -> Section:
+    """The groups of one quantity by the size of their effect, a table a test row; of one group a row a test row."""
+    pairs = list(pairs_of(results).values())
+    quantity = results[0].quantity
+    marks: dict[str, int] = {}
+    tests: dict[Any, list[Pair]] = {}
+    for pair in pairs:
+        tests.setdefault(pair.record["test"], []).append(pair)
+    one_group = len(tests) > 1 and all(len(own) == 1 for own in tests.values())
+    blocks = [pairs] if one_group else list(tests.values())
+    sheets: list[Sheet] = []
+    left, room = 0, TABLE_ROWS
+    for block in blocks:
+        block.sort(key=Pair.rank)
+        kept = block[: max(room, 0) if top is None else top]
+        left += len(block) - len(kept)
+        room -= len(kept)
+        if kept:
+            sheets.append(_sheet(kept, quantity, marks, one_group=one_group))
+    own = meaning_of(quantity)
+    notes = [f"[{number}] {status}" for status, number in marks.items()]
+    if left:
+        notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
+    drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
+    sign = own.sign.replace("positive:", "A positive change says that").replace("that the group", "the group")
+    return Section(
+        f"Change of the {own.name} if a group is removed", (f"{sign}.",), tuple(sheets), notes=(drawn, *notes)
+    )
+
+
+def _sheet(pairs: Sequence[Pair], quantity: str, marks: dict[str, int], *, one_group: bool) -> Sheet:
+    """One table, its first sentence the largest effect in words."""
+    first = pairs[0].record
+    if one_group:
+        names = [row_name(pair.record["test"], pair.record["record"], pair.record["id"]) for pair in pairs]
+        heading, title = "test row", f"Group {group_name(first['group'])}"
+    else:
+        common, names = common_part([group_name(pair.record["group"]) for pair in pairs])
+        heading, title = f"group {common}".rstrip(), about(first)
+    known = {key: any(getattr(pair, key) is not None for pair in pairs) for key in ("estimate", "actual", "low")}
+    known["difference"] = known["estimate"] and known["actual"]
+    known["note"] = any({pair.status, pair.truth_status} != {OK} for pair in pairs)
+    method = next((pair.method for pair in pairs if pair.method is not None), None)
+    headings = [heading, "rows", "share", "size of the effect", f"estimate ({method})", "retrained", "difference"]
+    headings += ["proven from", "to", "the group", "note"]
+    needs = {4: "estimate", 5: "actual", 6: "difference", 7: "low", 8: "low", 10: "note"}
+    kept = [at for at in range(len(headings)) if at not in needs or known[needs[at]]]
+    rows = []
+    for name, pair, bar in zip(names, pairs, bars(pairs, quantity), strict=True):
+        cells = _cells(name, pair, bar, quantity, marks)
+        rows.append(tuple(cells[at] for at in kept))
+    numbers = frozenset(kept.index(at) for at in (1, 2, 4, 5, 6, 7, 8) if at in kept)
+    return Sheet(title, tuple(headings[at] for at in kept), rows, numbers, lead=(in_words(pairs[0], quantity),))
+
+
+def _cells(name: str, pair: Pair, bar: Bar | None, quantity: str, marks: dict[str, int]) -> list[Cell]:
+    record = pair.record
+    told = dict.fromkeys(status for status in (pair.status, pair.truth_status) if status != OK)
+    noted = " ".join(f"[{marks.setdefault(status, len(marks) + 1)}]" for status in told)
+    status = next(iter(told), OK)
+    return [
+        Cell(name),
+        Cell(f"{record['size']:,}", record["size"]),
+        Cell(share(record["fraction"]), record["fraction"]),
+        Cell("", None if pair.best is None else abs(pair.best), bar),
+        Cell(_with_error(pair), pair.estimate),
+        Cell(change_text(pair.actual, status), pair.actual),
+        Cell(_difference(pair), None if pair.estimate is None or pair.actual is None else pair.estimate - pair.actual),
+        Cell(change_text(pair.low), pair.low),
+        Cell(change_text(pair.high), pair.high),
+        Cell(effect(quantity, pair.best)),
+        Cell(noted),
+    ]
+
+
+def _with_error(pair: Pair) -> str:
+    text = change_text(pair.estimate, pair.status)
+    return text if pair.error is None or pair.estimate is None else f"{text} ± {pair.error:.2g}"
+
+
+def _difference(pair: Pair) -> str:
+    if pair.estimate is None or pair.actual is None:
+        return "-"
+    difference = pair.estimate - pair.actual
+    part = f" ({abs(difference / pair.actual):.1%})" if pair.actual else ""
+    return f"{difference:+.2g}{part}"
+
+
+def about(record: Mapping[str, Any]) -> str:
+    """The test row in words: its name, its classes."""
+    name = row_name(record["test"], record["record"], record["id"])
+    parts = [
+        f"{key} {figure(record[key]) if isinstance(record[key], float) else record[key]}"
+        for key in ("true", "predicted")
+        if record[key] is not None
+    ]
+    return f"{name}: {', '.join(parts)}" if parts else name
+
+
+def in_words(pair: Pair, quantity: str) -> str:
+    """The largest effect as a sentence: who, what, how much, how sure."""
+    record, own = pair.record, meaning_of(quantity)
+    who = f"without {group_name(record['group'])} ({record['size']:,} rows, {share(record['fraction'])})"
+    now = f"the {own.name} now at {figure(record['base'])}"
+    if pair.best is None:
+        why = "has no finite value" if pair.unbounded else "has no change that could be computed"
+        return f"Largest effect: {who}, {now} {why}."
+    change = f"{now} changes by {change_text(pair.best)}"
+    sure = "retrained" if pair.actual is not None else "an estimate without a stated error"
+    if pair.actual is None and pair.error is not None:
+        sure = f"estimated, ± {pair.error:.2g}"
+    if pair.low is not None:
+        sure += f", proven from {change_text(pair.low)} to {change_text(pair.high)}"
+    word = effect(quantity, pair.best)
+    return f"Largest effect: {who}, {change} ({sure}): the group {_did(word, own.about)}."
+
+
+def _did(word: str, what: str) -> str:
+    return "had no effect" if word == "no effect" else f"{word} {what}"
+
+
+def bars(pairs: Iterable[Pair], quantity: str) -> list[Bar | None]:
+    """A bar a pair, all on one line from the smallest change to the largest, with room for the errors."""
+    pairs = list(pairs)
+    reached = [abs(value) for pair in pairs for value in (pair.estimate, pair.actual) if value is not None]
+    longest = max(reached, default=0.0)
+    if longest == 0.0:
+        return [None] * len(pairs)
+    edge = MOST_STRETCH * longest
+    ends = [_ends(pair) for pair in pairs]
+    values = [0.0, *(value for pair in pairs for value in (pair.estimate, pair.actual) if value is not None)]
+    values += [min(max(value, -edge), edge) for pair in ends for value in pair if value is not None]
+    low, high = min(values), max(values)
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else 1000.0 * (min(max(value, low), high) / (high - low) - low / (high - low))
+
+    found: list[Bar | None] = []
+    for pair, (start, end) in zip(pairs, ends, strict=True):
+        value = pair.best if pair.estimate is None else pair.estimate
+        at, zero = place(value), place(0.0)
+        if value is None or at is None or zero is None:
+            found.append(None)
+            continue
+        text = f"{change_text(value)}: {effect(quantity, value)}"
+        truth = place(pair.actual) if pair.estimate is not None else None
+        found.append(Bar(zero, min(at, zero), abs(at - zero), value > 0, text, place(start), place(end), truth))
+    return found
+
+
+def _ends(pair: Pair) -> tuple[float | None, float | None]:
+    """From where to where the change may lie: proven, else by the estimated error."""
+    if pair.low is not None:
+        return pair.low, pair.high
+    value = pair.estimate
+    if value is None or pair.error is None:
+        return None, None
+    return value - pair.error, value + pair.error

@@ -1,0 +1,148 @@
+"""The sections of a report beside the changes: question, model, selected rows, agreement, how to repeat it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from influence_cli.analysis.matching import Matched
+from influence_cli.data.summary import base_rate, summary
+from influence_cli.models.trained import TrainedModel
+from influence_cli.present.agreement import agreement_page
+from influence_cli.present.changes import View
+from influence_cli.present.facts import SHOWN_DIGITS
+from influence_cli.present.models import coefficient_block, model_page
+from influence_cli.present.report import Cell, Section, Sheet, sheet_of
+from influence_cli.present.report_changes import Result, about, pairs_of
+from influence_cli.present.selection import selection_page
+from influence_cli.present.tables import Block
+from influence_cli.present.words import meaning_of
+from influence_cli.results import InfluenceResult, Provenance, Records, SelectionResult, TruthResult
+
+MOST_TESTS = 5
+"""Test rows that the question names one by one."""
+NAMES = {
+    "model": "a trained model",
+    "influence": "estimated changes",
+    "truth": "changes by retraining",
+    "selection": "selected groups",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that a report is made from; ``command`` makes it again, None where it was made in Python."""
+
+    name: str
+    kind: str
+    made_by: str
+    content: TrainedModel | Result | SelectionResult
+    provenance: Provenance
+    command: str | None
+
+
+def question_section(results: Mapping[str, Sequence[Result]], selections: Sequence[SelectionResult]) -> Section:
+    """What was asked, in words, a sentence a quantity."""
+    sentences = []
+    for quantity, own in results.items():
+        pairs = list(pairs_of(own).values())
+        groups = len({digest for digest, _ in pairs_of(own)})
+        tests = {pair.record["test"]: about(pair.record) for pair in pairs}
+        named = "; ".join(tests.values()) if len(tests) <= MOST_TESTS else f"{len(tests):,} test rows"
+        some = f"each of these {groups:,} groups" if groups > 1 else "this group"
+        asked = f"How would the {meaning_of(quantity).name} change if {some} of training rows had not been there?"
+        sentences.append(f"{asked} Asked of: {named}.")
+    for selection in selections:
+        sentences.append(
+            f"Which training rows, removed together, change the {meaning_of(selection.quantity).name} the most?"
+        )
+    if results:
+        kinds = {type(result) for own in results.values() for result in own}
+        how = {
+            frozenset({InfluenceResult}): "The answers are estimates, made without retraining.",
+            frozenset({TruthResult}): "The answers are measured, by retraining without each group.",
+        }.get(
+            frozenset(kinds), "The answers are estimates, with the change by retraining beside them where it is known."
+        )
+        sentences.append(f"{how} Every change is the figure without the group minus the figure now.")
+    return Section("The question", tuple(sentences or ("What is this model?",)))
+
+
+def model_section(source: Source, view: View) -> Section:
+    """What the model is: its data, settings, scores, preprocessing and coefficients."""
+    model, provenance = source.content, source.provenance
+    assert isinstance(model, TrainedModel)
+    page = model_page(f"{source.name}: a trained {model.settings.estimator} model", model, view.verbose)
+    rate = base_rate(model.dataset)
+    origin = model.origin
+    more = [
+        *([] if rate is None else [("base rate of the test rows", f"{rate:.1%}")]),
+        ("preprocessing", preprocessing(model)),
+        ("removal convention", model.settings.penalty_scaling),
+        *([("brought from", str(origin["sklearn"]))] if "sklearn" in origin else []),
+        ("seed", str(origin.get("seed", model.settings.seed))),
+        ("data digest", provenance.data_digest[:SHOWN_DIGITS]),
+        ("model digest", provenance.model_digest[:SHOWN_DIGITS]),
+        ("made by", source.made_by),
+    ]
+    (facts,) = page.blocks
+    block = Block("", ("", ""), [*facts.rows, *more])
+    described = tuple(f"{text[0].upper()}{text[1:]}." for text in summary(model.dataset))
+    coefficients = coefficient_block(model, None)
+    below = (f"The {len(coefficients.rows)} largest of {model.theta.shape[0]:,}.",) if coefficients.below else ()
+    shown = sheet_of(coefficients)
+    shown = Sheet(shown.title, shown.headings, shown.rows, shown.numbers, below=below)
+    return Section(f"The model: {page.title}", described, (sheet_of(block), shown))
+
+
+def preprocessing(model: TrainedModel) -> str:
+    """What was done to the features before training."""
+    state = model.dataset.preparation
+    if state is None:
+        return "none: the features are used as they are in the data"
+    done = ["standardised to mean 0 and standard deviation 1" if state.get("standardize") else "not standardised"]
+    if state.get("impute"):
+        done.append(f"missing values filled ({state['impute']})")
+    return ", ".join(done)
+
+
+def selection_section(result: SelectionResult, columns: Mapping[str, Any], view: View) -> Section:
+    """The groups that a search found, and their rows."""
+    page = selection_page(result, columns, view)
+    return Section(
+        f"Selected rows. {page.title}", sheets=tuple(sheet_of(block) for block in page.blocks), notes=page.legend
+    )
+
+
+def agreement_section(matched: Matched, records: Records, view: View) -> Section:
+    """How well the estimates follow the truth, over all groups."""
+    page = agreement_page(matched, records, view)
+    (block,) = (block for block in page.blocks if block.title == "Agreement")
+    return Section(
+        f"How well the estimates agree with retraining ({matched.quantity})",
+        tuple(f"{note[0].upper()}{note[1:]}." for note in matched.notes),
+        (sheet_of(Block("", block.headings, block.rows, block.numbers)),),
+        notes=page.legend,
+    )
+
+
+def repeat_section(sources: Sequence[Source], own: str) -> Section:
+    """The files that the report is made from, and the commands that make them and the report again."""
+    headings = ("file", "holds", "made by", "seed", "data digest", "model digest")
+    rows = []
+    for source in sources:
+        model, origin = source.content, source.provenance
+        config = model.origin if isinstance(model, TrainedModel) else origin.config
+        digests = origin.data_digest[:SHOWN_DIGITS], origin.model_digest[:SHOWN_DIGITS]
+        texts = (source.name, NAMES[source.kind], source.made_by, str(config.get("seed", "-")), *digests)
+        rows.append(tuple(Cell(text) for text in texts))
+    in_python = [
+        f"{source.name} was made in Python: no command makes it again." for source in sources if not source.command
+    ]
+    return Section(
+        "How to repeat it",
+        ("These commands make the files, and this page from them, again.", *in_python),
+        (Sheet("", headings, rows),),
+        commands=(*(source.command for source in sources if source.command), own),
+    )
