@@ -46,7 +46,7 @@ def report(
     from influence_cli.artifacts.results import same_origin
     from influence_cli.commands import output
     from influence_cli.errors import UsageError
-    from influence_cli.present.changes import GIVEN, View
+    from influence_cli.present.changes import View
     from influence_cli.present.report import FORMS, GLOSSARY, Report, Section, render
     from influence_cli.present.report_sections import repeat_section
 
@@ -68,7 +68,7 @@ def report(
     name = next((source.name for source in sources if source.kind == "model"), None)
     about = "a model" if name is None else f"the model {name}"
     own = shlex.join(["ginf", "report", *files, *(["--top", str(top)] if top else []), "-o", page])
-    view = View(GIVEN if top is None else "effect", top)
+    view = View(top=top)
     with common.limited_threads():
         sections = findings(sources, view, common)
     made = Report(
@@ -125,7 +125,7 @@ def findings(sources: list[Source], view: View, common: Common) -> list[Section]
     """What the files say, section by section."""
     from influence_cli.commands.output import identified
     from influence_cli.models.trained import TrainedModel
-    from influence_cli.present.report_changes import changes_section
+    from influence_cli.present.report_changes import changes_section, pairs_of
     from influence_cli.present.report_sections import model_section, question_section, selection_section
     from influence_cli.results import InfluenceResult, SelectionResult, TruthResult
 
@@ -140,9 +140,10 @@ def findings(sources: list[Source], view: View, common: Common) -> list[Section]
         else:
             models.append(source)
     contents = {quantity: [result for _, result in own] for quantity, own in results.items()}
-    sections = [question_section(contents, selections)]
+    pairs = {quantity: pairs_of(own) for quantity, own in contents.items()}
+    sections = [question_section(pairs, selections)]
     for quantity, own in results.items():
-        sections.append(changes_section(contents[quantity], view.top))
+        sections.append(changes_section(contents[quantity], list(pairs[quantity].values()), view.top))
         sections += agreement(own, view, common)
     dataset = models[0].content.dataset if models and isinstance(models[0].content, TrainedModel) else None
     for selection in selections:

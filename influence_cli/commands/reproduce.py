@@ -29,6 +29,8 @@ _KEPT_AS = {
 """Keys of a file's settings that are not the parameter's own name."""
 _OWN_OF_BROUGHT = {"estimator", "l2", "C", "intercept", "penalize_intercept", "class_weight"}
 """Parameters of ``ginf train`` that a model of ``--from`` brings with it."""
+_OF_NO_FLIP = {"strategy", "direction"}
+"""Parameters of ``ginf select`` that a search for a flip chooses by itself."""
 _NOT_KEPT = {"groups", "output"}
 """Parameters that no file keeps: --groups is kept as the groups that the file named."""
 
@@ -41,6 +43,7 @@ def command_of(kind: str, config: Mapping[str, Any], path: str) -> str | None:
     words = ["ginf", maker.__name__]
     skipped = _NOT_KEPT | _OWN_OF_BROUGHT if config.get("from") is not None else set(_NOT_KEPT)
     skipped |= {"penalize_intercept"} if config.get("fit_intercept") is False else set()
+    skipped = skipped | (_OF_NO_FLIP if config.get("flip") else set())
     for name, parameter in signature(maker).parameters.items():
         value = config.get(_KEPT_AS.get(name, name))
         if name in skipped or value is None:

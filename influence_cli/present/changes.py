@@ -27,6 +27,12 @@ SORTS = (EFFECT, GIVEN, SIZE)
 BEST_FIRST = ("actual", "refined", "newton", "second-full", "second", "rif", "first", "first-koh")
 """Which figure a table is sorted by and says what the group did, of those that it has."""
 
+EVALUATED = {
+    "linear": "estimates: gradient of f times the change of the parameters",
+    "exact": "estimates: f at the changed parameters minus f now",
+}
+"""What estimates are, by how they were evaluated."""
+
 
 @dataclass(frozen=True)
 class View:
@@ -54,11 +60,7 @@ class Figures:
 def influence_page(result: InfluenceResult, columns: Mapping[str, Any], view: View) -> Page:
     """Estimates of an influence result, whose ``columns()`` are given."""
     figures = influence_figures(result, columns)
-    evaluated = {
-        "linear": "estimates: gradient of f times the change of the parameters",
-        "exact": "estimates: f at the changed parameters minus f now",
-    }[result.evaluate]
-    return _page(result, columns, figures, view, evaluated)
+    return _page(result, columns, figures, view, EVALUATED[result.evaluate])
 
 
 def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Figures:

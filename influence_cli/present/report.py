@@ -62,6 +62,11 @@ class Sheet:
         """Whether the columns have names; a list of facts has none."""
         return any(self.headings)
 
+    @property
+    def drawn(self) -> bool:
+        """Whether a column is a picture, which takes the width that the page has."""
+        return any(cell.bar is not None for row in self.rows for cell in row)
+
 
 @dataclass(frozen=True)
 class Section:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from influence_cli.present.changes import BEST_FIRST, TABLE_ROWS, influence_figures
+from influence_cli.present.changes import BEST_FIRST, EVALUATED, TABLE_ROWS, influence_figures
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
     change_text,
@@ -73,21 +73,26 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
             if method is None:
                 pair.truth_status = record["status"]
                 continue
-            pair.status, pair.method, pair.estimate = record["status"], method, record[method]
-            pair.error = None if error is None else record[error]
+            if pair.method is None or _place(method) < _place(pair.method):
+                pair.status, pair.method, pair.estimate = record["status"], method, record[method]
+                pair.error = None if error is None else record[error]
     return found
 
 
-def changes_section(results: Sequence[Result], top: int | None) -> Section:
+def _place(method: str) -> int:
+    """Where a method stands among the others, the most exact first."""
+    return BEST_FIRST.index(method) if method in BEST_FIRST else len(BEST_FIRST)
+
+
+def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int | None) -> Section:
     """The groups of one quantity by the size of their effect, a table a test row; of one group a row a test row."""
-    pairs = list(pairs_of(results).values())
     quantity = results[0].quantity
     marks: dict[str, int] = {}
     tests: dict[Any, list[Pair]] = {}
     for pair in pairs:
         tests.setdefault(pair.record["test"], []).append(pair)
-    one_group = len(tests) > 1 and all(len(own) == 1 for own in tests.values())
-    blocks = [pairs] if one_group else list(tests.values())
+    one_group = len(tests) > 1 and len({(pair.record["group"], pair.record["size"]) for pair in pairs}) == 1
+    blocks = [list(pairs)] if one_group else list(tests.values())
     sheets: list[Sheet] = []
     left, room = 0, TABLE_ROWS
     for block in blocks:
@@ -101,10 +106,15 @@ def changes_section(results: Sequence[Result], top: int | None) -> Section:
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
+    used = dict.fromkeys(result.evaluate for result in results if isinstance(result, InfluenceResult))
+    evaluated = [EVALUATED[way] for way in used]
     drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
-    sign = own.sign.replace("positive:", "A positive change says that").replace("that the group", "the group")
+    sign = f"A positive change says that {own.sign.removeprefix('positive: ')}"
     return Section(
-        f"Change of the {own.name} if a group is removed", (f"{sign}.",), tuple(sheets), notes=(drawn, *notes)
+        f"Change of the {own.name} if a group is removed",
+        (f"{sign}.",),
+        tuple(sheets),
+        notes=(drawn, *evaluated, *notes),
     )
 
 
@@ -120,17 +130,26 @@ def _sheet(pairs: Sequence[Pair], quantity: str, marks: dict[str, int], *, one_g
     known = {key: any(getattr(pair, key) is not None for pair in pairs) for key in ("estimate", "actual", "low")}
     known["difference"] = known["estimate"] and known["actual"]
     known["note"] = any({pair.status, pair.truth_status} != {OK} for pair in pairs)
-    method = next((pair.method for pair in pairs if pair.method is not None), None)
-    headings = [heading, "rows", "share", "size of the effect", f"estimate ({method})", "retrained", "difference"]
+    methods = list(dict.fromkeys(pair.method for pair in pairs if pair.method is not None))
+    estimate = f"estimate ({', '.join(methods)})"
+    headings = [heading, "rows", "share", "size of the effect", estimate, "retrained", "difference"]
     headings += ["proven from", "to", "the group", "note"]
     needs = {4: "estimate", 5: "actual", 6: "difference", 7: "low", 8: "low", 10: "note"}
     kept = [at for at in range(len(headings)) if at not in needs or known[needs[at]]]
     rows = []
     for name, pair, bar in zip(names, pairs, bars(pairs, quantity), strict=True):
         cells = _cells(name, pair, bar, quantity, marks)
+        if len(methods) > 1 and pair.method is not None:
+            cells[4] = replace(cells[4], text=f"{cells[4].text} ({pair.method})")
         rows.append(tuple(cells[at] for at in kept))
     numbers = frozenset(kept.index(at) for at in (1, 2, 4, 5, 6, 7, 8) if at in kept)
-    return Sheet(title, tuple(headings[at] for at in kept), rows, numbers, lead=(in_words(pairs[0], quantity),))
+    return Sheet(
+        title,
+        tuple(headings[at] for at in kept),
+        rows,
+        numbers,
+        lead=(in_words(pairs[0], quantity, names[0] if one_group else ""),),
+    )
 
 
 def _cells(name: str, pair: Pair, bar: Bar | None, quantity: str, marks: dict[str, int]) -> list[Cell]:
@@ -177,11 +196,12 @@ def about(record: Mapping[str, Any]) -> str:
     return f"{name}: {', '.join(parts)}" if parts else name
 
 
-def in_words(pair: Pair, quantity: str) -> str:
-    """The largest effect as a sentence: who, what, how much, how sure."""
+def in_words(pair: Pair, quantity: str, row: str) -> str:
+    """The largest effect as a sentence: who, what (of a test ``row`` that is not named yet), how much, how sure."""
     record, own = pair.record, meaning_of(quantity)
     who = f"without {group_name(record['group'])} ({record['size']:,} rows, {share(record['fraction'])})"
-    now = f"the {own.name} now at {figure(record['base'])}"
+    of_row = f" of {row[0].lower()}{row[1:]}," if row else ""
+    now = f"the {own.name}{of_row} now at {figure(record['base'])}"
     if pair.best is None:
         why = "has no finite value" if pair.unbounded else "has no change that could be computed"
         return f"Largest effect: {who}, {now} {why}."

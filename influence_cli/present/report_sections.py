@@ -14,11 +14,11 @@ from influence_cli.present.changes import View
 from influence_cli.present.facts import SHOWN_DIGITS
 from influence_cli.present.models import coefficient_block, model_page
 from influence_cli.present.report import Cell, Section, Sheet, sheet_of
-from influence_cli.present.report_changes import Result, about, pairs_of
+from influence_cli.present.report_changes import Pair, Result, about
 from influence_cli.present.selection import selection_page
 from influence_cli.present.tables import Block
 from influence_cli.present.words import meaning_of
-from influence_cli.results import InfluenceResult, Provenance, Records, SelectionResult, TruthResult
+from influence_cli.results import Provenance, Records, SelectionResult
 
 MOST_TESTS = 5
 """Test rows that the question names one by one."""
@@ -42,29 +42,32 @@ class Source:
     command: str | None
 
 
-def question_section(results: Mapping[str, Sequence[Result]], selections: Sequence[SelectionResult]) -> Section:
-    """What was asked, in words, a sentence a quantity."""
+def question_section(
+    results: Mapping[str, Mapping[tuple[str, Any], Pair]], selections: Sequence[SelectionResult]
+) -> Section:
+    """What was asked, in words, a sentence a quantity; ``results`` are the pairs of each."""
     sentences = []
     for quantity, own in results.items():
-        pairs = list(pairs_of(own).values())
-        groups = len({digest for digest, _ in pairs_of(own)})
-        tests = {pair.record["test"]: about(pair.record) for pair in pairs}
+        groups = len({digest for digest, _ in own})
+        tests = {pair.record["test"]: about(pair.record) for pair in own.values()}
         named = "; ".join(tests.values()) if len(tests) <= MOST_TESTS else f"{len(tests):,} test rows"
         some = f"each of these {groups:,} groups" if groups > 1 else "this group"
         asked = f"How would the {meaning_of(quantity).name} change if {some} of training rows had not been there?"
         sentences.append(f"{asked} Asked of: {named}.")
     for selection in selections:
+        if selection.provenance.config.get("flip"):
+            sentences.append("Which few training rows have to be removed for the predicted class to flip?")
+            continue
         sentences.append(
             f"Which training rows, removed together, change the {meaning_of(selection.quantity).name} the most?"
         )
     if results:
-        kinds = {type(result) for own in results.values() for result in own}
-        how = {
-            frozenset({InfluenceResult}): "The answers are estimates, made without retraining.",
-            frozenset({TruthResult}): "The answers are measured, by retraining without each group.",
-        }.get(
-            frozenset(kinds), "The answers are estimates, with the change by retraining beside them where it is known."
-        )
+        every = [pair for own in results.values() for pair in own.values()]
+        how = "The answers are estimates, made without retraining."
+        if any(pair.actual is not None for pair in every):
+            how = "The answers are estimates, with the change by retraining beside them where it is known."
+        if all(pair.method is None for pair in every):
+            how = "The answers are measured, by retraining without each group."
         sentences.append(f"{how} Every change is the figure without the group minus the figure now.")
     return Section("The question", tuple(sentences or ("What is this model?",)))
 
@@ -93,7 +96,7 @@ def model_section(source: Source, view: View) -> Section:
     below = (f"The {len(coefficients.rows)} largest of {model.theta.shape[0]:,}.",) if coefficients.below else ()
     shown = sheet_of(coefficients)
     shown = Sheet(shown.title, shown.headings, shown.rows, shown.numbers, below=below)
-    return Section(f"The model: {page.title}", described, (sheet_of(block), shown))
+    return Section("The model", (f"{page.title}.", *described), (sheet_of(block), shown))
 
 
 def preprocessing(model: TrainedModel) -> str:

@@ -1,0 +1,316 @@
+"""``ginf report``: what is on the page, in HTML and in Markdown, that no name is markup, that a browser reads it."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from cli_tools import save_blobs, train
+
+from influence_cli.artifacts.results import load_influence, load_truth
+from influence_cli.cli import run
+from influence_cli.commands.report import load_source
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+class Page(HTMLParser):
+    """The text of a page, its tags, and its tables as rows of (heading, text, sort value)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.parts, self.tables, self.cell = [], [], [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attributes]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag == "td":
+            self.cell = {"text": "", **dict(attributes)}
+            self.tables[-1][-1].append(self.cell)
+
+    def handle_endtag(self, tag):
+        if tag == "td":
+            self.cell = None
+
+    def handle_data(self, data):
+        self.parts.append(data)
+        if self.cell is not None:
+            self.cell["text"] += data
+
+    @property
+    def text(self):
+        return " ".join("".join(self.parts).split())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("report")
+    train(save_blobs(made / "b.npz"), made / "m.h5")
+    asked = ["--model", str(made / "m.h5"), "--group", "random:5x3", "--group", "coherent:0:12", "--quiet"]
+    assert run(["influence", *asked, "--test", "1,3", "-o", str(made / "i.h5")]) == 0
+    assert run(["groundtruth", *asked, "--test", "3,1", "-o", str(made / "t.h5")]) == 0
+    select = ["select", "--model", str(made / "m.h5"), "--test", "1", "--size", "3", "--quiet"]
+    assert run([*select, "-o", str(made / "s.h5")]) == 0
+    return made
+
+
+def report(folder, *names, page="a.html", options=()):
+    return run(["report", *(str(folder / name) for name in names), "-o", str(page), "--quiet", *options])
+
+
+@pytest.fixture(scope="module")
+def html(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "audit.html"
+    assert report(folder, "i.h5", "t.h5", "s.h5", "m.h5", page=path) == 0
+    return path
+
+
+def changes(page):
+    """The tables of changes: those that have a bar."""
+    return [table[1:] for table in page.tables if any("class" in one and one["class"] == "drawn" for one in table[-1])]
+
+
+def test_a_page_holds_the_whole_answer(html, folder):
+    page = Page(html.read_text())
+    found = load_influence(folder / "i.h5")
+    for words in (
+        "How would the loss change if each of these 4 groups of training rows had not been there?",
+        "A positive change says that the group helped this prediction",
+        "Test row 1 (record 2): true 1, predicted 1",
+        "Largest effect: without",
+        "0 (20), 1 (20), 2 (20)",
+        found.provenance.model_digest[:12],
+        found.provenance.data_digest[:12],
+        "base rate of the test rows",
+        "relinearize: training rows",
+        "How well the estimates agree with retraining",
+        "What the words mean",
+    ):
+        assert words in page.text, words
+
+
+def test_estimates_and_truth_stand_side_by_side_largest_first(html, folder):
+    page = Page(html.read_text())
+    guessed = {(one["group"], one["test"]): one for one in load_influence(folder / "i.h5").records()}
+    truth = {(one["group"], one["test"]): one["actual"] for one in load_truth(folder / "t.h5").records()}
+    tables = changes(page)
+    assert len(tables) == 2
+    for test, table in zip((1, 3), tables, strict=True):
+        groups = [row[0]["text"] for row in table]
+        by_size = sorted((name for name, own in truth if own == test), key=lambda name: -abs(truth[name, test]))
+        assert groups == by_size
+        for row in table:
+            cells = {cell["data-heading"]: cell for cell in row}
+            pair = row[0]["text"], test
+            estimate, actual = guessed[pair]["refined"], truth[pair]
+            assert float(cells["estimate (refined)"]["data-sort"]) == estimate
+            assert cells["estimate (refined)"]["text"] == f"{estimate:+.4g} ± {guessed[pair]['error']:.2g}"
+            assert float(cells["retrained"]["data-sort"]) == actual
+            assert float(cells["difference"]["data-sort"]) == estimate - actual
+            assert cells["the group"]["text"] == ("helped" if actual > 0 else "hurt")
+
+
+def test_bars_are_as_long_as_the_changes(html, folder):
+    text = html.read_text()
+    table = changes(Page(text))[0]
+    widths = [float(width) for width in re.findall(r'<rect [^>]*width="([\d.]+)"', text)][: len(table)]
+    estimates = np.abs([float(row[4]["data-sort"]) for row in table])
+    assert np.allclose(np.array(widths) / widths[0], estimates / estimates[0], atol=2e-3)
+    assert text.count('class="error"') == 8, "one for every pair with an error"
+    assert text.count('class="truth"') == 8
+
+
+def test_nothing_is_fetched_and_no_script_is_needed(html):
+    page = Page(html.read_text())
+    assert not {"link", "img", "iframe", "object", "embed"} & set(page.tags)
+    assert not [(name, value) for _, name, value in page.attributes if name in ("src", "href", "xlink:href")]
+    assert "http" not in re.sub(r"http-equiv", "", html.read_text())
+    assert "@page{size:A4" in html.read_text()
+
+
+def test_the_commands_make_the_same_files_again(html, folder, tmp_path, capsys):
+    page = Page(html.read_text())
+    commands = re.findall(r"ginf (?:train|influence|groundtruth|select|report) .*", "".join(page.parts))
+    assert [shlex.split(one)[1] for one in commands] == ["influence", "groundtruth", "select", "train", "report"]
+    for line in commands[:2]:
+        _, *words = shlex.split(line)
+        assert run([*words[:-1], str(tmp_path / "again.h5"), "--force", "--quiet"]) == 0
+        old, new = folder / words[-1], tmp_path / "again.h5"
+        load = load_influence if words[0] == "influence" else load_truth
+        key = "refined" if words[0] == "influence" else "actual"
+        assert [one[key] for one in load(old).records()] == [one[key] for one in load(new).records()]
+    _, *words = shlex.split(commands[3])
+    assert run([*words[:-1], str(tmp_path / "m.h5"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["show", str(tmp_path / "m.h5"), "--format", "json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert run(["show", str(folder / "m.h5"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == again
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --data digits --l2 0.01",
+        "train --data d.npz --no-intercept --C 2 --class-weight balanced",
+        "train --data d.npz --estimator mlp --hidden 4,3 --damping 0.1 --seed 3",
+        "train --data d.csv --label y --drop z --categorical x --impute median --no-standardize",
+        "select --model m.h5 --test 1 --flip",
+        "select --model m.h5 --test 1 --candidates by:site --size 1 --verify",
+        "select --model m.h5 --test 1 --size 2,10% --strategy greedy,random --draws 3 --within by:site",
+        "influence --model m.h5 --group rows:each --test mean --quantity margin",
+        "influence --model m.h5 --group 'column:site=a b' --test 2 --certify 10% --verify --preprocessing frozen",
+        "groundtruth --model m.h5 --group random:5x2 --quantity param:v --cold --certify 5% --solver cg",
+    ],
+)
+def test_every_command_comes_back_from_its_file(tmp_path, monkeypatch, line):
+    """The command that a file's settings give makes a file with the same settings and results."""
+    monkeypatch.chdir(tmp_path)
+    save_blobs(tmp_path / "d.npz")
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{at},{rng.normal():.3f},{'a b' if at % 3 else 'c'},{at % 2},{rng.integers(3)},{at % 4 < 2:d}"
+        for at in range(80)
+    ]
+    (tmp_path / "d.csv").write_text("\n".join(["id,v,site,z,x,y", *rows]) + "\n")
+    if "m.h5" in line:
+        train("d.csv", tmp_path / "m.h5", "--label", "y", "--id", "id", "--drop", "z")
+    assert run([*shlex.split(line), "-o", "one.h5", "--quiet"]) == 0
+    first = load_source("one.h5")
+    _, *words = shlex.split(first.command)
+    assert run([*words[:-1], "two.h5", "--quiet"]) == 0
+    second = load_source("two.h5")
+    assert second.provenance == first.provenance
+    assert second.command == first.command.replace("one.h5", "two.h5")
+
+
+def test_markdown_says_the_same(folder, tmp_path):
+    path = tmp_path / "audit.md"
+    assert report(folder, "i.h5", "t.h5", "s.h5", page=path) == 0
+    text = path.read_text()
+    assert text.startswith("# How the model ")
+    for words in (
+        "## The question",
+        "## The model",
+        "## Selected rows",
+        "## How to repeat it",
+        "\n    ginf influence ",
+    ):
+        assert words in text, words
+    table = [line for line in text.splitlines() if line.startswith(("| coherent:0:12", "| random:5"))]
+    assert len(table) == 8
+    assert all("█" in line for line in table)
+    lengths = {
+        line.count("|") for line in text.split("### Test row 1")[1].split("###")[0].splitlines() if line[:1] == "|"
+    }
+    assert len(lengths) == 1, "every row has as many cells as the headings"
+
+
+@pytest.mark.parametrize("name", ["m.h5", "i.h5", "t.h5", "s.h5"])
+@pytest.mark.parametrize("ending", ["html", "md"])
+def test_one_file_of_any_kind_is_enough(folder, tmp_path, name, ending):
+    assert report(folder, name, page=tmp_path / f"a.{ending}") == 0
+    assert "The model" in (tmp_path / f"a.{ending}").read_text()
+
+
+@pytest.mark.parametrize("ending", ["html", "md"])
+def test_names_are_never_markup(tmp_path, ending):
+    rows = ["x,site,y"]
+    rng = np.random.default_rng(0)
+    for at in range(60):
+        site = ("<b>", "a|`*_[x](y)", "<script>alert(1)</script>")[at % 3]
+        rows.append(f"{rng.normal():.3f},{site},{int(rng.random() < 0.5)}")
+    (tmp_path / "d.csv").write_text("\n".join(rows) + "\n")
+    train(str(tmp_path / "d.csv"), tmp_path / "m.h5", "--label", "y")
+    asked = ["--model", str(tmp_path / "m.h5"), "--group", "by:site", "--test", "1", "--quiet"]
+    assert run(["influence", *asked, "-o", str(tmp_path / "i.h5")]) == 0
+    path = tmp_path / f"a.{ending}"
+    assert report(tmp_path, "i.h5", page=path) == 0
+    text = path.read_text()
+    if ending == "html":
+        page = Page(text)
+        assert "b" not in page.tags
+        assert page.tags.count("script") == 1
+        assert "&lt;b&gt;" in text
+        names = [row[0]["text"] for row in changes(page)[0]]
+        assert sorted(names) == ["<b>", "<script>alert(1)</script>", "a|`*_[x](y)"]
+    else:
+        prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
+        assert not re.search(r"(?<!\\)<", prose)
+        assert r"a\|\`\*\_\[x\](y)" in prose
+
+
+def test_top_keeps_the_largest_and_says_what_is_left_out(folder, tmp_path):
+    path = tmp_path / "a.html"
+    assert report(folder, "t.h5", page=path, options=("--top", "1")) == 0
+    page = Page(path.read_text())
+    assert [len(table) for table in changes(page)] == [1, 1]
+    assert "6 smaller effects are left out" in page.text
+
+
+@pytest.mark.parametrize("page", ["audit.pdf", "audit", "audit.h5"])
+def test_other_endings_are_refused(folder, tmp_path, capsys, page):
+    assert report(folder, "i.h5", page=tmp_path / page) == 2
+    assert "expected the ending .html or .md, found" in capsys.readouterr().err
+    assert not (tmp_path / page).exists()
+
+
+def test_what_cannot_be_reported_is_refused(folder, tmp_path, capsys):
+    (tmp_path / "a.h5").write_text("hello")
+    assert report(folder, "i.h5", tmp_path / "a.h5", page=tmp_path / "a.html") == 3
+    assert "expected a ginf file" in capsys.readouterr().err
+    assert report(folder, "none.h5", page=tmp_path / "a.html") == 3
+    train(save_blobs(tmp_path / "other.npz", seed=1), tmp_path / "o.h5")
+    assert report(folder, "i.h5", tmp_path / "o.h5", page=tmp_path / "a.html") == 3
+    assert "do not belong together" in capsys.readouterr().err
+    assert not (tmp_path / "a.html").exists()
+
+
+def test_a_page_is_replaced_only_with_force_and_an_input_never(folder, tmp_path, capsys):
+    page = tmp_path / "a.html"
+    page.write_text("mine")
+    assert report(folder, "i.h5", page=page) == 2
+    assert page.read_text() == "mine"
+    assert report(folder, "i.h5", page=page, options=("--force",)) == 0
+    shutil.copy(folder / "t.h5", tmp_path / "t.md")
+    before = (tmp_path / "t.md").read_bytes()
+    capsys.readouterr()
+    assert report(folder, "i.h5", tmp_path / "t.md", page=tmp_path / "t.md", options=("--force",)) == 2
+    assert "would replace a file that this command reads" in capsys.readouterr().err
+    assert (tmp_path / "t.md").read_bytes() == before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_browser_reads_and_sorts_it_without_an_error(html, tmp_path, width):
+    """A script of the test's own sorts by the number of rows, and writes what it found into the page's title."""
+    probe = """<script>
+    document.querySelectorAll("table.cards th button")[1].click();
+    const cells = [...document.querySelector("table.cards").tBodies[0].rows].map(row => row.cells[1].textContent);
+    const beyond = one => one.getBoundingClientRect().right > innerWidth + 1;
+    const wide = [...document.querySelectorAll("body *")].filter(beyond);
+    document.title = JSON.stringify({cells, wide: wide.map(one => one.outerHTML.slice(0, 80)), at: innerWidth});
+    </script>"""
+    copy = tmp_path / "probe.html"
+    copy.write_text(html.read_text().replace("</body>", f"{probe}</body>"))
+    browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*browser, "--enable-logging=stderr", f"--window-size={width},900", "--dump-dom", copy.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "CONSOLE" not in done.stderr
+    page = Page(done.stdout.split("</head>")[0])
+    found = json.loads(page.text[page.text.index('{"cells"') :].split("body{")[0])
+    assert found["cells"] == ["12", "5", "5", "5"], "largest first"
+    assert found["wide"] == [], "nothing is cut"
