@@ -257,6 +257,15 @@ def test_top_keeps_the_largest_and_says_what_is_left_out(folder, tmp_path):
     assert "6 smaller effects are left out" in page.text
 
 
+def test_a_long_page_keeps_the_largest_of_every_test_row(folder, tmp_path):
+    asked = ["--model", str(folder / "m.h5"), "--group", "rows:each", "--test", "0:6", "--quiet"]
+    assert run(["influence", *asked, "-o", str(tmp_path / "each.h5")]) == 0
+    assert report(tmp_path, "each.h5", page=tmp_path / "a.html") == 0
+    page = Page((tmp_path / "a.html").read_text())
+    assert [len(table) for table in changes(page)] == [200 // 6] * 6
+    assert f"{6 * 60 - 6 * (200 // 6)} smaller effects are left out" in page.text
+
+
 @pytest.mark.parametrize("page", ["audit.pdf", "audit", "audit.h5"])
 def test_other_endings_are_refused(folder, tmp_path, capsys, page):
     assert report(folder, "i.h5", page=tmp_path / page) == 2

@@ -94,14 +94,11 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     one_group = len(tests) > 1 and len({(pair.record["group"], pair.record["size"]) for pair in pairs}) == 1
     blocks = [list(pairs)] if one_group else list(tests.values())
     sheets: list[Sheet] = []
-    left, room = 0, TABLE_ROWS
+    left, most = 0, max(TABLE_ROWS // max(len(blocks), 1), 1) if top is None else top
     for block in blocks:
         block.sort(key=Pair.rank)
-        kept = block[: max(room, 0) if top is None else top]
-        left += len(block) - len(kept)
-        room -= len(kept)
-        if kept:
-            sheets.append(_sheet(kept, quantity, marks, one_group=one_group))
+        left += len(block[most:])
+        sheets.append(_sheet(block[:most], quantity, marks, one_group=one_group))
     own = meaning_of(quantity)
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
