@@ -1,10 +1,13 @@
 """A few seconds of every campaign; ``--fuzz-seconds`` gives more, and ``--fuzz-seed`` others.
 
-``benchmarks/faults.py`` counts them in thousands, and docs/reliability.md has the table.
+``benchmarks/faults.py`` counts them in thousands, and docs/reliability.md has the table.  Each campaign has an
+interpreter of its own: libraries that have started threads here do not survive the forks that it lives by.
 """
 
 import itertools
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -14,16 +17,6 @@ from fuzz.harness import within
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="forks, and reads the usage of its children")
 
 
-@pytest.fixture
-def seconds(request):
-    return float(request.config.getoption("--fuzz-seconds")) / 6
-
-
-@pytest.fixture
-def seed(request):
-    return int(request.config.getoption("--fuzz-seed"))
-
-
 def numbers(seconds):
     """0, 1, 2, ... as long as there is time, one at least; the time begins with the first."""
     yield 0
@@ -31,32 +24,22 @@ def numbers(seconds):
     yield from itertools.takewhile(lambda _: more(), itertools.count(1))
 
 
-@pytest.mark.parametrize("how", ["bytes", "edits", "signed"])
-def test_mutants_of_artifacts(tmp_path, seed, seconds, how):
-    tally = campaigns.artifacts(tmp_path, seed, numbers(seconds), how)
-    assert not tally.found, f"seed {seed}"
+def run(name, folder, seed, seconds):
+    """One campaign, for as many seconds."""
+    if name == "surroundings":
+        return endings.surroundings(folder, seed, range(3))
+    if name == "signals":
+        endings.ALLOWED = 10.0  # where the suite runs, other things run too
+        return endings.signals(folder, seed, numbers(seconds))
+    if name in ("bytes", "edits", "signed"):
+        return campaigns.artifacts(folder, seed, numbers(seconds), name)
+    return getattr(campaigns, name)(folder, seed, numbers(seconds))
+
+
+@pytest.mark.parametrize("name", ["bytes", "edits", "signed", "data", "command_lines", "signals", "surroundings"])
+def test_campaign(tmp_path, request, name):
+    seed, seconds = (float(request.config.getoption(option)) for option in ("--fuzz-seed", "--fuzz-seconds"))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
+        tally = apart.submit(run, name, tmp_path, int(seed), seconds / 6).result()
+    assert not tally.found, f"seed {int(seed)}"
     assert tally.runs
-
-
-def test_mutants_of_data(tmp_path, seed, seconds):
-    tally = campaigns.data(tmp_path, seed, numbers(seconds))
-    assert not tally.found, f"seed {seed}"
-    assert tally.runs
-
-
-def test_command_lines(tmp_path, seed, seconds):
-    tally = campaigns.command_lines(tmp_path, seed, numbers(seconds))
-    assert not tally.found, f"seed {seed}"
-    assert tally.runs
-
-
-def test_signals(tmp_path, seed, seconds, monkeypatch):
-    monkeypatch.setattr(endings, "ALLOWED", 10.0)  # where the suite runs, other things run too
-    tally = endings.signals(tmp_path, seed, numbers(seconds))
-    assert not tally.found, f"seed {seed}"
-    assert tally.runs
-
-
-def test_surroundings(tmp_path, seed):
-    tally = endings.surroundings(tmp_path, seed, range(3))
-    assert not tally.found, f"seed {seed}"
