@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from cli_tools import save_blobs, train
+from cli_tools import save_blobs, save_regression, train
 
 from influence_cli.artifacts.results import load_influence, load_truth
 from influence_cli.cli import run
@@ -255,6 +255,16 @@ def test_top_keeps_the_largest_and_says_what_is_left_out(folder, tmp_path):
     page = Page(path.read_text())
     assert [len(table) for table in changes(page)] == [1, 1]
     assert "6 smaller effects are left out" in page.text
+
+
+@pytest.mark.parametrize(("quantity", "test"), [("prediction", ["--test", "mean"]), ("param:x0", [])])
+def test_figures_that_nobody_is_helped_by_are_held_up_or_down(tmp_path, quantity, test):
+    model = train(save_regression(tmp_path / "r.npz"), tmp_path / "r.h5", "--estimator", "linear")
+    asked = ["--model", model, "--group", "random:5x3", "--quantity", quantity, *test, "--quiet"]
+    assert run(["influence", *asked, "-o", str(tmp_path / "i.h5")]) == 0
+    assert report(tmp_path, "i.h5", page=tmp_path / "a.html") == 0
+    text = Page((tmp_path / "a.html").read_text()).text
+    assert re.search(r"changes by [-+][\d.e-]+ \(estimated, ± [\d.e-]+\): the group held it (down|up)\. ", text)
 
 
 def test_a_long_page_keeps_the_largest_of_every_test_row(folder, tmp_path):

@@ -213,7 +213,7 @@ def in_words(pair: Pair, quantity: str, row: str) -> str:
 
 
 def _did(word: str, what: str) -> str:
-    return "had no effect" if word == "no effect" else f"{word} {what}"
+    return "had no effect" if word == "no effect" else f"{word} {what}".rstrip()
 
 
 def bars(pairs: Iterable[Pair], quantity: str) -> list[Bar | None]:
