@@ -1,7 +1,4 @@
-"""``GroupInfluence``: the questions of the commands, for arrays, frames and estimators in memory.
-
-It makes a ``TrainedModel`` and calls the same analysis as the commands do.
-"""
+"""``GroupInfluence``: the questions and the analysis of the commands, for arrays, frames and estimators in memory."""
 
 from __future__ import annotations
 
@@ -25,18 +22,18 @@ from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.core.retraining import STRATEGIES
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
 from influence_cli.errors import UsageError, unknown_word
-from influence_cli.models.in_memory import InMemory, Wanted, of_estimator, of_rows
+from influence_cli.models.in_memory import InMemory, Wanted, of_estimator, of_rows, provenance_of
 from influence_cli.models.preprocessing import FROZEN, NOT_ESTIMATED, PREPROCESSINGS, REFIT, Unfitted
 from influence_cli.models.sample_weights import BALANCED
 from influence_cli.models.settings import ESTIMATORS, default_tolerance, resolve_network
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import REFINED, InfluenceResult, Provenance, SelectionResult, TruthResult
-from influence_cli.specs.from_python import Groups, pool_rows, resolve_groups
+from influence_cli.results import REFINED, InfluenceResult, SelectionResult, TruthResult
+from influence_cli.specs.from_python import Groups, count_of_rows, pool_rows, resolve_groups
 from influence_cli.specs.planned import GroupPlan
 from influence_cli.specs.relative import parse_relative
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GroupInfluence:
     """A model on its training rows, to be asked what groups of them do to its predictions.
 
@@ -52,8 +49,6 @@ class GroupInfluence:
     >>> groups = {"first site": np.arange(40), "far out": X[:, 0] > 1.5}
     >>> estimated = model.influence(groups, X[:1], y[:1], methods=["first", "second"])
     >>> truth = model.groundtruth(groups, X[:1], y[:1])
-    >>> [record["group"] for record in estimated.records()]
-    ['first site', 'far out']
     >>> bool(np.allclose(estimated.columns()["second"], truth.columns()["actual"], atol=0.01))
     True
     """
@@ -61,6 +56,12 @@ class GroupInfluence:
     made: InMemory
     """The model with what it takes to read further rows as it was made from."""
     solver_name: str = "auto"
+
+    def __repr__(self) -> str:
+        """One line that holds no row of the data."""
+        data, settings = self.model.dataset, self.model.settings
+        kind = f"{len(data.classes)} classes" if data.classes else "regression"
+        return f"<GroupInfluence: {settings.estimator}, {data.rows:,} rows, {data.X_train.shape[1]:,} features, {kind}>"
 
     @property
     def model(self) -> TrainedModel:
@@ -193,10 +194,11 @@ class GroupInfluence:
         plan = self._plan(groups, seed)
         if model.refit is not None and not model.refit.estimates:
             warn(NOT_ESTIMATED, stacklevel=2)
-        proven = None if certify is None else _share("certify", certify)
+        proven = None if certify is None else parse_relative(str(certify), "certify")
         if proven is not None and REFINED not in methods:
             raise UsageError(f"certify proves intervals of {REFINED}", hint=f"add {REFINED} to methods")
-        how = Estimation(estimates.check_methods(methods), evaluate, _share("rel_error", rel_error), errors, proven)
+        within = parse_relative(str(rel_error), "rel_error")
+        how = Estimation(estimates.check_methods(methods), evaluate, within, errors, proven)
         config = {
             "methods": list(methods),
             "quantity": quantity,
@@ -206,7 +208,7 @@ class GroupInfluence:
             **({} if proven is None else {"certify": proven}),
             "seed": seed,
         }
-        found = estimates.influence(question, self.solver, plan, how, provenance=_provenance(model, config))
+        found = estimates.influence(question, self.solver, plan, how, provenance=provenance_of(model, config))
         return verified(question, self.solver, plan, found) if verify else found
 
     def groundtruth(
@@ -241,9 +243,9 @@ class GroupInfluence:
         plan = self._plan(groups, seed)
         end = model.objective.tuning.tolerance if tol is None else tol
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
-        proven = None if certify is None else _share("certify", certify)
+        proven = None if certify is None else parse_relative(str(certify), "certify")
         config |= {} if proven is None else {"certify": proven}
-        provenance = _provenance(model, config)
+        provenance = provenance_of(model, config)
         begun = truth.start_truth(question, plan, provenance, repeats=repeats, certify=proven)
         how = truth.Retraining(end, retrain, jobs, repeats, proven)
         return truth.groundtruth(question, self.solver, plan, begun, how)
@@ -291,13 +293,13 @@ class GroupInfluence:
         model = question.model
         m = model.dataset.rows
         pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
-        sizes = [_count(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
+        sizes = [count_of_rows(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
         options = {"direction": direction, "draws": draws, "rounds": rounds, "seed": seed, "verify": verify}
         choice = Choice(names, pool, direction=direction, draws=draws, rounds=rounds, seed=seed, verify=verify)
         if strategies == ALL:
             names, _ = drop_impossible(choice, sizes)
             choice = replace(choice, strategies=names)
-        provenance = _provenance(model, {"size": sizes, "quantity": quantity, "strategies": list(names), **options})
+        provenance = provenance_of(model, {"size": sizes, "quantity": quantity, "strategies": list(names), **options})
         return select(question, self.solver, RowSearch(choice, sizes), provenance=provenance)
 
     def diagnostics(self, groups: Groups = "rows:each", *, seed: int = 0) -> DiagnosticsResult:
@@ -311,14 +313,11 @@ class GroupInfluence:
         >>> X = np.random.default_rng(0).normal(size=(30, 1))
         >>> y = X[:, 0] + np.random.default_rng(1).normal(size=30)
         >>> model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
-        >>> found = model.diagnostics().columns()
-        >>> list(found)[4:]
-        ['leverage', 'cooks_distance', 'studentized', 'dffits', 'dfbetas:x0', 'dfbetas:intercept', 'status']
-        >>> round(float(found["leverage"].sum()), 6)
+        >>> round(float(model.diagnostics().columns()["leverage"].sum()), 6)
         2.0
         """
         return of_rows_and_groups(
-            self.model, self.solver, self._plan(groups, seed), provenance=_provenance(self.model, {"seed": seed})
+            self.model, self.solver, self._plan(groups, seed), provenance=provenance_of(self.model, {"seed": seed})
         )
 
     @cached_property
@@ -346,23 +345,6 @@ class GroupInfluence:
         return ask(model, tests, quantity)
 
 
-def _provenance(model: TrainedModel, config: dict[str, Any]) -> Provenance:
-    return Provenance(model.dataset.digest, model.digest, config)
-
-
-def _share(name: str, value: float) -> float:
-    """A number over 0 and below 1, or the text of one."""
-    return parse_relative(str(value), name)
-
-
 def _choice(name: str, value: str | None, choices: Sequence[str]) -> None:
-    if value is not None and value not in choices:
+    if not (value is None or value in choices):
         raise unknown_word(name, value, choices)
-
-
-def _count(size: int | float, m: int, available: int) -> int:
-    """A number of rows from a number or a share."""
-    count = round(size * m) if isinstance(size, float) and size < 1 else int(size)
-    if not 1 <= count <= min(available, m - 1):
-        raise UsageError(f"size {size}: expected 1 to {min(available, m - 1):,} rows, found {count:,}")
-    return count

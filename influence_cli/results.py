@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,10 @@ def code_of_test(name: int | str | None) -> int:
     return NO_TEST if name is None else MEAN_TEST
 
 
+SHOWN = 20
+"""Records that a notebook shows of a result."""
+
+
 class Tabular(ABC):
     """A result that can be had in the forms that a notebook wants."""
 
@@ -51,6 +56,24 @@ class Tabular(ABC):
         columns = self.columns()
         lists = [_plain(values) for values in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
+
+    def __repr__(self) -> str:
+        """One line: never the figures of all groups, nor anybody's rows."""
+        columns = self.columns()
+        return f"<{type(self).__name__}: {_length(columns):,} records of {', '.join(columns)}>"
+
+    def _repr_html_(self) -> str:
+        """The first records as a table, for notebooks."""
+        columns = self.columns()
+        shown = min(SHOWN, _length(columns))
+        head = "".join(f"<th>{escape(str(name))}</th>" for name in columns)
+        rows = [
+            "".join(f"<td>{escape(_brief(values[at]))}</td>" for values in columns.values()) for at in range(shown)
+        ]
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        rest = _length(columns) - shown
+        more = f"<p>{rest:,} more records: .to_pandas() has all</p>" if rest else ""
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
     def to_pandas(self) -> Any:
         """A ``pandas.DataFrame``; pandas has to be installed."""
@@ -113,7 +136,7 @@ class Provenance:
     config: dict[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
@@ -171,7 +194,7 @@ class InfluenceResult(Tabular):
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TruthResult(Tabular):
     """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
 
@@ -213,7 +236,7 @@ class TruthResult(Tabular):
         return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Records(Tabular):
     """Records that are already few: one dictionary each (``compare``, ``select``, ``train``)."""
 
@@ -224,6 +247,17 @@ class Records(Tabular):
         """The records, a column a key, in the order of the first record's keys."""
         keys = list(self.rows[0]) if self.rows else []
         return {key: [row[key] for row in self.rows] for key in keys}
+
+
+def _length(columns: dict[str, Any]) -> int:
+    return len(next(iter(columns.values()), ()))
+
+
+def _brief(value: Any) -> str:
+    """A cell of a notebook's table: four digits of a number, nothing for what is missing."""
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.4g}"
+    return "" if value is None else str(value)
 
 
 def _plain(values: Any) -> list[Any]:
@@ -250,7 +284,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
     }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SelectionResult(Tabular):
     """Selected groups: one record each, with the group's sorted ``rows`` (n,) or None, and NaN for what is unknown.
 

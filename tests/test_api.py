@@ -320,3 +320,20 @@ def test_all_strategies_leave_out_what_is_impossible(blobs, model):
     for size, names in ((1, every), (M // 3, every[:-1])):
         records = model.select(size, X_test[:1], y_test[:1], strategies="all", draws=5).records()
         assert [record["strategy"] for record in records] == names
+
+
+def test_a_look_at_an_object_shows_no_row_of_the_data():
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(50, 2))
+    y = np.where(X[:, 0] + rng.normal(size=50) > 0, "secret-yes", "secret-no")
+    model = GroupInfluence.fit(X, y)
+    assert repr(model) == "<GroupInfluence: logistic, 50 rows, 2 features, 2 classes>"
+    result = model.influence({"<b>first</b>": np.arange(5)}, X[:30], y[:30])
+    assert repr(result).startswith("<InfluenceResult: 30 records of group, kind, size")
+    assert "\n" not in repr(result)
+    page = result._repr_html_()
+    assert page.count("<tr>") == 21
+    assert "10 more records" in page
+    assert "&lt;b&gt;first" in page
+    assert "<b>" not in page
+    assert "GroupInfluence" in dir(influence_cli)

@@ -33,6 +33,7 @@ from influence_cli.models.settings import ESTIMATORS, ModelSettings, default_ite
 from influence_cli.models.sklearn import read_estimator, take_apart
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.models.transformers import Steps, output_names, transform_with
+from influence_cli.results import Provenance
 
 TRAIN, TEST = "training rows", "test rows"
 
@@ -183,3 +184,8 @@ def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
 
 def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:
     return Balancing(np.ones(rows) if raw is None else raw, by_rows)
+
+
+def provenance_of(model: TrainedModel, config: dict[str, Any]) -> Provenance:
+    """What a result of this model says about where it comes from."""
+    return Provenance(model.dataset.digest, model.digest, config)

@@ -156,3 +156,11 @@ def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> Plann
         name = "rows:" + ",".join(map(str, found.tolist())) if few else f"rows#{number}"
     found.flags.writeable = False
     return PlannedGroup(name, "rows", len(found), (name, 0), partial(same, found))
+
+
+def count_of_rows(size: int | float, m: int, available: int) -> int:
+    """A number of rows from a number, or from a share of the m rows.  Raises UsageError where there are fewer."""
+    count = round(size * m) if isinstance(size, float) and size < 1 else int(size)
+    if not 1 <= count <= min(available, m - 1):
+        raise UsageError(f"size {size}: expected 1 to {min(available, m - 1):,} rows, found {count:,}")
+    return count
