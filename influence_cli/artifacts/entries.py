@@ -92,7 +92,7 @@ HEADER = (
     Entry("@format", "str", (), 'always "ginf"'),
     Entry("@format_version", "int64", (), f"version of this layout, now {FORMAT_VERSION}"),
     Entry("@kind", "str", (), "which of the tables below applies"),
-    Entry("@generated_by", "str", (), 'program and version, as "ginf 0.1.0"'),
+    Entry("@generated_by", "str", (), 'program and version, as "ginf 0.2.0"'),
     Entry("@config", "json", (), "every resolved option and seed; of a model, the settings that its digest covers"),
     Entry(
         DIGESTS,

@@ -205,6 +205,6 @@ def make(spec: Kind) -> str:
 
 
 def made_by(path: str) -> str:
-    """The program and version that wrote a file of ginf's, as ``ginf 0.1.0``."""
+    """The program and version that wrote a file of ginf's, as ``ginf 0.2.0``."""
     with h5py.File(path, "r", locking=False) as file:
         return str(attribute(file, "generated_by") or "an unnamed program")
