@@ -67,9 +67,7 @@ class Tabular(ABC):
         columns = self.columns()
         shown = min(SHOWN, _length(columns))
         head = "".join(f"<th>{escape(str(name))}</th>" for name in columns)
-        rows = [
-            "".join(f"<td>{escape(_brief(values[at]))}</td>" for values in columns.values()) for at in range(shown)
-        ]
+        rows = ["".join(f"<td>{escape(_brief(values[at]))}</td>" for values in columns.values()) for at in range(shown)]
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         rest = _length(columns) - shown
         more = f"<p>{rest:,} more records: .to_pandas() has all</p>" if rest else ""

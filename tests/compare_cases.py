@@ -16,6 +16,7 @@ PROMISED = "kind,size,test,method,n,pearson,pearson_low,pearson_high,spearman,sl
 ADDED = "groups,tests,dropped,fraction,size_min,size_max,quantity,status"
 KEYS = f"{PROMISED},{ADDED}".split(",")
 FOUND_AGAINST = ["against", "difference", "difference_low", "difference_high", "gain"]
+ADDED_AGAINST = ["error_change"]
 ORIGIN = Provenance("d" * 64, "e" * 64, {"seed": 0})
 
 

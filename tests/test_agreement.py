@@ -185,6 +185,45 @@ def test_intervals_are_scipys_one_by_one_pooled_and_of_a_difference():
     assert np.ravel(found) == pytest.approx(scipys(gap, 14, 600, 5), abs=1e-7)
 
 
+class Drawn(np.random.Generator):
+    """A generator that hands out what was drawn before."""
+
+    def __init__(self, *drawn):
+        super().__init__(np.random.PCG64(0))
+        self._left = list(drawn)
+
+    def integers(self, *_, **__):
+        return self._left.pop(0)
+
+
+def test_the_interval_over_groups_and_test_rows_is_scipys_of_two_samples():
+    rng, (groups, tests) = np.random.default_rng(2), (15, 11)
+    truth = rng.normal(size=(groups, tests))
+    estimate = truth * np.linspace(-0.5, 3.0, tests) ** 2 + rng.normal(size=truth.shape)
+    drawn = np.random.default_rng(5).integers(groups, size=(400, groups))
+    columns = np.random.default_rng((5, 1)).integers(tests, size=(400, tests))
+    weights = agreement.test_row_weights(tests, 400, 5)
+    np.testing.assert_array_equal(weights, [np.bincount(row, minlength=tests) for row in columns])
+    r = agreement.bootstrap_pearson([estimate], truth, 400, 5)[0]
+    point = agreement.pearson(estimate, truth)
+    left = agreement.jackknife_of_both(agreement.pooled(agreement.jackknife_pearson([estimate], truth)[0]), point)
+    samples = (r * weights).sum(1) / tests
+    found = agreement.interval(samples[:, None], point.mean()[None], left[:, None])
+
+    def statistic(rows, columns):
+        return np.mean([np.corrcoef(estimate[rows, t], truth[rows, t])[0, 1] for t in columns])
+
+    expected = stats.bootstrap(
+        (np.arange(groups), np.arange(tests)),
+        statistic,
+        n_resamples=400,
+        method="BCa",
+        vectorized=False,
+        random_state=Drawn(drawn, columns),
+    ).confidence_interval
+    assert np.ravel(found) == pytest.approx([expected.low, expected.high], abs=1e-7)
+
+
 def test_without_bias_and_skewness_the_interval_is_the_percentile():
     samples = np.random.default_rng(1).normal(size=(101, 3))
     point, even = np.median(samples, axis=0), np.array([[-1.0], [0.0], [1.0]]) * np.ones(3)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compare_cases import FOUND_AGAINST, KEYS, drawn, one, part, records, results, table
+from compare_cases import ADDED_AGAINST, FOUND_AGAINST, KEYS, drawn, one, part, records, results, table
 from scipy import stats
 
 from influence_cli.analysis.compare import NO_INTERVAL, Settings, compare
@@ -136,7 +136,7 @@ def test_a_gain_is_one_where_the_interval_of_the_difference_excludes_zero():
     estimates, truth = results(noise={"first": 1.0, "second": 0.1, "worse": 9.0, "twice": 0.0})
     estimates.values["twice"] = 2 * estimates.values["first"]
     rows = records(estimates, truth, against="first")
-    assert all(list(row) == [*KEYS, *FOUND_AGAINST, "cell"] for row in rows)
+    assert all(list(row) == [*KEYS, *FOUND_AGAINST, "cell", *ADDED_AGAINST] for row in rows)
     found = {row["method"]: row for row in rows if row["kind"] is None}
     assert found["second"]["difference"] == pytest.approx(found["second"]["pearson"] - found["first"]["pearson"])
     assert found["second"]["difference_low"] > 0
@@ -173,3 +173,51 @@ def test_a_figure_whose_resamples_lie_to_one_side_has_no_interval_and_says_so():
     assert pooled["difference_low"] < pooled["difference"] < pooled["difference_high"]
     plain = records(estimates, truth, resamples=0)
     assert one(plain, kind="coherent", test=None, method="second")["status"] == "ok"
+
+
+def test_resampling_test_rows_as_well_changes_pooled_intervals_only():
+    """Against the plain sum over the test rows drawn, and wider: here the correlations of the test rows differ."""
+    estimates, truth = results(tests=np.arange(12))
+    noisy = {name: values.copy() for name, values in estimates.values.items()}
+    noisy["first"][:, :6] = np.random.default_rng(4).normal(size=noisy["first"][:, :6].shape)
+    estimates = replace(estimates, values=noisy)
+    fixed = records(estimates, truth, against="first")
+    both = records(estimates, truth, against="first", resample="groups-tests")
+    pooled = []
+    for before, after in zip(fixed, both, strict=True):
+        if before["test"] is not None:
+            assert after == before
+        elif before["method"] == "first":
+            pooled.append([row["pearson_high"] - row["pearson_low"] for row in (before, after)])
+            assert after["pearson"] == before["pearson"]
+            assert after["status"] == "ok"
+    assert len(pooled) == 4
+    assert all(wide > 1.3 * narrow for narrow, wide in pooled)
+    gap = one(both, kind="random", size=50, test=None, method="second")
+    assert gap["difference_low"] < gap["difference"] < gap["difference_high"]
+
+
+def test_few_test_rows_have_no_interval_over_test_rows():
+    rows = records(*results(), against="first", resample="groups-tests")
+    pooled = one(rows, kind="random", size=50, test=None, method="second")
+    assert pooled["status"] == "no interval over test rows from fewer than 8 of them"
+    assert [pooled[key] for key in ("pearson_low", "pearson_high", "difference_low", "gain")] == [None] * 4
+    single = one(rows, kind="random", size=50, test=17, method="second")
+    assert (single["status"], single["pearson_low"] is None) == ("ok", False)
+
+
+def test_beside_the_gain_stands_the_change_of_the_error_on_common_pairs():
+    estimates, truth = results()
+    values = {name: array.copy() for name, array in estimates.values.items()}
+    values["second"][3, 1] = np.nan
+    rows = records(replace(estimates, values=values), truth, against="first")
+    keep = np.arange(12) != 3
+    x, z, y = (array[:12, 1][keep] for array in (values["second"], values["first"], truth.actual))
+    expected = np.linalg.norm(x - y) / np.linalg.norm(z - y) - 1.0
+    row = one(rows, kind="random", size=50, test=40, method="second")
+    assert row["error_change"] == pytest.approx(expected, rel=1e-12)
+    keep = np.isfinite(values["second"])
+    x, z, y = (array[keep] for array in (values["second"], values["first"], truth.actual))
+    expected = np.linalg.norm(x - y) / np.linalg.norm(z - y) - 1.0
+    assert one(rows, kind=None, method="second")["error_change"] == pytest.approx(expected, rel=1e-12)
+    assert one(rows, kind=None, method="first")["error_change"] is None

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from compare_cases import FOUND_AGAINST, KEYS, ORIGIN, drawn, part, records, results, table
+from compare_cases import ADDED_AGAINST, FOUND_AGAINST, KEYS, ORIGIN, drawn, part, records, results, table
 
 from influence_cli.artifacts.results import load_result, save_influence, save_truth
 from influence_cli.cli import run
@@ -36,7 +36,7 @@ def test_machine_formats_hold_every_record(files, capsys):
     rows = json.loads(text)
     assert rows == list(records(*files))
     _, text, _ = out(capsys, "influence.h5", "truth.h5", "--format", "csv", "--against", "first")
-    assert text.splitlines()[0].split(",") == [*KEYS, *FOUND_AGAINST, "cell"]
+    assert text.splitlines()[0].split(",") == [*KEYS, *FOUND_AGAINST, "cell", *ADDED_AGAINST]
     pooled = list(csv.DictReader(io.StringIO(text)))[-1]
     assert (pooled["kind"], pooled["size"], pooled["test"], pooled["method"]) == ("", "", "", "second")
     _, text, _ = out(capsys, "influence.h5", "truth.h5", "--format", "ndjson")
@@ -56,6 +56,10 @@ def test_the_table_is_read_at_a_glance(files, capsys):
     assert "Change of the loss if the group is removed; positive: the group helped this prediction" in flat
     assert "mean over 3 test rows (one by one: --format csv)" in flat
     assert "bootstrap, 1,000 resamples of the groups" in flat
+    assert "error by: change of the error, relative to that of first; below 0 is better" in flat
+    second = [row for row in records(*files, against="first") if row["test"] is None and row["method"] == "second"]
+    changes = [f"{row['error_change']:+.0%}" for row in second]
+    assert [line[line.index("gain") + 1] for line in marked] == changes
     assert "status" not in flat
 
 
@@ -107,6 +111,8 @@ def test_fail_under_fails_where_there_is_no_correlation(files, capsys):
         (["--fail-under", "newton=0.9"], "--fail-under newton: the files hold no estimates by that method"),
         (["--against", "newton"], "--against newton: the files hold no estimates by that method"),
         (["--against", "first", "--bootstrap", "0"], "--against needs resamples"),
+        (["--resample", "rows"], "--resample must be one of groups, groups-tests; found 'rows'"),
+        (["--resample", "groups-tests", "--bootstrap", "0"], "--resample groups-tests needs resamples"),
         (["--figure", "curve"], "--figure curve needs a file to draw into"),
         (["--figure", "pie"], "--figure must be one of auto, scatter, curve; found 'pie'"),
         (["--format", "xml"], "--format must be one of"),

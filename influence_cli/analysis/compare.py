@@ -17,17 +17,22 @@ NO_INTERVAL = "no interval, its resamples lie to one side of it or have no corre
 FEWEST_GROUPS = 8
 """Groups from which on an interval of their correlation means something."""
 TOO_FEW = f"no interval from fewer than {FEWEST_GROUPS} groups"
+TOO_FEW_TESTS = f"no interval over test rows from fewer than {FEWEST_GROUPS} of them"
+RESAMPLED = (GROUPS, GROUPS_TESTS) = ("groups", "groups-tests")
+"""What is drawn with replacement: the groups, or the groups and the test rows over which figures are pooled."""
 TEST_BLOCK = 256
 """Test rows whose resamples are held at a time."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to judge: the number of ``resamples``, their ``seed``, and the method ``against`` which all are held."""
+    """How to judge: the number of ``resamples``, their ``seed``, the method ``against`` which all are held, and what
+    is resampled (of ``RESAMPLED``)."""
 
     resamples: int = 1000
     seed: int = 0
     against: str | None = None
+    resample: str = GROUPS
 
 
 def compare(matched: Matched, settings: Settings) -> Records:
@@ -43,7 +48,8 @@ def compare(matched: Matched, settings: Settings) -> Records:
     for cell in matched.cells:
         rows += _cell_records(matched, cell.rows, settings, cell)
     rows += _cell_records(matched, np.arange(len(matched.groups)), settings, None)
-    return Records(tuple(rows), {"bootstrap": settings.resamples, "seed": settings.seed, "against": settings.against})
+    config = {"bootstrap": settings.resamples, "seed": settings.seed, "against": settings.against}
+    return Records(tuple(rows), config | {"resample": settings.resample})
 
 
 def pooled_record(records: Records, method: str) -> dict[str, Any]:
@@ -82,7 +88,14 @@ def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: 
             for record in [*by_test, pooled][column]:
                 record["ceiling"] = _null(bound)
     name = cell.name or None if cell else None
-    return [record | {"cell": name} for records in (*by_test, pooled) for record in records]
+    for record in (record for records in (*by_test, pooled) for record in records):
+        record["cell"] = name
+    if settings.against is not None:
+        for at, method in enumerate(matched.methods):
+            changes = _changes_of_error(matched, rows, method, settings.against)
+            for records, change in zip((*by_test, pooled), changes[-1:] if lone else changes, strict=True):
+                records[at]["error_change"] = None if method == settings.against else _null(change)
+    return [record for records in (*by_test, pooled) for record in records]
 
 
 def _record(
@@ -117,11 +130,12 @@ def _record(
     few = figures["groups"] < FEWEST_GROUPS
     if against is not None:
         record |= _gain(intervals, at, method, against)
-    if resamples and few:
+    few_tests = settings.resample == GROUPS_TESTS and column is None and figures["tests"] < FEWEST_GROUPS
+    if resamples and (few or few_tests):
         record |= dict.fromkeys(("pearson_low", "pearson_high"))
         record |= dict.fromkeys(("difference_low", "difference_high", "gain")) if against is not None else {}
         if record["pearson"] is not None:
-            record["status"] = "; ".join([*({record["status"]} - {OK}), TOO_FEW])
+            record["status"] = "; ".join([*({record["status"]} - {OK}), TOO_FEW if few else TOO_FEW_TESTS])
     elif resamples:
         untold = [
             name
@@ -187,11 +201,17 @@ def _status(figures: dict[str, Any]) -> str:
 
 
 def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[str, _Intervals]:
-    """One bootstrap over the groups for all methods and test rows of a cell, some test rows at a time."""
+    """One bootstrap for all methods and test rows of a cell, some test rows at a time."""
     truth, resamples = matched.truth[rows], settings.resamples
     estimates = {method: values[rows] for method, values in matched.estimates.items()}
-    own = {method: _Samples(resamples, len(rows)) for method in estimates}
-    gap = {method: _Samples(resamples, len(rows)) for method in estimates if settings.against not in (None, method)}
+    shares = (
+        agreement.test_row_weights(len(matched.tests), resamples, settings.seed)
+        if settings.resample == GROUPS_TESTS
+        else None
+    )
+    own = {method: _Samples(resamples, len(rows), shares) for method in estimates}
+    held = [method for method in estimates if settings.against not in (None, method)]
+    gap = {method: _Samples(resamples, len(rows), shares) for method in held}
     for start in range(0, len(matched.tests), TEST_BLOCK):
         part = slice(start, start + TEST_BLOCK)
         y = truth[:, part]
@@ -225,9 +245,13 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
 
 
 class _Samples:
-    """Figures of the test rows, in the resamples and without each group, part by part; the pooled figure comes last."""
+    """Figures of the test rows, in the resamples and without each group, part by part; the pooled figure comes last.
 
-    def __init__(self, resamples: int, groups: int):
+    ``shares`` (B, T) says how often each test row counts in a resample's pooled figure; None is once each.
+    """
+
+    def __init__(self, resamples: int, groups: int, shares: np.ndarray | None):
+        self._shares, self._seen = shares, 0
         self._point: list[np.ndarray] = []
         self._low: list[np.ndarray] = []
         self._high: list[np.ndarray] = []
@@ -238,26 +262,32 @@ class _Samples:
         self._point.append(point)
         self._low.append(low)
         self._high.append(high)
-        self._drawn.add(np.where(np.isfinite(point), samples, np.nan))
+        shares = None if self._shares is None else self._shares[:, self._seen : self._seen + len(point)]
+        self._seen += len(point)
+        self._drawn.add(np.where(np.isfinite(point), samples, np.nan), shares)
         self._left.add(np.where(np.isfinite(point), jackknife, np.nan))
 
     def summary(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         point = np.concatenate(self._point)
         pooled = agreement.pooled(point)
-        low, high = agreement.interval(self._drawn.value()[:, None], pooled[None], self._left.value()[:, None])
+        left = self._left.value()
+        if self._shares is not None:
+            left = agreement.jackknife_of_both(left, point)
+        low, high = agreement.interval(self._drawn.value()[:, None], pooled[None], left[:, None])
         return np.append(point, pooled), np.concatenate([*self._low, low]), np.concatenate([*self._high, high])
 
 
 class _Mean:
-    """Means over the columns of what is defined, a block of columns at a time: ``agreement.pooled``."""
+    """Means over the columns of what is defined, a block of columns at a time: ``agreement.pooled``, or weighted."""
 
     def __init__(self, length: int):
         self._sum, self._count = np.zeros(length), np.zeros(length)
 
-    def add(self, values: np.ndarray) -> None:
+    def add(self, values: np.ndarray, weights: np.ndarray | None = None) -> None:
         defined = np.isfinite(values)
-        self._sum += np.where(defined, values, 0.0).sum(axis=1)
-        self._count += defined.sum(axis=1)
+        counted = defined if weights is None else defined * weights
+        self._sum += (np.where(defined, values, 0.0) * counted).sum(axis=1)
+        self._count += counted.sum(axis=1)
 
     def value(self) -> np.ndarray:
         return np.where(self._count > 0, self._sum / np.maximum(self._count, 1), np.nan)
@@ -275,6 +305,21 @@ def _gain(found: _Intervals, at: int, method: str, against: str) -> dict[str, An
         "difference_high": high,
         "gain": None if low is None else low > agreement.ROUNDING,
     }
+
+
+def _changes_of_error(matched: Matched, rows: np.ndarray, method: str, against: str) -> np.ndarray:
+    """e / e0 - 1 of a cell's test rows and, last, over all pairs, with e0 the relative error of the method ``against``
+    on the pairs that both have: below 0 is better, NaN where e0 is 0."""
+    truth, x, z = matched.truth[rows], matched.estimates[method][rows], matched.estimates[against][rows]
+    truth = np.where(np.isfinite(x) & np.isfinite(z), truth, np.nan)
+    errors = [
+        np.append(
+            agreement.relative_error(one, truth), agreement.relative_error(one.reshape(-1, 1), truth.reshape(-1, 1))
+        )
+        for one in (x, z)
+    ]
+    with np.errstate(all="ignore"):
+        return errors[0] / errors[1] - 1.0
 
 
 def _null(value: Any) -> float | None:

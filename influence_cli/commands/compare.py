@@ -28,6 +28,14 @@ def compare(
         int,
         typer.Option("--bootstrap", min=0, max=MANY, help="Resamples of the groups behind the 95% intervals; 0: none."),
     ] = 1000,
+    resample: Annotated[
+        str,
+        typer.Option(
+            "--resample",
+            help="groups: the intervals say what other groups would give, for the same test rows.  groups-tests: other"
+            " test rows as well, in the figures over all of them.",
+        ),
+    ] = "groups",
     against: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +87,7 @@ def compare(
 
     Example: ginf compare influence.h5 truth.h5 --against first
     """
-    from influence_cli.analysis.compare import Settings
+    from influence_cli.analysis.compare import GROUPS, RESAMPLED, Settings
     from influence_cli.analysis.compare import compare as judge
     from influence_cli.analysis.matching import match
     from influence_cli.artifacts.results import load_result, same_origin
@@ -90,6 +98,7 @@ def compare(
 
     output.check_written(written, artifact=False)
     output.check_choice("--figure", figure, FIGURES)
+    output.check_choice("--resample", resample, RESAMPLED)
     limits = [
         *parse_limits("--fail-under", fail_under),
         *parse_limits("--fail-error", fail_error),
@@ -97,6 +106,8 @@ def compare(
     ]
     if against is not None and bootstrap == 0:
         raise UsageError("--against needs resamples to tell a gain from chance", hint="leave --bootstrap 0 out")
+    if resample != GROUPS and bootstrap == 0:
+        raise UsageError(f"--resample {resample} needs resamples", hint="leave --bootstrap 0 out")
     if plot is None and figure != "auto":
         raise UsageError(f"--figure {figure} needs a file to draw into", hint="for example --plot agreement.png")
     if plot is not None:
@@ -116,7 +127,7 @@ def compare(
     for sentence in matched.notes:
         common.note(sentence)
     with common.limited_threads():
-        records = judge(matched, Settings(bootstrap, common.seed, against))
+        records = judge(matched, Settings(bootstrap, common.seed, against, resample))
     if plot is not None:
         output.save_picture(plot, draw(matched, records, figure, ending), common)
     view = output.view_of(written, common)

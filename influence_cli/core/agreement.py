@@ -148,7 +148,7 @@ def ceiling(repeats: np.ndarray) -> np.ndarray:
     return np.sqrt(count * r / (1.0 + (count - 1) * r))
 
 
-def resample_weights(groups: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resample_weights(groups: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
     """How often each group was drawn, (b, G), until there are that many resamples.
 
     A resample draws G of G groups with replacement.  Groups are the units: they are what was drawn at random, and the
@@ -189,6 +189,26 @@ def jackknife_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray) -> np.
         summands = _summands(estimate, truth)
         left.append(_from_sums(*np.split(summands.sum(axis=0) - summands, 6, axis=1)))
     return np.stack(left)
+
+
+def test_row_weights(tests: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each test row was drawn in each resample, (B, T), independently of the groups of the same seed."""
+    drawn = resample_weights(tests, resamples, (seed, 1))
+    return np.concatenate([part.astype(np.float32) for part in drawn] or [np.empty((0, tests), np.float32)])
+
+
+def jackknife_of_both(without_group: np.ndarray, correlations: np.ndarray) -> np.ndarray:
+    """What ``interval`` takes as the jackknife of a pooled figure where groups and test rows are resampled, (G + T,).
+
+    From the pooled figure without each group (G,) and the test rows' own correlations (T,).  Each of the two samples
+    is centred by itself, and its deviations count (n - 1) / n times (Efron and Tibshirani 1993, chapter 14, for
+    several samples).
+    """
+    defined = np.isfinite(correlations)
+    count, total = defined.sum(), np.where(defined, correlations, 0.0).sum()
+    without_test = (total - correlations[defined]) / (count - 1) if count > 1 else np.zeros(0)
+    parts = (values[np.isfinite(values)] for values in (without_group, without_test))
+    return np.concatenate([(values - values.mean()) * (1.0 - 1.0 / len(values)) for values in parts if len(values)])
 
 
 def interval(

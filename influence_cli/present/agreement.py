@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.analysis.compare import GROUPS
 from influence_cli.analysis.matching import Matched
 from influence_cli.core.agreement import ROUNDING
 from influence_cli.errors import UsageError
@@ -31,6 +32,9 @@ def agreement_page(matched: Matched, records: Records, view: View) -> Page:
     """Group by group where there are few, and the pooled records, block by block; the best method is marked."""
     shown = [row for row in records.rows if row["test"] is None]
     tests, bootstrap = len(matched.tests), records.config["bootstrap"]
+    drawn = _drawn(records, "the groups and of the test rows")
+    interval = "95% interval:" if records.config["against"] is None else "its interval: 95%,"
+    correlation = "correlation" if records.config["against"] is None else "r, correlation"
     marks: dict[str, int] = {}
     blocks = [
         *_group_blocks(matched, view),
@@ -39,14 +43,17 @@ def agreement_page(matched: Matched, records: Records, view: View) -> Page:
     pooling = f"mean over {tests} test rows (one by one: --format csv)" if tests > 1 else "one test row"
     against = records.config["against"]
     explained = [
-        f"correlation: Pearson, {pooling}" + ("; * highest" if len(matched.methods) > 1 else ""),
+        f"{correlation}: Pearson, {pooling}" + ("; * highest" if len(matched.methods) > 1 else ""),
         "ceiling: the correlation that the noise between repeated retrainings leaves to any estimate"
         if matched.repeats is not None
         else "",
-        f"95% interval: BCa bootstrap, {bootstrap:,} resamples of the groups; none from fewer than 8 groups"
+        f"{interval} BCa bootstrap, {bootstrap:,} resamples of {drawn}; none from fewer than 8 of them"
         if bootstrap
         else "",
         "a gain or loss is called one where its interval excludes 0" if against is not None else "",
+        f"error by: change of the error, relative to that of {against}; below 0 is better"
+        if against is not None
+        else "",
         "slope: of truth on estimate, 1 is ideal; error: |estimate - truth| / |truth|",
         *(f"[{number}] {status}" for status, number in marks.items()),
     ]
@@ -104,9 +111,9 @@ def _agreement_block(
     if len(matched.cells) == 1:
         blocks = blocks[:1]  # all groups are that one block
     fractions = [*(matched.groups.fraction[cell.rows] for cell in matched.cells), matched.groups.fraction]
-    headings = ["groups", "number", "method", "correlation"]
-    headings += ["95% interval"] if against is None else [f"gain over {against}", "95% interval of it", "verdict"]
-    headings += ["slope", "error"]
+    headings = ["groups", "number", "method", "correlation" if against is None else "r"]
+    headings += ["95% interval"] if against is None else [f"gain over {against}", "its interval", "verdict"]
+    headings += ["slope", "error"] if against is None else ["error by", "slope", "error"]
     headings += ["ceiling"] if any("ceiling" in row for row in shown) else []
     headings += ["of ranks", "same sign"] if verbose else []
     rows = []
@@ -126,7 +133,8 @@ def _agreement_block(
                 cells.append(_interval(row["pearson_low"], row["pearson_high"]))
             else:
                 gain = _interval(row["difference_low"], row["difference_high"], signed=True)
-                cells += [_signed(row["difference"]), gain, _verdict(row)]
+                change = row["error_change"]
+                cells += [_signed(row["difference"]), gain, _verdict(row), "-" if change is None else f"{change:+.0%}"]
             cells += [_short(row["slope"]), _short(row["relative_error"])]
             if "ceiling" in headings:
                 cells.append(_fixed(row.get("ceiling"), 3))
@@ -198,8 +206,13 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     lines = _lines(records)
     if not lines:
         raise UsageError("--plot: there is no correlation to draw at any size", hint="try --figure scatter")
-    band = "band: 95% bootstrap interval over the groups" if records.config["bootstrap"] else ""
+    band = f"band: 95% bootstrap interval over {_drawn(records, 'groups and test rows')}"
+    band = band if records.config["bootstrap"] else ""
     return curve(lines, ending, note="; ".join(filter(None, (pooled, band))))
+
+
+def _drawn(records: Records, both: str) -> str:
+    return "the groups" if records.config["resample"] == GROUPS else both
 
 
 def _clouds(matched: Matched, records: Records) -> dict[str, dict[str, Any]]:

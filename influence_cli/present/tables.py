@@ -123,11 +123,14 @@ def _table(block: Block) -> Table:
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, show_header=any(block.headings)
     )
     for at, (heading, least) in enumerate(zip(block.headings, _least_widths(block), strict=True)):
+        natural = max(len(printable(text)) for text in (heading, *(row[at] for row in block.rows)))
         table.add_column(
             Text(printable(heading)),
             justify="right" if at in block.numbers else "left",
             overflow="fold",
             min_width=least,
+            # Columns that have nothing to fold must not take part: rich would shrink and then restore these, and crop.
+            width=least if natural <= least else None,
         )
     for row in block.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
