@@ -19,6 +19,8 @@ OK = "ok"
 PENDING = "pending"
 EXTRAPOLATED = "unbounded: retraining has no finite value, which the estimate does not know"
 """Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
+UNCERTAIN = "uncertain: "
+"""Begins the status of groups whose estimates are numbers, and yet may be far off for a reason that is known."""
 UNMET = "not within --rel-error"
 """Status of a pair whose refined estimate has an ``error`` over the tolerance that was asked for."""
 REFINED = "refined"
@@ -188,7 +190,8 @@ class InfluenceResult(Tabular):
         for told, flags in ((EXTRAPOLATED, self.extrapolated), (UNMET, self.unmet)):
             if flags is not None:
                 pairs = zip(found, flags.ravel().tolist(), strict=True)
-                found = [told if flag and own == OK else own for own, flag in pairs]
+                free = (OK, *(own for own in set(self.status) if own.startswith(UNCERTAIN)))
+                found = [told if flag and own in free else own for own, flag in pairs]
         return found
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from cli_tools import ALL_METHODS, save_blobs, save_regression
 from oracle import SOFTMAX, Oracle
+from scipy.optimize import brentq
 
 from influence_cli.analysis import influence as module
 from influence_cli.analysis import question
+from influence_cli.analysis.groundtruth import is_an_answer
 from influence_cli.analysis.influence import check_methods, influence
 from influence_cli.analysis.question import TestRows
 from influence_cli.analysis.reliability import Estimation
@@ -19,7 +21,7 @@ from influence_cli.data.load import load
 from influence_cli.errors import UsageError
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import fit
-from influence_cli.results import OK, Provenance
+from influence_cli.results import EXTRAPOLATED, OK, UNCERTAIN, Provenance
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups
 
@@ -241,3 +243,40 @@ def test_methods_are_checked():
     for wrong in ([], ["first", "first"]):
         with pytest.raises(UsageError, match="one or more different methods"):
             check_methods(wrong)
+
+
+def tied_at(model, off=0.0):
+    """The model with a test row of class 2 at which classes 0 and 1 have the same score, but for ``off``."""
+    data, objective = model.dataset, model.objective
+    scores = objective.predict_outputs(model.theta, data.X_test)[0]
+    order = np.argsort(scores[0] - scores[1])
+    low, high = data.X_test[order[0]], data.X_test[order[-1]]
+
+    def gap(share):
+        scores = objective.predict_outputs(model.theta, ((1 - share) * low + share * high)[None])[0, :, 0]
+        return scores[0] - scores[1] - off
+
+    share = brentq(gap, 0.0, 1.0, xtol=1e-15)
+    X, y = data.X_test.copy(), data.y_test.copy()
+    X[0], y[0] = (1 - share) * low + share * high, 2
+    return replace(model, dataset=replace(data, X_test=X, y_test=y))
+
+
+def test_a_linear_margin_at_a_tie_of_rivals_says_so(softmax):
+    model = tied_at(softmax)
+    plan = plan_of(model, "random:10%x2", "coherent:0")
+    found = run(model, plan, [0, 3], quantity="margin")
+    assert all(status.startswith(UNCERTAIN) and "test 0," in status for status in found.status)
+    assert all(map(is_an_answer, found.status)) and np.isfinite(found.values["first"]).all()
+    flags = np.array([[True, False]] * len(plan))
+    assert replace(found, extrapolated=flags).statuses()[:2] == [EXTRAPOLATED, found.status[0]]
+    X, y, step = model.dataset.X_test[:1], model.dataset.y_test[:1], 1e-3
+    oracle = Oracle(SOFTMAX, model.dataset.X_train, model.dataset.y_train, 3, l2=0.05)
+    theta = model.theta[:, 0]
+    away = np.random.default_rng(0).normal(size=theta.shape)
+    here, *sides = (oracle.quantity("margin", theta + sign * step * away, X, y)[0] for sign in (0, 1, -1))
+    assert abs((sides[0] - here) + (sides[1] - here)) > 0.01 * abs(sides[0] - sides[1]), "a kink"
+    for other in ({"quantity": "margin", "evaluate": "exact"}, {"quantity": "prob"}):
+        assert set(run(model, plan, [0, 3], **other).status) == {OK}
+    assert set(run(tied_at(softmax, off=1e-3), plan, [0, 3], quantity="margin").status) == {OK}
+    assert set(run(model, plan, [3, 5], quantity="margin").status) == {OK}

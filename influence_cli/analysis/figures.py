@@ -10,9 +10,9 @@ import numpy as np
 from influence_cli.analysis.advice import advice, stationarity, unproven
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
-from influence_cli.core.quantities import Valued
+from influence_cli.core.quantities import Valued, ties
 from influence_cli.core.recession import UNBOUNDED, Recession
-from influence_cli.results import OK, REFINED, InfluenceResult, Provenance
+from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
 
 Figures = tuple[np.ndarray, list[str]]
@@ -51,6 +51,8 @@ class Tables:
     def result(self, known: Reliability, provenance: Provenance) -> InfluenceResult:
         """All of it, with what is known of the errors."""
         question, plan, refined = self.question, self.plan, REFINED in self.how.methods
+        if self.how.estimators and self.how.evaluate == "linear" and (why := _tied(question)):
+            self.status = [why if own == OK else own for own in self.status]
         proven = self.how.certify is not None
         found = InfluenceResult(
             provenance,
@@ -73,3 +75,16 @@ class Tables:
         if refined:
             sentences += (stationarity(known.left, known.first), unproven(found, known.unproven))
         return replace(found, notes=tuple(filter(None, sentences)))
+
+
+def _tied(question: Question) -> str:
+    """Of which test rows a linear margin is uncertain, or an empty text."""
+    tied = np.concatenate([ties(target, question.model.theta) for target in question.targets])
+    if not tied.any():
+        return ""
+    codes = [str(name_of_test(int(code))) for code in question.codes[tied]]
+    named = ", ".join(codes[:3]) + (f" and {len(codes) - 3} more" if len(codes) > 3 else "")
+    return (
+        f"{UNCERTAIN}two rivals tie for the strongest at test {named}, where a linear margin follows only one of them:"
+        " ask for --evaluate exact"
+    )

@@ -29,7 +29,7 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.training import train
 from influence_cli.errors import FileError, UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, PENDING, Provenance, TruthResult
+from influence_cli.results import OK, PENDING, UNCERTAIN, Provenance, TruthResult
 from influence_cli.specs.planned import GroupPlan
 
 BLOCK_BYTES = 256e6
@@ -196,8 +196,8 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
 
 
 def is_an_answer(status: str) -> bool:
-    """Whether retraining ended: at a minimum, or as far as there is none."""
-    return status == OK or status.startswith(UNBOUNDED)
+    """Whether there are figures: those of a minimum, of as far as there is none, or of an uncertain estimate."""
+    return status == OK or status.startswith((UNBOUNDED, UNCERTAIN))
 
 
 def count_stalled(result: TruthResult) -> int:

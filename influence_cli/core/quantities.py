@@ -18,6 +18,8 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.rows.sparse_design import Features
 from influence_cli.errors import UsageError
 
+TIE = 1e-6
+"""Difference of two scores, relative to the spread of a row's scores, up to which rounding decides which is larger."""
 QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
 
 
@@ -164,6 +166,24 @@ class WeightedTarget:
             block = RowTarget(rows.objective, rows.quantity, rows.X[part], rows.y[part])
             total += block.gradient(theta) @ self.coefficients[part]
         return total[:, None]
+
+
+def ties(target: Valued, theta: np.ndarray) -> np.ndarray:
+    """Which values (T,) of f at theta (P, 1) have a margin whose two strongest rivals are equal, up to ``TIE`` of the
+    scores' spread: there f has a kink, so that no derivative holds for changes of either sign."""
+    rows = target.rows if isinstance(target, MeanTarget | WeightedTarget) else target
+    if not isinstance(rows, RowTarget) or not isinstance(rows.quantity, Margin):
+        return np.zeros(target.value(theta).shape[0], dtype=bool)
+    scores = rows.objective.predict_outputs(theta, rows.X)[0]
+    if len(scores) < 3:
+        tied = np.zeros(len(rows.y), dtype=bool)
+    else:
+        spread = np.ptp(scores, axis=0)
+        others = scores.copy()
+        others[rows.y, np.arange(len(rows.y))] = -np.inf
+        second, first = np.sort(others, axis=0)[-2:]
+        tied = first - second <= TIE * spread
+    return tied if rows is target else np.array([tied.any()])
 
 
 @dataclass(frozen=True)
