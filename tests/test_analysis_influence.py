@@ -280,3 +280,31 @@ def test_a_linear_margin_at_a_tie_of_rivals_says_so(softmax):
         assert set(run(model, plan, [0, 3], **other).status) == {OK}
     assert set(run(tied_at(softmax, off=1e-3), plan, [0, 3], quantity="margin").status) == {OK}
     assert set(run(model, plan, [3, 5], quantity="margin").status) == {OK}
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e6])
+def test_newton_says_where_the_hessian_without_the_group_is_ill_conditioned(tmp_path, unit):
+    """Two columns that differ on the first rows, and elsewhere by 1e-6; the units of a column change nothing."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    X[:, 2] = X[:, 1] + np.where(np.arange(60) < 5, 1.0, 1e-6) * rng.normal(size=60)
+    y = X @ [1.0, 2.0, -1.0] + rng.normal(size=60)
+    X[:, 0] *= unit
+    np.savez(tmp_path / "d.npz", X_train=X, y_train=y, X_test=X[:3], y_test=y[:3])
+    data = load(tmp_path / "d.npz", task="regression")
+    model = fit(data, ModelSettings("linear", 0.0, "per-sum", False, False, 1e-12))
+    plan = plan_of(model, "rows:0,1,2,3,4", "rows:10,11,12,13,14")
+    found = run(model, plan, [0, 1], methods=("first", "newton"), evaluate="exact")
+    kept = X[5:] / np.sqrt((X**2).sum(axis=0))
+    condition = np.linalg.cond(kept.T @ kept)
+    assert condition > 1e8
+    assert found.status[0].startswith(
+        UNCERTAIN + "newton: the Hessian without the group has a condition number of about"
+    )
+    said = float(found.status[0].partition("about ")[2].partition(",")[0])
+    assert 0.1 < said / condition < 10
+    assert found.status[1] == OK
+    assert np.isfinite(found.values["newton"]).all()
+    ridge = fit(data, ModelSettings("linear", 1e-3, "per-sum", False, False, 1e-12))
+    if unit == 1.0:
+        assert set(run(ridge, plan, [0, 1], methods=("newton",), evaluate="exact").status) == {OK}

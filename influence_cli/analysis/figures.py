@@ -10,11 +10,16 @@ import numpy as np
 from influence_cli.analysis.advice import advice, stationarity, unproven
 from influence_cli.analysis.question import Question, runs_away
 from influence_cli.analysis.reliability import Estimation, Reliability
+from influence_cli.core.estimators import ILL
 from influence_cli.core.quantities import Valued, ties
 from influence_cli.core.recession import UNBOUNDED, Recession
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
 
+ILL_CONDITIONED = (
+    "the Hessian without the group has a condition number of about {:.0e}, so that the rows left hardly determine the"
+    " parameters: train with a larger --l2, or compare with ginf groundtruth"
+)
 Figures = tuple[np.ndarray, list[str]]
 """Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
 
@@ -28,6 +33,7 @@ class Tables:
         self.values = {method: np.full(shape, np.nan) for method in how.methods}
         self.extrapolated = np.zeros(shape, dtype=bool)
         self.digests, self.status = [""] * len(plan), [OK] * len(plan)
+        self.conditions = np.zeros(len(plan))
 
     def put(self, groups: slice, digests: Sequence[str], figures: Mapping[str, Figures], tests: slice) -> None:
         """Fill in the figures of some groups for some test rows."""
@@ -53,6 +59,8 @@ class Tables:
         question, plan, refined = self.question, self.plan, REFINED in self.how.methods
         if self.how.estimators and self.how.evaluate == "linear" and (why := _tied(question)):
             self.status = [why if own == OK else own for own in self.status]
+        for index in np.flatnonzero(self.conditions > ILL):
+            self.fail(int(index), UNCERTAIN + f"newton: {ILL_CONDITIONED.format(self.conditions[index])}")
         proven = self.how.certify is not None
         found = InfluenceResult(
             provenance,

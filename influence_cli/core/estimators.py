@@ -37,17 +37,23 @@ PATIENCE = 100
 """Iterations in which a Newton step should be solved by the curvature of the trained model."""
 MOST = 0.5
 """Share of the weight up to which products read the rows that are removed, and not those that are kept."""
+ILL = 1e8
+"""Condition from which on half of the digits of a Newton step are lost."""
+LOOKED_AT = 1000
+"""Parameters up to which conditions are looked at."""
 EVALUATIONS = ("linear", "exact")
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A change of theta (P, G), known by itself or as H^-1 ``rhs``.  ``problems`` (G,) is "ok" or says what failed."""
+    """A change of theta (P, G), known by itself or as H^-1 ``rhs``.  ``problems`` (G,) is "ok" or says what failed;
+    ``conditions`` (G,), where they were looked at, are about those of the Hessian that was solved with."""
 
     change: np.ndarray | None
     rhs: np.ndarray | None
     problems: tuple[str, ...]
+    conditions: np.ndarray | None = None
 
     def solved(self, solver: HessianSolver) -> Estimate:
         """The same with ``change`` at hand."""
@@ -117,7 +123,8 @@ def estimate(
             out["second-full"] = Estimate(None, rhs - 0.5 * bent, problems)
     if "newton" in methods:
         solution = newton_step(objective, theta, solver, groups, g)
-        out["newton"] = Estimate(solution.x, None, _problems(solution))
+        conditions = _conditions(objective, theta, solver, groups)
+        out["newton"] = Estimate(solution.x, None, _problems(solution), conditions)
     return {method: out[method] for method in methods}
 
 
@@ -145,6 +152,18 @@ def newton_step(
             rest, _by_all_rows(objective, theta, solver, groups, g[:, rest], rest, start=solution.x[:, rest])
         )
     return solution
+
+
+def _conditions(objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal) -> np.ndarray | None:
+    """Condition of each H - D, (G,), where the penalty does not bound it by ``ILL`` and H has few parameters."""
+    if not objective.convex or not solver.exact or objective.size > LOOKED_AT or solver.factor is None:
+        return None
+    diagonal = (solver.factor.lower**2).sum(axis=1).reshape(-1, len(objective.penalty.ridge))
+    penalised = objective.penalty.ridge > 0
+    share = objective.penalty.ridge[penalised] / diagonal[:, penalised]
+    if share.size and objective.size / share.min() < ILL:
+        return None
+    return RemovedHessian(objective, theta, solver, groups, np.arange(len(groups.share))).condition()
 
 
 def _by_all_rows(

@@ -38,6 +38,21 @@ class RemovedHessian:
         """(H - D)^-1 rhs (P, A)."""
         return self._solve(rhs, np.arange(len(self._scale)), self._solver.product, tol, max_iterations)
 
+    def condition(self) -> np.ndarray:
+        """About the condition number of each H - D, (A,), its rows and columns scaled to a diagonal of H of 1: so that
+        the units of the features do not count.  By two steps of inverse iteration, with the groups' rows alone."""
+        factor = self._solver.factor
+        assert factor is not None
+        scale = np.sqrt((factor.lower**2).sum(axis=1))[:, None]
+        count = len(self._scale)
+        z = np.random.default_rng(3).normal(size=(len(scale), count))
+        for _ in range(2):
+            length = np.linalg.norm(z, axis=0)
+            z = z / np.where(length > 0, length, 1.0)
+            x = self._solve(scale * z, np.arange(count), None, self._solver.tol, 2 * len(scale)).x
+            z = scale * x
+        return np.asarray(np.linalg.norm(z, axis=0))
+
     def _solve(
         self, rhs: np.ndarray, own: np.ndarray, product: Product | None, tol: float, max_iterations: int
     ) -> Solution:
