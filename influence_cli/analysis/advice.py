@@ -68,7 +68,12 @@ def _infinite(model: TrainedModel, result: InfluenceResult) -> str:
     if result.extrapolated is None or not result.extrapolated.any():
         return ""
     pairs = _of(int(result.extrapolated.sum()), result.extrapolated.size, "figure")
-    remedy = "" if result.quantity == "prob" or not model.dataset.classes else ", or ask for --quantity prob"
+    if model.settings.l2 == 0 or not model.dataset.classes:
+        return (
+            f"{pairs} cannot have a finite truth, because the rows that are left without the group do not determine"
+            " them: train with --l2 greater than 0"
+        )
+    remedy = "" if result.quantity == "prob" else ", or ask for --quantity prob"
     return (
         f"{pairs} cannot have a finite truth, because a group takes all rows of a class and nothing holds its"
         f" intercept: train with --penalize-intercept{remedy}"

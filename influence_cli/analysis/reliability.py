@@ -71,6 +71,8 @@ class Reliability:
         self.question, self.solver, self.how = question, solver, how
         methods = how.methods if how.errors else [method for method in how.methods if method == REFINED]
         self.errors = {method: np.full(shape, np.nan) for method in methods}
+        # A score moves in steps, so that small moves of it say nothing about the next one.
+        self.graded = not question.quantity.startswith("score:")
         self.growth = {method: np.zeros(groups) for method in methods}
         self.unmet = np.zeros(shape, dtype=bool)
         self.low, self.high = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -114,7 +116,7 @@ class Reliability:
             assert found.change is not None
             figures = values[method][where]
             own, self.growth[method][where] = errors.of(found.change, figures.T)
-            self.errors[method][where] = np.where(np.isfinite(figures), own.T, np.nan)
+            self.errors[method][where] = np.where(self.graded & np.isfinite(figures), own.T, np.nan)
 
     def refine(self, where: slice, after: After, counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Refined changes (G, T) of the groups ``where``, NaN where f has no finite value after removal (``counts``
@@ -133,7 +135,7 @@ class Reliability:
         found, open_ended = self._settle(after, found)
         change = found.change.T
         known = counts & np.isfinite(change)
-        self.errors[REFINED][where] = np.where(known, found.error.T, np.nan)
+        self.errors[REFINED][where] = np.where(known & self.graded, found.error.T, np.nan)
         self.unmet[where] = known & ~found.met.T & (rel * np.abs(change) < found.error.T)
         self.steps[where], self.first[where] = found.steps, found.first
         problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]

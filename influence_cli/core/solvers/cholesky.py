@@ -22,6 +22,10 @@ SHIFTS = (1.0, 16.0)
 about one, and without it a small lambda can look negative; but each unit makes the factor a worse preconditioner."""
 
 
+OVERFLOW = "the Hessian has numbers beyond the largest of float64: some features, or the response, are too large"
+SCALE = "scale the columns (their largest values are the ones to look at)"
+
+
 @dataclass(frozen=True)
 class CholeskyFactor:
     """H + damping I = L L' with ``lower`` = L (P, P), Fortran-ordered, float32 or float64; a call applies H^-1.
@@ -49,13 +53,15 @@ def factor_dtype(size: int) -> np.dtype:
 def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = None) -> CholeskyFactor:
     """Factor of the Hessian of J at theta (P, 1) under the weights of one group, by default in training.
 
-    Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique.
+    Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique, or overflows.
     """
     dtype = factor_dtype(objective.size)
     weights = objective.weights if w is None else w
     for shift in SHIFTS if dtype == np.float32 else (0.0,):
         hessian = objective.dense_curvature(theta, weights, dtype)
         diagonal = hessian.diagonal().astype(np.float64)
+        if not np.isfinite(diagonal).all():
+            raise NotConvergedError(OVERFLOW, hint=SCALE)
         damping = objective.damping + float(shift * np.finfo(dtype).eps * diagonal.max())
         if damping:
             hessian[np.diag_indices(objective.size)] += dtype.type(damping)
@@ -63,6 +69,8 @@ def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = No
         lower, info = potrf(hessian, lower=1, clean=1, overwrite_a=1)
         if info == 0:
             break
+    if not np.isfinite(lower).all():
+        raise NotConvergedError(OVERFLOW, hint=SCALE)
     pivots = lower.diagonal().astype(np.float64) ** 2
     # A pivot is the curvature that a parameter keeps once the others are accounted for.
     dependent = pivots <= DEPENDENT * max(objective.size, LEAST_SIZE) * np.finfo(dtype).eps * diagonal
