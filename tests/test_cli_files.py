@@ -44,7 +44,7 @@ def test_first_runs_at_once_share_one_default_model(tmp_path):
     assert len(set(outs)) == 1
     announced = [error for error in errors if "trained the built-in digits model" in error]
     assert len(announced) == 1
-    assert "(1,438 rows, 10 classes, l2 0.001) and saved it as ginf.h5" in announced[0]
+    assert "(1,438 rows, 10 classes, l2 0.001, intercepts penalised) and saved it as ginf.h5" in announced[0]
     assert [path.name for path in tmp_path.iterdir()] == ["ginf.h5"]
     before = (tmp_path / "ginf.h5").stat()
     again = ginf("influence", "--group", "coherent:3", "--test", "17", "--verbose", cwd=tmp_path)
@@ -90,11 +90,16 @@ def test_an_existing_result_is_refused_before_anything_is_read(folder, capsys, m
     ("output", "code", "text"),
     [
         ("gone/i.h5", 3, "there is no folder"),
-        (".", 3, "it is a folder"),
-        ("/dev/null", 3, "it is not a regular file"),
+        ("folder.h5", 3, "it is a folder"),
+        ("pipe.h5", 3, "it is not a regular file"),
+        (".", 2, "expected the ending"),
+        ("/dev/null", 2, "expected the ending"),
     ],
 )
 def test_places_that_cannot_be_written(folder, capsys, output, code, text):
+    (folder / "folder.h5").mkdir(exist_ok=True)
+    if not (folder / "pipe.h5").exists():
+        os.mkfifo(folder / "pipe.h5")
     for command in (["influence", *FEW, "--model", "missing.h5"], ["train", "--data", "blobs.npz"]):
         assert run([*command, "-o", output, "--force"]) == code
         assert text in capsys.readouterr().err
@@ -102,18 +107,20 @@ def test_places_that_cannot_be_written(folder, capsys, output, code, text):
 
 def test_no_result_replaces_what_it_was_computed_from(folder, capsys):
     (folder / "link.h5").symlink_to("ginf.h5")
-    (folder / "groups.txt").write_text("random:5\n")
+    (folder / "groups.md").write_text("random:5\n")
     whole = (folder / "ginf.h5").read_bytes()
     for options in (
         ["influence", *FEW, "-o", "ginf.h5"],
         ["influence", *FEW, "--model", "ginf.h5", "-o", "./ginf.h5"],
         ["influence", *FEW, "--model", "link.h5", "-o", "ginf.h5"],
-        ["influence", "--groups", "groups.txt", "--test", "1", "-o", "groups.txt"],
-        ["train", "--data", "blobs.npz", "-o", "blobs.npz"],
+        ["influence", "--groups", "groups.md", "--test", "1", "-o", "groups.md"],
     ):
         assert run([*options, "--force"]) == 2
         assert "would replace a file that this command reads" in capsys.readouterr().err
     assert (folder / "ginf.h5").read_bytes() == whole
+    rows = (folder / "blobs.npz").read_bytes()
+    assert run(["train", "--data", "blobs.npz", "-o", "blobs.npz", "--force"]) == 2
+    assert (folder / "blobs.npz").read_bytes() == rows
 
 
 def run_limited(folder, size, *arguments):

@@ -342,7 +342,7 @@ def test_rows_that_do_not_determine_the_parameters(trained, capsys):
     ("arguments", "message"),
     [
         (["--tol", "0"], "--tol must be a number greater than 0, found 0"),
-        (["--resume"], "--resume goes on with a file, and none was named"),
+        (["--resume"], "--resume goes on with a .h5 file, and none was named"),
     ],
 )
 def test_wrong_usage(arguments, message, trained, capsys):

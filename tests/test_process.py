@@ -67,7 +67,7 @@ if sys.argv[1] != "none":
     process.cpu_quota = lambda: float(sys.argv[1])
 os.sched_getaffinity = lambda pid: set(range(4))
 process.prepare()
-from influence_cli.commands.session import limit_threads
+from influence_cli.commands.options import limit_threads
 from influence_cli.core.parallel import thread_count
 with limit_threads(int(sys.argv[2]) if sys.argv[2] != "none" else None):
     print(thread_count())

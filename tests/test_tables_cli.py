@@ -103,7 +103,7 @@ def test_the_estimate_finds_the_airports_that_matter_and_retraining_agrees(model
 def test_conditions_name_one_group(model, reports, said):
     spec = "column:airport=DENVER INTL AIRPORT&speed=120..150&phase=Approach"
     (row,) = rows_of(said("influence", "--model", model, "--group", spec, "--test", "0", "--quiet").out)
-    assert row["group"] == "column:airport=DENVER INTL AIRPORT&phase=Approach&speed=120..150"
+    assert row["group"] == "column:airport=DENVER INTL AIRPORT,phase=Approach,speed=120..150"
     assert row["kind"] == "column"
     known = {str(report) for report in load_model(model).dataset.ids_train}
     meant = [

@@ -16,7 +16,6 @@ from influence_cli.errors import shown_lines
 
 COMMON, OUTPUT, NETWORKS, MORE = "Common", "Output", "Networks", "More"
 TRUST = "How far the figures can be trusted"
-MOST_SEED = 2**32 - 1  # the largest seed that scikit-learn takes
 MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be made
 MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
 
@@ -242,7 +241,7 @@ class Common:
     """The same on every command."""
 
     seed: Annotated[
-        int, typer.Option("--seed", min=0, max=MOST_SEED, help="Fixes every random draw.", rich_help_panel=COMMON)
+        int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)
     ] = 0
     threads: Annotated[
         int | None,

@@ -51,7 +51,8 @@ def strongest(expansion: Expansion) -> list[np.ndarray]:
     changes = problem.sign * singles.of_each(expansion.adjoint)
     first = problem.sign * problem.objective.weights * expansion.row_influence
     # A row of leverage 1 leaves a parameter open: its effect is as large as can be.
-    return [problem.top(np.where(np.isnan(changes), np.sign(first) * np.inf, changes))]
+    endless = np.where(first > 0, np.inf, np.where(first < 0, -np.inf, 0.0))
+    return [problem.top(np.where(np.isnan(changes), endless, changes))]
 
 
 def found(
