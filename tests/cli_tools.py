@@ -35,6 +35,7 @@ def ginf(*arguments: str, cwd: Path, stdin: str | None = None, **changes: str | 
         stdin=subprocess.DEVNULL if stdin is None else None,
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=60,
     )
 

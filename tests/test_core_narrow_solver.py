@@ -34,7 +34,8 @@ def test_the_product_is_that_of_the_rows(kind, intercept, solver, monkeypatch):
 
 @pytest.mark.parametrize("scaling", PENALTY_SCALINGS)
 def test_groups_of_few_rows_read_no_others(scaling, monkeypatch):
-    monkeypatch.setattr(design, "GROUP_OVERHEAD_FLOPS", 0.0)  # as if Python's part of a group were nothing beside so few rows
+    # As if Python's part of a group were nothing beside so few rows.
+    monkeypatch.setattr(design, "GROUP_OVERHEAD_FLOPS", 0.0)
     rng = np.random.default_rng(1)
     objective = Glm(rng.normal(size=(4000, 5)), (rng.random(4000) > 0.5).astype(int), Logistic(), l2=0.01)
     theta = train(objective).theta
