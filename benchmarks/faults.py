@@ -13,7 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
+# In place of this folder, whose sparse.py would be taken for the package of that name.
+sys.path[:1] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests")]
 
 from fuzz import campaigns, endings  # noqa: E402
 from fuzz.harness import Tally  # noqa: E402

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import random
 import shutil
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
@@ -129,10 +133,39 @@ def make_data(folder: Path) -> dict[str, tuple[bytes, tuple[str, ...]]]:
     with h5py.File(folder / "d.h5", "w") as file:
         file["X"], file["y"] = X, y
     files["d.h5"] = ((folder / "d.h5").read_bytes(), ())
-    parquet = Path(__file__).parent / "data" / "t.parquet"
-    if parquet.exists():
-        files["t.parquet"] = (parquet.read_bytes(), label)
+    (folder / "t.csv").write_text(table)
+    made = "import polars; polars.read_csv('t.csv').write_parquet('t.parquet')"
+    # by another process: the threads that polars starts do not survive the forks of this one
+    subprocess.run([sys.executable, "-c", made], cwd=folder, check=True, timeout=120)
+    files["t.parquet"] = ((folder / "t.parquet").read_bytes(), label)
+    files["p.skops"] = (_pipeline(X, y), ("--data", "x.npz"))
+    np.savez(folder / "x.npz", X=X, y=y)
     return files
+
+
+def _pipeline(X: np.ndarray, y: np.ndarray) -> bytes:
+    """A fitted pipeline of scikit-learn as skops writes it."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from skops.io import dumps
+
+    return dumps(make_pipeline(StandardScaler(), LogisticRegression(tol=1e-12, max_iter=1000)).fit(X, y))
+
+
+def _edited_pipeline(content: bytes, draw: random.Random) -> bytes:
+    """The archive with one value of its JSON another, or one of its arrays damaged; its own checksums are right."""
+    read, written = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
+    chosen = draw.choice(read.namelist()) if draw.random() < 0.5 else "schema.json"
+    with zipfile.ZipFile(written, "w") as archive:
+        for name in read.namelist():
+            inside = read.read(name)
+            if name == chosen and name.endswith(".json"):
+                inside = json.dumps(mutants.tweaked(json.loads(inside), draw)).encode()
+            elif name == chosen:
+                inside = mutants.damaged_bytes(inside, draw)
+            archive.writestr(name, inside)
+    return written.getvalue()
 
 
 def data(folder: Path, seed: int, numbers: Iterable[int]) -> Tally:
@@ -149,10 +182,13 @@ def data(folder: Path, seed: int, numbers: Iterable[int]) -> Tally:
             changed = mutants.damaged_text(content, draw, separator)
         elif name.endswith(".gz") and draw.random() < 0.7:
             changed = gzip.compress(mutants.damaged_text(gzip.decompress(content), draw), mtime=0)
+        elif name.endswith(".skops") and draw.random() < 0.7:
+            changed = _edited_pipeline(content, draw)
         else:
             changed = mutants.damaged_bytes(content, draw)
         (folder / name).write_bytes(changed)
-        outcome = forked(("train", "--data", name, *options, "-o", "q.h5", "--force", *PLAIN), folder)
+        source = "--from" if name.endswith(".skops") else "--data"
+        outcome = forked(("train", source, name, *options, "-o", "q.h5", "--force", *PLAIN), folder)
         tally.count(f"{number} {name}", outcome, verdict(outcome))
         (folder / name).unlink()
     return tally

@@ -48,6 +48,7 @@ def load_everything() -> None:
     import sklearn.linear_model
     import sklearn.model_selection
     import sklearn.preprocessing  # noqa: F401
+    import skops.io  # noqa: F401
 
 
 def forked(arguments: Sequence[str], folder: Path, *, before: Callable[[], object] | None = None) -> Outcome:

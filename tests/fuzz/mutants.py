@@ -152,7 +152,7 @@ def _edit_attribute(file: h5py.File, names: list[str], draw: random.Random) -> s
     text = value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
     kind = draw.choice(("json", "json", "json", "text", "number", "gone", "bytes", "array"))
     if kind == "json" and isinstance(text, str) and text.startswith("{"):
-        owner.attrs[key] = json.dumps(_tweaked(json.loads(text), draw))
+        owner.attrs[key] = json.dumps(tweaked(json.loads(text), draw))
     elif kind == "text":
         other = owner.attrs[draw.choice(keys)]
         owner.attrs[key] = draw.choice((*TEXTS, other))
@@ -167,16 +167,16 @@ def _edit_attribute(file: h5py.File, names: list[str], draw: random.Random) -> s
     return f"@{key}: {kind}"
 
 
-def _tweaked(value: Any, draw: random.Random) -> Any:
+def tweaked(value: Any, draw: random.Random) -> Any:
     """JSON with one value anywhere in it another, or gone."""
     if isinstance(value, dict) and value and draw.random() < 0.9:
         key = draw.choice(sorted(value))
         if draw.random() < 0.2:
             return {other: value[other] for other in value if other != key}
-        return {**value, key: _tweaked(value[key], draw)}
+        return {**value, key: tweaked(value[key], draw)}
     if isinstance(value, list) and value and draw.random() < 0.6:
         at = draw.randrange(len(value))
-        return [*value[:at], _tweaked(value[at], draw), *value[at + 1 :]]
+        return [*value[:at], tweaked(value[at], draw), *value[at + 1 :]]
     if isinstance(value, float) and draw.random() < 0.4:
         return value * 1.5 + 0.1
     return draw.choice(ODD)
