@@ -25,7 +25,9 @@ from influence_cli.core import parallel
 from influence_cli.core.objectives import hessian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.rows import design
+from influence_cli.core.weights import GroupPenalty
 
 ROWS = 150
 GROUPS = 3
@@ -332,3 +334,21 @@ def test_a_pass_has_the_same_bits_on_any_number_of_threads(kind, monkeypatch):
             found.append(passes())
     for one, three, two in zip(*found, strict=True):
         assert one.tobytes() == three.tobytes() == two.tobytes()
+
+
+@pytest.mark.parametrize("step", [1, 1 << 20])
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+def test_hessians_of_a_block_are_those_of_each_group(kind, intercept, step, monkeypatch):
+    oracle = make_oracle(kind, intercept)
+    monkeypatch.setattr(hessian, "HESSIAN_NUMBERS", step)
+    objective = make_objective(oracle)
+    rng = np.random.default_rng(0)
+    groups = [np.arange(3), np.arange(5, 30), np.array([len(oracle.y) - 1])]
+    penalty = GroupPenalty(rng.uniform(0.5, 2.0, size=(objective.size, 3)))
+    removed = removal(objective.weights, groups, PER_MEAN).removed
+    theta = rng.normal(size=(objective.size, 3))
+    for w in (removed, removed.scaled(removed.kept, removed.taken, penalty)):
+        found = objective.dense_curvatures(theta, w)
+        for g in range(3):
+            dense = objective.dense_curvature(theta[:, [g]], w.take(np.array([g])), np.dtype(float))
+            assert np.allclose(found[g], np.tril(dense) + np.tril(dense, -1).T, rtol=1e-12, atol=1e-14)

@@ -26,18 +26,17 @@ from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements
+from influence_cli.core.optimise.newton import newton
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import RENEWED as RENEWED_DESCENT
 from influence_cli.core.optimise.restarts import (
     descend,
-    exact_curvature,
     has_cheap_factor,
     memory_chunks,
     restarted,
 )
 from influence_cli.core.recession import FAR_OUT
-from influence_cli.core.small_groups import Inverses
-from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner
 from influence_cli.core.weights import Weights
 
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
@@ -46,6 +45,9 @@ HANDOVER = 1e-4
 """Decrement, relative to that of the first move, at which a Newton step with the Hessian's own factor ends the way."""
 NEAR = 0.5
 """Change of a row's output up to which the curvature at the trained parameters serves: within a factor of 1.6."""
+SMALL_TABLE = 1e6
+"""Rows times the square of the parameters up to which Newton steps with every group's own Hessian take less time than
+the mixing's passes (measured)."""
 FAR_FROM_M = 0.75
 """Share of the weights from which on retraining ends by Newton-CG with the Hessian after removal."""
 LARGEST_BLOCK = 300
@@ -105,6 +107,10 @@ def retrain(
     start = theta + FAR_OUT * outward if outward.any() else theta
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
+    if has_cheap_factor(objective) and w.base.size * objective.size**2 <= SMALL_TABLE:
+        first = objective.gradient(start, w)
+        goal = Goal(tol, decrements(first, -preconditioner(first)))
+        return _by_newton(objective, start, w, preconditioner, goal, watch)
     known = isinstance(nearer, Inverses)
     exact = has_cheap_factor(objective) and not known
     mixed, goal = anderson(
@@ -145,16 +151,36 @@ def _by_newton(
     goal: Goal,
     watch: Watch | None,
 ) -> Minimum:
-    """Newton-CG from ``begin`` (P, G), by whichever curvature leads to the end."""
-    own = exact_curvature(objective, begin, w)
+    """Newton's method from ``begin`` (P, 1 or G): with every group's own Hessian where that is cheap and definite, else
+    by products."""
+    if has_cheap_factor(objective):
+        end = newton(objective, begin, w, goal=goal, watch=watch)
+        left = np.flatnonzero(~end.converged)
+        if not left.size:
+            return end
+        rest = _by_products(objective, end.theta[:, left], w.take(left), preconditioner, goal.take(left), watch)
+        return end.continue_with(left, rest)
+    return _by_products(objective, begin, w, preconditioner, goal, watch)
+
+
+def _by_products(
+    objective: Objective,
+    begin: np.ndarray,
+    w: Weights,
+    preconditioner: Preconditioner,
+    goal: Goal,
+    watch: Watch | None,
+) -> Minimum:
+    """Newton-CG from ``begin`` (P, G): with M as long as that serves, and then, where it is light, with each column's
+    own approximation of the Hessian."""
     light = objective.tuning.cheap_preconditioner
     end = newton_cg(
         objective,
         begin,
         w,
-        preconditioner=preconditioner if own is None else own,
+        preconditioner=preconditioner,
         goal=goal,
-        patience=SERVED if light and own is None else None,
+        patience=SERVED if light else None,
         watch=watch,
     )
     if not light:

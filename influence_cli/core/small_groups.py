@@ -9,33 +9,18 @@ as long as no output has moved far, decrements by H - D are those by the Hessian
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.choice import HESSIAN_UP_TO, HessianSolver
+from influence_cli.core.solvers.preconditioners import Inverses
 
 DETERMINED = 1e-8
 """Curvature left to a parameter, relative to that of the trained model, up to which an inverse has lost its digits."""
 SHARE = 0.12
 """Weight of a group up to which its rows are fewer than the passes that they save."""
-
-
-@dataclass(frozen=True)
-class Inverses:
-    """Column g of r (P, G) to the inverse of group g's own Hessian times r; ``each`` (G, P, P)."""
-
-    each: np.ndarray
-
-    def take(self, columns: np.ndarray) -> Inverses:
-        """The same for these columns (A,) of the block."""
-        return Inverses(self.each[columns])
-
-    def __call__(self, r: np.ndarray) -> np.ndarray:
-        return np.asfortranarray((self.each @ r.T[:, :, None])[:, :, 0].T)
 
 
 def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal) -> Inverses | None:

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 
 NO_ROWS = np.empty(0, dtype=np.int64)
+TOGETHER = 1 << 20
+"""Rows of groups that are looked at together: what is made of them takes some 50 bytes a row."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,10 @@ class Weights:
         if self.whole:
             return base[None]
         out = self.kept[:, None] * base
+        if len(base) == len(self.base):
+            at, values = self._inside_all
+            out[at] = values
+            return out
         for g, chosen in enumerate(self.rows):
             low, high = chosen.searchsorted((rows.start, rows.stop))
             if high > low:
@@ -153,15 +160,27 @@ class Weights:
 
         ``kinds`` (m,) numbers each row's kind from 0; ``counts`` (S,) are the rows of each with a base weight over 0.
         """
-        out = np.empty((self.groups, len(counts)), dtype=bool)
-        for g, chosen in enumerate(self.rows):
-            weighted = chosen[self.base[chosen] != 0.0]
-            outside = counts - np.bincount(kinds[weighted], minlength=len(counts))
-            held = chosen[self.inside(g) != 0.0]
-            out[g] = np.bincount(kinds[held], minlength=len(counts)) > 0
-            if self.kept[g] != 0.0:
-                out[g] |= outside > 0
-        return out
+        if self.groups > 1 and self.sizes.sum() > TOGETHER:
+            halves = np.array_split(np.arange(self.groups), 2)
+            return np.concatenate([self.take(half).present(kinds, counts) for half in halves])
+        (groups, rows), values = self._inside_all
+        shape, places = (self.groups, len(counts)), groups * len(counts) + kinds[rows]
+
+        def counted(which: np.ndarray) -> np.ndarray:
+            return np.bincount(places[which], minlength=self.groups * len(counts)).reshape(shape)
+
+        outside = counts - counted(self.base[rows] != 0.0) > 0
+        return (counted(values != 0.0) > 0) | (outside & (self.kept[:, None] != 0.0))
+
+    @cached_property
+    def _inside_all(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """The places (groups, rows) of all groups' rows in a block of all rows, and their weights."""
+        groups, rows = np.repeat(np.arange(self.groups), self.sizes), np.concatenate((NO_ROWS, *self.rows))
+        values = self.taken[groups]
+        if self.membership is not None:
+            kept = self.kept[groups]
+            values = kept + (values - kept) * np.concatenate(self.membership)
+        return (groups, rows), values * self.base[rows]
 
     @property
     def _sparse(self) -> np.ndarray:

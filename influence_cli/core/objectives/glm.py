@@ -13,7 +13,7 @@ import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.families.softmax import Softmax
-from influence_cli.core.objectives.hessian import glm_hessian
+from influence_cli.core.objectives.hessian import glm_hessian, glm_hessians
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes
 from influence_cli.core.objectives.penalty import Penalty
@@ -169,6 +169,11 @@ class Glm(Objective):
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
         w = as_weights(w)
         return glm_hessian(self.design, self.family, self.penalty, _columns(theta), w, dtype)
+
+    def dense_curvatures(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
+        """The Hessians of J without damping at theta (P, G), each under the weights of its group, (G, P, P): for few
+        parameters."""
+        return glm_hessians(self.passes, self.penalty, _columns(theta), as_weights(w))
 
     @cached_property
     def _training_gram(self) -> np.ndarray:

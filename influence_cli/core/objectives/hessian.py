@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
+from influence_cli.core.objectives.passes import Passes
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.parallel import spread, summed
 from influence_cli.core.rows.design import Design
@@ -21,6 +22,8 @@ from influence_cli.core.weights import Weights
 CHUNK_ROWS = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
 
+HESSIAN_NUMBERS = 1 << 18
+"""Float64 numbers (2 MiB) that the products of a block's features may take."""
 SMALL_SUMS = 1 << 20
 """Float64 numbers (8 MiB) of all blocks up to which several spans of rows have sums of their own."""
 LEAST_JOBS = 8
@@ -57,6 +60,43 @@ def glm_hessian(
 
     spread(place, [(j, k) for j in range(K) for k in range(j + 1)], operations=PLACE_FLOPS * hessian.size)
     return hessian
+
+
+def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights) -> np.ndarray:
+    """The Hessians of J at theta (P, G), each under the weights of its group: (G, P, P).
+
+    For few columns: all groups' blocks (j, k) are one product of their weighted curvatures (G, m) with the products of
+    the rows' features (m, D (D + 1) / 2).
+    """
+    design, family, G = passes.design, passes.family, max(theta.shape[1], w.groups)
+    K, D = family.outputs, design.columns
+    pairs = [(j, k) for j in range(K) for k in range(j + 1)]
+    left, right = np.tril_indices(D)
+    every = np.ones(design.X.shape[1], dtype=bool)
+    step = max(64, HESSIAN_NUMBERS // len(left))
+
+    def add(span: Sequence[slice], out: np.ndarray) -> None:
+        for rows in span:
+            features = np.ones((rows.stop - rows.start, D))
+            features[:, : D - design.intercept] = design.dense(rows, every)
+            products = features[:, left] * features[:, right]
+            state, weights = family.curvature_state(passes.outputs(theta, rows)), w.block(rows)
+            for number, (j, k) in enumerate(pairs):
+                out[number] += (family.pair(state, j, k) * weights) @ products
+
+    blocks = [slice(start, min(start + step, design.rows)) for start in range(0, design.rows, step)]
+    operations = float(design.rows) * len(left) * len(pairs) * G
+    sums = summed(add, blocks, (len(pairs), G, len(left)), operations=operations)
+    out = np.empty((G, K, D, K, D))
+    for number, (j, k) in enumerate(pairs):
+        block = np.empty((G, D, D))
+        block[:, left, right] = block[:, right, left] = sums[number]
+        block += np.diag(penalty.gauge / K)
+        out[:, j, :, k, :] = out[:, k, :, j, :] = block
+        if j == k:
+            own = [None] if w.penalty is None else [w.penalty.take(np.array([g])) for g in range(w.groups)]
+            out[:, j, :, k, :] += np.stack([penalty.block(j, one) for one in own])
+    return out.reshape(G, K * D, K * D)
 
 
 def row_leverages(features: np.ndarray, inverse: np.ndarray, outputs: int) -> np.ndarray:

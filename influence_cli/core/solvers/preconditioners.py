@@ -94,6 +94,20 @@ class PerColumn:
         return out
 
 
+@dataclass(frozen=True)
+class Inverses:
+    """Column g of r (P, G) to the inverse of a Hessian of its own times r; ``each`` (G, P, P)."""
+
+    each: np.ndarray
+
+    def take(self, columns: np.ndarray) -> Inverses:
+        """The same for these columns (A,) of the block."""
+        return Inverses(self.each[columns])
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        return np.asfortranarray((self.each @ r.T[:, :, None])[:, :, 0].T)
+
+
 def for_columns(preconditioner: Preconditioner, columns: np.ndarray) -> Preconditioner:
     """What preconditions those columns (A,) of the block that ``preconditioner`` is for."""
     take = getattr(preconditioner, "take", None)

@@ -1,0 +1,83 @@
+"""Newton's method with every column's own Hessian, factored: for models of few parameters, whose Hessians cost no more
+than a few passes over the rows.
+
+The decrement is then known at every point, not estimated, and no step needs a solve by products.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.arrays import norms
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements, scaled_norms
+from influence_cli.core.optimise.newton_cg import line_search
+from influence_cli.core.solvers.cholesky import DEPENDENT, LEAST_SIZE
+from influence_cli.core.solvers.preconditioners import Inverses
+from influence_cli.core.weights import RowWeights, as_weights
+
+STEPS = 50
+"""Newton steps after which a column is left to others."""
+
+
+def newton(
+    objective: Objective, start: np.ndarray, w: RowWeights, *, goal: Goal, watch: Watch | None = None
+) -> Minimum:
+    """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``, and one step further.
+
+    A column ends short of it where its Hessian is singular to rounding, or where no step moves it.
+    """
+    theta, w = np.array(start, order="F"), as_weights(w)
+    value, gradient = objective.value_and_gradient(theta, w)
+    theta = np.array(np.broadcast_to(theta, gradient.shape), order="F")
+    count = theta.shape[1]
+    left, decrement = np.full(theta.shape, np.nan), np.full(count, np.inf)
+    iterations, converged = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
+    norm = np.where(np.isfinite(value), scaled_norms(objective, gradient), np.inf)
+    active = np.flatnonzero(np.isfinite(norm))
+    for iteration in range(1, STEPS + 1):
+        if not active.size:
+            break
+        if watch is not None:
+            watch(iteration, float(norms(gradient[:, active]).max()))
+        inverse, definite = inverses(objective, theta[:, active], w.take(active))
+        active = active[definite]
+        if not active.size:
+            break
+        here = w.take(active)
+        step = -inverse.take(np.flatnonzero(definite))(gradient[:, active])
+        left[:, active], decrement[active] = step, decrements(gradient[:, active], step)
+        arrived = decrement[active] <= goal.take(active).decrement(objective, theta[:, active], value[active])
+        converged[active] = arrived
+        moved = line_search(objective, theta, value, gradient, norm, step, active, here)
+        iterations[active[moved]] = iteration
+        # The step after the last is far below what the goal allows: its Hessian serves to say so.
+        last = active[moved & arrived]
+        left[:, last] = -inverse.take(np.flatnonzero(definite)[moved & arrived])(gradient[:, last])
+        decrement[last] = decrements(gradient[:, last], left[:, last])
+        active = active[moved & ~arrived]
+    return Minimum(theta, norms(gradient), iterations, converged, decrement, left)
+
+
+def inverses(objective: Objective, theta: np.ndarray, w: RowWeights) -> tuple[Inverses, np.ndarray]:
+    """The inverse Hessians at every column of theta (P, G), and which (G,) are definite beyond rounding."""
+    hessians = objective.dense_curvatures(theta, w)
+    hessians[:, range(objective.size), range(objective.size)] += objective.damping
+    diagonal = hessians.diagonal(axis1=1, axis2=2)
+    limit = DEPENDENT * max(objective.size, LEAST_SIZE) * np.finfo(float).eps
+    definite = np.isfinite(diagonal).all(axis=1) & (diagonal > 0).all(axis=1)
+    hessians[~definite] = np.eye(objective.size)
+    pivots = _pivots(hessians)
+    definite &= (pivots > limit * diagonal).all(axis=1)
+    hessians[~definite] = np.eye(objective.size)
+    return Inverses(np.linalg.inv(hessians)), definite
+
+
+def _pivots(hessians: np.ndarray) -> np.ndarray:
+    """The squared diagonals of the Cholesky factors, (G, P): NaN of a matrix that has none."""
+    try:
+        return np.linalg.cholesky(hessians).diagonal(axis1=1, axis2=2) ** 2
+    except np.linalg.LinAlgError:
+        if len(hessians) == 1:
+            return np.full(hessians.shape[:2], np.nan)
+        return np.concatenate([_pivots(one[None]) for one in hessians])
