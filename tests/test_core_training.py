@@ -259,3 +259,10 @@ def test_the_preconditioner_is_made_anew_only_where_that_is_light_and_the_way_is
     minimum = train(objective, tol=1e-9, start=start)
     assert minimum.converged.all()
     assert len(calls) == made
+
+
+def test_a_hessian_that_overflows_is_named():
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 3
+    X[7, 1] = 1e300
+    with np.errstate(all="ignore"), pytest.raises(NotConvergedError, match="beyond the largest of float64"):
+        train(Glm(X, y, Softmax(3), l2=1e-3))

@@ -242,3 +242,13 @@ def test_options_that_the_model_answers_itself_are_refused(folder, capsys, optio
 
 def test_no_polish_needs_a_model(folder, capsys):
     assert "--no-polish is for a model of --from" in refused(capsys, "--no-polish")
+
+
+def test_an_estimator_that_lacks_what_every_one_has_is_named(folder, capsys):
+    train, _ = split(folder, table())
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(train[["age", "visits"]], train["outcome"])
+    del model.steps
+    skops_io.dump(model, "m.skops")
+    assert run(["train", "--from", "m.skops", "--data", "train.csv", "--label", "outcome"]) == 3
+    expected = "a fitted Pipeline was expected, but parts of it are not as scikit-learn makes them"
+    assert expected in capsys.readouterr().err

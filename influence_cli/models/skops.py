@@ -171,8 +171,7 @@ def bring(
 def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
     """The file's estimator, and all rows of ``data`` as its pipeline makes them.  Raises FileError or UsageError."""
     model = read_skops(path)
-    parts = take_apart(model)
-    recipe = read_estimator(parts.estimator)
+    parts, recipe = _understood(model, path)
     maker = _maker(model, parts, recipe)
     dataset = load(data, task=ESTIMATORS[recipe.estimator], seed=seed, table=table, maker=maker)
     if recipe.classes is not None:
@@ -190,6 +189,17 @@ def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
     return Read(recipe, dataset, total, parts.described, notes, maker.columns, explain)
 
 
+def _understood(model: Any, path: str) -> tuple[Parts, Recipe]:
+    """What the estimator says of itself.  Raises UsageError for models that are not read, and FileError where an
+    attribute that every fitted one has is missing or another's."""
+    try:
+        parts = take_apart(model)
+        return parts, read_estimator(parts.estimator)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        message = f"{path}: a fitted {type(model).__name__} was expected, but parts of it are not as scikit-learn makes"
+        raise FileError(f"{message} them ({error})", SKOPS_HINT) from None
+
+
 def _maker(model: Any, parts: Parts, recipe: Recipe) -> Transformers:
     names = tuple(str(key) for key in getattr(model, "feature_names_in_", ()))
     text_labels = recipe.classes is not None and recipe.classes.dtype.kind in "OU"
@@ -204,8 +214,7 @@ def brought_refit(
     if content is None and not Path(path).is_file():
         return Unfitted(f"the model's file does not hold the pipeline, and {path} is not there")
     model = _loaded(path, Path(path).read_bytes() if content is None else content)
-    parts = take_apart(model)
-    recipe = read_estimator(parts.estimator)
+    parts, recipe = _understood(model, path)
     if recipe.parameters.shape[1] - recipe.fit_intercept != dataset.X_train.shape[1]:
         return Unfitted("columns that are combinations of others were left out")
     balancing = None

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, dpotrs, spotrf, spotrs
 
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.solvers.preconditioners import OVERFLOW, SCALE
 from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
@@ -20,10 +21,6 @@ LEAST_SIZE = 640
 SHIFTS = (1.0, 16.0)
 """Shifts of a float32 Hessian's diagonal to try, in rounding units of its largest entry: rounding moves eigenvalues by
 about one, and without it a small lambda can look negative; but each unit makes the factor a worse preconditioner."""
-
-
-OVERFLOW = "the Hessian has numbers beyond the largest of float64: some features, or the response, are too large"
-SCALE = "scale the columns (their largest values are the ones to look at)"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from scipy.linalg import cho_solve, cholesky
 
+from influence_cli.errors import NotConvergedError
+
 FACTOR_NUMBERS = 100_000_000
 """Float64 numbers that the K factors may hold (0.8 GB)."""
 WORTH_PRODUCTS = 400.0
@@ -23,6 +25,8 @@ FACTOR_FLOP = 0.05
 """Time of one multiply-add of a factorisation, in that of one number of X in a product (measured)."""
 CHEAP_COLUMNS = 1000
 """Columns of X up to which the factors take less time than a Newton step (a D x D factor takes 20 ms)."""
+OVERFLOW = "the Hessian has numbers beyond the largest of float64: some features, or the response, are too large"
+SCALE = "scale the columns (their largest values are the ones to look at)"
 JITTER = 1e-12
 """Shift of the diagonal, relative to each of its entries so that no feature's unit plays a part: columns that are exact
 copies must not stop a mere preconditioner."""
@@ -44,9 +48,12 @@ class Kronecker:
     """r -> M^-1 r with M = between (x) within + penalty; ``between`` (K, K) and ``within`` (D, D) symmetric >= 0.
 
     The penalty is ``block`` (D, D) on every output's coefficients and ``gauge`` (D,) on their mean over the outputs.
+    Raises NotConvergedError where the Hessian overflows.
     """
 
     def __init__(self, between: np.ndarray, within: np.ndarray, block: np.ndarray, gauge: np.ndarray):
+        if not (np.isfinite(between).all() and np.isfinite(within).all()):
+            raise NotConvergedError(OVERFLOW, hint=SCALE)
         eigenvalues, self._basis = np.linalg.eigh(between)
         along_ones = self._basis.sum(axis=0) ** 2 / len(between)
         self._factors = []
