@@ -146,6 +146,7 @@ class InfluenceResult(Tabular):
     that is more than was asked for, after ``steps`` (G,).  The change lies between ``low`` and ``high`` (G, T), proven;
     NaN where there is no proof, and None where none was asked for.  ``actual`` (G, T) is the change by retraining,
     where it was asked for as well.  ``notes`` are sentences about the whole result; no file keeps them.
+    ``objective`` is "proximal" where ``refined`` and the errors are about that of a network, else None.
     """
 
     provenance: Provenance
@@ -182,7 +183,13 @@ class InfluenceResult(Tabular):
             columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
         if self.actual is not None:
             columns["actual"] = self.actual.ravel()
-        return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
+        columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
+        return columns if self.objective is None else columns | {"objective": [self.objective] * len(columns["status"])}
+
+    @property
+    def objective(self) -> str | None:
+        """What ``refined`` and the errors are about where there is a choice: a key of its own in the records."""
+        return self.provenance.config.get("objective")
 
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""

@@ -174,6 +174,14 @@ def test_networks_follow_the_proximal_objective_and_say_so(folder, capsys):
     assert "proximal objective" in err
     actual = values_of(truth, "actual")
     assert (np.abs(values_of(text, "refined") - actual) <= 0.011 * np.abs(actual) + 1e-6).all()
+    assert {line.rsplit(",", 1)[1] for line in text.splitlines()[1:]} == {"proximal"}
+    table, err = ask(capsys, "influence", *asked, "--verify", "--format", "table", "-o", str(folder / "n.json"))
+    assert "refined (proximal)" in " ".join(table.split())
+    assert "training it again without the group can end elsewhere" in " ".join(table.split())
+    assert "retrained from the trained parameters, where refined is proximal" in err
+    assert json.loads((folder / "n.json").read_text())[0]["objective"] == "proximal"
+    ask(capsys, "influence", *asked, "-o", str(folder / "kept.h5"))
+    assert load_influence(str(folder / "kept.h5")).objective == "proximal"
 
 
 def test_certified_intervals_hold_and_are_narrow(model, folder, capsys):

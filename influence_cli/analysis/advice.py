@@ -81,11 +81,12 @@ def _infinite(model: TrainedModel, result: InfluenceResult) -> str:
 
 
 def _network(model: TrainedModel, result: InfluenceResult) -> str:
-    if model.objective.convex or not result.errors:
+    if result.objective is None:
         return ""
     return (
         "of a network, refined and the errors are about the proximal objective, which influence functions are the"
-        " response of; groundtruth --retrain proximal measures the same, --retrain warm a new training"
+        " response of; groundtruth --retrain proximal measures the same, --retrain warm or cold, and --verify, a new"
+        " training"
     )
 
 

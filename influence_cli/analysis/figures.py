@@ -13,6 +13,7 @@ from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.estimators import ILL
 from influence_cli.core.quantities import Valued, ties
 from influence_cli.core.recession import UNBOUNDED, Recession
+from influence_cli.core.retraining import PROXIMAL
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
 
@@ -62,6 +63,8 @@ class Tables:
         for index in np.flatnonzero(self.conditions > ILL):
             self.fail(int(index), UNCERTAIN + f"newton: {ILL_CONDITIONED.format(self.conditions[index])}")
         proven = self.how.certify is not None
+        if not question.model.objective.convex and (refined or known.errors):
+            provenance = replace(provenance, config={**provenance.config, "objective": PROXIMAL})
         found = InfluenceResult(
             provenance,
             plan.table(self.digests),

@@ -57,7 +57,8 @@ def agreement(result: InfluenceResult) -> str:
     size = np.abs(actual[known])
     signs = int((np.sign(estimate[known]) == np.sign(actual[known])).sum())
     relative = off[size > 0] / size[size > 0]
-    text = f"retrained: {signs:,} of {known.sum():,} signs of {method} agree"
+    again = "" if result.objective is None else f" from the trained parameters, where {method} is {result.objective}"
+    text = f"retrained{again}: {signs:,} of {known.sum():,} signs of {method} agree"
     if relative.size:
         text += f"; relative error {_percent(np.median(relative))} in the median, {_percent(relative.max())} at most"
     if method in result.errors:

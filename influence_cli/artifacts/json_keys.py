@@ -94,6 +94,7 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
         "@config": (
             *_ASKED,
             *_keys(methods=TEXTS, evaluate=TEXT, rel_error=NUMBER, certify=NUMBER, errors=TRUTH, verify=TRUTH),
+            Key("objective", TEXT),
         )
     },
     "truth": {"@config": (*_ASKED, *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE, certify=NUMBER))},

@@ -32,6 +32,10 @@ EVALUATED = {
     "exact": "estimates: f at the changed parameters minus f now",
 }
 """What estimates are, by how they were evaluated."""
+OF_NETWORK = (
+    "proximal: what refined and the errors estimate is how the trained network responds, held near its parameters;"
+    " training it again without the group can end elsewhere, even with the other sign (retrained, ginf groundtruth)"
+)
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,19 @@ class Figures:
 def influence_page(result: InfluenceResult, columns: Mapping[str, Any], view: View) -> Page:
     """Estimates of an influence result, whose ``columns()`` are given."""
     figures = influence_figures(result, columns)
-    return _page(result, columns, figures, view, EVALUATED[result.evaluate])
+    return _page(result, columns, figures, view, *evaluated(result))
+
+
+def evaluated(result: InfluenceResult) -> tuple[str, ...]:
+    """What the estimates are, in sentences."""
+    return (EVALUATED[result.evaluate], *([] if result.objective is None else [OF_NETWORK]))
 
 
 def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Figures:
     """The columns of numbers that a result of estimates has."""
     changes = {method: method for method in result.values}
+    if result.objective is not None and "refined" in changes:
+        changes["refined"] = f"refined ({result.objective})"
     named = {method: "error" if method == "refined" else f"{method}_error" for method in changes}
     errors = {method: key for method, key in named.items() if key in columns}
     if "low" in columns:
@@ -163,12 +174,12 @@ class _Sheet:
 
 
 def _page(
-    result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures, view: View, how: str
+    result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures, view: View, *how: str
 ) -> Page:
     sheet = _Sheet(result, columns, figures, view)
     blocks, left = _by_group(sheet) if sheet.groups == 1 and sheet.tests > 1 else _by_test(sheet)
     blocks = [_without_empty(block) for block in blocks]
-    legend = [how, *sheet.notes()]
+    legend = [*how, *sheet.notes()]
     if left:
         legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest of each test row")
     model = result.provenance.config.get("model")

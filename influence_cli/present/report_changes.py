@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from influence_cli.present.changes import BEST_FIRST, EVALUATED, TABLE_ROWS, influence_figures
+from influence_cli.present.changes import BEST_FIRST, TABLE_ROWS, evaluated, influence_figures
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
     change_text,
@@ -103,15 +103,15 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
-    used = dict.fromkeys(result.evaluate for result in results if isinstance(result, InfluenceResult))
-    evaluated = [EVALUATED[way] for way in used]
+    estimates = [result for result in results if isinstance(result, InfluenceResult)]
+    said = dict.fromkeys(sentence for result in estimates for sentence in evaluated(result))
     drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
     sign = f"A positive change says that {own.sign.removeprefix('positive: ')}"
     return Section(
         f"Change of the {own.name} if a group is removed",
         (f"{sign}.",),
         tuple(sheets),
-        notes=(drawn, *evaluated, *notes),
+        notes=(drawn, *said, *notes),
     )
 
 

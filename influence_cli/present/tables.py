@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
     from rich.table import Table
 
 LEAST_TEXT = 16
@@ -95,7 +95,7 @@ def _print(page: Page, out: Console) -> None:
                 out.print(Text(line))
         else:
             missing |= dict.fromkeys(heading for heading in block.headings if heading not in fitted.headings)
-            out.print(_table(fitted))
+            out.print(_table(fitted, out.width))
         for line in block.below:
             out.print(Text(printable(line)))
     if page.legend:
@@ -114,7 +114,7 @@ def _fitted(block: Block, width: int) -> Block | None:
     return block
 
 
-def _table(block: Block) -> Table:
+def _table(block: Block, width: int) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -122,19 +122,29 @@ def _table(block: Block) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, show_header=any(block.headings)
     )
-    for at, (heading, least) in enumerate(zip(block.headings, _least_widths(block), strict=True)):
-        natural = max(len(printable(text)) for text in (heading, *(row[at] for row in block.rows)))
-        table.add_column(
-            Text(printable(heading)),
-            justify="right" if at in block.numbers else "left",
-            overflow="fold",
-            min_width=least,
-            # Columns that have nothing to fold must not take part: rich would shrink and then restore these, and crop.
-            width=least if natural <= least else None,
-        )
+    for at, (heading, own) in enumerate(zip(block.headings, _widths(block, width), strict=True)):
+        justify: JustifyMethod = "right" if at in block.numbers else "left"
+        table.add_column(Text(printable(heading)), justify=justify, overflow="fold", width=own)
     for row in block.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+def _widths(block: Block, width: int) -> list[int]:
+    """What each column gets: what it needs, and of what is left over as much as it can use, the narrowest first.
+
+    Rich is told all of them, because it would shrink columns, restore those with a least width, and crop the table.
+    """
+    widths = _least_widths(block)
+    spare = width - sum(widths) - 2 * (len(widths) - 1)
+    wanted = [
+        max(len(printable(text)) for text in (heading, *(row[at] for row in block.rows)))
+        for at, heading in enumerate(block.headings)
+    ]
+    for at in sorted(range(len(widths)), key=lambda at: wanted[at] - widths[at]):
+        more = max(0, min(spare, wanted[at] - widths[at]))
+        widths[at], spare = widths[at] + more, spare - more
+    return widths
 
 
 def _least_widths(block: Block) -> list[int]:
