@@ -191,6 +191,27 @@ class InfluenceResult(Tabular):
         """What ``refined`` and the errors are about where there is a choice: a key of its own in the records."""
         return self.provenance.config.get("objective")
 
+    @property
+    def truth(self) -> TruthResult | None:
+        """What ``--verify`` retrained, as ``groundtruth`` has it but for how each retraining ended; None without."""
+        if self.actual is None:
+            return None
+        count = len(self.groups)
+        nothing = np.full(count, np.nan)
+        return TruthResult(
+            self.provenance,
+            self.groups,
+            self.tests,
+            self.quantity,
+            self.base,
+            self.actual,
+            nothing,
+            np.zeros(count, dtype=np.int64),
+            nothing,
+            self.status,
+            names=self.names,
+        )
+
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
         found = _repeat(self.status, len(self.tests))

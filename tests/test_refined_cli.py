@@ -180,8 +180,8 @@ def test_networks_follow_the_proximal_objective_and_say_so(folder, capsys):
     assert "training it again without the group can end elsewhere" in " ".join(table.split())
     assert "retrained from the trained parameters, where refined is proximal" in err
     assert json.loads((folder / "n.json").read_text())[0]["objective"] == "proximal"
-    ask(capsys, "influence", *asked, "-o", str(folder / "kept.h5"))
-    assert load_influence(str(folder / "kept.h5")).objective == "proximal"
+    ask(capsys, "influence", *asked, "-o", str(folder / "proximal.h5"))
+    assert load_influence(str(folder / "proximal.h5")).objective == "proximal"
 
 
 def test_certified_intervals_hold_and_are_narrow(model, folder, capsys):

@@ -90,8 +90,8 @@ def test_a_page_holds_the_whole_answer(html, folder):
         "0 (20), 1 (20), 2 (20)",
         found.provenance.model_digest[:12],
         found.provenance.data_digest[:12],
-        "base rate of the test rows",
-        "relinearize: training rows",
+        "the test accuracy of always saying 0, the largest class",
+        "relinearize: training records",
         "How well the estimates agree with retraining",
         "What the words mean",
     ):

@@ -33,7 +33,7 @@ def shown(capsys, *arguments):
         ("m.h5", ["a trained logistic model", "training rows 60", "Coefficients, the largest first"]),
         ("i.h5", ["estimates for 3 groups and 1 test rows", "random:5x3", "refined"]),
         ("t.h5", ["retraining without 3 groups, for 1 test rows", "actual change"]),
-        ("s.h5", ["1 selected groups", "relinearize", "training rows"]),
+        ("s.h5", ["1 selected groups", "relinearize", "training records"]),
     ],
 )
 def test_every_kind_of_file_is_said_in_words(folder, capsys, name, says):

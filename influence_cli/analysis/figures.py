@@ -58,6 +58,7 @@ class Tables:
     def result(self, known: Reliability, provenance: Provenance) -> InfluenceResult:
         """All of it, with what is known of the errors."""
         question, plan, refined = self.question, self.plan, REFINED in self.how.methods
+        provenance = question.named(provenance)
         if self.how.estimators and self.how.evaluate == "linear" and (why := _tied(question)):
             self.status = [why if own == OK else own for own in self.status]
         for index in np.flatnonzero(self.conditions > ILL):

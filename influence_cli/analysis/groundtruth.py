@@ -107,7 +107,7 @@ def start_truth(
     codes, count = question.codes, len(plan)
     digests = tuple(plan.group(index).digest for index in range(count))
     return TruthResult(
-        provenance,
+        question.named(provenance),
         plan.table(digests),
         codes,
         question.quantity,

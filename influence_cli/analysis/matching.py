@@ -34,6 +34,8 @@ class Matched:
     estimates: dict[str, np.ndarray]
     asked: dict[str, np.ndarray]
     notes: tuple[str, ...]
+    objective: str = ""
+    """What to know where estimates and truth of a network are about different objectives."""
     repeats: np.ndarray | None = None
     """(R, G, T) where every file of the truth has R repeats: what the noise of the truth is known from."""
 
@@ -75,10 +77,10 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
     UsageError without estimates or without truth; FileError where quantities differ or nothing is in common.
     """
     influences = [(name, result) for name, result in files if isinstance(result, InfluenceResult)]
-    truths = [(name, result) for name, result in files if isinstance(result, TruthResult)]
+    truths = truths_of(files)
     for count, what, command in (
         (len(influences), "estimates", "ginf influence ... -o influence.h5"),
-        (len(truths), "the truth", "ginf groundtruth ... -o truth.h5"),
+        (len(truths), "the truth", "ginf groundtruth ... -o truth.h5, or ginf influence --verify"),
     ):
         if not count:
             raise UsageError(f"none of the files holds {what}: {_names(files)}", hint=f"add one: {command}")
@@ -121,14 +123,28 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         {name: values[block] for name, (values, _) in estimates.items()},
         {name: (present & told)[block] for name, (_, present) in estimates.items()},
         (),
+        _objectives(influences, truths),
         _repeats(merge, [result for _, result in truths], block),
     )
     notes = [
+        *filter(None, [matched.objective]),
         *_notes_on_preprocessing(files),
         *_notes_on_matching(merge, int((guessed & ~told).sum()), int((told & ~guessed).sum()), repeated),
         *_notes_on_values(matched, truths),
     ]
     return replace(matched, notes=tuple(notes))
+
+
+def _objectives(influences: Sequence[tuple[str, InfluenceResult]], truths: Sequence[tuple[str, TruthResult]]) -> str:
+    """That estimates follow the proximal objective of a network, and the truth is another one."""
+    asked = [result.objective for _, result in influences if result.objective is not None]
+    other = [name for name, result in truths if result.provenance.config.get("retrain") != asked[0]] if asked else []
+    if not other:
+        return ""
+    return (
+        f"refined is about the {asked[0]} objective, {', '.join(other)} about a new training: their difference is no"
+        f" error of the estimate alone; ginf groundtruth --retrain {asked[0]} measures what refined estimates"
+    )
 
 
 def _notes_on_preprocessing(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[str]:
@@ -141,6 +157,14 @@ def _notes_on_preprocessing(files: Sequence[tuple[str, InfluenceResult | TruthRe
         f"{_names(refit)} made the preprocessing again without each group, {_names(frozen)} kept it: the difference is"
         " among the errors"
     ]
+
+
+def truths_of(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[tuple[str, TruthResult]]:
+    """What was retrained: the files of ``groundtruth``; where there is none, what ``influence --verify`` put beside."""
+    truths = [(name, result) for name, result in files if isinstance(result, TruthResult)]
+    estimates = [(name, result) for name, result in files if isinstance(result, InfluenceResult)]
+    verified = [(name, result.truth) for name, result in estimates if result.truth is not None]
+    return truths or verified
 
 
 class _Merge:

@@ -148,6 +148,25 @@ def _estimator(family: Family) -> Any:
 
 def _gap(model: TrainedModel, rows: np.ndarray, quantity: str) -> WeightedTarget:
     """Mean prediction of the rows with the column's second value minus that of the rows with its first."""
+    values, (_, second), label = _gap_values(model, rows, quantity)
+    chosen = values == second
+    coefficients = np.where(chosen, 1.0 / chosen.sum(), -1.0 / (~chosen).sum())
+    rule, y = _prediction(model, label, len(rows), quantity)
+    return WeightedTarget(RowTarget(model.objective, rule, model.dataset.X_test[rows], y), coefficients)
+
+
+def gap_in_words(model: TrainedModel, rows: np.ndarray, quantity: str) -> str:
+    """What ``gap:COLUMN[:CLASS]`` is the difference of, with both values of the column and the class."""
+    _, (first, second), label = _gap_values(model, rows, quantity)
+    column, classes = _column_and_class(model, quantity)[0], model.dataset.classes
+    of = "prediction" if not classes else f"probability of class {label or classes[1]}"
+    if isinstance(model.family, Classifier) and not model.family.probabilistic:
+        of = of.replace("probability", "score")
+    return f"gap: mean {of} where {column} is {second} minus where it is {first}"
+
+
+def _gap_values(model: TrainedModel, rows: np.ndarray, quantity: str) -> tuple[np.ndarray, np.ndarray, str | None]:
+    """The column's values in these test rows, its two values in sorted order, and the class."""
     column, label = _column_and_class(model, quantity)
     values = _values(model, column)[rows]
     missing = sum(value is None or value != value for value in values.tolist())
@@ -161,10 +180,7 @@ def _gap(model: TrainedModel, rows: np.ndarray, quantity: str) -> WeightedTarget
             f" chosen test rows: {shown}",
             hint="choose more test rows (--test all)" if len(found) < 2 else "choose a column with two values",
         )
-    second = values == found[1]
-    coefficients = np.where(second, 1.0 / second.sum(), -1.0 / (~second).sum())
-    rule, y = _prediction(model, label, len(rows), quantity)
-    return WeightedTarget(RowTarget(model.objective, rule, model.dataset.X_test[rows], y), coefficients)
+    return values, found, label
 
 
 def _column_and_class(model: TrainedModel, quantity: str) -> tuple[str, str | None]:

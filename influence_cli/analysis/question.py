@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.pooled import is_pooled, pooled_target
+from influence_cli.analysis.pooled import GAP, gap_in_words, is_pooled, pooled_target
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, Valued, row_quantity
 from influence_cli.core.recession import Recession
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import MEAN_TEST, NO_TEST, RowNames
+from influence_cli.results import MEAN_TEST, NO_TEST, Provenance, RowNames
 
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
@@ -68,8 +68,15 @@ class Question:
             tuple(label(value) if has else None for value, has in zip(own.tolist(), known, strict=True)),
             tuple(label(value) for value in guess.tolist()),
             tuple(nothing if data.records_test is None else data.records_test[rows].tolist()),
-            tuple(nothing if data.ids_test is None else _without_nan(data.ids_test[rows])),
+            tuple(nothing if data.ids_test is None else without_nan(data.ids_test[rows])),
         )
+
+    def named(self, provenance: Provenance) -> Provenance:
+        """With the quantity in words, where only the data know them."""
+        if self.tests is None or not self.quantity.startswith(GAP):
+            return provenance
+        asked = gap_in_words(self.model, self.tests.rows, self.quantity)
+        return replace(provenance, config={**provenance.config, "asked": asked})
 
     def each(self) -> list[Target]:
         """One target a code."""
@@ -108,7 +115,8 @@ def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: st
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
 
 
-def _without_nan(values: np.ndarray) -> list[Any]:
+def without_nan(values: np.ndarray) -> list[Any]:
+    """Plain values, None where there is none."""
     return [None if isinstance(one, float) and np.isnan(one) else one for one in values.tolist()]
 
 
@@ -129,8 +137,13 @@ def piece(size: int) -> int:
 
 
 def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> np.ndarray:
-    """The labels of the test rows; of chosen ones without a label, what the model predicts for them."""
+    """The labels of the test rows; of chosen ones without a label, what the model predicts for them.
+
+    Where one class is asked about it is everybody's.
+    """
     data = model.dataset
+    if quantity.startswith("prob:"):
+        return np.full(len(data.y_test), data.classes.index(quantity.removeprefix("prob:")))
     unknown = tests.rows[~data.labelled[tests.rows]]
     if not len(unknown):
         return data.y_test

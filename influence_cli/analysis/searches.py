@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import comb
 from time import perf_counter
 from typing import Any
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from influence_cli.analysis.question import Question, TestRows, ask
-from influence_cli.analysis.select import Choice, Entry, Single, Watch, spread
+from influence_cli.analysis.select import Choice, Entry, Single, Watch, retrained, spread
 from influence_cli.core.objectives.families.base import Classifier
-from influence_cli.core.quantities import Margin, RowTarget
+from influence_cli.core.quantities import Logit, Margin, RowTarget
 from influence_cli.core.selection.exact import MOST_SUBSETS, exact
 from influence_cli.core.selection.flip import Flip, flip
 from influence_cli.core.selection.greedy import greedy
@@ -26,6 +26,7 @@ from influence_cli.core.selection.swap import swap
 from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
+from influence_cli.results import Provenance
 from influence_cli.specs.planned import Group
 
 STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
@@ -70,6 +71,9 @@ class RowSearch:
 
     choice: Choice
     sizes: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.sizes) * len(self.choice.strategies)
 
     def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
         for size in self.sizes:
@@ -136,6 +140,9 @@ class UnionSearch:
                 hint=f"give a number from 1 to {len(self.groups)}",
             )
 
+    def __len__(self) -> int:
+        return len(self.groups) + len(self.choice.strategies)
+
     def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
         pool = Pool(single.problem(1, self.choice), tuple(group.rows for group in self.groups), self.limit)
         begun = perf_counter()
@@ -188,6 +195,9 @@ class FlipSearch:
     choice: Choice
     largest: int
 
+    def __len__(self) -> int:
+        return 1
+
     def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
         watch.step("flip")
         begun = perf_counter()
@@ -195,8 +205,23 @@ class FlipSearch:
         found = flip(problem, advance=watch.step)
         record = _flip_record(single.record("flip", problem), found, problem.rows)
         rows = None if found.selection is None else found.selection.rows
+        if single.quantity == PREDICTED:
+            record["class_after"] = None if rows is None else _class_without(single, rows)
         yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)
-        watch.verified(1)
+
+
+def _class_without(single: Single, rows: np.ndarray) -> str | None:
+    """The class that the model predicts after retraining without the rows: the scores of all classes are measured."""
+    model, target = single.model, single.target
+    classes, family = model.dataset.classes, model.family
+    assert isinstance(target, RowTarget) and isinstance(family, Classifier)
+    if len(classes) == 2:
+        return classes[1 - int(target.y[0])]
+    scores = tuple(replace(target, quantity=Logit(family, code)) for code in range(len(classes)))
+    question = Question(model, None, PREDICTED, np.full(len(scores), single.code), scores)
+    truth = retrained(question, single.solver, [rows], Provenance("", "", {}))
+    after = truth.base + truth.actual[0]
+    return classes[int(np.argmax(after))] if np.isfinite(after).all() else None
 
 
 def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from influence_cli.analysis.describe import describe
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
-from influence_cli.analysis.question import Question
+from influence_cli.analysis.question import Question, without_nan
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
 from influence_cli.core.recession import UNBOUNDED
@@ -19,7 +20,7 @@ from influence_cli.core.selection.pgd import L1
 from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, Provenance, SelectionResult, name_of_test
+from influence_cli.results import OK, Provenance, SelectionResult, TruthResult, name_of_test
 from influence_cli.specs.draws import same
 from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
@@ -41,9 +42,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is told on the way: ``step`` before each strategy and at each of its rounds, ``verified`` groups done."""
+    """What is told on the way: ``step`` before each strategy and at each of its rounds, ``entered`` records that are
+    found, ``verified`` groups that are retrained."""
 
     step: Callable[[str], None] = lambda label: None
+    entered: Callable[[int], None] = lambda records: None
     verified: Callable[[int], None] = lambda groups: None
 
 
@@ -114,6 +117,9 @@ class Search(Protocol):
     @property
     def choice(self) -> Choice: ...
 
+    def __len__(self) -> int:
+        """How many records there are for one f."""
+
     def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
         """The records for one f."""
 
@@ -130,12 +136,27 @@ def select(
         Single(question.model, solver, question.quantity, column, int(code), target)
         for column, (code, target) in enumerate(zip(question.codes, question.each(), strict=True))
     )
-    entries = [entry for single in singles for entry in search.entries(single, watch)]
+    provenance = question.named(provenance)
+    entries = []
+    for single in singles:
+        for entry in search.entries(single, watch):
+            entries.append(entry)
+            watch.entered(1)
     if search.choice.verify:
         verify(question, solver, entries, search.choice.direction, provenance, watch)
     for entry in entries:
-        entry.record["rows"] = entry.rows
+        _name_rows(entry, question)
     return SelectionResult(provenance, question.quantity, tuple(entry.record for entry in entries))
+
+
+def _name_rows(entry: Entry, question: Question) -> None:
+    """Put into the record the group's rows, their names and what they have in common, and the test row's names."""
+    data, record, rows = question.model.dataset, entry.record, entry.rows
+    record["rows"] = rows
+    for key, names in (("records", data.records_train), ("ids", data.ids_train)):
+        record[key] = None if rows is None or names is None else without_nan(names[rows])
+    record["description"] = None if rows is None else describe(data, rows)
+    record |= {key: getattr(question.names, key)[entry.column] for key in ("true", "predicted", "record", "id")}
 
 
 def verify(
@@ -150,15 +171,8 @@ def verify(
     distinct = {rows.tobytes(): rows for entry in entries for rows in entry.groups}
     if not distinct:
         return
-    planned = tuple(
-        PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(same, rows))
-        for number, rows in enumerate(distinct.values())
-    )
     place = {key: number for number, key in enumerate(distinct)}
-    plan = GroupPlan(planned, question.model.dataset.rows)
-    begun = start_truth(question, plan, provenance)
-    how = Retraining(question.model.objective.tuning.tolerance)
-    truth = groundtruth(question, solver, plan, begun, how, advance=watch.verified)
+    truth = retrained(question, solver, list(distinct.values()), provenance, watch)
     for entry in entries:
         numbers = [place[rows.tobytes()] for rows in entry.groups]
         values = truth.actual[numbers, entry.column]
@@ -168,6 +182,24 @@ def verify(
             entry.record["actual"] = float(values[0])
         statuses = [truth.status[number] for number in numbers]
         entry.record["status"] = _status(entry.record["status"], statuses, np.isnan(values))
+
+
+def retrained(
+    question: Question,
+    solver: HessianSolver,
+    groups: Sequence[np.ndarray],
+    provenance: Provenance,
+    watch: Watch = Watch(),
+) -> TruthResult:
+    """The truth about groups of rows."""
+    planned = tuple(
+        PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(same, rows))
+        for number, rows in enumerate(groups)
+    )
+    plan = GroupPlan(planned, question.model.dataset.rows)
+    begun = start_truth(question, plan, provenance)
+    how = Retraining(question.model.objective.tuning.tolerance)
+    return groundtruth(question, solver, plan, begun, how, advance=watch.verified)
 
 
 def _status(own: str, statuses: Sequence[str], missing: np.ndarray) -> str:

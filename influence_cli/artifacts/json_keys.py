@@ -64,6 +64,7 @@ _ASKED = _keys(
     groups=TEXTS,
     test=TEXT,
     seed=WHOLE,
+    asked=TEXT,
     quantity=TEXT,
     solver=TEXT,
     curvature=TEXT,

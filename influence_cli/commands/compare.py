@@ -20,7 +20,10 @@ FIGURES = ("auto", "scatter", "curve")
 def compare(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Files of ginf influence and ginf groundtruth, in any order."),
+        typer.Argument(
+            metavar="FILE...",
+            help="Files of ginf influence and ginf groundtruth, in any order; one of influence --verify is enough.",
+        ),
     ],
     written: Written,
     common: Common,

@@ -172,7 +172,7 @@ def groundtruth(
             working = session.open_solver(opened, solver, common)
             if begun is None:
                 config["solver"] = "cg" if working.factor is None else "cholesky"
-                kept.keep(replace(fresh, provenance=opened.provenance(config)), over=common.force)
+                kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.force)
             measure(kept, question, plan, working, way, common)
     result = kept.result
     if target is not None:
@@ -258,7 +258,7 @@ def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult |
     found = load_truth(path)
     same_origin(found.provenance, fresh.provenance, path, fresh.provenance.config["model"])
     was, now = found.provenance.config, fresh.provenance.config
-    free = {"model", *({"solver"} - now.keys())}  # auto goes on with the solver that the file was begun with
+    free = {"model", "asked", *({"solver"} - now.keys())}  # auto goes on with the solver that the file was begun with
     for key in dict.fromkeys((*now, *was)):
         if key not in free and was.get(key) != now.get(key):
             raise FileError(

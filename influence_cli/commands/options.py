@@ -64,11 +64,13 @@ Quantity = Annotated[
     typer.Option(
         "--quantity",
         metavar="NAME",
-        autocompletion=completing("loss", "prob", "margin", "prediction", "logit:", "param:", "gap:", "score:"),
-        help="What changes: loss, margin, prob (of the true class), logit:CLASS, prediction (regression), param:NAME;"
-        " or one figure for all test rows: gap:COLUMN[:CLASS], the mean prediction (or probability of CLASS, else of"
-        " the second class) where a two-valued column has its second value, in sorted order, minus that where it has"
-        " its first; score:NAME, any scikit-learn scorer (larger is better).",
+        autocompletion=completing(
+            "loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "gap:", "score:"
+        ),
+        help="What changes: loss, margin, prob (of the true class), prob:CLASS, logit:CLASS, prediction (regression),"
+        " param:NAME; or one figure for all test rows: gap:COLUMN[:CLASS], the mean prediction (or probability"
+        " of CLASS, else of the second class) where a two-valued column has its second value, in"
+        " sorted order, minus that where it has its first; score:NAME, any scikit-learn scorer (larger is better).",
     ),
 ]
 Solver = Annotated[
@@ -240,9 +242,7 @@ class Written:
 class Common:
     """The same on every command."""
 
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)
-    ] = 0
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)] = 0
     threads: Annotated[
         int | None,
         typer.Option(

@@ -141,7 +141,8 @@ def findings(sources: list[Source], view: View, common: Common) -> list[Section]
             models.append(source)
     contents = {quantity: [result for _, result in own] for quantity, own in results.items()}
     pairs = {quantity: pairs_of(own) for quantity, own in contents.items()}
-    sections = [question_section(pairs, selections)]
+    asked_as = {quantity: own[0].provenance.config.get("asked") for quantity, own in contents.items()}
+    sections = [question_section(pairs, selections, asked_as)]
     for quantity, own in results.items():
         sections.append(changes_section(contents[quantity], list(pairs[quantity].values()), view.top))
         sections += agreement(own, view, common)
@@ -155,11 +156,12 @@ def findings(sources: list[Source], view: View, common: Common) -> list[Section]
 def agreement(results: list[tuple[str, Result]], view: View, common: Common) -> list[Section]:
     """How well estimates and truth agree, where there are both and they have pairs in common."""
     from influence_cli.analysis.compare import Settings, compare
-    from influence_cli.analysis.matching import match
+    from influence_cli.analysis.matching import match, truths_of
     from influence_cli.errors import FileError
     from influence_cli.present.report_sections import agreement_section
+    from influence_cli.results import TruthResult
 
-    if len({type(result) for _, result in results}) < 2:
+    if not truths_of(results) or all(isinstance(result, TruthResult) for _, result in results):
         return []
     try:
         matched = match(results)

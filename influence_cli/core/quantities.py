@@ -16,11 +16,11 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Classifier, Family, Regressor
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.rows.sparse_design import Features
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, did_you_mean
 
 TIE = 1e-6
 """Difference of two scores, relative to the spread of a row's scores, up to which rounding decides which is larger."""
-QUANTITIES = ("loss", "margin", "prob", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
+QUANTITIES = ("loss", "margin", "prob", "prob:K", "logit:K", "prediction", "gap:COLUMN", "score:NAME", "param:NAME")
 
 
 GRADIENT_ELEMENTS = 1 << 25
@@ -202,7 +202,7 @@ class ParameterTarget:
 
 
 def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuantity:
-    """The quantity of that name for that family; ``classes`` names the classes for ``logit:K``.
+    """The quantity of that name for that family; ``classes`` names the classes for ``logit:K`` and ``prob:K``.
 
     Raises UsageError for a name that does not exist or does not suit the model.
     """
@@ -215,23 +215,23 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
                 hint="use prob, margin, loss or logit:CLASS",
             )
         return Prediction(family)
-    if name in ("prob", "margin") or name.startswith("logit:"):
+    if name in ("prob", "margin") or name.startswith(("logit:", "prob:")):
         if not isinstance(family, Classifier):
             raise UsageError(
                 f"--quantity {name} is for classifiers; this model is a regression", hint="use prediction or loss"
             )
+        if name.startswith("prob") and not family.probabilistic:
+            raise UsageError(
+                f"--quantity {name}: this model's scores are no probabilities", hint="use margin, loss or logit:CLASS"
+            )
         if name == "prob":
-            if not family.probabilistic:
-                raise UsageError(
-                    "--quantity prob: this model's scores are no probabilities", hint="use margin, loss or logit:CLASS"
-                )
             return Probability(family)
         if name == "margin":
             return Margin(family)
-        label = name.removeprefix("logit:")
+        kind, _, label = name.partition(":")
         if label not in classes:
-            raise UsageError(
-                f"--quantity {name}: no class is named {label!r}", hint="the classes are " + ", ".join(classes[:20])
-            )
-        return Logit(family, classes.index(label))
+            hint = did_you_mean(label, classes, "the classes are " + ", ".join(classes[:20]))
+            raise UsageError(f"--quantity {name}: no class is named {label!r}", hint=hint)
+        # of the probability of one class, the label that is asked with says which
+        return Probability(family) if kind == "prob" else Logit(family, classes.index(label))
     raise UsageError(f"unknown --quantity {name!r}", hint="choose from " + ", ".join(QUANTITIES))

@@ -56,6 +56,7 @@ def agreement_page(matched: Matched, records: Records, view: View) -> Page:
         else "",
         "slope: of truth on estimate, 1 is ideal; error: |estimate - truth| / |truth|",
         *(f"[{number}] {status}" for status, number in marks.items()),
+        matched.objective,
     ]
     title = f"Estimates against retraining. {meaning(matched.quantity)}"
     return Page(title, tuple(blocks), tuple(filter(None, explained)))

@@ -82,7 +82,7 @@ def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Fi
     if "low" in columns:
         changes |= {"low": "proven from", "high": "to"}
     if "actual" in columns:
-        changes["actual"] = "retrained"
+        changes["actual"] = "retrained" if result.objective is None else "retrained (warm)"
     return Figures(changes, errors, {"steps": "steps"} if "steps" in columns else {})
 
 
@@ -183,7 +183,9 @@ def _page(
     if left:
         legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest of each test row")
     model = result.provenance.config.get("model")
-    title = meaning(result.quantity) + ("" if model is None else f" (model {model})")
+    title = meaning(result.quantity, result.provenance.config.get("asked")) + (
+        "" if model is None else f" (model {model})"
+    )
     return Page(title, tuple(blocks), tuple(legend))
 
 

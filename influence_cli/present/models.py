@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.data.sparse import Rows
+from influence_cli.data.summary import base_rate
 from influence_cli.models.trained import TrainedModel
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure
@@ -27,9 +28,9 @@ def model_page(title: str, model: TrainedModel, verbose: bool) -> Page:
         (f"train {model.score_name}", _score(model, data.X_train, data.y_train)),
         (f"test {model.score_name}", _score(model, data.X_test, data.y_test)),
     ]
-    if data.classes:
-        share = np.bincount(data.y_train, minlength=len(data.classes)).max() / data.rows
-        rows.append(("largest class", f"{share:.1%} of the training rows: the accuracy of always saying it"))
+    if (rate := base_rate(data)) is not None:
+        frequent = data.classes[int(np.bincount(data.y_train, minlength=len(data.classes)).argmax())]
+        rows.append(("base rate", f"{rate:.1%}: the test accuracy of always saying {frequent}, the largest class"))
     if verbose:
         rows += [("gradient norm", figure(model.grad_norm)), ("iterations", f"{model.iterations:,}")]
         rows += [("seconds", figure(model.seconds)), ("factor", "kept in the file" if model.factor else "none")]

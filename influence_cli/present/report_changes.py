@@ -99,7 +99,7 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
         block.sort(key=Pair.rank)
         left += len(block[most:])
         sheets.append(_sheet(block[:most], quantity, marks, one_group=one_group))
-    own = meaning_of(quantity)
+    own = meaning_of(quantity, results[0].provenance.config.get("asked"))
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")

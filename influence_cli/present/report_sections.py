@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from influence_cli.analysis.matching import Matched
-from influence_cli.data.summary import base_rate, summary
+from influence_cli.data.summary import summary
 from influence_cli.models.trained import TrainedModel
 from influence_cli.present.agreement import agreement_page
 from influence_cli.present.changes import View
@@ -43,16 +43,19 @@ class Source:
 
 
 def question_section(
-    results: Mapping[str, Mapping[tuple[str, Any], Pair]], selections: Sequence[SelectionResult]
+    results: Mapping[str, Mapping[tuple[str, Any], Pair]],
+    selections: Sequence[SelectionResult],
+    asked_as: Mapping[str, str | None],
 ) -> Section:
-    """What was asked, in words, a sentence a quantity; ``results`` are the pairs of each."""
+    """What was asked, in words, a sentence a quantity; ``results`` are the pairs of each, ``asked_as`` their names."""
     sentences = []
     for quantity, own in results.items():
         groups = len({digest for digest, _ in own})
         tests = {pair.record["test"]: about(pair.record) for pair in own.values()}
         named = "; ".join(tests.values()) if len(tests) <= MOST_TESTS else f"{len(tests):,} test rows"
         some = f"each of these {groups:,} groups" if groups > 1 else "this group"
-        asked = f"How would the {meaning_of(quantity).name} change if {some} of training rows had not been there?"
+        name = meaning_of(quantity, asked_as.get(quantity)).name
+        asked = f"How would the {name} change if {some} of training rows had not been there?"
         sentences.append(f"{asked} Asked of: {named}.")
     for selection in selections:
         if selection.provenance.config.get("flip"):
@@ -77,10 +80,8 @@ def model_section(source: Source, view: View) -> Section:
     model, provenance = source.content, source.provenance
     assert isinstance(model, TrainedModel)
     page = model_page(f"{source.name}: a trained {model.settings.estimator} model", model, view.verbose)
-    rate = base_rate(model.dataset)
     origin = model.origin
     more = [
-        *([] if rate is None else [("base rate of the test rows", f"{rate:.1%}")]),
         ("preprocessing", preprocessing(model)),
         ("removal convention", model.settings.penalty_scaling),
         *([("brought from", str(origin["sklearn"]))] if "sklearn" in origin else []),

@@ -50,7 +50,8 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
         explained.append("minimal: putting back any single row undoes the flip, retrained each")
     explained += [f"[{number}] {status}" for status, number in marks.items()]
     quantity = f"{PREDICTED} (0: the class flips)" if result.quantity == PREDICTED else result.quantity
-    return Page(meaning(quantity), tuple(blocks), tuple(explained))
+    title = meaning(quantity, result.provenance.config.get("asked"))
+    return Page(title, tuple(blocks), tuple(explained))
 
 
 def _change(record: Mapping[str, Any]) -> float | None:
@@ -120,24 +121,30 @@ def _block(
         rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
         if record["rows"] is not None and not grouped:
             below.append(_rows_sentence(record))
+        if record.get("description") and not grouped:
+            below.append(f"  {record['description']}")
         if flips and record["size"] is not None:
-            below.append(f"  {figure(record['base'])} before, {figure(record['after'])} after")
+            after = record.get("class_after")
+            classes = "" if after is None else f"predicted {record['predicted']} now, {after} without them; "
+            below.append(f"  {classes}{figure(record['base'])} before, {figure(record['after'])} after")
     numbers = {1, 2, *range(3, 3 + len(keys))}
     last += ["seconds"] if verbose else []
     headings = [f"group {common}".rstrip() + " (found by)" if grouped else "found by", *headings[1:], *last, ""]
     if not any(row[-1] for row in rows):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
-    title = f"{row_name(test, None, None)}: {records[0]['quantity']} now {figure(records[0]['base'])}"
+    first = records[0]
+    classes = "".join(f"{key} {first[key]}, " for key in ("true", "predicted") if first.get(key) is not None)
+    name = row_name(test, first.get("record"), first.get("id"))
+    title = f"{name}: {classes}{first['quantity']} now {figure(first['base'])}"
     return Block(title, tuple(headings), rows, frozenset(numbers), tuple(dict.fromkeys(below)))
 
 
 def _rows_sentence(record: Mapping[str, Any]) -> str:
-    """The rows of a group, the first of them where there are many, by identifier where they have one."""
-    ids = record.get("ids")
-    rows = record["rows"] if ids is None else ids
+    """The rows of a group, the first of them where there are many, by what they are called in the user's file."""
+    what = next((key for key in ("ids", "records") if record.get(key) is not None), "rows")
+    rows = record[what]
     first = ", ".join(map(str, rows[:SHOWN_ROWS]))
     more = f" and {len(rows) - SHOWN_ROWS:,} more (--format rows prints all)" if len(rows) > SHOWN_ROWS else ""
-    what = "rows" if ids is None else "ids"
     return f"{record.get('found_by') or record['strategy']}: training {what} {first}{more}"
 
 

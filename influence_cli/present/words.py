@@ -45,8 +45,10 @@ _NAMES = {
 }
 
 
-def meaning_of(quantity: str) -> Meaning:
-    """The meaning of a quantity, as ``--quantity`` names it."""
+def meaning_of(quantity: str, asked: str | None = None) -> Meaning:
+    """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where the data had to tell it."""
+    if asked is not None:
+        return Meaning(asked, *_HELD)
     if quantity in _MEANING:
         return _MEANING[quantity]
     kind, _, name = quantity.partition(":")
@@ -55,9 +57,9 @@ def meaning_of(quantity: str) -> Meaning:
     return Meaning(_NAMES[kind].format(name) if name and kind in _NAMES else quantity, *_HELD)
 
 
-def meaning(quantity: str) -> str:
+def meaning(quantity: str, asked: str | None = None) -> str:
     """The sentence that every page begins with."""
-    own = meaning_of(quantity)
+    own = meaning_of(quantity, asked)
     return f"Change of the {own.name} if the group is removed; {own.sign}"
 
 

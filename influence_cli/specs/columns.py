@@ -28,6 +28,7 @@ SHOWN_VALUES = 10
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
+_COMPARED = re.compile(r"[<>]")
 _JOINER = re.compile(r'&|,(?=\s*(?:"(?:[^"]|"")*"|[^,=&"]+)=)')
 """What ends a condition: a comma only where a name and ``=`` follow."""
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
@@ -72,7 +73,12 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
     while True:
         name, rest = piece(rest, "=&")
         if not name or not rest.startswith("="):
-            raise UsageError(f"expected column:NAME=VALUE, found no {'name' if not name else '= behind ' + name}")
+            hint = (
+                "write a range with its ends, column:NAME=LOW..HIGH; 'column:age=40..' is from 40 on"
+                if _COMPARED.search(name)
+                else None
+            )
+            raise UsageError(f"expected column:NAME=VALUE, found no {'name' if not name else '= behind ' + name}", hint)
         found.append(_condition(name, *_value(rest[1:])))
         rest = rest[1 + _length(rest[1:]) :]
         if not rest:

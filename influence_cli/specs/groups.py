@@ -22,6 +22,7 @@ from influence_cli.specs.names import SPELLINGS, parse_names, written
 EVERY_CLASS = "*"
 EACH_ROW = "each"
 SHOWN_CLASSES = 10
+LONGEST_GUESS = 80
 MAX_DRAWS = 1_000_000
 """More draws than anybody can evaluate; without a limit a mistyped ``x`` exhausts the memory."""
 
@@ -96,12 +97,10 @@ def parse_group(text: str) -> GroupSpec:
     name, colon, body = spec.partition(":")
     name = {"record": "records", "id": "ids"}.get(name, name)
     if name not in KINDS:
-        near = nearest(name, KINDS)
-        example = KINDS[near].example if near else "random:5%"
         raise UsageError(
             f"group {shown(spec)}: expected one of {', '.join(f'{kind}:' for kind in KINDS)} at the beginning, "
             f"found {shown(name)}",
-            hint=(f"did you mean {near}? " if near else "") + f"For example: --group {shell(example)}",
+            hint=_hint_of_kind(spec, name, colon),
         )
     kind = KINDS[name]
     try:
@@ -111,6 +110,17 @@ def parse_group(text: str) -> GroupSpec:
     except UsageError as error:
         hint = error.hint or f"For example: --group {shell(kind.example)}"
         raise UsageError(f"group {shown(spec)}: {error.message}", hint=hint) from None
+
+
+def _hint_of_kind(spec: str, name: str, colon: str) -> str:
+    """What was probably meant by a spec whose kind is missing or misspelt."""
+    near = nearest(name, KINDS)
+    if near or colon or not spec or len(spec) > LONGEST_GUESS:
+        example = shell(KINDS[near].example if near else "random:5%")
+        return (f"did you mean {near}? " if near else "") + f"For example: --group {example}"
+    rows = spec.replace(",", "").isdecimal()
+    kind = "column" if "=" in spec else "rows" if rows else "random" if "%" in spec else "by"
+    return f"did you mean --group {shell(f'{kind}:{spec}')}?"
 
 
 def cell_of(spec: GroupSpec) -> str:

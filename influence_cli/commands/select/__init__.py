@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from influence_cli.analysis.select import Choice, Search
 
 RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; --verify makes it again without each"
+FLIPPED_FROZEN = (
+    "--flip retrains with the preprocessing as it was fitted: ginf groundtruth makes it again without the group"
+)
 LARGEST_SHARE = 0.5
 """Share of the training rows that --flip looks through without --size."""
 
@@ -71,7 +74,7 @@ def select(
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
         if opened.model.refit is not None:
-            common.note(RANKED_FROZEN)
+            common.note(FLIPPED_FROZEN if sought.flip else RANKED_FROZEN)
         tests = session.pick_tests(opened.model, tests_spec)
         if written.format == ROWS and tests is not None and not tests.mean and len(tests.rows) > 1:
             raise UsageError(
@@ -85,8 +88,8 @@ def select(
         working = session.open_solver(opened, solver, common)
         config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
         config |= {"solver": "cg" if working.factor is None else "cholesky"} | prepared.config()
-        with common.progress("search", None) as advance:
-            watch = Watch(step=lambda label: advance(1), verified=advance)
+        with common.progress("search", len(search) * len(question)) as advance:
+            watch = Watch(step=lambda label: advance(0), entered=advance, verified=lambda groups: advance(0))
             result = search_for(question, working, search, provenance=opened.provenance(config), watch=watch)
     if drawn.plot is not None:
         plain = ask(opened.model, tests, quantity)
@@ -160,10 +163,18 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
     """What the result's file keeps of the options."""
     from influence_cli.specs.groups import parse_group
 
-    kept = ("size", "direction", "verify", "flip", "draws", "constraint", "merit", "rounds")
+    used = ["size", "flip"] if sought.flip else ["size", "direction", "verify", "flip"]
+    for option, users in (
+        ("draws", "random"),
+        ("constraint", "pgd"),
+        ("merit", "swap"),
+        ("rounds", "pgd relinearize swap"),
+    ):
+        if not sought.flip and set(users.split()) & set(choice.strategies):
+            used.append(option)
     return {
-        **{key: getattr(sought, key) for key in kept},
+        **{key: getattr(sought, key) for key in used},
         "within": [parse_group(text).text for text in sought.within or ()],
         "candidates": [parse_group(text).text for text in sought.candidates or ()],
-        "strategies": list(choice.strategies),
+        "strategies": [] if sought.flip else list(choice.strategies),
     }
