@@ -19,7 +19,7 @@ SEPARATE = {
     "data": {"grammars", "core", "results"},
     "engines": {"grammars", "results"},
     "artifacts": {"grammars"},
-    "api": {"commands", "present"},
+    "api": {"commands"},
     "process": set(ORDER) - {"process", "errors", "core"},
     "cli": {"api"},
 }

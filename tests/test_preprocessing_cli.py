@@ -24,7 +24,7 @@ from influence_cli.artifacts.results import load_influence, load_truth
 from influence_cli.cli import run
 from influence_cli.commands import preprocessing
 from influence_cli.data.options import TableOptions
-from influence_cli.models.preprocessing import _as_table, own_refit
+from influence_cli.models.preprocessing import as_table, own_refit
 from influence_cli.models.remade import Made, remake, table_source
 from influence_cli.models.settings import ModelSettings
 
@@ -161,7 +161,7 @@ def test_imputed_cells_alone_are_made_again(folder, impute, intercept):
     without_columns = own_refit(replace(data, columns_train={}), settings, loaded.settings)
     assert without_columns.reason == "the model's file does not hold the columns that it was made of"
     states = data.preparation["features"]
-    train_table, test_table = (_as_table(own, states) for own in (data.columns_train, data.columns_test))
+    train_table, test_table = (as_table(own, states) for own in (data.columns_train, data.columns_test))
     columns = [state["column"] for state in states]
     source = table_source(columns, train_table, test_table, TableOptions(impute=impute, standardize=True))
     old = Made(data.X_train, data.X_test, data.feature_names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,6 +13,10 @@ MOST_FEATURES = 3
 LEAST_Z = 3.0
 """Standard errors that a feature of the group lies away from all training rows at least: fewer arise by chance among
 some dozens of features."""
+MOST_COLUMNS = 1000
+"""Features of arrays up to which each is looked at."""
+SAMPLE = 1000
+"""Rows by which it is told whether a column has few values."""
 MOST_VALUES = 20
 """Different numbers of a column whose values are still counted; of more the mean is told."""
 
@@ -46,12 +51,14 @@ def _features(data: Dataset, rows: np.ndarray) -> list[str]:
 def _differences(data: Dataset, rows: np.ndarray) -> Iterator[tuple[float, str]]:
     """Standard errors and sentence of every column; none of images, whose pixels say nothing one by one."""
     columns = dict(data.columns_train)
-    if not columns and data.image_shape is None and isinstance(data.X_train, np.ndarray):
-        columns = dict(zip(data.feature_names, data.X_train.T, strict=True))
+    if not columns and data.image_shape is None and data.X_train.shape[1] <= MOST_COLUMNS:
+        X = data.X_train if isinstance(data.X_train, np.ndarray) else data.X_train.toarray()
+        columns = dict(zip(data.feature_names, X.T, strict=True))
     for name, values in columns.items():
         if name in (data.id_column, (data.preparation or {}).get("label")):
             continue
-        few = values.dtype.kind == "O" or len(np.unique(values)) <= MOST_VALUES
+        seen = np.concatenate([values[:SAMPLE], values[rows]])
+        few = values.dtype.kind == "O" or len(np.unique(seen)) <= MOST_VALUES
         found = _value(name, values, rows) if few else _mean(name, values, rows)
         if found is not None:
             yield found
@@ -59,14 +66,14 @@ def _differences(data: Dataset, rows: np.ndarray) -> Iterator[tuple[float, str]]
 
 def _value(name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
     """The value that most of the group's rows have, if it is commoner there than elsewhere."""
-    texts = [None if value is None or value != value else str(value) for value in values.tolist()]
-    own = [texts[row] for row in rows.tolist()]
-    common = max(dict.fromkeys(own), key=own.count)
-    k, count, share = len(own), own.count(common), texts.count(common) / len(texts)
-    if common is None or count * 2 < k or share == 1.0:
+    own = values[rows].tolist()
+    (common, count), k = Counter(own).most_common(1)[0], len(own)
+    share = float(np.mean(values == common))
+    if common is None or common != common or count * 2 < k or share == 1.0:
         return None
     z = (count - k * share) / np.sqrt(k * share * (1.0 - share))
-    return float(z), f"{_count(count, k)} {name} {common} ({share:.0%} of all rows)"
+    text = f"{common:g}" if isinstance(common, float) else common
+    return float(z), f"{_count(count, k)} {name} {text} ({share:.0%} of all rows)"
 
 
 def _mean(name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:

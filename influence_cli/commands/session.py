@@ -11,19 +11,19 @@ from typing import Any
 
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.artifacts.atomic import check_target
-from influence_cli.artifacts.model import ModelArtifact, add_factor, load_model, save_model
+from influence_cli.artifacts.model import add_factor
 from influence_cli.artifacts.results import load_result
 from influence_cli.artifacts.selection import load_selection
-from influence_cli.artifacts.storage import invalid, kind_of
+from influence_cli.artifacts.storage import kind_of
 from influence_cli.commands import output
 from influence_cli.commands.options import Asked, Common, Network, Written
 from influence_cli.core.parallel import thread_count
 from influence_cli.core.quantities import QUANTITIES
 from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
 from influence_cli.data.load import load
-from influence_cli.errors import FileError, GinfError, UsageError
-from influence_cli.models.linked import linked_rows
+from influence_cli.errors import FileError, UsageError
 from influence_cli.models.settings import ModelSettings
+from influence_cli.models.stored import store, stored
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import Provenance
 from influence_cli.specs.files import collect_specs, specs_of_records
@@ -67,30 +67,6 @@ def check_tolerance(tol: float) -> None:
         raise UsageError(f"--tol must be a number greater than 0, found {tol:g}")
 
 
-def store(
-    path: str,
-    model: TrainedModel,
-    *,
-    force: bool,
-    link: dict[str, str] | None = None,
-    pipeline: bytes | None = None,
-) -> ModelArtifact:
-    """Write a trained model; a ``link`` stands in the place of its data, and ``pipeline`` are the bytes of the .skops
-    file that it was brought from."""
-    artifact = ModelArtifact(
-        dataset=model.dataset,
-        theta=model.theta[:, 0],
-        residuals=model.residuals,
-        factor=model.factor,
-        settings={**model.settings.as_dict(), **model.origin},
-        training={"grad_norm": model.grad_norm, "iterations": model.iterations, "seconds": model.seconds},
-        link=link,
-        pipeline=pipeline,
-    )
-    save_model(path, artifact, force=force)
-    return artifact
-
-
 def open_model(
     path: str | None, common: Common, *, network: Network = Network(), outputs: Mapping[str, str | None] | None = None
 ) -> OpenModel:
@@ -102,28 +78,9 @@ def open_model(
     if path is None and not Path(DEFAULT_MODEL).exists():
         _train_default(common)
     path = DEFAULT_MODEL if path is None else path
-    artifact = load_model(path, fetch=linked_rows)
+    model, artifact = stored(path)
     if artifact.link is not None:
         output.refuse_inputs(outputs or {}, artifact.link.values())
-    try:
-        settings = ModelSettings.from_dict(artifact.settings)
-    except UsageError as error:
-        raise invalid(path, "model", {"@config": error.message}) from error
-    model = TrainedModel(
-        artifact.dataset,
-        settings,
-        artifact.theta[:, None],
-        artifact.residuals,
-        artifact.training["grad_norm"],
-        artifact.training["iterations"],
-        artifact.training["seconds"],
-        artifact.factor,
-        {key: value for key, value in artifact.settings.items() if key not in settings.as_dict()},
-    )
-    try:
-        model.check()
-    except GinfError as error:
-        raise invalid(path, "model", {"@config": error.message}) from error
     chosen = model.with_curvature(network.curvature, network.damping)
     return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings, artifact.pipeline)
 

@@ -131,5 +131,7 @@ def _column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float64)
     if values.dtype.kind == "b":
         return np.where(values, "true", "false").astype(object)
-    made = [None if value is None or value != value else composed(str(value)) for value in values.tolist()]
+    made = [
+        None if value is None or (value == value) is not True else composed(str(value)) for value in values.tolist()
+    ]
     return np.array([*made, None], dtype=object)[:-1]

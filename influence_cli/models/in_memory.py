@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,12 +26,14 @@ from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, about
 from influence_cli.models.adoption import adopt
 from influence_cli.models.differences import differences
+from influence_cli.models.frames import features_of, needs_preparation, prepared
 from influence_cli.models.pipelines import pipeline_refit
-from influence_cli.models.preprocessing import Balancing, Refit, Unfitted
+from influence_cli.models.preprocessing import Balancing, Refit, Unfitted, own_refit
 from influence_cli.models.rank import reduce_recipe, without_dependent
 from influence_cli.models.sample_weights import BALANCED, balance, with_weights
 from influence_cli.models.settings import ESTIMATORS, ModelSettings, default_iterations, resolve_penalty
 from influence_cli.models.sklearn import read_estimator, take_apart
+from influence_cli.models.stored import stored
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.models.transformers import Steps, output_names, transform_with
 from influence_cli.results import Provenance
@@ -64,10 +67,13 @@ class InMemory:
         if X is None:
             return own, None
         given = made = with_columns(X, self.columns, "X_test")
-        with about("X_test"):
-            if self.steps:
-                made = transform_with(self.steps, given)
-            features = feature_array(made, TEST, own.feature_names if not is_frame(made) else None)
+        if own.preparation is not None and is_frame(X):
+            features = features_of(own, given)
+        else:
+            with about("X_test"):
+                if self.steps:
+                    made = transform_with(self.steps, given)
+                features = feature_array(made, TEST, own.feature_names if not is_frame(made) else None)
         if features.shape[1] != own.X_train.shape[1]:
             raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
         y = in_row_order(y, row_labels(X), "y_test", "X_test")
@@ -79,6 +85,13 @@ class InMemory:
     def refit(self, dataset: Dataset, given_test: Any) -> Refit | Unfitted | None:
         """How the preprocessing is made again without groups, for what ``with_tests`` gave."""
         settings = self.model.settings
+        if dataset.preparation is not None:
+            if "from" in self.model.origin:
+                return Unfitted("the pipeline that it was brought from is not at hand")
+            found = own_refit(dataset, settings, self.model.origin)
+            if self.balancing is None or isinstance(found, Unfitted):
+                return found
+            return replace(found or Refit(dataset, settings), balancing=self.balancing)
         if not self.steps:
             return None if self.balancing is None else Refit(dataset, settings, balancing=self.balancing)
         rows = (self.given, given_test)
@@ -135,19 +148,27 @@ class Wanted:
     class_weight: str | None
     tol: float
     max_iterations: int | None
+    impute: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
 
 
 def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
     """A model of ginf's own, trained on rows X (m, d) and labels or responses y (m,)."""
+    preparation, names = None, column_names(X)
     with about("X"):
-        features = feature_array(X, TRAIN)
+        if needs_preparation(X):
+            made = prepared(X, wanted.impute)
+            features, names = made.X_train, made.names
+            preparation = {"standardize": False, "impute": wanted.impute, "features": made.state}
+        else:
+            features = feature_array(X, TRAIN)
     values = None
     if ESTIMATORS[wanted.estimator] == "classification":
         with about("y"):
             values = class_names(label_array(y, features.shape[0], TRAIN), TRAIN)[1]
     labels = row_labels(X, y)
-    dataset = training_set(X, features, column_names(X), in_row_order(y, labels, "y", "X"), values)
+    dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
+    dataset = replace(dataset, preparation=preparation)
     raw = own_weights = _weights(sample_weight, labels)
     balanced = wanted.class_weight == BALANCED
     if balanced:
@@ -168,11 +189,24 @@ def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
     steps: Steps = ()
     note = ""
     if strength == 0 and not settings.is_network and (reduced := without_dependent(dataset, wanted.fit_intercept)):
-        dataset, steps, note = reduced.dataset, (reduced.step,), reduced.sentence
+        dataset, note = reduced.dataset, reduced.sentence
+        steps = (reduced.step,) if preparation is None else ()
     model = fit(dataset, settings, max_iterations=wanted.max_iterations or default_iterations(wanted.estimator))
     balancing = _balancing(own_weights, dataset.rows, False) if balanced else None
     given = X if steps else None
     return InMemory(model, values, steps, given, labels, column_names(X), balancing, note)
+
+
+def of_file(path: str) -> InMemory:
+    """A model that was saved, of Python or of ``ginf train``.  Raises FileError.
+
+    Its test rows are those of its file, or frames of the columns of its table, or arrays of its features.
+    """
+    model, _ = stored(path)
+    classes = model.dataset.classes
+    numbers = all(re.fullmatch(r"-?\d+", name) for name in classes)
+    values = np.array([int(name) for name in classes] if numbers else classes) if classes else None
+    return InMemory(model, values)
 
 
 def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:

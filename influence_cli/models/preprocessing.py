@@ -204,7 +204,7 @@ def _of_table(
     preparation = dataset.preparation or {}
     states, impute = preparation.get("features", ()), preparation.get("impute")
     columns = [state["column"] for state in states]
-    train, test = (_as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
+    train, test = (as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
     if is_simple(states):
         return partial(OwnTable(old, states, train, test, scales, impute or "").without, centred=settings.fit_intercept)
     scaled = bool(preparation.get("standardize"))
@@ -262,7 +262,7 @@ def _complete_rows(table: Table, columns: Sequence[str]) -> np.ndarray:
     return ~np.any([table.columns[key].missing for key in columns], axis=0)
 
 
-def _as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, Any]]) -> Table:
+def as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, Any]]) -> Table:
     """Columns as a model's file keeps them, as the table that they were read from; dates are days already."""
     named = {"numeric": "numeric", "boolean": "boolean", "categorical": "text"}
     known = {state["column"]: state for state in states}

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from influence_cli.errors import UsageError
 from influence_cli.present.tables import Block, printable
 
 FORMS = {".html": "report.html.j2", ".md": "report.md.j2"}
@@ -86,6 +88,15 @@ class Report:
 
     title: str
     sections: tuple[Section, ...]
+
+
+def ending_of(path: str) -> str:
+    """The ending of a report's file.  Raises UsageError for one that is neither HTML nor Markdown."""
+    ending = Path(path).suffix.lower()
+    if ending in FORMS:
+        return ending
+    expected = f"expected the ending {' or '.join(FORMS)}, found {ending or 'none'}"
+    raise UsageError(f"-o {path}: {expected}", hint="for example -o audit.html")
 
 
 def sheet_of(block: Block) -> Sheet:

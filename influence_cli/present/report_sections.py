@@ -131,7 +131,7 @@ def agreement_section(matched: Matched, records: Records, view: View) -> Section
     )
 
 
-def repeat_section(sources: Sequence[Source], own: str) -> Section:
+def repeat_section(sources: Sequence[Source], own: str | None) -> Section:
     """The files that the report is made from, and the commands that make them and the report again."""
     headings = ("file", "holds", "made by", "seed", "data digest", "model digest")
     rows = []
@@ -146,7 +146,7 @@ def repeat_section(sources: Sequence[Source], own: str) -> Section:
     ]
     return Section(
         "How to repeat it",
-        ("These commands make the files, and this page from them, again.", *in_python),
+        (*(["These commands make the files, and this page from them, again."] if own else []), *in_python),
         (Sheet("", headings, rows),),
-        commands=(*(source.command for source in sources if source.command), own),
+        commands=tuple(filter(None, (*(source.command for source in sources), own))),
     )

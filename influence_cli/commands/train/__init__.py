@@ -31,6 +31,7 @@ def train(
     from influence_cli.data.load import check_source, files_of
     from influence_cli.models.linked import link_to
     from influence_cli.models.skops import check_skops
+    from influence_cli.models.stored import store
     from influence_cli.present.models import model_page
     from influence_cli.results import Records
 
@@ -58,7 +59,7 @@ def train(
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
         link = link_to(source.name, source.test_data, form.from_model) if kept.link_data else None
         pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
-        session.store(kept.output, model, force=common.force, link=link, pipeline=pipeline)
+        store(kept.output, model, force=common.force, link=link, pipeline=pipeline)
         if link is not None:
             common.note(f"{kept.output} is linked to its data: keep unchanged {', '.join(link.values())}")
         record = _record(kept.output, source.name, model, form.from_model, adoption)

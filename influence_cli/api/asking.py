@@ -1,0 +1,192 @@
+"""What is asked of a model: estimated and measured changes, and diagnostics of rows and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+from warnings import warn
+
+import numpy as np
+
+from influence_cli.analysis import groundtruth as truth
+from influence_cli.analysis import influence as estimates
+from influence_cli.analysis.diagnostics import DiagnosticsResult
+from influence_cli.analysis.diagnostics import diagnostics as of_rows_and_groups
+from influence_cli.analysis.question import Question, TestRows, ask
+from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
+from influence_cli.analysis.verify import verified
+from influence_cli.api.words import check_choice, python_words
+from influence_cli.core.estimators import EVALUATIONS
+from influence_cli.core.retraining import STRATEGIES
+from influence_cli.core.solvers.choice import HessianSolver, make_solver
+from influence_cli.errors import UsageError
+from influence_cli.models.in_memory import InMemory, provenance_of
+from influence_cli.models.preprocessing import FROZEN, NOT_ESTIMATED, PREPROCESSINGS, REFIT, Unfitted
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import REFINED, InfluenceResult, TruthResult
+from influence_cli.specs.from_python import Groups, resolve_groups, row_names
+from influence_cli.specs.planned import GroupPlan
+from influence_cli.specs.relative import parse_relative
+from influence_cli.specs.tests import choose_tests, parse_tests
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Asking:
+    """A model on its training rows that answers about groups of them."""
+
+    made: InMemory
+    """The model with what it takes to read further rows as it was made from."""
+    solver_name: str = "auto"
+
+    @property
+    def model(self) -> TrainedModel:
+        """The trained model on its training rows."""
+        return self.made.model
+
+    @python_words
+    def influence(
+        self,
+        groups: Groups,
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        methods: Sequence[str] = DEFAULT_METHODS,
+        quantity: str = "loss",
+        evaluate: str = "exact",
+        rel_error: float = 0.05,
+        errors: bool = False,
+        certify: float | None = None,
+        verify: bool = False,
+        mean: bool = False,
+        preprocessing: str = REFIT,
+        seed: int = 0,
+    ) -> InfluenceResult:
+        """Estimated changes on removal, without retraining: a record a group and test row (or for their ``mean``).
+
+        ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, a dictionary of names to
+        rows, masks or specs, or what pandas' ``groupby`` returns.  A pandas Index or Series names rows by the labels of
+        the frame that the model was made of, an array by position.  ``X_test`` are rows as the model was made from;
+        ``y_test`` may be missing where the quantity needs no label.  Records have a key a method; ``refined`` comes to
+        within the share ``rel_error`` of the change, and ``error`` says how far it may be off.  ``errors`` says so of
+        every method, ``certify`` refines until the proven interval from ``low`` to ``high`` is narrower than that
+        share of the change, and ``verify`` retrains as well, for ``actual``.
+
+        ``preprocessing`` "refit" makes means, scales, imputed values, categories and balanced class weights again
+        without the group, as a refit of the whole pipeline does; "frozen" keeps them.  C or alpha are never chosen
+        again.
+        """
+        check_choice("evaluate", evaluate, EVALUATIONS)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        model = question.model
+        estimates.check_possible(model, methods)
+        plan = self._plan(groups, seed)
+        if model.refit is not None and not model.refit.estimates:
+            warn(NOT_ESTIMATED, stacklevel=3)
+        proven = None if certify is None else parse_relative(str(certify), "certify")
+        if proven is not None and REFINED not in methods:
+            raise UsageError(f"certify proves intervals of {REFINED}", hint=f"add {REFINED} to methods")
+        within = parse_relative(str(rel_error), "rel_error")
+        how = Estimation(estimates.check_methods(methods), evaluate, within, errors, proven)
+        config = {
+            "methods": list(methods),
+            "quantity": quantity,
+            "evaluate": evaluate,
+            "rel_error": how.rel_error,
+            **({"errors": True} if errors else {}),
+            **({} if proven is None else {"certify": proven}),
+            "seed": seed,
+        }
+        found = estimates.influence(question, self.solver, plan, how, provenance=provenance_of(model, config))
+        return verified(question, self.solver, plan, found) if verify else found
+
+    @python_words
+    def groundtruth(
+        self,
+        groups: Groups,
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        quantity: str = "loss",
+        mean: bool = False,
+        tol: float | None = None,
+        retrain: str = "warm",
+        repeats: int = 1,
+        certify: float | None = None,
+        jobs: int = 1,
+        preprocessing: str = REFIT,
+        seed: int = 0,
+    ) -> TruthResult:
+        """The same changes by retraining without each group; the arguments are those of ``influence``.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(40, 1))
+        >>> model = GroupInfluence.fit(X, 3.0 * X[:, 0], estimator="linear", l2=0.0)
+        >>> truth = model.groundtruth("random:5", [[2.0]], quantity="prediction").records()[0]
+        >>> truth["group"], round(truth["base"], 6), abs(truth["actual"]) < 1e-6
+        ('random:5', 6.0, True)
+        """
+        check_choice("retrain", retrain, STRATEGIES)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        model = question.model
+        truth.check_strategy(model, retrain, repeats)
+        plan = self._plan(groups, seed)
+        end = model.objective.tuning.tolerance if tol is None else tol
+        if not 0 < end < float("inf"):
+            raise UsageError(f"tol must be a number greater than 0, found {end:g}")
+        config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
+        proven = None if certify is None else parse_relative(str(certify), "certify")
+        config |= {} if proven is None else {"certify": proven}
+        provenance = provenance_of(model, config)
+        begun = truth.start_truth(question, plan, provenance, repeats=repeats, certify=proven)
+        how = truth.Retraining(end, retrain, jobs, repeats, proven)
+        return truth.groundtruth(question, self.solver, plan, begun, how)
+
+    @python_words
+    def diagnostics(self, groups: Groups = "rows:each", *, seed: int = 0) -> DiagnosticsResult:
+        """Leverage, Cook's distance, studentised residual, DFFITS and DFBETAS of every row, as in statsmodels;
+        of groups of several rows, given as for ``influence``, their summed leverage and Cook's distance.
+
+        DFFITS and DFBETAS have the field's sign, all rows minus without the row: the opposite of all other figures.
+        For linear, binary logistic and Poisson regression; a penalty is part of the Hessian.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 1))
+        >>> y = X[:, 0] + np.random.default_rng(1).normal(size=30)
+        >>> model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
+        >>> round(float(model.diagnostics().columns()["leverage"].sum()), 6)
+        2.0
+        """
+        return of_rows_and_groups(
+            self.model, self.solver, self._plan(groups, seed), provenance=provenance_of(self.model, {"seed": seed})
+        )
+
+    @cached_property
+    def solver(self) -> HessianSolver:
+        """The solver of H x = b, made once."""
+        model = self.model
+        kind = model.choose_solver(self.solver_name).kind
+        return make_solver(model.objective, model.theta, kind, factor=model.factor)
+
+    def _plan(self, groups: Groups, seed: int) -> GroupPlan:
+        return resolve_groups(groups, self.model.dataset, seed, self.made.labels)
+
+    def _ask(self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str) -> Question:
+        """The quantity of the model with these test rows; its preprocessing is made again without groups, or stays."""
+        check_choice("preprocessing", preprocessing, PREPROCESSINGS)
+        if X is None and not quantity.startswith("param:"):
+            raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
+        spec = X if isinstance(X, str) else None
+        dataset, given = (self.model.dataset, None) if spec else self.made.with_tests(X, y)
+        found = None if preprocessing == FROZEN else self.made.refit(dataset, given)
+        if isinstance(found, Unfitted):
+            warn(f"the preprocessing stays as it was fitted: {found.reason}", stacklevel=4)
+            found = None
+        model = replace(self.model, dataset=dataset, refit=found)
+        tests = None if X is None else TestRows(np.arange(dataset.X_test.shape[0]), mean)
+        if spec:
+            misclassified = model.misclassified if dataset.classes else None
+            chosen = choose_tests(parse_tests(spec), dataset.X_test.shape[0], misclassified, row_names(dataset)[1])
+            tests = TestRows(chosen[0], mean or chosen[1])
+        return ask(model, tests, quantity)

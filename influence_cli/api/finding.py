@@ -1,0 +1,197 @@
+"""Searches for groups, and what is made of results: their agreement, and a page to hand over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from warnings import warn
+
+import numpy as np
+
+from influence_cli.api.asking import Asking
+from influence_cli.api.words import check_choice, python_words
+from influence_cli.core.selection.evaluate import AUTO, MERITS
+from influence_cli.core.selection.pgd import CONSTRAINTS, L1
+from influence_cli.errors import UsageError
+from influence_cli.models.in_memory import provenance_of
+from influence_cli.models.preprocessing import REFIT
+from influence_cli.results import InfluenceResult, Provenance, Records, SelectionResult, TruthResult
+from influence_cli.specs.from_python import Groups, count_of_rows, pool_rows
+
+Result = InfluenceResult | TruthResult
+HOW: dict[str, Any] = {"draws": 100, "rounds": 50, "constraint": L1, "merit": AUTO, "preprocessing": REFIT, "seed": 0}
+"""How a search goes about it, where nothing is said."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Finding(Asking):
+    """A model that is searched for groups as well."""
+
+    @python_words
+    def select(
+        self,
+        size: int | float | Sequence[int] | None,
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        strategies: str | Sequence[str] | None = None,
+        direction: str = "increase",
+        quantity: str = "loss",
+        mean: bool = False,
+        within: Groups | None = None,
+        candidates: Groups | None = None,
+        flip: bool = False,
+        verify: bool = False,
+        **how: Any,
+    ) -> SelectionResult:
+        """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
+
+        A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
+        ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
+        ``within`` says which rows may be removed.  Of ``candidates`` (groups as for ``influence``) each is judged, and
+        the best union of at most ``size``.  ``flip`` looks for the smallest group, of at most ``size`` rows (None: half
+        of all), without which the predicted class is another, retrained.  ``strategies`` are ("relinearize",), with
+        candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out where there would be too many groups.  ``how`` are
+        draws, rounds, constraint, merit, preprocessing and seed, as ``ginf select`` has them.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(40, 2))
+        >>> y = X[:, 0].copy()
+        >>> y[7] = 30.0
+        >>> model = GroupInfluence.fit(X, y, estimator="linear")
+        >>> found = model.select(1, X[:1], quantity="prediction", direction="decrease", strategies="greedy")
+        >>> found.records()[0]["rows"]
+        [7]
+        """
+        from influence_cli.analysis.searches import ask_flip
+        from influence_cli.analysis.select import select
+        from influence_cli.core.selection.problem import DIRECTIONS
+
+        check_choice("direction", direction, DIRECTIONS)
+        unknown = how.keys() - HOW.keys()
+        if unknown:
+            raise TypeError(f"select() got an unexpected keyword argument {min(unknown)!r}")
+        how = HOW | how
+        check_choice("constraint", how["constraint"], CONSTRAINTS)
+        check_choice("merit", how["merit"], MERITS)
+        if flip and not (strategies is None and candidates is None and direction == "increase"):
+            raise UsageError("flip searches by itself, towards the flip", hint="leave strategies and direction out")
+        if candidates is not None and within is not None:
+            raise UsageError("within limits rows, and candidates are whole groups: use one of them")
+        asked = "margin" if flip and self.model.dataset.classes and quantity == "loss" and y_test is None else quantity
+        question = self._ask(X_test, y_test, asked, mean, how.pop("preprocessing"))
+        if flip:
+            question = ask_flip(question.model, question.tests, quantity)
+        names, search = self._search(
+            size, strategies, within, candidates, flip, how | {"direction": direction, "verify": verify}
+        )
+        kept = {"size": size, "quantity": quantity, "strategies": list(names), "verify": verify, **how}
+        provenance = provenance_of(question.model, kept | ({"flip": True} if flip else {"direction": direction}))
+        return select(question, self.solver, search, provenance=provenance)
+
+    def _search(
+        self,
+        size: Any,
+        strategies: str | Sequence[str] | None,
+        within: Groups | None,
+        candidates: Groups | None,
+        flip: bool,
+        how: dict[str, Any],
+    ) -> tuple[tuple[str, ...], Any]:
+        """The strategies, and the search with them.  Raises UsageError."""
+        from influence_cli.analysis.searches import (
+            ALL,
+            FlipSearch,
+            RowSearch,
+            UnionSearch,
+            check_strategies,
+            drop_impossible,
+        )
+        from influence_cli.analysis.select import Choice
+
+        usual = ("relinearize",) if candidates is None else ("greedy", "swap")
+        wanted = usual if strategies is None else [strategies] if isinstance(strategies, str) else list(strategies)
+        names = check_strategies(list(wanted), of_groups=candidates is not None)
+        m, seed = self.model.dataset.rows, how["seed"]
+        pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
+        choice = Choice(names, pool, **how)
+        if candidates is not None:
+            plan = self._plan(candidates, seed)
+            return names, UnionSearch(choice, [plan.group(at) for at in range(len(plan))], 1 if size is None else size)
+        if flip:
+            most = m // 2 if size is None else count_of_rows(size, m, len(pool))
+            return (), FlipSearch(choice, min(most, len(pool), m - 1))
+        if size is None:
+            raise UsageError("size is needed: how many rows the group has", hint="for example size=10 or size=0.1")
+        sizes = [count_of_rows(one, m, len(pool)) for one in (size if isinstance(size, Sequence) else [size])]
+        if strategies == ALL:
+            names, _ = drop_impossible(choice, sizes)
+        return names, RowSearch(replace(choice, strategies=names), sizes)
+
+    @staticmethod
+    @python_words
+    def compare(
+        *results: Result,
+        bootstrap: int = 1000,
+        against: str | None = None,
+        resample: str = "groups",
+        seed: int = 0,
+    ) -> Records:
+        """How well estimates agree with retraining: the records of ``ginf compare``.
+
+        ``results`` are of ``influence`` and ``groundtruth``; one of ``influence`` with ``verify`` is enough.
+
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(40, 1))
+        >>> model = GroupInfluence.fit(X, 3.0 * X[:, 0], estimator="linear", l2=0.1)
+        >>> found = model.influence("random:5x4", [[2.0]], quantity="prediction", verify=True)
+        >>> round(model.compare(found).records()[-1]["slope"], 1)
+        1.0
+        """
+        from influence_cli.analysis.compare import RESAMPLED, Settings, compare
+        from influence_cli.analysis.matching import match
+
+        check_choice("resample", resample, RESAMPLED)
+        named = [(f"result {number}", result) for number, result in enumerate(results, 1)]
+        _same_model(named)
+        matched = match(named)
+        check_choice("against", against, matched.methods)
+        return compare(matched, Settings(bootstrap, seed, against, resample))
+
+    @python_words
+    def report(
+        self, path: str, *results: Result | SelectionResult, top: int | None = None, force: bool = False
+    ) -> None:
+        """Write a page to hand over, .html or .md: results of this model in words, the model, and what the words
+        mean.
+
+        Estimates and truth have to be about the same test rows.
+        """
+        from influence_cli import __version__
+        from influence_cli.artifacts.atomic import check_target, replacing
+        from influence_cli.present.changes import View
+        from influence_cli.present.report import ending_of, render
+        from influence_cli.present.report_page import report_page
+        from influence_cli.present.report_sections import Source
+
+        ending = ending_of(path)
+        check_target(path, force)
+        kinds = {InfluenceResult: "influence", TruthResult: "truth", SelectionResult: "selection"}
+        by, own = f"ginf {__version__}", provenance_of(self.model, {})
+        named = [(f"result {number}", result) for number, result in enumerate(results, 1)]
+        _same_model([(name, one) for name, one in named if not isinstance(one, SelectionResult)])
+        sources = [Source("of Python", "model", by, self.model, own, None)]
+        sources += [Source(name, kinds[type(one)], by, one, one.provenance, None) for name, one in named]
+        page = report_page(sources, View(top=top), None, 0, warn)
+        with replacing(path, force=force) as sink:
+            sink.write(render(page, ending).encode("utf-8", "backslashreplace"))
+
+
+def _same_model(named: Sequence[tuple[str, Any]]) -> None:
+    """Raises FileError for results of different models or data."""
+    from influence_cli.artifacts.results import same_origin
+
+    for name, one in named[1:]:
+        first, other = (found if isinstance(found, Provenance) else found.provenance for found in (named[0][1], one))
+        same_origin(first, other, named[0][0], name)

@@ -1,0 +1,54 @@
+"""Errors in the words of Python: an option of the command line becomes the argument that stands for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from influence_cli.errors import GinfError, unknown_word
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_ARGUMENTS = {
+    "group": "groups",
+    "groups": "groups",
+    "test": "X_test",
+    "method": "methods",
+    "strategy": "strategies",
+    "intercept": "fit_intercept",
+    "data": "X",
+    "label": "y",
+}
+"""Arguments that are not named as the option is."""
+_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
+
+
+def python_words(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, with errors that name its arguments instead of options."""
+
+    @wraps(function)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        try:
+            return function(*arguments, **options)
+        except GinfError as error:
+            error.message = in_python(error.message)
+            error.args = (error.message,)
+            if error.hint:
+                error.hint = in_python(error.hint)
+                error.__notes__ = [error.hint]
+            raise
+
+    return run
+
+
+def in_python(text: str) -> str:
+    """A sentence with arguments for options."""
+    return _OPTION.sub(lambda found: _ARGUMENTS.get(found[1], found[1].replace("-", "_")), text)
+
+
+def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:
+    """Raises UsageError where an argument's word is not one of its choices."""
+    if not (value is None or value in choices):
+        raise unknown_word(name, value, choices)

@@ -1,0 +1,76 @@
+"""Frames with columns of text, or with missing values, as features: what ``ginf train`` makes of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from warnings import warn
+
+import numpy as np
+
+from influence_cli.data.dataset import Dataset
+from influence_cli.data.features import Features, fit_features
+from influence_cli.data.options import TableOptions
+from influence_cli.data.python_objects import column_names, frame_columns, is_frame
+from influence_cli.data.sparse import Rows
+from influence_cli.data.table import Column, Table
+from influence_cli.errors import FileError, about
+from influence_cli.models.preprocessing import as_table
+
+
+def needs_preparation(X: Any) -> bool:
+    """Whether X is a frame of which some column is no plain numbers."""
+    if not is_frame(X):
+        return False
+    return any(column.kind == "text" or column.missing.any() for column in _table(X).columns.values())
+
+
+def prepared(X: Any, impute: str | None) -> Features:
+    """The features of a frame's columns: numbers as they are, a 0/1 feature for each category.  Raises FileError."""
+    table = _table(X)
+    return fit_features(
+        table.names, table, table.take(np.empty(0, np.int64)), TableOptions(impute=impute, standardize=False)
+    )
+
+
+def features_of(dataset: Dataset, X: Any) -> Rows:
+    """The features of a frame of test rows, as those of the training rows were made.  Raises FileError."""
+    preparation: Mapping[str, Any] = dataset.preparation or {}
+    states: Sequence[Mapping[str, Any]] = preparation["features"]
+    columns = [state["column"] for state in states]
+    missing = [key for key in columns if key not in column_names(X)]
+    if missing:
+        raise FileError(f"X_test: the model was made of columns that it has not: {', '.join(missing[:10])}")
+    own = frame_columns(X)
+    texts = {state["column"] for state in states if state["kind"] != "numeric"}
+    for key in texts & own.keys():
+        if own[key].dtype.kind != "O":
+            own[key] = np.array([*map(str, own[key].tolist()), None], dtype=object)[:-1]
+    options = TableOptions(
+        impute=preparation.get("impute"),
+        standardize=bool(preparation.get("standardize")),
+        coding=preparation.get("coding"),
+    )
+    with about("X_test"):
+        made = fit_features(columns, as_table(dataset.columns_train, states), as_table(own, states), options)
+    for note in made.notes:
+        if "test rows" in note:
+            warn(f"X_test: {note}", stacklevel=2)
+    places = [made.names.index(name) for name in dataset.feature_names]
+    return made.X_test[:, places]
+
+
+def _table(X: Any) -> Table:
+    """A frame's columns, each of one kind."""
+    made = {}
+    for name, values in frame_columns(X).items():
+        kind = str(getattr(X[name] if name in X.columns else None, "dtype", ""))
+        if "datetime" in kind.lower():
+            raise FileError(f"X: column {name} holds dates", "give a number, such as days since a date, or drop it")
+        if values.dtype.kind == "O":
+            made[name] = Column("boolean" if kind.lower() in ("bool", "boolean") else "text", values, "text")
+        elif kind.startswith(("category", "Categorical", "Enum")):
+            made[name] = Column("text", np.array([*map(str, values.tolist()), None], dtype=object)[:-1], "categories")
+        else:
+            made[name] = Column("numeric", values, "numbers")
+    return Table(made, len(X))
