@@ -9,6 +9,7 @@ from typing import Any
 from influence_cli.present.changes import BEST_FIRST, TABLE_ROWS, evaluated, influence_figures
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
+    Meaning,
     change_text,
     common_part,
     effect,
@@ -18,7 +19,7 @@ from influence_cli.present.words import (
     row_name,
     share,
 )
-from influence_cli.results import OK, InfluenceResult, TruthResult
+from influence_cli.results import OK, REFINED, InfluenceResult, TruthResult
 
 Result = InfluenceResult | TruthResult
 MOST_STRETCH = 2.0
@@ -38,6 +39,10 @@ class Pair:
     actual: float | None = None
     status: str = OK
     truth_status: str = OK
+    objective: str | None = None
+    """What the estimate is about, where it is a network's."""
+    is_verified: bool = False
+    """Whether the truth was retrained beside the estimate."""
 
     @property
     def best(self) -> float | None:
@@ -68,6 +73,7 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
             pair = found.setdefault((digest, record["test"]), Pair(record))
             if record.get("actual") is not None:
                 pair.actual = record["actual"]
+                pair.is_verified = method is not None
             if record.get("low") is not None and record.get("high") is not None:
                 pair.low, pair.high = record["low"], record["high"]
             if method is None:
@@ -75,6 +81,7 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
                 continue
             if pair.method is None or _place(method) < _place(pair.method):
                 pair.status, pair.method, pair.estimate = record["status"], method, record[method]
+                pair.objective = record.get("objective") if method == REFINED else None
                 pair.error = None if error is None else record[error]
     return found
 
@@ -92,14 +99,14 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     for pair in pairs:
         tests.setdefault(pair.record["test"], []).append(pair)
     one_group = len(tests) > 1 and len({(pair.record["group"], pair.record["size"]) for pair in pairs}) == 1
+    own = meaning_of(quantity, results[0].provenance.config.get("asked"))
     blocks = [list(pairs)] if one_group else list(tests.values())
     sheets: list[Sheet] = []
     left, most = 0, max(TABLE_ROWS // max(len(blocks), 1), 1) if top is None else top
     for block in blocks:
         block.sort(key=Pair.rank)
         left += len(block[most:])
-        sheets.append(_sheet(block[:most], quantity, marks, one_group=one_group))
-    own = meaning_of(quantity, results[0].provenance.config.get("asked"))
+        sheets.append(_sheet(block[:most], quantity, own, marks, one_group=one_group))
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
@@ -115,7 +122,7 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     )
 
 
-def _sheet(pairs: Sequence[Pair], quantity: str, marks: dict[str, int], *, one_group: bool) -> Sheet:
+def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, int], *, one_group: bool) -> Sheet:
     """One table, its first sentence the largest effect in words."""
     first = pairs[0].record
     if one_group:
@@ -128,8 +135,10 @@ def _sheet(pairs: Sequence[Pair], quantity: str, marks: dict[str, int], *, one_g
     known["difference"] = known["estimate"] and known["actual"]
     known["note"] = any({pair.status, pair.truth_status} != {OK} for pair in pairs)
     methods = list(dict.fromkeys(pair.method for pair in pairs if pair.method is not None))
-    estimate = f"estimate ({', '.join(methods)})"
-    headings = [heading, "rows", "share", "size of the effect", estimate, "retrained", "difference"]
+    objectives = list(dict.fromkeys(pair.objective for pair in pairs if pair.objective is not None))
+    estimate = f"estimate ({', '.join((*methods, *objectives))})"
+    retrained = "retrained (warm)" if objectives and any(pair.is_verified for pair in pairs) else "retrained"
+    headings = [heading, "rows", "share", "size of the effect", estimate, retrained, "difference"]
     headings += ["proven from", "to", "the group", "note"]
     needs = {4: "estimate", 5: "actual", 6: "difference", 7: "low", 8: "low", 10: "note"}
     kept = [at for at in range(len(headings)) if at not in needs or known[needs[at]]]
@@ -145,7 +154,7 @@ def _sheet(pairs: Sequence[Pair], quantity: str, marks: dict[str, int], *, one_g
         tuple(headings[at] for at in kept),
         rows,
         numbers,
-        lead=(in_words(pairs[0], quantity, names[0] if one_group else ""),),
+        lead=(in_words(pairs[0], quantity, own, names[0] if one_group else ""),),
     )
 
 
@@ -193,9 +202,9 @@ def about(record: Mapping[str, Any]) -> str:
     return f"{name}: {', '.join(parts)}" if parts else name
 
 
-def in_words(pair: Pair, quantity: str, row: str) -> str:
+def in_words(pair: Pair, quantity: str, own: Meaning, row: str) -> str:
     """The largest effect as a sentence: who, what (of a test ``row`` that is not named yet), how much, how sure."""
-    record, own = pair.record, meaning_of(quantity)
+    record = pair.record
     who = f"without {group_name(record['group'])} ({record['size']:,} rows, {share(record['fraction'])})"
     of_row = f" of {row[0].lower()}{row[1:]}," if row else ""
     now = f"the {own.name}{of_row} now at {figure(record['base'])}"
