@@ -270,9 +270,17 @@ def test_help_shows_defaults_that_are_decided_later(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     assert run(["influence", "--help"]) == 0
     text = capsys.readouterr().out
-    assert "[default: (ginf.h5; where there is none, the digits model is trained)]" in text
+    assert "Model file: $GINF_MODEL, else ginf.h5, else made." in text
     assert "[default: (as many as OPENBLAS_NUM_THREADS" in text
-    assert "[env var: GINF_MODEL]" in text
+
+
+@pytest.mark.parametrize("command", ["influence", "groundtruth", "train", "show", "report"])
+def test_the_common_options_fit_a_screen(command, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ends = [at for at, line in enumerate(lines) if line.startswith("╰")]
+    assert ends["Arguments" in "".join(lines)] < 30
 
 
 @pytest.mark.parametrize("solver", ["cg", "cholesky"])

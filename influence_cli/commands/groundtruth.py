@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.commands.options import (
+    MORE,
     MOST_THREADS,
+    TRUST,
     Asked,
     Common,
     Network,
@@ -33,7 +35,10 @@ class Way:
     tol: Annotated[
         float | None,
         typer.Option(
-            "--tol", help="Gradient norm that every retraining must reach.", show_default="1e-8; 1e-6 for networks"
+            "--tol",
+            help="Gradient norm that every retraining must reach.",
+            show_default="1e-8; 1e-6 for networks",
+            rich_help_panel=TRUST,
         ),
     ] = None
     retrain: Annotated[
@@ -43,30 +48,43 @@ class Way:
             help="warm: from the trained parameters.  cold: from where training began.  proximal: the objective that"
             " influence functions are the linear response of (Bae et al. 2022).  One result for logistic and linear.",
             show_default="warm",
+            rich_help_panel=TRUST,
         ),
     ] = None
-    cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.")] = False
+    cold: Annotated[bool, typer.Option("--cold", help="The same as --retrain cold.", rich_help_panel=TRUST)] = False
     certify: Annotated[
         str | None,
         typer.Option(
             "--certify",
             metavar="REL",
             help="Prove an interval of every change, low and high, narrower than this share of it: 1% or 0.01.",
+            rich_help_panel=TRUST,
         ),
     ] = None
     repeats: Annotated[
         int,
         typer.Option(
-            "--repeats", min=1, max=1000, help="Cold retraining of a network from so many seeds: their mean and noise."
+            "--repeats",
+            min=1,
+            max=1000,
+            help="Cold retraining of a network from so many seeds: their mean and noise.",
+            rich_help_panel=TRUST,
         ),
     ] = 1
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the -o file of the same command that was cut off.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the -o file of the same command that was cut off.", rich_help_panel=MORE
+        ),
     ] = False
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", min=1, max=MOST_THREADS, help="Blocks of groups retrained at a time.  [default: one a thread]"
+            "--jobs",
+            min=1,
+            max=MOST_THREADS,
+            help="Blocks of groups retrained at a time.  [default: one a thread]",
+            rich_help_panel=MORE,
         ),
     ] = None
 

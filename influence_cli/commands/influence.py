@@ -33,6 +33,7 @@ def influence(
         str | None,
         typer.Option(
             "--method",
+            rich_help_panel=MORE,
             autocompletion=completing(*METHODS),
             help="Comma separated: first-koh, first, second, second-full, newton, rif, refined.",
             show_default="first,second,refined; of rows:each first,rif",

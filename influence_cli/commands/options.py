@@ -44,9 +44,8 @@ Model = Annotated[
         "-m",
         metavar="FILE",
         envvar="GINF_MODEL",
-        show_envvar=True,
-        help="Model file.",
-        show_default="ginf.h5; where there is none, the digits model is trained",
+        show_envvar=False,
+        help="Model file: $GINF_MODEL, else ginf.h5, else made.",
     ),
 ]
 Test = Annotated[
@@ -56,7 +55,7 @@ Test = Annotated[
         "-t",
         metavar="ROWS",
         autocompletion=test_words,
-        help="Test rows: 17, 3,5,17, 0:50, record:12, id:P021, misclassified[:N], all, or mean (over all).",
+        help="17, 3,5, 0:50, record:12, id:P21, misclassified:5, all, or mean (over all).",
     ),
 ]
 Quantity = Annotated[
@@ -67,10 +66,8 @@ Quantity = Annotated[
         autocompletion=completing(
             "loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "gap:", "score:"
         ),
-        help="What changes: loss, margin, prob (of the true class), prob:CLASS, logit:CLASS, prediction (regression),"
-        " param:NAME; or one figure for all test rows: gap:COLUMN[:CLASS], the mean prediction (or probability"
-        " of CLASS, else of the second class) where a two-valued column has its second value, in"
-        " sorted order, minus that where it has its first; score:NAME, any scikit-learn scorer (larger is better).",
+        help="What changes: loss, margin, prob (true class), prob:CLASS, logit:CLASS, prediction, param:NAME; of all"
+        " test rows gap:COLUMN[:CLASS], score:NAME.",
     ),
 ]
 Solver = Annotated[
@@ -123,10 +120,8 @@ class Asked:
             "--group",
             "-g",
             metavar="SPEC",
-            help="Group of training rows (repeatable): coherent:LABEL[:SIZE], random:SIZE, rows:0,5,9, rows:each,"
-            " records:1,6, ids:P021, neighbours:ROW:SIZE, cluster:K; of a table column:NAME=VALUE, NAME=LOW..HIGH"
-            " (joined by commas), by:NAME[,NAME], a group a value (by:age:5: five equal parts).  SIZE is a count"
-            " or a percentage of the training rows; xN draws N times (random:36%x40).",
+            help="Groups of training rows (repeatable): by:COLUMN, column:NAME=VALUE (or LOW..HIGH), coherent:CLASS,"
+            " random:5%x10, rows:0,5 or each, records:1, ids:P1, neighbours:ROW:50, cluster:9.",
             autocompletion=group_kinds,
         ),
     ] = None
@@ -135,6 +130,7 @@ class Asked:
         typer.Option(
             "--groups",
             metavar="FILE",
+            rich_help_panel=MORE,
             help="File with one group a line, or one that ginf wrote (.csv, .json, .ndjson, .h5); - is standard input.",
         ),
     ] = None

@@ -90,7 +90,6 @@ class Form:
         typer.Option(
             "--estimator",
             help="logistic, linear, poisson (counts), ridge-classifier, mlp or mlp-regressor (networks).",
-            rich_help_panel=MODEL,
         ),
     ] = "logistic"
     class_weight: Annotated[
@@ -104,7 +103,7 @@ class Form:
     ] = None
     l2: Annotated[
         float | None,
-        typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.", show_default="0.001", rich_help_panel=MODEL),
+        typer.Option("--l2", help="lambda of (lambda/2)|theta|^2.", show_default="0.001"),
     ] = None
     C: Annotated[
         float | None,
@@ -171,9 +170,7 @@ class Form:
 class Kept:
     """Where the model goes."""
 
-    output: Annotated[str, typer.Option("-o", "--output", help="Model file to write.", rich_help_panel=OUTPUT)] = (
-        "ginf.h5"
-    )
+    output: Annotated[str, typer.Option("-o", "--output", help="Model file to write.")] = "ginf.h5"
     link_data: Annotated[
         bool,
         typer.Option(

@@ -17,15 +17,12 @@ TABLE = "Tables"
 class Tables:
     """A table's columns, and its dialect."""
 
-    label: Annotated[
-        str | None, typer.Option("--label", help="Column to predict; a table needs it.", rich_help_panel=TABLE)
-    ] = None
+    label: Annotated[str | None, typer.Option("--label", help="Column to predict; a table needs it.")] = None
     drop: Annotated[
         list[str] | None,
         typer.Option(
             "--drop",
             help="Columns (A,B or repeated) that are no features; they can still name groups.",
-            rich_help_panel=TABLE,
         ),
     ] = None
     features: Annotated[
@@ -67,7 +64,6 @@ class Tables:
         typer.Option(
             "--id",
             help="Column that identifies rows, each by another value; it is no feature.",
-            rich_help_panel=TABLE,
         ),
     ] = None
     missing: Annotated[
