@@ -134,7 +134,14 @@ def nearest(found: str, choices: Iterable[str]) -> str | None:
 
     folded = {choice.casefold(): choice for choice in reversed(list(choices))}
     near = difflib.get_close_matches(found.casefold(), folded, n=1)
-    return folded[near[0]] if near else None
+    if near:
+        return folded[near[0]]
+    # a short name is far from the whole word that it begins: prob, probability
+    word = found.casefold()
+    begun = [
+        name for name in folded if min(len(name), len(word)) >= 4 and (word.startswith(name) or name.startswith(word))
+    ]
+    return folded[begun[0]] if len(begun) == 1 else None
 
 
 def did_you_mean(found: str, choices: Iterable[str], otherwise: str | None = None) -> str | None:

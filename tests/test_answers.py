@@ -170,3 +170,40 @@ def test_a_comparison_of_a_network_says_that_the_objectives_differ(tmp_path, cap
     assert "(proximal)" in out and "(warm)" in out
     run(["report", str(tmp_path / "v.h5"), "-o", str(tmp_path / "r.md")])
     assert "refined is about the proximal objective" in " ".join((tmp_path / "r.md").read_text().split()).lower()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["influence", "--group", "random:0.1", "--test", "0"], 2, "did you mean 10%?"),
+        (["influence", "--groups", "by:island", "--test", "0"], 3, "did you mean --group 'by:island'?"),
+        (["influence", "--group", "by:sex", "--test", "0", "--quantity", "probability"], 2, "did you mean prob?"),
+        (["influence", "--group", "by:sex", "--test", "P021"], 2, "did you mean --test id:P021?"),
+        (["influence", "--group", "by:sex", "--test", "90"], 2, "--test record:90 is record 90 of the file"),
+        (["influence", "--group", "by:age", "--test", "0"], 2, "For example: --group by:sex"),
+        (["influence", "--group", "by:sex", "--test", "0", "-o", "out.jpg"], 2, "expected the ending one of .h5"),
+        (["train", "--data", "https://x.org/a.csv", "--label", "y"], 3, "curl -Lo a.csv https://x.org/a.csv"),
+        (["train", "--data", "-", "--label", "y"], 3, "not from standard input"),
+        (["train", "--data", "header.csv", "--label", "y"], 3, "at least two rows must follow"),
+        (["train", "--data", "sheet.xlsx", "--label", "y"], 3, "save it as CSV"),
+        (["train", "--data", "penguins.csv", "--label", "sex", "--id", "species"], 3, "identifiers must differ"),
+    ],
+)
+def test_a_mistake_is_met_with_what_was_meant(folder, monkeypatch, capsys, arguments, code, words):
+    from zipfile import ZipFile
+
+    monkeypatch.chdir(folder)
+    Path("header.csv").write_text("x,y\n")
+    with ZipFile("sheet.xlsx", "w") as book:
+        book.writestr("xl/workbook.xml", "<x/>")
+    model = [] if arguments[0] == "train" else ["--model", "m.h5"]
+    assert run([arguments[0], *model, *arguments[1:]]) == code
+    assert words in capsys.readouterr().err
+
+
+def test_a_result_is_written_as_its_ending_says(ask, folder):
+    path = folder / "out.csv"
+    asked = ("--group", "column:sex=male,island=Dream", "--test", "0", "-o", str(path), "--format", "csv")
+    assert ask("influence", *asked)[0] == 0
+    head, row = path.read_text().splitlines()
+    assert head.startswith("group,kind,size,") and row.startswith('"column:island=Dream,sex=male",column,')

@@ -222,6 +222,11 @@ def _by_ending(path: Path, kinds: Mapping[str, Kind]) -> Kind | None:
 
 
 def _not_found(source: str) -> FileError:
+    if "://" in source:
+        name = source.rsplit("/", 1)[-1] or "data.csv"
+        return FileError(f"{source}: data is read from files, not from the network", f"curl -Lo {name} {source}")
+    if source == "-":
+        return FileError("data is read from files, not from standard input", "write it to one: ... > data.csv")
     names = f"the names are {', '.join(BUILTIN)}; a path can be {KINDS}"
     if "/" in source or "\\" in source or Path(source).suffix:
         return FileError(f"{source}: no such file or folder", names)

@@ -46,7 +46,7 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
     Raises UsageError or FileError.
     """
     if not table.rows:
-        raise FileError("the table has columns but no rows")
+        raise FileError("the table has columns but no rows", "at least two rows must follow the line of names")
     if options.label is None:
         raise UsageError(
             f"a table needs --label COLUMN, the column to predict; its columns are {listed(table.names)}",

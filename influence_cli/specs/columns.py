@@ -231,9 +231,14 @@ def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
             f"expected one of the columns {listed(list(columns), 20)}, found '{name}'",
             hint=f"did you mean {quoted(near)}?"
             if near
-            else f"For example: --group {shell(f'by:{quoted(next(iter(columns)))}')}",
+            else f"For example: --group {shell(f'by:{quoted(_a_grouping(columns))}')}",
         )
     return columns[name]
+
+
+def _a_grouping(columns: Mapping[str, np.ndarray]) -> str:
+    """A column whose values repeat most, as an example: one that names rows would be none."""
+    return min(columns, key=lambda name: len({str(value) for value in columns[name][:200].tolist()}))
 
 
 def _missing(values: np.ndarray) -> np.ndarray:

@@ -154,7 +154,9 @@ def parse_size(text: str) -> tuple[Size, int | None]:
         if Fraction(number) > 100:
             raise UsageError(f"expected a percentage of at most 100%, found {number}%")
     elif match["part"] is not None:
-        raise UsageError(f"expected a whole number of rows or a percentage, found {shown(text)}")
+        share = f"{float(Fraction(number) * 100):g}%"
+        hint = f"did you mean {share}?" if Fraction(number) < 1 else None
+        raise UsageError(f"expected a whole number of rows or a percentage, found {shown(text)}", hint)
     else:
         size = Size(number, count=int(number))
     if Fraction(number) == 0:

@@ -27,7 +27,8 @@ def read_text(path: str, stdin: TextIO | None = None) -> tuple[str, str]:
             with open(path, encoding="utf-8-sig") as file:  # noqa: PTH123
                 text = _whole(file, name)
     except FileNotFoundError:
-        raise FileError(f"expected a text file, but '{path}' does not exist") from None
+        hint = f"did you mean --group '{path}'? --groups takes a file with such lines" if ":" in path else None
+        raise FileError(f"expected a text file, but '{path}' does not exist", hint) from None
     except UnicodeDecodeError:
         raise FileError(f"expected a text file, but {name} holds binary data") from None
     except (OSError, ValueError) as error:

@@ -121,7 +121,9 @@ def _parse_rows(spec: str) -> TestRowSpec:
         if row is None:
             raise UsageError(
                 f"test rows {shown(spec)}: expected {FORMS}, found {shown(item.strip())}",
-                hint=did_you_mean(spec, _WORDS, "For example: --test 3,5,17"),
+                hint=did_you_mean(
+                    spec, _WORDS, f"did you mean --test id:{spec}?" if spec else "For example: --test 3,5,17"
+                ),
             )
         if row in rows:
             raise UsageError(f"test rows {shown(spec)}: row {row} is listed twice; expected each row once")
@@ -146,4 +148,7 @@ def _choose_misclassified(spec: TestRowSpec, n: int, misclassified: Callable[[],
 
 
 def _out_of_range(spec: TestRowSpec, n: int, row: int) -> UsageError:
-    return UsageError(f"test rows {shown(spec.text)}: expected test rows 0..{n - 1}, found {row}")
+    hint = (
+        f"rows are numbered within the test part; --test record:{row} is record {row} of the file" if row > 0 else None
+    )
+    return UsageError(f"test rows {shown(spec.text)}: expected test rows 0..{n - 1}, found {row}", hint)

@@ -13,6 +13,7 @@ from influence_cli.commands.train.tables import Tables
 if TYPE_CHECKING:
     from influence_cli.models.settings import ModelSettings
 
+TEST_ROWS = "Test rows"
 MODEL, TRAINING, NETWORK = "Model", "Training", "Networks"
 
 
@@ -29,8 +30,8 @@ class Source:
         typer.Option(
             "--data",
             show_default=f"{BUILT_IN}, with penalised intercepts",
-            help="digits, synthetic, blobs, mnist, a table (.csv, .tsv, gzipped or not, .parquet) or several as one"
-            " ('part-*.csv'), arrays (.npz, .h5, .svm), or a folder of IDX files.",
+            help="A table (.csv, .tsv, .gz of them, .parquet), several ('part-*.csv'), arrays (.npz, .h5, .svm), a"
+            " folder of IDX files; or digits, synthetic, blobs, mnist.",
         ),
     ] = None
     test_data: Annotated[
@@ -39,6 +40,7 @@ class Source:
             "--test-data",
             help="File of test rows, of the same kind as --data; their labels may be missing.",
             show_default="a part of --data",
+            rich_help_panel=TEST_ROWS,
         ),
     ] = None
     test_fraction: Annotated[
@@ -46,6 +48,7 @@ class Source:
         typer.Option(
             "--test-fraction",
             help="Share of test rows where the data has no split of its own; with 0 all rows are both.",
+            rich_help_panel=TEST_ROWS,
         ),
     ] = 0.2
     sample_weight: Annotated[
