@@ -152,7 +152,8 @@ class _Sheet:
                 continue
             text = change_text(record[key], status)
             error = record[self.figures.errors[key]] if key in self.figures.errors else None
-            shown.append(text if error is None else f"{text} ± {error:.2g}")
+            is_proven = record.get("low") is not None  # bounds say more than an estimated error
+            shown.append(text if error is None or is_proven else f"{text} ± {error:.2g}")
         mark = ""
         if status != OK:
             mark = f"[{self.marks.setdefault(status, len(self.marks) + 1)}]"

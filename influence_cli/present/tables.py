@@ -153,12 +153,16 @@ def _least_widths(block: Block) -> list[int]:
     for at, heading in enumerate(block.headings):
         cells = max((len(printable(row[at])) for row in block.rows), default=0)
         words = max(map(len, heading.split()), default=0)
+        if at and at not in block.numbers:  # a few words may stand below one another; names are kept as whole as can be
+            longest = max((len(word) for row in block.rows for word in printable(row[at]).split()), default=0)
+            cells = max(longest, 2 * cells // 3)
         found.append(max(cells, words) if at in block.numbers else min(LEAST_TEXT, max(cells, words)))
     return found
 
 
 def _stacked(block: Block, width: int) -> Iterator[str]:
     """Rows for a terminal that is too narrow for the columns: the first cell, and under it the others with names."""
+    yield from textwrap.wrap(printable(block.headings[0]), max(width, 2))
     for first, *others in block.rows:
         yield from textwrap.wrap(printable(first), max(width, 2))
         pairs = zip(block.headings[1:], others, strict=True)
