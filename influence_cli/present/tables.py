@@ -154,8 +154,9 @@ def _least_widths(block: Block) -> list[int]:
         cells = max((len(printable(row[at])) for row in block.rows), default=0)
         words = max(map(len, heading.split()), default=0)
         if at and at not in block.numbers:  # a few words may stand below one another; names are kept as whole as can be
-            longest = max((len(word) for row in block.rows for word in printable(row[at]).split()), default=0)
-            cells = max(longest, 2 * cells // 3)
+            split = [printable(row[at]).split() for row in block.rows]
+            if max(map(len, split), default=0) > 2:
+                cells = max(2 * cells // 3, max(len(word) for own in split for word in own))
         found.append(max(cells, words) if at in block.numbers else min(LEAST_TEXT, max(cells, words)))
     return found
 
