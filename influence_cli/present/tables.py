@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
     from rich.table import Table
 
+LONGEST_WORD = 24
+"""Characters up to which a word is not broken."""
 LEAST_TEXT = 16
 """Characters of a name that stand on one line at least; narrower than that its figures stand under it."""
 
@@ -153,11 +155,13 @@ def _least_widths(block: Block) -> list[int]:
     for at, heading in enumerate(block.headings):
         cells = max((len(printable(row[at])) for row in block.rows), default=0)
         words = max(map(len, heading.split()), default=0)
+        longest = max((len(word) for row in block.rows for word in printable(row[at]).split()), default=0)
         if at and at not in block.numbers:  # a few words may stand below one another; names are kept as whole as can be
             split = [printable(row[at]).split() for row in block.rows]
             if max(map(len, split), default=0) > 2:
-                cells = max(2 * cells // 3, max(len(word) for own in split for word in own))
-        found.append(max(cells, words) if at in block.numbers else min(LEAST_TEXT, max(cells, words)))
+                cells = max(2 * cells // 3, longest)
+        least = min(LEAST_TEXT, max(cells, words))
+        found.append(max(cells, words) if at in block.numbers else max(least, min(longest, LONGEST_WORD)))
     return found
 
 
