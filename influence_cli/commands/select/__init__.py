@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
     from influence_cli.analysis.select import Choice, Search
 
-RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; --verify makes it again without each"
+RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; retraining (--verify) makes it again"
 FLIPPED_FROZEN = (
     "--flip retrains with the preprocessing as it was fitted: ginf groundtruth makes it again without the group"
 )
