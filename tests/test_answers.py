@@ -168,6 +168,11 @@ def test_a_comparison_of_a_network_says_that_the_objectives_differ(tmp_path, cap
     run(["show", str(tmp_path / "v.h5"), "--format", "table"])
     out = " ".join(capsys.readouterr().out.split())
     assert "(proximal)" in out and "(warm)" in out
+    run(["select", "--model", model, "--test", "0", "--size", "3,5", "--format", "json", "-o", str(tmp_path / "s.h5")])
+    assert {one["objective"] for one in json.loads(capsys.readouterr().out)} == {"proximal"}
+    run(["show", str(tmp_path / "s.h5"), "--format", "table"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "proximal: what is predicted" in out and "relinearize, 3 rows: training records" in out
     run(["report", str(tmp_path / "v.h5"), "-o", str(tmp_path / "r.md")])
     assert "refined is about the proximal objective" in " ".join((tmp_path / "r.md").read_text().split()).lower()
 

@@ -15,6 +15,7 @@ from influence_cli.analysis.question import Question, without_nan
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
 from influence_cli.core.recession import UNBOUNDED
+from influence_cli.core.retraining import PROXIMAL
 from influence_cli.core.selection.evaluate import AUTO
 from influence_cli.core.selection.pgd import L1
 from influence_cli.core.selection.problem import INCREASE, Problem
@@ -155,6 +156,8 @@ def _name_rows(entry: Entry, question: Question) -> None:
     record["rows"] = rows
     for key, names in (("records", data.records_train), ("ids", data.ids_train)):
         record[key] = None if rows is None or names is None else without_nan(names[rows])
+    if not question.model.objective.convex:
+        record["objective"] = PROXIMAL  # what is predicted of a network
     record["description"] = None if rows is None else describe(data, rows)
     record |= {key: getattr(question.names, key)[entry.column] for key in ("true", "predicted", "record", "id")}
 

@@ -12,7 +12,7 @@ from influence_cli.analysis.searches import PREDICTED, SINGLE
 from influence_cli.analysis.select import row_influences
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
-from influence_cli.present.changes import EFFECT, View
+from influence_cli.present.changes import EFFECT, OF_NETWORK, View
 from influence_cli.present.plots import check_plot
 from influence_cli.present.plots_select import Curve, Image, images, sizes
 from influence_cli.present.records import plain
@@ -44,6 +44,8 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
             merged = merged[: view.top]
         blocks.append(_block(test, merged, marks, flips=flips, verified=verified, verbose=view.verbose))
     explained = ["predicted: second order, without retraining; retrained: the change itself"]
+    if result.provenance.config.get("curvature"):
+        explained.append(OF_NETWORK.replace("refined and the errors estimate", "is predicted"))
     if not verified:
         explained.append("without --verify nothing is retrained")
     if flips:
@@ -120,9 +122,7 @@ def _block(
         mark = f"[{marks.setdefault(record['status'], len(marks) + 1)}]" if record["status"] != OK else ""
         rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
         if record["rows"] is not None and not grouped:
-            below.append(_rows_sentence(record))
-        if record.get("description") and not grouped:
-            below.append(f"  {record['description']}")
+            below.append(_rows_sentence(record, sized=len({one["size"] for one in records}) > 1))
         if flips and record["size"] is not None:
             after = record.get("class_after")
             classes = "" if after is None else f"predicted {record['predicted']} now, {after} without them; "
@@ -139,13 +139,16 @@ def _block(
     return Block(title, tuple(headings), rows, frozenset(numbers), tuple(dict.fromkeys(below)))
 
 
-def _rows_sentence(record: Mapping[str, Any]) -> str:
-    """The rows of a group, the first of them where there are many, by what they are called in the user's file."""
+def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
+    """The rows of a group, the first of them where there are many, by what they are called in the user's file, and what
+    they have in common; with the group's size where that tells it from others (``sized``)."""
     what = next((key for key in ("ids", "records") if record.get(key) is not None), "rows")
     rows = record[what]
     first = ", ".join(map(str, rows[:SHOWN_ROWS]))
     more = f" and {len(rows) - SHOWN_ROWS:,} more (--format rows prints all)" if len(rows) > SHOWN_ROWS else ""
-    return f"{record.get('found_by') or record['strategy']}: training {what} {first}{more}"
+    name = f"{record.get('found_by') or record['strategy']}{f', {len(rows):,} rows' if sized else ''}"
+    common = f": {record['description']}" if record.get("description") else ""
+    return f"{name}: training {what} {first}{more}{common}"
 
 
 def rows_text(result: SelectionResult) -> str:
