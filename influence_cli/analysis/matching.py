@@ -84,19 +84,13 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
     ):
         if not count:
             raise UsageError(f"none of the files holds {what}: {_names(files)}", hint=f"add one: {command}")
-    (first_name, first), *others = files
-    for name, result in others:
-        if result.quantity != first.quantity:
-            raise FileError(
-                f"{first_name} and {name} measure different quantities: {first.quantity} and {result.quantity}",
-                hint="compute both with one --quantity",
-            )
+    _check_quantities(files)
     merge = _Merge([*(result for _, result in truths), *(result for _, result in influences)])
     truth, told = merge.blank()
     estimates: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     repeated = 0
-    for _, result in truths:
-        repeated += merge.put(truth, told, result, result.actual)
+    for _, measured in truths:
+        repeated += merge.put(truth, told, measured, measured.actual)
     linear = {method for _, result in influences if result.evaluate == "linear" for method in result.values}
     linear.discard(REFINED)
     for _, result in influences:
@@ -118,7 +112,7 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
     matched = Matched(
         merge.groups(keep),
         merge.tests[columns],
-        first.quantity,
+        files[0][1].quantity,
         truth[block],
         {name: values[block] for name, (values, _) in estimates.items()},
         {name: (present & told)[block] for name, (_, present) in estimates.items()},
@@ -133,6 +127,16 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         *_notes_on_values(matched, truths),
     ]
     return replace(matched, notes=tuple(notes))
+
+
+def _check_quantities(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> None:
+    (first_name, first), *others = files
+    for name, result in others:
+        if result.quantity != first.quantity:
+            raise FileError(
+                f"{first_name} and {name} measure different quantities: {first.quantity} and {result.quantity}",
+                hint="compute both with one --quantity",
+            )
 
 
 def _objectives(influences: Sequence[tuple[str, InfluenceResult]], truths: Sequence[tuple[str, TruthResult]]) -> str:

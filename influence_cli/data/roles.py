@@ -65,13 +65,7 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
         for option, texts in (("--drop", options.drop), ("--features", options.features), ("--keep", options.keep))
     )
     several(options.categorical, table, "--categorical")
-    for option, names in (("--drop", drop), ("--features", chosen), ("--keep", keep)):
-        if label in names:
-            raise UsageError(f"{label} is the --label and stands in {option} too", "take it out of one of them")
-    for option, names in (("--features", chosen), ("--keep", keep)):
-        both = [key for key in names if key in drop]
-        if both:
-            raise UsageError(f"{both[0]} stands both in {option} and in --drop", "take it out of one of them")
+    _check_disjoint(label, drop, chosen, keep)
     if chosen:
         return Roles(label, list(dict.fromkeys([*chosen, *keep])), {}, ())
     out = {label, *drop, *others}
@@ -101,6 +95,16 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
             f"--keep {_quoted(next(iter(left_out)))} takes it all the same" if left_out else "drop fewer columns",
         )
     return Roles(label, features, left_out, tuple(notes))
+
+
+def _check_disjoint(label: str, drop: list[str], chosen: list[str], keep: list[str]) -> None:
+    for option, names in (("--drop", drop), ("--features", chosen), ("--keep", keep)):
+        if label in names:
+            raise UsageError(f"{label} is the --label and stands in {option} too", "take it out of one of them")
+    for option, names in (("--features", chosen), ("--keep", keep)):
+        both = [key for key in names if key in drop]
+        if both:
+            raise UsageError(f"{both[0]} stands both in {option} and in --drop", "take it out of one of them")
 
 
 def several(texts: Sequence[str], table: Table, option: str) -> list[str]:

@@ -88,19 +88,8 @@ def _block(
     verbose: bool,
 ) -> Block:
     """The groups that were found for one test row."""
-    headings = ["found by", "rows", "share", "predicted"]
-    keys = ["predicted_second"]
-    if verbose:
-        keys.append("predicted_first")
-        headings.append("first order")
-    if verified:
-        keys.append("actual")
-        headings.append("retrained")
-    if verbose:
-        for key, heading in (("predicted_second_spread", "spread"), ("predicted_second_best", "best drawn")):
-            if any(record[key] is not None for record in records):
-                keys.append(key)
-                headings.append(heading)
+    columns = _figures(records, verified, verbose)
+    keys, headings = list(columns), ["found by", "rows", "share", *columns.values()]
     grouped = any(record.get("groups") for record in records)
     labels = list(dict.fromkeys(label for record in records for label in record.get("groups") or ()))
     common, names = common_part(labels)
@@ -137,6 +126,15 @@ def _block(
     name = row_name(test, first.get("record"), first.get("id"))
     title = f"{name}: {classes}{first['quantity']} now {figure(first['base'])}"
     return Block(title, tuple(headings), rows, frozenset(numbers), tuple(dict.fromkeys(below)))
+
+
+def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool) -> dict[str, str]:
+    """Keys of the records that become columns of figures, with their headings."""
+    columns = {"predicted_second": "predicted"}
+    columns |= {"predicted_first": "first order"} if verbose else {}
+    columns |= {"actual": "retrained"} if verified else {}
+    drawn = {"predicted_second_spread": "spread", "predicted_second_best": "best drawn"} if verbose else {}
+    return columns | {key: drawn[key] for key in drawn if any(record[key] is not None for record in records)}
 
 
 def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:

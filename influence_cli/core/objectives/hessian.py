@@ -31,6 +31,11 @@ LEAST_JOBS = 8
 PLACE_FLOPS = 4.0
 """Time to put one number in its place, in multiply-adds (measured)."""
 
+Pair = tuple[int, int]
+"""Two outputs (j, k), which name a block of the Hessian."""
+Scaled = Callable[[Pair], np.ndarray]
+"""Some rows of the design times sqrt |w h_jk| of a pair."""
+
 
 def glm_hessian(
     design: Design, family: Family, penalty: Penalty, theta: np.ndarray, w: Weights, dtype: np.dtype
@@ -123,29 +128,25 @@ def _scaled_grams(
     w: np.ndarray,
     dtype: np.dtype,
     used: np.ndarray,
-    pairs: list[tuple[int, int]],
-) -> dict[tuple[int, int], np.ndarray]:
+    pairs: list[Pair],
+) -> dict[Pair, np.ndarray]:
     """sum_i w_i h_jk x_i x_i' over the used columns for each pair (j, k).
 
     Small sums are made for several spans of rows at once; of large ones threads take a pair, or some rows of it, each.
     """
     width, stack = int(used.sum()), theta.T.reshape(family.outputs, design.columns)
     chunks = [slice(start, min(start + CHUNK_ROWS, design.rows)) for start in range(0, design.rows, CHUNK_ROWS)]
-    bands = _bands(width, -(-LEAST_JOBS // len(pairs)))
 
-    def scaled(rows: slice) -> Callable[[tuple[int, int]], np.ndarray]:
+    def scaled(rows: slice) -> Scaled:
         state = family.curvature_state(design.forward(stack, rows)[None])
         part = np.empty((rows.stop - rows.start, width), dtype=dtype)
         part[:, : width - design.intercept] = design.dense(rows, used[: design.X.shape[1]])
         part[:, width - design.intercept :] = 1.0
 
-        def of_pair(pair: tuple[int, int]) -> np.ndarray:
+        def of_pair(pair: Pair) -> np.ndarray:
             return part * np.sqrt(np.abs(family.pair(state, *pair)[0]) * w[rows]).astype(dtype)[:, None]
 
         return of_pair
-
-    def signs(pair: tuple[int, int]) -> float:
-        return 1.0 if pair[0] == pair[1] else -1.0
 
     if len(pairs) * width**2 <= SMALL_SUMS:
 
@@ -155,25 +156,34 @@ def _scaled_grams(
                 for number, pair in enumerate(pairs):
                     part = of_pair(pair)
                     # Of one array with itself NumPy makes a rank-k update, which unlike SciPy's lets others run.
-                    out[number] += signs(pair) * (part.T @ part)
+                    out[number] += _sign(pair) * (part.T @ part)
 
         shape = (len(pairs), width, width)
         sums = summed(add_span, chunks, shape, operations=len(pairs) * float(design.rows) * width**2)
         return {pair: sums[number].astype(dtype, copy=False) for number, pair in enumerate(pairs)}
+    return _large_grams(scaled, chunks, pairs, width, dtype)
+
+
+def _sign(pair: Pair) -> float:
+    return 1.0 if pair[0] == pair[1] else -1.0
+
+
+def _large_grams(
+    scaled: Callable[[slice], Scaled], chunks: Sequence[slice], pairs: list[Pair], width: int, dtype: np.dtype
+) -> dict[Pair, np.ndarray]:
+    """The sums of ``_scaled_grams``, chunk by chunk of the rows, where threads take a pair or a band of it each."""
+    bands = _bands(width, -(-LEAST_JOBS // len(pairs)))
     blocks = {pair: np.zeros((width, width), dtype=dtype) for pair in pairs}
     for rows in chunks:
         of_pair = scaled(rows)
 
-        def add(
-            job: tuple[tuple[int, int], slice],
-            of_pair: Callable[[tuple[int, int]], np.ndarray] = of_pair,
-        ) -> None:
+        def add(job: tuple[Pair, slice], of_pair: Scaled = of_pair) -> None:
             pair, band = job
             part = of_pair(pair)
             if len(bands) == 1:
-                blocks[pair] += signs(pair) * (part.T @ part)
+                blocks[pair] += _sign(pair) * (part.T @ part)
             else:
-                blocks[pair][band, : band.stop] += signs(pair) * (part[:, band].T @ part[:, : band.stop])
+                blocks[pair][band, : band.stop] += _sign(pair) * (part[:, band].T @ part[:, : band.stop])
 
         jobs = [(pair, band) for pair in pairs for band in bands]
         spread(add, jobs, operations=len(pairs) * float(rows.stop - rows.start) * width**2)
