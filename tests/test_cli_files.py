@@ -152,6 +152,13 @@ def test_a_full_disk_loses_nothing(folder):
     assert ginf("influence", *FEW, cwd=folder).stdout == expected
 
 
+def test_a_disk_without_room_for_a_lock_ends_at_once(folder):
+    done = run_limited(folder, 0, "groundtruth", "--group", "rows:0,1", "--test", "0", "-o", "t.h5", "--quiet")
+    assert done.returncode == 3
+    assert done.stderr.startswith("ginf: error: cannot write beside t.h5: File too large")
+    assert not leftovers(folder)
+
+
 def run_bound(folder, *arguments):
     """A command that file permissions hold for, even if root runs it."""
 

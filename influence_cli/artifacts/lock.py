@@ -115,8 +115,15 @@ def _locked(name: Path, shown: str | os.PathLike[str]) -> int:
             raise FileError(
                 f"another ginf process is filling {shown}", hint="wait for it to end, or write to another file with -o"
             ) from error
+        same = False
         with suppress(OSError):
-            if os.path.samestat(os.fstat(handle), name.stat()):
+            same = os.path.samestat(os.fstat(handle), name.stat())
+        if same:
+            try:
                 os.write(handle, b"\n")  # no longer empty: without its lock it is a leftover at once
-                return handle
+            except OSError as error:
+                os.close(handle)
+                name.unlink(missing_ok=True)
+                raise FileError(f"cannot write beside {shown}: {error.strerror}") from error
+            return handle
         os.close(handle)  # its holder ended between our open and our lock and removed it: this locks nothing any more
