@@ -10,6 +10,7 @@ from core_cases import CASES, KINDS, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX
 from scipy.sparse import csr_array
 
+from influence_cli.core import retraining
 from influence_cli.core.estimators import newton_step, removed_gradient
 from influence_cli.core.objectives import glm
 from influence_cli.core.objectives.families.gaussian import Gaussian
@@ -30,7 +31,9 @@ ROUGH = 1e-5
 
 @pytest.fixture(autouse=True)
 def single_everywhere(monkeypatch):
-    """Of families whose derivatives are not faster in float32 too: what is checked does not depend on the family."""
+    """Of families whose derivatives are not faster in float32 too, and of small tables, which are retrained without it:
+    what is checked does not depend on either."""
+    monkeypatch.setattr(retraining, "SMALL_TABLE", 0.0)
     monkeypatch.setattr(glm, "SINGLE_FROM_FLOPS", 0.0)
     for one in (Logistic, Gaussian):
         monkeypatch.setattr(one, "single_precision", True)
