@@ -25,7 +25,7 @@ from influence_cli.core.selection.pgd import pgd
 from influence_cli.core.selection.problem import Problem
 from influence_cli.core.selection.relinearize import relinearize
 from influence_cli.core.selection.second_order import Expansion
-from influence_cli.core.selection.swap import swap
+from influence_cli.core.selection.swap import follow, swap
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
 
@@ -69,6 +69,7 @@ def main() -> None:
             ("pgd", pgd),
             ("pgd capped", partial(pgd, constraint="capped")),
             ("relinearize", relinearize),
+            ("default", lambda case, expansion: follow(case, expansion, relinearize(case, expansion))),
             ("swap second", partial(swap, merit="second", starts=starts)),
             ("swap newton", partial(swap, merit="newton", starts=starts)),
             ("swap retrained", partial(swap, merit="retrained", starts=starts)),

@@ -17,7 +17,7 @@ from influence_cli.core.selection.problem import DIRECTIONS
 from influence_cli.core.selection.random import random
 from influence_cli.core.selection.relinearize import relinearize
 from influence_cli.core.selection.second_order import Expansion
-from influence_cli.core.selection.swap import swap
+from influence_cli.core.selection.swap import follow, swap
 from influence_cli.errors import UsageError
 
 KINDS = [LINEAR, LOGISTIC, SOFTMAX]
@@ -217,3 +217,17 @@ def test_no_m_by_m_matrix(strategy):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 40e6
+
+
+@pytest.mark.parametrize("kind", ["linear", "logistic"])
+def test_the_default_search_finds_nearly_every_optimum(kind):
+    shares = []
+    for seed in range(5):
+        case = make_case(kind, m=13, size=3, seed=seed)
+        problem, expansion = case.problem, case.expansion
+        found = follow(problem, expansion, relinearize(problem, expansion))
+        best = exact(problem, expansion).realised
+        assert case.realised(found.rows) == pytest.approx(found.realised, rel=1e-5)
+        shares.append(found.realised / best)
+    assert np.mean(shares) >= 0.99
+    assert sum(share > 1 - 1e-6 for share in shares) >= 4

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from influence_cli.analysis.question import Question, TestRows, ask
-from influence_cli.analysis.select import Choice, Entry, Single, Watch, retrained, spread
+from influence_cli.analysis.select import Choice, Entry, Search, Single, Watch, retrained, spread
 from influence_cli.core.objectives.families.base import Classifier
 from influence_cli.core.quantities import Logit, Margin, RowTarget
 from influence_cli.core.selection.exact import MOST_SUBSETS, exact
@@ -22,8 +22,9 @@ from influence_cli.core.selection.problem import Problem, Selection
 from influence_cli.core.selection.random import random
 from influence_cli.core.selection.relinearize import relinearize
 from influence_cli.core.selection.second_order import Expansion
-from influence_cli.core.selection.swap import swap
+from influence_cli.core.selection.swap import follow, swap, swap_operations
 from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
+from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import Provenance
@@ -37,6 +38,8 @@ SINGLE = "single"
 """What the record of a given group by itself is called."""
 PREDICTED = "margin of the predicted class"
 """The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
+AFFORDABLE = 2e9
+"""Multiply-adds of small matrices, ten seconds or so, up to which exchanges follow the default search."""
 NEVER_NEGATIVE = ("loss", "prob")
 
 
@@ -110,6 +113,17 @@ class RowSearch:
             yield Entry(record, groups, rows, single.column)
 
 
+def followed(search: Search, question: Question, solver: HessianSolver) -> Search:
+    """The default search; of rows, with retrained exchanges behind it where those are predicted to take at most
+    ``AFFORDABLE`` for all test rows and sizes."""
+    if not isinstance(search, RowSearch):
+        return search
+    choice = search.choice
+    single = Single(question.model, solver, question.quantity, 0, int(question.codes[0]), question.each()[0])
+    cost = sum(swap_operations(single.problem(size, choice)) for size in search.sizes)
+    return replace(search, choice=replace(choice, follow=len(question) * cost <= AFFORDABLE))
+
+
 def _run(
     strategy: str, problem: Problem, expansion: Expansion, choice: Choice, starts: list[np.ndarray], watch: Watch
 ) -> Selection:
@@ -118,7 +132,8 @@ def _run(
     if strategy == "pgd":
         return pgd(problem, expansion, constraint=choice.constraint, rounds=choice.rounds, advance=watch.step)
     if strategy == "relinearize":
-        return relinearize(problem, expansion, rounds=choice.rounds, starts=starts, advance=watch.step)
+        end = relinearize(problem, expansion, rounds=choice.rounds, starts=starts, advance=watch.step)
+        return follow(problem, expansion, end, rounds=choice.rounds, advance=watch.step) if choice.follow else end
     if strategy == "swap":
         return swap(problem, expansion, merit=choice.merit, starts=starts, rounds=choice.rounds, advance=watch.step)
     return exact(problem, expansion, advance=lambda done: watch.step("exact"))

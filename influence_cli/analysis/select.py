@@ -39,6 +39,8 @@ class Choice:
     rounds: int = 50
     seed: int = 0
     verify: bool = False
+    follow: bool = False
+    """Whether relinearize is followed by ``swap``, judged by retraining: see ``searches.followed``."""
 
 
 @dataclass(frozen=True)

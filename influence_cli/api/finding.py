@@ -64,13 +64,12 @@ class Finding(Asking):
         >>> found.records()[0]["rows"]
         [7]
         """
-        from influence_cli.analysis.searches import ask_flip
+        from influence_cli.analysis.searches import ask_flip, followed
         from influence_cli.analysis.select import select
         from influence_cli.core.selection.problem import DIRECTIONS
 
         check_choice("direction", direction, DIRECTIONS)
-        unknown = how.keys() - HOW.keys()
-        if unknown:
+        if unknown := how.keys() - HOW.keys():
             raise TypeError(f"select() got an unexpected keyword argument {min(unknown)!r}")
         how = HOW | how
         check_choice("constraint", how["constraint"], CONSTRAINTS)
@@ -86,6 +85,7 @@ class Finding(Asking):
         names, search = self._search(
             size, strategies, within, candidates, flip, how | {"direction": direction, "verify": verify}
         )
+        search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), "verify": verify, **how}
         provenance = provenance_of(question.model, kept | ({"flip": True} if flip else {"direction": direction}))
         return select(question, self.solver, search, provenance=provenance)

@@ -25,6 +25,7 @@ RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; retr
 FLIPPED_FROZEN = (
     "--flip retrains with the preprocessing as it was fitted: ginf groundtruth makes it again without the group"
 )
+FOLLOWED = "relinearize is followed by exchanges judged by retraining: that is cheap here (--strategy says otherwise)"
 LARGEST_SHARE = 0.5
 """Share of the training rows that --flip looks through without --size."""
 
@@ -53,7 +54,7 @@ def select(
     import sys
 
     from influence_cli.analysis.question import ask
-    from influence_cli.analysis.searches import ask_flip
+    from influence_cli.analysis.searches import ask_flip, followed
     from influence_cli.analysis.select import Watch
     from influence_cli.analysis.select import select as search_for
     from influence_cli.artifacts.selection import save_selection
@@ -86,6 +87,9 @@ def select(
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
         search = build(sought, question, common)
         working = session.open_solver(opened, solver, common)
+        search = followed(search, question, working) if sought.strategy is None else search
+        if search.choice.follow:
+            common.note(FOLLOWED)
         config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
         config |= {"solver": "cg" if working.factor is None else "cholesky"} | prepared.config()
         with common.progress("search", len(search) * len(question)) as advance:

@@ -34,8 +34,8 @@ class Sought:
         typer.Option(
             "--strategy",
             autocompletion=completing(*STRATEGIES),
-            help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.  [default: relinearize; with"
-            " --candidates greedy,swap]",
+            help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.  [default: relinearize,"
+            " followed by retrained exchanges where they are cheap; with --candidates greedy,swap]",
         ),
     ] = None
     direction: Annotated[

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.optimise.newton import inverses
+from influence_cli.core.optimise.restarts import has_cheap_factor
 from influence_cli.core.recession import FAR_OUT, Before, after_removal
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.retraining import retrain
@@ -19,6 +21,9 @@ AUTO, SECOND, NEWTON, RETRAINED = "auto", "second", "newton", "retrained"
 MERITS = (AUTO, SECOND, NEWTON, RETRAINED)
 GAIN = 1e-8
 """Relative gain that is more than what retraining leaves open."""
+
+PROMISING = 16
+"""Groups that are retrained of those that one Newton step has ranked."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,27 @@ def evaluate(
         else:
             theta[:, part], change[part] = _retrained(problem, weights, start, preconditioner)
     return Evaluated(theta, change)
+
+
+def promising(problem: Problem, groups: list[np.ndarray], start: np.ndarray) -> list[np.ndarray]:
+    """The groups that may be the best when retrained: those of highest f after one Newton step from ``start`` (P, 1),
+    the parameters without a group that differs by a few rows, and all that have no such step or no minimum.
+
+    All groups where a Hessian a group is not cheap.
+    """
+    objective = problem.objective
+    if len(groups) <= PROMISING or not has_cheap_factor(objective):
+        return groups
+    expected = np.empty(len(groups))
+    for part in blocks(problem, len(groups)):
+        w = removal(objective.weights, groups[part], problem.scaling).removed
+        gradient = objective.gradient(start, w)
+        inverse, definite = inverses(objective, np.asfortranarray(np.broadcast_to(start, gradient.shape)), w)
+        change = problem.target.value(start - inverse(gradient))[0] - problem.base
+        open_ended = ~definite | objective.recession(w).any(axis=0)
+        expected[part] = np.where(open_ended, np.inf, worth(problem, change))
+    count = max(PROMISING, int(np.isposinf(expected).sum()))
+    return [groups[at] for at in np.sort(np.argsort(-expected, kind="stable")[:count])]
 
 
 def worth(problem: Problem, change: np.ndarray) -> np.ndarray:

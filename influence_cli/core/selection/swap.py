@@ -15,9 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import combinations
+from math import comb
 
 import numpy as np
 
+from influence_cli.core.optimise.restarts import has_cheap_factor
 from influence_cli.core.removal import removal
 from influence_cli.core.selection.evaluate import (
     AUTO,
@@ -28,6 +31,7 @@ from influence_cli.core.selection.evaluate import (
     evaluate,
     improves,
     known,
+    promising,
     worth,
 )
 from influence_cli.core.selection.greedy import found, leading, strongest
@@ -40,6 +44,8 @@ EVERY_PAIR = 512
 """Pairs up to which all of them are evaluated."""
 CHEAP = 50_000
 """Rows times parameters up to which retraining hundreds of groups takes no time to speak of."""
+STARTS_TIMES_ROUNDS = 28
+"""Rounds in all that searches from every start usually take."""
 RESTARTS = 4
 """Random groups to start from where every pair is evaluated."""
 BEST_PAIRS = 4
@@ -83,6 +89,38 @@ def swap(
     status = "ok" if finished else f"stopped after {rounds} rounds: more may gain (--rounds)"
     realised = known(problem, value) if merit == RETRAINED else float("nan")
     return found("swap", expansion, rows, realised=realised, rounds=total, status=status)
+
+
+def swap_operations(problem: Problem) -> float:
+    """Multiply-adds, about, of ``swap`` where it retrains every promising exchange; infinite where it does not."""
+    P = problem.objective.size
+    small = _pairs(problem) <= EVERY_PAIR and problem.rows * P <= CHEAP and has_cheap_factor(problem.objective)
+    return float(STARTS_TIMES_ROUNDS * _pairs(problem) * (problem.rows + P) * P**2) if small else float("inf")
+
+
+def follow(
+    problem: Problem,
+    expansion: Expansion,
+    end: Selection,
+    *,
+    rounds: int = 50,
+    advance: Callable[[str], None] = lambda note: None,
+) -> Selection:
+    """The best by retraining of another search's end, of ``swap`` from there, and of the rows of both together."""
+    other = swap(problem, expansion, merit=RETRAINED, starts=(end.rows,), rounds=rounds, advance=advance)
+    ends = [end.rows, other.rows]
+    union = np.union1d(*ends)
+    if comb(len(union), problem.size) <= EVERY_PAIR:
+        ends += [np.array(rows, dtype=np.int64) for rows in combinations(union.tolist(), problem.size)]
+    groups = [*ends[:2], *promising(problem, ends[2:], problem.theta)]
+    tried = evaluate(problem, RETRAINED, groups)
+    values = worth(problem, tried.change)
+    at = int(np.argmax(values))
+    at = at if improves(float(values[at]), float(values[0])) else 0
+    rows, done = groups[at], end.rounds + other.rounds
+    return found(
+        end.strategy, expansion, rows, realised=known(problem, float(values[at])), rounds=done, status=other.status
+    )
 
 
 def _pairs(problem: Problem) -> int:
@@ -179,6 +217,7 @@ def _on_merit(
         groups = _exchanges(problem, rows, problem.scores_at(theta, w))
         if not groups:
             return rows, best, taken, True
+        groups = promising(problem, groups, theta) if merit == RETRAINED else groups
         tried = evaluate(problem, merit, groups, theta if merit == RETRAINED else None)
         values = worth(problem, tried.change)
         at = int(np.argmax(values))
