@@ -56,6 +56,16 @@ def test_a_loop_inside_of_another_runs_on_its_own_thread():
     assert homes == [{True}] * 4
 
 
+def test_blas_is_left_alone_where_another_thread_may_set_it_too():
+    seen = []
+    narrow = alone_where_narrow(lambda: 1)(lambda: seen.append(blas_threads()))
+    with threadpool_limits(2, user_api="blas"), ThreadPoolExecutor(1) as pool:
+        pool.submit(narrow).result()
+        pool.submit(spread, lambda item: seen.append(blas_threads()), range(1)).result()
+        narrow()
+    assert seen == [{2}, {2}, {1}]
+
+
 def test_a_failure_is_raised_and_leaves_blas_as_it_was():
     def work(item):
         if item == 3:

@@ -122,12 +122,14 @@ def test_swap_union_ends_where_no_move_gains(merit):
         assert (pool.worth(merit, near) <= best * (1 + 1e-6)).all()
 
 
-def test_singles_are_ranked_and_greedy_takes_the_first():
-    case, pool = pool_of()
+@pytest.mark.parametrize("direction", ["increase", "decrease"])
+def test_singles_are_ranked_and_greedy_takes_the_first(direction):
+    case, pool = pool_of(direction=direction)
+    most_first = direction == "increase"
     seconds = [union.predicted_second for union in pool.singles]
-    assert seconds == sorted(seconds, reverse=True)
+    assert seconds == sorted(seconds, reverse=most_first)
     np.testing.assert_allclose(seconds, [case.second(union.rows) for union in pool.singles], rtol=1e-7)
-    by_first = sorted(pool.singles, key=lambda union: -union.predicted_first)[:2]
+    by_first = sorted(pool.singles, key=lambda union: union.predicted_first, reverse=most_first)[:2]
     assert set(greedy_union(pool).members) == {union.members[0] for union in by_first}
 
 

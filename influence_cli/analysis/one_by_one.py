@@ -10,7 +10,7 @@ from influence_cli.analysis.figures import Tables
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import INFINITE, After, Estimation, Reliability
 from influence_cli.analysis.remade import Without, without
-from influence_cli.core.changed_rows import estimate_changed
+from influence_cli.core.changed_rows import Changed, estimate_changed
 from influence_cli.core.estimators import Estimate
 from influence_cli.core.recession import recession
 from influence_cli.core.removal import Removal, removal
@@ -72,7 +72,8 @@ def _fill_in(
         tables.extrapolate(where, every, other.question, runaway)
     after = After(other.question, changed, weights, changed.gradient(model.theta, weights))
     if how.estimators:
-        found = estimate_changed(model.objective, model.theta, solver, own, changed, weights, how.estimators, singles)
+        new = Changed(changed, weights)
+        found = estimate_changed(model.objective, model.theta, solver, own, new, how.estimators, singles)
         solved = {method: one.solved(solver) for method, one in found.items()}
         for method, one in solved.items():
             change, problem = _change(one, other, model.theta, known.base, how.evaluate)

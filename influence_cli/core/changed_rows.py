@@ -11,6 +11,7 @@ of which one pass over the changed rows makes each.  Here D u = g - H_g u, becau
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,24 +27,32 @@ ROWS_ALONE = ("first-koh", "rif")
 """Methods that are sums over the group's own rows; ``rif`` takes the rest of the change into g alone."""
 
 
+@dataclass(frozen=True)
+class Changed:
+    """The objective of the changed rows, and its weights and penalty without the group."""
+
+    objective: Objective
+    weights: Weights
+
+
 def estimate_changed(
     objective: Objective,
     theta: np.ndarray,
     solver: HessianSolver,
     group: Removal,
-    changed: Objective,
-    after: Weights,
+    changed: Changed,
     methods: Sequence[str],
     singles: SingleRemovals | None = None,
 ) -> dict[str, Estimate]:
     """The changes of theta (P, 1) on removal of one group, method by method, each (P, 1).
 
-    ``group`` is its removal from ``objective``; ``after`` are the weights and the penalty of ``changed`` without it.
+    ``group`` is its removal from ``objective``.
     """
+    after = changed.weights
     own = tuple(method for method in methods if method in ROWS_ALONE)
     out = estimate(objective, theta, solver, group, own, singles) if own else {}
     # What is left of grad J at theta* is no effect of the group.
-    g = objective.gradient(theta, objective.weights) - changed.gradient(theta, after)
+    g = objective.gradient(theta, objective.weights) - changed.objective.gradient(theta, after)
     if "rif" in out:
         rest = g - removed_gradient(objective, theta, group)
         rhs = out["rif"].rhs
@@ -53,13 +62,13 @@ def estimate_changed(
         solution = solver.solve(g)
         u, problems = solution.x, (solution.why(0),)
         out["first"] = Estimate(u, g, problems)
-        rhs = 2.0 * g - changed.curvature(theta, after)(u)
+        rhs = 2.0 * g - changed.objective.curvature(theta, after)(u)
         out["second"] = Estimate(None, rhs, problems)
         if "second-full" in methods:
             out["second-full"] = Estimate(None, rhs - 0.5 * objective.third(theta, objective.weights, u), problems)
     if "newton" in methods:
         solution = refined_conjugate_gradient(
-            HessianAt(changed, theta, after), g, preconditioner=solver.preconditioner, tol=solver.tol
+            HessianAt(changed.objective, theta, after), g, preconditioner=solver.preconditioner, tol=solver.tol
         )
         out["newton"] = Estimate(solution.x, None, (solution.why(0),))
     return {method: out[method] for method in methods}

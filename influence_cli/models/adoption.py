@@ -55,15 +55,23 @@ class Adoption:
         return "; ".join([own, *self.notes])
 
 
+@dataclass(frozen=True)
+class Polishing:
+    """How given parameters become a minimum: at a relative Newton decrement of ``tol``, and never without ``polish``;
+    ``scaling`` is the penalty's, None for the estimator's own."""
+
+    scaling: str | None = None
+    tol: float = 1e-8
+    polish: bool = True
+    max_iterations: int = 200
+
+
 def adopt(
     recipe: Recipe,
     dataset: Dataset,
     total: float,
+    how: Polishing,
     *,
-    scaling: str | None = None,
-    tol: float = 1e-8,
-    polish: bool = True,
-    max_iterations: int = 200,
     notes: Sequence[str] = (),
     explain: Callable[[], Sequence[str]] = tuple,
 ) -> tuple[TrainedModel, Adoption]:
@@ -74,7 +82,7 @@ def adopt(
     long before its minimum.
     """
     begun = perf_counter()
-    settings = recipe.settings(total, scaling, tol)
+    settings = recipe.settings(total, how.scaling, how.tol)
     check_responses(dataset, settings)
     features = recipe.parameters.shape[1] - recipe.fit_intercept
     if features != dataset.X_train.shape[1]:
@@ -92,14 +100,14 @@ def adopt(
     given = parameters.reshape(-1, 1)
     gradient = objective.gradient(given, objective.weights)
     norm = float(np.linalg.norm(gradient))
-    minimum = train(objective, tol=tol, max_iterations=max_iterations, start=given)
+    minimum = train(objective, tol=how.tol, max_iterations=how.max_iterations, start=given)
     moved = _moved(objective, given, minimum.theta, dataset.X_train)
-    if moved <= max(tol, ROUNDING):
+    if moved <= max(how.tol, ROUNDING):
         moved = 0.0
-    elif not polish:
+    elif not how.polish:
         raise NotConvergedError(
             f"the {recipe.name} is not at a stationary point: gradient norm {norm:.1e}, the outputs are {moved:.1e} of"
-            f" their spread from there; {tol:.0e} is expected",
+            f" their spread from there; {how.tol:.0e} is expected",
             hint="fit it with a smaller tol, or let ginf polish its parameters (without --no-polish)",
         )
     _check_rows(recipe, dataset, float(np.abs(gradient).max()), moved, explain)

@@ -24,7 +24,7 @@ from influence_cli.data.python_objects import (
 )
 from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, about
-from influence_cli.models.adoption import adopt
+from influence_cli.models.adoption import Polishing, adopt
 from influence_cli.models.differences import differences
 from influence_cli.models.frames import features_of, needs_preparation, prepared
 from influence_cli.models.pipelines import pipeline_refit
@@ -125,9 +125,7 @@ def of_estimator(
         recipe,
         dataset,
         total,
-        scaling=scaling,
-        tol=tol,
-        polish=polish,
+        Polishing(scaling, tol, polish),
         notes=notes,
         explain=lambda: differences(explained, own, dataset.y_train),
     )

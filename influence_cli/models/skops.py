@@ -20,7 +20,7 @@ from influence_cli.data.options import TableOptions
 from influence_cli.data.sparse import same_rows
 from influence_cli.data.table import Column, ColumnKind, Table
 from influence_cli.errors import FileError
-from influence_cli.models.adoption import Adoption, adopt
+from influence_cli.models.adoption import Adoption, Polishing, adopt
 from influence_cli.models.differences import differences
 from influence_cli.models.pipelines import pipeline_refit
 from influence_cli.models.preprocessing import Balancing, Refit, Unfitted
@@ -138,33 +138,13 @@ def is_trusted(name: str) -> bool:
     return callable(found) and defined.startswith(tuple(f"sklearn.{part}" for part in FUNCTIONS))
 
 
-def bring(
-    path: str,
-    data: str,
-    table: TableOptions,
-    *,
-    scaling: str | None,
-    tol: float,
-    polish: bool,
-    max_iterations: int,
-    seed: int,
-) -> Brought:
+def bring(path: str, data: str, table: TableOptions, how: Polishing, *, seed: int) -> Brought:
     """The model of the file on the rows that it was fitted on: all rows of ``data``.
 
     Raises FileError, UsageError and NotConvergedError as ``sklearn`` and ``adoption`` say.
     """
     read = read_rows(path, data, table, seed=seed)
-    trained, adoption = adopt(
-        read.recipe,
-        read.dataset,
-        read.total,
-        scaling=scaling,
-        tol=tol,
-        polish=polish,
-        max_iterations=max_iterations,
-        notes=read.notes,
-        explain=read.explain,
-    )
+    trained, adoption = adopt(read.recipe, read.dataset, read.total, how, notes=read.notes, explain=read.explain)
     return Brought(trained, adoption, read.described, read.columns)
 
 

@@ -108,6 +108,7 @@ def _bring(
     source: Source, table: TableOptions, form: Form, tol: float, common: Common
 ) -> tuple[TrainedModel, Adoption]:
     """The model of ``--from``, with what was found out about it."""
+    from influence_cli.models.adoption import Polishing
     from influence_cli.models.settings import default_iterations
     from influence_cli.models.skops import bring
 
@@ -116,10 +117,7 @@ def _bring(
         form.from_model,
         source.name,
         table,
-        scaling=form.penalty_scaling,
-        tol=tol,
-        polish=form.polish,
-        max_iterations=form.max_iterations or default_iterations(form.estimator),
+        Polishing(form.penalty_scaling, tol, form.polish, form.max_iterations or default_iterations(form.estimator)),
         seed=common.seed,
     )
     model, adoption = brought.model, brought.adoption
