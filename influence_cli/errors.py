@@ -12,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 
+UNBOUNDED = "unbounded: "
+"""How every status begins that is about a figure taken along a direction without a minimum."""
+
 
 class ExitCode(IntEnum):
     """Exit codes of every ``ginf`` command."""

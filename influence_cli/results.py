@@ -15,14 +15,22 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.errors import UNBOUNDED
+
 OK = "ok"
 PENDING = "pending"
-EXTRAPOLATED = "unbounded: retraining has no finite value, which the estimate does not know"
+EXTRAPOLATED = UNBOUNDED + "retraining has no finite value, which the estimate does not know"
 """Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
+LIMIT = UNBOUNDED + "retraining has no minimum but a limit, which refined is; the other estimates do not know it"
+"""Status of estimates of what goes to a limit."""
 UNCERTAIN = "uncertain: "
 """Begins the status of groups whose estimates are numbers, and yet may be far off for a reason that is known."""
+UNKNOWN = UNCERTAIN + "it could not be shown whether there is a minimum without the group; train with --l2 over 0"
+"""Status of estimates without a penalty where nothing else is known."""
 UNMET = "not within --rel-error"
 """Status of a pair whose refined estimate has an ``error`` over the tolerance that was asked for."""
+TRUTHS = (OK, EXTRAPOLATED, LIMIT, UNKNOWN, UNMET)
+"""What is said of a pair; the first four by what its truth is, in the order of ``core.recession``."""
 REFINED = "refined"
 """The method whose error needs no option."""
 MEAN_TEST = -1
@@ -141,7 +149,7 @@ class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
     ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
-    ``status`` (G,) says why.  ``extrapolated`` (G, T) is true where the estimates are numbers and retraining has none.
+    ``status`` (G,) says why.  ``ends`` (G, T) tells where retraining has no minimum: the places of ``TRUTHS``.
     ``errors[method]`` (G, T) says how far a method's figures may be off; of ``refined``, ``unmet`` (G, T) is true where
     that is more than was asked for, after ``steps`` (G,).  The change lies between ``low`` and ``high`` (G, T), proven;
     NaN where there is no proof, and None where none was asked for.  ``actual`` (G, T) is the change by retraining,
@@ -157,7 +165,7 @@ class InfluenceResult(Tabular):
     base: np.ndarray
     values: dict[str, np.ndarray]
     status: tuple[str, ...]
-    extrapolated: np.ndarray | None = None
+    ends: np.ndarray | None = None
     errors: dict[str, np.ndarray] = field(default_factory=dict)
     steps: np.ndarray | None = None
     unmet: np.ndarray | None = None
@@ -215,11 +223,11 @@ class InfluenceResult(Tabular):
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
         found = _repeat(self.status, len(self.tests))
-        for told, flags in ((EXTRAPOLATED, self.extrapolated), (UNMET, self.unmet)):
+        free = (OK, *(own for own in set(self.status) if own.startswith(UNCERTAIN)))
+        for code, flags in ((0, self.ends), (TRUTHS.index(UNMET), self.unmet)):
             if flags is not None:
                 pairs = zip(found, flags.ravel().tolist(), strict=True)
-                free = (OK, *(own for own in set(self.status) if own.startswith(UNCERTAIN)))
-                found = [told if flag and own in free else own for own, flag in pairs]
+                found = [TRUTHS[code or int(flag)] if flag and own in free else own for own, flag in pairs]
         return found
 
 
@@ -230,7 +238,8 @@ class TruthResult(Tabular):
     ``grad_norm``, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is the group's
     share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their mean.
     ``actual_error`` (G, T) estimates how far ``actual`` may be off; None where an earlier version retrained.
-    ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where none was asked for.
+    ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where none was asked for.  ``unbounded``
+    (G, T) are the pairs that a group's status of that name is about; all where a file of an earlier version has none.
     """
 
     provenance: Provenance
@@ -248,6 +257,15 @@ class TruthResult(Tabular):
     actual_error: np.ndarray | None = None
     low: np.ndarray | None = None
     high: np.ndarray | None = None
+    unbounded: np.ndarray | None = None
+
+    def statuses(self) -> list[str]:
+        """What is to be said of each (group, test row) pair, groups outermost."""
+        found = _repeat(self.status, len(self.tests))
+        if self.unbounded is None:
+            return found
+        pairs = zip(found, self.unbounded.ravel().tolist(), strict=True)
+        return [own if along or not own.startswith(UNBOUNDED) else OK for own, along in pairs]
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -257,7 +275,7 @@ class TruthResult(Tabular):
             columns[key] = np.repeat(getattr(self, key), len(self.tests))
         if self.repeats is not None:
             columns["spread"] = self.repeats.std(axis=0, ddof=1).ravel()
-        columns["status"] = _repeat(self.status, len(self.tests))
+        columns["status"] = self.statuses()
         error = np.full(self.actual.shape, np.nan) if self.actual_error is None else self.actual_error
         columns["actual_error"] = error.ravel()
         if self.low is not None and self.high is not None:

@@ -132,4 +132,4 @@ def test_a_row_of_leverage_one_and_a_class_of_one_row_are_told():
     y[5] = 2
     classes = GroupInfluence.fit(X[:, :2], y, l2=0.1)
     found = classes.influence("rows:each", X[:1, :2], y[:1], methods=["first"], quantity="logit:2", evaluate="linear")
-    assert np.flatnonzero(found.extrapolated[:, 0]).tolist() == [5]
+    assert np.flatnonzero(found.ends[:, 0]).tolist() == [5]

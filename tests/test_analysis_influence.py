@@ -268,8 +268,8 @@ def test_a_linear_margin_at_a_tie_of_rivals_says_so(softmax):
     found = run(model, plan, [0, 3], quantity="margin")
     assert all(status.startswith(UNCERTAIN) and "test 0," in status for status in found.status)
     assert all(map(is_an_answer, found.status)) and np.isfinite(found.values["first"]).all()
-    flags = np.array([[True, False]] * len(plan))
-    assert replace(found, extrapolated=flags).statuses()[:2] == [EXTRAPOLATED, found.status[0]]
+    flags = np.array([[1, 0]] * len(plan))
+    assert replace(found, ends=flags).statuses()[:2] == [EXTRAPOLATED, found.status[0]]
     X, y, step = model.dataset.X_test[:1], model.dataset.y_test[:1], 1e-3
     oracle = Oracle(SOFTMAX, model.dataset.X_train, model.dataset.y_train, 3, l2=0.05)
     theta = model.theta[:, 0]

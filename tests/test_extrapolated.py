@@ -8,7 +8,7 @@ from cli_tools import save_blobs, train
 
 from influence_cli.artifacts.results import load_influence
 from influence_cli.cli import run
-from influence_cli.results import EXTRAPOLATED
+from influence_cli.results import EXTRAPOLATED, LIMIT
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,13 @@ def test_the_status_stands_where_the_truth_is_null_and_only_there(folder, capsys
     _, truth = records(capsys, "groundtruth", *asked, "--quantity", quantity)
     told = [row["status"] == EXTRAPOLATED for row in estimates]
     assert told == [row["actual"] is None for row in truth]
-    assert {row["status"] for row in estimates} <= {"ok", EXTRAPOLATED}
+    along = [row["status"].startswith("unbounded: ") for row in truth]
+    assert [row["status"] in (EXTRAPOLATED, LIMIT) for row in estimates] == along
+    assert any(along) and not all(along)
+    for row, true in zip(estimates, truth, strict=True):
+        if row["status"] == LIMIT:
+            assert row["refined"] == pytest.approx(true["actual"], abs=1e-7 + 0.05 * abs(true["actual"]))
+        assert (true["status"] == "ok") == (row["status"] == "ok")
     assert all(row["first"] is not None and row["second"] is not None for row in estimates)
     assert any(told) == (quantity != "prob")
 
@@ -68,9 +74,9 @@ def test_the_file_keeps_it_and_the_table_shows_it(folder, tmp_path, capsys):
     assert run([*asked, "--test", "all", "-o", str(path), "--format", "table"]) == 0
     assert EXTRAPOLATED in capsys.readouterr().out
     kept = load_influence(path)
-    assert kept.extrapolated is not None
-    assert not kept.extrapolated[0].any()
-    assert kept.extrapolated[1].any()
+    assert kept.ends is not None
+    assert not kept.ends[0].any()
+    assert kept.ends[1].any()
     assert kept.statuses() == [row["status"] for row in kept.records()]
     assert run([*asked[:5], "--test", "all", "-o", str(path), "--force", "--quiet"]) == 0
-    assert load_influence(path).extrapolated is None
+    assert load_influence(path).ends is None

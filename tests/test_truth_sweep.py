@@ -66,6 +66,29 @@ def test_a_column_that_only_the_group_fills_leaves_the_other_rows_their_value():
     assert within["actual"] is None and within["status"].startswith(
         "unbounded: without the group the rows leave 1 of 3"
     )
+    assert without["status"] == "ok"
+    estimates = whole.influence([group], test, quantity="prediction").records()
+    assert [row["status"].partition(":")[0] for row in estimates] == ["ok", "unbounded"]
+    assert estimates[0]["refined"] == pytest.approx(without["actual"], rel=1e-6) and estimates[1]["refined"] is None
+
+
+@pytest.mark.parametrize("kind", ["linear", "logistic"])
+def test_single_rows_that_hold_the_minimum_are_found(kind):
+    """Row 7 alone fills the second column; without a penalty no other row leaves anything open."""
+    rng = np.random.default_rng(3)
+    X = np.column_stack([rng.normal(size=60), np.arange(60) == 7]).astype(float)
+    y = X @ [1.0, 2.0] + rng.normal(size=60)
+    if kind == "logistic":  # two rows fill it, of both classes: without either the other one is separated
+        X[9, 1], y = 1.0, (y > 0).astype(int)
+        y[7], y[9] = 1, 0
+    whole = GroupInfluence.fit(X, y, estimator=kind, l2=0.0)
+    asked = {"quantity": "prediction" if kind == "linear" else "logit:1", "methods": ["first"], "evaluate": "linear"}
+    tests = np.array([[0.5, 0.0], [0.5, 1.0]])
+    labels = None if kind == "linear" else [1, 1]
+    rows = whole.influence([[row] for row in range(60)], tests, labels, **asked).records()
+    told = {(row["group"], row["test"]) for row in rows if row["status"].startswith("unbounded: ")}
+    assert {test for _, test in told} == {1}
+    assert len(told) == (1 if kind == "linear" else 2)
 
 
 def test_rows_that_can_be_separated_without_the_group_leave_nothing_to_say():

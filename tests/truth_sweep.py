@@ -11,8 +11,8 @@ from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.outcome import after_removal, before_removal
 from influence_cli.core.quantities import Logit, Prediction, Probability, RowTarget
-from influence_cli.core.recession import after_removal, before_removal
 from influence_cli.core.removal import PENALTY_SCALINGS, removal
 from influence_cli.core.removed_hessian import small_groups
 from influence_cli.core.retraining import retrain

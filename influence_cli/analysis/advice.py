@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from influence_cli.core.recession import ENDLESS
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import REFINED, InfluenceResult
 
@@ -65,9 +66,10 @@ def _unmet(model: TrainedModel, result: InfluenceResult) -> str:
 
 
 def _infinite(model: TrainedModel, result: InfluenceResult) -> str:
-    if result.extrapolated is None or not result.extrapolated.any():
+    endless = np.zeros(0) if result.ends is None else result.ends == ENDLESS
+    if not endless.any():
         return ""
-    pairs = _of(int(result.extrapolated.sum()), result.extrapolated.size, "figure")
+    pairs = _of(int(endless.sum()), endless.size, "figure")
     if model.settings.l2 == 0 or not model.dataset.classes:
         return (
             f"{pairs} cannot have a finite truth, because the rows that are left without the group do not determine"
@@ -107,7 +109,7 @@ def unproven(result: InfluenceResult, why: str) -> str:
     if result.low is None:
         return ""
     without = np.isnan(result.low)
-    missing = int((without if result.extrapolated is None else without & ~result.extrapolated).sum())
+    missing = int((without if result.ends is None else without & (result.ends != ENDLESS)).sum())
     if not missing:
         return ""
     reason = why or "the group changes the curvature too much, the effect is below rounding, or f has no such proof"

@@ -7,12 +7,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from influence_cli.analysis.figures import Tables
-from influence_cli.analysis.question import runs_away
 from influence_cli.analysis.reliability import INFINITE, Estimation
-from influence_cli.core.quantities import Target
-from influence_cli.core.recession import Recession
-from influence_cli.core.removal import removal
-from influence_cli.core.rif import UNDETERMINED, SingleRemovals
+from influence_cli.core.recession import recession
+from influence_cli.core.rif import UNDETERMINED, SingleRemovals, rows_that_hold_the_minimum
 from influence_cli.core.row_changes import BY_ROWS, RowChanges, row_changes
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
@@ -67,8 +64,8 @@ def fill_by_rows(
         for column in np.flatnonzero(~solution.converged).tolist():
             at = done + column
             figures.lose(at, name_test(int(question.codes[at])) + solution.why(column))
-        figures.extrapolate(target, slice(done, done + count))
         done += count
+    figures.know()
     figures.finish()
 
 
@@ -114,16 +111,15 @@ class _Figures:
             for index in range(len(values)):
                 self._problems[method].setdefault(index, problem)
 
-    def extrapolate(self, target: Target, columns: slice) -> None:
-        """Which pairs have no finite truth, because the group takes a class's last row."""
-        objective, plan = self._model.objective, self._plan
-        chosen = objective.lone_rows() if plan.each_row else np.arange(len(plan))
+    def know(self) -> None:
+        """Find the pairs whose truth is no minimum's."""
+        model, plan, tables = self._model, self._plan, self._tables
+        objective, targets = model.objective, tables.question.targets
+        chosen = rows_that_hold_the_minimum(objective, model.theta) if plan.each_row else np.arange(len(plan))
         for start in range(0, len(chosen), WIDEST):
             part = chosen[start : start + WIDEST]
             groups = [plan.rows(int(index)) for index in part]
-            runaway = objective.recession(removal(objective.weights, groups, self._scaling).removed)
-            if runaway.any():
-                self._tables.extrapolated[part, columns] = runs_away(target, self._model.theta, Recession(runaway, {}))
+            tables.know(part, targets, recession(objective, model.theta, model.removal(groups).removed))
 
     def finish(self) -> None:
         """Say what is wrong with groups, and leave out what is not finite."""

@@ -13,7 +13,7 @@ from influence_cli.core.intervals import has_proof
 from influence_cli.core.lost_classes import proven
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.recession import Outcome
+from influence_cli.core.outcome import Outcome
 from influence_cli.core.refined import Goal, Refined, refine
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.preconditioners import Preconditioner

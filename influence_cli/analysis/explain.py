@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.question import Question, runs_away
+from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.estimators import estimate
-from influence_cli.core.recession import recession
+from influence_cli.core.recession import FINITE, LIMIT, recession
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver
@@ -94,10 +94,11 @@ def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Expla
     koh, first, second = (_figure(found[name].rhs, adjoint.x) for name in ("first-koh", "first", "second"))
     how = Estimation((REFINED,))
     known = Reliability(question, solver, how, 1)
-    open_ends = recession(objective, theta, groups.removed)
-    shape = (1, len(question))
-    counts = np.ones(shape, dtype=bool) if open_ends is None else ~runs_away(question, theta, open_ends)
-    change, problems = known.refine(slice(0, 1), known.after(groups), counts)
+    without = recession(objective, theta, groups.removed)
+    counts = np.ones((1, 1), dtype=bool)
+    if without is not None:
+        counts = np.isin(without.of_all(question.targets, theta, known.base).T, (FINITE, LIMIT))
+    change, problems = known.refine(slice(0, 1), known.after(groups, without), counts)
     problem = next((state for state in (adjoint.why(0), *found["second"].problems, *problems) if state != OK), OK)
     refined = float(change[0, 0])
     if problem != OK or not np.isfinite(refined):

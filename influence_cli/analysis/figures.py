@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from influence_cli.analysis.advice import advice, stationarity, unproven
-from influence_cli.analysis.question import Question, runs_away
+from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.estimators import ILL
-from influence_cli.core.quantities import Valued, ties
-from influence_cli.core.recession import UNBOUNDED, Recession
+from influence_cli.core.quantities import Target, ties
+from influence_cli.core.recession import FINITE, LIMIT, Recession
 from influence_cli.core.retraining import PROXIMAL
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
@@ -26,13 +26,14 @@ Figures = tuple[np.ndarray, list[str]]
 
 
 class Tables:
-    """``values[method]`` (G, T), the pairs ``extrapolated`` (G, T), and the groups' digests and status."""
+    """``values[method]`` (G, T), what every pair ``ends`` (G, T) in (``core.recession``), and the groups'
+    digests and status."""
 
-    def __init__(self, question: Question, plan: GroupPlan, how: Estimation):
+    def __init__(self, question: Question, plan: GroupPlan, how: Estimation, known: Reliability):
         shape = (len(plan), len(question))
-        self.question, self.plan, self.how = question, plan, how
+        self.question, self.plan, self.how, self.known = question, plan, how, known
         self.values = {method: np.full(shape, np.nan) for method in how.methods}
-        self.extrapolated = np.zeros(shape, dtype=bool)
+        self.ends = np.zeros(shape, dtype=np.uint8)
         self.digests, self.status = [""] * len(plan), [OK] * len(plan)
         self.conditions = np.zeros(len(plan))
 
@@ -43,21 +44,33 @@ class Tables:
             self.values[method][groups, tests] = change
             for index, problem in zip(range(groups.start, groups.stop), problems, strict=True):
                 if problem != OK:
-                    self.fail(index, problem if problem.startswith(UNBOUNDED) else f"{method}: {problem}")
+                    self.fail(index, f"{method}: {problem}")
 
     def fail(self, index: int, why: str) -> None:
         """Say of a group why it has no figures, unless something was said already."""
         if self.status[index] == OK:
             self.status[index] = why
 
-    def extrapolate(self, groups: slice, tests: slice, target: Valued, runaway: Recession | None) -> None:
-        """Find the pairs of which retraining has no finite value, from the groups' directions (P, G), if any."""
-        if runaway is not None:
-            self.extrapolated[groups, tests] = runs_away(target, self.question.model.theta, runaway)
+    def know(
+        self,
+        groups: slice | np.ndarray,
+        targets: Sequence[Target],
+        without: Recession | None,
+        tests: slice = slice(None),
+    ) -> None:
+        """Find the pairs whose truth is no minimum's, from what the groups leave without one, if anything."""
+        if without is not None:
+            found = without.of_all(targets, self.question.model.theta, self.known.base[tests])
+            rows = np.arange(len(self.plan))[groups]
+            self.ends[rows, tests] = found.T
 
-    def result(self, known: Reliability, provenance: Provenance) -> InfluenceResult:
+    def finite(self, groups: slice) -> np.ndarray:
+        """Which pairs of these groups have a finite truth, (G, T)."""
+        return np.isin(self.ends[groups], (FINITE, LIMIT))
+
+    def result(self, provenance: Provenance) -> InfluenceResult:
         """All of it, with what is known of the errors."""
-        question, plan, refined = self.question, self.plan, REFINED in self.how.methods
+        known, question, plan, refined = self.known, self.question, self.plan, REFINED in self.how.methods
         provenance = question.named(provenance)
         if self.how.estimators and self.how.evaluate == "linear" and (why := _tied(question)):
             self.status = [why if own == OK else own for own in self.status]
@@ -75,7 +88,7 @@ class Tables:
             known.base,
             self.values,
             tuple(self.status),
-            self.extrapolated,
+            self.ends if self.ends.any() else None,
             known.errors,
             known.steps if refined else None,
             known.unmet if refined else None,

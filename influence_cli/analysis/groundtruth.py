@@ -18,8 +18,8 @@ from influence_cli.analysis.certification import prove_truth
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.remade import without
 from influence_cli.core.optimise.minimum import Minimum
+from influence_cli.core.outcome import Outcome, Trained, after_removal, before_removal
 from influence_cli.core.parallel import alone_where_narrow, divided
-from influence_cli.core.recession import UNBOUNDED, Before, Outcome, after_removal, before_removal
 from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import small_groups
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM
@@ -27,7 +27,7 @@ from influence_cli.core.retraining import retrain_by as retrain
 from influence_cli.core.small_groups import hessians_after
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.training import train
-from influence_cli.errors import FileError, UsageError
+from influence_cli.errors import UNBOUNDED, FileError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, UNCERTAIN, Provenance, TruthResult
 from influence_cli.specs.planned import GroupPlan
@@ -64,7 +64,7 @@ class _Seed:
     """A model trained from one seed: what its retraining without a group is held against."""
 
     seed: int
-    before: Before
+    before: Trained
 
 
 class _StoppedError(Exception):
@@ -82,6 +82,7 @@ class _Block:
     iterations: np.ndarray
     seconds: float
     status: tuple[str, ...]
+    unbounded: np.ndarray
     proven: np.ndarray | None = None
 
 
@@ -235,6 +236,7 @@ def _retrain_block(
         np.sum([run.minimum.iterations for run in runs], axis=0),
         (perf_counter() - start) / len(rows),
         tuple(statuses),
+        np.any([run.unbounded.T for run in runs], axis=0),
         proven,
     )
 
@@ -255,8 +257,8 @@ def _retrain_one_by_one(
     minimum = Minimum(
         theta=nothing, left=nothing, **{name: np.concatenate([getattr(one, name) for one in ended]) for name in names}
     )
-    change, error = (np.hstack([getattr(one, name) for one in found]) for name in ("change", "error"))
-    return Outcome(change, error, tuple(one.status[0] for one in found), minimum)
+    parts = {name: np.hstack([getattr(one, name) for one in found]) for name in ("change", "error", "unbounded")}
+    return Outcome(status=tuple(one.status[0] for one in found), minimum=minimum, **parts)
 
 
 def _retrain_one(
@@ -272,7 +274,7 @@ def _retrain_one(
     except FileError as error:
         unknown, none = np.full((len(question), 1), np.nan), np.full(1, np.nan)
         ended = Minimum(none[None], none, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool), none, none[None])
-        return Outcome(unknown, unknown, (error.message,), ended)
+        return Outcome(unknown, unknown, (error.message,), ended, np.zeros(unknown.shape, dtype=bool))
     before = seed.before
     if not other.aligned:
         objective, how = other.question.model.objective, replace(how, strategy=COLD)
@@ -299,7 +301,7 @@ def _retrain_from(
     question: Question,
     solver: HessianSolver,
     gone: Removal,
-    before: Before,
+    before: Trained,
     seed: int,
     how: Retraining,
     watch: Callable[[int, float], None],
@@ -334,12 +336,15 @@ def _with_block(result: TruthResult, block: _Block) -> TruthResult:
     error = np.full_like(result.actual, np.nan) if result.actual_error is None else result.actual_error.copy()
     error[block.where] = block.error
     arrays["actual_error"] = error
+    # A file of an earlier version that is resumed does not say what the statuses that it has are about.
+    if result.unbounded is not None or not any(status.startswith(UNBOUNDED) for status in result.status):
+        arrays["unbounded"] = np.zeros(error.shape, bool) if result.unbounded is None else result.unbounded.copy()
+        arrays["unbounded"][block.where] = block.unbounded
     if block.proven is not None and result.low is not None and result.high is not None:
         arrays |= {"low": result.low.copy(), "high": result.high.copy()}
         arrays["low"][block.where], arrays["high"][block.where] = block.proven
-    arrays["grad_norm"][block.where] = block.grad_norm
-    arrays["iterations"][block.where] = block.iterations
-    arrays["seconds"][block.where] = block.seconds
+    for name in ("grad_norm", "iterations", "seconds"):
+        arrays[name][block.where] = getattr(block, name)
     status = list(result.status)
     status[block.where] = block.status
     return replace(result, **arrays, status=tuple(status))

@@ -48,13 +48,13 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Block:
-    """What is known of some groups before a test row is looked at; ``runaway`` is None where all have a minimum."""
+    """What is known of some groups before a test row is looked at; ``without`` is None where all leave a minimum."""
 
     where: slice
     digests: tuple[str, ...]
     weights: Removal
     found: dict[str, Estimate]
-    runaway: Recession | None
+    without: Recession | None
 
 
 def check_methods(methods: Sequence[str]) -> tuple[str, ...]:
@@ -87,8 +87,8 @@ def influence(
 
     One adjoint solve a test row and one forward solve a group, whatever the number of pairs, while the groups'
     right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not reach its tolerance the
-    value is NaN and ``status`` says why.  Where retraining has no finite value the estimates stay, and ``extrapolated``
-    tells.  ``advance`` hears of (group, test row) pairs done, ``how.rounds`` times.
+    value is NaN and ``status`` says why.  Where retraining has no minimum the estimates stay, and ``ends`` tells.
+    ``advance`` hears of (group, test row) pairs done, ``how.rounds`` times.
     """
     check_methods(how.methods)
     if how.estimators:
@@ -102,18 +102,18 @@ def influence(
     if refit is not None and not refit.shared and refit.estimates:
         return influence_one_by_one(question, solver, plan, how, provenance=provenance, advance=advance)
     model, pieces = question.model, _pieces(question)
-    tables = Tables(question, plan, how)
     known = Reliability(question, solver, how, len(plan))
+    tables = Tables(question, plan, how, known)
     if serves(model, plan, how):
         fill_by_rows(tables, solver, name_test=_at_test, advance=advance)
-        return tables.result(known, provenance)
+        return tables.result(provenance)
     blocks = _Blocks(model, solver, plan, how.estimators)
     if how.estimators:
         exact = how.evaluate == "exact"
         pairs = _exact(blocks, pieces) if exact else _linear(blocks, pieces, question.codes)
         for block, part, figures in pairs:
             tables.put(block.where, block.digests, figures, part.where)
-            tables.extrapolate(block.where, part.where, part.target, block.runaway)
+            tables.know(block.where, [part.target], block.without, part.where)
             if (newton := block.found.get("newton")) is not None and newton.conditions is not None:
                 tables.conditions[block.where] = newton.conditions
             advance(len(block.digests) * len(part.base))
@@ -125,12 +125,12 @@ def influence(
     if REFINED in how.methods:
         whole = slice(0, len(question))
         for block in _Blocks(model, solver, plan, ()).of():
-            tables.extrapolate(block.where, whole, question, block.runaway)
-            after = known.after(block.weights)
-            figures = {REFINED: known.refine(block.where, after, ~tables.extrapolated[block.where])}
+            tables.know(block.where, question.targets, block.without)
+            after = known.after(block.weights, block.without)
+            figures = {REFINED: known.refine(block.where, after, tables.finite(block.where))}
             tables.put(block.where, block.digests, figures, whole)
             advance(len(block.digests) * len(question))
-    return tables.result(known, provenance)
+    return tables.result(provenance)
 
 
 def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Sequence[str]) -> float:
@@ -187,9 +187,9 @@ class _Blocks:
             found = {}
             if self.methods:
                 found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
-            runaway = recession(objective, theta, weights.removed)
+            without = recession(objective, theta, weights.removed)
             digests = tuple(group.digest for group in planned)
-            yield _Block(where, digests, weights, found, runaway)
+            yield _Block(where, digests, weights, found, without)
 
 
 def _pieces(question: Question) -> list[_Piece]:

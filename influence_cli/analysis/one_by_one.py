@@ -37,7 +37,8 @@ def influence_one_by_one(
     model = question.model
     scaling = model.settings.penalty_scaling
     singles = SingleRemovals(model.objective, model.theta, solver, scaling) if "rif" in how.methods else None
-    tables, known = Tables(question, plan, how), Reliability(question, solver, how, len(plan))
+    known = Reliability(question, solver, how, len(plan))
+    tables = Tables(question, plan, how, known)
     for index in range(len(plan)):
         group, where = plan.group(index), slice(index, index + 1)
         tables.put(where, (group.digest,), {}, slice(None))
@@ -51,13 +52,12 @@ def influence_one_by_one(
             tables.fail(index, OTHER_FEATURES)
             continue
         own = removal(model.objective.weights, [group.rows], scaling)
-        _fill_in(tables, known, solver, where, own, other, singles)
-    return tables.result(known, provenance)
+        _fill_in(tables, solver, where, own, other, singles)
+    return tables.result(provenance)
 
 
 def _fill_in(
     tables: Tables,
-    known: Reliability,
     solver: HessianSolver,
     where: slice,
     own: Removal,
@@ -65,12 +65,11 @@ def _fill_in(
     singles: SingleRemovals | None,
 ) -> None:
     """The figures of one group."""
-    model, how, every = tables.question.model, tables.how, slice(None)
+    model, how, known, every = tables.question.model, tables.how, tables.known, slice(None)
     changed, weights = other.question.model.objective, other.removal.removed
-    runaway = recession(changed, model.theta, weights)
-    if runaway is not None:
-        tables.extrapolate(where, every, other.question, runaway)
-    after = After(other.question, changed, weights, changed.gradient(model.theta, weights))
+    lost = recession(changed, model.theta, weights)
+    tables.know(where, other.question.targets, lost)
+    after = After(other.question, changed, weights, changed.gradient(model.theta, weights), lost)
     if how.estimators:
         new = Changed(changed, weights)
         found = estimate_changed(model.objective, model.theta, solver, own, new, how.estimators, singles)
@@ -83,7 +82,7 @@ def _fill_in(
     if REFINED in how.methods and not changed.convex:
         tables.fail(where.start, f"{REFINED}: {NO_NETWORK}")
     elif REFINED in how.methods:
-        figures = known.refine(where, after, ~tables.extrapolated[where])
+        figures = known.refine(where, after, tables.finite(where))
         tables.put(where, tables.digests[where], {REFINED: figures}, every)
 
 

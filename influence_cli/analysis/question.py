@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from influence_cli.analysis.pooled import GAP, gap_in_words, is_pooled, pooled_target
-from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, Valued, row_quantity
-from influence_cli.core.recession import Recession
+from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST, Provenance, RowNames
@@ -123,12 +122,6 @@ def without_nan(values: np.ndarray) -> list[Any]:
 def _rows_of(target: RowTarget) -> list[RowTarget]:
     parts = [slice(row, row + 1) for row in range(len(target.y))]
     return [replace(target, X=target.X[part], y=target.y[part]) for part in parts]
-
-
-def runs_away(target: Valued, theta: np.ndarray, without: Recession) -> np.ndarray:
-    """Whether f has no finite limit without the groups, seen from the trained theta (P, 1): (G, T)."""
-    targets = target.targets if isinstance(target, Question) else (target,)
-    return np.concatenate([without.lacks_limit(one, theta) for one in targets], axis=1)
 
 
 def piece(size: int) -> int:

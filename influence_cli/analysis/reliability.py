@@ -13,7 +13,7 @@ from influence_cli.analysis.question import Question
 from influence_cli.core.error_estimate import ErrorEstimator
 from influence_cli.core.estimators import Estimate
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.recession import depends, settled_groups
+from influence_cli.core.recession import FAR_OUT, Before, Recession
 from influence_cli.core.refined import VISIBLE, Goal, Refined, first_gradient, refine
 from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.choice import HessianSolver
@@ -50,12 +50,13 @@ class Estimation:
 @dataclass(frozen=True)
 class After:
     """What is left once groups are gone: the question and J, the weights of G groups, and J's ``gradient`` (P, G) at
-    the trained parameters, of a network the proximal objective's."""
+    the trained parameters, of a network the proximal objective's; and what they leave ``without`` a minimum, if any."""
 
     question: Question
     objective: Objective
     weights: Weights
     gradient: np.ndarray
+    without: Recession | None = None
 
 
 class Reliability:
@@ -94,10 +95,10 @@ class Reliability:
         gradient = model.objective.gradient(model.theta, model.objective.weights)
         return float(np.sqrt(max(0.0, float((gradient * self.solver.preconditioner(gradient)).sum()))))
 
-    def after(self, groups: Removal) -> After:
+    def after(self, groups: Removal, without: Recession | None = None) -> After:
         """What the removal of groups of rows leaves."""
         objective, theta = self.question.model.objective, self.question.model.theta
-        return After(self.question, objective, groups.removed, first_gradient(objective, theta, groups))
+        return After(self.question, objective, groups.removed, first_gradient(objective, theta, groups), without)
 
     def estimate(
         self, where: slice, after: After, solved: Mapping[str, Estimate], values: Mapping[str, np.ndarray]
@@ -132,43 +133,33 @@ class Reliability:
         )
         if wanted is not None:
             found = self._prove(where, after, found, counts, wanted)
-        found, open_ended = self._settle(after, found)
+        if after.without is not None:
+            found = self._at_the_ends(after.without, after.question, found)
         change = found.change.T
         known = counts & np.isfinite(change)
         self.errors[REFINED][where] = np.where(known & self.graded, found.error.T, np.nan)
         self.unmet[where] = known & ~found.met.T & (rel * np.abs(change) < found.error.T)
         self.steps[where], self.first[where] = found.steps, found.first
         problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]
-        for g, status in open_ended.items():
-            problems[g] = status
         return np.where(known, change, np.nan), problems
 
-    def _settle(self, after: After, found: Refined) -> tuple[Refined, dict[int, str]]:
-        """Groups without which J may have no minimum, taken to where J settles: NaN where f depends on what stays
-        open, and then what is to be said of the group."""
-        theta, tol = self.question.model.theta, after.objective.tuning.tolerance
-        settled = settled_groups(after.objective, theta, found.theta, after.weights, tol)
-        if not settled:
-            return found, {}
-        change, error, met, open_ended = found.change.copy(), found.error.copy(), found.met.copy(), {}
-        outward = after.objective.recession(after.weights)
-        for g, one in settled.items():
-            first = 0
-            for target in after.question.targets:
-                value = target.value(one.theta)[:, 0]
-                part = slice(first, first + len(value))
-                first, base = part.stop, self.base[part]
-                loose = (
-                    depends(target, one, base, bool(outward[:, g].any()))
-                    if one.open.shape[1]
-                    else np.zeros(len(value), bool)
-                )
-                change[part, g] = np.where(loose, np.nan, value - base)
-                error[part, g] = tol * np.abs(value - base) + VISIBLE * (np.abs(value) + np.abs(base))
-                met[part, g] = one.converged
-                if loose.any():
-                    open_ended[g] = one.status
-        return replace(found, change=change, error=error, met=met), open_ended
+    def _at_the_ends(self, without: Recession, question: Question, found: Refined) -> Refined:
+        """Groups without which J has no minimum: f at its limits, or where the rest of J settles."""
+        theta = found.theta.copy()
+        error, met, tol = found.error.copy(), found.met.copy(), question.model.objective.tuning.tolerance
+        for g, one in without.settled.items():
+            theta[:, g : g + 1], met[:, g] = one.theta, one.converged
+        values, first, trained = [], 0, question.model.theta
+        for target in question.targets:
+            count = len(target.value(trained))
+            before = Before(trained, self.base[first : first + count])
+            values.append(without.ends(target, theta, before, out=FAR_OUT)[0])
+            first += count
+        value = np.concatenate(values)
+        change = value - self.base[:, None]
+        for g in without.settled:
+            error[:, g] = tol * np.abs(change[:, g]) + VISIBLE * (np.abs(value[:, g]) + np.abs(self.base))
+        return replace(found, change=change, error=error, met=met)
 
     def _prove(self, where: slice, after: After, found: Refined, counts: np.ndarray, wanted: float) -> Refined:
         """Take the groups ``where`` on until their proven intervals are narrow enough, and keep these."""

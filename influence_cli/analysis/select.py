@@ -14,12 +14,12 @@ from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_tr
 from influence_cli.analysis.question import Question, without_nan
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
-from influence_cli.core.recession import UNBOUNDED
 from influence_cli.core.retraining import PROXIMAL
 from influence_cli.core.selection.evaluate import AUTO
 from influence_cli.core.selection.pgd import L1
 from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
+from influence_cli.errors import UNBOUNDED
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, Provenance, SelectionResult, TruthResult, name_of_test
 from influence_cli.specs.draws import same

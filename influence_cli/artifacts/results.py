@@ -10,6 +10,7 @@ import numpy as np
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.schema import KINDS, Kind
 from influence_cli.artifacts.storage import Opened, PathLike
+from influence_cli.core.recession import UNKNOWN
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, InfluenceResult, Provenance, RowNames, TruthResult
 
@@ -30,8 +31,8 @@ def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = Fal
     arrays["/methods"] = list(result.values)
     for method, values in result.values.items():
         arrays[_VALUES + method] = values
-    if result.extrapolated is not None and result.extrapolated.any():
-        arrays["/extrapolated"] = result.extrapolated.astype(np.uint8)
+    if result.ends is not None:
+        arrays["/extrapolated"] = result.ends
     for method, values in result.errors.items():
         arrays[_ERRORS + method] = values
     if result.steps is not None and result.unmet is not None:
@@ -59,7 +60,7 @@ def load_influence(path: PathLike) -> InfluenceResult:
         **_read_common(opened),
         evaluate=opened.arrays["@evaluate"],
         values={method: opened.arrays[_VALUES + method] for method in methods},
-        extrapolated=_flags(opened, "/extrapolated"),
+        ends=_codes(opened, "/extrapolated"),
         errors={
             path.removeprefix(_ERRORS): values for path, values in opened.arrays.items() if path.startswith(_ERRORS)
         },
@@ -81,6 +82,8 @@ def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> N
         arrays["/values/actual_error"] = result.actual_error
     if result.low is not None and result.high is not None:
         arrays["/proven/low"], arrays["/proven/high"] = result.low, result.high
+    if result.unbounded is not None:
+        arrays["/unbounded"] = result.unbounded.astype(np.uint8)
     arrays["/retraining/grad_norm"] = _as(result.grad_norm, np.float64)
     arrays["/retraining/iterations"] = _as(result.iterations, np.int64)
     arrays["/retraining/seconds"] = _as(result.seconds, np.float64)
@@ -100,6 +103,7 @@ def load_truth(path: PathLike) -> TruthResult:
         actual_error=opened.arrays.get("/values/actual_error"),
         low=opened.arrays.get("/proven/low"),
         high=opened.arrays.get("/proven/high"),
+        unbounded=_flags(opened, "/unbounded"),
     )
 
 
@@ -176,6 +180,11 @@ def _read_common(opened: Opened) -> dict[str, Any]:
         "status": tuple(outcomes[code] for code in codes.tolist()),
         "names": _names_of(opened),
     }
+
+
+def _codes(opened: Opened, path: str) -> np.ndarray | None:
+    """What the truth of each pair is; a code that no version wrote counts as not known."""
+    return np.minimum(opened.arrays[path], UNKNOWN) if path in opened.arrays else None
 
 
 def _flags(opened: Opened, path: str) -> np.ndarray | None:

@@ -241,7 +241,7 @@ KINDS: dict[str, Kind] = {
                     "/extrapolated",
                     "uint8",
                     ("G", "T"),
-                    "1 where the estimates are finite and retraining has no finite value; nowhere if missing",
+                    "what each pair's truth is: 0 a minimum's, 1 none, 2 a limit, 3 not known; 0 throughout if missing",
                     required=False,
                 ),
                 Entry(
@@ -301,6 +301,13 @@ KINDS: dict[str, Kind] = {
                     "how far each change may be off, in its unit; of earlier versions not known",
                     required=False,
                     finite=False,
+                ),
+                Entry(
+                    "/unbounded",
+                    "uint8",
+                    ("G", "T"),
+                    "1 where a change is taken along a direction without a minimum; of earlier versions not known",
+                    required=False,
                 ),
                 Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm that was reached", finite=False),
                 Entry("/retraining/iterations", "int64", ("G",), "iterations of the retraining"),

@@ -23,23 +23,19 @@ import numpy as np
 
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.minimum import Goal, Minimum
-from influence_cli.core.quantities import Target, Valued
+from influence_cli.core.optimise.minimum import Goal
+from influence_cli.core.quantities import Valued
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
-from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import RowWeights, Weights
-from influence_cli.errors import NotConvergedError
+from influence_cli.errors import UNBOUNDED, NotConvergedError
 
-FINE = "ok"
-UNBOUNDED = "unbounded: "
-"""How every status begins that is about a direction without a minimum."""
+FINITE, ENDLESS, LIMIT, UNKNOWN = range(4)
+"""What the truth of a pair is: a minimum's, none, the limit along a direction, or not known."""
 LOST_CLASS = (
     UNBOUNDED
     + "a class (of counts: all over 0) has lost all its rows and its intercept has no penalty; the figure is the"
     " limit, null where it is infinite"
 )
-STOPPED = "retraining stopped at gradient norm {:.1e}, with more than {:.0e} of the way to go"
-"""Status of a group whose minimum was not reached."""
 FAR_OUT = 64.0
 """Steps along the direction of a lost class at which retraining starts: exp(-64) is no gradient any more."""
 FAR = 1e3
@@ -48,8 +44,6 @@ SMALL = 16.0, 24.0
 """The same for scores, which clip probabilities at 1e-16 or so: by then they are 1e-7 and 4e-11."""
 MOVES = 1e-6
 """Change of f, relative to |f|, along a direction from far out on, that says that it has no limit there."""
-ROUNDING_OF_F = 16 * np.finfo(float).eps
-"""Rounding of f, relative to |f| before and after removal."""
 DEPENDS, DEPENDS_ON_BASE = 1e-7, 1e-9
 """Change of f along an open direction, relative to |f| there and to |f| before removal, that is more than the rounding
 of the direction."""
@@ -89,26 +83,6 @@ class Settled:
             f"{UNBOUNDED}without the group the rows leave {count} of {len(self.theta)} parameters open (separable rows,"
             " or columns that only the group fills) and there is no penalty; null where f depends on them"
         )
-
-
-@dataclass(frozen=True)
-class Before:
-    """The trained model: parameters (P, 1), f (T,), and how far f may be ``off`` (T,) because training has an end."""
-
-    theta: np.ndarray
-    base: np.ndarray
-    off: np.ndarray
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What removal does to f: ``change`` (T, G), infinite or NaN where f has no limit, how far it may be off, ``error``
-    (T, G), what is to be said of each group (G,), and the parameters with how they were reached."""
-
-    change: np.ndarray
-    error: np.ndarray
-    status: tuple[str, ...]
-    minimum: Minimum
 
 
 def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights) -> bool:
@@ -207,7 +181,10 @@ def depends(target: Valued, settled: Settled, base: np.ndarray, lost: bool) -> n
     Rows that are separated are far out, and f there with them, so that only long ways show what is open.  Where a class
     is ``lost`` the ways are shorter than that of its intercept, which rules the class out.
     """
-    out, here = np.zeros(len(base), dtype=bool), target.value(settled.theta)
+    out = np.zeros(len(base), dtype=bool)
+    if not settled.open.shape[1]:
+        return out
+    here = target.value(settled.theta)
     far = FAR_OUT / 2.0 if lost else FAR
     with np.errstate(invalid="ignore"):
         for step in (-far, -1.0, 1.0, far):
@@ -218,20 +195,63 @@ def depends(target: Valued, settled: Settled, base: np.ndarray, lost: bool) -> n
 
 
 @dataclass(frozen=True)
+class Before:
+    """The trained model: parameters (P, 1), and f (T,) there."""
+
+    theta: np.ndarray
+    base: np.ndarray
+
+
+Ends = tuple[np.ndarray, np.ndarray]
+"""f (T, G), and whether it was taken along a direction without a minimum."""
+
+
+@dataclass(frozen=True)
 class Recession:
-    """What G groups leave without a minimum:  ``direction`` (P, G) of lost classes, 0 where there is none, and the
-    groups that have ``settled`` with open directions."""
+    """What G groups leave without a minimum: ``direction`` (P, G) of lost classes, 0 where there is none, and the
+    groups that have ``settled``, with or without open directions."""
 
     direction: np.ndarray
     settled: dict[int, Settled]
 
-    def lacks_limit(self, target: Valued, theta: np.ndarray) -> np.ndarray:
-        """Whether f has no finite limit without the group, seen from the trained theta (P, 1): (G, T)."""
-        out = np.isinf(limits(target, theta, self.direction)).T
-        base = target.value(theta)[:, 0]
+    def ends(self, target: Valued, theta: np.ndarray, before: Before, *, out: float = 0.0) -> Ends:
+        """f without the groups, and whether it is a figure taken along a direction without a minimum: (T, G) each.
+
+        theta (P, 1 or G) lies ``out`` steps along the directions of lost classes.  The limit stands where f has one,
+        plus or minus infinity where it goes on for ever, NaN where f depends on an open direction.  Whether f moves
+        along a lost class is seen from the trained parameters, so that estimates and the truth say the same.
+        """
+        value = np.array(np.broadcast_to(target.value(theta), (len(before.base), self.direction.shape[1])))
+        along = np.zeros(value.shape, dtype=bool)
+        lost = np.flatnonzero(self.direction.any(axis=0))
+        if lost.size:
+            outward = self.direction[:, lost]
+            back = (theta[:, lost] if theta.shape[1] > 1 else theta) - out * outward
+            value[:, lost] = limits(target, back, outward)
+            begun = target.value(before.theta), limits(target, before.theta, outward)
+            along[:, lost] = ~np.isclose(*begun, rtol=DEPENDS, atol=0.0, equal_nan=True) | ~np.isfinite(value[:, lost])
         for g, one in self.settled.items():
-            out[g] |= depends(target, one, base, bool(self.direction[:, g].any())) if one.converged else True
+            loose = depends(target, one, before.base, bool(g in lost))
+            value[loose, g], along[:, g] = np.nan, along[:, g] | loose
+        return value, along
+
+    def of_all(self, targets: Sequence[Valued], theta: np.ndarray, base: np.ndarray) -> np.ndarray:
+        """What the truth is of figures (T, G) seen from the trained theta (P, 1), where f is ``base`` (T,): ``FINITE``,
+        ``LIMIT``, ``ENDLESS``, or ``UNKNOWN`` where it could not be shown whether a group leaves a minimum."""
+        found, first = [], 0
+        for target in targets:
+            own = base[first : first + len(target.value(theta))]
+            value, along = self.ends(target, theta, Before(theta, own))
+            found.append(np.where(along, np.where(np.isfinite(value), LIMIT, ENDLESS), FINITE))
+            first += len(own)
+        out = np.concatenate(found).astype(np.uint8)
+        for g, one in self.settled.items():
+            out[:, g] = out[:, g] if one.converged else np.where(out[:, g] == FINITE, UNKNOWN, out[:, g])
         return out
+
+    def status(self, g: int) -> str:
+        """What is to be said of the figures of group g that are taken along its directions."""
+        return LOST_CLASS if self.direction[:, g].any() else self.settled[g].status
 
 
 def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession | None:
@@ -260,75 +280,3 @@ def settled_groups(
         else:
             out[g] = settle(objective, trained, here, own, tol)
     return out
-
-
-def before_removal(
-    objective: Objective, targets: Sequence[Target], theta: np.ndarray, base: np.ndarray, inverse: Preconditioner
-) -> Before:
-    """What holds of every group: f is ``base`` (T,) at theta (P, 1), and ``inverse`` is about H^-1 there."""
-    left = -inverse(objective.gradient(theta, objective.weights))
-    value = np.concatenate([target.value(theta + left)[:, 0] for target in targets])
-    return Before(theta, base, np.abs(np.nan_to_num(value - base)))
-
-
-def after_removal(
-    objective: Objective, targets: Sequence[Target], before: Before, minimum: Minimum, w: Weights, tol: float
-) -> Outcome:
-    """f after retraining to ``minimum`` under the weights w, less f before; limits where there is no minimum.
-
-    The error is that of one more step: with e what f changes along ``minimum.left``, and q the tolerance, 2 (|e| + q
-    |change|), and what the rounding of f and an unfinished training make of it.
-    """
-    settled = settled_groups(objective, before.theta, minimum.theta, w, tol)
-    minimum = _replaced(minimum, settled) if settled else minimum
-    outward = objective.recession(w)
-    lost = np.flatnonzero(outward.any(axis=0))
-    ends = zip(minimum.converged, minimum.grad_norm, strict=True)
-    status = [FINE if ended else STOPPED.format(norm, tol) for ended, norm in ends]
-    changes, errors, first = [], [], 0
-    for target in targets:
-        value = target.value(minimum.theta)
-        part = slice(first, first + len(value))
-        first, base = part.stop, before.base[part, None]
-        with np.errstate(invalid="ignore"):
-            to_go = np.nan_to_num(np.abs(target.value(minimum.theta + np.nan_to_num(minimum.left)) - value))
-        moved = _limit_classes(target, minimum, outward, lost, value)
-        for g in lost[moved]:
-            status[g] = LOST_CLASS if status[g] == FINE else status[g]
-        for g, one in settled.items():
-            loose = depends(target, one, base[:, 0], g in lost) if one.open.shape[1] else np.zeros(0, dtype=bool)
-            value[: len(loose), g] = np.where(loose, np.nan, value[: len(loose), g])
-            status[g] = one.status if loose.any() and status[g] == FINE else status[g]
-        change = value - base
-        rounding = ROUNDING_OF_F * (np.abs(value) + np.abs(base))
-        changes.append(change)
-        errors.append(2.0 * (to_go + tol * np.abs(change)) + before.off[part, None] + rounding)
-    return Outcome(np.concatenate(changes), np.concatenate(errors), tuple(status), minimum)
-
-
-def _limit_classes(
-    target: Target, minimum: Minimum, outward: np.ndarray, lost: np.ndarray, value: np.ndarray
-) -> np.ndarray:
-    """Put f's limits for the groups ``lost`` (A,) into value (T, G), and say whose f depends on the way there, (A,)."""
-    if not lost.size:
-        return np.zeros(0, dtype=bool)
-    back = minimum.theta[:, lost] - FAR_OUT * outward[:, lost]
-    limit, near = limits(target, back, outward[:, lost]), target.value(back)
-    value[:, lost] = limit
-    return np.asarray(~np.isclose(limit, near, rtol=DEPENDS, atol=0.0, equal_nan=True).all(axis=0))
-
-
-def _replaced(minimum: Minimum, settled: dict[int, Settled]) -> Minimum:
-    """The minimum with what the groups settled to."""
-    columns = np.array(list(settled))
-    found = list(settled.values())
-    theta = np.hstack([one.theta for one in found])
-    rest = Minimum(
-        theta,
-        minimum.grad_norm[columns],
-        np.zeros(len(columns), dtype=np.int64),
-        np.array([one.converged for one in found]),
-        np.array([one.decrement for one in found]),
-        np.hstack([one.left for one in found]),
-    )
-    return minimum.continue_with(columns, rest)

@@ -25,11 +25,12 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.hessian import row_leverages
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.parallel import spread
+from influence_cli.core.recession import FINITE_REACH
 from influence_cli.core.removal import PER_MEAN, Removal
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.core.solvers.cholesky import factorize
+from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.core.weights import NO_ROWS
-from influence_cli.errors import UsageError
+from influence_cli.errors import NotConvergedError, UsageError
 
 FACTOR_ERROR = 1e-3
 """Relative error of a product with the Hessian's inverse from which on a cached factor is another model's: a right one
@@ -157,6 +158,42 @@ def corrected_residuals(
         out[start : start + step] = _solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype)
 
     spread(fill, range(0, len(rows), step), operations=float(len(rows)) * model.size**2)
+    return out
+
+
+def rows_that_hold_the_minimum(objective: Objective, theta: np.ndarray) -> np.ndarray:
+    """The rows, (n,), without which alone J is not certain to have one finite minimum (``recession.is_finite``).
+
+    With u the Newton step without row i, no row's outputs move by more than kappa |u|_H, where kappa^2 is the largest
+    x_j' H^-1 x_j, twice that of a difference of two outputs, and |u|_H <= w_i |rho_i| sqrt(x_i' H^-1 x_i).  So a
+    single pass stands for m of them.
+    """
+    if objective.bounded or not objective.convex:
+        return objective.lone_rows()
+    every = np.arange(len(objective.weights))
+    if not isinstance(objective, Glm) or objective.size > DOUBLE_UP_TO:
+        return every
+    try:
+        inverse, info = dpotri(factorize(objective, theta).lower, lower=1)
+    except NotConvergedError:
+        return every
+    rho = corrected_residuals(objective, theta, every, inverse, np.zeros_like(theta))
+    leverage = _traces(objective, inverse)
+    kappa = np.sqrt((1.0 if objective.outputs == 1 else 2.0) * leverage.max())
+    step = objective.weights * np.sqrt((rho**2).sum(axis=1) * leverage)
+    if not objective.self_concordance(np.ones_like(theta))[0]:
+        step *= 0.0  # of a squared error the curvature is the same everywhere; what is not determined is NaN
+    return np.flatnonzero(~(kappa * step < FINITE_REACH)) if not info else every
+
+
+def _traces(model: Glm, inverse: np.ndarray) -> np.ndarray:
+    """The trace of S_i = X_i' H^-1 X_i of every row, (m,), from the lower triangle of H^-1."""
+    design, out = model.design, np.empty(model.design.rows)
+    every = np.ones(design.columns - design.intercept, dtype=bool)
+    for rows in design.blocks(model.outputs):
+        features = np.ones((rows.stop - rows.start, design.columns))
+        features[:, : len(every)] = design.dense(rows, every)
+        out[rows] = np.trace(row_leverages(features, inverse, model.outputs), axis1=1, axis2=2)
     return out
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-INFINITE = ("extrapolated", "unbounded")
+INFINITE = "unbounded"
 """How the statuses begin of figures that have no finite truth."""
 LONGEST_LIST = 60
 """Characters of a group's list of rows that are shown; the middle of a longer one is left out."""

@@ -10,7 +10,8 @@ import numpy as np
 from influence_cli.core.estimators import newton_step, removed_gradient
 from influence_cli.core.optimise.newton import inverses
 from influence_cli.core.optimise.restarts import has_cheap_factor
-from influence_cli.core.recession import FAR_OUT, Before, after_removal
+from influence_cli.core.outcome import Trained, after_removal
+from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.retraining import retrain
 from influence_cli.core.selection.problem import Problem
@@ -110,7 +111,7 @@ def _retrained(
     objective, w = problem.objective, weights.removed
     tol = objective.tuning.tolerance
     minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=tol)
-    before = Before(problem.theta, np.array([problem.base]), np.zeros(1))
+    before = Trained(problem.theta, np.array([problem.base]), np.zeros(1))
     found = after_removal(objective, [problem.target], before, minimum, w, tol)
     change = np.where(found.minimum.converged, found.change[0], np.nan)
     return found.minimum.theta - FAR_OUT * objective.recession(w), change

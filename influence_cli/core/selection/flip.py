@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from influence_cli.core.recession import UNBOUNDED
 from influence_cli.core.removal import removal
 from influence_cli.core.selection.evaluate import RETRAINED, Evaluated, evaluate
 from influence_cli.core.selection.greedy import found, leading, strongest
@@ -20,6 +19,7 @@ from influence_cli.core.selection.problem import DECREASE, INCREASE, Problem, Se
 from influence_cli.core.selection.relinearize import relinearize
 from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.swap import swap
+from influence_cli.errors import UNBOUNDED
 
 ENDLESS = UNBOUNDED + "without this group f has the other sign and grows for ever"
 CHECKED = 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.recession import UNBOUNDED
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.selection.problem import Problem, Selection
 from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.weights import NO_ROWS
+from influence_cli.errors import UNBOUNDED
 
 ENDLESS = UNBOUNDED + "without this group f grows for ever: no group has a larger effect"
 RIF_OPERATIONS = 1e9

@@ -1,0 +1,96 @@
+"""What removal does to f, once it has been retrained without the groups (docs/design.md, "When is it a minimum?")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.minimum import Minimum
+from influence_cli.core.quantities import Target
+from influence_cli.core.recession import FAR_OUT, Before, Recession, Settled, settled_groups
+from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import Weights
+
+FINE = "ok"
+STOPPED = "retraining stopped at gradient norm {:.1e}, with more than {:.0e} of the way to go"
+"""Status of a group whose minimum was not reached."""
+ROUNDING_OF_F = 16 * np.finfo(float).eps
+"""Rounding of f, relative to |f| before and after removal."""
+
+
+@dataclass(frozen=True)
+class Trained(Before):
+    """The trained model, and how far f may be ``off`` (T,) because training has an end."""
+
+    off: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What removal does to f: ``change`` (T, G), infinite or NaN where f has no limit, how far it may be off, ``error``
+    (T, G), what is to be said of each group (G,), the parameters with how they were reached, and the pairs that are
+    ``unbounded`` (T, G): taken along a direction without a minimum."""
+
+    change: np.ndarray
+    error: np.ndarray
+    status: tuple[str, ...]
+    minimum: Minimum
+    unbounded: np.ndarray
+
+
+def before_removal(
+    objective: Objective, targets: Sequence[Target], theta: np.ndarray, base: np.ndarray, inverse: Preconditioner
+) -> Trained:
+    """What holds of every group: f is ``base`` (T,) at theta (P, 1), and ``inverse`` is about H^-1 there."""
+    left = -inverse(objective.gradient(theta, objective.weights))
+    value = np.concatenate([target.value(theta + left)[:, 0] for target in targets])
+    return Trained(theta, base, np.abs(np.nan_to_num(value - base)))
+
+
+def after_removal(
+    objective: Objective, targets: Sequence[Target], before: Trained, minimum: Minimum, w: Weights, tol: float
+) -> Outcome:
+    """f after retraining to ``minimum`` under the weights w, less f before; limits where there is no minimum.
+
+    The error is that of one more step: with e what f changes along ``minimum.left``, and q the tolerance, 2 (|e| + q
+    |change|), and what the rounding of f and an unfinished training make of it.
+    """
+    without = Recession(objective.recession(w), settled_groups(objective, before.theta, minimum.theta, w, tol))
+    minimum = _replaced(minimum, without.settled) if without.settled else minimum
+    changes, errors, unbounded, first = [], [], [], 0
+    for target in targets:
+        near = target.value(minimum.theta)
+        part = slice(first, first + len(near))
+        first, base = part.stop, before.base[part, None]
+        with np.errstate(invalid="ignore"):
+            to_go = np.nan_to_num(np.abs(target.value(minimum.theta + np.nan_to_num(minimum.left)) - near))
+            value, along = without.ends(target, minimum.theta, Before(before.theta, base[:, 0]), out=FAR_OUT)
+            change = value - base
+            rounding = ROUNDING_OF_F * (np.abs(value) + np.abs(base))
+        changes.append(change)
+        errors.append(2.0 * (to_go + tol * np.abs(change)) + before.off[part, None] + rounding)
+        unbounded.append(along)
+    along = np.concatenate(unbounded)
+    status = [STOPPED.format(norm, tol) for norm in minimum.grad_norm]
+    for g in np.flatnonzero(minimum.converged):
+        status[g] = without.status(int(g)) if along[:, g].any() else FINE
+    return Outcome(np.concatenate(changes), np.concatenate(errors), tuple(status), minimum, along)
+
+
+def _replaced(minimum: Minimum, settled: dict[int, Settled]) -> Minimum:
+    """The minimum with what the groups settled to."""
+    columns = np.array(list(settled))
+    found = list(settled.values())
+    theta = np.hstack([one.theta for one in found])
+    rest = Minimum(
+        theta,
+        minimum.grad_norm[columns],
+        np.zeros(len(columns), dtype=np.int64),
+        np.array([one.converged for one in found]),
+        np.array([one.decrement for one in found]),
+        np.hstack([one.left for one in found]),
+    )
+    return minimum.continue_with(columns, rest)
