@@ -10,6 +10,7 @@ import pytest
 from core_cases import INTERCEPTS, KINDS, make_objective, make_oracle
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 
+from influence_cli import GroupInfluence
 from influence_cli.core.certificate import RowGeometry, certify, no_certificate
 from influence_cli.core.intervals import intervals
 from influence_cli.core.lost_classes import proven
@@ -203,3 +204,22 @@ def test_the_last_class_is_certain():
     low, high = proven(objective, theta, w, solver.preconditioner, RowGeometry.of(objective), [(target, base)])
     assert low[0, 0] == high[0, 0] == -base[0]
     assert np.isinf(low[1, 0])
+
+
+@pytest.mark.parametrize("kind", [LINEAR, LOGISTIC])
+def test_intervals_have_no_unit(kind):
+    """Features and response in other units: the same intervals relative to the effect, to their own rounding."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4)) + 1
+    line = X @ [1, 2, -1, 0.5] + 3 + rng.normal(size=200)
+    found = []
+    for features, response in ((1.0, 1.0), (1e-9, 1e9), (1e9, 1e-9), (1.0, 1e6)):
+        y = line * response if kind == LINEAR else (line > 5).astype(int)
+        whole = GroupInfluence.fit(X * features, y, estimator=kind, l2=1e-2 * features**2)
+        asked = {"quantity": "prediction"} if kind == LINEAR else {"y_test": [0, 1]}
+        rows = whole.influence([np.arange(20)], X[:2] * features, certify=0.01, **asked).records()
+        unit = response if kind == LINEAR else 1.0
+        found.append([[row[key] / unit for row in rows] for key in ("low", "high")])
+    widths = np.diff(found, axis=1)
+    assert (widths < 0.01 * np.abs(np.array(found)[:, :1])).all()
+    np.testing.assert_allclose(widths, np.broadcast_to(widths[:1], widths.shape), rtol=1e-3)

@@ -33,8 +33,9 @@ nor about the trained parameters: f(theta*) is the number that the model gives.
     by convexity, because the loss is 1-Lipschitz in the range of its outputs, and its curvature along D is everywhere
     the variance of an output, at most a quarter of the squared range (Popoviciu).
 
-Rounding.  With u the unit roundoff, a computed gradient of m rows is off by at most u max|x| (m max|l'| + (D + 6)/2
-max|x| max|theta_k|) an output, summed in any order, which 2 turns into slack of d.  Sums of A and C are relative to
+Rounding.  With u the unit roundoff, a computed gradient of m rows is off by at most u a_j (m max|l'| + (D + 6)/2 max|l''|
+sum_j a_j |theta_j|) at feature j, a_j = max|x_ij|, summed in any order, which 2 turns into slack of d, in whatever
+units features and response are.  Sums of A and C are relative to
 (m + K cond A) u; where that could reach half of ``INFLATION`` there is no certificate, and all norms are inflated by
 it.  What values f get is in ``core.intervals``.
 
@@ -84,11 +85,11 @@ def no_certificate(objective: Objective, w: Weights | None) -> str:
 @dataclass(frozen=True)
 class RowGeometry:
     """The rows with a 1 behind them where the intercept is penalised: ``centre`` (d,), the largest distance from it,
-    and the largest length with the 1 of any intercept."""
+    and the ``largest`` size (D,) of every feature, with the 1 of any intercept."""
 
     centre: np.ndarray
     radius: float
-    longest: float
+    largest: np.ndarray
 
     @classmethod
     def of(cls, objective: Glm) -> RowGeometry:
@@ -97,14 +98,14 @@ class RowGeometry:
         d, free = design.X.shape[1], is_free(objective)
         columns = np.ones(d, dtype=bool)
         centre = np.asarray(design.X.sum(axis=0), dtype=float).ravel() / design.rows
-        radius, longest = 0.0, 0.0
+        radius, largest = 0.0, np.zeros(d)
         for rows in design.blocks(1):
             X = design.dense(rows, columns)
             radius = max(radius, float(np.sqrt(((X - centre) ** 2).sum(axis=1).max(initial=0.0))))
-            longest = max(longest, float(np.sqrt((X**2).sum(axis=1).max(initial=0.0) + design.intercept)))
+            largest = np.maximum(largest, np.abs(X).max(axis=0, initial=0.0))
         if design.intercept and not free:
             centre = np.append(centre, 1.0)
-        return cls(centre, radius * (1 + INFLATION), longest * (1 + INFLATION))
+        return cls(centre, radius * (1 + INFLATION), np.append(largest, [1.0] * design.intercept))
 
 
 def is_free(objective: Glm) -> bool:
@@ -170,11 +171,14 @@ class CurvatureBound:
         outer = b[:, :d] * self.scale - self.shift @ t
         return float(self._root((outer**2).sum() + t @ self.inverse @ t))
 
-    def of_rounding(self, size: float) -> float:
-        """Of any b of that length."""
-        smallest = float(self.scale.max())
-        shift = float(np.sqrt((self.shift**2).sum()))
-        return float(self._root((size * (smallest + shift)) ** 2 + size**2 * np.abs(self.inverse).sum()))
+    def of_rounding(self, size: np.ndarray) -> float:
+        """Of any b none of whose entries is larger than those of ``size`` (K, D)."""
+        d = self.scale.shape[1]
+        outer, inner = size[:, :d] * self.scale, 0.0
+        if self.free:
+            t = size[:, d] * (2.0 if self._gauge else 1.0)
+            outer, inner = outer + np.abs(self.shift) @ t, t @ np.abs(self.inverse) @ t
+        return float(self._root((outer**2).sum() + inner))
 
     def kappa(self, geometry: RowGeometry, c: np.ndarray) -> float:
         """The largest norm of c_n (x) x_i over the rows and the differences c (n, K), from above."""
@@ -239,7 +243,7 @@ def certify(
     flat = isinstance(objective.family, Gaussian)
     radius = np.full(count, np.inf)
     for g, bound in enumerate(bounds):
-        if not bound.valid or not np.isfinite(rounding[g]):
+        if not bound.valid or not np.isfinite(rounding[g]).all():
             continue
         d = bound.norm(gradient[:, g].reshape(K, D))
         if sharp is not None:
@@ -269,22 +273,22 @@ def _sharpened(
 
 
 def _rounding(objective: Glm, theta: np.ndarray, geometry: RowGeometry) -> np.ndarray:
-    """The largest length of the rounding error of a computed gradient, (G,); infinite where outputs leave the range
-    of the family."""
+    """The largest rounding error of each entry of a computed gradient, (G, K, D); infinite where outputs leave the
+    range of the family."""
     K, D, m = objective.outputs, objective.design.columns, objective.design.rows
-    coefficients = theta.T.reshape(-1, K, D)
-    size = np.sqrt((coefficients**2).sum(axis=2)).max(axis=1)
-    outputs = geometry.longest * size
-    steep = np.ones(len(size))
+    size = np.abs(theta).T.reshape(-1, K, D)
+    outputs = (size @ geometry.largest).max(axis=1)
+    steep, curvature = np.ones(len(size)), np.ones(len(size))
     if isinstance(objective.family, Gaussian):
         steep = outputs + np.abs(objective.y).max()
     if isinstance(objective.family, Poisson):
         outputs = np.where(outputs < FARTHEST, outputs, np.inf)
-        largest = objective.passes.design.forward  # outputs of the rows themselves: their exponentials differ widely
+        forward = objective.passes.design.forward  # outputs of the rows themselves: their exponentials differ widely
         peak = np.full(len(size), -np.inf)
         for rows in objective.design.blocks(len(size)):
-            peak = np.maximum(peak, largest(coefficients[:, 0], rows).max(axis=1))
-        steep = np.where(np.isfinite(outputs), np.exp(np.minimum(peak, FARTHEST)) + objective.y.max(), np.inf)
-    penalty = float(objective.penalty.ridge.max()) * size
-    each = UNIT * geometry.longest * (m * steep + 0.5 * (D + 6) * geometry.longest * size * np.maximum(steep, 1.0))
-    return np.sqrt(K) * (each + 4 * UNIT * penalty)
+            peak = np.maximum(peak, forward(np.ascontiguousarray(theta.T), rows).max(axis=1))
+        curvature = np.where(np.isfinite(outputs), np.exp(np.minimum(peak, FARTHEST)), np.inf)
+        steep = curvature + objective.y.max()
+    each = m * steep + 0.5 * (D + 6) * outputs * curvature
+    penalty = 4.0 * np.broadcast_to(objective.penalty.ridge, (K, D)) * size
+    return UNIT * (each[:, None, None] * geometry.largest + penalty)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from influence_cli.core.certificate import Certificate, CurvatureBound, differences
+from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.quantities import (
     Logit,
@@ -20,7 +21,8 @@ from influence_cli.core.quantities import (
 )
 
 VALUE_ROUNDING = 32 * np.finfo(float).eps
-"""Rounding of f, relative to 1 + |f| + |outputs|; an exponential carries that of its argument."""
+"""Rounding of f, relative to 1 + |f| + |outputs|; an exponential carries that of its argument.  Of a linear regression,
+which has a unit, relative to what the output is the sum of."""
 Interval = tuple[np.ndarray, np.ndarray]
 """low and high."""
 
@@ -89,7 +91,8 @@ def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | No
     x, unit = features(certificate, target), np.ones((1, 1))
     eta = certificate.objective.predict_outputs(certificate.theta, target.X)  # (G, 1, T)
     half = np.array([bound.norms(unit, x)[:, 0] for bound in certificate.bounds]) * certificate.radius[:, None]
-    half += VALUE_ROUNDING * (1 + np.abs(eta[:, 0]))
+    one = 0.0 if isinstance(certificate.objective.family, Gaussian) else 1.0
+    half += VALUE_ROUNDING * (one + _terms(certificate, target))
     known = np.isfinite(half)
     safe = np.where(known, half, 0.0)[:, None]
     ends = [target.quantity.value(eta + sign * safe, target.y) for sign in (-1.0, 1.0)]
@@ -97,9 +100,16 @@ def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | No
     if isinstance(target.quantity, Loss):
         slopes = [certificate.objective.family.residual(eta + sign * safe, target.y)[:, 0] for sign in (-1.0, 1.0)]
         low = np.where(slopes[0] * slopes[1] <= 0, 0.0, low)
-    slack = VALUE_ROUNDING * (1 + np.maximum(np.abs(low), np.abs(high)))
+    slack = VALUE_ROUNDING * (one + np.maximum(np.abs(low), np.abs(high)))
     low, high = np.where(known, low - slack, -np.inf), np.where(known, high + slack, np.inf)
     return _within(target, low.T, high.T)
+
+
+def _terms(certificate: Certificate, target: RowTarget) -> np.ndarray:
+    """sum_j |x_j theta_j| of one output, (G, T), which its rounding is relative to; more of very many features."""
+    X, size = abs(target.X), np.abs(certificate.theta)
+    d = X.shape[1]
+    return max(1.0, d / 32) * ((X @ size[:d]).T + size[d:].sum(axis=0)[:, None])
 
 
 def _within(target: RowTarget, low: np.ndarray, high: np.ndarray) -> Interval:

@@ -26,10 +26,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.core.arrays import dots, norms
+from influence_cli.core.arrays import dots
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
+from influence_cli.core.optimise.minimum import scaled_norms
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.recession import FAR_OUT
@@ -248,7 +249,7 @@ class _Way:
         objective, w = self.objective, self.w.take(groups)
         theta = np.array(self.reached[:, groups], order="F")
         value, gradient = objective.value_and_gradient(theta, w)
-        norm = norms(gradient)
+        norm = scaled_norms(objective, gradient)
         active, unserved = np.arange(len(groups)), [groups[:0]]
         for _ in range(NEWTON_STEPS):
             here = w.take(active)
