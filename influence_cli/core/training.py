@@ -54,6 +54,11 @@ def train(
     else:
         minimum = descend(objective, start, objective.weights, tol=tol, max_iterations=max_iterations, watch=watch)
     if not minimum.converged[0]:
+        if not np.isfinite(minimum.grad_norm[0]):
+            raise NotConvergedError(
+                "training cannot begin: squares of the response or of the features are beyond all numbers (1e308)",
+                hint="give the response or the features in a larger unit, so that they stay under 1e150",
+            )
         decrement = minimum.decrement[0] / max(float(objective.deviation(minimum.theta)[0]), np.finfo(float).tiny)
         reached = f", at a relative Newton decrement of {decrement:.1e}" if np.isfinite(decrement) else ""
         raise NotConvergedError(
