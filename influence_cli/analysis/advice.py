@@ -104,6 +104,14 @@ def stationarity(left: float, first: np.ndarray) -> str:
     )
 
 
+def ill_conditioned(condition: float) -> str:
+    """Of a group without which the parameters are hardly determined."""
+    return (
+        f"the Hessian without the group has a condition number of about {condition:.0e}, so that the rows left hardly"
+        " determine the parameters: train with a larger --l2, or compare with ginf groundtruth"
+    )
+
+
 def unproven(result: InfluenceResult, why: str) -> str:
     """Of how many figures nothing is proven, and why."""
     if result.low is None:

@@ -7,20 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from influence_cli.analysis.advice import advice, stationarity, unproven
+from influence_cli.analysis.advice import advice, ill_conditioned, stationarity, unproven
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import Estimation, Reliability
-from influence_cli.core.estimators import ILL
+from influence_cli.core.conditions import ILL
+from influence_cli.core.estimators import Estimate
 from influence_cli.core.quantities import Target, ties
 from influence_cli.core.recession import FINITE, LIMIT, Recession
 from influence_cli.core.retraining import PROXIMAL
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
 
-ILL_CONDITIONED = (
-    "the Hessian without the group has a condition number of about {:.0e}, so that the rows left hardly determine the"
-    " parameters: train with a larger --l2, or compare with ginf groundtruth"
-)
 Figures = tuple[np.ndarray, list[str]]
 """Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
 
@@ -45,6 +42,11 @@ class Tables:
             for index, problem in zip(range(groups.start, groups.stop), problems, strict=True):
                 if problem != OK:
                     self.fail(index, f"{method}: {problem}")
+
+    def doubt(self, groups: slice, found: Mapping[str, Estimate]) -> None:
+        """Take note of what is known about the Hessians of these groups' Newton steps."""
+        if "newton" in found and found["newton"].conditions is not None:
+            self.conditions[groups] = found["newton"].conditions
 
     def fail(self, index: int, why: str) -> None:
         """Say of a group why it has no figures, unless something was said already."""
@@ -75,7 +77,7 @@ class Tables:
         if self.how.estimators and self.how.evaluate == "linear" and (why := _tied(question)):
             self.status = [why if own == OK else own for own in self.status]
         for index in np.flatnonzero(self.conditions > ILL):
-            self.fail(int(index), UNCERTAIN + f"newton: {ILL_CONDITIONED.format(self.conditions[index])}")
+            self.fail(int(index), UNCERTAIN + f"newton: {ill_conditioned(self.conditions[index])}")
         proven = self.how.certify is not None
         if not question.model.objective.convex and (refined or known.errors):
             provenance = replace(provenance, config={**provenance.config, "objective": PROXIMAL})

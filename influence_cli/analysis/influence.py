@@ -114,8 +114,7 @@ def influence(
         for block, part, figures in pairs:
             tables.put(block.where, block.digests, figures, part.where)
             tables.know(block.where, [part.target], block.without, part.where)
-            if (newton := block.found.get("newton")) is not None and newton.conditions is not None:
-                tables.conditions[block.where] = newton.conditions
+            tables.doubt(block.where, block.found)
             advance(len(block.digests) * len(part.base))
             if how.errors and exact and part is pieces[-1]:
                 known.estimate(block.where, known.after(block.weights), block.found, tables.values)

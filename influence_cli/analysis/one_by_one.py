@@ -73,6 +73,7 @@ def _fill_in(
     if how.estimators:
         new = Changed(changed, weights)
         found = estimate_changed(model.objective, model.theta, solver, own, new, how.estimators, singles)
+        tables.doubt(where, found)
         solved = {method: one.solved(solver) for method, one in found.items()}
         for method, one in solved.items():
             change, problem = _change(one, other, model.theta, known.base, how.evaluate)

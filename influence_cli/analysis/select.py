@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from influence_cli.analysis.advice import ill_conditioned
 from influence_cli.analysis.describe import describe
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
 from influence_cli.analysis.question import Question, without_nan
+from influence_cli.core.conditions import ILL, conditions
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
 from influence_cli.core.retraining import PROXIMAL
@@ -21,7 +23,7 @@ from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import UNBOUNDED
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, Provenance, SelectionResult, TruthResult, name_of_test
+from influence_cli.results import OK, UNCERTAIN, Provenance, SelectionResult, TruthResult, name_of_test
 from influence_cli.specs.draws import same
 from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
@@ -147,9 +149,22 @@ def select(
             watch.entered(1)
     if search.choice.verify:
         verify(question, solver, entries, search.choice.direction, provenance, watch)
+    else:
+        _doubt(question, solver, entries)
     for entry in entries:
         _name_rows(entry, question)
     return SelectionResult(provenance, question.quantity, tuple(entry.record for entry in entries))
+
+
+def _doubt(question: Question, solver: HessianSolver, entries: Sequence[Entry]) -> None:
+    """Say of predictions without a truth where the rows left hardly determine the parameters."""
+    model = question.model
+    alone = [entry for entry in entries if len(entry.groups) == 1 and entry.record["status"] == OK]
+    for entry in alone if model.refit is None or model.refit.shared else []:
+        groups = model.removal(entry.groups)
+        known = conditions(model.objective, model.theta, groups.removed, solver, groups)
+        if known is not None and known[0] > ILL:
+            entry.record["status"] = UNCERTAIN + ill_conditioned(float(known[0]))
 
 
 def _name_rows(entry: Entry, question: Question) -> None:

@@ -33,11 +33,10 @@ nor about the trained parameters: f(theta*) is the number that the model gives.
     by convexity, because the loss is 1-Lipschitz in the range of its outputs, and its curvature along D is everywhere
     the variance of an output, at most a quarter of the squared range (Popoviciu).
 
-Rounding.  With u the unit roundoff, a computed gradient of m rows is off by at most u a_j (m max|l'| + (D + 6)/2 max|l''|
-sum_j a_j |theta_j|) at feature j, a_j = max|x_ij|, summed in any order, which 2 turns into slack of d, in whatever
-units features and response are.  Sums of A and C are relative to
-(m + K cond A) u; where that could reach half of ``INFLATION`` there is no certificate, and all norms are inflated by
-it.  What values f get is in ``core.intervals``.
+Rounding.  With u the unit roundoff and a_j = max |x_ij|, a computed gradient of m rows is off at feature j by at most
+u a_j (m max|l'| + (D + 6)/2 max|l''| sum_k a_k |theta_k|), summed in any order, which 2 turns into slack of d, whatever
+the units of features and response.  Sums of A and C are relative to (m + K cond A) u; where that could reach half of
+``INFLATION`` there is no certificate, and all norms are inflated by it.  What values f get is in ``core.intervals``.
 
 A group that takes a whole class of a softmax with free intercepts has no minimiser; the infimum of F is the minimum of
 the softmax of the other classes, which is certified in its place (``core.lost_classes``).
@@ -174,11 +173,12 @@ class CurvatureBound:
     def of_rounding(self, size: np.ndarray) -> float:
         """Of any b none of whose entries is larger than those of ``size`` (K, D)."""
         d = self.scale.shape[1]
-        outer, inner = size[:, :d] * self.scale, 0.0
-        if self.free:
-            t = size[:, d] * (2.0 if self._gauge else 1.0)
-            outer, inner = outer + np.abs(self.shift) @ t, t @ np.abs(self.inverse) @ t
-        return float(self._root((outer**2).sum() + inner))
+        outer = size[:, :d] * self.scale
+        if not self.free:
+            return float(self._root((outer**2).sum()))
+        t = size[:, d] * (2.0 if self._gauge else 1.0)
+        outer = outer + np.abs(self.shift) @ t
+        return float(self._root((outer**2).sum() + t @ np.abs(self.inverse) @ t))
 
     def kappa(self, geometry: RowGeometry, c: np.ndarray) -> float:
         """The largest norm of c_n (x) x_i over the rows and the differences c (n, K), from above."""

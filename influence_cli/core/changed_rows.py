@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from influence_cli.core.conditions import conditions
 from influence_cli.core.estimators import Estimate, estimate, removed_gradient
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import Removal
@@ -70,5 +71,5 @@ def estimate_changed(
         solution = refined_conjugate_gradient(
             HessianAt(changed.objective, theta, after), g, preconditioner=solver.preconditioner, tol=solver.tol
         )
-        out["newton"] = Estimate(solution.x, None, (solution.why(0),))
+        out["newton"] = Estimate(solution.x, None, (solution.why(0),), conditions(changed, theta, after))
     return {method: out[method] for method in methods}

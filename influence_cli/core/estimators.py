@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from influence_cli.core.conditions import conditions
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.quantities import Target
@@ -37,10 +38,6 @@ PATIENCE = 100
 """Iterations in which a Newton step should be solved by the curvature of the trained model."""
 MOST = 0.5
 """Share of the weight up to which products read the rows that are removed, and not those that are kept."""
-ILL = 1e8
-"""Condition from which on half of the digits of a Newton step are lost."""
-LOOKED_AT = 1000
-"""Parameters up to which conditions are looked at."""
 EVALUATIONS = ("linear", "exact")
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
@@ -123,8 +120,8 @@ def estimate(
             out["second-full"] = Estimate(None, rhs - 0.5 * bent, problems)
     if "newton" in methods:
         solution = newton_step(objective, theta, solver, groups, g)
-        conditions = _conditions(objective, theta, solver, groups)
-        out["newton"] = Estimate(solution.x, None, _problems(solution), conditions)
+        known = conditions(objective, theta, groups.removed, solver, groups)
+        out["newton"] = Estimate(solution.x, None, _problems(solution), known)
     return {method: out[method] for method in methods}
 
 
@@ -152,18 +149,6 @@ def newton_step(
             rest, _by_all_rows(objective, theta, solver, groups, g[:, rest], rest, start=solution.x[:, rest])
         )
     return solution
-
-
-def _conditions(objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal) -> np.ndarray | None:
-    """Condition of each H - D, (G,), where the penalty does not bound it by ``ILL`` and H has few parameters."""
-    if not objective.convex or not solver.exact or objective.size > LOOKED_AT or solver.factor is None:
-        return None
-    diagonal = (solver.factor.lower**2).sum(axis=1).reshape(-1, len(objective.penalty.ridge))
-    penalised = objective.penalty.ridge > 0
-    share = objective.penalty.ridge[penalised] / diagonal[:, penalised]
-    if share.size and objective.size / share.min() < ILL:
-        return None
-    return RemovedHessian(objective, theta, solver, groups, np.arange(len(groups.share))).condition()
 
 
 def _by_all_rows(
