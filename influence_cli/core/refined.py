@@ -5,14 +5,14 @@ Anderson's mixing (docs/design.md 2.7).  Step 0 is ``first`` and reads the group
 one pass over the rows for a whole block of groups.  With F_k = f(theta_k) - f(theta*) and r_k the gradient at
 theta_(k-1), a group ends at the first step k >= 2 at which all of its test rows have
 
-    error_k = 1.25 max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
+    error_k = c max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
                                                             q = min(|r_k| / min |r_j|, .95), j < k, in the norm of M^-1
 
-or an error that the rounding of f hides.  It is the geometric tail of a series that shrinks by q a step: an estimate of
-the error, and no bound.  (Not the ratio to the gradient before: where the mixing has thrown that far out, as it does of
-rows that are nearly separable, the step back looks like a contraction.)  Where the mixing stalls, because the group has
-taken much of the curvature with it, Newton-CG goes on under the same rule, with |r_k| in the norm of the inverse
-Hessian there.
+or an error that the rounding of f hides; c is 1.25, and from the ninth step on 2.5.  It is the geometric tail of a
+series that shrinks by q a step: an estimate of the error, and no bound.  (q is not the ratio to the gradient before:
+where the mixing has thrown that far out, as it does of rows that are nearly separable, the step back looks like a
+contraction.)  Where the mixing stalls, because the group has taken much of the curvature with it, Newton-CG goes on
+under the same rule, with |r_k| in the norm of the inverse Hessian there.
 
 A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
 its parameter but the penalty's.  M is blind to that: the way there would be long, its steps small, and the rule met
@@ -41,8 +41,9 @@ from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import Weights
 
-SAFETY = 1.25
-"""Factor on the geometric tail: it covers 97.5% of the true errors and more; 1.5 adds half a point for 2% of passes."""
+SAFETY, SLOW_FROM, SLOW_SAFETY = 1.25, 9, 2.5
+"""Factor on the geometric tail, and from which step on a larger one: a group that takes so many has left the trained
+model's curvature behind (nearly separable rows), and its moves rise and fall."""
 FIRST_TEST = 2
 """The step at which the rule is first asked: it needs two moves."""
 SLOWEST = 0.95
@@ -164,7 +165,8 @@ class _Rule:
             q = np.minimum(length / self.shortest[columns], SLOWEST)
         q = np.where(length == 0, 0.0, np.where(np.isnan(q), SLOWEST, q))
         move = np.abs(change - self.change[:, columns])
-        tail = SAFETY * np.maximum(move, q * self.move[:, columns]) / (1.0 - q)
+        safety = np.where(self.steps[columns] + 1 < SLOW_FROM, SAFETY, SLOW_SAFETY)
+        tail = safety * np.maximum(move, q * self.move[:, columns]) / (1.0 - q)
         hidden = VISIBLE * (np.abs(value) + np.abs(base))
         error = np.maximum(tail, hidden)
         met = error <= np.maximum(goal.rel * np.abs(change), hidden)
