@@ -71,5 +71,5 @@ def estimate_changed(
         solution = refined_conjugate_gradient(
             HessianAt(changed.objective, theta, after), g, preconditioner=solver.preconditioner, tol=solver.tol
         )
-        out["newton"] = Estimate(solution.x, None, (solution.why(0),), conditions(changed, theta, after))
+        out["newton"] = Estimate(solution.x, None, (solution.why(0),), conditions(changed.objective, theta, after))
     return {method: out[method] for method in methods}
