@@ -18,7 +18,7 @@ Of a convex J they are one.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,7 +82,7 @@ def retrain_by(
         return descend(objective, start, w, tol=tol, max_iterations=objective.tuning.max_iterations, watch=watch)
     first = objective.gradient(theta + outward, w)
     goal = Goal(tol, decrements(first, -preconditioner(first)))
-    return _by_newton(objective, start, w, preconditioner, goal, watch)
+    return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
 
 
 def retrain(
@@ -110,7 +110,7 @@ def retrain(
     if has_cheap_factor(objective) and w.base.size * objective.size**2 <= SMALL_TABLE:
         first = objective.gradient(start, w)
         goal = Goal(tol, decrements(first, -preconditioner(first)))
-        return _by_newton(objective, start, w, preconditioner, goal, watch)
+        return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
     known = isinstance(nearer, Inverses)
     exact = has_cheap_factor(objective) and not known
     mixed, goal = anderson(
@@ -133,7 +133,7 @@ def retrain(
     begin = _no_higher_than(
         start[:, left] if start.shape[1] > 1 else start, mixed.theta[:, left], objective, w.take(left)
     )
-    rest = _by_newton(objective, begin, w.take(left), preconditioner, goal.take(left), watch)
+    rest = _by_newton(_Task(objective, w, preconditioner, goal, watch).take(left), begin)
     return mixed.continue_with(left, rest)
 
 
@@ -143,58 +143,55 @@ def _no_higher_than(start: np.ndarray, theta: np.ndarray, objective: Objective, 
     return np.where(there <= here, theta, start)
 
 
-def _by_newton(
-    objective: Objective,
-    begin: np.ndarray,
-    w: Weights,
-    preconditioner: Preconditioner,
-    goal: Goal,
-    watch: Watch | None,
-) -> Minimum:
+@dataclass(frozen=True)
+class _Task:
+    """Minimisations of J(.; w_g) by Newton steps, each to its goal; ``preconditioner`` is the trained model's."""
+
+    objective: Objective
+    w: Weights
+    preconditioner: Preconditioner
+    goal: Goal
+    watch: Watch | None
+
+    def take(self, columns: np.ndarray) -> _Task:
+        """The same for these columns (A,)."""
+        return replace(self, w=self.w.take(columns), goal=self.goal.take(columns))
+
+
+def _by_newton(task: _Task, begin: np.ndarray) -> Minimum:
     """Newton's method from ``begin`` (P, 1 or G): with every group's own Hessian where that is cheap and definite, else
     by products."""
-    if has_cheap_factor(objective):
-        end = newton(objective, begin, w, goal=goal, watch=watch)
-        left = np.flatnonzero(~end.converged)
-        if not left.size:
-            return end
-        rest = _by_products(objective, end.theta[:, left], w.take(left), preconditioner, goal.take(left), watch)
-        return end.continue_with(left, rest)
-    return _by_products(objective, begin, w, preconditioner, goal, watch)
+    if not has_cheap_factor(task.objective):
+        return _by_products(task, begin)
+    end = newton(task.objective, begin, task.w, goal=task.goal, watch=task.watch)
+    left = np.flatnonzero(~end.converged)
+    return end.continue_with(left, _by_products(task.take(left), end.theta[:, left])) if left.size else end
 
 
-def _by_products(
-    objective: Objective,
-    begin: np.ndarray,
-    w: Weights,
-    preconditioner: Preconditioner,
-    goal: Goal,
-    watch: Watch | None,
-) -> Minimum:
+def _by_products(task: _Task, begin: np.ndarray) -> Minimum:
     """Newton-CG from ``begin`` (P, G): with M as long as that serves, and then, where it is light, with each column's
     own approximation of the Hessian."""
-    light = objective.tuning.cheap_preconditioner
+    objective, light = task.objective, task.objective.tuning.cheap_preconditioner
     end = newton_cg(
         objective,
         begin,
-        w,
-        preconditioner=preconditioner,
-        goal=goal,
+        task.w,
+        preconditioner=task.preconditioner,
+        goal=task.goal,
         patience=SERVED if light else None,
-        watch=watch,
+        watch=task.watch,
     )
-    if not light:
-        return end
-    for part in memory_chunks(objective, np.flatnonzero(~end.converged)):
+    for part in memory_chunks(objective, np.flatnonzero(~end.converged)) if light else ():
+        own = task.take(part)
         rest = restarted(
             newton_cg,
             objective,
             end.take(part),
-            w.take(part),
+            own.w,
             steps=RENEWED,
-            goal=goal.take(part),
+            goal=own.goal,
             max_iterations=STEPS,
-            watch=watch,
+            watch=task.watch,
         )
         end = end.continue_with(part, rest)
     return end

@@ -6,8 +6,9 @@ import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, decrements
+from influence_cli.core.optimise.newton import newton
 from influence_cli.core.optimise.newton_cg import newton_cg
-from influence_cli.core.optimise.restarts import descend, exact_curvature
+from influence_cli.core.optimise.restarts import descend, has_cheap_factor
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.cg import conjugate_gradient
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
@@ -102,19 +103,11 @@ def _newton_in_turn(
 
 def _last_step(objective: Objective, minimum: Minimum, tol: float, watch: Watch | None) -> Minimum:
     """One more Newton step where it costs little: what a row's removal changes may be far less than the tolerance."""
-    factor = exact_curvature(objective, minimum.theta, objective.weights)
-    if factor is None:
+    if not has_cheap_factor(objective):
         return minimum
-    goal = _goal(objective, minimum.theta, factor, tol)
-    end = newton_cg(
-        objective,
-        minimum.theta,
-        objective.weights,
-        preconditioner=factor,
-        goal=goal,
-        max_iterations=1,
-        watch=counting_on(watch, int(minimum.iterations[0])),
-    )
+    goal = Goal(tol, objective.deviation(minimum.theta))
+    done = int(minimum.iterations[0])
+    end = newton(objective, minimum.theta, objective.weights, goal=goal, watch=counting_on(watch, done))
     return end.counting_from(minimum.iterations) if end.converged[0] else minimum
 
 

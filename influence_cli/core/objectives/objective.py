@@ -102,12 +102,6 @@ class Objective(ABC):
         """The Hessian of J at theta (P, 1) under weights >= 0 of one group: (P, P), Fortran-ordered, of
         which the lower triangle is valid."""
 
-    def dense_curvatures(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        """The Hessians of J without damping at theta (P, G), each under the weights of its group: (G, P, P)."""
-        w, columns = as_weights(w), np.arange(theta.shape[1])
-        each = [self.dense_curvature(theta[:, g : g + 1], w.take(columns[g : g + 1]), np.dtype(float)) for g in columns]
-        return np.stack([np.tril(one) + np.tril(one, -1).T for one in each])
-
     @abstractmethod
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
         """A cheap symmetric positive approximation of the inverse Hessian of J at theta (P, 1) under the weights of one

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.arrays import norms
-from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements, scaled_norms
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.solvers.cholesky import DEPENDENT, LEAST_SIZE
@@ -20,9 +20,7 @@ STEPS = 50
 """Newton steps after which a column is left to others."""
 
 
-def newton(
-    objective: Objective, start: np.ndarray, w: RowWeights, *, goal: Goal, watch: Watch | None = None
-) -> Minimum:
+def newton(objective: Glm, start: np.ndarray, w: RowWeights, *, goal: Goal, watch: Watch | None = None) -> Minimum:
     """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``, and one step further.
 
     A column ends short of it where its Hessian is singular to rounding, or where no step moves it.
@@ -59,7 +57,7 @@ def newton(
     return Minimum(theta, norms(gradient), iterations, converged, decrement, left)
 
 
-def inverses(objective: Objective, theta: np.ndarray, w: RowWeights) -> tuple[Inverses, np.ndarray]:
+def inverses(objective: Glm, theta: np.ndarray, w: RowWeights) -> tuple[Inverses, np.ndarray]:
     """The inverse Hessians at every column of theta (P, G), and which (G,) are definite beyond rounding."""
     hessians = objective.dense_curvatures(theta, w)
     hessians[:, range(objective.size), range(objective.size)] += objective.damping

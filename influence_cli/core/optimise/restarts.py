@@ -7,17 +7,16 @@ ways, each column gets its own, of the Hessian at its parameters and weights, wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on
-from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.preconditioners import PerColumn
 from influence_cli.core.weights import RowWeights, as_weights
-from influence_cli.errors import NotConvergedError
 
 OWN_BYTES = 200e6
 """Approximations of the Hessian that are held at a time."""
@@ -104,22 +103,9 @@ def per_column(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerCol
     return PerColumn(tuple(objective.preconditioner(theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns))
 
 
-def has_cheap_factor(objective: Objective) -> bool:
+def has_cheap_factor(objective: Objective) -> TypeGuard[Glm]:
     """Whether the Hessian's factor costs no more than a few passes over the rows."""
-    return objective.convex and objective.size * (objective.outputs + 1) <= CHEAP_FACTOR * objective.outputs
-
-
-def exact_curvature(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerColumn | None:
-    """The factor of the Hessian itself at every column of theta (P, A) where all of them together cost
-    but a few passes over the rows; else, and where one is singular, None."""
-    if not has_cheap_factor(objective):
-        return None
-    w, columns = as_weights(w), np.arange(theta.shape[1])
-    try:
-        own = [factorize(objective, theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns]
-        return PerColumn(tuple(own))
-    except NotConvergedError:
-        return None
+    return isinstance(objective, Glm) and objective.size * (objective.outputs + 1) <= CHEAP_FACTOR * objective.outputs
 
 
 def memory_chunks(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:
