@@ -14,7 +14,7 @@ from influence_cli.analysis.groundtruth import is_an_answer
 from influence_cli.analysis.influence import check_methods, influence
 from influence_cli.analysis.question import TestRows
 from influence_cli.analysis.reliability import Estimation
-from influence_cli.core.changed_rows import estimate_changed
+from influence_cli.core.changed_rows import Changed, estimate_changed
 from influence_cli.core.conditions import conditions
 from influence_cli.core.estimators import estimate
 from influence_cli.core.solvers.cg import Status
@@ -314,7 +314,7 @@ def test_newton_says_where_the_hessian_without_the_group_is_ill_conditioned(tmp_
     without = make_solver(objective, theta, "cg")
     assert run(model, plan, [0], solver=without, methods=("newton",), evaluate="exact").status[0].startswith(UNCERTAIN)
     one = model.removal([plan.rows(0)])
-    changed = estimate_changed(objective, theta, solver, one, objective, one.removed, ("newton",))["newton"]
+    changed = estimate_changed(objective, theta, solver, one, Changed(objective, one.removed), ("newton",))["newton"]
     assert changed.conditions is not None and 0.1 < changed.conditions[0] / condition < 10
     ridge = fit(data, ModelSettings("linear", 1e-3, "per-sum", False, False, 1e-12))
     if unit == 1.0:

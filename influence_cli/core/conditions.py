@@ -31,10 +31,12 @@ def conditions(
     None where the penalty keeps it under ``ILL``, J is not convex, or a model without a ``solver`` for the removal of
     ``groups`` has too many parameters.
     """
+    if not objective.convex:
+        return None
     ridge = np.tile(objective.penalty.ridge, objective.outputs)
     curvature = objective.units**2 + ridge
     share = (ridge / curvature)[ridge > 0]
-    if not objective.convex or (share.size and objective.size / share.min() < ILL):
+    if share.size and objective.size / share.min() < ILL:
         return None
     if solver is not None and groups is not None and solver.exact and solver.factor is not None:
         return RemovedHessian(objective, theta, solver, groups, np.arange(w.groups)).condition()
