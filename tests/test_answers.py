@@ -93,7 +93,7 @@ def test_what_found_rows_have_in_common_is_counted(ask, folder):
 
 
 def test_values_and_means_are_told_where_they_differ():
-    from influence_cli.analysis.describe import describe
+    from influence_cli.analysis.describe import Description
 
     rng = np.random.default_rng(2)
     site, dose = np.repeat(["A", "B"], 50), rng.normal(size=100)
@@ -103,7 +103,10 @@ def test_values_and_means_are_told_where_they_differ():
     frame = pandas.DataFrame({"dose": dose, "noise": rng.normal(size=100)})
     data = GroupInfluence.fit(frame, site, l2=0.1).model.dataset
     away = (dose[:10].mean() - dose.mean()) / dose.std()
-    assert describe(data, np.arange(10)) == f"all label A (50% of all rows); dose {away:.1f} sd over the mean"
+    told = Description(data)
+    assert told.of(np.arange(10)) == f"all label A (50% of all rows); dose {away:.1f} sd over the mean"
+    assert told.of(np.array([0, 60])).startswith("1 of 2 label A (50% of all rows)")
+    assert told.of(np.array([70])).startswith("label B (50% of all rows)")
 
 
 def test_a_flip_names_both_classes_as_a_refit_does(ask, folder, capsys):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import numpy as np
+from scipy.sparse import issparse
 
 from influence_cli.data.dataset import Dataset
 
@@ -21,71 +23,86 @@ MOST_VALUES = 20
 """Different numbers of a column whose values are still counted; of more the mean is told."""
 
 
-def describe(data: Dataset, rows: np.ndarray) -> str:
-    """Sentences about the training rows (k,): their labels, then the features in which they differ most.
+class Description:
+    """Sentences about groups of a data set's training rows; what they are held against is found once a column."""
 
-    A value's share is held against its share of all training rows (by the binomial's standard error), a mean against
-    the mean of all in units of their standard deviation, "3.1 sd under the mean".
-    """
-    said = [_labels(data, rows), *_features(data, rows)]
-    return "; ".join(filter(None, said))
+    def __init__(self, data: Dataset):
+        self._data = data
+        self._label = (data.preparation or {}).get("label", "label")
+        self._moments: dict[str, tuple[float, float]] = {}
+        self._shares: dict[tuple[str, object], float] = {}
+
+    def of(self, rows: np.ndarray) -> str:
+        """The labels of these rows (k,), then the features in which they differ most.
+
+        A value's share is held against its share of all training rows (by the binomial's standard error), a mean
+        against the mean of all in units of their standard deviation, "3.1 sd under the mean".
+        """
+        found = sorted(self._differences(rows), key=lambda one: -one[0])
+        most = [text for z, text in found if z >= LEAST_Z][:MOST_FEATURES]
+        return "; ".join(filter(None, [self._labels(rows), *most]))
+
+    def _labels(self, rows: np.ndarray) -> str:
+        data, name = self._data, self._label
+        if not data.classes:
+            found = self._mean(name, data.y_train, rows)
+            return "" if found is None else found[1]
+        counts = np.bincount(data.y_train[rows], minlength=len(data.classes))
+        code = int(counts.argmax())
+        share = self._share(name, data.y_train, code)
+        return _counted(int(counts[code]), len(rows), f"{name} {data.classes[code]}", share)
+
+    @cached_property
+    def _columns(self) -> Mapping[str, np.ndarray]:
+        """Those of the table, else the features of dense arrays; none of images, whose pixels say nothing one by
+        one."""
+        data, X = self._data, self._data.X_train
+        if data.columns_train or data.image_shape is not None or issparse(X) or X.shape[1] > MOST_COLUMNS:
+            said = (data.id_column, self._label)
+            return {name: values for name, values in data.columns_train.items() if name not in said}
+        return dict(zip(data.feature_names, X.T, strict=True))
+
+    def _differences(self, rows: np.ndarray) -> Iterator[tuple[float, str]]:
+        """Standard errors and sentence of every column that tells something."""
+        for name, values in self._columns.items():
+            seen = np.concatenate([values[:SAMPLE], values[rows]])
+            few = values.dtype.kind == "O" or len(np.unique(seen)) <= MOST_VALUES
+            found = (self._value if few else self._mean)(name, values, rows)
+            if found is not None:
+                yield found
+
+    def _value(self, name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
+        """The value that most of the group's rows have, if it is commoner there than elsewhere."""
+        own = values[rows].tolist()
+        (common, count), k = Counter(own).most_common(1)[0], len(own)
+        if common is None or common != common or count * 2 < k:
+            return None
+        share = self._share(name, values, common)
+        if share == 1.0:
+            return None
+        z = (count - k * share) / np.sqrt(k * share * (1.0 - share))
+        text = f"{common:g}" if isinstance(common, float) else common
+        return float(z), _counted(count, k, f"{name} {text}", share)
+
+    def _mean(self, name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
+        if name not in self._moments:
+            numbers = values.astype(np.float64)
+            self._moments[name] = float(np.nanmean(numbers)), float(np.nanstd(numbers))
+        mean, deviation = self._moments[name]
+        own = values[rows].astype(np.float64)
+        own = own[~np.isnan(own)]
+        if not len(own) or deviation == 0.0:
+            return None
+        away = (float(own.mean()) - mean) / deviation
+        side = "over" if away > 0 else "under"
+        return abs(away) * float(np.sqrt(len(own))), f"{name} {abs(away):.1f} sd {side} the mean"
+
+    def _share(self, name: str, values: np.ndarray, value: object) -> float:
+        if (name, value) not in self._shares:
+            self._shares[name, value] = float(np.mean(values == value))
+        return self._shares[name, value]
 
 
-def _labels(data: Dataset, rows: np.ndarray) -> str:
-    name = (data.preparation or {}).get("label", "label")
-    if not data.classes:
-        found = _mean(name, data.y_train, rows)
-        return "" if found is None else found[1]
-    counts = np.bincount(data.y_train[rows], minlength=len(data.classes))
-    code = int(counts.argmax())
-    share = float(np.mean(data.y_train == code))
-    return f"{_count(int(counts[code]), len(rows))} {name} {data.classes[code]} ({share:.0%} of all rows)"
-
-
-def _features(data: Dataset, rows: np.ndarray) -> list[str]:
-    """The features that differ by the most standard errors."""
-    found = sorted(_differences(data, rows), key=lambda one: -one[0])
-    return [text for z, text in found if z >= LEAST_Z][:MOST_FEATURES]
-
-
-def _differences(data: Dataset, rows: np.ndarray) -> Iterator[tuple[float, str]]:
-    """Standard errors and sentence of every column; none of images, whose pixels say nothing one by one."""
-    columns = dict(data.columns_train)
-    if not columns and data.image_shape is None and data.X_train.shape[1] <= MOST_COLUMNS:
-        X = data.X_train if isinstance(data.X_train, np.ndarray) else data.X_train.toarray()
-        columns = dict(zip(data.feature_names, X.T, strict=True))
-    for name, values in columns.items():
-        if name in (data.id_column, (data.preparation or {}).get("label")):
-            continue
-        seen = np.concatenate([values[:SAMPLE], values[rows]])
-        few = values.dtype.kind == "O" or len(np.unique(seen)) <= MOST_VALUES
-        found = _value(name, values, rows) if few else _mean(name, values, rows)
-        if found is not None:
-            yield found
-
-
-def _value(name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
-    """The value that most of the group's rows have, if it is commoner there than elsewhere."""
-    own = values[rows].tolist()
-    (common, count), k = Counter(own).most_common(1)[0], len(own)
-    share = float(np.mean(values == common))
-    if common is None or common != common or count * 2 < k or share == 1.0:
-        return None
-    z = (count - k * share) / np.sqrt(k * share * (1.0 - share))
-    text = f"{common:g}" if isinstance(common, float) else common
-    return float(z), f"{_count(count, k)} {name} {text} ({share:.0%} of all rows)"
-
-
-def _mean(name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
-    values = values.astype(np.float64)
-    own, deviation = values[rows], float(np.nanstd(values))
-    own = own[~np.isnan(own)]
-    if not len(own) or deviation == 0.0:
-        return None
-    away = (float(own.mean()) - float(np.nanmean(values))) / deviation
-    side = "over" if away > 0 else "under"
-    return abs(away) * float(np.sqrt(len(own))), f"{name} {abs(away):.1f} sd {side} the mean"
-
-
-def _count(count: int, of: int) -> str:
-    return "all" if count == of else f"{count:,} of {of:,}"
+def _counted(count: int, of: int, what: str, share: float) -> str:
+    many = "" if of == 1 else "all " if count == of else f"{count:,} of {of:,} "
+    return f"{many}{what} ({share:.0%} of all rows)"

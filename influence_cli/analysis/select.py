@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from influence_cli.analysis.advice import ill_conditioned
-from influence_cli.analysis.describe import describe
+from influence_cli.analysis.describe import Description
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
 from influence_cli.analysis.question import Question, without_nan
 from influence_cli.core.conditions import ILL, conditions
@@ -151,8 +151,9 @@ def select(
         verify(question, solver, entries, search.choice.direction, provenance, watch)
     else:
         _doubt(question, solver, entries)
+    description = Description(question.model.dataset)
     for entry in entries:
-        _name_rows(entry, question)
+        _name_rows(entry, question, description)
     return SelectionResult(provenance, question.quantity, tuple(entry.record for entry in entries))
 
 
@@ -167,7 +168,7 @@ def _doubt(question: Question, solver: HessianSolver, entries: Sequence[Entry]) 
             entry.record["status"] = UNCERTAIN + ill_conditioned(float(known[0]))
 
 
-def _name_rows(entry: Entry, question: Question) -> None:
+def _name_rows(entry: Entry, question: Question, description: Description) -> None:
     """Put into the record the group's rows, their names and what they have in common, and the test row's names."""
     data, record, rows = question.model.dataset, entry.record, entry.rows
     record["rows"] = rows
@@ -175,7 +176,7 @@ def _name_rows(entry: Entry, question: Question) -> None:
         record[key] = None if rows is None or names is None else without_nan(names[rows])
     if not question.model.objective.convex:
         record["objective"] = PROXIMAL  # what is predicted of a network
-    record["description"] = None if rows is None else describe(data, rows)
+    record["description"] = None if rows is None else description.of(rows)
     record |= {key: getattr(question.names, key)[entry.column] for key in ("true", "predicted", "record", "id")}
 
 
