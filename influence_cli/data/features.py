@@ -34,6 +34,8 @@ MOST_CATEGORIES = 1_000
 
 MOST_DENSE_BYTES = 4 * 2**30
 """The largest table of features, training and test rows together, that is held as a dense array."""
+UNSEEN = ", which no training row has: all its features are 0 there"
+"""What is said of a category that only test rows have."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,7 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> _
             f"column {key} of {rows:,} test {'row' if rows == 1 else 'rows'} holds "
             + ", ".join(map(repr, unseen[:5]))
             + (f" and {len(unseen) - 5:,} more" if len(unseen) > 5 else "")
-            + ", which no training row has: all its features are 0 there"
+            + UNSEEN
             + (", as for the reference level" if with_reference else "")
         )
     names = tuple(f"{key}={one}" for one in categories[1 if with_reference else 0 :])

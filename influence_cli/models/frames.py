@@ -9,7 +9,7 @@ from warnings import warn
 import numpy as np
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.features import Features, fit_features
+from influence_cli.data.features import UNSEEN, Features, fit_features
 from influence_cli.data.options import TableOptions
 from influence_cli.data.python_objects import column_names, frame_columns, is_frame
 from influence_cli.data.sparse import Rows
@@ -54,7 +54,7 @@ def features_of(dataset: Dataset, X: Any) -> Rows:
     with about("X_test"):
         made = fit_features(columns, as_table(dataset.columns_train, states), as_table(own, states), options)
     for note in made.notes:
-        if "test rows" in note:
+        if UNSEEN in note:
             warn(f"X_test: {note}", stacklevel=2)
     places = [made.names.index(name) for name in dataset.feature_names]
     return made.X_test[:, places]
