@@ -453,3 +453,22 @@ def test_a_look_at_an_object_shows_no_row_of_the_data():
     assert "&lt;b&gt;first" in page
     assert "<b>" not in page
     assert "GroupInfluence" in dir(influence_cli)
+
+
+def test_where_no_strategy_is_named_retrained_exchanges_follow_as_they_do_on_the_command_line():
+    rng = np.random.default_rng(8)
+    X = rng.normal(size=(40, 3))
+    model = GroupInfluence.fit(X, X @ [1, -1, 0.5] + rng.standard_t(2, size=40), estimator="linear", l2=0.0)
+    asked = {"X_test": rng.normal(size=(1, 3)), "quantity": "prediction", "verify": True}
+    (usual,), (one,) = (model.select(4, **asked, **how).records() for how in ({}, {"strategies": "relinearize"}))
+    assert usual["actual"] > 1.03 * one["actual"]
+
+
+@pytest.mark.parametrize("sites", [["z"], ["z", "w", "x"]])
+def test_a_category_that_only_test_rows_have_is_told(sites):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    frame = pandas.DataFrame({"dose": rng.normal(size=60), "site": np.array(["x", "y"])[rng.integers(0, 2, 60)]})
+    model = GroupInfluence.fit(frame, np.where(frame["dose"] > 0, "p", "q"))
+    with pytest.warns(UserWarning, match="holds .*'z', which no training row has: all its features are 0 there"):
+        model.predict(pandas.DataFrame({"dose": np.full(len(sites), 0.1), "site": sites}))

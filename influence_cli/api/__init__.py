@@ -64,8 +64,8 @@ class GroupInfluence(Finding):
     ) -> GroupInfluence:
         """The fitted ``estimator``, or pipeline that ends in one, with the rows that it was fitted on.
 
-        Parameters, penalty, class order and convention of removal are the estimator's; its gradient norm is checked and
-        (``polish``) brought under ``tol``.
+        Parameters, penalty, class order and convention of removal are the estimator's; they are checked and
+        (``polish``) brought to the minimum, as near as ``tol`` says.
 
         >>> import numpy as np
         >>> from sklearn.linear_model import Ridge

@@ -13,6 +13,7 @@ from influence_cli.api.asking import Asking
 from influence_cli.api.words import check_choice, python_words
 from influence_cli.core.selection.evaluate import AUTO, MERITS
 from influence_cli.core.selection.pgd import CONSTRAINTS, L1
+from influence_cli.core.selection.problem import DIRECTIONS
 from influence_cli.errors import UsageError
 from influence_cli.models.in_memory import provenance_of
 from influence_cli.models.preprocessing import REFIT
@@ -20,8 +21,6 @@ from influence_cli.results import InfluenceResult, Provenance, Records, Selectio
 from influence_cli.specs.from_python import Groups, count_of_rows, pool_rows
 
 Result = InfluenceResult | TruthResult
-HOW: dict[str, Any] = {"draws": 100, "rounds": 50, "constraint": L1, "merit": AUTO, "preprocessing": REFIT, "seed": 0}
-"""How a search goes about it, where nothing is said."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -43,7 +42,12 @@ class Finding(Asking):
         candidates: Groups | None = None,
         flip: bool = False,
         verify: bool = False,
-        **how: Any,
+        draws: int = 100,
+        rounds: int = 50,
+        constraint: str = L1,
+        merit: str = AUTO,
+        preprocessing: str = REFIT,
+        seed: int = 0,
     ) -> SelectionResult:
         """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
 
@@ -52,8 +56,8 @@ class Finding(Asking):
         ``within`` says which rows may be removed.  Of ``candidates`` (groups as for ``influence``) each is judged, and
         the best union of at most ``size``.  ``flip`` looks for the smallest group, of at most ``size`` rows (None: half
         of all), without which the predicted class is another, retrained.  ``strategies`` are ("relinearize",), with
-        candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out where there would be too many groups.  ``how`` are
-        draws, rounds, constraint, merit, preprocessing and seed, as ``ginf select`` has them.
+        candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out where there would be too many groups.  The other
+        arguments are the options of ``ginf select``.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))
@@ -66,27 +70,21 @@ class Finding(Asking):
         """
         from influence_cli.analysis.searches import ask_flip, followed
         from influence_cli.analysis.select import select
-        from influence_cli.core.selection.problem import DIRECTIONS
 
-        check_choice("direction", direction, DIRECTIONS)
-        if unknown := how.keys() - HOW.keys():
-            raise TypeError(f"select() got an unexpected keyword argument {min(unknown)!r}")
-        how = HOW | how
-        check_choice("constraint", how["constraint"], CONSTRAINTS)
-        check_choice("merit", how["merit"], MERITS)
+        _check_words(direction, constraint, merit)
         if flip and not (strategies is None and candidates is None and direction == "increase"):
             raise UsageError("flip searches by itself, towards the flip", hint="leave strategies and direction out")
         if candidates is not None and within is not None:
             raise UsageError("within limits rows, and candidates are whole groups: use one of them")
         asked = "margin" if flip and self.model.dataset.classes and quantity == "loss" and y_test is None else quantity
-        question = self._ask(X_test, y_test, asked, mean, how.pop("preprocessing"))
+        question = self._ask(X_test, y_test, asked, mean, preprocessing)
         if flip:
             question = ask_flip(question.model, question.tests, quantity)
-        names, search = self._search(
-            size, strategies, within, candidates, flip, how | {"direction": direction, "verify": verify}
-        )
+        how: dict[str, Any] = {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit, "seed": seed}
+        how |= {"verify": verify}
+        names, search = self._search(size, strategies, within, candidates, flip, how | {"direction": direction})
         search = followed(search, question, self.solver) if strategies is None else search
-        kept = {"size": size, "quantity": quantity, "strategies": list(names), "verify": verify, **how}
+        kept = {"size": size, "quantity": quantity, "strategies": list(names), **how}
         provenance = provenance_of(question.model, kept | ({"flip": True} if flip else {"direction": direction}))
         return select(question, self.solver, search, provenance=provenance)
 
@@ -186,6 +184,12 @@ class Finding(Asking):
         page = report_page(sources, View(top=top), None, 0, warn)
         with replacing(path, force=force) as sink:
             sink.write(render(page, ending).encode("utf-8", "backslashreplace"))
+
+
+def _check_words(direction: str, constraint: str, merit: str) -> None:
+    check_choice("direction", direction, DIRECTIONS)
+    check_choice("constraint", constraint, CONSTRAINTS)
+    check_choice("merit", merit, MERITS)
 
 
 def _same_model(named: Sequence[tuple[str, Any]]) -> None:
