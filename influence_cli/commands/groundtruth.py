@@ -36,7 +36,7 @@ class Way:
         float | None,
         typer.Option(
             "--tol",
-            help="Gradient norm that every retraining must reach.",
+            help="Share of the way to the minimum that a retraining may leave (its Newton decrement).",
             show_default="1e-8; 1e-6 for networks",
             rich_help_panel=TRUST,
         ),

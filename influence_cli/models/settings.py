@@ -104,7 +104,7 @@ def check_curvature(curvature: str | None, damping: float | None) -> None:
 
 
 def default_tolerance(estimator: str) -> float:
-    """Gradient norm to which an estimator of that name is trained."""
+    """Newton decrement, relative to the outputs' deviation, to which an estimator of that name is trained."""
     return (Mlp if estimator in NETWORKS else Glm).tuning.tolerance
 
 

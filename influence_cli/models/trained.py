@@ -234,7 +234,10 @@ def fit(
     max_iterations: int = 200,
     watch: Watch | None = None,
 ) -> TrainedModel:
-    """Train to a gradient norm of ``settings.tol``.  Raises NotConvergedError; FileError for unsuitable responses."""
+    """Train to a relative Newton decrement of ``settings.tol``.
+
+    Raises NotConvergedError; FileError for unsuitable responses.
+    """
     check_responses(dataset, settings)
     objective = objective_of(dataset, settings)
     start = perf_counter()

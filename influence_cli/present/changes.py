@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import (
@@ -32,8 +34,9 @@ EVALUATED = {
     "exact": "estimates: f at the changed parameters minus f now",
 }
 """What estimates are, by how they were evaluated."""
+ESTIMATED = "refined and the errors estimate"
 OF_NETWORK = (
-    "proximal: what refined and the errors estimate is how the trained network responds, held near its parameters;"
+    "proximal: what {} is how the trained network responds, held near its parameters;"
     " training it again without the group can end elsewhere, even with the other sign (retrained, ginf groundtruth)"
 )
 
@@ -69,7 +72,7 @@ def influence_page(result: InfluenceResult, columns: Mapping[str, Any], view: Vi
 
 def evaluated(result: InfluenceResult) -> tuple[str, ...]:
     """What the estimates are, in sentences."""
-    return (EVALUATED[result.evaluate], *([] if result.objective is None else [OF_NETWORK]))
+    return (EVALUATED[result.evaluate], *([] if result.objective is None else [OF_NETWORK.format(ESTIMATED)]))
 
 
 def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Figures:
@@ -105,6 +108,8 @@ def _measured(result: TruthResult) -> str:
         "proximal": "measured: minimum of the proximal objective without each group, which estimates approximate",
         "cold": "measured: retrained without each group, from where training began",
     }.get(config.get("retrain", "cold" if config.get("cold") else ""), "measured: retrained without each group")
+    if result.actual_error is not None and (known := result.actual_error[np.isfinite(result.actual_error)]).size:
+        how += f", estimated to be off by {known.max():.1g} at most"
     if result.repeats is None:
         return how
     return f"{how}; actual change: mean of {len(result.repeats)} seeds, spread: their standard deviation"

@@ -45,7 +45,7 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
         blocks.append(_block(test, merged, marks, flips=flips, verified=verified, verbose=view.verbose))
     explained = ["predicted: second order, without retraining; retrained: the change itself"]
     if result.provenance.config.get("curvature"):
-        explained.append(OF_NETWORK.replace("refined and the errors estimate", "is predicted"))
+        explained.append(OF_NETWORK.format("is predicted"))
     if not verified:
         explained.append("without --verify nothing is retrained")
     if flips:

@@ -84,7 +84,7 @@ class Form:
         bool,
         typer.Option(
             "--polish/--no-polish",
-            help="Bring the gradient norm at the parameters of --from under --tol; without, refuse the model instead.",
+            help="Bring the parameters of --from to the minimum (--tol); without, refuse a model that is not there.",
             rich_help_panel=MODEL,
         ),
     ] = True
@@ -151,7 +151,7 @@ class Form:
         float | None,
         typer.Option(
             "--tol",
-            help="Gradient norm at which training ends.",
+            help="Where training ends: at a Newton decrement of this share of the outputs' standard deviation.",
             show_default="1e-8; 1e-6 for networks",
             rich_help_panel=TRAINING,
         ),
