@@ -17,6 +17,8 @@ LEAST_Z = 3.0
 some dozens of features."""
 MOST_COLUMNS = 1000
 """Features of arrays up to which each is looked at."""
+MOST_NUMBERS = 10_000_000
+"""Numbers up to which sparse rows are made dense for that (80 MB)."""
 SAMPLE = 1000
 """Rows by which it is told whether a column has few values."""
 MOST_VALUES = 20
@@ -54,13 +56,14 @@ class Description:
 
     @cached_property
     def _columns(self) -> Mapping[str, np.ndarray]:
-        """Those of the table, else the features of dense arrays; none of images, whose pixels say nothing one by
-        one."""
+        """Those of the table, else the features of arrays; none of images, whose pixels say nothing one by one."""
         data, X = self._data, self._data.X_train
-        if data.columns_train or data.image_shape is not None or issparse(X) or X.shape[1] > MOST_COLUMNS:
+        too_many = X.shape[1] > MOST_COLUMNS or (issparse(X) and X.shape[0] * X.shape[1] > MOST_NUMBERS)
+        if data.columns_train or data.image_shape is not None or too_many:
             said = (data.id_column, self._label)
             return {name: values for name, values in data.columns_train.items() if name not in said}
-        return dict(zip(data.feature_names, X.T, strict=True))
+        dense = X if isinstance(X, np.ndarray) else X.toarray()
+        return dict(zip(data.feature_names, dense.T, strict=True))
 
     def _differences(self, rows: np.ndarray) -> Iterator[tuple[float, str]]:
         """Standard errors and sentence of every column that tells something."""
