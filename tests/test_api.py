@@ -12,13 +12,12 @@ import pytest
 from cli_tools import save_blobs, train
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import influence_cli
 from influence_cli import GroupInfluence, api
 from influence_cli.api import asking, finding
 from influence_cli.cli import run
-from influence_cli.errors import FileError, GinfError, UsageError
+from influence_cli.errors import GinfError, UsageError
 
 M = 60
 
@@ -209,156 +208,6 @@ def test_weights_reach_the_model(blobs):
     assert own.settings.l2 == pytest.approx(other.settings.l2)
 
 
-def frames():
-    rng = np.random.default_rng(0)
-    columns = {"age": rng.normal(50, 9, 50), "dose": rng.integers(0, 4, 50), "smoker": rng.random(50) < 0.4}
-    y = np.where(columns["age"] + rng.normal(0, 9, 50) > 50, "ill", "well")
-    return columns, y
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_frames_go_in_and_come_out(library):
-    frame_of = pytest.importorskip(library).DataFrame
-    columns, y = frames()
-    frame, array = frame_of(columns), np.column_stack(list(columns.values())).astype(float)
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(frame, y)
-    own = GroupInfluence.from_sklearn(pipeline, frame, pytest.importorskip(library).Series(y))
-    plain = GroupInfluence.from_sklearn(make_pipeline(StandardScaler(), LogisticRegression()).fit(array, y), array, y)
-    assert own.model.dataset.feature_names == ("age", "dose", "smoker")
-    assert own.model.parameter_names == ("age", "dose", "smoker", "intercept")
-    groups = ["column:dose=2", "by:smoker"]
-    found = own.influence(groups, frame[:2], y[:2])
-    masks = {"dose": columns["dose"] == 2, "no": ~columns["smoker"], "yes": columns["smoker"]}
-    expected = plain.influence(masks, array[:2], y[:2])
-    assert found.columns()["size"].tolist() == expected.columns()["size"].tolist()
-    assert found.values["second"] == pytest.approx(expected.values["second"], rel=1e-6)
-    out = found.to_pandas() if library == "pandas" else found.to_polars()
-    assert list(out.columns) == list(found.columns())
-    assert np.asarray(out["second"]) == pytest.approx(found.columns()["second"])
-
-
-@pytest.fixture(scope="module")
-def loans():
-    """A frame of numbers and texts, and its labels."""
-    rng = np.random.default_rng(5)
-    site, age = rng.choice(["North", "South", "West"], size=80), rng.integers(20, 70, size=80)
-    y = np.where(age / 25 + (site == "North") + rng.normal(size=80) > 2.2, "yes", "no")
-    return {"site": site.tolist(), "age": age.tolist(), "income": rng.normal(size=80).tolist()}, y
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_texts_in_a_frame_become_features_as_in_scikit_learn(loans, library):
-    from sklearn.compose import ColumnTransformer
-    from sklearn.preprocessing import OneHotEncoder
-
-    columns, y = loans
-    frame = pytest.importorskip(library).DataFrame(columns)
-    model = GroupInfluence.fit(frame[:70], y[:70], C=0.5)
-    assert model.predict(frame[70:]).tolist() == model.predict(frame)[70:].tolist()
-    import pandas
-
-    own = pandas.DataFrame(columns)
-
-    def refitted(rows):
-        coded = ColumnTransformer([("site", OneHotEncoder(handle_unknown="ignore"), ["site"])], remainder="passthrough")
-        last = LogisticRegression(C=0.5, tol=1e-10, max_iter=10_000, solver="newton-cg")
-        return make_pipeline(coded, last).fit(own.iloc[rows], y[rows])
-
-    kept = np.flatnonzero(own.site[:70] != "West")
-    before, after = (refitted(rows).predict_proba(own[70:72])[:, 1] for rows in (np.arange(70), kept))
-    found = model.groundtruth("column:site=West", frame[70:72], quantity="prob:yes").records()
-    assert [one["base"] for one in found] == pytest.approx(before, abs=1e-6)
-    assert [one["actual"] for one in found] == pytest.approx(after - before, abs=1e-6)
-
-
-def test_a_saved_model_answers_the_same_by_its_own_rows_and_by_given_ones(loans, tmp_path, capsys):
-    import pandas
-
-    columns, y = loans
-    frame, path = pandas.DataFrame(columns), str(tmp_path / "m.h5")
-    model = GroupInfluence.fit(frame[:70], y[:70], l2=0.01)
-    model.save(path, frame[70:], y[70:])
-    loaded = GroupInfluence.load(path)
-    asked = [model.influence("by:site", frame[70:71], y[70:71]), loaded.influence("by:site", frame[70:71], y[70:71])]
-    asked.append(loaded.influence("by:site", "0"))
-    figures = [[one["refined"] for one in result.records()] for result in asked]
-    assert figures[1] == pytest.approx(figures[0], rel=1e-9) and figures[2] == pytest.approx(figures[0], rel=1e-9)
-    assert run(["influence", "--model", path, "--group", "by:site", "--test", "0", "--format", "json"]) == 0
-    of_command = json.loads(capsys.readouterr().out)
-    assert [one["refined"] for one in of_command] == pytest.approx(figures[0], rel=1e-9)
-
-
-def test_select_flips_and_ranks_candidates(loans):
-    import pandas
-
-    columns, y = loans
-    frame = pandas.DataFrame(columns)
-    model = GroupInfluence.fit(frame[:70], y[:70], l2=0.01)
-    test, label = frame[70:71], y[70:71]
-    (flipped,) = model.select(None, test, flip=True, preprocessing="frozen").records()
-    kept = np.setdiff1d(np.arange(70), flipped["rows"])
-    again = GroupInfluence.fit(frame.iloc[kept], y[kept], l2=0.01)
-    assert again.predict(test)[0] == flipped["class_after"] != model.predict(test)[0]
-    ranked = model.select(1, test, label, candidates="by:site", verify=True).records()
-    truth = {one["group"]: one["actual"] for one in model.groundtruth("by:site", test, label).records()}
-    for one in ranked:
-        assert one["actual"] == pytest.approx(truth[one["groups"][0]], abs=1e-7)
-    inside = np.flatnonzero(frame.site[:70] == "West")
-    swapped = model.select(3, test, label, strategies="swap", merit="newton", within="column:site=West").records()[0]
-    assert set(swapped["rows"]) <= set(inside.tolist())
-    assert model.select(3, test, label, strategies="pgd", constraint="capped").records()[0]["size"] == 3
-    for wrong, message in (
-        ({"merit": "best"}, "merit must be one of"),
-        ({"flip": True, "direction": "decrease"}, "leave strategies and direction out"),
-        ({"candidates": "by:site", "within": "by:site"}, "use one of them"),
-    ):
-        with pytest.raises(UsageError, match=message):
-            model.select(2, test, label, **wrong)
-    with pytest.raises(TypeError, match="'nothing'"):
-        model.select(2, test, label, nothing=1)
-
-
-def test_results_are_compared_and_reported(loans, tmp_path):
-    import pandas
-
-    columns, y = loans
-    frame = pandas.DataFrame(columns)
-    model = GroupInfluence.fit(frame[:70], y[:70], l2=0.01)
-    test, label = frame[70:72], y[70:72]
-    found = model.influence("random:5x10", test, label, verify=True)
-    last = model.compare(found).records()[-1]
-    truth, guess = found.actual.ravel(), found.values["refined"].ravel()
-    assert last["method"] == "refined"
-    assert last["relative_error"] == pytest.approx(np.linalg.norm(guess - truth) / np.linalg.norm(truth))
-    model.report(str(tmp_path / "r.html"), found, model.select(3, test, label))
-    page = (tmp_path / "r.html").read_text()
-    assert "How well the estimates agree with retraining" in page and "Selected rows" in page
-    other = model.influence("random:5x10", frame[72:74], y[72:74])
-    with pytest.raises(FileError, match="result 1 and result 2 do not belong together"):
-        model.report(str(tmp_path / "s.html"), found, other)
-    with pytest.raises(UsageError, match=r"expected the ending \.html or \.md"):
-        model.report(str(tmp_path / "r.pdf"), found)
-
-
-def test_errors_name_the_arguments(loans):
-    import pandas
-
-    columns, y = loans
-    frame = pandas.DataFrame(columns)
-    model = GroupInfluence.fit(frame[:70], y[:70], l2=0.01)
-    test = frame[70:71]
-    for call, words in (
-        (lambda: model.influence("by:site", test, y[70:71], quantity="prob:x"), "^quantity prob:x: no class"),
-        (lambda: model.influence("by:site", test), "^quantity loss needs the label"),
-        (lambda: GroupInfluence.fit(frame.where(frame.age > 30), y), "missing"),
-        (lambda: GroupInfluence.fit(frame, y, l2=-1.0), "^l2 "),
-        (lambda: model.groundtruth("by:site", test, y[70:71], tol=0.0), "^tol must be a number greater than 0"),
-    ):
-        with pytest.raises(GinfError, match=words) as caught:
-            call()
-        assert "--" not in f"{caught.value.message} {caught.value.hint}"
-
-
 @pytest.mark.parametrize("form", ["csr_matrix", "csc_array", "coo_array"])
 def test_sparse_matrices_are_taken_and_stay_sparse(blobs, form):
     import scipy.sparse
@@ -462,13 +311,3 @@ def test_where_no_strategy_is_named_retrained_exchanges_follow_as_they_do_on_the
     asked = {"X_test": rng.normal(size=(1, 3)), "quantity": "prediction", "verify": True}
     (usual,), (one,) = (model.select(4, **asked, **how).records() for how in ({}, {"strategies": "relinearize"}))
     assert usual["actual"] > 1.03 * one["actual"]
-
-
-@pytest.mark.parametrize("sites", [["z"], ["z", "w", "x"]])
-def test_a_category_that_only_test_rows_have_is_told(sites):
-    pandas = pytest.importorskip("pandas")
-    rng = np.random.default_rng(0)
-    frame = pandas.DataFrame({"dose": rng.normal(size=60), "site": np.array(["x", "y"])[rng.integers(0, 2, 60)]})
-    model = GroupInfluence.fit(frame, np.where(frame["dose"] > 0, "p", "q"))
-    with pytest.warns(UserWarning, match="holds .*'z', which no training row has: all its features are 0 there"):
-        model.predict(pandas.DataFrame({"dose": np.full(len(sites), 0.1), "site": sites}))
