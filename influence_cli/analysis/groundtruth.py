@@ -280,7 +280,7 @@ def _retrain_one(
         objective, how = other.question.model.objective, replace(how, strategy=COLD)
         before = replace(before, theta=objective.initial(seed.seed))
         inverse = objective.preconditioner(before.theta, other.removal.removed)
-        solver = replace(solver, preconditioner=inverse, factor=None)
+        solver = replace(solver, preconditioner=inverse, factor=None, dual=None)
     return _retrain_from(other.question, solver, other.removal, before, seed.seed, how, watch)
 
 

@@ -189,7 +189,7 @@ def groundtruth(
             stack.enter_context(common.limited_threads())
             working = session.open_solver(opened, solver, common)
             if begun is None:
-                config["solver"] = "cg" if working.factor is None else "cholesky"
+                config["solver"] = working.kind
                 kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.force)
             measure(kept, question, plan, working, way, common)
     result = kept.result

@@ -123,7 +123,7 @@ def influence(
             **({"errors": True} if trust.errors else {}),
             **({} if how.certify is None else {"certify": how.certify}),
             **({"verify": True} if trust.verify else {}),
-            "solver": "cg" if working.factor is None else "cholesky",
+            "solver": working.kind,
         }
         with common.progress("estimating", len(plan) * len(question) * how.rounds) as advance:
             result = estimate(question, working, plan, how, provenance=opened.provenance(config), advance=advance)

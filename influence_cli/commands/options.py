@@ -75,8 +75,8 @@ Solver = Annotated[
     typer.Option(
         "--solver",
         rich_help_panel=MORE,
-        autocompletion=completing("auto", "cholesky", "cg"),
-        help="auto, cholesky or cg: how H x = b is solved.",
+        autocompletion=completing("auto", "cholesky", "dual", "cg"),
+        help="auto, cholesky, dual (fewer rows than columns) or cg: how H x = b is solved.",
     ),
 ]
 Preprocessing = Annotated[

@@ -101,7 +101,7 @@ def small_groups(objective: Objective, theta: np.ndarray, solver: HessianSolver,
     """What preconditions retraining without the groups from theta (P, 1): for a group of at most ``SMALL`` of the
     weights the Hessian after removal, by a few products with its rows, where the solver's factor solves with H."""
     small = np.flatnonzero(groups.share <= SMALL)
-    if solver.factor is None or not small.size:
+    if solver.kind == "cg" or not small.size:
         return solver.preconditioner
     places = np.full(len(groups.share), -1)
     places[small] = np.arange(len(small))

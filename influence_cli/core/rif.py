@@ -29,6 +29,7 @@ from influence_cli.core.recession import FINITE_REACH
 from influence_cli.core.removal import PER_MEAN, Removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
+from influence_cli.core.solvers.dual import Dual
 from influence_cli.core.weights import NO_ROWS
 from influence_cli.errors import NotConvergedError, UsageError
 
@@ -75,18 +76,13 @@ class SingleRemovals:
 
     def __init__(self, objective: Objective, theta: np.ndarray, solver: HessianSolver, scaling: str):
         objective = require_glm(objective)
-        if solver.factor is None:
+        if solver.kind == "cg":
             raise UsageError(
                 "rif needs the leverage of every row in a group, and so the Cholesky factor of the Hessian",
                 hint="use --solver cholesky, or another method",
             )
         self._objective, self._theta = objective, theta
-        # Solves refine what a factor gives against true products, and leverages are taken from it as it is.
-        factor = solver.factor if solver.factor_error() < FACTOR_ERROR else factorize(objective, theta)
-        potri = spotri if factor.lower.dtype == np.float32 else dpotri
-        self._inverse, info = potri(factor.lower, lower=1)
-        if info:
-            raise ValueError(f"potri ended with {info}")
+        self._inverse = _inverse(objective, theta, solver)
         self._shift = np.zeros_like(theta)
         self._along, self._problem = np.zeros_like(theta), "ok"
         if scaling == PER_MEAN:
@@ -131,31 +127,45 @@ class SingleRemovals:
             self._known[rows] = True
 
 
+def _inverse(objective: Glm, theta: np.ndarray, solver: HessianSolver) -> np.ndarray | Dual:
+    """H^-1, of which the lower triangle is valid, or its dual form.
+
+    Solves refine what a factor gives against true products, and leverages are taken from it as it is.
+    """
+    right = solver.factor_error() < FACTOR_ERROR
+    if right and solver.dual is not None:
+        return solver.dual
+    factor = solver.factor if right and solver.factor is not None else factorize(objective, theta)
+    potri = spotri if factor.lower.dtype == np.float32 else dpotri
+    inverse, info = potri(factor.lower, lower=1)
+    if info:
+        raise ValueError(f"potri ended with {info}")
+    return np.asarray(inverse)
+
+
 def corrected_residuals(
-    model: Glm, theta: np.ndarray, rows: np.ndarray, inverse: np.ndarray, along: np.ndarray
+    model: Glm, theta: np.ndarray, rows: np.ndarray, inverse: np.ndarray | Dual, along: np.ndarray
 ) -> np.ndarray:
     """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the given rows (n,): (n, K).
 
-    ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, ``along`` (P, 1) is H^-1 c.  NaN where
-    I - w_i A_i S_i is singular.
+    ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, or its dual form; ``along`` (P, 1) is H^-1 c.  NaN
+    where I - w_i A_i S_i is singular.
     """
     design, family, K = model.design, model.family, model.outputs
-    every = np.ones(design.columns - design.intercept, dtype=bool)
     out = np.empty((len(rows), K))
+    precision = np.dtype(float) if isinstance(inverse, Dual) else inverse.dtype
     step = max(64, LEVERAGE_NUMBERS // max(design.columns, K * K))
 
     def fill(start: int) -> None:
         part = rows[start : start + step]
         at = _span(part)
-        features = np.ones((len(part), design.columns), dtype=inverse.dtype)
-        features[:, : len(every)] = design.dense(at, every)
-        leverage = row_leverages(features, inverse, K).transpose(2, 1, 0)  # (K, K, n), symmetric
+        leverage = _leverages(model, at, inverse).transpose(2, 1, 0)  # (K, K, n), symmetric
         eta, moved = model.passes.outputs(theta, at), model.passes.outputs(along, at)
         state, w = family.curvature_state(eta), model.weights[part]
         right = family.residual(eta, model.y[part]) + w * family.curve(state, moved)
         # Column c of A S is A applied to column c of S.
         curved = w * family.curve(state, leverage)
-        out[start : start + step] = _solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, inverse.dtype)
+        out[start : start + step] = _solve_small(np.eye(K) - curved.transpose(2, 1, 0), right[0].T, precision)
 
     spread(fill, range(0, len(rows), step), operations=float(len(rows)) * model.size**2)
     return out
@@ -186,14 +196,23 @@ def rows_that_hold_the_minimum(objective: Objective, theta: np.ndarray) -> np.nd
     return np.flatnonzero(~(kappa * step < FINITE_REACH)) if not info else every
 
 
+def _leverages(model: Glm, at: slice | np.ndarray, inverse: np.ndarray | Dual) -> np.ndarray:
+    """S_i = X_i' H^-1 X_i of n rows, (n, K, K)."""
+    design = model.design
+    every = np.ones(design.columns - design.intercept, dtype=bool)
+    found = design.dense(at, every)
+    features = np.ones((len(found), design.columns), dtype=None if isinstance(inverse, Dual) else inverse.dtype)
+    features[:, : len(every)] = found
+    if isinstance(inverse, Dual):
+        return inverse.leverages(features)
+    return row_leverages(features, inverse, model.outputs)
+
+
 def _traces(model: Glm, inverse: np.ndarray) -> np.ndarray:
     """The trace of S_i = X_i' H^-1 X_i of every row, (m,), from the lower triangle of H^-1."""
-    design, out = model.design, np.empty(model.design.rows)
-    every = np.ones(design.columns - design.intercept, dtype=bool)
-    for rows in design.blocks(model.outputs):
-        features = np.ones((rows.stop - rows.start, design.columns))
-        features[:, : len(every)] = design.dense(rows, every)
-        out[rows] = np.trace(row_leverages(features, inverse, model.outputs), axis1=1, axis2=2)
+    out = np.empty(model.design.rows)
+    for rows in model.design.blocks(model.outputs):
+        out[rows] = np.trace(_leverages(model, rows, inverse), axis1=1, axis2=2)
     return out
 
 

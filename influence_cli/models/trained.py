@@ -150,6 +150,7 @@ class TrainedModel:
             outputs=self.objective.outputs,
             rows=self.dataset.rows,
             cached=self.factor is not None,
+            wide=isinstance(self.objective, Glm) and self.objective.wide,
             beside=beside,
         )
 

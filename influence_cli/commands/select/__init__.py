@@ -91,7 +91,7 @@ def select(
         if search.choice.follow:
             common.note(FOLLOWED)
         config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
-        config |= {"solver": "cg" if working.factor is None else "cholesky"} | prepared.config()
+        config |= {"solver": working.kind} | prepared.config()
         with common.progress("search", len(search) * len(question)) as advance:
             watch = Watch(step=lambda label: advance(0), entered=advance, verified=lambda groups: advance(0))
             result = search_for(question, working, search, provenance=opened.provenance(config), watch=watch)

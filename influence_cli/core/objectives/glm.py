@@ -18,6 +18,7 @@ from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features, design_of
+from influence_cli.core.solvers.dual import Dual, curvature_roots, is_wide
 from influence_cli.core.solvers.preconditioners import CHEAP_COLUMNS, Jacobi, Kronecker, kronecker_fits
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
@@ -52,9 +53,10 @@ class Glm(Objective):
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
-        self.tuning = Tuning(cheap_preconditioner=self.design.columns <= CHEAP_COLUMNS)
         squares = self._squares = self.design.squares(self.weights)
         self.penalty = _penalty(squares, family, l2, intercept and not penalize_intercept)
+        self.wide = self.bounded and is_wide(self.design.rows, self.outputs, self.design.columns)
+        self.tuning = Tuning(cheap_preconditioner=self.wide or self.design.columns <= CHEAP_COLUMNS)
         self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
 
     def features_left(self, w: Weights) -> np.ndarray:
@@ -182,13 +184,21 @@ class Glm(Objective):
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
         theta, w = _columns(theta), as_weights(w)
         weights = w.column()
+        if self.wide:
+            return self.dual(theta, w)
         between = self._typical_curvature(theta, weights)
         if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
             kept = w.whole and w.base is self.weights and self.tuning.cheap_preconditioner
             within = self._training_gram if kept else self.design.gram(weights)
             return Kronecker(between, within, self.penalty.block(0, w.penalty), self.penalty.gauge)
-        penalty = np.diag(self.penalty.block(0, w.penalty))
+        penalty = self.penalty.diagonal(w.penalty)
         return Jacobi((np.outer(np.diag(between), self.design.squares(weights)) + penalty).ravel())
+
+    def dual(self, theta: np.ndarray, w: RowWeights) -> Dual:
+        """The inverse Hessian of J at theta (P, 1) under the weights of one group, by a matrix of the rows' size."""
+        theta, w = _columns(theta), as_weights(w)
+        state = self.family.curvature_state(self.passes.outputs(theta, slice(0, self.design.rows)))
+        return Dual(self.design, curvature_roots(self.family, state, w.column()), self.penalty, w.penalty)
 
     def _typical_curvature(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
         """sum_i w_i l_i'' / sum_i w_i, (K, K), at theta (P, 1) for weights (m,)."""

@@ -61,6 +61,13 @@ class Penalty:
             out += np.outer(groups.direction[:, 0], groups.direction[:, 0])
         return out
 
+    def diagonal(self, groups: GroupPenalty | None = None) -> np.ndarray:
+        """That of ``block`` of the first output, (D,)."""
+        if groups is None:
+            return self.ridge
+        out = np.asarray(self.ridge * groups.scaling[: len(self.ridge), 0])
+        return out if groups.direction is None else out + groups.direction[:, 0] ** 2
+
     def dense(self) -> np.ndarray:
         """(P, P)."""
         across = np.full((self.outputs, self.outputs), 1.0 / self.outputs)

@@ -120,5 +120,7 @@ def chunk_bytes(objective: Objective, columns: int) -> float:
 
 
 def _each_bytes(objective: Objective) -> float:
-    """K factors of D x D, with P = K D."""
+    """K factors of D x D, with P = K D; of wide designs a matrix of the rows' size, and the penalty."""
+    if isinstance(objective, Glm) and objective.wide:
+        return 8.0 * ((objective.design.rows * objective.outputs) ** 2 + objective.size)
     return 8.0 * objective.size**2 / objective.outputs

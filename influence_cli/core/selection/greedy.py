@@ -45,7 +45,10 @@ def strongest(expansion: Expansion) -> list[np.ndarray]:
     alone."""
     problem = expansion.problem
     objective, solver = problem.objective, problem.solver
-    if not isinstance(objective, Glm) or solver.factor is None or problem.rows * objective.size**2 > RIF_OPERATIONS:
+    if not isinstance(objective, Glm) or solver.kind == "cg":
+        return []
+    each = objective.size if solver.kind == "cholesky" else problem.rows * objective.outputs**2
+    if float(problem.rows) * objective.size * each > RIF_OPERATIONS:
         return []
     singles = SingleRemovals(objective, problem.theta, solver, problem.scaling)
     changes = problem.sign * singles.of_each(expansion.adjoint)

@@ -1,7 +1,8 @@
 """Which way H x = b is solved, and why.
 
 A dense factor costs P^2 numbers of memory and about m P D operations once; each solve is then a few products.  Without
-it every solve takes tens to hundreds of products.  So: the factor wherever it fits and does not take too long.
+it every solve takes tens to hundreds of products.  So: the factor wherever it fits and does not take too long.  Where
+there are far fewer rows than columns the dual form, a matrix of the rows' size, does the same for a small part of that.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from time import perf_counter
 
 import numpy as np
 
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.cg import Solution, conjugate_gradient, joined
 from influence_cli.core.solvers.cholesky import CholeskyFactor, factor_dtype, factorize
+from influence_cli.core.solvers.dual import Dual
 from influence_cli.core.solvers.factor import WORTH_MEASURING, contraction, solve_by_factor
 from influence_cli.errors import UsageError
 
@@ -27,14 +30,17 @@ SECONDS = 300.0
 """Longest making of a factor under ``auto``."""
 HESSIAN_UP_TO = 128
 """Parameters up to which H itself is made for products: it takes as long as a pass for half as many columns."""
-SOLVERS = ("auto", "cholesky", "cg")
+SOLVERS = ("auto", "cholesky", "dual", "cg")
+EXACT = 1e-6
+"""Relative error of products with the dual form's inverse up to which it counts as exact: where the penalty is all but
+0 beside the curvature, it loses its digits."""
 SIDE_BY_SIDE = 256
 """Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
 
 
 @dataclass(frozen=True)
 class SolverChoice:
-    """``kind`` is cholesky or cg; ``reason`` says why, with the predicted memory (bytes) and time (seconds)."""
+    """``kind`` is cholesky, dual or cg; ``reason`` says why, with the predicted memory (bytes) and time (seconds)."""
 
     kind: str
     reason: str
@@ -44,7 +50,7 @@ class SolverChoice:
 
 @dataclass(frozen=True)
 class HessianSolver:
-    """Solves H x = b at the trained parameters.  ``factor`` is None for plain preconditioned CG."""
+    """Solves H x = b at the trained parameters, by ``factor``, ``dual``, or, without either, preconditioned CG."""
 
     product: Product
     preconditioner: Callable[[np.ndarray], np.ndarray]
@@ -53,10 +59,18 @@ class HessianSolver:
     size: int
     units: np.ndarray | float = 1.0
     """As ``Objective.units``: what the lengths of residuals are measured in."""
+    dual: Dual | None = None
 
     @property
+    def kind(self) -> str:
+        """cholesky, dual or cg."""
+        return "cg" if self.factor is None and self.dual is None else "dual" if self.factor is None else "cholesky"
+
+    @cached_property
     def exact(self) -> bool:
         """Whether the preconditioner solves with H itself, up to rounding in float64."""
+        if self.dual is not None:
+            return self.factor_error() < EXACT
         return self.factor is not None and self.factor.lower.dtype == np.float64
 
     @cached_property
@@ -80,6 +94,8 @@ class HessianSolver:
         return joined([self._solve(rhs[:, start : start + SIDE_BY_SIDE]) for start in starts])
 
     def _solve(self, rhs: np.ndarray) -> Solution:
+        if self.dual is not None:
+            return solve_by_factor(self.product, self.dual, rhs, tol=self.tol, units=self.units)
         if self.factor is None:
             return conjugate_gradient(
                 self.product, rhs, preconditioner=self.preconditioner, tol=self.tol, units=self.units
@@ -93,13 +109,26 @@ class HessianSolver:
 def make_solver(
     objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None, tol: float = 1e-10
 ) -> HessianSolver:
-    """The solver of that kind (cholesky or cg) at theta (P, 1), with a factor that was cached, if any."""
+    """The solver of that kind (cholesky, dual or cg) at theta (P, 1), with a factor that was cached, if any."""
     product = _narrow_product(objective, theta) or objective.curvature(theta, objective.weights)
     size, units = objective.size, objective.units
     if kind == "cg":
         return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol, size, units)
+    if kind == "dual":
+        dual = _dual(objective, theta)
+        return HessianSolver(product, dual, None, tol, size, units, dual)
     factor = factorize(objective, theta) if factor is None else factor
     return HessianSolver(product, factor, factor, tol, size, units)
+
+
+def _dual(objective: Objective, theta: np.ndarray) -> Dual:
+    """Raises UsageError where the dual form is not for this model."""
+    if isinstance(objective, Glm) and objective.bounded:
+        return objective.dual(theta, objective.weights)
+    raise UsageError(
+        "--solver dual is for generalised linear models with a penalty on every slope",
+        hint="use --solver cholesky or cg",
+    )
 
 
 def _narrow_product(objective: Objective, theta: np.ndarray) -> Product | None:
@@ -123,12 +152,13 @@ def _narrow_product(objective: Objective, theta: np.ndarray) -> Product | None:
 
 
 def choose_solver(
-    requested: str, *, size: int, outputs: int, rows: int, cached: bool, beside: float = 0.0
+    requested: str, *, size: int, outputs: int, rows: int, cached: bool, wide: bool = False, beside: float = 0.0
 ) -> SolverChoice:
     """Weigh memory and time of a dense factor of P = ``size`` parameters on m = ``rows`` rows.
 
-    ``beside`` is the memory (bytes) that the work itself takes, whatever the solver.  Raises UsageError where that does
-    not fit, or where a factor was asked for and does not fit beside it.
+    ``wide`` says that the dual form costs far less; ``beside`` is the memory (bytes) that the work itself takes,
+    whatever the solver.  Raises UsageError where that does not fit, or where a factor was asked for and does not fit
+    beside it.
     """
     dtype = factor_dtype(size)
     blocks = (outputs + 1) / (2 * outputs)
@@ -146,8 +176,8 @@ def choose_solver(
             hint="ask about fewer groups or fewer test rows at a time, or about --test mean",
         )
     cost = f"{size:,} parameters, {_bytes(memory)}, about {seconds:.2g} s once"
-    if requested == "cg":
-        return SolverChoice("cg", "asked for", 0.0, 0.0)
+    if requested in ("cg", "dual"):
+        return SolverChoice(requested, "asked for", 0.0, 0.0)
     if requested == "cholesky" and memory > available:
         raise UsageError(
             f"the Cholesky factor of {size:,} parameters needs {_bytes(memory)} of memory and"
@@ -158,6 +188,10 @@ def choose_solver(
         return SolverChoice("cholesky", "asked for", memory, seconds)
     if cached:
         return SolverChoice("cholesky", "the factor is cached in the model", memory, 0.0)
+    if wide:
+        matrix = 8.0 * (rows * outputs) ** 2
+        reason = f"far fewer rows than columns: their matrix takes {_bytes(matrix)}, a dense factor {cost}"
+        return SolverChoice("dual", reason, matrix, 0.0)
     if memory > MEMORY_SHARE * available:
         reason = f"a dense factor does not fit: {cost}; available {_bytes(available)}"
         return SolverChoice("cg", reason, memory, seconds)

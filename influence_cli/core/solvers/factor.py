@@ -14,6 +14,7 @@ from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.objective import Product
 from influence_cli.core.solvers.cg import Solution, Status, conjugate_gradient
 from influence_cli.core.solvers.cholesky import CholeskyFactor
+from influence_cli.core.solvers.preconditioners import Preconditioner
 
 SLOW = 0.1
 """Ratio of two residuals above which conjugate gradients need fewer products than further corrections."""
@@ -39,7 +40,7 @@ def contraction(product: Product, factor: CholeskyFactor, units: np.ndarray | fl
 
 def solve_by_factor(
     product: Product,
-    factor: CholeskyFactor,
+    factor: Preconditioner,
     rhs: np.ndarray,
     *,
     tol: float,
