@@ -7,15 +7,14 @@ one list or array a key, groups outermost.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from influence_cli.errors import UNBOUNDED
+from influence_cli.tabular import Tabular
 
 OK = "ok"
 PENDING = "pending"
@@ -33,6 +32,13 @@ TRUTHS = (OK, EXTRAPOLATED, LIMIT, UNKNOWN, UNMET)
 """What is said of a pair; the first four by what its truth is, in the order of ``core.recession``."""
 REFINED = "refined"
 """The method whose error needs no option."""
+CREDITED = (
+    OK,
+    UNBOUNDED + "some coalitions leave no minimum (a class without rows, separable rows): the value is made of their"
+    " limits, null where one is infinite; ginf train --penalize-intercept gives each a minimum",
+    "a coalition has no figure: it could not be retrained, or f is undefined there",
+)
+"""What is said of a group's credit, in the order of ``core.credit``."""
 MEAN_TEST = -1
 NO_TEST = -2
 """Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
@@ -48,52 +54,6 @@ def code_of_test(name: int | str | None) -> int:
     if isinstance(name, int):
         return name
     return NO_TEST if name is None else MEAN_TEST
-
-
-SHOWN = 20
-"""Records that a notebook shows of a result."""
-
-
-class Tabular(ABC):
-    """A result that can be had in the forms that a notebook wants."""
-
-    @abstractmethod
-    def columns(self) -> dict[str, Any]:
-        """The records, a list or array a key, NaN where there is no value."""
-
-    def records(self) -> list[dict[str, Any]]:
-        """One dictionary a record, of plain Python values, None where there is no value."""
-        columns = self.columns()
-        lists = [_plain(values) for values in columns.values()]
-        return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
-
-    def __repr__(self) -> str:
-        """One line: never the figures of all groups, nor anybody's rows."""
-        columns = self.columns()
-        return f"<{type(self).__name__}: {_length(columns):,} records of {', '.join(columns)}>"
-
-    def _repr_html_(self) -> str:
-        """The first records as a table, for notebooks."""
-        columns = self.columns()
-        shown = min(SHOWN, _length(columns))
-        head = "".join(f"<th>{escape(str(name))}</th>" for name in columns)
-        rows = ["".join(f"<td>{escape(_brief(values[at]))}</td>" for values in columns.values()) for at in range(shown)]
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        rest = _length(columns) - shown
-        more = f"<p>{rest:,} more records: .to_pandas() has all</p>" if rest else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
-
-    def to_pandas(self) -> Any:
-        """A ``pandas.DataFrame``; pandas has to be installed."""
-        import pandas
-
-        return pandas.DataFrame(self.columns())
-
-    def to_polars(self) -> Any:
-        """A ``polars.DataFrame``; polars has to be installed."""
-        import polars
-
-        return polars.DataFrame(self.columns(), strict=False)
 
 
 @dataclass(frozen=True)
@@ -240,6 +200,8 @@ class TruthResult(Tabular):
     ``actual_error`` (G, T) estimates how far ``actual`` may be off; None where an earlier version retrained.
     ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where none was asked for.  ``unbounded``
     (G, T) are the pairs that a group's status of that name is about; all where a file of an earlier version has none.
+    ``credit`` has (G, T) arrays by key, such as ``shapley`` and ``shapley_error``; ``credit_state`` places in
+    ``CREDITED``.
     """
 
     provenance: Provenance
@@ -258,14 +220,19 @@ class TruthResult(Tabular):
     low: np.ndarray | None = None
     high: np.ndarray | None = None
     unbounded: np.ndarray | None = None
+    credit: Mapping[str, np.ndarray] = field(default_factory=dict)
+    credit_state: np.ndarray | None = None
 
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
         found = _repeat(self.status, len(self.tests))
-        if self.unbounded is None:
-            return found
-        pairs = zip(found, self.unbounded.ravel().tolist(), strict=True)
-        return [own if along or not own.startswith(UNBOUNDED) else OK for own, along in pairs]
+        if self.unbounded is not None:
+            pairs = zip(found, self.unbounded.ravel().tolist(), strict=True)
+            found = [own if along or not own.startswith(UNBOUNDED) else OK for own, along in pairs]
+        if self.credit_state is not None:
+            states = zip(found, self.credit_state.ravel().tolist(), strict=True)
+            found = [CREDITED[state] if own == OK else own for own, state in states]
+        return found
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
@@ -280,37 +247,8 @@ class TruthResult(Tabular):
         columns["actual_error"] = error.ravel()
         if self.low is not None and self.high is not None:
             columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
-        return columns | (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
-
-
-@dataclass(frozen=True, repr=False)
-class Records(Tabular):
-    """Records that are already few: one dictionary each (``compare``, ``select``, ``train``)."""
-
-    rows: tuple[dict[str, Any], ...]
-    config: dict[str, Any] = field(default_factory=dict)
-
-    def columns(self) -> dict[str, Any]:
-        """The records, a column a key, in the order of the first record's keys."""
-        keys = list(self.rows[0]) if self.rows else []
-        return {key: [row[key] for row in self.rows] for key in keys}
-
-
-def _length(columns: dict[str, Any]) -> int:
-    return len(next(iter(columns.values()), ()))
-
-
-def _brief(value: Any) -> str:
-    """A cell of a notebook's table: four digits of a number, nothing for what is missing."""
-    if isinstance(value, float | np.floating):
-        return "" if np.isnan(value) else f"{value:.4g}"
-    return "" if value is None else str(value)
-
-
-def _plain(values: Any) -> list[Any]:
-    """Values as a list of Python's own types, None for NaN."""
-    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [None if isinstance(value, float) and value != value else value for value in found]
+        columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
+        return columns | {key: values.ravel() for key, values in self.credit.items()}
 
 
 def _repeat(items: tuple[str, ...], times: int) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from influence_cli.analysis.matching import Cell, Matched
 from influence_cli.core import agreement
-from influence_cli.results import NO_TEST, OK, Records, name_of_test
+from influence_cli.results import NO_TEST, OK, name_of_test
+from influence_cli.tabular import Records
 
 NO_INTERVAL = "no interval, its resamples lie to one side of it or have no correlation"
 FEWEST_GROUPS = 8

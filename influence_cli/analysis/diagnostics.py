@@ -12,8 +12,9 @@ from influence_cli.core.diagnostics import groups_cooks_distance, row_diagnostic
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, GroupTable, Provenance, Tabular
+from influence_cli.results import OK, GroupTable, Provenance
 from influence_cli.specs.planned import GroupPlan
+from influence_cli.tabular import Tabular
 
 UNDETERMINED = "without it the rows do not determine the parameters"
 OF_ROWS = ("studentized", "dffits")

@@ -27,8 +27,9 @@ from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, REFINED, Records, name_of_test
+from influence_cli.results import OK, REFINED, name_of_test
 from influence_cli.specs.planned import GroupPlan
+from influence_cli.tabular import Records
 
 SHOWN = 10
 """Rows of the group that are named."""

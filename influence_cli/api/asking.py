@@ -12,12 +12,14 @@ import numpy as np
 
 from influence_cli.analysis import groundtruth as truth
 from influence_cli.analysis import influence as estimates
+from influence_cli.analysis.credit import Crediting, check_draws, game_of, with_credit
 from influence_cli.analysis.diagnostics import DiagnosticsResult
 from influence_cli.analysis.diagnostics import diagnostics as of_rows_and_groups
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import verified
 from influence_cli.api.words import check_choice, python_words
+from influence_cli.core.credit import CREDITS
 from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.retraining import STRATEGIES
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
@@ -114,11 +116,16 @@ class Asking:
         retrain: str = "warm",
         repeats: int = 1,
         certify: float | None = None,
+        credit: str | None = None,
+        draws: int = 50,
         jobs: int = 1,
         preprocessing: str = REFIT,
         seed: int = 0,
     ) -> TruthResult:
         """The same changes by retraining without each group; the arguments are those of ``influence``.
+
+        ``credit`` "shapley" or "banzhaf" adds what each group of a partition is worth, over the models of all
+        coalitions of up to 12 groups, and of more over those of ``draws``.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 1))
@@ -128,6 +135,8 @@ class Asking:
         ('random:5', 6.0, True)
         """
         check_choice("retrain", retrain, STRATEGIES)
+        check_choice("credit", credit, CREDITS)
+        check_draws(draws)
         question = self._ask(X_test, y_test, quantity, mean, preprocessing)
         model = question.model
         truth.check_strategy(model, retrain, repeats)
@@ -138,10 +147,13 @@ class Asking:
         config = {"quantity": quantity, "tol": end, "retrain": retrain, "repeats": repeats, "seed": seed}
         proven = None if certify is None else parse_relative(str(certify), "certify")
         config |= {} if proven is None else {"certify": proven}
+        config |= {} if credit is None else {"credit": credit, "draws": draws}
         provenance = provenance_of(model, config)
         begun = truth.start_truth(question, plan, provenance, repeats=repeats, certify=proven)
         how = truth.Retraining(end, retrain, jobs, repeats, proven)
-        return truth.groundtruth(question, self.solver, plan, begun, how)
+        game = None if credit is None else game_of(question, plan, Crediting(credit, draws, seed))
+        found = truth.groundtruth(question, self.solver, plan, begun, how)
+        return found if game is None else with_credit(found, game, question, self.solver, how)[0]
 
     @python_words
     def diagnostics(self, groups: Groups = "rows:each", *, seed: int = 0) -> DiagnosticsResult:

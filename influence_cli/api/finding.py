@@ -17,8 +17,9 @@ from influence_cli.core.selection.problem import DIRECTIONS
 from influence_cli.errors import UsageError
 from influence_cli.models.in_memory import provenance_of
 from influence_cli.models.preprocessing import REFIT
-from influence_cli.results import InfluenceResult, Provenance, Records, SelectionResult, TruthResult
+from influence_cli.results import InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, count_of_rows, pool_rows
+from influence_cli.tabular import Records
 
 Result = InfluenceResult | TruthResult
 

@@ -98,7 +98,12 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
             Key("objective", TEXT),
         )
     },
-    "truth": {"@config": (*_ASKED, *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE, certify=NUMBER))},
+    "truth": {
+        "@config": (
+            *_ASKED,
+            *_keys(tol=NUMBER, cold=TRUTH, retrain=TEXT, repeats=WHOLE, certify=NUMBER, credit=TEXT, draws=WHOLE),
+        )
+    },
     "selection": {"@config": (*_ASKED, *_SELECTION_CONFIG)},
 }
 """By kind of file and attribute."""

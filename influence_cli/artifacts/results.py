@@ -14,7 +14,7 @@ from influence_cli.core.recession import UNKNOWN
 from influence_cli.errors import FileError
 from influence_cli.results import GroupTable, InfluenceResult, Provenance, RowNames, TruthResult
 
-_VALUES, _ERRORS = "/values/", "/errors/"
+_VALUES, _ERRORS, _CREDIT = "/values/", "/errors/", "/credit/"
 _SHOWN_DIGITS = 12
 _EITHER = Kind(
     "result",
@@ -84,6 +84,10 @@ def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> N
         arrays["/proven/low"], arrays["/proven/high"] = result.low, result.high
     if result.unbounded is not None:
         arrays["/unbounded"] = result.unbounded.astype(np.uint8)
+    for key, values in result.credit.items():
+        arrays[_CREDIT + key] = values
+    if result.credit_state is not None:
+        arrays["/credit_state"] = result.credit_state
     arrays["/retraining/grad_norm"] = _as(result.grad_norm, np.float64)
     arrays["/retraining/iterations"] = _as(result.iterations, np.int64)
     arrays["/retraining/seconds"] = _as(result.seconds, np.float64)
@@ -104,6 +108,8 @@ def load_truth(path: PathLike) -> TruthResult:
         low=opened.arrays.get("/proven/low"),
         high=opened.arrays.get("/proven/high"),
         unbounded=_flags(opened, "/unbounded"),
+        credit={name.removeprefix(_CREDIT): own for name, own in opened.arrays.items() if name.startswith(_CREDIT)},
+        credit_state=opened.arrays.get("/credit_state"),
     )
 
 

@@ -38,7 +38,6 @@ _RESULT = (
     ),
 )
 
-
 _PROVEN = tuple(
     Entry(
         f"/proven/{end}",
@@ -51,6 +50,10 @@ _PROVEN = tuple(
     for end, side in (("low", "lower"), ("high", "upper"))
 )
 
+_CREDIT = (
+    Entry("/credit/*", "float64", ("G", "T"), "a group's value, or its _error, in the unit of f", False, finite=False),
+    Entry("/credit_state", "uint8", ("G", "T"), "0 of minima, 1 of limits, 2 a coalition has no figure", False),
+)
 
 LINK = "@data_link"
 PIPELINE = "/pipeline/skops"
@@ -71,12 +74,7 @@ def _compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
             unless=(LINK,),
         ),
         Entry(
-            f"{folder}/indices",
-            "int32|int64",
-            (stored,),
-            "their columns, rising within a row",
-            large=True,
-            beside=data,
+            f"{folder}/indices", "int32|int64", (stored,), "their columns, rising within a row", large=True, beside=data
         ),
         Entry(
             f"{folder}/indptr",
@@ -309,6 +307,7 @@ KINDS: dict[str, Kind] = {
                     "1 where a change is taken along a direction without a minimum; of earlier versions not known",
                     required=False,
                 ),
+                *_CREDIT,
                 Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm that was reached", finite=False),
                 Entry("/retraining/iterations", "int64", ("G",), "iterations of the retraining"),
                 Entry("/retraining/seconds", "float64", ("G",), "seconds: its share of the block's time", finite=False),

@@ -11,7 +11,7 @@ import typer
 from influence_cli.commands.options import MANY, OUTPUT, Common, Plot, Written, command
 
 if TYPE_CHECKING:
-    from influence_cli.results import Records
+    from influence_cli.tabular import Records
 
 FIGURES = ("auto", "scatter", "curve")
 

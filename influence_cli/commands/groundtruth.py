@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.commands.options import (
+    MANY,
     MORE,
     MOST_THREADS,
     TRUST,
@@ -22,6 +23,8 @@ from influence_cli.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from influence_cli.analysis.credit import Game
+    from influence_cli.analysis.groundtruth import Retraining
     from influence_cli.analysis.question import Question
     from influence_cli.core.solvers.choice import HessianSolver
     from influence_cli.results import TruthResult
@@ -71,6 +74,21 @@ class Way:
             rich_help_panel=TRUST,
         ),
     ] = 1
+    credit: Annotated[
+        str | None,
+        typer.Option(
+            "--credit",
+            help="shapley or banzhaf: what each group of a partition (by:COLUMN) is worth, from models retrained on all"
+            " coalitions of up to 12 groups; of more, on draws.",
+            rich_help_panel=MORE,
+        ),
+    ] = None
+    draws: Annotated[
+        int,
+        typer.Option(
+            "--draws", min=1, max=MANY, help="Orders or sets of --credit of over 12 groups.", rich_help_panel=MORE
+        ),
+    ] = 50
     resume: Annotated[
         bool,
         typer.Option(
@@ -95,7 +113,9 @@ class Way:
 
     def check(self, written: Written) -> None:
         """Raises UsageError for what cannot be, before any work is done."""
+        from influence_cli.analysis.credit import check_draws
         from influence_cli.commands import output, session
+        from influence_cli.core.credit import CREDITS
         from influence_cli.core.retraining import COLD, STRATEGIES
         from influence_cli.errors import UsageError
 
@@ -106,6 +126,9 @@ class Way:
             session.check_tolerance(self.tol)
         if self.share is not None and self.repeats > 1:
             raise UsageError("--certify proves one retraining, not the mean of several", hint="leave --repeats out")
+        if self.credit is not None:
+            output.check_choice("--credit", self.credit, CREDITS)
+            check_draws(self.draws)
         if self.resume and not output.is_artifact(written.output):
             raise UsageError("--resume goes on with a .h5 file, and none was named", hint="name it with -o truth.h5")
 
@@ -119,7 +142,14 @@ class Way:
             **({} if self.strategy in (WARM, COLD) else {"retrain": self.strategy}),
             **({} if self.repeats == 1 else {"repeats": self.repeats}),
             **({} if self.share is None else {"certify": self.share}),
+            **({} if self.credit is None else {"credit": self.credit, "draws": self.draws}),
         }
+
+    def how(self, result: TruthResult, jobs: int) -> Retraining:
+        """As the analysis takes it, ``jobs`` blocks at a time."""
+        from influence_cli.analysis.groundtruth import Retraining
+
+        return Retraining(result.provenance.config["tol"], self.strategy, jobs, self.repeats, self.share)
 
     @property
     def share(self) -> float | None:
@@ -151,12 +181,14 @@ def groundtruth(
     import numpy as np
 
     from influence_cli.analysis.certification import Certifier
+    from influence_cli.analysis.credit import Crediting, game_of
     from influence_cli.analysis.groundtruth import check_strategy, count_stalled, start_truth
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.commands import output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.core import stopping
+    from influence_cli.core.credit import MISSING
     from influence_cli.errors import ExitCode
     from influence_cli.present.changes import truth_page
     from influence_cli.results import OK
@@ -177,6 +209,7 @@ def groundtruth(
         tol = opened.model.objective.tuning.tolerance if way.tol is None else way.tol
         plan, question = request.of(opened.model, common.seed)
         prepared.note(plan, common, estimates=False)
+        game = None if way.credit is None else game_of(question, plan, Crediting(way.credit, way.draws, common.seed))
         config = request.config(common.seed) | way.config(tol) | prepared.config()
         config |= {} if solver == "auto" else {"solver": solver}
         fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats, certify=way.share)
@@ -185,19 +218,21 @@ def groundtruth(
         if begun is not None:
             # auto may decide otherwise on another day
             solver = begun.provenance.config.get("solver", solver)
-        if kept.pending:
+        if kept.pending or (game is not None and not kept.result.credit):
             stack.enter_context(common.limited_threads())
             working = session.open_solver(opened, solver, common)
             if begun is None:
                 config["solver"] = working.kind
                 kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.force)
             measure(kept, question, plan, working, way, common)
+            if game is not None:
+                divide(kept, question, game, working, way, common)
     result = kept.result
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
     columns, view = result.columns(), output.view_of(written, common)
     page = partial(truth_page, result, columns, view)
-    output.emit(output.Answer(columns, page, opened.model.dataset, headline="actual"), written, common)
+    output.emit(output.Answer(columns, page, opened.model.dataset, headline=way.credit or "actual"), written, common)
     if result.low is not None:
         missing = np.isnan(result.low) & np.isfinite(result.actual)
         if missing.any():
@@ -207,7 +242,8 @@ def groundtruth(
     unknown = sum(state != OK for state in result.status)
     if unknown:
         warn(f"{unknown} of {len(plan)} groups have null changes: see status")
-    return ExitCode.NOT_CONVERGED if count_stalled(result) else ExitCode.OK
+    lost = result.credit_state is not None and bool((result.credit_state == MISSING).any())
+    return ExitCode.NOT_CONVERGED if lost or count_stalled(result) else ExitCode.OK
 
 
 @dataclass
@@ -237,12 +273,11 @@ class Kept:
 
 def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSolver, way: Way, common: Common) -> None:
     """Retrain without each pending group, keeping every block."""
-    from influence_cli.analysis.groundtruth import Retraining, groundtruth, truth_blocks
+    from influence_cli.analysis.groundtruth import groundtruth, truth_blocks
     from influence_cli.commands import session
 
     blocks = len(truth_blocks(question.model, len(plan)))
-    count = session.jobs_at_a_time(way.jobs, blocks)
-    how = Retraining(kept.result.provenance.config["tol"], way.strategy, count, way.repeats, way.share)
+    how = way.how(kept.result, session.jobs_at_a_time(way.jobs, blocks))
     with common.progress("retraining", kept.pending) as advance:
         try:
             groundtruth(
@@ -257,6 +292,21 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
         except KeyboardInterrupt:
             kept.keep(kept.result)  # where Python calls: it may have come between a block and its file
             raise
+
+
+def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, way: Way, common: Common) -> None:
+    """Retrain the coalitions of ``--credit``; the changes that are known stay as they are kept."""
+    from influence_cli.analysis.credit import with_credit
+    from influence_cli.analysis.groundtruth import truth_blocks
+    from influence_cli.commands import session
+
+    if game.outside:
+        common.note(f"{game.outside:,} training rows in none of the groups stay in every coalition")
+    jobs = session.jobs_at_a_time(way.jobs, len(truth_blocks(question.model, len(game.removals))))
+    with common.progress("coalitions", len(game.removals)) as advance:
+        found, said = with_credit(kept.result, game, question, working, way.how(kept.result, jobs), advance=advance)
+    kept.keep(found)
+    common.note(said)
 
 
 def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult | None:

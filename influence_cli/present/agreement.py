@@ -16,7 +16,8 @@ from influence_cli.present.changes import BEST_FIRST, GIVEN, View
 from influence_cli.present.plots import Cloud, Line, curve, scatter
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import change_text, common_part, group_name, meaning, meaning_of, row_name
-from influence_cli.results import Records, name_of_test
+from influence_cli.results import name_of_test
+from influence_cli.tabular import Records
 
 CURVE_FROM = 4
 """Sizes of one kind from which ``--figure auto`` draws the curve."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.core.credit import BANZHAF, CREDITS, EXACT_UP_TO, SHAPLEY
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import (
@@ -26,9 +27,14 @@ TABLE_ROWS = 200
 """Rows that a page shows where --top does not say how many: more than that nobody reads on a terminal."""
 EFFECT, GIVEN, SIZE = "effect", "given", "size"
 SORTS = (EFFECT, GIVEN, SIZE)
-BEST_FIRST = ("actual", "refined", "newton", "second-full", "second", "rif", "first", "first-koh")
+BEST_FIRST = (*CREDITS, "actual", "refined", "newton", "second-full", "second", "rif", "first", "first-koh")
 """Which figure a table is sorted by and says what the group did, of those that it has."""
 
+CREDIT_NAMES = {SHAPLEY: "Shapley value", BANZHAF: "Banzhaf value"}
+AVERAGED = {
+    SHAPLEY: "on average over all orders in which groups join",
+    BANZHAF: "on average over all sets of other groups",
+}
 EVALUATED = {
     "linear": "estimates: gradient of f times the change of the parameters",
     "exact": "estimates: f at the changed parameters minus f now",
@@ -97,8 +103,14 @@ def truth_page(result: TruthResult, columns: Mapping[str, Any], view: View) -> P
         changes |= {"low": "proven from", "high": "to"}
     if result.repeats is not None:
         changes["spread"] = "spread"
+    how = [_measured(result)]
+    for kind in result.credit.keys() & set(CREDITS):
+        changes = {kind: CREDIT_NAMES[kind], **changes}
+        if view.verbose or len(result.groups) > EXACT_UP_TO:
+            errors = {kind: f"{kind}_error", **errors}
+        how.append(f"{CREDIT_NAMES[kind]}: f without the group minus f with it, {AVERAGED[kind]}")
     diagnostics = {"grad_norm": "gradient norm", "iterations": "iterations", "seconds": "seconds"}
-    return _page(result, columns, Figures(changes, errors, diagnostics), view, _measured(result))
+    return _page(result, columns, Figures(changes, errors, diagnostics), view, *how)
 
 
 def _measured(result: TruthResult) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from influence_cli.present.changes import BEST_FIRST, TABLE_ROWS, evaluated, influence_figures
+from influence_cli.present.changes import BEST_FIRST, CREDIT_NAMES, TABLE_ROWS, evaluated, influence_figures
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
     Meaning,
@@ -37,6 +37,8 @@ class Pair:
     low: float | None = None
     high: float | None = None
     actual: float | None = None
+    credit: Mapping[str, float | None] = field(default_factory=dict)
+    """By name in words, the group's Shapley or Banzhaf value."""
     status: str = OK
     truth_status: str = OK
     objective: str | None = None
@@ -76,6 +78,8 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
                 pair.is_verified = method is not None
             if record.get("low") is not None and record.get("high") is not None:
                 pair.low, pair.high = record["low"], record["high"]
+            if isinstance(result, TruthResult):
+                pair.credit = {CREDIT_NAMES[kind]: record[kind] for kind in CREDIT_NAMES if kind in result.credit}
             if method is None:
                 pair.truth_status = record["status"]
                 continue
@@ -140,6 +144,7 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
     retrained = "retrained (warm)" if objectives and any(pair.is_verified for pair in pairs) else "retrained"
     headings = [heading, "rows", "share", "size of the effect", estimate, retrained, "difference"]
     headings += ["proven from", "to", "the group", "note"]
+    credited = list(dict.fromkeys(name for pair in pairs for name in pair.credit))
     needs = {4: "estimate", 5: "actual", 6: "difference", 7: "low", 8: "low", 10: "note"}
     kept = [at for at in range(len(headings)) if at not in needs or known[needs[at]]]
     rows = []
@@ -147,11 +152,14 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
         cells = _cells(name, pair, bar, quantity, marks)
         if len(methods) > 1 and pair.method is not None:
             cells[4] = replace(cells[4], text=f"{cells[4].text} ({pair.method})")
-        rows.append(tuple(cells[at] for at in kept))
+        shares = [pair.credit.get(name) for name in credited]
+        divided = [Cell(change_text(own, pair.truth_status), own) for own in shares]
+        rows.append((*(cells[at] for at in kept), *divided))
     numbers = frozenset(kept.index(at) for at in (1, 2, 4, 5, 6, 7, 8) if at in kept)
+    numbers |= set(range(len(kept), len(kept) + len(credited)))
     return Sheet(
         title,
-        tuple(headings[at] for at in kept),
+        (*(headings[at] for at in kept), *credited),
         rows,
         numbers,
         lead=(in_words(pairs[0], quantity, own, names[0] if one_group else ""),),

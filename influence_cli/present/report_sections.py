@@ -18,7 +18,8 @@ from influence_cli.present.report_changes import Pair, Result, about
 from influence_cli.present.selection import selection_page
 from influence_cli.present.tables import Block
 from influence_cli.present.words import meaning_of
-from influence_cli.results import Provenance, Records, SelectionResult
+from influence_cli.results import Provenance, SelectionResult
+from influence_cli.tabular import Records
 
 MOST_TESTS = 5
 """Test rows that the question names one by one."""

@@ -33,7 +33,7 @@ def train(
     from influence_cli.models.skops import check_skops
     from influence_cli.models.stored import store
     from influence_cli.present.models import model_page
-    from influence_cli.results import Records
+    from influence_cli.tabular import Records
 
     output.check_written(Written(kept.format))
     output.check_ending(kept.output, records=False)

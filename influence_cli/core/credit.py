@@ -1,0 +1,109 @@
+"""Shapley and Banzhaf values: coalitions of groups, and what their values say of each group (docs/design.md, "Credit").
+
+n groups are players; v(S) is the figure of the model that is trained on the groups of S.  In the sign of every figure
+here, without the group minus with it,
+
+    shapley_g = sum over S without g of |S|! (n - |S| - 1)! / n!  (v(S) - v(S and g))         Shapley 1953
+    banzhaf_g = sum over S without g of 2^-(n - 1)                (v(S) - v(S and g))         Banzhaf 1965
+
+so that the Shapley values add up to v(no group) - v(all groups).  Of more than ``EXACT_UP_TO`` groups they are means
+over draws: of orders in which the groups join (Castro et al. 2009), or of sets S, each draw followed by its opposite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+SHAPLEY, BANZHAF = CREDITS = ("shapley", "banzhaf")
+EXACT_UP_TO = 12
+"""Groups up to which all coalitions are retrained: 4,096 of them."""
+FINE, BY_LIMITS, MISSING = range(3)
+"""What a value is: made of minima; of limits where a coalition has no minimum (missing where one is infinite); missing,
+because a coalition has none."""
+
+
+@dataclass(frozen=True)
+class Coalitions:
+    """C sets of n groups, ``member`` (C, n) bool, and the differences that a value is the weighted sum of.
+
+    ``pairs`` (R, n, 2) are the numbers of a set without and with each group, ``weights`` (R, n) sum to 1 over R.
+    ``drawn`` says that the R are draws, each an even one and its opposite behind it.
+    """
+
+    member: np.ndarray
+    pairs: np.ndarray
+    weights: np.ndarray
+    drawn: bool
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Values (G, T) of the groups, how far they may be ``off``, and what each is: ``FINE``, ``BY_LIMITS``,
+    ``MISSING``."""
+
+    value: np.ndarray
+    off: np.ndarray
+    state: np.ndarray
+
+
+def coalitions(kind: str, players: int, rounds: int, seed: int) -> Coalitions:
+    """All coalitions of few groups; of more, those of ``rounds`` draws, an even number."""
+    if players <= EXACT_UP_TO:
+        return _all(kind, players)
+    rng = np.random.default_rng(seed)
+    draw = _orders if kind == SHAPLEY else _sets
+    pairs = np.concatenate([draw(rng, players) for _ in range(rounds // 2)])
+    member, number = np.unique(pairs.reshape(-1, players), axis=0, return_inverse=True)
+    found = number.reshape(pairs.shape[:3])
+    return Coalitions(member, found, np.full(found.shape[:2], 1.0 / len(found)), drawn=True)
+
+
+def credit(chosen: Coalitions, value: np.ndarray, error: np.ndarray, unbounded: np.ndarray) -> Credit:
+    """The values of the groups from those of the coalitions, ``value`` (C, T), NaN where one has none.
+
+    ``error`` (C, T) is how far these may be off; to their weighted sum comes the standard error of the mean of draws.
+    ``unbounded`` (C, T) tells which were taken along a direction without a minimum.
+    """
+    players, tests = chosen.pairs.shape[1], value.shape[1]
+    out = Credit(np.empty((players, tests)), np.empty((players, tests)), np.empty((players, tests), dtype=np.uint8))
+    for g in range(players):
+        without, together = chosen.pairs[:, g].T
+        weights, gain = chosen.weights[:, g], value[without] - value[together]
+        out.value[g] = weights @ gain
+        out.off[g] = weights @ (error[without] + error[together])
+        if chosen.drawn:
+            means = gain.reshape(-1, 2, tests).mean(axis=1)
+            out.off[g] += means.std(axis=0, ddof=1) / np.sqrt(len(means))
+        used = np.unique(chosen.pairs[:, g])
+        lost = (np.isnan(value[used]) & ~unbounded[used]).any(axis=0)
+        out.state[g] = np.where(lost, MISSING, np.where(unbounded[used].any(axis=0), BY_LIMITS, FINE))
+    return out
+
+
+def _all(kind: str, players: int) -> Coalitions:
+    sets = np.arange(1 << players)
+    member = (sets[:, None] >> np.arange(players) & 1).astype(bool)
+    without = np.stack([sets[~member[:, g]] for g in range(players)], axis=1)
+    pairs = np.stack([without, without + (1 << np.arange(players))], axis=2)
+    sizes = member.sum(axis=1)[without]
+    if kind == BANZHAF:
+        return Coalitions(member, pairs, np.full(sizes.shape, 0.5 ** (players - 1)), drawn=False)
+    by_size = np.array([1.0 / (players * comb(players - 1, size)) for size in range(players)])
+    return Coalitions(member, pairs, by_size[sizes], drawn=False)
+
+
+def _orders(rng: np.random.Generator, players: int) -> np.ndarray:
+    """Who is there before and after each group joins, in a random order and in the opposite one, (2, n, 2, n) bool."""
+    place = rng.permutation(players)
+    here = np.stack([place[None] < place[:, None], place[None] > place[:, None]])
+    return np.stack([here, here | np.eye(players, dtype=bool)], axis=2)
+
+
+def _sets(rng: np.random.Generator, players: int) -> np.ndarray:
+    """A random set and the opposite one without and with each group, (2, n, 2, n) bool."""
+    chosen = rng.random(players) < 0.5
+    own = np.eye(players, dtype=bool)
+    return np.stack([np.stack([here & ~own, here | own], axis=1) for here in (chosen, ~chosen)])
