@@ -113,6 +113,98 @@ def test_a_gap_of_a_text_column_goes_by_the_alphabet_and_selects_groups():
     assert best[0]["actual"] > 0
 
 
+def fairness(p: np.ndarray, y: np.ndarray, second: np.ndarray, loss: np.ndarray) -> dict[str, float]:
+    """Every quantity by hand, from the classes p that are predicted; class 1 is the one that is meant."""
+
+    def rate(of: np.ndarray) -> float:
+        return (p[second & of] == 1).mean() - (p[~second & of] == 1).mean()
+
+    means = loss[second].mean(), loss[~second].mean()
+    gap = means[0] - means[1]
+    own = {"gap-tpr:x2": rate(y == 1), "gap-fpr:x2": rate(y != 1), "gap-loss:x2": gap, "worst:x2": max(means)}
+    return own | {f"abs:{name}": abs(value) for name, value in own.items()}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_fairness_is_what_refits_and_hand_computed_rates_say(classes):
+    X, y, X_test, y_test = rows(classes)
+    second, found = X_test[:, 2] == 1, []
+    group = np.flatnonzero(y == 1)[:20]
+    for own in (slice(None), np.setdiff1d(np.arange(M), group)):
+        fitted = logistic().fit(X[own], y[own])
+        loss = -np.log(fitted.predict_proba(X_test)[np.arange(T), y_test])
+        found.append(fairness(fitted.predict(X_test), y_test, second, loss))
+    model = GroupInfluence.from_sklearn(logistic().fit(X, y), X, y)
+    moved = 0
+    for quantity, before in found[0].items():
+        named = quantity + (":1" if "pr" in quantity and classes == 3 else "")
+        result = model.influence([group], X_test, y_test, quantity=named, methods=["newton", "refined"], verify=True)
+        record = result.records()[0]
+        change = found[1][quantity] - before
+        assert (record["test"], record["quantity"], record["status"]) == ("mean", named, "ok")
+        assert (record["base"], record["actual"]) == pytest.approx((before, change), abs=1e-7)
+        assert record["refined"] == pytest.approx(change, abs=(0.0 if "pr" in quantity else 0.05) * abs(change) + 1e-9)
+        moved += "pr" in quantity and change != 0
+    assert moved  # the rates have to move, or nothing is tested
+
+
+def test_a_gap_of_losses_and_a_worst_one_are_linear_in_the_losses():
+    X, y, X_test, y_test = rows(2)
+    second = X_test[:, 2] == 1
+    model = GroupInfluence.fit(X, y)
+
+    def linear(quantity: str) -> dict:
+        return model.influence(GROUP, X_test, y_test, quantity=quantity, methods=["first"], evaluate="linear")
+
+    each = linear("loss")
+    means = [each.values["first"][0][part].mean() for part in (second, ~second)]
+    worst = int(np.argmax([each.base[part].mean() for part in (second, ~second)]))
+    assert linear("gap-loss:x2").values["first"][0, 0] == pytest.approx(means[0] - means[1], rel=1e-10)
+    assert linear("worst:x2").values["first"][0, 0] == pytest.approx(means[worst], rel=1e-10)
+    sign = 1.0 if linear("gap-loss:x2").base[0] > 0 else -1.0
+    assert linear("abs:gap-loss:x2").values["first"][0, 0] == pytest.approx(sign * (means[0] - means[1]), rel=1e-10)
+
+
+def test_a_kink_is_said_of_linear_figures():
+    polars = pytest.importorskip("polars")
+    X, y, X_test, y_test = rows(2)
+    twice = np.vstack([X_test] * 2)
+    frames = [
+        polars.DataFrame(part, schema=["a", "b", "c"]).with_columns(half=np.arange(len(part)) // T > 0)
+        for part in (X, twice)
+    ]
+    pipeline = make_pipeline(ColumnTransformer([("own", "passthrough", ["a", "b", "c"])]), logistic())
+    model = GroupInfluence.from_sklearn(pipeline.fit(frames[0], y), frames[0], y)
+    labels = np.concatenate([y_test, y_test])
+
+    for quantity in ("worst:half", "abs:gap-loss:half", "abs:gap:half"):
+        found = model.influence([GROUP], frames[1], labels, quantity=quantity, methods=["first"], evaluate="linear")
+        assert found.records()[0]["status"].startswith("uncertain: the figure has a kink here")
+    assert model.influence([GROUP], frames[1], labels, quantity="worst:half").records()[0]["status"] == "ok"
+    near = twice.copy()
+    near[0, 0] += 1e-3  # a gap that is not 0, and that every group moves by more
+    nearly = polars.DataFrame(near, schema=["a", "b", "c"]).with_columns(half=np.arange(2 * T) // T > 0)
+    found = model.influence(
+        "random:30%x8", nearly, labels, quantity="abs:gap:half", methods=["first"], evaluate="linear"
+    )
+    crossing = found.values["first"][:, 0] < -found.base[0]
+    said = [status.startswith("uncertain: first: the linear change crosses 0") for status in found.status]
+    assert said == crossing.tolist()
+
+
+def test_the_worst_is_selected_and_a_flip_of_what_has_one_sign_is_refused():
+    X, y, X_test, y_test = rows(2)
+    model = GroupInfluence.fit(X, y)
+    for quantity in ("worst:x2", "abs:gap:x2", "gap-loss:x2"):
+        best = model.select(5, X_test, y_test, quantity=quantity, strategies="greedy", verify=True).records()[0]
+        assert best["actual"] > 0
+    for quantity in ("worst:x2", "abs:gap:x2", "prob:1"):
+        with pytest.raises(UsageError, match="is never negative, so its sign cannot change"):
+            model.select(None, X_test, y_test, quantity=quantity, flip=True)
+    with pytest.raises(UsageError, match="has no derivative"):
+        model.select(3, X_test, y_test, quantity="gap-tpr:x2")
+
+
 @pytest.mark.parametrize(
     ("quantity", "sentence"),
     [
@@ -121,6 +213,11 @@ def test_a_gap_of_a_text_column_goes_by_the_alphabet_and_selects_groups():
         ("gap:x9", "is no column of the test rows"),
         ("gap:x0", "a column with two values is expected, but x0 has 40"),
         ("gap:x2:9", "no class is named '9'"),
+        ("gap-tpr:x2:9", "no class is named '9'"),
+        ("gap-loss:x2:1", "is no column of the test rows"),
+        ("worst:", "is no column of the test rows"),
+        ("abs:loss", "abs: stands before a figure of all test rows together, found 'loss'"),
+        ("abs:gap:x0", "a column with two values is expected"),
     ],
 )
 def test_quantities_that_do_not_suit_are_refused(quantity, sentence):
@@ -164,5 +261,28 @@ def test_the_commands_have_them_too(tmp_path, capsys):
     assert run(["influence", *ask, "--evaluate", "linear"]) == 2
     assert "add --evaluate exact" in capsys.readouterr().err
     regression = train(save_regression(tmp_path / "r.npz"), tmp_path / "r.h5", "--estimator", "linear")
+    assert run(["influence", "--model", model, "--group", "rows:each", "--test", "all", "--quantity", "score:f1"]) == 0
+    assert "--evaluate exact, as the quantity has no derivative" in capsys.readouterr().err
     ask = ["--model", regression, "--group", "random:9", "--test", "all", "--quantity", "score:r2", "--quiet"]
     assert run(["influence", *ask, "--evaluate", "exact"]) == 0
+
+
+def test_rates_need_rows_of_their_class_and_a_classifier():
+    X, y, X_test, y_test = rows(2)
+    model = GroupInfluence.fit(X, y)
+    second = X_test[:, 2] == 1
+    labels = np.where(second, 0, y_test)
+    with pytest.raises(UsageError, match=r"where x2 is 1\.0 the chosen test rows have no rows of class 1"):
+        model.groundtruth(GROUP, X_test, labels, quantity="gap-tpr:x2")
+    with pytest.raises(UsageError, match=r"where x2 is 1\.0 the chosen test rows have no rows of another class than 1"):
+        model.groundtruth(GROUP, X_test, np.where(second, 1, y_test), quantity="gap-fpr:x2")
+    with pytest.raises(UsageError, match=r"x2 is 1\.0 in all of the chosen test rows"):
+        model.groundtruth(GROUP, X_test[second], y_test[second], quantity="worst:x2")
+    with pytest.raises(UsageError, match="is for classifiers; this model is a regression"):
+        GroupInfluence.fit(*rows(0)[:2], estimator="linear").groundtruth(
+            GROUP, X_test, rows(0)[3], quantity="gap-tpr:x2"
+        )
+    with pytest.raises(UsageError, match="of which class"):
+        GroupInfluence.fit(*rows(3)[:2]).groundtruth(GROUP, X_test, rows(3)[3], quantity="gap-fpr:x2")
+    with pytest.raises(UsageError, match="needs the labels of all test rows"):
+        model.groundtruth(GROUP, X_test, quantity="worst:x2")

@@ -8,15 +8,18 @@ from dataclasses import replace
 import numpy as np
 
 from influence_cli.analysis.advice import advice, ill_conditioned, stationarity, unproven
+from influence_cli.analysis.pooled import ABSOLUTE
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.conditions import ILL
 from influence_cli.core.estimators import Estimate
-from influence_cli.core.quantities import Target, ties
+from influence_cli.core.quantities import MeanTarget, RowTarget, Target, ties
 from influence_cli.core.recession import FINITE, LIMIT, Recession
 from influence_cli.core.retraining import PROXIMAL
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
+
+EXACTLY = "ask for --evaluate exact"
 
 Figures = tuple[np.ndarray, list[str]]
 """Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
@@ -70,12 +73,23 @@ class Tables:
         """Which pairs of these groups have a finite truth, (G, T)."""
         return np.isin(self.ends[groups], (FINITE, LIMIT))
 
+    def _doubt_sizes(self) -> None:
+        """Say of linear changes of |f| where they are larger than |f|."""
+        for method in self.how.estimators:
+            for index in np.flatnonzero((self.values[method] < -self.known.base).any(axis=1)).tolist():
+                self.fail(
+                    index, f"{UNCERTAIN}{method}: the linear change crosses 0, where a size has a kink: {EXACTLY}"
+                )
+
     def result(self, provenance: Provenance) -> InfluenceResult:
         """All of it, with what is known of the errors."""
         known, question, plan, refined = self.known, self.question, self.plan, REFINED in self.how.methods
         provenance = question.named(provenance)
-        if self.how.estimators and self.how.evaluate == "linear" and (why := _tied(question)):
-            self.status = [why if own == OK else own for own in self.status]
+        if self.how.estimators and self.how.evaluate == "linear":
+            if why := _tied(question):
+                self.status = [why if own == OK else own for own in self.status]
+            if question.quantity.startswith(ABSOLUTE):
+                self._doubt_sizes()
         for index in np.flatnonzero(self.conditions > ILL):
             self.fail(int(index), UNCERTAIN + f"newton: {ill_conditioned(self.conditions[index])}")
         proven = self.how.certify is not None
@@ -109,9 +123,11 @@ def _tied(question: Question) -> str:
     tied = np.concatenate([ties(target, question.model.theta) for target in question.targets])
     if not tied.any():
         return ""
+    if not any(isinstance(target, RowTarget | MeanTarget) for target in question.targets):
+        return f"{UNCERTAIN}the figure has a kink here, of which a linear one follows one side only: {EXACTLY}"
     codes = [str(name_of_test(int(code))) for code in question.codes[tied]]
     named = ", ".join(codes[:3]) + (f" and {len(codes) - 3} more" if len(codes) > 3 else "")
     return (
         f"{UNCERTAIN}two rivals tie for the strongest at test {named}, where a linear margin follows only one of them:"
-        " ask for --evaluate exact"
+        f" {EXACTLY}"
     )

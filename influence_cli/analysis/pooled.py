@@ -1,202 +1,211 @@
-"""Quantities of all chosen test rows together: a difference of mean predictions, and scores of scikit-learn's."""
+"""Quantities of all chosen test rows together: differences between the values of a column, and scores.
+
+    gap:COLUMN[:CLASS]      mean prediction (of a classifier probability of the class), second value minus first
+    gap-tpr:COLUMN[:CLASS]  share of the rows of the class that are predicted it: true positive rate
+    gap-fpr:COLUMN[:CLASS]  share of the rows of other classes that are predicted it: false positive rate
+    gap-loss:COLUMN         mean loss
+    worst:COLUMN            the largest mean loss over the values of the column
+    score:NAME              a scorer of scikit-learn's
+
+CLASS is by default the second of two classes; ``abs:`` before any of them takes the size of it.
+"""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from influence_cli.core.objectives.families.base import Classifier, Family, Regressor
-from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.quantities import Logit, Prediction, Probability, RowQuantity, RowTarget, Target, WeightedTarget
+from influence_cli.analysis.scores import score_target
+from influence_cli.core.objectives.families.base import Classifier, Regressor
+from influence_cli.core.quantities import (
+    AbsoluteTarget,
+    Logit,
+    Loss,
+    Prediction,
+    Probability,
+    RateTarget,
+    RowQuantity,
+    RowTarget,
+    Target,
+    WeightedTarget,
+    WorstTarget,
+)
 from influence_cli.core.rows.sparse_design import Features
 from influence_cli.errors import UsageError, did_you_mean
 from influence_cli.models.trained import TrainedModel
 
-GAP, SCORE = "gap:", "score:"
-OF_NUMBERS = ("r2", "explained_variance", "max_error", "neg_max_error", "neg_mean_", "neg_median_", "neg_root_")
-"""How the names of scores begin that compare numbers: of class codes they would mean nothing."""
+ABSOLUTE = "abs:"
+GAP, TPR, FPR, GAP_LOSS, WORST, SCORE = "gap", "gap-tpr", "gap-fpr", "gap-loss", "worst", "score"
+KINDS = (GAP, TPR, FPR, GAP_LOSS, WORST, SCORE)
+STEPS = (TPR, FPR, SCORE)
+"""Kinds that move in steps, or may: they have no derivative, and small moves of them say nothing about the next."""
+OF_WHAT = {GAP_LOSS: "loss", TPR: "true positive rate of class {}", FPR: "false positive rate of class {}"}
 
 
-def is_pooled(quantity: str) -> bool:
-    """Whether the quantity is one figure for all test rows."""
-    return quantity.startswith((GAP, SCORE))
+@dataclass(frozen=True)
+class Pooled:
+    """A quantity of all test rows in its parts: ``abs:`` or not, one of ``KINDS``, and what stands behind it."""
+
+    text: str
+    absolute: bool
+    kind: str
+    body: str
+
+    @property
+    def in_steps(self) -> bool:
+        return self.kind in STEPS
+
+
+def pooled(quantity: str) -> Pooled | None:
+    """The parts of a quantity that is one figure for all test rows; None for another.
+
+    Raises UsageError for ``abs:`` before what is none.
+    """
+    absolute = quantity.startswith(ABSOLUTE)
+    kind, colon, body = quantity.removeprefix(ABSOLUTE).partition(":")
+    if kind in KINDS and colon:
+        return Pooled(quantity, absolute, kind, body)
+    if absolute:
+        raise UsageError(
+            f"--quantity {quantity}: abs: stands before a figure of all test rows together, found {kind!r}",
+            hint="for example abs:gap:COLUMN; " + ", ".join(f"{one}:" for one in KINDS),
+        )
+    return None
+
+
+def in_steps(quantity: str) -> bool:
+    """Whether the quantity has no derivative."""
+    found = pooled(quantity)
+    return found is not None and found.in_steps
 
 
 def check_evaluate(quantity: str, evaluate: str) -> None:
     """Raises UsageError for a quantity without a derivative that is to be linearised."""
-    if quantity.startswith(SCORE) and evaluate != "exact":
+    if evaluate != "exact" and in_steps(quantity):
         raise UsageError(
             f"--quantity {quantity} has no derivative, which --evaluate {evaluate} needs", hint="add --evaluate exact"
         )
 
 
-def pooled_target(model: TrainedModel, rows: np.ndarray, quantity: str) -> Target:
+def pooled_target(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> Target:
     """The quantity over these test rows.  Raises UsageError where model, rows and quantity do not suit."""
-    if quantity.startswith(GAP):
-        return _gap(model, rows, quantity)
-    target = _score(model, rows, quantity)
-    target.check(model.theta)
-    return target
+    if asked.kind in (SCORE, TPR, FPR, GAP_LOSS, WORST):
+        _require_labels(model, rows, asked.text)
+    X, y = model.dataset.X_test[rows], model.dataset.y_test[rows]
+    if asked.kind == SCORE:
+        score = score_target(model, asked.body, X, y, quantity=asked.text, absolute=asked.absolute)
+        score.check(model.theta)
+        return score
+    target = _worst(model, rows, asked, X, y) if asked.kind == WORST else _gap(model, rows, asked, X, y)
+    return AbsoluteTarget(target) if asked.absolute else target
 
 
-@dataclass(frozen=True)
-class ScoreTarget:
-    """A scorer on test rows X (T, d) with labels y (T,); larger is better, as scikit-learn has it.
-
-    Where it is undefined the value is NaN.
-    """
-
-    objective: Objective
-    family: Family
-    scorer: Callable[..., float]
-    quantity: str
-    X: Features
-    y: np.ndarray
-
-    def value(self, theta: np.ndarray) -> np.ndarray:
-        return np.array([[self._one(eta) for eta in self.objective.predict_outputs(theta, self.X)]])
-
-    def gradient(self, theta: np.ndarray) -> np.ndarray:
-        raise UsageError(f"--quantity {self.quantity} has no derivative", hint="ask for loss or margin here")
-
-    def arrival(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """As ``core.recession.Clipped`` has it: the outputs' range, which every step shortens by 1."""
-        outputs = self.objective.predict_outputs(theta, self.X)
-        spans = np.ptp(outputs, axis=1).max(axis=1) if outputs.shape[1] > 1 else np.abs(outputs).max(axis=(1, 2))
-        return np.asarray(np.broadcast_to(spans, direction.shape[1:]))
-
-    def check(self, theta: np.ndarray) -> None:
-        """Raises UsageError where the scorer has no value for the model as it is."""
-        eta = self.objective.predict_outputs(theta, self.X)[0]
-        try:
-            found = self._raw(eta)
-        except (ValueError, AttributeError, TypeError, NotImplementedError) as error:
-            raise UsageError(f"--quantity {self.quantity} cannot be had of these test rows: {error}") from None
-        if not np.isfinite(found):
-            raise UsageError(
-                f"--quantity {self.quantity} is undefined for these {len(self.y):,} test rows",
-                hint="take more test rows, of every class",
-            )
-
-    def _one(self, eta: np.ndarray) -> float:
-        try:
-            return self._raw(eta)
-        except ValueError:
-            return float("nan")
-
-    def _raw(self, eta: np.ndarray) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return float(self.scorer(_estimator(self.family), eta.T, self.y))
-
-
-def _score(model: TrainedModel, rows: np.ndarray, quantity: str) -> ScoreTarget:
-    from sklearn.metrics import get_scorer, get_scorer_names
-
-    name = quantity.removeprefix(SCORE)
-    known = get_scorer_names()
-    if name not in known:
-        hint = did_you_mean(name, known, "for example score:accuracy, score:roc_auc or score:r2")
-        raise UsageError(f"--quantity {quantity}: scikit-learn has no score of that name", hint=hint)
-    data = model.dataset
-    if data.classes and name.startswith(OF_NUMBERS):
-        raise UsageError(f"--quantity {quantity} is for regressions; this model is a classifier", hint="score:accuracy")
-    unknown = np.flatnonzero(~data.labelled[rows])
-    if len(unknown):
-        raise UsageError(
-            f"--quantity {quantity} needs the labels of all test rows, and {len(unknown):,} have none, the first"
-            f" of them row {rows[unknown[0]]}",
-            hint="add the labels, or choose test rows that have one",
-        )
-    X, y = data.X_test[rows], data.y_test[rows]
-    return ScoreTarget(model.objective, model.family, get_scorer(name), quantity, X, y)
-
-
-def _estimator(family: Family) -> Any:
-    """What scikit-learn's scorers take for a fitted estimator, its rows the outputs (T, K) of a model."""
-    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-
-    class Base(BaseEstimator):
-        def fit(self, X: np.ndarray, y: np.ndarray) -> Base:
-            return self
-
-        def __sklearn_is_fitted__(self) -> bool:
-            return True
-
-        def predict(self, X: np.ndarray) -> np.ndarray:
-            return family.predict(X.T[None])[0]
-
-    if not isinstance(family, Classifier):
-        return type("Regression", (RegressorMixin, Base), {})()
-
-    def decision_function(self: Base, X: np.ndarray) -> np.ndarray:
-        return X[:, 0] if X.shape[1] == 1 else X
-
-    def predict_proba(self: Base, X: np.ndarray) -> np.ndarray:
-        p = family.curvature_state(X.T[None])[0].T
-        return np.column_stack([1.0 - p, p]) if p.shape[1] == 1 else p
-
-    methods: dict[str, Any] = {"decision_function": decision_function, "classes_": np.arange(family.classes)}
-    if family.probabilistic:
-        methods["predict_proba"] = predict_proba
-    return type("Classification", (ClassifierMixin, Base), methods)()
-
-
-def _gap(model: TrainedModel, rows: np.ndarray, quantity: str) -> WeightedTarget:
-    """Mean prediction of the rows with the column's second value minus that of the rows with its first."""
-    values, (_, second), label = _gap_values(model, rows, quantity)
-    chosen = values == second
-    coefficients = np.where(chosen, 1.0 / chosen.sum(), -1.0 / (~chosen).sum())
-    rule, y = _prediction(model, label, len(rows), quantity)
-    return WeightedTarget(RowTarget(model.objective, rule, model.dataset.X_test[rows], y), coefficients)
-
-
-def gap_in_words(model: TrainedModel, rows: np.ndarray, quantity: str) -> str:
-    """What ``gap:COLUMN[:CLASS]`` is the difference of, with both values of the column and the class."""
-    _, (first, second), label = _gap_values(model, rows, quantity)
-    column, classes = _column_and_class(model, quantity)[0], model.dataset.classes
+def in_words(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> str | None:
+    """What the quantity is, with the values of the column and the class; None of a score, which its name says."""
+    if asked.kind == SCORE:
+        return None
+    if asked.kind == WORST:
+        found = _worst(model, rows, asked, model.dataset.X_test[rows], model.dataset.y_test[rows])
+        column, values, _ = _column_values(model, rows, asked)
+        worst = np.unique(_comparable(values))[int(np.argmax(found.means(model.theta)[:, 0]))]
+        return f"largest mean loss over the values of {column} (now where it is {worst})"
+    column, values, label = _column_values(model, rows, asked)
+    first, second = _two_values(column, values, asked)
+    classes = model.dataset.classes
     of = "prediction" if not classes else f"probability of class {label or classes[1]}"
     if isinstance(model.family, Classifier) and not model.family.probabilistic:
         of = of.replace("probability", "score")
-    return f"gap: mean {of} where {column} is {second} minus where it is {first}"
+    if asked.kind in OF_WHAT:
+        of = OF_WHAT[asked.kind].format(label or (classes[1] if classes else ""))
+    mean = "" if asked.kind in (TPR, FPR) else "mean "
+    size = "size of the " if asked.absolute else ""
+    return f"{size}gap: {mean}{of} where {column} is {second} minus where it is {first}"
 
 
-def _gap_values(model: TrainedModel, rows: np.ndarray, quantity: str) -> tuple[np.ndarray, np.ndarray, str | None]:
-    """The column's values in these test rows, its two values in sorted order, and the class."""
-    column, label = _column_and_class(model, quantity)
+def _gap(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y: np.ndarray) -> Target:
+    """A mean over the rows with the column's second value minus that over the rows with its first."""
+    column, values, label = _column_values(model, rows, asked)
+    first, second = _two_values(column, values, asked)
+    counted, code = np.ones(len(rows), dtype=bool), 0
+    if asked.kind != GAP_LOSS and model.dataset.classes:
+        code = _code(model, label, asked)
+    if asked.kind in (TPR, FPR):
+        _require_classes(model, asked)
+        counted = (y == code) == (asked.kind == TPR)
+    parts = [(_comparable(values) == value) & counted for value in (first, second)]
+    for value, part in zip((first, second), parts, strict=True):
+        if not part.any():
+            name = model.dataset.classes[code]
+            lacks = f"rows of class {name}" if asked.kind == TPR else f"rows of another class than {name}"
+            raise UsageError(
+                f"--quantity {asked.text}: where {column} is {value} the chosen test rows have no {lacks}",
+                hint="choose more test rows (--test all), or another class",
+            )
+    if asked.kind in (TPR, FPR):
+        assert isinstance(model.family, Classifier)
+        return RateTarget(model.objective, model.family, code, X[counted], parts[1][counted])
+    coefficients = parts[1] / parts[1].sum() - parts[0] / parts[0].sum()
+    if asked.kind == GAP_LOSS:
+        return WeightedTarget(RowTarget(model.objective, Loss(model.family), X, y), coefficients)
+    rule, labels = _prediction(model, code, len(rows))
+    return WeightedTarget(RowTarget(model.objective, rule, X, labels), coefficients)
+
+
+def _worst(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y: np.ndarray) -> WorstTarget:
+    column, values, _ = _column_values(model, rows, asked)
+    found, codes = np.unique(_comparable(values), return_inverse=True)
+    if len(found) < 2:
+        raise UsageError(
+            f"--quantity {asked.text}: a column with several values is expected, but {column} is {found[0]} in all of"
+            " the chosen test rows",
+            hint="choose more test rows (--test all)",
+        )
+    return WorstTarget(RowTarget(model.objective, Loss(model.family), X, y), codes)
+
+
+def _column_values(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> tuple[str, np.ndarray, str | None]:
+    """The column, its values in these test rows, and the class that is named behind it."""
+    column, label = _column_and_class(model, asked)
     values = _values(model, column)[rows]
     missing = sum(value is None or value != value for value in values.tolist())
     if missing:
-        raise UsageError(f"--quantity {quantity}: {missing:,} of the {len(rows):,} test rows have no value of {column}")
-    found = np.unique(values.astype(str) if values.dtype.kind == "O" else values)
+        raise UsageError(
+            f"--quantity {asked.text}: {missing:,} of the {len(rows):,} test rows have no value of {column}"
+        )
+    return column, values, label
+
+
+def _comparable(values: np.ndarray) -> np.ndarray:
+    return values.astype(str) if values.dtype.kind == "O" else values
+
+
+def _two_values(column: str, values: np.ndarray, asked: Pooled) -> np.ndarray:
+    """The column's two values in sorted order."""
+    found = np.unique(_comparable(values))
     if len(found) != 2:
         shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
         raise UsageError(
-            f"--quantity {quantity}: a column with two values is expected, but {column} has {len(found):,} in the"
+            f"--quantity {asked.text}: a column with two values is expected, but {column} has {len(found):,} in the"
             f" chosen test rows: {shown}",
             hint="choose more test rows (--test all)" if len(found) < 2 else "choose a column with two values",
         )
-    return values, found, label
+    return found
 
 
-def _column_and_class(model: TrainedModel, quantity: str) -> tuple[str, str | None]:
-    """``gap:COLUMN`` or, of a classifier, ``gap:COLUMN:CLASS``."""
-    body = quantity.removeprefix(GAP)
-    names = [*model.dataset.columns_test, *model.dataset.feature_names]
+def _column_and_class(model: TrainedModel, asked: Pooled) -> tuple[str, str | None]:
+    """``COLUMN`` or, where a class can be meant, ``COLUMN:CLASS``."""
+    body, names = asked.body, [*model.dataset.columns_test, *model.dataset.feature_names]
     if body in names:
         return body, None
     head, _, tail = body.rpartition(":")
-    if head in names:
+    if head in names and asked.kind in (GAP, TPR, FPR):
         if tail not in model.dataset.classes:
             classes = ", ".join(model.dataset.classes[:20]) or "none: this is a regression"
-            raise UsageError(f"--quantity {quantity}: no class is named {tail!r}", hint=f"the classes are {classes}")
+            raise UsageError(f"--quantity {asked.text}: no class is named {tail!r}", hint=f"the classes are {classes}")
         return head, tail
     raise UsageError(
-        f"--quantity {quantity}: {body!r} is no column of the test rows",
+        f"--quantity {asked.text}: {body!r} is no column of the test rows",
         hint=did_you_mean(body, names, "the columns are " + ", ".join(dict.fromkeys(names[:20]))),
     )
 
@@ -209,17 +218,40 @@ def _values(model: TrainedModel, column: str) -> np.ndarray:
     return (values.toarray() if hasattr(values, "toarray") else values)[:, 0]
 
 
-def _prediction(model: TrainedModel, label: str | None, count: int, quantity: str) -> tuple[RowQuantity, np.ndarray]:
+def _require_labels(model: TrainedModel, rows: np.ndarray, quantity: str) -> None:
+    unknown = np.flatnonzero(~model.dataset.labelled[rows])
+    if len(unknown):
+        raise UsageError(
+            f"--quantity {quantity} needs the labels of all test rows, and {len(unknown):,} have none, the first"
+            f" of them row {rows[unknown[0]]}",
+            hint="add the labels, or choose test rows that have one",
+        )
+
+
+def _require_classes(model: TrainedModel, asked: Pooled) -> None:
+    if not model.dataset.classes:
+        raise UsageError(
+            f"--quantity {asked.text} is for classifiers; this model is a regression", hint="use gap: or gap-loss:"
+        )
+
+
+def _code(model: TrainedModel, label: str | None, asked: Pooled) -> int:
+    """The place of the class that is meant."""
+    classes = model.dataset.classes
+    if label is None and len(classes) > 2:
+        raise UsageError(
+            f"--quantity {asked.text}: of which class? The model has {len(classes)}",
+            hint=f"{asked.text}:{classes[0]}",
+        )
+    return 1 if label is None else classes.index(label)
+
+
+def _prediction(model: TrainedModel, code: int, count: int) -> tuple[RowQuantity, np.ndarray]:
     """What stands for the prediction of a row, with the labels (count,) that it takes."""
-    family, classes = model.family, model.dataset.classes
+    family = model.family
     if isinstance(family, Regressor):
         return Prediction(family), np.zeros(count)
     assert isinstance(family, Classifier)
-    if label is None and len(classes) > 2:
-        raise UsageError(
-            f"--quantity {quantity}: of which class? The model has {len(classes)}", hint=f"{quantity}:{classes[0]}"
-        )
-    code = 1 if label is None else classes.index(label)
     if not family.probabilistic:
         return Logit(family, code), np.full(count, code)
     return Probability(family), np.full(count, code)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.pooled import GAP, gap_in_words, is_pooled, pooled_target
+from influence_cli.analysis.pooled import in_words, pooled, pooled_target
 from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
@@ -72,10 +72,9 @@ class Question:
 
     def named(self, provenance: Provenance) -> Provenance:
         """With the quantity in words, where only the data know them."""
-        if self.tests is None or not self.quantity.startswith(GAP):
-            return provenance
-        asked = gap_in_words(self.model, self.tests.rows, self.quantity)
-        return replace(provenance, config={**provenance.config, "asked": asked})
+        parts = pooled(self.quantity) if self.tests is not None else None
+        asked = None if parts is None or self.tests is None else in_words(self.model, self.tests.rows, parts)
+        return provenance if asked is None else replace(provenance, config={**provenance.config, "asked": asked})
 
     def each(self) -> list[Target]:
         """One target a code."""
@@ -103,8 +102,8 @@ def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: st
     if tests is None:
         hint = "for example --test 17 or --test misclassified:5"
         raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
-    if is_pooled(quantity):
-        return np.array([MEAN_TEST]), [pooled_target(model, tests.rows, quantity)]
+    if (together := pooled(quantity)) is not None:
+        return np.array([MEAN_TEST]), [pooled_target(model, tests.rows, together)]
     rule = row_quantity(quantity, model.family, model.dataset.classes)
     X, y = model.dataset.X_test, _true_or_predicted(model, tests, quantity)
     if tests.mean:

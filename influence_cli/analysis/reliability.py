@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from influence_cli.analysis.certification import BEGIN, Certifier
+from influence_cli.analysis.pooled import in_steps
 from influence_cli.analysis.question import Question
 from influence_cli.core.error_estimate import ErrorEstimator
 from influence_cli.core.estimators import Estimate
@@ -72,8 +73,7 @@ class Reliability:
         self.question, self.solver, self.how = question, solver, how
         methods = how.methods if how.errors else [method for method in how.methods if method == REFINED]
         self.errors = {method: np.full(shape, np.nan) for method in methods}
-        # A score moves in steps, so that small moves of it say nothing about the next one.
-        self.graded = not question.quantity.startswith("score:")
+        self.graded = not in_steps(question.quantity)
         self.growth = {method: np.zeros(groups) for method in methods}
         self.unmet = np.zeros(shape, dtype=bool)
         self.low, self.high = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -128,7 +128,13 @@ class Reliability:
             self.question.model.theta,
             after.weights,
             self.solver.preconditioner,
-            Goal(after.question.value, self.base, rel if wanted is None else min(rel, BEGIN * wanted), counts.T),
+            Goal(
+                after.question.value,
+                self.base,
+                rel if wanted is None else min(rel, BEGIN * wanted),
+                counts.T,
+                graded=self.graded,
+            ),
             gradient=after.gradient,
         )
         if wanted is not None:

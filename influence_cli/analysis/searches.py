@@ -40,7 +40,7 @@ PREDICTED = "margin of the predicted class"
 """The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
 AFFORDABLE = 2e9
 """Multiply-adds of small matrices, ten seconds or so, up to which exchanges follow the default search."""
-NEVER_NEGATIVE = ("loss", "prob")
+NEVER_NEGATIVE = ("loss", "prob", "worst", "abs")
 
 
 def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[str, ...]:
@@ -269,7 +269,7 @@ def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str) -> Ques
     """
     family = model.family
     if quantity != "loss" or not isinstance(family, Classifier):
-        if quantity in NEVER_NEGATIVE:
+        if quantity.partition(":")[0] in NEVER_NEGATIVE:
             better = "margin or logit:CLASS" if isinstance(family, Classifier) else "prediction"
             raise UsageError(
                 f"--flip: {quantity} is never negative, so its sign cannot change",

@@ -61,8 +61,8 @@ def agreement(result: InfluenceResult) -> str:
     text = f"retrained{again}: {signs:,} of {known.sum():,} signs of {method} agree"
     if relative.size:
         text += f"; relative error {_percent(np.median(relative))} in the median, {_percent(relative.max())} at most"
-    if method in result.errors:
-        error = result.errors[method][known]
+    error = result.errors.get(method, np.full(result.actual.shape, np.nan))[known]
+    if np.isfinite(error).any():
         text += f"; {np.mean(off <= error + 1e-9 * size):.0%} within their error"
     lost = int((np.isfinite(estimate) & ~np.isfinite(actual)).sum())
     return f"{text}; {lost:,} figures have no value by retraining: see ginf groundtruth" if lost else text

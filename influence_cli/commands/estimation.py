@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influence_cli.analysis.explain import explain
 from influence_cli.analysis.influence import check_methods
-from influence_cli.analysis.pooled import check_evaluate
+from influence_cli.analysis.pooled import check_evaluate, in_steps
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
@@ -36,8 +36,10 @@ def chosen_estimation(
     tolerance = parse_relative(trust.rel_error, "--rel-error")
     certify = None if trust.certify is None else parse_relative(trust.certify, "--certify")
     if methods is None and evaluate is None and any(spec.text == EACH_ROW for spec in request.specs):
-        common.note(f"{EACH_ROW}: --method {','.join(ROW_METHODS)} --evaluate linear, one solve a test row")
-        how = Estimation(ROW_METHODS, "linear", tolerance, trust.errors, certify)
+        exact = in_steps(request.asked.quantity)
+        why = "exact, as the quantity has no derivative" if exact else "linear, one solve a test row"
+        common.note(f"{EACH_ROW}: --method {','.join(ROW_METHODS)} --evaluate {why}")
+        how = Estimation(ROW_METHODS, "exact" if exact else "linear", tolerance, trust.errors, certify)
     else:
         how = Estimation(methods or DEFAULT_METHODS, evaluate or "exact", tolerance, trust.errors, certify)
     if certify is not None and REFINED not in how.methods:

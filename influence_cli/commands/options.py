@@ -64,10 +64,12 @@ Quantity = Annotated[
         "--quantity",
         metavar="NAME",
         autocompletion=completing(
-            "loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "gap:", "score:"
+            *("loss", "prob", "prob:", "margin", "prediction", "logit:", "param:"),
+            *("gap:", "gap-tpr:", "gap-fpr:", "gap-loss:", "worst:", "score:", "abs:"),
         ),
         help="What changes: loss, margin, prob (true class), prob:CLASS, logit:CLASS, prediction, param:NAME; of all"
-        " test rows gap:COLUMN[:CLASS], score:NAME.",
+        " test rows gap:COLUMN[:CLASS], gap-tpr: and gap-fpr: likewise, gap-loss:COLUMN, worst:COLUMN, score:NAME, or"
+        " abs: before these.",
     ),
 ]
 Solver = Annotated[

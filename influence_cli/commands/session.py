@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from influence_cli.analysis.pooled import pooled
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.artifacts.atomic import check_target
 from influence_cli.artifacts.model import add_factor
@@ -58,7 +59,7 @@ class OpenModel:
 
 def check_quantity(name: str) -> None:
     """Refuse a misspelt ``--quantity`` before a model is read; whether it suits the model is seen later."""
-    if ":" not in name:
+    if pooled(name) is None and ":" not in name:
         output.check_choice("--quantity", name, QUANTITIES)
 
 

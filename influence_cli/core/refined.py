@@ -71,7 +71,8 @@ CURVATURE_NUMBERS = 32e6
 class Goal:
     """What is asked: f of theta (P, A) by ``values`` (T, A), ``base`` (T,) at theta*, to a relative error of ``rel``.
 
-    ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.  With
+    ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.  An f that
+    moves in steps is not ``graded``: small moves say nothing about the next, and only the gradient ends a group.  With
     ``steps`` every group takes that many steps of the mixing and none of Newton-CG, whatever its error.
     """
 
@@ -80,6 +81,7 @@ class Goal:
     rel: float
     counts: np.ndarray
     steps: int | None = None
+    graded: bool = True
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ class _Rule:
         if goal.steps is not None:
             return self.steps[columns] >= goal.steps
         answered = (met | ~goal.counts[:, columns] | np.isnan(change)).all(axis=0)
-        return (self.steps[columns] >= FIRST_TEST) & (answered | (length <= END * self.first[columns]))
+        ended = (answered & goal.graded) | (length <= END * self.first[columns])
+        return (self.steps[columns] >= FIRST_TEST) & ended
 
 
 class _Way:

@@ -40,6 +40,9 @@ _NAMES = {
     "param": "parameter {}",
     "t": "Wald statistic of {}",
     "gap": "gap of {} (mean prediction where it has its second value, in sorted order, minus where it has its first)",
+    "gap-loss": "gap of {} (mean loss where it has its second value, in sorted order, minus where it has its first)",
+    "gap-tpr": "gap of {} (true positive rate where it has its second value, in sorted order, minus where its first)",
+    "gap-fpr": "gap of {} (false positive rate where it has its second value, in sorted order, minus where its first)",
     "score": "score {} of the test rows (larger is better)",
     "worst": "largest mean loss over the values of {}",
 }
@@ -47,14 +50,19 @@ _NAMES = {
 
 def meaning_of(quantity: str, asked: str | None = None) -> Meaning:
     """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where the data had to tell it."""
-    if asked is not None:
-        return Meaning(asked, *_HELD)
     if quantity in _MEANING:
         return _MEANING[quantity]
-    kind, _, name = quantity.partition(":")
-    if kind == "score":
-        return Meaning(_NAMES[kind].format(name), "hurt", "helped", "it")
-    return Meaning(_NAMES[kind].format(name) if name and kind in _NAMES else quantity, *_HELD)
+    kind, _, name = quantity.removeprefix("abs:").partition(":")
+    called = asked or (_NAMES[kind].format(name) if name and kind in _NAMES else quantity)
+    if quantity.startswith("abs:"):
+        called = called if asked else f"size of the {called}"
+        if kind.startswith("gap"):
+            return Meaning(called, "narrowed", "widened", "it")
+    if kind == "score" and not quantity.startswith("abs:"):
+        return Meaning(called, "hurt", "helped", "it")
+    if kind == "worst":
+        return Meaning(called, "helped", "hurt", "these rows")
+    return Meaning(called, *_HELD)
 
 
 def meaning(quantity: str, asked: str | None = None) -> str:

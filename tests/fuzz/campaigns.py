@@ -282,6 +282,9 @@ QUANTITIES = (
     "prediction",
     "prob:9",
     "abs:loss",
+    "gap-tpr:f0",
+    "worst:f0",
+    "abs:gap-loss:f0",
 )
 
 
