@@ -212,7 +212,7 @@ def test_one_stalled_column_leaves_the_others_as_they_are():
     def broken(r):
         return np.where(np.abs(r).max(axis=0) > 1.0, np.nan, exact(r))
 
-    found, _ = anderson(objective, start, w, preconditioner=broken, tol=TOL, max_iterations=100)
+    found, _ = anderson(objective, theta[:, None], start, w, preconditioner=broken, tol=TOL, max_iterations=100)
     assert list(found.converged) == [True, False]
     alone, _ = without(oracle, theta, groups_of(oracle)[:1])
     assert relative_error(found.theta[:, 0], alone.theta[:, 0]) < STATIONARY

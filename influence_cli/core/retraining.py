@@ -115,6 +115,7 @@ def retrain(
     exact = has_cheap_factor(objective) and not known
     mixed, goal = anderson(
         objective,
+        theta,
         start,
         w,
         preconditioner=preconditioner if nearer is None else nearer,

@@ -74,7 +74,7 @@ class Weights:
 
     def take(self, columns: np.ndarray) -> Weights:
         """The weights of these groups (A,); a single group, which serves all, stays as it is."""
-        if self.groups == 1:
+        if self.groups == 1 or np.array_equal(columns, np.arange(self.groups)):
             return self
         return Weights(
             self.base,
@@ -107,14 +107,30 @@ class Weights:
         if self.whole:
             return base[None]
         out = self.kept[:, None] * base
-        if len(base) == len(self.base):
-            at, values = self._inside_all
-            out[at] = values
-            return out
-        for g, chosen in enumerate(self.rows):
-            low, high = chosen.searchsorted((rows.start, rows.stop))
-            if high > low:
-                out[g, chosen[low:high] - rows.start] = self._within(g, slice(low, high))
+        for groups, at, values in self._places(rows):
+            out[groups, at] = values * base[at]
+        return out
+
+    def over_kept(self, R: np.ndarray, rows: slice) -> np.ndarray:
+        """R (G, F, b) of a block of rows times the weights over ``kept``, in place: in this form only rows of groups
+        differ from group to group.  A weight of 0 makes 0 of anything."""
+        if self.groups == 1:
+            R *= (self.block(rows) / self.kept).astype(R.dtype, copy=False)
+            return R
+        R *= self.base[rows].astype(R.dtype, copy=False)
+        for groups, at, values in self._places(rows):
+            ratio = (values / self.kept[groups]).astype(R.dtype, copy=False)[:, None]
+            R[groups, :, at] = np.where(ratio == 0.0, 0.0, ratio * R[groups, :, at])
+        return R
+
+    def total(self, values: np.ndarray, rows: slice) -> np.ndarray:
+        """sum_i w_ig values_ig over a block of rows, (G,), for values (1 or G, b)."""
+        if len(values) > 1 or self.groups == 1:
+            return np.asarray((self.block(rows) * values).sum(axis=1))
+        weighted = self.base[rows] * values[0]
+        out = self.kept * weighted.sum()
+        for groups, at, factors in self._places(rows):
+            out += np.bincount(groups, (factors - self.kept[groups]) * weighted[at], minlength=self.groups)
         return out
 
     def parts(self) -> list[np.ndarray]:
@@ -163,24 +179,37 @@ class Weights:
         if self.groups > 1 and self.sizes.sum() > TOGETHER:
             halves = np.array_split(np.arange(self.groups), 2)
             return np.concatenate([self.take(half).present(kinds, counts) for half in halves])
-        (groups, rows), values = self._inside_all
+        groups, rows, factors = self._sorted
         shape, places = (self.groups, len(counts)), groups * len(counts) + kinds[rows]
 
         def counted(which: np.ndarray) -> np.ndarray:
             return np.bincount(places[which], minlength=self.groups * len(counts)).reshape(shape)
 
         outside = counts - counted(self.base[rows] != 0.0) > 0
-        return (counted(values != 0.0) > 0) | (outside & (self.kept[:, None] != 0.0))
+        return (counted(factors * self.base[rows] != 0.0) > 0) | (outside & (self.kept[:, None] != 0.0))
+
+    def _places(self, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The places (groups, rows in the block) of the groups' rows in a block of rows, and their factors; of many
+        rows a group at a time."""
+        if self.sizes.sum() <= TOGETHER:
+            groups, at, factors = self._sorted
+            span = slice(*at.searchsorted((rows.start, rows.stop)))
+            if span.stop > span.start:
+                yield groups[span], at[span] - rows.start, factors[span]
+            return
+        for g, chosen in enumerate(self.rows):
+            low, high = chosen.searchsorted((rows.start, rows.stop))
+            if high > low:
+                own = np.full(high - low, g)
+                yield own, chosen[low:high] - rows.start, self._factors(g, slice(low, high))
 
     @cached_property
-    def _inside_all(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-        """The places (groups, rows) of all groups' rows in a block of all rows, and their weights."""
+    def _sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The groups and rows of all groups' rows by their rows, and their factors."""
         groups, rows = np.repeat(np.arange(self.groups), self.sizes), np.concatenate((NO_ROWS, *self.rows))
-        values = self.taken[groups]
-        if self.membership is not None:
-            kept = self.kept[groups]
-            values = kept + (values - kept) * np.concatenate(self.membership)
-        return (groups, rows), values * self.base[rows]
+        factors = np.concatenate([np.empty(0), *(self._factors(g, slice(None)) for g in range(self.groups))])
+        order = np.argsort(rows, kind="stable")
+        return groups[order], rows[order], factors[order]
 
     @property
     def _sparse(self) -> np.ndarray:
@@ -193,10 +222,12 @@ class Weights:
         return tuple(np.ones(len(rows)) for rows in self.rows)
 
     def _within(self, g: int, span: slice) -> np.ndarray:
-        base = self.base[self.rows[g][span]]
+        return self._factors(g, span) * self.base[self.rows[g][span]]
+
+    def _factors(self, g: int, span: slice) -> np.ndarray:
         if self.membership is None:
-            return self.taken[g] * base
-        return (self.kept[g] + (self.taken[g] - self.kept[g]) * self.membership[g][span]) * base
+            return np.full(len(self.rows[g][span]), self.taken[g])
+        return self.kept[g] + (self.taken[g] - self.kept[g]) * self.membership[g][span]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.gradient_change import GradientChange
 from influence_cli.core.objectives.hessian import glm_hessian, glm_hessians
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes
@@ -24,6 +25,8 @@ from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 SINGLE_FROM_FLOPS = 1e7
 """Multiply-adds of a pass for one parameter vector from which on float32 is worth a second look by float64."""
+SINGLE_GROUPS = 4
+"""Groups from which on it is worth that look at one of them for changes of the gradient."""
 SINGLE_LARGEST = 1e12
 """Features up to which float32 holds the products of a row's features, coefficients and residuals."""
 
@@ -83,7 +86,11 @@ class Glm(Objective):
     def _in_single(self) -> bool:
         """Whether float32 holds the products, and a pass is long enough to be worth two kinds."""
         long = self.design.rows * self.design.columns * self.outputs >= SINGLE_FROM_FLOPS
-        return long and self.family.single_precision and self.design.largest() <= SINGLE_LARGEST
+        return long and self.family.single_precision and self._fits_single
+
+    @cached_property
+    def _fits_single(self) -> bool:
+        return self.design.largest() <= SINGLE_LARGEST
 
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         theta, w = _columns(theta), as_weights(w)
@@ -91,7 +98,7 @@ class Glm(Objective):
 
         def add(rows: slice) -> None:
             of_rows = self.family.loss(self.passes.outputs(theta, rows), self.y[rows])
-            losses[rows.start] = (w.block(rows) * of_rows).sum(axis=1)
+            losses[rows.start] = w.total(of_rows, rows)
 
         self.design.each(add, theta.shape[1] * self.passes.free)
         return _in_order(losses)
@@ -101,6 +108,10 @@ class Glm(Objective):
         few = self.passes.few(w, 2)
         if theta.shape[1] > 1 or (w.groups == 1 and not few[0]):
             return self._gradient_pass(theta, w, lambda outputs, weights, rows: None)
+        if w.base is self.weights and w.kept.all():
+            inside = w.scaled(np.zeros(w.groups), w.taken - w.kept)
+            if self.passes.few(inside, 2).all():
+                return w.kept * self.training_gradient(theta) + self.loss_gradient(theta, inside)
         if not few.all() or w.sizes.sum() > self.design.rows:
             return self.gather(self.residuals(theta), w)
 
@@ -119,6 +130,12 @@ class Glm(Objective):
         gradient = self._gradient_pass(theta, w, watch)
         total = self.penalty.value(theta, w.penalty) + _in_order(losses)
         return total, gradient + self.penalty.product(theta, w.penalty)
+
+    def gradient_changes(self, theta: np.ndarray, w: Weights) -> tuple[Product, Product | None]:
+        exact = GradientChange(self, theta, w)
+        long = self.design.operations(w.groups * self.passes.free) >= SINGLE_FROM_FLOPS and w.groups >= SINGLE_GROUPS
+        single = self.passes.in_single(w.groups) if long and self._fits_single else self.passes
+        return exact, None if single is self.passes else exact.by(single)
 
     def _gradient_pass(
         self, theta: np.ndarray, w: Weights, watch: Callable[[np.ndarray, np.ndarray, slice], None]

@@ -183,6 +183,17 @@ class Objective(ABC):
         w = as_weights(w)
         return self.loss_gradient(theta, w) + self.penalty.product(theta, w.penalty)
 
+    def gradient_changes(self, theta: np.ndarray, w: Weights) -> tuple[Product, Product | None]:
+        """The function V -> grad J(theta + V; w) - grad J(theta; w) from theta (P, 1), with ``columns`` as a product,
+        in double precision and, where that is faster, in single precision."""
+        here = self.gradient(theta, w)
+
+        def change(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+            own = slice(None) if columns is None else columns
+            return self.gradient(theta + V, w if columns is None else w.take(columns)) - here[:, own]
+
+        return change, None
+
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         """J (G,) and grad J (P, G); a model that can have both in one pass over the rows overrides this."""
         return self.value(theta, w), self.gradient(theta, w)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.arrays import dots, norms
-from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.optimise.minimum import Goal, Minimum, decrements
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
-from influence_cli.core.weights import RowWeights, Weights, as_weights
+from influence_cli.core.weights import Weights
 
 DEPTH = 8
 """Differences of points that the mixing remembers."""
@@ -78,8 +78,9 @@ class Mixing:
 
 def anderson(
     objective: Objective,
+    origin: np.ndarray,
     start: np.ndarray,
-    w: RowWeights,
+    w: Weights,
     *,
     preconditioner: Preconditioner,
     tol: float,
@@ -87,25 +88,28 @@ def anderson(
 ) -> tuple[Minimum, Goal]:
     """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian.
 
+    Gradients are those at ``origin`` (P, 1), which the groups' rows make of one pass, and what changes from there.
     A column ends where its decrement is ``tol`` times that of the first move, which is the goal that is returned, or
     where it stops gaining: then unconverged at its best point.  Decrements are those in the norm of B over the root of
-    the least curvature, relative to B's, that the last steps met.  Gradients are single precision's as long as they
-    stand out from its rounding; no column ends before double precision says so.
+    the least curvature, relative to B's, that the last steps met.  Changes are single precision's as long as they stand
+    out from its rounding; no column ends before double precision says so.
     """
-    w = as_weights(w)
     count = w.groups
-    first = objective.gradient(start, w)  # of one point for all groups it is what their rows make of it
-    x, gradient, value = np.array(np.broadcast_to(start, first.shape), order="F"), first, np.zeros(count)
+    there, (change, rough) = objective.gradient(origin, w), objective.gradient_changes(origin, w)
+    x = np.array(np.broadcast_to(start, there.shape), order="F")
+    gradient = there if start.shape[1] == 1 else there + change(x - origin)
+    value = objective.value(origin, w)  # what rounding is a share of
     found, goal = _Best(x), Goal(tol, np.zeros(count))
     mark, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    active, passes, floor = np.arange(count), objective, 0.0
+    active, passes, floor = np.arange(count), change, 0.0
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
     last = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        if iteration > 2 and np.isfinite(value).all():
-            gradient = passes.gradient(x, w.take(active))  # J, of which rounding is a share, hardly changes any more
-        elif iteration > 1:
-            value, gradient = passes.value_and_gradient(x, w.take(active))
+        if iteration == 2 and rough is not None:
+            passes = rough
+            floor = _noise(change, rough, x - origin, w.take(active), for_columns(preconditioner, active))
+        if iteration > 1:
+            gradient = there[:, active] + passes(x - origin, active)
         move = -for_columns(preconditioner, active)(gradient)
         here = decrements(gradient, move) / seen.root(x, gradient, move)
         found.look(active, iteration, x, gradient, move, here)
@@ -114,19 +118,18 @@ def anderson(
         stalled = (iteration - mark_at[active] > STALLED_AFTER) | ~np.isfinite(here)
         if iteration == 1:
             goal = Goal(tol, here)
-            passes, floor = _low_precision(objective, x, w, first, preconditioner)
             found.converged |= here == 0.0
-        elif passes is objective:
-            found.converged[active] = here <= goal.take(active).decrement(objective, x, value)
+        elif passes is change:
+            found.converged[active] = here <= goal.take(active).decrement(objective, x, value[active])
         elif np.median(here * np.minimum(here / last, 1.0)) < floor:
-            passes = objective  # by the next pass the rounding would show
+            passes = change  # by the next pass the rounding would show
             found.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
         keep = ~(found.converged[active] | stalled)
         if not keep.any():
             break
         mixing.keep(keep)
         seen.keep(keep)
-        active, last, value = active[keep], here[keep], value[keep]
+        active, last = active[keep], here[keep]
         x = mixing.next(x[:, keep], move[:, keep])
     return Minimum(**vars(found)), goal
 
@@ -182,16 +185,11 @@ class _Curvature:
         return np.sqrt(self._ratios.min(axis=1))
 
 
-def _low_precision(
-    objective: Objective, x: np.ndarray, w: Weights, gradient: np.ndarray, preconditioner: Preconditioner
-) -> tuple[Objective, float]:
-    """The objective in single precision, where it has one, and the decrement down to which it serves.
+def _noise(change: Product, rough: Product, way: np.ndarray, w: Weights, preconditioner: Preconditioner) -> float:
+    """The decrement down to which ``rough`` changes of the gradient serve on the ``way`` (P, G).
 
-    The rounding of the column with the largest weights at x (P, G), where the gradient is known, stands for all.
+    The rounding of the column with the largest weights stands for all.
     """
-    single = objective.single(x.shape[1])
-    if single is objective:
-        return objective, 0.0
     at = np.array([np.argmax(w.squares())])
-    off = single.gradient(x[:, at], w.take(at)) - gradient[:, at]
-    return single, NOISE * float(decrements(off, -for_columns(preconditioner, at)(off))[0])
+    off = rough(way[:, at], at) - change(way[:, at], at)
+    return NOISE * float(decrements(off, -for_columns(preconditioner, at)(off))[0])

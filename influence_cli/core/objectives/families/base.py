@@ -46,6 +46,16 @@ class Family(ABC):
     def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         """The third derivative contracted twice with a, (G, K, b)."""
 
+    def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """The residual at eta + a less that at eta, (G, K, b), as precise as ``a`` (G, K, b) is, not as the residual
+        is: in float32 where ``a`` is.  ``eta`` (1, K, b) is float64.
+
+        Where a shift of all outputs changes nothing and the last of a is 0, also of all but the last outputs.  NaN
+        where it is too far to be told so.
+        """
+        y = np.zeros(eta.shape[2])
+        return self.residual(eta + a, y) - self.residual(eta, y)
+
     @abstractmethod
     def self_concordance(self, a: np.ndarray) -> np.ndarray:
         """(G, b) with |third derivative [a, c, c]| <= spread(a) * second [c, c] for every c (Bach 2010): how much the

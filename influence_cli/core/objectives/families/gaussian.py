@@ -25,6 +25,9 @@ class Gaussian(Regressor):
     def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return np.zeros_like(a)
 
+    def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return a
+
     def self_concordance(self, a: np.ndarray) -> np.ndarray:
         return np.zeros_like(a[:, 0])
 

@@ -36,6 +36,10 @@ class Poisson(Regressor):
     def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         return state * a**2
 
+    def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return _mean(eta).astype(a.dtype, copy=False) * np.expm1(a)
+
     def self_concordance(self, a: np.ndarray) -> np.ndarray:
         return np.abs(a[:, 0])
 

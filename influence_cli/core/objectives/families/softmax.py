@@ -6,7 +6,6 @@ import numpy as np
 
 from influence_cli.core.objectives.families.base import Classifier
 
-
 class Softmax(Classifier):
     """l = log sum_k exp(eta_k) - eta_y.  Its derivatives are the cumulants of the class indicator under p."""
 
@@ -37,6 +36,19 @@ class Softmax(Classifier):
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
         return p
+
+    def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
+        # p_k (e_k - s) / (1 + s) with e = exp(a) - 1 and s = sum_k p_k e_k.
+        p = self.curvature_state(eta)[:, : a.shape[1]].astype(a.dtype, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            e = np.expm1(a)
+            s = np.einsum("xkb,gkb->gb", p, e)[:, None]
+            e -= s
+            e *= p
+            s += 1.0
+            s[s < np.sqrt(np.finfo(a.dtype).eps)] = np.nan  # half of the digits are gone
+            e /= s
+        return e
 
     def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         out = state * a
