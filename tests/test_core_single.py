@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,14 +17,17 @@ from influence_cli.core.objectives import glm
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.families.signed import Signed
+from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.optimise.anderson import anderson
-from influence_cli.core.removal import PER_MEAN, removal
+from influence_cli.core.removal import PER_MEAN, PER_SUM, removal
 from influence_cli.core.retraining import retrain
 from influence_cli.core.rows.design import Design
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.training import train
+from influence_cli.core.weights import Weights
 
 ROUGH = 1e-5
 """Relative error of sums in single precision."""
@@ -46,6 +50,10 @@ class Lying(Glm):
         twin = copy(self)
         twin.__class__ = _Lie
         return twin
+
+    def gradient_changes(self, theta, w):
+        exact, _ = super().gradient_changes(theta, w)
+        return exact, lambda V, columns=None: 1.02 * exact(V, columns) + 0.01 * np.roll(V, 1, axis=0)
 
 
 class _Lie(Glm):
@@ -145,6 +153,60 @@ def test_a_solution_that_is_begun_ends_where_it_would_from_zero(lie):
     assert relative_error(again.x, whole.x) < 1e-8
 
 
+FAMILIES = (Logistic(), Softmax(4), Gaussian(), Poisson(), Signed(3))
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 0.3, 5.0])
+def test_changes_of_residuals_are_as_precise_as_the_move(family, size):
+    rng = np.random.default_rng(3)
+    # In extended precision the difference of two residuals keeps the digits of a small move.
+    eta = rng.normal(size=(1, family.outputs, 400)) * np.linspace(0.1, 9.0, 400)
+    a = (size * rng.normal(size=(3, family.outputs, 400))).astype(np.float32).astype(float)
+    if family.shift_invariant:
+        a[:, -1] = 0.0
+    free = slice(family.outputs - family.shift_invariant)
+
+    def residual(outputs):
+        outputs = outputs.astype(np.longdouble)
+        if isinstance(family, Softmax):
+            e = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+            return e / e.sum(axis=1, keepdims=True)
+        return {Logistic: lambda x: 1 / (1 + np.exp(-x)), Poisson: np.exp}.get(type(family), lambda x: x)(outputs)
+
+    expected = (residual(eta + a.astype(np.longdouble)) - residual(eta)).astype(float)[:, free]
+    if isinstance(family, Poisson):
+        expected *= np.isfinite(expected)
+    # Far out the softmax keeps half of its digits, and says NaN where it would lose more.
+    double = 1e-8 if size > 1.0 else 1e-12 + 1e-17 / size
+    for dtype, rounding in ((np.float64, double), (np.float32, 1e-3 if size > 1.0 else 2e-5)):
+        found = family.residual_change(eta, a.astype(dtype)[:, free])
+        assert found.dtype == dtype
+        told = np.isfinite(found)
+        assert told.mean() > 0.9
+        assert np.abs(found - expected)[told].max() <= rounding * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(("kind", "intercept"), CASES)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_changes_of_gradients_are_differences_of_gradients(kind, intercept, sparse):
+    oracle = make_oracle(kind, intercept)
+    objective = make_objective(replace(oracle, X=csr_array(oracle.X)) if sparse else oracle)
+    rng = np.random.default_rng(1)
+    theta, V = rng.normal(size=(objective.size, 1)), rng.normal(size=(objective.size, 4))
+    for w in (
+        removal(objective.weights, groups_of(objective), PER_MEAN).removed,
+        removal(objective.weights, groups_of(objective), PER_SUM).removed,
+        Weights(objective.weights, tuple(np.sort(g) for g in groups_of(objective)), np.full(4, 1.2), np.full(4, 0.3)),
+    ):
+        exact, rough = objective.gradient_changes(theta, w)
+        for columns in (None, np.array([2, 0])):
+            own = np.arange(4) if columns is None else columns
+            expected = objective.gradient(theta + V[:, own], w.take(own)) - objective.gradient(theta, w.take(own))
+            assert relative_error(exact(V[:, own], columns), expected) < 1e-12
+            assert rough is None or relative_error(rough(V[:, own], columns), expected) < ROUGH
+
+
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_training_newton_and_retraining_end_where_the_oracle_does(kind, intercept):
     oracle = make_oracle(kind, intercept)
@@ -174,7 +236,7 @@ def test_no_group_counts_as_retrained_by_a_rough_gradient(kind):
     preconditioner = make_solver(objective, theta, "cholesky").preconditioner
     for passes in (1, 30):
         mixed, goal = anderson(
-            objective, theta.repeat(4, axis=1), w, preconditioner=preconditioner, tol=1e-9, max_iterations=passes
+            objective, theta, theta, w, preconditioner=preconditioner, tol=1e-9, max_iterations=passes
         )
         for g in np.flatnonzero(mixed.converged):
             r = oracle.gradient(mixed.theta[:, g], w.column(g))

@@ -254,9 +254,10 @@ class Glm(Objective):
 
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
         largest = [np.zeros(V.shape[1])]
+        passes = self.passes.in_single(V.shape[1]) if self._fits_single else self.passes
 
         def add(rows: slice) -> None:
-            largest.append(self.family.self_concordance(self.passes.outputs(V, rows)).max(axis=1))
+            largest.append(self.family.self_concordance(passes.outputs(V, rows)).max(axis=1))
 
         self.design.each(add, V.shape[1] * self.passes.free)
         return np.max(largest, axis=0)

@@ -6,6 +6,7 @@ import numpy as np
 
 from influence_cli.core.objectives.families.base import Classifier
 
+
 class Softmax(Classifier):
     """l = log sum_k exp(eta_k) - eta_y.  Its derivatives are the cumulants of the class indicator under p."""
 
