@@ -95,10 +95,13 @@ def anderson(
     out from its rounding; no column ends before double precision says so.
     """
     count = w.groups
-    there, (change, rough) = objective.gradient(origin, w), objective.gradient_changes(origin, w)
+    change, rough = objective.gradient_changes(origin, w)
+    if count == 1:
+        value, there = objective.value_and_gradient(origin, w)  # what rounding is a share of; in one pass
+    else:
+        value, there = objective.value(origin, w), objective.gradient(origin, w)  # of the groups' rows alone
     x = np.array(np.broadcast_to(start, there.shape), order="F")
-    gradient = there if start.shape[1] == 1 else there + change(x - origin)
-    value = objective.value(origin, w)  # what rounding is a share of
+    gradient = there + change(x - origin) if (start != origin).any() else there
     found, goal = _Best(x), Goal(tol, np.zeros(count))
     mark, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
     active, passes, floor = np.arange(count), change, 0.0
