@@ -253,14 +253,8 @@ class Glm(Objective):
         return out
 
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
-        largest = [np.zeros(V.shape[1])]
         passes = self.passes.in_single(V.shape[1]) if self._fits_single else self.passes
-
-        def add(rows: slice) -> None:
-            largest.append(self.family.self_concordance(passes.outputs(V, rows)).max(axis=1))
-
-        self.design.each(add, V.shape[1] * self.passes.free)
-        return np.max(largest, axis=0)
+        return passes.largest(V, self.family.self_concordance)
 
     def deviation(self, theta: np.ndarray) -> np.ndarray:
         theta, outputs = _columns(theta), self.passes.outputs
