@@ -16,12 +16,14 @@ from artifact_examples import (
     example_selection,
     example_sparse_model,
     example_truth,
+    example_wide_model,
     load_linked_model,
     numbers,
     same_bits,
 )
 
 from influence_cli.artifacts import storage
+from influence_cli.artifacts.dataset import column_entries
 from influence_cli.artifacts.model import add_factor, load_model, save_model
 from influence_cli.artifacts.results import load_influence, load_truth, same_origin, save_influence, save_truth
 from influence_cli.artifacts.schema import KINDS, documentation
@@ -37,6 +39,7 @@ EVERY_KIND = [
     pytest.param(example_model, save_model, load_model, id="model"),
     pytest.param(example_sparse_model, save_model, load_model, id="sparse model"),
     pytest.param(example_linked_model, save_model, load_linked_model, id="linked model"),
+    pytest.param(example_wide_model, save_model, load_model, id="wide model"),
     pytest.param(example_influence, save_influence, load_influence, id="influence"),
     pytest.param(example_truth, save_truth, load_truth, id="truth"),
     pytest.param(example_selection, save_selection, load_selection, id="selection"),
@@ -70,11 +73,24 @@ def test_the_same_contents_give_the_same_bytes(tmp_path, example, save, load):
         ("influence-v3", example_influence, load_influence),
         ("truth-v3", example_truth, load_truth),
         ("selection-v3", example_selection, load_selection),
+        ("wide-model-v4", example_wide_model, load_model),
     ],
 )
 def test_files_of_every_version_are_still_read(name, example, load):
     # archived once and never written again: a change of layout must go on reading them
     assert_same(load(ARCHIVE / f"{name}.h5"), example())
+
+
+def test_many_short_columns_lie_in_one_array_and_long_ones_by_themselves(tmp_path):
+    save_model(tmp_path / "a.h5", example_wide_model())
+    save_model(tmp_path / "b.h5", example_model())
+    with h5py.File(tmp_path / "a.h5") as file, h5py.File(tmp_path / "b.h5") as other:
+        assert file["columns/many/float64_train"].shape == (63, 5) and file["columns/many/int64_test"].shape == (63, 3)
+        assert sorted(file["columns/train"], key=int) == ["5", "65", "128"]
+        assert (file.attrs["format_version"], other.attrs["format_version"]) == (4, 3)
+    long = {f"c{i}": np.arange(40_000) for i in range(64)}
+    data = replace(example_dataset(), columns_train=long, columns_test=long)
+    assert not any("many" in path for path in column_entries(data))
 
 
 def test_regression_without_test_rows_image_or_factor(tmp_path):

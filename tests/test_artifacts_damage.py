@@ -114,9 +114,9 @@ def test_unknown_kind(model, kind):
 
 
 def test_versions(model):
-    edit(model, lambda file: file.attrs.modify("format_version", 4))
+    edit(model, lambda file: file.attrs.modify("format_version", 5))
     error = refusal(model)
-    assert "has format version 4 (made by ginf" in error.message and "reads up to 3" in error.message
+    assert "has format version 5 (made by ginf" in error.message and "reads up to 4" in error.message
     assert "upgrade ginf" in error.hint
     edit(model, lambda file: file.attrs.modify("format_version", 0))
     error = refusal(model)

@@ -6,7 +6,7 @@ column of a million rows and fifty clinics is four megabytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,11 @@ _PARTS = ("data", "indices", "indptr")
 _NAMES, _VOCABULARY = "/columns/names", "/columns/vocabulary"
 _TRAIN, _TEST = "/columns/train/", "/columns/test/"
 _MISSING = -1
+_MANY, _KINDS = "/columns/many/", ("float64", "int64")
+MANY_COLUMNS = 60
+"""Columns of one type that lie in one array: each dataset takes HDF5 about a millisecond to write and to read."""
+SHORT_BYTES = 256 * 1024
+"""Bytes of a column up to which it is taken there: the array is a copy."""
 
 
 def entries(data: Dataset) -> dict[str, Any]:
@@ -110,9 +115,12 @@ def column_entries(data: Dataset) -> dict[str, Any]:
     if data.columns_train:
         names = tuple(data.columns_train)
         index: dict[str, int] = {}
+        together = _together(data, names)
+        found |= together
+        done = {number for kind in _KINDS for number in together.get(f"{_MANY}{kind}", np.empty(0)).tolist()}
         for folder, columns in ((_TRAIN, data.columns_train), (_TEST, data.columns_test)):
             for number, name in enumerate(names):
-                if name in columns:
+                if name in columns and number not in done:
                     found[f"{folder}{number}"] = _packed(columns[name], index)
         found[_NAMES], found[_VOCABULARY] = names, tuple(index)
     return found
@@ -124,10 +132,19 @@ def columns_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[dict[str, np.
     vocabulary = np.array([*arrays.get(_VOCABULARY, []), None], dtype=object)  # the last one for -1
     problems: dict[str, str] = {}
     parts: list[dict[str, np.ndarray]] = []
-    for folder in (_TRAIN, _TEST):
+    for folder, split in ((_TRAIN, "train"), (_TEST, "test")):
         columns = {}
+        together = {
+            number: values
+            for kind in _KINDS
+            for number, values in zip(
+                arrays.get(f"{_MANY}{kind}", np.empty(0)).tolist(),
+                arrays.get(f"{_MANY}{kind}_{split}", ()),
+                strict=True,
+            )
+        }
         for number, name in enumerate(names):
-            values = arrays.get(f"{folder}{number}")
+            values = together.get(number, arrays.get(f"{folder}{number}"))
             if values is None:
                 if folder == _TRAIN:
                     problems[f"{folder}{number}"] = f"missing, expected the values of column {name}"
@@ -145,6 +162,25 @@ def columns_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[dict[str, np.
     if problems:
         raise storage.invalid(path, "model", problems)
     return parts[0], parts[1]
+
+
+def _together(data: Dataset, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of columns of numbers that are many and short."""
+    found: dict[str, np.ndarray] = {}
+    for kind in _KINDS:
+        here = [
+            number
+            for number, name in enumerate(names)
+            if data.columns_train[name].dtype == kind
+            and name in data.columns_test
+            and data.columns_test[name].dtype == kind
+            and max(data.columns_train[name].nbytes, data.columns_test[name].nbytes) <= SHORT_BYTES
+        ]
+        if len(here) >= MANY_COLUMNS:
+            found[f"{_MANY}{kind}"] = np.array(here, dtype=np.int64)
+            for split, columns in (("train", data.columns_train), ("test", data.columns_test)):
+                found[f"{_MANY}{kind}_{split}"] = np.stack([columns[names[number]] for number in here])
+    return found
 
 
 def _packed(values: np.ndarray, index: dict[str, int]) -> np.ndarray:

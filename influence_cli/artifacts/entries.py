@@ -7,17 +7,18 @@ one number throughout a file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 FORMAT = "ginf"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 OLDEST_VERSION = 1
 """Versions from OLDEST_VERSION to FORMAT_VERSION are read; adding an optional entry does not raise the version.
 
 2: features may be compressed rows or lie behind a link, so that /data/X_train and /data/X_test may be missing.
 3: every file has @digests and @content_digest, which cover all that is in it.
+4: many short columns of numbers lie in one array; a file without such an entry is still one of version 3.
 """
 DIGESTED_FROM = 3
 """The version from which on a file carries digests of its content."""
@@ -31,7 +32,8 @@ class Entry:
     ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8, ``json`` is text that is JSON.
     ``large`` datasets lie in one piece, uncompressed, so that they are read without a copy and can be memory-mapped;
     the others are chunked by rows with a checksum a chunk.  ``unless`` are entries that stand in this one's place,
-    never beside it; ``beside`` is one that this goes with: required with it, not wanted without.
+    never beside it; ``beside`` is one that this goes with: required with it, not wanted without.  ``since`` is the
+    version of files with this entry, where earlier ones would miss what it stands for.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Entry:
     large: bool = False
     unless: tuple[str, ...] = ()
     beside: str = ""
+    since: int = DIGESTED_FROM
 
     @property
     def owner(self) -> str:
@@ -80,6 +83,11 @@ class Kind:
     def entry(self, path: str) -> Entry | None:
         return next((entry for entry in (*HEADER, *self.entries) if entry.matches(path)), None)
 
+    def version(self, paths: Iterable[str]) -> int:
+        """That of a file with entries at these paths."""
+        here = set(paths)
+        return max((entry.since for entry in self.entries if entry.path in here), default=DIGESTED_FROM)
+
 
 class Found(NamedTuple):
     """What a file, or a mapping that is about to become one, has at a path."""
@@ -90,7 +98,7 @@ class Found(NamedTuple):
 
 HEADER = (
     Entry("@format", "str", (), 'always "ginf"'),
-    Entry("@format_version", "int64", (), f"version of this layout, now {FORMAT_VERSION}"),
+    Entry("@format_version", "int64", (), f"version of this layout, {DIGESTED_FROM} or {FORMAT_VERSION}"),
     Entry("@kind", "str", (), "which of the tables below applies"),
     Entry("@generated_by", "str", (), 'program and version, as "ginf 0.2.0"'),
     Entry("@config", "json", (), "every resolved option and seed; of a model, the settings that its digest covers"),

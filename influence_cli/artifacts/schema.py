@@ -86,6 +86,34 @@ def _compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
     )
 
 
+def _many_columns(kind: str) -> tuple[Entry, ...]:
+    """Short columns of numbers of one type, where they are many."""
+    numbers, folder = f"/columns/many/{kind}", "/columns/many"
+    rows = (("train", "m", "training"), ("test", "n", "test"))
+    return (
+        Entry(
+            numbers,
+            "int64",
+            (f"q_{kind}",),
+            f"numbers in /columns/names of the {kind} columns that lie here and not in /columns/train, /columns/test",
+            required=False,
+            unless=(LINK,),
+            since=4,
+        ),
+        *(
+            Entry(
+                f"{folder}/{kind}_{split}",
+                kind,
+                (f"q_{kind}", count),
+                f"their values in the {words} rows, a column a row; NaN where missing",
+                finite=False,
+                beside=numbers,
+            )
+            for split, count, words in rows
+        ),
+    )
+
+
 _CHANGE = "change of f if the group is removed; NaN where it could not be had"
 
 KINDS: dict[str, Kind] = {
@@ -181,6 +209,7 @@ KINDS: dict[str, Kind] = {
                     finite=False,
                     unless=(LINK,),
                 ),
+                *(one for kind in ("float64", "int64") for one in _many_columns(kind)),
                 Entry(
                     "/columns/vocabulary",
                     "str",

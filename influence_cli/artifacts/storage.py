@@ -20,7 +20,6 @@ from influence_cli.artifacts.entries import (
     DIGESTED_FROM,
     DIGESTS,
     FORMAT,
-    FORMAT_VERSION,
     Entry,
     Found,
     Kind,
@@ -73,7 +72,7 @@ def write(path: PathLike, kind: str, arrays: Mapping[str, Any], config: Mapping[
     spec = KINDS[kind]
     header = {
         "@format": FORMAT,
-        "@format_version": FORMAT_VERSION,
+        "@format_version": spec.version(arrays),
         "@kind": kind,
         "@generated_by": f"ginf {__version__}",
         "@config": dict(config),
@@ -199,11 +198,10 @@ def _encoded(name: str, value: Any) -> Any:
 
 def _records(packed: Mapping[str, Any]) -> dict[str, Any]:
     """What @digests has of each dataset."""
-    return {
-        name: digests.record(value, {path.partition("@")[2]: packed[path] for path in packed if _owner(path) == name})
-        for name, value in packed.items()
-        if "@" not in name
-    }
+    attributes: dict[str, dict[str, Any]] = {}
+    for path, value in packed.items():
+        attributes.setdefault(_owner(path), {})[path.partition("@")[2]] = value
+    return {name: digests.record(value, attributes.get(name, {})) for name, value in packed.items() if "@" not in name}
 
 
 def _content_digest(packed: Mapping[str, Any]) -> str:
