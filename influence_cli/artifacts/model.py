@@ -16,7 +16,8 @@ import numpy as np
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.dataset import dataset_of, entries
 from influence_cli.artifacts.entries import DIGESTS
-from influence_cli.artifacts.schema import KINDS, LINK, PIPELINE
+from influence_cli.artifacts.schema import KINDS
+from influence_cli.artifacts.schema_data import LINK, PIPELINE
 from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset

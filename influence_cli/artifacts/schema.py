@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from influence_cli.artifacts import json_keys
 from influence_cli.artifacts.entries import HEADER, Entry, Kind, markdown
+from influence_cli.artifacts.schema_data import LINK, PIPELINE, compressed, many_columns
 
 _ORIGIN = (
     Entry("@data_digest", "str", (), "SHA-256 of the training and test rows, in hexadecimal"),
@@ -55,64 +56,6 @@ _CREDIT = (
     Entry("/credit_state", "uint8", ("G", "T"), "0 of minima, 1 of limits, 2 a coalition has no figure", False),
 )
 
-LINK = "@data_link"
-PIPELINE = "/pipeline/skops"
-
-
-def _compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
-    """Features in compressed rows, as SciPy's csr_array has them."""
-    folder = f"/data/{split}_csr"
-    data = f"{folder}/data"
-    return (
-        Entry(
-            data,
-            "float64",
-            (stored,),
-            f"the numbers of {split}, row by row",
-            required=False,
-            large=True,
-            unless=(LINK,),
-        ),
-        Entry(
-            f"{folder}/indices", "int32|int64", (stored,), "their columns, rising within a row", large=True, beside=data
-        ),
-        Entry(
-            f"{folder}/indptr",
-            "int32|int64",
-            (f"{rows}+1",),
-            "where a row's numbers begin, and the last one's end",
-            beside=data,
-        ),
-    )
-
-
-def _many_columns(kind: str) -> tuple[Entry, ...]:
-    """Short columns of numbers of one type, where they are many."""
-    numbers, folder = f"/columns/many/{kind}", "/columns/many"
-    rows = (("train", "m", "training"), ("test", "n", "test"))
-    return (
-        Entry(
-            numbers,
-            "int64",
-            (f"q_{kind}",),
-            f"numbers in /columns/names of the {kind} columns that lie here and not in /columns/train, /columns/test",
-            required=False,
-            unless=(LINK,),
-            since=4,
-        ),
-        *(
-            Entry(
-                f"{folder}/{kind}_{split}",
-                kind,
-                (f"q_{kind}", count),
-                f"their values in the {words} rows, a column a row; NaN where missing",
-                finite=False,
-                beside=numbers,
-            )
-            for split, count, words in rows
-        ),
-    )
-
 
 _CHANGE = "change of f if the group is removed; NaN where it could not be had"
 
@@ -143,7 +86,7 @@ KINDS: dict[str, Kind] = {
                     large=True,
                     unless=("/data/X_train_csr/data", LINK),
                 ),
-                *_compressed("X_train", "m", "z"),
+                *compressed("X_train", "m", "z"),
                 Entry("/data/y_train", "int64|float64", ("m",), "class codes into /data/classes, or responses"),
                 Entry(
                     "/data/X_test",
@@ -153,7 +96,7 @@ KINDS: dict[str, Kind] = {
                     large=True,
                     unless=("/data/X_test_csr/data", LINK),
                 ),
-                *_compressed("X_test", "n", "y"),
+                *compressed("X_test", "n", "y"),
                 Entry(
                     "/data/y_test",
                     "int64|float64",
@@ -209,7 +152,7 @@ KINDS: dict[str, Kind] = {
                     finite=False,
                     unless=(LINK,),
                 ),
-                *(one for kind in ("float64", "int64") for one in _many_columns(kind)),
+                *(one for kind in ("float64", "int64") for one in many_columns(kind)),
                 Entry(
                     "/columns/vocabulary",
                     "str",
