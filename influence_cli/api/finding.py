@@ -11,6 +11,7 @@ import numpy as np
 
 from influence_cli.api.asking import Asking
 from influence_cli.api.words import check_choice, python_words
+from influence_cli.core.selection.causes import DEEPEST
 from influence_cli.core.selection.evaluate import AUTO, MERITS
 from influence_cli.core.selection.pgd import CONSTRAINTS, L1
 from influence_cli.core.selection.problem import DIRECTIONS
@@ -87,6 +88,46 @@ class Finding(Asking):
         search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), **how}
         provenance = provenance_of(question.model, kept | ({"flip": True} if flip else {"direction": direction}))
+        return select(question, self.solver, search, provenance=provenance)
+
+    @python_words
+    def describe(
+        self,
+        depth: int,
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        support: int | float = 0.05,
+        columns: str | None = None,
+        top: int = 10,
+        direction: str = "increase",
+        quantity: str = "loss",
+        mean: bool = False,
+        verify: bool = False,
+        preprocessing: str = REFIT,
+    ) -> SelectionResult:
+        """Causes in words: the groups of up to ``depth`` conditions on the columns of a frame, and at least ``support``
+        rows (under 1: a share of them), whose removal changes the quantity most for their size.
+
+        A record each, the ``top`` best of a test row: ``group`` (a spec for ``influence`` and ``groundtruth``),
+        ``estimate`` with its ``error``, ``per_percent`` of the rows removed, by which they are ordered, and ``actual``
+        with ``verify``.  ``columns`` names those to describe by, "age,sex" or "age:4" to cut numbers into 4 parts.
+        """
+        from influence_cli.analysis.causes import DescribedSearch
+        from influence_cli.analysis.select import Choice, select
+        from influence_cli.specs.cells import cut_columns
+
+        check_choice("direction", direction, DIRECTIONS)
+        if not (1 <= depth <= DEEPEST and top > 0):
+            raise UsageError(f"expected a depth of 1 to {DEEPEST} and a top of at least 1, found {depth} and {top}")
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        data = question.model.dataset
+        least = count_of_rows(support, data.rows, data.rows)
+        cut = cut_columns(data.columns_train, columns, least, data.id_column)
+        choice = Choice((), np.arange(data.rows), direction=direction, verify=verify)
+        kept = {"describe": depth, "support": support, "columns": columns, "top": top, "quantity": quantity}
+        provenance = provenance_of(question.model, kept | {"direction": direction, "verify": verify})
+        search = DescribedSearch(choice, cut, depth, least, top)
         return select(question, self.solver, search, provenance=provenance)
 
     def _search(

@@ -13,11 +13,12 @@ from influence_cli.analysis.select import row_influences
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.present.changes import EFFECT, OF_NETWORK, View
+from influence_cli.present.described import block_title, described_page
 from influence_cli.present.plots import check_plot
 from influence_cli.present.plots_select import Curve, Image, images, sizes
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
-from influence_cli.present.words import change_text, common_part, effect, figure, meaning, row_name, share
+from influence_cli.present.words import change_text, common_part, effect, figure, meaning, share
 from influence_cli.results import OK, SelectionResult
 
 SHOWN_IMAGES = 10
@@ -31,6 +32,8 @@ SHOWN_TESTS = 6
 def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: View) -> Page:
     """What a search found: a block a test row, and under it the rows of the groups."""
     records = [dict(zip(columns, row, strict=True)) for row in zip(*map(plain, columns.values()), strict=True)]
+    if "per_percent" in columns:
+        return described_page(result, records, view)
     flips = any("flips" in record for record in records)
     verified = any(record["actual"] is not None for record in records)
     blocks = []
@@ -42,7 +45,7 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
             merged.sort(key=lambda record: -abs(_change(record) or 0.0))
         if view.top is not None:
             merged = merged[: view.top]
-        blocks.append(_block(test, merged, marks, flips=flips, verified=verified, verbose=view.verbose))
+        blocks.append(_block(merged, marks, flips=flips, verified=verified, verbose=view.verbose))
     explained = ["predicted: second order, without retraining; retrained: the change itself"]
     if result.provenance.config.get("curvature"):
         explained.append(OF_NETWORK.format("is predicted"))
@@ -79,7 +82,6 @@ def _merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _block(
-    test: int | str | None,
     records: Sequence[Mapping[str, Any]],
     marks: dict[str, int],
     *,
@@ -121,11 +123,7 @@ def _block(
     headings = [f"group {common}".rstrip() + " (found by)" if grouped else "found by", *headings[1:], *last, ""]
     if not any(row[-1] for row in rows):
         headings, rows = headings[:-1], [row[:-1] for row in rows]
-    first = records[0]
-    classes = "".join(f"{key} {first[key]}, " for key in ("true", "predicted") if first.get(key) is not None)
-    name = row_name(test, first.get("record"), first.get("id"))
-    title = f"{name}: {classes}{first['quantity']} now {figure(first['base'])}"
-    return Block(title, tuple(headings), rows, frozenset(numbers), tuple(dict.fromkeys(below)))
+    return Block(block_title(records[0]), tuple(headings), rows, frozenset(numbers), tuple(dict.fromkeys(below)))
 
 
 def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool) -> dict[str, str]:
@@ -152,7 +150,7 @@ def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
 def rows_text(result: SelectionResult) -> str:
     """The row numbers of the best group, one a line; of several, the best by retraining."""
     found = [record for record in result.entries if record["rows"] is not None and record["strategy"] != SINGLE]
-    if len(found) > 1:
+    if len(found) > 1 and "per_percent" not in found[0]:
         sign = 1.0 if found[0]["direction"] == "increase" else -1.0
         found = [record for record in found if np.isfinite(record["actual"])]
         found.sort(key=lambda record: -sign * record["actual"])

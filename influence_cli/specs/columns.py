@@ -27,7 +27,7 @@ MOST_GROUPS = 10_000
 SHOWN_VALUES = 10
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
+DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d+)?)?)?", re.ASCII)
 _COMPARED = re.compile(r"[<>]")
 _JOINER = re.compile(r'&|,(?=\s*(?:"(?:[^"]|"")*"|[^,=&"]+)=)')
 """What ends a condition: a comma only where a name and ``=`` follow."""
@@ -88,7 +88,7 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
 
 def rows_where(columns: Mapping[str, np.ndarray], conditions: tuple[Condition, ...]) -> np.ndarray:
     """Sorted numbers of the rows that meet every condition.  Raises UsageError where a name or value is unknown."""
-    masks = [_matches(_column(columns, one.column), one) for one in conditions]
+    masks = [_matches(column_named(columns, one.column), one) for one in conditions]
     together = np.logical_and.reduce(masks)
     if not together.any():
         each = ", ".join(f"{one.text} in {mask.sum():,}" for one, mask in zip(conditions, masks, strict=True))
@@ -98,9 +98,9 @@ def rows_where(columns: Mapping[str, np.ndarray], conditions: tuple[Condition, .
 
 def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tuple[Condition, np.ndarray]]:
     """The values of a column in order, each as a condition with its rows; missing ones last."""
-    values = _column(columns, name)
-    missing = _missing(values)
-    shown, codes = _different(values[~missing])
+    values = column_named(columns, name)
+    missing = missing_rows(values)
+    shown, codes = different(values[~missing])
     if len(shown) + missing.any() < 2:
         only = (
             f"the value {printed_number(shown[0])} in every training row"
@@ -133,7 +133,7 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
 
 def numbers_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """A column as float64, NaN where missing.  Raises UsageError for text."""
-    values = _column(columns, name)
+    values = column_named(columns, name)
     if values.dtype.kind == "O":
         raise UsageError(
             f"column {name} holds text, and only numbers are cut into parts",
@@ -147,7 +147,7 @@ def shell(spec: str) -> str:
     return shlex.quote(spec)
 
 
-def _different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different values in order, and which of them each value is: of text without sorting every row."""
     if values.dtype.kind != "O":
         return np.unique(values, return_inverse=True)
@@ -202,7 +202,7 @@ def _condition(name: str, value: str, in_quotes: bool) -> Condition:
             if len(ends) == 2 and float(low) > float(high):
                 raise UsageError(f"the range {value} of {name} is empty: {low} is larger than {high}")
             return Condition(name, None, low, high)
-        if all(_DATE.fullmatch(end) for end in ends):
+        if all(DATE.fullmatch(end) for end in ends):
             if len(ends) == 2 and low > high:
                 raise UsageError(f"the range {value} of {name} is empty: {low} is later than {high}")
             return Condition(name, None, low, high)
@@ -218,7 +218,8 @@ def _condition(name: str, value: str, in_quotes: bool) -> Condition:
 # --- applying ---
 
 
-def _column(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+def column_named(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """The values of a column.  Raises UsageError where there is none of that name."""
     if not columns:
         hint = "Use coherent:, random:, rows:, neighbours: or cluster:."
         raise UsageError("this data has no named columns", hint=hint)
@@ -241,7 +242,8 @@ def _a_grouping(columns: Mapping[str, np.ndarray]) -> str:
     return min(columns, key=lambda name: len({str(value) for value in columns[name][:200].tolist()}))
 
 
-def _missing(values: np.ndarray) -> np.ndarray:
+def missing_rows(values: np.ndarray) -> np.ndarray:
+    """Which rows have no value, (m,) bool."""
     if values.dtype.kind == "O":
         return _same(values, None)
     return np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
@@ -255,7 +257,7 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
     if condition.value is None:
         return _in_range(values, condition)
     if not condition.value:
-        mask = _missing(values)
+        mask = missing_rows(values)
         if not mask.any():
             raise UsageError(f"column {condition.column} is missing in no training row")
         return mask
@@ -275,7 +277,7 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
         raise UsageError(f"column {condition.column} holds numbers, and '{condition.value}' is none")
     mask = values == _number(condition.value)
     if not mask.any():
-        finite = values[~_missing(values)]
+        finite = values[~missing_rows(values)]
         between = (
             f"; its numbers lie between {printed_number(finite.min())} and {printed_number(finite.max())}"
             if len(finite)
@@ -290,10 +292,10 @@ def _matches(values: np.ndarray, condition: Condition) -> np.ndarray:
 
 def _in_range(values: np.ndarray, condition: Condition) -> np.ndarray:
     ends = [end for end in (condition.low, condition.high) if end]
-    mask = ~_missing(values)
+    mask = ~missing_rows(values)
     if values.dtype.kind == "O":
         present = values[mask].tolist()
-        if not all(_DATE.fullmatch(end) for end in ends) or not all(map(_DATE.fullmatch, present)):
+        if not all(DATE.fullmatch(end) for end in ends) or not all(map(DATE.fullmatch, present)):
             raise UsageError(
                 f"column {condition.column} holds text, and a range needs numbers or dates (2024-01-31)",
                 hint=f'If it is one value, put it in quotes: "{condition.low}..{condition.high}"',

@@ -74,7 +74,7 @@ def select(
         opened = session.open_model(model, common, network=network, outputs=outputs)
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
-        if opened.model.refit is not None:
+        if opened.model.refit is not None and not (sought.describe and opened.model.refit.estimates):
             common.note(FLIPPED_FROZEN if sought.flip else RANKED_FROZEN)
         tests = session.pick_tests(opened.model, tests_spec)
         if written.format == ROWS and tests is not None and not tests.mean and len(tests.rows) > 1:
@@ -85,12 +85,13 @@ def select(
         question = (ask_flip if sought.flip else ask)(opened.model, tests, quantity)
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
-        search = build(sought, question, common)
+        search = described(sought, question, written) if sought.describe else build(sought, question, common)
         working = session.open_solver(opened, solver, common)
         search = followed(search, question, working) if sought.strategy is None else search
         if search.choice.follow:
             common.note(FOLLOWED)
         config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
+        config |= {"top": len(search)} if sought.describe else {}
         config |= {"solver": working.kind} | prepared.config()
         with common.progress("search", len(search) * len(question)) as advance:
             watch = Watch(step=lambda label: advance(0), entered=advance, verified=lambda groups: advance(0))
@@ -115,8 +116,25 @@ def select(
     unsure = [record for record in result.entries if record["status"] != "ok"]
     for record in unsure:
         common.note(f"test {record['test']}, {record['strategy']}: {record['status']}")
-    failed = any(record["predicted_second"] != record["predicted_second"] and not sought.flip for record in unsure)
+    found = [] if sought.flip else [record for record in unsure if record["size"] is not None]
+    failed = any(record["predicted_second"] != record["predicted_second"] for record in found)
     return ExitCode.NOT_CONVERGED if failed else ExitCode.OK
+
+
+def described(sought: Sought, question: Question, written: Written) -> Search:
+    """The search of ``--describe``.  Raises UsageError where the data have nothing to describe groups by."""
+    import numpy as np
+
+    from influence_cli.analysis.causes import USUAL_TOP, DescribedSearch
+    from influence_cli.analysis.select import Choice
+    from influence_cli.specs.cells import cut_columns
+
+    data = question.model.dataset
+    least = sought.least(data.rows)
+    columns = cut_columns(data.columns_train, sought.columns, least, data.id_column)
+    choice = Choice((), np.arange(data.rows), direction=sought.direction, verify=sought.verify)
+    assert sought.describe is not None
+    return DescribedSearch(choice, columns, sought.describe, least, written.top or USUAL_TOP)
 
 
 def build(sought: Sought, question: Question, common: Common) -> Search:
@@ -168,6 +186,7 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
     from influence_cli.specs.groups import parse_group
 
     used = ["size", "flip"] if sought.flip else ["size", "direction", "verify", "flip"]
+    used = ["describe", "support", "columns", "direction", "verify"] if sought.describe else used
     for option, users in (
         ("draws", "random"),
         ("constraint", "pgd"),
@@ -180,5 +199,5 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
         **{key: getattr(sought, key) for key in used},
         "within": [parse_group(text).text for text in sought.within or ()],
         "candidates": [parse_group(text).text for text in sought.candidates or ()],
-        "strategies": [] if sought.flip else list(choice.strategies),
+        "strategies": [] if sought.flip or sought.describe else list(choice.strategies),
     }

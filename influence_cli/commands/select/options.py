@@ -61,6 +61,24 @@ class Sought:
             help="Rank these groups instead of rows, and find the best union of at most --size of them (repeatable).",
         ),
     ] = None
+    describe: Annotated[
+        int | None,
+        typer.Option(
+            "--describe",
+            metavar="DEPTH",
+            min=1,
+            help="Causes in words: the groups of up to DEPTH conditions on columns (sex=f,age=60..75) that change the"
+            " quantity most for their size; --top of them (10).",
+        ),
+    ] = None
+    support: Annotated[
+        str | None,
+        typer.Option("--support", help="Rows that a group of --describe has at least: a count or 5%.  [default: 5%]"),
+    ] = None
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="NAME[:BINS],...", help="Columns that --describe may use.  [default: all]"),
+    ] = None
     draws: Annotated[
         int,
         typer.Option("--draws", min=1, max=MANY, help="Random groups of --strategy random.", rich_help_panel=SEARCH),
@@ -91,6 +109,12 @@ class Sought:
     def sizes(self) -> tuple[Size, ...]:
         """The sizes of ``--size``, none without it.  Raises UsageError."""
         return tuple(_size(text) for text in self.size.split(",")) if self.size is not None else ()
+
+    def least(self, m: int) -> int:
+        """The rows of ``--support``, of m.  Raises UsageError."""
+        from influence_cli.analysis.causes import USUAL_SUPPORT
+
+        return max(1, _size(self.support or USUAL_SUPPORT, "--support").of(m))
 
     def specs(self) -> list[GroupSpec]:
         """The groups of ``--within`` and ``--candidates``.  Raises UsageError."""
@@ -147,9 +171,10 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
     output.check_ending(written.output, records=written.format != ROWS)
     strategies, sizes = sought.strategies(), sought.sizes()
     sought.specs()
+    _check_described(sought, drawn)
     if sought.flip:
         _check_flip(sought, drawn, needs_tests=not asks_for_rows and not quantity.startswith("param:"))
-    elif not sizes and not sought.candidates:
+    elif sought.describe is None and not sizes and not sought.candidates:
         raise UsageError("--size is needed: how many rows the group has", hint="for example --size 10% or --size 50")
     if sought.candidates:
         _check_candidates(sought, drawn)
@@ -161,16 +186,16 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
         raise UsageError(f"--figure {drawn.figure} needs a file to draw into", hint="for example --plot selection.png")
 
 
-def _size(text: str) -> Size:
+def _size(text: str, option: str = "--size") -> Size:
     from influence_cli.errors import UsageError
     from influence_cli.specs.groups import parse_size
 
     try:
         size, times = parse_size(text.strip())
     except UsageError as error:
-        raise UsageError(f"--size: {error.message}", hint="for example --size 10% or --size 10%,20%,30%") from None
+        raise UsageError(f"{option}: {error.message}", hint=f"for example {option} 10% or {option} 50") from None
     if times is not None:
-        raise UsageError(f"--size {text.strip()}: nothing is drawn several times", hint="random groups: --draws")
+        raise UsageError(f"{option} {text.strip()}: nothing is drawn several times", hint="random groups: --draws")
     return size
 
 
@@ -205,6 +230,30 @@ def _check_flip(sought: Sought, drawn: Drawn, *, needs_tests: bool) -> None:
         raise UsageError("--flip needs test rows", hint="for example --test 17 or --test misclassified:5")
     if drawn.plot is not None and drawn.figure == "sizes":
         raise UsageError("--flip finds one size: there is nothing to draw against sizes", hint="use --figure rows")
+
+
+def _check_described(sought: Sought, drawn: Drawn) -> None:
+    from influence_cli.core.selection.causes import DEEPEST
+    from influence_cli.errors import UsageError
+
+    if sought.describe is None:
+        for option, given in (("--support", sought.support), ("--columns", sought.columns)):
+            if given is not None:
+                raise UsageError(f"{option} is for described groups", hint="add --describe 2")
+        return
+    for option, is_given, instead in (
+        ("--size", sought.size is not None, "--support says how many rows a group has at least"),
+        ("--strategy", sought.strategy is not None, "--describe searches by itself"),
+        ("--flip", sought.flip, "ask for either"),
+        ("--within", bool(sought.within), "--columns says what groups are described by"),
+        ("--candidates", bool(sought.candidates), "--describe makes the groups itself"),
+        ("--plot", drawn.plot is not None, "leave --plot out"),
+    ):
+        if is_given:
+            raise UsageError(f"--describe and {option} exclude each other", hint=instead)
+    if sought.describe > DEEPEST:
+        raise UsageError(f"--describe {sought.describe}: expected 1 to {DEEPEST} conditions")
+    sought.least(1)
 
 
 def _check_candidates(sought: Sought, drawn: Drawn) -> None:

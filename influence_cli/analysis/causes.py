@@ -1,0 +1,118 @@
+"""Causes in words: groups that conditions on columns describe whose removal changes f most for their size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
+
+import numpy as np
+
+from influence_cli.analysis.influence import influence
+from influence_cli.analysis.question import Question
+from influence_cli.analysis.reliability import Estimation
+from influence_cli.analysis.select import Choice, Entry, Single, Watch
+from influence_cli.analysis.verify import REFINED_PASSES
+from influence_cli.core.selection.causes import Found, describe, distinct, findings, mask_of
+from influence_cli.core.selection.second_order import Expansion
+from influence_cli.results import REFINED, InfluenceResult, Provenance
+from influence_cli.specs.cells import CutColumn
+from influence_cli.specs.draws import same
+from influence_cli.specs.planned import Group, GroupPlan, PlannedGroup
+
+DESCRIBE = "describe"
+USUAL_SUPPORT, USUAL_TOP = "5%", 10
+"""Least size of a group, and the number of groups, where nobody asks for another."""
+SPARE = 2
+"""How many times the findings wanted are estimated, since an estimate may order them in another way."""
+EACH, MOST_ESTIMATED = 5, 1000
+"""Groups of a finding that are estimated at least, and groups that are estimated at most: which of those that tell the
+same is the best is seen by the estimate."""
+ESTIMATING = 2e10
+"""Multiply-adds, ten seconds or so, up to which more groups are estimated."""
+
+
+REL_ERROR = 0.002
+"""Relative error of an estimate: groups that tell much the same differ by little."""
+
+
+@dataclass(frozen=True)
+class DescribedSearch:
+    """The ``top`` groups of up to ``depth`` conditions on the columns and at least ``support`` rows, a record each.
+
+    ``predicted_first`` and ``predicted_second`` are linear, as in the other searches; ``estimate`` is ``refined`` with
+    its ``error``, and groups are in the order of ``per_percent``, the estimate for each percent of the rows removed.
+    """
+
+    choice: Choice
+    columns: Sequence[CutColumn]
+    depth: int
+    support: int
+    top: int
+
+    def __len__(self) -> int:
+        return self.top
+
+    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        begun = perf_counter()
+        watch.step(DESCRIBE)
+        cells = [column.cells for column in self.columns]
+        problem = single.problem(self.support, self.choice)
+        expansion = Expansion(problem)
+        found = describe(expansion, cells, self.depth, self.support, watch.step)
+        places = self._promising(found, single)
+        groups = [self._group(found, place) for place in places]
+        result = _estimated(single, groups) if groups else None
+        value = np.empty(0) if result is None else result.values[REFINED][:, 0]
+        worth = problem.sign * value / np.array([group.size for group in groups])
+        order = [at for at in np.argsort(-np.nan_to_num(worth), kind="stable").tolist() if worth[at] > 0]
+        if result is None or not order:
+            sentence = f"no described group of at least {self.support:,} rows moves it in that direction"
+            empty = {"size": None, "fraction": None, "status": sentence, **_NOTHING, "tried": found.tried}
+            yield Entry(single.record(DESCRIBE, problem) | empty, [], None, single.column)
+            return
+        kept = [order[at] for at in distinct([groups[at].rows for at in order], problem.rows, self.top)]
+        members = problem.members([groups[at].rows for at in kept])
+        predicted = zip(expansion.first(members).tolist(), expansion.second(members).tolist(), strict=True)
+        share, statuses = (perf_counter() - begun) / len(kept), result.statuses()
+        for at, (first, second) in zip(kept, predicted, strict=True):
+            group = groups[at]
+            fraction = group.size / problem.rows
+            record = single.record(DESCRIBE, problem) | {"size": group.size, "fraction": fraction, "seconds": share}
+            record |= {"predicted_first": first, "predicted_second": second, "status": statuses[at]}
+            record |= {"group": group.label, "estimate": float(value[at])}
+            record |= {"error": float(result.errors[REFINED][at, 0]), "per_percent": value[at] / (100 * fraction)}
+            yield Entry(record | {"tried": found.tried}, [group.rows], group.rows, single.column)
+
+    def _promising(self, found: Found, single: Single) -> list[int]:
+        """Places of the groups that are estimated: all where that is affordable, else the best of the best findings."""
+        model, cells = single.model, [column.cells for column in self.columns]
+        if model.refit is not None and not model.refit.shared:  # every estimate makes the preprocessing again
+            return [place for one in findings(found, cells, SPARE * self.top, 1) for place in one]
+        cost = 2.0 * model.dataset.rows * model.objective.size * REFINED_PASSES
+        most = max(SPARE * self.top * EACH, min(MOST_ESTIMATED, int(ESTIMATING / cost)))
+        if len(found) <= most:
+            return list(range(len(found)))
+        return [place for one in findings(found, cells, SPARE * self.top, most // (SPARE * self.top)) for place in one]
+
+    def _group(self, found: Found, place: int) -> Group:
+        members = found.members[place]
+        chosen = [self.columns[column].conditions[condition] for column, condition in members.tolist() if column >= 0]
+        rows = np.flatnonzero(mask_of(members, [column.cells for column in self.columns]))
+        return Group("column:" + ",".join(sorted(condition.text for condition in chosen)), "column", rows)
+
+
+_NOTHING = {"group": None, "estimate": float("nan"), "error": float("nan"), "per_percent": float("nan")}
+
+
+def _estimated(single: Single, groups: Sequence[Group]) -> InfluenceResult:
+    """``refined`` with its error, of this f alone."""
+    planned = tuple(
+        PlannedGroup(group.label, "column", group.size, (group.label, 0), partial(same, group.rows)) for group in groups
+    )
+    question = Question(single.model, None, single.quantity, np.array([single.code]), (single.target,))
+    plan = GroupPlan(planned, single.model.dataset.rows)
+    return influence(
+        question, single.solver, plan, Estimation((REFINED,), rel_error=REL_ERROR), provenance=Provenance("", "", {})
+    )

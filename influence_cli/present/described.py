@@ -1,0 +1,59 @@
+"""What ``ginf select --describe`` found: causes in words, in a table."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from influence_cli.present.changes import OF_NETWORK, View
+from influence_cli.present.tables import Block, Page
+from influence_cli.present.words import change_text, figure, meaning, row_name, share
+from influence_cli.results import OK, SelectionResult
+from influence_cli.specs.groups import parse_group
+
+
+def described_page(result: SelectionResult, records: Sequence[Mapping[str, Any]], view: View) -> Page:
+    """A block a test row, the groups in their order."""
+    marks: dict[str, int] = {}
+    tests = dict.fromkeys(record["test"] for record in records)
+    blocks = [_block([record for record in records if record["test"] == test][: view.top], marks) for test in tests]
+    verified = any(record["actual"] is not None for record in records)
+    explained = [
+        f"the best of {max(record['tried'] for record in records):,} groups by estimated change for each percent of the"
+        " training rows removed; of groups that share over half of the smaller one's rows the better is named",
+        "estimated: without retraining, and ± how far it may be off" + ("; retrained: the change itself" * verified),
+    ]
+    if result.provenance.config.get("curvature"):
+        explained.append(OF_NETWORK.format("is estimated"))
+    explained += [f"[{number}] {status}" for status, number in marks.items()]
+    return Page(meaning(result.quantity, result.provenance.config.get("asked")), tuple(blocks), tuple(explained))
+
+
+def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block:
+    verified = any(record["actual"] is not None for record in records)
+    rows = []
+    for record in records:
+        # a space behind each comma, where a narrow table may break
+        name = ", ".join(one.text for one in parse_group(record["group"]).conditions) if record["group"] else "none"
+        status = record["status"]
+        mark = "" if status == OK else f"[{marks.setdefault(status, len(marks) + 1)}]"
+        own = (record["actual"],) if verified else ()
+        changes = [change_text(value, status) for value in (record["per_percent"], record["estimate"])]
+        error = "-" if record["error"] is None else f"{record['error']:.2g}"
+        size = "-" if record["size"] is None else f"{record['size']:,}"
+        figures = (*changes, error, *(change_text(value, status) for value in own))
+        rows.append((name, size, share(record["fraction"]), *figures, mark))
+    headings = ("group column:", "rows", "share", "per 1%", "estimated", "±", *["retrained"] * verified, "")
+    if not any(row[-1] for row in rows):
+        headings, rows = headings[:-1], [row[:-1] for row in rows]
+    below = (f"to ask about the first: --group {shlex.quote(records[0]['group'])}",) if records[0]["group"] else ()
+    numbers = frozenset(range(1, 6 + verified))
+    return Block(block_title(records[0]), headings, rows, numbers, below, spare=(2,))
+
+
+def block_title(record: Mapping[str, Any]) -> str:
+    """The heading of a test row's groups, from one of their records."""
+    classes = "".join(f"{key} {record[key]}, " for key in ("true", "predicted") if record.get(key) is not None)
+    name = row_name(record["test"], record.get("record"), record.get("id"))
+    return f"{name}: {classes}{record['quantity']} now {figure(record['base'])}"
