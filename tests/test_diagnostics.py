@@ -106,7 +106,7 @@ def test_a_row_that_alone_determines_a_parameter_has_its_leverage_and_a_status()
 
 def test_models_without_diagnostics_are_refused():
     X, _ = data("linear")
-    with pytest.raises(UsageError, match="linear, binary logistic and Poisson"):
+    with pytest.raises(UsageError, match="linear, binary logistic, binomial and Poisson"):
         GroupInfluence.fit(X, np.arange(60) % 3, l2=0.1).diagnostics()
     with pytest.raises(UsageError, match="more rows than parameters: 5 rows, 4 parameters"):
         GroupInfluence.fit(X[:5], X[:5, 0], estimator="linear", l2=0.1).diagnostics()

@@ -30,7 +30,9 @@ class Description:
 
     def __init__(self, data: Dataset):
         self._data = data
-        self._label = (data.preparation or {}).get("label", "label")
+        made = data.preparation or {}
+        self._label = made.get("label", "label")
+        self._response = f"{self._label} / {made['per']}" if "per" in made else self._label
         self._moments: dict[str, tuple[float, float]] = {}
         self._shares: dict[tuple[str, object], float] = {}
 
@@ -45,7 +47,7 @@ class Description:
         return "; ".join(filter(None, [self._labels(rows), *most]))
 
     def _labels(self, rows: np.ndarray) -> str:
-        data, name = self._data, self._label
+        data, name = self._data, self._response
         if not data.classes:
             found = self._mean(name, data.y_train, rows)
             return "" if found is None else found[1]

@@ -45,7 +45,7 @@ def diagnostics(
 
     Raises UsageError for models that have none.
     """
-    found = row_diagnostics(model.objective, model.theta, solver)
+    found = row_diagnostics(model.objective, model.theta, solver, model.observations)
     names = [f"dfbetas:{name}" for name in model.parameter_names]
     count = len(plan)
     rows = np.arange(plan.m) if plan.each_row else np.full(count, -1)
@@ -57,7 +57,12 @@ def diagnostics(
             several = [at for at, group in enumerate(groups) if len(group) > 1]
             if several:
                 values["cooks_distance"][block.start + np.array(several)] = groups_cooks_distance(
-                    model.objective, model.theta, solver, [groups[at] for at in several], found.dispersion
+                    model.objective,
+                    model.theta,
+                    solver,
+                    [groups[at] for at in several],
+                    found.dispersion,
+                    model.observations,
                 )
             rows[block] = [group[0] if len(group) == 1 else -1 for group in groups]
     single = rows >= 0

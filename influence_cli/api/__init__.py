@@ -11,7 +11,7 @@ from influence_cli.api.finding import Finding
 from influence_cli.api.words import check_choice, python_words
 from influence_cli.core.removal import PENALTY_SCALINGS
 from influence_cli.data.options import IMPUTE
-from influence_cli.models.in_memory import Wanted, of_estimator, of_file, of_rows
+from influence_cli.models.in_memory import Wanted, counted_in, of_estimator, of_file, of_rows
 from influence_cli.models.sample_weights import BALANCED
 from influence_cli.models.settings import ESTIMATORS, default_tolerance, resolve_network
 from influence_cli.models.stored import store
@@ -98,6 +98,8 @@ class GroupInfluence(Finding):
         fit_intercept: bool = True,
         penalize_intercept: bool = False,
         sample_weight: Any = None,
+        exposure: Any = None,
+        trials: Any = None,
         class_weight: str | None = None,
         hidden: tuple[int, ...] | None = None,
         activation: str | None = None,
@@ -112,7 +114,9 @@ class GroupInfluence(Finding):
         """Train a model of ginf's own on rows X (m, d) and labels or responses y (m,); the options of ``ginf train``.
 
         Of a frame, columns of text and truth values become features of 0 and 1, one a category; ``impute`` (median,
-        mean, most-frequent) fills missing values in.  Numbers are taken as they are, not standardised.
+        mean, most-frequent) fills missing values in.  Numbers are taken as they are, not standardised.  With
+        ``exposure`` (m,) y counts events and ``estimator`` is poisson, with ``trials`` successes and it is binomial:
+        rows weigh by them, the response is y over them, and that is what test rows have as their y.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(60, 2))
@@ -136,6 +140,7 @@ class GroupInfluence(Finding):
             max_iterations,
             impute,
             resolve_network(estimator, hidden, activation, curvature, damping, seed),
+            counted_in(estimator, exposure, trials),
         )
         return cls(of_rows(X, y, sample_weight, wanted), solver)
 

@@ -75,7 +75,7 @@ _MODEL_CONFIG = (
     *_keys(estimator=TEXT, l2=NUMBER, penalty_scaling=TEXT, fit_intercept=TRUTH, penalize_intercept=TRUTH, tol=NUMBER),
     *_keys(hidden=WHOLES, activation=TEXT, curvature=TEXT, damping=NUMBER, seed=WHOLE),
     *_keys(data=TEXT, test_fraction=NUMBER, label=TEXT, drop=TEXTS, features=TEXTS, impute=TEXT, standardize=TRUTH),
-    *_keys(id=TEXT, test_data=TEXT, sample_weight=TEXT, class_weight=TEXT, sklearn=TEXT),
+    *_keys(id=TEXT, test_data=TEXT, sample_weight=TEXT, exposure=TEXT, trials=TEXT, class_weight=TEXT, sklearn=TEXT),
     *_keys(keep=TEXTS, categorical=TEXTS, coding=TEXT, missing=TEXTS, drop_missing=TRUTH, table_rules=WHOLE),
     *_keys(separator=TEXT, decimal=TEXT, encoding=TEXT, date=TEXT, date_order=TEXT, columns=TEXTS),
     Key("from", TEXT),
@@ -89,7 +89,7 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
         "@config": _MODEL_CONFIG,
         "@training": (Key("grad_norm", NUMBER, True), Key("iterations", WHOLE, True), Key("seconds", NUMBER, True)),
         "@data_link": (Key("data", TEXT, True), Key("test_data", TEXT), Key("from", TEXT)),
-        "@preparation": _keys(label=TEXT, standardize=TRUTH, impute=TEXT, features=OBJECTS, coding=TEXT),
+        "@preparation": _keys(label=TEXT, per=TEXT, standardize=TRUTH, impute=TEXT, features=OBJECTS, coding=TEXT),
     },
     "influence": {
         "@config": (

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.core.estimators import estimate
+from influence_cli.core.objectives.families.binomial import Binomial
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
@@ -52,14 +53,19 @@ class RowDiagnostics:
     dispersion: float
 
 
-def row_diagnostics(objective: Objective, theta: np.ndarray, solver: HessianSolver) -> RowDiagnostics:
+def row_diagnostics(
+    objective: Objective, theta: np.ndarray, solver: HessianSolver, observations: float | None = None
+) -> RowDiagnostics:
     """The diagnostics of every row at theta (P, 1).
+
+    ``observations`` stands for n where rows are not single ones: the sum of their exposures or trials.
 
     Raises UsageError for other models than linear, binary logistic and Poisson regression, and where there are no more
     rows than parameters.
     """
     model = _regression(objective)
-    w, counted, size = model.weights, int(np.count_nonzero(model.weights)), model.size
+    w, size = model.weights, model.size
+    counted = float(np.count_nonzero(w)) if observations is None else observations
     inverse = solver.solve(np.eye(size, order="F")).x
     leverage, residual, curvature = (np.empty(model.design.rows) for _ in range(3))
     moves = np.empty((model.design.rows, size))
@@ -92,20 +98,25 @@ def row_diagnostics(objective: Objective, theta: np.ndarray, solver: HessianSolv
 
 
 def groups_cooks_distance(
-    objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: list[np.ndarray], dispersion: float
+    objective: Objective,
+    theta: np.ndarray,
+    solver: HessianSolver,
+    groups: list[np.ndarray],
+    dispersion: float,
+    observations: float | None = None,
 ) -> np.ndarray:
     """Cook's distance of G groups of rows, (G,); NaN where the rest does not determine the parameters."""
     found = estimate(objective, theta, solver, removal(objective.weights, groups, PER_SUM), ("newton",))["newton"]
     assert found.change is not None
-    counted = np.count_nonzero(objective.weights)
+    counted = np.count_nonzero(objective.weights) if observations is None else observations
     distance = counted * (found.change * solver.product(found.change)).sum(axis=0) / (dispersion * objective.size)
     return np.where([problem == "ok" for problem in found.problems], distance, np.nan)
 
 
 def _regression(objective: Objective) -> Glm:
-    if not isinstance(objective, Glm) or not isinstance(objective.family, Gaussian | Logistic | Poisson):
+    if not isinstance(objective, Glm) or not isinstance(objective.family, Gaussian | Logistic | Poisson | Binomial):
         raise UsageError(
-            "diagnostics are defined for linear, binary logistic and Poisson regression",
+            "diagnostics are defined for linear, binary logistic, binomial and Poisson regression",
             hint="--method rif ranks the rows of any model with linear outputs",
         )
     counted = np.count_nonzero(objective.weights)

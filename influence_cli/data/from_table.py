@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.data import rates
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.features import fit_features
 from influence_cli.data.frames import FeatureMaker
@@ -51,15 +52,21 @@ class TableSource:
         self.label = roles.label
         self.features = roles.features if maker is None else maker.wanted(table, roles.features)
         self.options, self.maker, self.is_regression = options, maker, is_regression
-        notes = [*table.notes, *(test.notes if test is not None and test is not table else ()), *roles.notes]
+        notes = [
+            *table.notes,
+            *(test.notes if test is not None and test is not table else ()),
+            *roles.notes,
+            *rates.said(options),
+        ]
         if test is not None:
             self._check_tests(test)
         if options.drop_missing:
+            needed = [*self.features, self.label, *([options.per] if options.per else [])]
             if test is table or test is None:
-                table, said = _complete(table, [*self.features, self.label])
+                table, said = _complete(table, needed)
                 test = table if test is not None else None
             else:
-                table, said = _complete(table, [*self.features, self.label])
+                table, said = _complete(table, needed)
                 test, more = _complete(test, self.features)
                 said += tuple(f"{options.test_data}: {note}" for note in more)
             notes += said
@@ -81,6 +88,8 @@ class TableSource:
                 f"the first is record {first:,}",
                 "--drop-missing leaves these rows out, or put them into a file of their own for --test-data",
             )
+        if self.options.per is not None:
+            return rates.quotient(values, self.table.columns[self.options.per], self.table.record_numbers, self.options)
         return _plain(values)
 
     def test_labels(self, values: np.ndarray | None) -> np.ndarray:
@@ -94,6 +103,10 @@ class TableSource:
                 present = column.values[~missing]
                 if values is not None and values.dtype.kind == "U" and present.dtype.kind != "O":
                     present = present.astype(str).astype(object)  # classes 1, 2, 3+ of which the test rows have 1 and 2
+                if self.options.per is not None:
+                    known = self.test.take(np.flatnonzero(~missing))
+                    per = known.columns[self.options.per]
+                    present = rates.quotient(present, per, known.record_numbers, self.options)
                 found[~missing] = coded(_plain(present), values, TEST)
             return found
 
@@ -118,6 +131,7 @@ class TableSource:
             id_column=self.options.id_column,
             preparation={
                 "label": self.label,
+                **({} if self.options.per is None else {"per": self.options.per}),
                 "standardize": standardize,
                 "impute": self.options.impute,
                 "features": made.state,
@@ -130,6 +144,8 @@ class TableSource:
             if not test.rows:
                 raise FileError("at least 1 test row is needed, but found none")
             needed = [*self.features, *([] if self.options.id_column is None else [self.options.id_column])]
+            if self.options.per is not None and self.label in test.columns:
+                needed.append(self.options.per)
             absent = [key for key in needed if key not in test.columns]
             if absent:
                 raise FileError(

@@ -30,7 +30,8 @@ class TableOptions:
     """``standardize`` None is on for tables, off for arrays; ``coding`` None is ``full``.
 
     The entries of ``drop``, ``features``, ``keep`` and ``categorical`` are names of columns, or several with commas
-    between them; those of ``missing`` are words likewise.
+    between them; those of ``missing`` are words likewise.  With ``exposure`` the label counts events, with
+    ``trials`` successes.
     """
 
     label: str | None = None
@@ -41,6 +42,8 @@ class TableOptions:
     id_column: str | None = None
     test_data: str | None = None
     sample_weight: str | None = None
+    exposure: str | None = None
+    trials: str | None = None
     keep: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     coding: str | None = None
@@ -77,6 +80,22 @@ class TableOptions:
         return Reading(DECIMALS.get(self.decimal or ""), words_of(self.missing), texts)
 
     @property
+    def beside(self) -> tuple[tuple[str, str | None], ...]:
+        """Options that name one column which is no feature, and the columns."""
+        weights = (("--sample-weight", self.sample_weight), ("--exposure", self.exposure), ("--trials", self.trials))
+        return (("--id", self.id_column), *weights)
+
+    @property
+    def per(self) -> str | None:
+        """The column that the label is divided by."""
+        return self.trials if self.exposure is None else self.exposure
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """The columns whose product the rows weigh."""
+        return tuple(one for one in (self.sample_weight, self.per) if one is not None)
+
+    @property
     def needs_table(self) -> dict[str, Any]:
         """By the option's name, what arrays without column names have no use for."""
         return {
@@ -85,6 +104,8 @@ class TableOptions:
             "--features": self.features,
             "--impute": self.impute,
             "--id": self.id_column,
+            "--exposure": self.exposure,
+            "--trials": self.trials,
             "--keep": self.keep,
             "--categorical": self.categorical,
             "--missing": self.missing,
@@ -115,5 +136,7 @@ def check_options(options: TableOptions) -> None:
         separator_of(options.separator)
     if options.encoding is not None:
         encoding_of(options.encoding)
+    if options.exposure is not None and options.trials is not None:
+        raise UsageError("--exposure and --trials exclude each other", "counts have the one, successes the other")
     if options.impute is not None and options.drop_missing:
         raise UsageError("--impute fills missing values in, and --drop-missing leaves their rows out", "choose one")

@@ -53,11 +53,7 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
             f"for example --label {table.names[-1]}",
         )
     label = known(options.label, table, "--label")
-    others = [
-        known(one, table, option)
-        for option, one in (("--id", options.id_column), ("--sample-weight", options.sample_weight))
-        if one is not None
-    ]
+    others = [known(one, table, option) for option, one in options.beside if one is not None]
     if options.id_column is not None:
         _check_ids(table.columns[others[0]], others[0])
     drop, chosen, keep = (
@@ -66,6 +62,8 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
     )
     several(options.categorical, table, "--categorical")
     _check_disjoint(label, drop, chosen, keep)
+    if options.per in (label, *chosen, *keep):
+        raise UsageError(f"{options.per} is what the response is divided by: it cannot be response or feature too")
     if chosen:
         return Roles(label, list(dict.fromkeys([*chosen, *keep])), {}, ())
     out = {label, *drop, *others}

@@ -35,7 +35,8 @@ def base_rate(data: Dataset) -> float | None:
 
 def _label(data: Dataset) -> str:
     assert data.preparation is not None
-    name = data.preparation["label"]
+    per = data.preparation.get("per")
+    name = data.preparation["label"] + (f" / {per}" if per else "")
     if not data.classes:
         y = data.y_train
         return f"label {name}: a number, {y.min():g} to {y.max():g}, mean {y.mean():g}, in {len(y):,} training rows"

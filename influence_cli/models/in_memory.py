@@ -22,6 +22,7 @@ from influence_cli.data.python_objects import (
     typed,
     with_columns,
 )
+from influence_cli.data.rates import divided
 from influence_cli.data.row_labels import in_row_order, row_labels
 from influence_cli.errors import FileError, UsageError, about
 from influence_cli.models.adoption import Polishing, adopt
@@ -135,7 +136,10 @@ def of_estimator(
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a model of ginf's own is to be trained: the options of ``ginf train``; ``network`` are those of networks."""
+    """How a model of ginf's own is to be trained: the options of ``ginf train``; ``network`` are those of networks.
+
+    ``per`` are the exposures or trials, one a row, that y counts events or successes of, and which of them.
+    """
 
     estimator: str
     l2: float | None
@@ -148,6 +152,17 @@ class Wanted:
     max_iterations: int | None
     impute: str | None = None
     network: Mapping[str, Any] = field(default_factory=dict)
+    per: tuple[str, Any] = ("", None)
+
+
+def counted_in(estimator: str, exposure: Any, trials: Any) -> tuple[str, Any]:
+    """What y counts events or successes of, and its name.  Raises UsageError."""
+    if exposure is not None and trials is not None:
+        raise UsageError("exposure and trials exclude each other", hint="counts have the one, successes the other")
+    for name, given, due in (("exposure", exposure, "poisson"), ("trials", trials, "binomial")):
+        if given is not None and estimator != due:
+            raise UsageError(f"{name} is for estimator {due}, found {estimator}")
+    return ("trials", trials) if exposure is None else ("exposure", exposure)
 
 
 def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
@@ -165,9 +180,15 @@ def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
         with about("y"):
             values = class_names(label_array(y, features.shape[0], TRAIN), TRAIN)[1]
     labels = row_labels(X, y)
-    dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
+    response, per = in_row_order(y, labels, "y", "X"), _weights(wanted.per[1], labels, wanted.per[0])
+    if per is not None:
+        response = divided(response, per, wanted.per[0])
+    dataset = training_set(X, features, names, response, values)
     dataset = replace(dataset, preparation=preparation)
     raw = own_weights = _weights(sample_weight, labels)
+    if per is not None:
+        raw = per if raw is None else raw * per
+        dataset = replace(dataset, columns_train={**dataset.columns_train, wanted.per[0]: per})
     balanced = wanted.class_weight == BALANCED
     if balanced:
         if values is None:
@@ -190,6 +211,8 @@ def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
         dataset, note = reduced.dataset, reduced.sentence
         steps = (reduced.step,) if preparation is None else ()
     model = fit(dataset, settings, max_iterations=wanted.max_iterations or default_iterations(wanted.estimator))
+    if per is not None:
+        model = replace(model, origin={wanted.per[0]: wanted.per[0]})
     balancing = _balancing(own_weights, dataset.rows, False) if balanced else None
     given = X if steps else None
     return InMemory(model, values, steps, given, labels, column_names(X), balancing, note)
@@ -207,11 +230,11 @@ def of_file(path: str) -> InMemory:
     return InMemory(model, values)
 
 
-def _weights(sample_weight: Any, labels: Any) -> np.ndarray | None:
+def _weights(given: Any, labels: Any, name: str = "sample_weight") -> np.ndarray | None:
     """Row weights (m,) in the order of the rows, if there are any."""
-    if sample_weight is None:
+    if given is None:
         return None
-    return np.asarray(in_row_order(sample_weight, labels, "sample_weight", "X"), dtype=np.float64)
+    return np.asarray(in_row_order(given, labels, name, "X"), dtype=np.float64)
 
 
 def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:

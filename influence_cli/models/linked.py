@@ -35,7 +35,7 @@ def linked_rows(settings: Mapping[str, Any], link: Mapping[str, str]) -> Dataset
         return read_rows(link["from"], link["data"], table, seed=seed).dataset
     task, fraction = ESTIMATORS[settings["estimator"]], settings["test_fraction"]
     dataset = load(link["data"], task=task, test_fraction=fraction, seed=seed, table=table)
-    dataset = weighted(dataset, table.sample_weight, settings.get("class_weight"))[0]
+    dataset = weighted(dataset, table.weights, settings.get("class_weight"))[0]
     if settings.get("l2") == 0 and not settings.get("hidden"):
         reduced = without_dependent(dataset, bool(settings.get("fit_intercept")))
         return dataset if reduced is None else reduced.dataset

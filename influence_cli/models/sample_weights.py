@@ -7,6 +7,7 @@ without the group, or stays (``preprocessing.Balancing``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,12 +19,13 @@ BALANCED = "balanced"
 CLASS_WEIGHTS = ("none", BALANCED)
 
 
-def weighted(dataset: Dataset, column: str | None, class_weight: str | None) -> tuple[Dataset, float]:
-    """The data set with its weights, and the sum of the weights as they were given: m where there are none.
+def weighted(dataset: Dataset, columns: Sequence[str], class_weight: str | None) -> tuple[Dataset, float]:
+    """The data set with the product of these columns as its weights, and the sum of the weights as they were given: m
+    where there are none.
 
     Raises UsageError for a column or a class weight that there is not, FileError for unsuitable numbers.
     """
-    raw = None if column is None else column_weights(dataset, column)
+    raw = product_of(dataset, columns)
     if class_weight == BALANCED:
         if not dataset.classes:
             raise UsageError(
@@ -32,6 +34,12 @@ def weighted(dataset: Dataset, column: str | None, class_weight: str | None) -> 
             )
         raw = balance(dataset.y_train, len(dataset.classes), raw)
     return with_weights(dataset, raw)
+
+
+def product_of(dataset: Dataset, columns: Sequence[str]) -> np.ndarray | None:
+    """The product (m,) of these columns of the training rows; None of none.  Raises UsageError or FileError."""
+    raw = [column_weights(dataset, column) for column in columns]
+    return np.prod(raw, axis=0) if raw else None
 
 
 def with_weights(dataset: Dataset, raw: np.ndarray | None) -> tuple[Dataset, float]:

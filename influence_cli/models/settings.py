@@ -19,6 +19,7 @@ ESTIMATORS: dict[str, Task] = {
     "logistic": "classification",
     "linear": "regression",
     "poisson": "regression",
+    "binomial": "regression",
     "ridge-classifier": "classification",
     "mlp": "classification",
     "mlp-regressor": "regression",

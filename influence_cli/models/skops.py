@@ -25,7 +25,7 @@ from influence_cli.models.differences import differences
 from influence_cli.models.pipelines import pipeline_refit
 from influence_cli.models.preprocessing import Balancing, Refit, Unfitted
 from influence_cli.models.rank import reduce_recipe, without_dependent
-from influence_cli.models.sample_weights import column_weights, with_weights
+from influence_cli.models.sample_weights import column_weights, product_of, with_weights
 from influence_cli.models.scales import pipeline_scales
 from influence_cli.models.settings import ESTIMATORS, ModelSettings
 from influence_cli.models.sklearn import Parts, Recipe, read_estimator, take_apart
@@ -156,7 +156,7 @@ def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
     dataset = load(data, task=ESTIMATORS[recipe.estimator], seed=seed, table=table, maker=maker)
     if recipe.classes is not None:
         dataset = in_class_order(dataset, recipe.classes)
-    raw = None if table.sample_weight is None else column_weights(dataset, table.sample_weight)
+    raw = product_of(dataset, table.weights)
     dataset, total = with_weights(dataset, recipe.weights(dataset.y_train, len(dataset.classes), raw))
     notes = parts.notes
     if recipe.settings(total, None, 1.0).l2 == 0 and (reduced := without_dependent(dataset, recipe.fit_intercept)):

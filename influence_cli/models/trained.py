@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from influence_cli.artifacts.model import model_digest
 from influence_cli.core.objectives.families.base import Family
+from influence_cli.core.objectives.families.binomial import Binomial
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
@@ -30,6 +31,8 @@ from influence_cli.data.sparse import Rows
 from influence_cli.errors import FileError, UsageError
 from influence_cli.models.preprocessing import Refit
 from influence_cli.models.settings import ESTIMATORS, ModelSettings, check_curvature
+
+Split = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -105,30 +108,46 @@ class TrainedModel:
         return self.family.predict(self.objective.predict_outputs(self.theta, X))[0]
 
     @property
+    def per(self) -> str:
+        """The column of exposures or trials that counts were divided by; empty where there is none."""
+        return self.origin.get("exposure") or self.origin.get("trials") or ""
+
+    @property
+    def observations(self) -> float:
+        """What the variance of the parameters falls with: rows that have a weight, or all their exposure or trials."""
+        weights = self.objective.weights
+        if self.per in self.dataset.columns_train:
+            return float(np.asarray(self.dataset.columns_train[self.per])[weights > 0].sum())
+        return float(np.count_nonzero(weights))
+
+    @property
     def score_name(self) -> str:
         if self.dataset.classes:
             return "accuracy"
-        return "D squared" if isinstance(self.family, Poisson) else "R squared"
+        return "R squared" if isinstance(self.family, Gaussian) else "D squared"
 
     def misclassified(self) -> np.ndarray:
         """Which test rows the model gets wrong, (n,) bool."""
         return (self.predict(self.dataset.X_test) != self.dataset.y_test) & self.dataset.labelled
 
-    def score(self, X: Rows, y: np.ndarray) -> float:
-        """The score that ``score_name`` says over the rows that have a label, rows equal; NaN where none has."""
-        known = y >= 0 if self.dataset.classes else ~np.isnan(y)
-        if not known.any():
+    def score(self, split: Split) -> float:
+        """The score that ``score_name`` says over the rows that have a label; NaN where none has.
+
+        Rows count the same, but those of counts by their exposure or trials.
+        """
+        data = self.dataset
+        X, y = (data.X_train, data.y_train) if split == "train" else (data.X_test, data.y_test)
+        known = y >= 0 if data.classes else ~np.isnan(y)
+        if not known.any() or (not data.classes and np.ptp(y[known]) == 0):
             return float("nan")
-        X, y = (X, y) if known.all() else (X[known], y[known])
-        predicted = self.predict(X)
-        if self.dataset.classes:
-            return float((predicted == y).mean())
-        if isinstance(self.family, Poisson):
-            explained = self.family.loss(np.log(np.maximum(predicted, np.finfo(float).tiny))[None, None], y).sum()
-            spread = self.family.loss(np.log(np.full((1, 1, len(y)), max(y.mean(), 1e-300))), y).sum()
-            return float(1.0 - explained / spread) if spread > 0 else float("nan")
-        spread = ((y - y.mean()) ** 2).sum()
-        return float(1.0 - ((y - predicted) ** 2).sum() / spread) if spread > 0 else float("nan")
+        columns = data.columns_train if split == "train" else data.columns_test
+        w = np.asarray(columns[self.per], dtype=np.float64) if self.per in columns else np.ones(len(y))
+        X, y, w = (X, y, w) if known.all() else (X[known], y[known], w[known])
+        outputs = self.objective.predict_outputs(self.theta, X)
+        if data.classes:
+            return float((self.family.predict(outputs)[0] == y).mean())
+        alike = np.broadcast_to(self.family.centre(y, w), (1, 1, len(y)))
+        return float(1.0 - (self.family.loss(outputs, y)[0] @ w) / (self.family.loss(alike, y)[0] @ w))
 
     def removal(self, groups: Sequence[np.ndarray]) -> Removal:
         """The removal of groups of rows, with the penalties of standardising again without each.
@@ -170,10 +189,14 @@ class TrainedModel:
         return replace(self, settings=settings, factor=self.factor if settings == own else None)
 
 
+REGRESSIONS: dict[str, type[Family]] = {"poisson": Poisson, "binomial": Binomial}
+"""Families of numeric responses; of every other estimator's they are Gaussian."""
+
+
 def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
     """The row loss: two classes are one weight vector, more are a softmax."""
     if ESTIMATORS[settings.estimator] == "regression":
-        return Poisson() if settings.estimator == "poisson" else Gaussian()
+        return REGRESSIONS.get(settings.estimator, Gaussian)()
     if settings.estimator == "ridge-classifier":
         return Signed(len(dataset.classes))
     return Logistic() if len(dataset.classes) == 2 else Softmax(len(dataset.classes))
@@ -181,19 +204,23 @@ def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
 
 def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
     """Raises FileError for responses that the estimator has no loss for."""
-    if settings.estimator != "poisson":
+    name = settings.estimator
+    if name not in REGRESSIONS:
         return
-    hint = "for a response of either sign use --estimator linear"
+    most, expected, hint = np.inf, "of at least 0", "for a response of either sign use --estimator linear"
+    if name == "binomial":
+        most, expected, hint = 1.0, "from 0 to 1", "counts of successes need --successes and --trials"
     for where, y in (("training", dataset.y_train), ("test", dataset.y_test)):
-        if (y < 0).any():
-            row = int(np.argmax(y < 0))
+        wrong = (y < 0) | (y > most)
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            found = f"{y[row]:g} in {where} row {row}"
+            raise FileError(f"{dataset.name}: --estimator {name} expects responses {expected}, found {found}", hint)
+    for bound, beside, y in ((0, "over 0", dataset.y_train), (1, "under 1", most - dataset.y_train)):
+        if not (y > 0).any():
             raise FileError(
-                f"{dataset.name}: --estimator poisson expects responses of at least 0, found {y[row]:g} in {where} row"
-                f" {row}",
-                hint,
+                f"{dataset.name}: --estimator {name} expects a response {beside}, found {bound} in every row"
             )
-    if not (dataset.y_train > 0).any():
-        raise FileError(f"{dataset.name}: --estimator poisson expects a response over 0, found 0 in every row")
 
 
 def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from influence_cli.data.sparse import Rows
 from influence_cli.data.summary import base_rate
-from influence_cli.models.trained import TrainedModel
+from influence_cli.models.trained import Split, TrainedModel
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure
 
@@ -17,16 +16,22 @@ MOST_COEFFICIENTS = 40
 def model_page(title: str, model: TrainedModel, verbose: bool) -> Page:
     """What a model is, in words."""
     data = model.dataset
+    preparation = data.preparation or {}
     rows = [
         ("data", str(model.origin.get("data", data.name))),
         ("training rows", f"{data.rows:,}"),
         ("test rows", f"{data.X_test.shape[0]:,}"),
         ("features", f"{data.X_train.shape[1]:,}"),
         *([("classes", _classes(model))] if data.classes else []),
+        *(
+            [("response", f"{preparation['label']} / {model.per}; rows weigh by {model.per}")]
+            if "per" in preparation
+            else []
+        ),
         ("parameters", f"{model.objective.size:,}"),
         ("penalty (--l2)", figure(model.settings.l2)),
-        (f"train {model.score_name}", _score(model, data.X_train, data.y_train)),
-        (f"test {model.score_name}", _score(model, data.X_test, data.y_test)),
+        (f"train {model.score_name}", _score(model, "train")),
+        (f"test {model.score_name}", _score(model, "test")),
     ]
     if (rate := base_rate(data)) is not None:
         frequent = data.classes[int(np.bincount(data.y_train, minlength=len(data.classes)).argmax())]
@@ -49,8 +54,8 @@ def coefficient_block(model: TrainedModel, top: int | None) -> Block:
     return Block("Coefficients, the largest first", ("name", "value"), rows, frozenset({1}), below)
 
 
-def _score(model: TrainedModel, X: Rows, y: np.ndarray) -> str:
-    score = model.score(X, y)
+def _score(model: TrainedModel, split: Split) -> str:
+    score = model.score(split)
     return "-" if np.isnan(score) else figure(score)
 
 

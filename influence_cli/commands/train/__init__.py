@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.commands.options import Common, Network, Solver, Written, command
-from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve, with_built_in
+from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve, with_built_in, with_counts
 from influence_cli.commands.train.tables import Tables
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def train(
     output.check_ending(kept.output, records=False)
     session.check_solver(solver)
     check_alone(tables, form)
-    form = with_built_in(source, form)
+    form = with_counts(tables, with_built_in(source, form))
     settings = resolve(form, network, common.seed)
     if form.from_model is not None:
         check_skops(form.from_model)
@@ -90,7 +90,7 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
         common.note(text)
     if source.test_fraction == 0 and source.test_data is None and dataset.rows == dataset.X_test.shape[0]:
         common.note("the test rows are the training rows (--test-fraction 0)")
-    dataset, total = weighted(dataset, source.sample_weight, form.class_weight)
+    dataset, total = weighted(dataset, table.weights, form.class_weight)
     l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, total)
     settings = replace(settings, l2=l2, penalty_scaling=scaling)
     if settings.l2 == 0 and not settings.is_network and (reduced := without_dependent(dataset, form.intercept)):
@@ -162,8 +162,8 @@ def _record(
         "grad_norm": model.grad_norm,
         "iterations": model.iterations,
         "seconds": model.seconds,
-        "train_score": model.score(dataset.X_train, dataset.y_train),
-        "test_score": model.score(dataset.X_test, dataset.y_test),
+        "train_score": model.score("train"),
+        "test_score": model.score("test"),
         "factor": model.factor is not None,
         "from": source,
         "from_grad_norm": None if adoption is None else adoption.grad_norm,

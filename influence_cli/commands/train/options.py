@@ -92,7 +92,8 @@ class Form:
         str,
         typer.Option(
             "--estimator",
-            help="logistic, linear, poisson (counts), ridge-classifier, mlp or mlp-regressor (networks).",
+            help="logistic, linear, poisson (counts), binomial (shares), ridge-classifier, mlp or mlp-regressor"
+            " (networks).",
         ),
     ] = "logistic"
     class_weight: Annotated[
@@ -195,6 +196,24 @@ def with_built_in(source: Source, form: Form) -> Form:
     if source.data is None and form.penalize_intercept is None and form.from_model is None:
         return replace(form, penalize_intercept=form.intercept and form.estimator == "logistic")
     return form
+
+
+def with_counts(tables: Tables, form: Form) -> Form:
+    """``form``, which successes and trials make a binomial one.  Raises UsageError for columns without each other."""
+    from influence_cli.errors import UsageError
+
+    if (tables.successes is None) != (tables.trials is None):
+        raise UsageError("--successes and --trials belong together", hint="for example --successes won --trials played")
+    if tables.exposure is not None and form.estimator != "poisson" and form.from_model is None:
+        raise UsageError("--exposure is for counts", hint="add --estimator poisson, or weigh rows by --sample-weight")
+    if tables.successes is None:
+        return form
+    if tables.label is not None:
+        raise UsageError("--label and --successes both name the response", hint="leave --label out")
+    if form.from_model is not None or form.estimator not in ("logistic", "binomial"):
+        other = "--from" if form.from_model is not None else f"--estimator {form.estimator}"
+        raise UsageError(f"--successes and {other} exclude each other", hint="leave the latter out")
+    return replace(form, estimator="binomial")
 
 
 def check_alone(tables: Tables, form: Form) -> None:

@@ -18,6 +18,27 @@ class Tables:
     """A table's columns, and its dialect."""
 
     label: Annotated[str | None, typer.Option("--label", help="Column to predict; a table needs it.")] = None
+    exposure: Annotated[
+        str | None,
+        typer.Option(
+            "--exposure",
+            help="Column of what the counts of --label were counted in, for --estimator poisson: rates weighted by it,"
+            " which is the offset log(exposure).",
+            rich_help_panel=TABLE,
+        ),
+    ] = None
+    successes: Annotated[
+        str | None,
+        typer.Option(
+            "--successes",
+            help="Column of the successes among --trials, in the place of --label: binomial regression.",
+            rich_help_panel=TABLE,
+        ),
+    ] = None
+    trials: Annotated[
+        str | None,
+        typer.Option("--trials", help="Column of the trials of each row; rows weigh by it.", rich_help_panel=TABLE),
+    ] = None
     drop: Annotated[
         list[str] | None,
         typer.Option(
@@ -147,7 +168,9 @@ class Tables:
         from influence_cli.data.options import REFERENCE, TableOptions
 
         return TableOptions(
-            label=self.label,
+            label=self.label if self.successes is None else self.successes,
+            exposure=self.exposure,
+            trials=self.trials,
             drop=tuple(self.drop or ()),
             features=tuple(self.features or ()),
             impute=self.impute,

@@ -5,26 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.arrays import expit
-from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.objectives.families.base import Classifier, Family
 
 
-class Logistic(Classifier):
-    """l = log(1 + exp(eta)) - y eta with y in {0, 1}; ``state`` is p = 1 / (1 + exp(-eta))."""
-
-    outputs = 1
-    classes = 2
-
-    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        against = (1.0 - 2.0 * y) * eta[:, 0]
-        return np.maximum(against, 0.0) + np.log1p(np.exp(-np.abs(against)))  # in half of the time of logaddexp
-
-    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        # With the sign inside, no digit is lost where the model is sure of a row.
-        sign = 1.0 - 2.0 * y
-        out = sign * eta
-        expit(out, out=out)
-        out *= sign
-        return out
+class LogitCurvature(Family):
+    """The derivatives that depend on no y; ``state`` is p = 1 / (1 + exp(-eta))."""
 
     def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
         # With p the lesser of both probabilities and u the change of its log-odds, p (1 - p) e / (1 + p e) with
@@ -57,6 +42,25 @@ class Logistic(Classifier):
 
     def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
         return np.array([[np.average(self.pair(state, 0, 0)[0], weights=w)]])
+
+
+class Logistic(LogitCurvature, Classifier):
+    """l = log(1 + exp(eta)) - y eta with y in {0, 1}."""
+
+    outputs = 1
+    classes = 2
+
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        against = (1.0 - 2.0 * y) * eta[:, 0]
+        return np.maximum(against, 0.0) + np.log1p(np.exp(-np.abs(against)))  # in half of the time of logaddexp
+
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        # With the sign inside, no digit is lost where the model is sure of a row.
+        sign = 1.0 - 2.0 * y
+        out = sign * eta
+        expit(out, out=out)
+        out *= sign
+        return out
 
     def predict(self, eta: np.ndarray) -> np.ndarray:
         return (eta[:, 0] > 0.0).astype(np.int64)

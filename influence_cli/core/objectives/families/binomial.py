@@ -1,0 +1,42 @@
+"""Binomial regression of shares of successes, with the logit as link: logistic regression of grouped trials."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from influence_cli.core.arrays import expit, xlogy
+from influence_cli.core.objectives.families.base import Regressor
+from influence_cli.core.objectives.families.logistic import LogitCurvature
+
+
+class Binomial(LogitCurvature, Regressor):
+    """l = log(1 + exp(eta)) - y eta + y log y + (1 - y) log(1 - y) with 0 <= y <= 1: half the deviance of one trial.
+
+    With rows that weigh by their trials J is the binomial negative log-likelihood, up to a constant that theta has no
+    part in.
+    """
+
+    def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        eta = eta[:, 0]
+        softplus = np.maximum(eta, 0.0) + np.log1p(np.exp(-np.abs(eta)))
+        return softplus - y * eta + (xlogy(y, y) + xlogy(1.0 - y, 1.0 - y))
+
+    def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (1.0 - y) * expit(eta) - y * expit(-eta)
+
+    def response(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        share = expit(eta)
+        return share[:, 0], share * (1.0 - share)
+
+    def centre(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+        mean = float(np.average(y, weights=w))
+        return np.array([np.log(mean / (1.0 - mean)) if 0.0 < mean < 1.0 else 0.0])
+
+    def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
+        """0 for a share of 0, 1 for a share of 1, else 2."""
+        return np.where(y <= 0, 0, np.where(y >= 1, 1, 2)), 3
+
+    def away(self, present: np.ndarray) -> np.ndarray:
+        """Down where no row that is left has a success, up where none has a failure."""
+        none, all_of_them = ~present[:, 1] & ~present[:, 2], ~present[:, 0] & ~present[:, 2]
+        return (all_of_them.astype(float) - none)[:, None]

@@ -1,0 +1,79 @@
+"""Counts over what they were counted in: claims a year insured (``--exposure``), successes of trials (``--trials``).
+
+The response of a row is the quotient, and the row weighs by the denominator e_i: with y_i = c_i / e_i
+
+    sum_i e_i (exp(eta_i) - y_i eta_i)  =  sum_i (exp(eta_i + log e_i) - c_i (eta_i + log e_i)) + constants
+
+which is the Poisson model of the counts with the offset log e_i; of shares likewise the binomial likelihood.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.options import TableOptions
+from influence_cli.data.table import Column
+from influence_cli.errors import FileError
+
+
+def said(options: TableOptions) -> tuple[str, ...]:
+    """What the response is, in words."""
+    count = options.label
+    if options.exposure is not None:
+        return (
+            f"the response is {count} / {options.exposure}, a rate, and rows weigh by {options.exposure}: this is the"
+            f" model of {count} with the offset log({options.exposure}); removing a row removes its whole exposure",
+        )
+    if options.trials is not None:
+        return (
+            f"the response is {count} / {options.trials}, a share, and rows weigh by {options.trials}: this is the"
+            f" binomial model of {count} among {options.trials}; removing a row removes all of its trials",
+        )
+    return ()
+
+
+def quotient(counts: np.ndarray, column: Column, records: np.ndarray, options: TableOptions) -> np.ndarray:
+    """Counts over the ``--exposure`` or ``--trials`` of the same rows, which are these ``records`` of the file.
+
+    Raises FileError for a denominator of 0 or less, and for more successes than trials.
+    """
+    option = "--exposure" if options.exposure is not None else "--trials"
+    if column.kind != "numeric":
+        raise FileError(f"{option} {options.per} must be numbers over 0, but it holds {column.described}")
+    if counts.dtype.kind in "OSU":
+        raise FileError(f"{options.label} must be counts, but it holds text such as {str(counts[0])!r}")
+    names = str(options.label), f"{option} {options.per}"
+    return _over(counts, column.values, names, "record {:,}", records)
+
+
+def divided(counts: Any, per: np.ndarray, name: str) -> np.ndarray:
+    """The same of arrays (m,); ``name`` is exposure or trials.  Raises FileError."""
+    found = np.asarray(counts, dtype=np.float64)
+    if found.shape != per.shape:
+        raise FileError(f"{name}: expected {len(found):,} numbers, one a row of X, found the shape {per.shape}")
+    return _over(found, per, ("y", name), "row {:,}", np.arange(len(found)))
+
+
+def _over(counts: np.ndarray, per: np.ndarray, names: tuple[str, str], place: str, numbers: np.ndarray) -> np.ndarray:
+    """counts / per; the first wrong row is named by ``place`` and its number."""
+    each, hint = per.astype(np.float64), "leave these rows out, or correct them"
+
+    def check(wrong: np.ndarray, expected: str, found: Callable[[int], str]) -> None:
+        if wrong.any():
+            first, more = int(np.argmax(wrong)), int(wrong.sum())
+            where = place.format(numbers[first])
+            raise FileError(f"{expected}, found {found(first)} in {where} and {more:,} such rows in all", hint)
+
+    def shown(values: np.ndarray) -> Callable[[int], str]:
+        return lambda row: "none" if np.isnan(values[row]) else f"{values[row]:g}"
+
+    check(~(each > 0) | np.isinf(each), f"{names[1]} must be a number over 0 in every row", shown(each))
+    check(~(counts >= 0), f"{names[0]} must be a count of at least 0 in every row", shown(counts))
+    if "trials" in names[1].split()[0]:
+        over = counts > each
+        expected = f"{names[0]} counts successes and cannot be more than {names[1]}"
+        check(over, expected, lambda row: f"{counts[row]:g} of {each[row]:g}")
+    return np.asarray(counts / each)
