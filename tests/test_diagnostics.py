@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from statsmodels.stats.outliers_influence import GLMInfluence, OLSInfluence
 from influence_cli import GroupInfluence
 from influence_cli.cli import run
 from influence_cli.errors import ExitCode, UsageError
+from influence_cli.present import diagnostics as present
 
 CLOSE = 1e-8
 
@@ -112,7 +114,91 @@ def test_models_without_diagnostics_are_refused():
         GroupInfluence.fit(X[:5], X[:5, 0], estimator="linear", l2=0.1).diagnostics()
 
 
+# --- published figures ---
+
+CLASSICS = Path(__file__).parent.parent / "sample_data" / "classics"
+
+
+def test_duncans_occupations_have_the_published_figures():
+    """Fox and Weisberg, An R Companion to Applied Regression: influencePlot(lm(prestige ~ income + education))."""
+    table = pd.read_csv(CLASSICS / "duncan.csv", index_col="occupation")
+    X, y = table[["income", "education"]], table["prestige"].astype(float)
+    model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0, tol=1e-14)
+    np.testing.assert_allclose(model.model.theta[:, 0], [0.59873, 0.54583, -6.06466], atol=5e-6)
+    columns, dfbetas = frame(model.diagnostics(), ["income", "education", "intercept"])
+    peer = OLSInfluence(sm.OLS(y, sm.add_constant(X)).fit())
+    np.testing.assert_allclose(columns["leverage"], peer.hat_matrix_diag, rtol=CLOSE)
+    np.testing.assert_allclose(columns["cooks_distance"], peer.cooks_distance[0], rtol=CLOSE)
+    np.testing.assert_allclose(columns["studentized"], peer.resid_studentized_external, rtol=CLOSE)
+    np.testing.assert_allclose(columns["dffits"], peer.dffits[0], rtol=CLOSE)
+    np.testing.assert_allclose(dfbetas, peer.dfbetas, rtol=CLOSE, atol=1e-10)
+    published = {
+        "minister": (3.1345186, 0.17305816, 0.56637974),
+        "reporter": (-2.3970224, 0.05439356, 0.09898456),
+        "contractor": (2.0438046, 0.04325517, 0.05852346),
+        "conductor": (-1.7040324, 0.19454165, 0.22364122),
+        "RR.engineer": (0.8089221, 0.26908963, 0.08096807),
+    }
+    for name, figures in published.items():
+        at = list(table.index).index(name)
+        found = [columns[key][at] for key in ("studentized", "leverage", "cooks_distance")]
+        np.testing.assert_allclose(found, figures, atol=6e-8)
+
+
+def test_finneys_vasoconstriction_has_pregibons_figures():
+    """Pregibon 1981; the SAS manual prints leverage, DFBETAS and C of each case (P times this Cook's distance)."""
+    table = pd.read_csv(CLASSICS / "vasoconstriction.csv", index_col="case")
+    X = table[["log_rate", "log_volume"]]
+    model = GroupInfluence.fit(X, table["constricted"], l2=0.0, tol=1e-14)
+    np.testing.assert_allclose(model.model.theta[:, 0], [4.562, 5.179, -2.875], atol=1e-3)
+    columns, dfbetas = frame(model.diagnostics(), ["log_rate", "log_volume", "intercept"])
+    y = (table["constricted"] == "yes").astype(float)
+    peer_model = sm.GLM(y, sm.add_constant(X), family=sm.families.Binomial())
+    reached = peer_model.fit(tol=1e-14, maxiter=100).params
+    peer = peer_model.fit(start_params=reached, tol=1e-14).get_influence()  # with the weights of the minimum itself
+    np.testing.assert_allclose(columns["leverage"], peer.hat_matrix_diag, rtol=CLOSE)
+    np.testing.assert_allclose(columns["cooks_distance"], peer.cooks_distance[0], rtol=CLOSE)
+    np.testing.assert_allclose(dfbetas, peer.dfbetas, rtol=CLOSE, atol=1e-10)
+    printed = {
+        1: (0.0927, (-0.0165, 0.0193, 0.0556), 0.00548),
+        4: (0.0867, (1.0734, -0.9302, -1.018), 1.2873),
+        18: (0.0954, (0.9595, -0.8279, -0.8477), 0.9845),
+    }
+    for case, (leverage, moved, distance) in printed.items():
+        assert columns["leverage"][case - 1] == pytest.approx(leverage, abs=6e-5), case
+        np.testing.assert_allclose(dfbetas[case - 1], moved, atol=1e-4)
+        assert 3 * columns["cooks_distance"][case - 1] == pytest.approx(distance, abs=6e-5), case
+
+
+def test_a_class_that_goes_as_a_whole_has_no_cooks_distance():
+    X, y = data("logistic")
+    found = GroupInfluence.fit(X, y, l2=0.0).diagnostics({"ones": y == 1, "ten": np.arange(10)})
+    assert found.records()[0]["cooks_distance"] is None
+    assert [status.partition(":")[0] for status in found.status] == ["unbounded", "ok"]
+
+
 # --- on the command line ---
+
+
+def test_the_picture_names_the_rows_of_the_largest_distance(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    seen = []
+    rendered = present.rendered
+    monkeypatch.setattr(present, "rendered", lambda figure, ending: (seen.append(figure), rendered(figure, ending))[1])
+    path, picture = str(tmp_path / "m.h5"), tmp_path / "d.svg"
+    options = ["--label", "prestige", "--drop", "type", "--id", "occupation", "--test-fraction", "0", "--quiet"]
+    trained = ["train", "--data", str(CLASSICS / "duncan.csv"), "--estimator", "linear", "--l2", "0", *options]
+    assert run([*trained, "-o", path]) == ExitCode.OK
+    asked = ["influence", "-m", path, "-g", "rows:each", "--diagnostics", "--plot", str(picture), "--format", "csv"]
+    assert run(asked) == ExitCode.OK
+    shown = [text.get_text() for text in seen[0].axes[0].texts]
+    assert shown == ["minister", "conductor", "reporter", "RR.engineer", "contractor"]
+    assert picture.read_bytes().startswith(b"<?xml")
+    assert capsys.readouterr().out.splitlines()[-1].endswith(",ok,45,waiter")
+    assert run([*asked[:4], "random:5", *asked[5:], "--force"]) == ExitCode.USAGE
+    assert "--plot draws single rows" in capsys.readouterr().err
+    assert run(["influence", "-m", path, "-g", "rows:0", "-t", "0", "--plot", "x.png"]) == ExitCode.USAGE
+    assert "--plot draws --diagnostics alone" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +240,8 @@ def test_the_table_shows_the_largest_and_says_so(model, capsys):
     [
         (("--test", "0"), "--test does not go with --diagnostics"),
         (("--method", "first"), "--method does not go with --diagnostics"),
-        (("-o", "x.h5"), "-o does not go with --diagnostics"),
+        (("-o", "x.h5"), "expected the ending one of .csv"),
+        (("--plot", "x.gif"), "expected a name ending in .png, .svg or .pdf"),
     ],
 )
 def test_options_that_say_nothing_about_diagnostics_are_refused(model, option, said, capsys):

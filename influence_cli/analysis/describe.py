@@ -100,7 +100,8 @@ class Description:
             return None
         away = (float(own.mean()) - mean) / deviation
         side = "over" if away > 0 else "under"
-        return abs(away) * float(np.sqrt(len(own))), f"{name} {abs(away):.1f} sd {side} the mean"
+        where = f"{abs(away):.1f} sd {side} the mean" if abs(away) >= 0.05 else "as in all rows in the mean"
+        return abs(away) * float(np.sqrt(len(own))), f"{name} {where}"
 
     def _share(self, name: str, values: np.ndarray, value: object) -> float:
         if (name, value) not in self._shares:

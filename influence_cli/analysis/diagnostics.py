@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from influence_cli.analysis.influence import group_blocks
+from influence_cli.analysis.question import without_nan
 from influence_cli.core.diagnostics import groups_cooks_distance, row_diagnostics
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.solvers.choice import HessianSolver
@@ -16,25 +17,28 @@ from influence_cli.results import OK, GroupTable, Provenance
 from influence_cli.specs.planned import GroupPlan
 from influence_cli.tabular import Tabular
 
-UNDETERMINED = "without it the rows do not determine the parameters"
+UNDETERMINED = "unbounded: without it the rows do not determine the parameters"
 OF_ROWS = ("studentized", "dffits")
 
 
 @dataclass(frozen=True)
 class DiagnosticsResult(Tabular):
     """Diagnostics of G groups (docs/design.md, "Diagnostics of rows and groups"): ``values[key]`` (G,), NaN where a
-    group has no such figure."""
+    group has no such figure; ``record`` and ``id`` (G,) name single rows as their file does, else None.
+    """
 
     provenance: Provenance
     groups: GroupTable
     values: dict[str, np.ndarray]
     status: tuple[str, ...]
+    record: tuple[Any, ...]
+    id: tuple[Any, ...]
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""
         groups = self.groups
         columns = {"group": groups.label, "kind": groups.kind, "size": groups.size, "fraction": groups.fraction}
-        return columns | self.values | {"status": self.status}
+        return columns | self.values | {"status": self.status, "record": self.record, "id": self.id}
 
 
 @alone_where_narrow(lambda model, *arguments, **options: model.objective.size)
@@ -75,5 +79,12 @@ def diagnostics(
     status = [OK] * count
     for index in np.flatnonzero(np.isnan(values["cooks_distance"])).tolist():
         status[index] = UNDETERMINED
+    record, ids = (_of_rows(own, rows) for own in (model.dataset.records_train, model.dataset.ids_train))
     digests = [] if plan.each_row else [plan.group(index).digest for index in range(count)]
-    return DiagnosticsResult(provenance, plan.table(digests), values, tuple(status))
+    return DiagnosticsResult(provenance, plan.table(digests), values, tuple(status), record, ids)
+
+
+def _of_rows(names: np.ndarray | None, rows: np.ndarray) -> tuple[Any, ...]:
+    """The names of rows (G,), None where there are none or a group is several rows (-1)."""
+    known = [] if names is None else without_nan(names)
+    return tuple(known[row] if known and row >= 0 else None for row in rows.tolist())

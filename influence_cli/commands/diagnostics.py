@@ -7,27 +7,37 @@ import numpy as np
 from influence_cli.analysis.diagnostics import diagnostics
 from influence_cli.commands import session
 from influence_cli.commands.options import Common, Network, Written, warn
-from influence_cli.commands.output import Answer, emit, view_of
+from influence_cli.commands.output import Answer, check_outputs, emit, save_picture, view_of
 from influence_cli.errors import ExitCode, UsageError
-from influence_cli.present.diagnostics import diagnostics_page
+from influence_cli.present.diagnostics import check_rows, diagnostics_page, leverage_picture
+from influence_cli.present.plots import check_plot
 from influence_cli.results import OK
 
 
 def write_diagnostics(
-    request: session.Request, network: Network, solver: str, written: Written, common: Common
+    request: session.Request, network: Network, solver: str, written: Written, common: Common, plot: str | None
 ) -> ExitCode:
-    """Find the diagnostics of the groups and write them to standard output.  Raises UsageError for test rows."""
+    """Find the diagnostics of the groups, write them to standard output, and draw them where a file is named.
+
+    Raises UsageError for test rows.
+    """
     if request.tests is not None:
         raise UsageError("--test does not go with --diagnostics", hint="they are about training rows alone")
+    ending = None if plot is None else check_plot(plot)
+    check_outputs({"-o": written.output, "--plot": plot}, request.inputs(), force=common.force)
     with common.limited_threads():
-        opened = session.open_model(request.asked.model, common, network=network, outputs={})
+        opened = session.open_model(request.asked.model, common, network=network, outputs={"-o": written.output})
         plan = session.plan(opened.model, request.specs, common.seed)
+        if plot is not None:
+            check_rows(plan.size)
         working = session.open_solver(opened, solver, common)
         config = {**request.config(common.seed), "diagnostics": True}
         result = diagnostics(opened.model, working, plan, provenance=opened.provenance(config))
     columns, view = result.columns(), view_of(written, common)
     answer = Answer(columns, lambda: diagnostics_page(columns, view), headline="cooks_distance")
     emit(answer, written, common)
+    if plot is not None and ending is not None:
+        save_picture(plot, leverage_picture(columns, opened.model.objective.size, plan.m, ending), common)
     common.note("dffits and dfbetas are all rows minus without the row: the opposite sign of ginf's other figures")
     failed = int(np.sum([state != OK for state in result.status]))
     if failed:

@@ -9,7 +9,7 @@ from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
 from influence_cli.commands.options import Common, Trust, Written
-from influence_cli.commands.output import Answer, check_choice, emit
+from influence_cli.commands.output import Answer, check_choice, check_ending, emit
 from influence_cli.commands.session import Request
 from influence_cli.core.estimators import EVALUATIONS
 from influence_cli.core.solvers.choice import HessianSolver
@@ -65,15 +65,18 @@ def is_quick(model: TrainedModel, plan: GroupPlan) -> bool:
     return model.objective.convex and predicted_seconds(model, plan, RETRAINING_PASSES) < QUICK
 
 
-def check_alone(asked: str, method: str | None, evaluate: str | None, trust: Trust, written: Written) -> None:
+def check_alone(
+    asked: str, method: str | None, evaluate: str | None, trust: Trust, written: Written, plot: str | None
+) -> None:
     """Raises UsageError for options that ``--explain`` or ``--diagnostics``, whichever was asked, has no use for."""
+    check_ending(written.output, artifact=False)
     given = {
         "--method": method is not None,
         "--evaluate": evaluate is not None,
         "--errors": trust.errors,
         "--certify": trust.certify is not None,
         "--verify": bool(trust.verify),
-        "-o": written.output is not None,
+        "--plot": plot is not None,
     }
     for option, used in given.items():
         if used:

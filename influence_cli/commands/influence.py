@@ -9,6 +9,7 @@ import typer
 from influence_cli.commands.options import (
     METHODS,
     MORE,
+    OUTPUT,
     Asked,
     Common,
     Network,
@@ -67,6 +68,15 @@ def influence(
             " studentised residual, DFFITS and DFBETAS.",
         ),
     ] = False,
+    plot: Annotated[
+        str | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            rich_help_panel=OUTPUT,
+            help="With --diagnostics: leverage against residual, .png, .svg or .pdf (the extra plot).",
+        ),
+    ] = None,
     solver: Solver = "auto",
 ) -> int:
     """Estimate how predictions change if groups of training rows are removed, without retraining.
@@ -90,16 +100,18 @@ def influence(
         write_explanation,
     )
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
-    from influence_cli.errors import ExitCode
+    from influence_cli.errors import ExitCode, UsageError
     from influence_cli.present.changes import influence_figures, influence_page
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     for option, chosen in (("--explain", explain), ("--diagnostics", diagnostics)):
         if chosen:
-            check_alone(option, method, evaluate, trust, written)
+            check_alone(option, method, evaluate, trust, written, None if diagnostics else plot)
     if diagnostics:
-        return write_diagnostics(request, network, solver, written, common)
+        return write_diagnostics(request, network, solver, written, common, plot)
+    if plot is not None:
+        raise UsageError("--plot draws --diagnostics alone", hint="ginf report draws what -o i.h5 keeps")
     how = chosen_estimation(request, method, evaluate, trust, common)
     output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
     with common.limited_threads():

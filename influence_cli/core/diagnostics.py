@@ -33,6 +33,7 @@ from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.recession import recession
 from influence_cli.core.removal import PER_SUM, removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import UsageError
@@ -105,9 +106,15 @@ def groups_cooks_distance(
     dispersion: float,
     observations: float | None = None,
 ) -> np.ndarray:
-    """Cook's distance of G groups of rows, (G,); NaN where the rest does not determine the parameters."""
-    found = estimate(objective, theta, solver, removal(objective.weights, groups, PER_SUM), ("newton",))["newton"]
+    """Cook's distance of G groups of rows, (G,); NaN where the rest does not determine the parameters, or the model
+    has no minimum without the group."""
+    gone = removal(objective.weights, groups, PER_SUM)
+    found = estimate(objective, theta, solver, gone, ("newton",))["newton"]
     assert found.change is not None
+    open_ended = recession(objective, theta, gone.removed)
+    if open_ended is not None:
+        found.change[:, np.flatnonzero(open_ended.direction.any(axis=0))] = np.nan
+        found.change[:, list(open_ended.settled)] = np.nan
     counted = np.count_nonzero(objective.weights) if observations is None else observations
     distance = counted * (found.change * solver.product(found.change)).sum(axis=0) / (dispersion * objective.size)
     return np.where([problem == "ok" for problem in found.problems], distance, np.nan)

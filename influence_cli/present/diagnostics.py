@@ -1,4 +1,4 @@
-"""The page of regression diagnostics: the groups of the largest Cook's distance."""
+"""Regression diagnostics: the page of the groups of the largest Cook's distance, and a picture of rows."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.errors import UsageError
 from influence_cli.present.changes import View
+from influence_cli.present.plots import rendered, style
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure, group_name
 
+NAMED = 5
+"""Rows of the largest Cook's distance that a picture names."""
+LARGE_RESIDUAL, LARGE_LEVERAGE = 2.0, 2.0
+"""Studentised residual, and multiple of the mean leverage P / n, from which on textbooks look at a row."""
 SHOWN = 20
 """Groups that are shown where --top does not say how many."""
 HEADINGS = {
@@ -30,16 +36,68 @@ def diagnostics_page(columns: Mapping[str, Any], view: View) -> Page:
     title = "Training rows by Cook's distance: how far all estimates move without them"
     if len(order) > count:
         title += f" (the largest {count} of {len(order):,}; all of them: --format csv)"
-    lists = {key: plain(columns[key]) for key in ("group", "size", *HEADINGS, "status")}
+    lists = {key: plain(columns[key]) for key in ("size", *HEADINGS, "status")}
+    names = names_of(columns)
     marks: dict[str, int] = {}
     rows = []
     for at in order[:count].tolist():
         status = lists["status"][at]
         mark = f"[{marks.setdefault(status, len(marks) + 1)}]" if status != "ok" else ""
         cells = (figure(lists[key][at]) for key in HEADINGS)
-        rows.append((group_name(lists["group"][at]), f"{lists['size'][at]:,}", *cells, mark))
+        rows.append((names[at], f"{lists['size'][at]:,}", *cells, mark))
     block = Block("", ("group", "rows", *HEADINGS.values(), ""), rows, frozenset(range(1, 6)))
     if not marks:
         block = block.without(6)
     notes = (f"[{number}] {status}" for status, number in marks.items())
     return Page(title, (block,), ("DFFITS: fitted values of all rows minus without the row", *notes))
+
+
+def names_of(columns: Mapping[str, Any]) -> list[str]:
+    """What the groups are called; a single row by its identifier, where its file has one."""
+    pairs = zip(columns["group"], columns["id"], strict=True)
+    return [group_name(group) if own is None else f"id {own}" for group, own in pairs]
+
+
+def check_rows(sizes: np.ndarray) -> None:
+    """Raises UsageError for groups that no picture can show."""
+    if not (sizes == 1).any():
+        raise UsageError("--plot draws single rows, and these groups have several", hint="--group rows:each")
+
+
+def leverage_picture(columns: Mapping[str, Any], size: int, count: int, ending: str) -> bytes:
+    """Studentised residual against leverage, a circle a row whose area is its Cook's distance, the largest named.
+
+    ``size`` is the number of parameters, ``count`` that of training rows.
+    """
+    from matplotlib.figure import Figure
+
+    leverage, residual, distance = (
+        np.asarray(columns[key], dtype=float) for key in ("leverage", "studentized", "cooks_distance")
+    )
+    shown = np.isfinite(residual)
+    largest = np.argsort(-np.where(shown, distance, -np.inf), kind="stable")[: min(NAMED, int(shown.sum()))]
+    area = 900.0 * distance[shown] / max(float(distance[shown].max(initial=0.0)), np.finfo(float).tiny)
+    with style():
+        figure = Figure(figsize=(6.0, 4.2), layout="constrained")
+        ax = figure.subplots()
+        ax.margins(0.08, 0.14)
+        for height in (-LARGE_RESIDUAL, 0.0, LARGE_RESIDUAL):
+            ax.axhline(height, color="0.75", linewidth=0.8, linestyle="-" if height == 0 else (0, (4, 3)), zorder=1)
+        ax.axvline(LARGE_LEVERAGE * size / count, color="0.75", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        ax.scatter(leverage[shown], residual[shown], s=area, color="#0072B2", alpha=0.25, linewidths=0, zorder=2)
+        ax.scatter(leverage[shown], residual[shown], s=6, color="#0072B2", linewidths=0, zorder=3)
+        names = names_of(columns)
+        middle = sum(ax.get_xlim()) / 2
+        for at in largest.tolist():
+            side = -1 if leverage[at] > middle else 1
+            ax.annotate(
+                names[at].removeprefix("id "),
+                (leverage[at], residual[at]),
+                (7 * side, 5),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                fontsize=8,
+            )
+        ax.set_ylabel("studentised residual")
+        ax.set_xlabel("leverage\narea: Cook's distance; dashed: residuals of 2, leverage of twice the mean")
+        return rendered(figure, ending)

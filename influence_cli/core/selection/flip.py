@@ -26,6 +26,10 @@ CHECKED = 1000
 """Rows of the answer that are put back one by one; behind them minimality is not claimed."""
 ROUNDS = 20
 """Rounds of a search at one size."""
+IN_TURN, IN_TURN_OPERATIONS = 500, 2e9
+"""Rows up to which one is dropped after the other, with a retraining between, and the multiply-adds that may take: a
+retraining counts as ``IN_TURN_PASSES``."""
+IN_TURN_PASSES = 20
 LAST_TRIES = 3
 """Sizes in a row at which one row fewer is tried by exchanges as well."""
 
@@ -55,6 +59,9 @@ def flip(problem: Problem, *, advance: Callable[[str], None] = lambda note: None
         status = f"no group of at most {problem.size:,} rows was found that flips"
         return Flip(None, problem.base, float("nan"), problem.size, False, status)
     best, checked = search.prune(best)
+    fewer = search.in_turn(len(best.rows) - 1)
+    if fewer is not None:
+        best, checked = search.prune(fewer)
     for _ in range(LAST_TRIES):
         fewer = search.swapped(best)
         if fewer is None:
@@ -116,6 +123,27 @@ class _Search:
             better = self._relinearized(middle, ())
             low, best = (middle, best) if better is None else (low, better)
         return best
+
+    def in_turn(self, most: int) -> Selection | None:
+        """At most so many rows that flip, each the one that matters most after retraining without those before it
+        (Kuschnig et al. 2021); None where there are none, or where that would take long."""
+        problem = self.problem
+        operations = IN_TURN_PASSES * most * float(problem.rows) * problem.objective.size
+        if most > IN_TURN or operations > IN_TURN_OPERATIONS:
+            return None
+        rows, theta = np.empty(0, dtype=np.int64), problem.theta
+        for _ in range(most):
+            w = removal(problem.objective.weights, [rows], problem.scaling).removed
+            scores = problem.scores_at(theta, w)
+            left = np.setdiff1d(problem.candidates, rows)
+            rows = np.sort(np.append(rows, left[scores[left].argmax()]))
+            if not problem.leaves_some(rows):
+                return None
+            here = self._evaluate([rows])
+            change, theta = float(here.change[0]), here.theta
+            if self.flips(change):
+                return Selection("greedy", rows, float("nan"), float("nan"), change)
+        return None
 
     def prune(self, best: Selection) -> tuple[Selection, int]:
         """Put rows back while what is left flips; and how many single rows were put back in vain."""
