@@ -247,10 +247,13 @@ def test_one_column_that_cannot_finish_does_not_stop_the_others():
     assert block.grad_norm[0] <= TOL < block.grad_norm[1]
 
 
-@pytest.mark.parametrize(("features", "given", "made"), [(3, False, 2), (1100, False, 1), (3, True, 1)])
-def test_the_preconditioner_is_made_anew_only_where_that_is_light_and_the_way_is_long(features, given, made):
+@pytest.mark.parametrize(
+    ("rows", "features", "given", "made"),
+    [(80, 3, False, 2), (1500, 1100, False, 1), (80, 1100, False, 2), (80, 3, True, 1)],
+)
+def test_the_preconditioner_is_made_anew_only_where_that_is_light_and_the_way_is_long(rows, features, given, made):
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(80, features)), np.arange(80) % 3
+    X, y = rng.normal(size=(rows, features)), np.arange(rows) % 3
     objective, calls = Glm(X + y[:, None], y, Softmax(3), l2=0.1), []
     make = objective.preconditioner
     objective.preconditioner = lambda theta, w: calls.append(theta) or make(theta, w)

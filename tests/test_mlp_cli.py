@@ -50,7 +50,7 @@ def test_training_reports_the_gradient_norm_it_reached(folder, model, capsys):
     path = str(folder / "again.h5")
     asked = ("train", "--data", str(folder / "ring.npz"), "--estimator", "mlp", "--hidden", "3", "-o", path)
     (record,) = ask(capsys, *asked)
-    assert record["grad_norm"] <= 1e-6 and record["parameters"] == 2 * 3 + 3 + 3 * 3 + 3
+    assert record["grad_norm"] <= 1e-5 and record["parameters"] == 2 * 3 + 3 + 3 * 3 + 3
     (worse,) = ask(capsys, *asked, "--force", "--tol", "1e-2")
     assert 1e-6 < worse["grad_norm"] <= 1e-2
 

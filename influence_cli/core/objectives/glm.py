@@ -253,8 +253,7 @@ class Glm(Objective):
         return out
 
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
-        passes = self.passes.in_single(V.shape[1]) if self._fits_single else self.passes
-        return passes.largest(V, self.family.self_concordance)
+        return self.passes.largest(V, self.family.self_concordance)
 
     def deviation(self, theta: np.ndarray) -> np.ndarray:
         theta, outputs = _columns(theta), self.passes.outputs
