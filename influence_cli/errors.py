@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 
+UNDEFINED = "undefined: the rows of the group have no such figure"
+"""Status of a score that needs, for example, rows of two classes."""
 UNBOUNDED = "unbounded: "
 """How every status begins that is about a figure taken along a direction without a minimum."""
 

@@ -39,21 +39,22 @@ CREDITED = (
     "a coalition has no figure: it could not be retrained, or f is undefined there",
 )
 """What is said of a group's credit, in the order of ``core.credit``."""
-MEAN_TEST = -1
-NO_TEST = -2
-"""Codes in ``tests`` for the mean over all test rows and for a quantity that needs none (``param:NAME``)."""
+MEAN_TEST, NO_TEST, REMOVED_TEST = -1, -2, -3
+"""Codes in ``tests`` for the mean over all test rows, for a quantity that needs none (``param:NAME``), and for the rows
+that each group removes."""
+REMOVED = "removed"
 
 
 def name_of_test(code: int) -> int | str | None:
-    """What records call a test row: its number, ``mean``, or None for a quantity that needs no test row."""
-    return {MEAN_TEST: "mean", NO_TEST: None}.get(code, code)
+    """What records call a test row: its number, ``mean``, ``removed``, or None where none is needed."""
+    return {MEAN_TEST: "mean", NO_TEST: None, REMOVED_TEST: REMOVED}.get(code, code)
 
 
 def code_of_test(name: int | str | None) -> int:
     """The code in ``tests`` of what records call a test row: the inverse of ``name_of_test``."""
     if isinstance(name, int):
         return name
-    return NO_TEST if name is None else MEAN_TEST
+    return NO_TEST if name is None else REMOVED_TEST if name == REMOVED else MEAN_TEST
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,14 @@ class Provenance:
 class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
-    ``base`` (T,) is f before removal.  A value that could not be had is NaN here and null in the records, and
-    ``status`` (G,) says why.  ``ends`` (G, T) tells where retraining has no minimum: the places of ``TRUTHS``.
-    ``errors[method]`` (G, T) says how far a method's figures may be off; of ``refined``, ``unmet`` (G, T) is true where
-    that is more than was asked for, after ``steps`` (G,).  The change lies between ``low`` and ``high`` (G, T), proven;
-    NaN where there is no proof, and None where none was asked for.  ``actual`` (G, T) is the change by retraining,
-    where it was asked for as well.  ``notes`` are sentences about the whole result; no file keeps them.
-    ``objective`` is "proximal" where ``refined`` and the errors are about that of a network, else None.
+    ``base`` is f before removal, (T,), or (G, T) where each group is asked about its own rows. A value that could
+    not be had is NaN here and null in the records, and ``status`` (G,) says why. ``ends`` (G, T) tells where
+    retraining has no minimum: the places of ``TRUTHS``. ``errors[method]`` (G, T) says how far a method's figures
+    may be off; of ``refined``, ``unmet`` (G, T) is true where that is more than was asked for, after ``steps``
+    (G,). The change lies between ``low`` and ``high`` (G, T), proven; NaN where there is no proof, and None where
+    none was asked for. ``actual`` (G, T) is the change by retraining, where it was asked for as well. ``notes`` are
+    sentences about the whole result; no file keeps them. ``objective`` is "proximal" where ``refined`` and the
+    errors are about that of a network, else None.
     """
 
     provenance: Provenance
@@ -265,7 +267,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
         "fraction": np.repeat(groups.fraction, times),
         "test": [name_of_test(int(row)) for row in tests] * count,
         "quantity": [quantity] * (times * count),
-        "base": np.tile(base, count),
+        "base": base.ravel() if base.ndim == 2 else np.tile(base, count),
     }
 
 

@@ -72,7 +72,7 @@ def test_no_interval_contradicts_the_truths_own(kind, intercept, l2, scaling):
     assert no_certificate(objective, w) == ""
     loss = targets(kind, objective, X, y)[0]
     base = loss.value(theta)[:, 0]
-    goal = Goal(loss.value, base, 0.05, np.ones((len(base), w.groups), dtype=bool))
+    goal = Goal(loss, base, 0.05, np.ones((len(base), w.groups), dtype=bool))
     end = retrain(objective, theta, w, preconditioner=solver.preconditioner, tol=1e-12).theta
     points = [
         np.repeat(theta, w.groups, axis=1),
@@ -145,7 +145,7 @@ def test_intervals_close_as_fast_as_the_gradient_falls():
     w = removal(objective.weights, groups_of(objective.y), "per-mean").removed
     target = targets(SOFTMAX, objective, X, y)[0]
     base = target.value(theta)[:, 0]
-    goal = Goal(target.value, base, 0.05, np.ones((5, w.groups), dtype=bool))
+    goal = Goal(target, base, 0.05, np.ones((5, w.groups), dtype=bool))
     geometry, widths, lengths = RowGeometry.of(objective), [], []
     for steps in (4, 6, 8):
         theta_hat = refine(objective, theta, w, solver.preconditioner, replace(goal, steps=steps)).theta
@@ -180,7 +180,7 @@ def test_a_whole_class_is_certified_as_the_softmax_of_the_others():
     for name in ("loss", "prob", "margin"):
         target = RowTarget(objective, row_quantity(name, objective.family, ("0", "1", "2")), X, y)
         base = target.value(theta)[:, 0]
-        goal = Goal(target.value, base, 1e-4, np.array([[label != 2, True] for label in y]))
+        goal = Goal(target, base, 1e-4, np.array([[label != 2, True] for label in y]))
         theta_hat = refine(objective, theta, w, solver.preconditioner, goal).theta
         low, high = proven(objective, theta_hat, w, solver.preconditioner, RowGeometry.of(objective), [(target, base)])
         own = y != 2

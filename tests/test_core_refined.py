@@ -44,7 +44,7 @@ class Case:
         return self.target.value(self.theta)[:, 0]
 
     def goal(self, rel: float) -> Goal:
-        return Goal(self.target.value, self.base, rel, np.ones(self.truth.shape, dtype=bool))
+        return Goal(self.target, self.base, rel, np.ones(self.truth.shape, dtype=bool))
 
 
 def sets_of_rows(oracle: Oracle) -> list[np.ndarray]:
@@ -165,7 +165,7 @@ def test_parameters_are_refined_as_well():
     target = ParameterTarget(2)
     base = target.value(given.theta)[:, 0]
     counts = np.ones((1, len(given.groups.share)), dtype=bool)
-    goal = Goal(target.value, base, 0.01, counts)
+    goal = Goal(target, base, 0.01, counts)
     objective = given.target.objective
     found = refine(objective, given.theta, given.groups.removed, given.solver.preconditioner, goal)
     oracle = given.oracle
@@ -186,7 +186,7 @@ def test_a_whole_class_ends_at_the_softmax_of_the_others():
     base = target.value(theta[:, None])[:, 0]
     solver = make_solver(objective, theta[:, None], "cholesky")
     w = removal(objective.weights, [lost], "per-mean").removed
-    goal = Goal(target.value, base, 0.01, (y != 2)[:, None])
+    goal = Goal(target, base, 0.01, (y != 2)[:, None])
     found = refine(objective, theta[:, None], w, solver.preconditioner, goal)
     # The two classes that are left: a softmax of two outputs, trained on their rows alone.
     two = Oracle(SOFTMAX, oracle.X[kept], oracle.y[kept], 2, oracle.l2)
@@ -213,7 +213,7 @@ def test_passes_are_a_part_of_retrainings(monkeypatch):
     rows = [np.roll(order, 97 * shift)[: 2000 // 3] for shift in range(12)]
     groups = removal(objective.weights, rows, "per-mean")
     target = RowTarget(objective, Loss(objective.family), objective.design.X[:8] + 0.1, objective.y[:8])
-    goal = Goal(target.value, target.value(theta)[:, 0], 0.05, np.ones((8, 12), dtype=bool))
+    goal = Goal(target, target.value(theta)[:, 0], 0.05, np.ones((8, 12), dtype=bool))
     gradient = objective.gradient(theta, objective.weights) - removed_gradient(objective, theta, groups)
     with counted_passes(monkeypatch, 4) as refining:
         found = refine(objective, theta, groups.removed, solver.preconditioner, goal, gradient=gradient)
@@ -234,7 +234,7 @@ def test_two_steps_have_under_half_of_the_error_of_second():
     base = target.value(theta)[:, 0]
     end = retrain(objective, theta, groups.removed, preconditioner=solver.preconditioner, tol=1e-11).theta
     truth = target.value(end) - base[:, None]
-    goal = Goal(target.value, base, 0.05, np.ones(truth.shape, dtype=bool))
+    goal = Goal(target, base, 0.05, np.ones(truth.shape, dtype=bool))
     two = refine(objective, theta, groups.removed, solver.preconditioner, replace(goal, steps=2)).change
     change = estimate(objective, theta, solver, groups, ("second",))["second"].solved(solver).change
     second = target.value(theta + change) - base[:, None]
@@ -258,7 +258,7 @@ def test_margins_of_nearly_separable_rows_are_not_settled_too_early():
     base, M = target.value(theta)[:, 0], solver.preconditioner
     end = retrain(objective, theta, groups.removed, preconditioner=M, tol=1e-11).theta
     truth = target.value(end) - base[:, None]
-    goal = Goal(target.value, base, 0.1, np.ones(truth.shape, dtype=bool))
+    goal = Goal(target, base, 0.1, np.ones(truth.shape, dtype=bool))
     found = refine(objective, theta, groups.removed, M, goal)
     off = np.abs(found.change - truth)
     assert np.mean(off <= 0.1 * np.abs(truth)) >= 0.98
@@ -272,7 +272,7 @@ def test_groups_without_an_effect_end_at_nothing():
     objective = make_objective(oracle)
     theta = oracle.minimise(oracle.uniform())[:, None]
     target = RowTarget(objective, Loss(objective.family), X[:3], np.array([1.0, 2.0, 3.0]))
-    goal = Goal(target.value, target.value(theta)[:, 0], 0.05, np.ones((3, 1), dtype=bool))
+    goal = Goal(target, target.value(theta)[:, 0], 0.05, np.ones((3, 1), dtype=bool))
     w = removal(objective.weights, [np.arange(10)], "per-mean").removed
     solver = make_solver(objective, theta, "cholesky")
     found = refine(objective, theta, w, solver.preconditioner, goal)

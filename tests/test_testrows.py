@@ -82,7 +82,7 @@ def test_a_spec_is_frozen():
         (":", ["expected START:STOP"]),
         ("0:50:2", ["expected START:STOP with row numbers", "--test 0:50"]),
         ("a:5", ["expected START:STOP"]),
-        ("", ["expected 17, 3,5,17, 0:50, :50, record:12, id:P021, misclassified[:N], all or mean, found ''"]),
+        ("", ["expected 17, 3,5,17, 0:50, :50, record:12, id:P021, misclassified[:N], all, mean or removed, found ''"]),
         ("1.5", ["found '1.5'"]),
         ("3,,5", ["found ''"]),
         ("misclasified", ["found 'misclasified'", "did you mean misclassified?"]),

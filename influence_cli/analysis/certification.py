@@ -74,7 +74,7 @@ class Certifier:
             if not left.size:
                 break
             goal *= np.where(missing > 0, np.maximum(SPARE * np.minimum(missing, 1.0), LEAST), BLIND)
-            at = Goal(self.question.value, self.base, float(goal[left].min()), counts[:, left])
+            at = Goal(self.question, self.base, float(goal[left].min()), counts[:, left])
             own = w.take(left)
             further = refine(self.objective, self.theta, own, preconditioner, at, start=found.theta[:, left])
             found = _with(found, left, further)

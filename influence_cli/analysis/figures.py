@@ -16,6 +16,7 @@ from influence_cli.core.estimators import Estimate
 from influence_cli.core.quantities import MeanTarget, RowTarget, Target, ties
 from influence_cli.core.recession import FINITE, LIMIT, Recession
 from influence_cli.core.retraining import PROXIMAL
+from influence_cli.errors import UNDEFINED
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
 
@@ -65,7 +66,7 @@ class Tables:
     ) -> None:
         """Find the pairs whose truth is no minimum's, from what the groups leave without one, if anything."""
         if without is not None:
-            found = without.of_all(targets, self.question.model.theta, self.known.base[tests])
+            found = without.of_all(targets, self.question.model.theta, self.known.base_of(groups)[tests])
             rows = np.arange(len(self.plan))[groups]
             self.ends[rows, tests] = found.T
 
@@ -90,6 +91,10 @@ class Tables:
                 self.status = [why if own == OK else own for own in self.status]
             if question.quantity.startswith(ABSOLUTE):
                 self._doubt_sizes()
+        if question.of_removed:
+            self.status = [
+                UNDEFINED if lost else own for own, lost in zip(self.status, np.isnan(known.base[0]), strict=True)
+            ]
         for index in np.flatnonzero(self.conditions > ILL):
             self.fail(int(index), UNCERTAIN + f"newton: {ill_conditioned(self.conditions[index])}")
         proven = self.how.certify is not None
@@ -101,7 +106,7 @@ class Tables:
             question.codes,
             question.quantity,
             self.how.evaluate,
-            known.base,
+            known.base.T if question.of_removed else known.base,
             self.values,
             tuple(self.status),
             self.ends if self.ends.any() else None,

@@ -27,7 +27,7 @@ from influence_cli.core.retraining import retrain_by as retrain
 from influence_cli.core.small_groups import hessians_after
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.training import train
-from influence_cli.errors import UNBOUNDED, FileError, UsageError
+from influence_cli.errors import UNBOUNDED, UNDEFINED, FileError, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, UNCERTAIN, Provenance, TruthResult
 from influence_cli.specs.planned import GroupPlan
@@ -65,6 +65,11 @@ class _Seed:
 
     seed: int
     before: Trained
+
+    def of(self, groups: slice) -> _Seed:
+        """The same where f differs by group, of some of these."""
+        own = replace(self.before, base=self.before.base[:, groups], off=self.before.off[:, groups])
+        return replace(self, before=own)
 
 
 class _StoppedError(Exception):
@@ -112,7 +117,7 @@ def start_truth(
         plan.table(digests),
         codes,
         question.quantity,
-        question.value(question.model.theta)[:, 0],
+        question.base().T if question.of_removed else question.base(),
         np.full((count, len(codes)), np.nan),
         np.full(count, np.nan),
         np.zeros(count, dtype=np.int64),
@@ -153,7 +158,8 @@ def groundtruth(
         return solver.preconditioner(r)
 
     stoppable = replace(solver, preconditioner=precondition)
-    seeds = _seeds(question, begun.base, solver, how) if todo else []
+    base = begun.base.T if question.of_removed else begun.base
+    seeds = _seeds(question, base, solver, how) if todo else []
 
     def work(block: slice) -> _Block:
         def watch(iteration: int, norm: float) -> None:
@@ -198,7 +204,7 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
 
 def is_an_answer(status: str) -> bool:
     """Whether there are figures: those of a minimum, of as far as there is none, or of an uncertain estimate."""
-    return status == OK or status.startswith((UNBOUNDED, UNCERTAIN))
+    return status == OK or status.startswith((UNBOUNDED, UNCERTAIN, UNDEFINED))
 
 
 def count_stalled(result: TruthResult) -> int:
@@ -219,6 +225,9 @@ def _retrain_block(
     model = question.model
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
     proven = None
+    if question.of_removed:
+        question = question.of(np.arange(block.start, block.stop))
+        seeds = [seed.of(block) for seed in seeds]
     if model.refit is None or model.refit.shared:
         gone = model.removal(rows)
         runs = [_retrain_from(question, solver, gone, seed.before, seed.seed, how, watch) for seed in seeds]
@@ -228,6 +237,9 @@ def _retrain_block(
         runs = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
     every = zip(*(run.status for run in runs), strict=True)
     statuses = [next((own for own in states if own != OK), OK) for states in every]
+    if question.of_removed:
+        unknown = np.isnan(seeds[0].before.base[0])
+        statuses = [UNDEFINED if lost else own for own, lost in zip(statuses, unknown, strict=True)]
     return _Block(
         block,
         np.stack([run.change.T for run in runs]),
@@ -250,7 +262,12 @@ def _retrain_one_by_one(
     watch: Callable[[int, float], None],
 ) -> Outcome:
     """As ``_retrain_from`` of groups without which the kept rows change; the parameters of each are its own affair."""
-    found = [_retrain_one(question, solver, own, seed, how, watch) for own in rows]
+    found = []
+    for at, own in enumerate(rows):
+        asked, begun = question, seed
+        if question.of_removed:
+            asked, begun = question.of(np.array([at])), seed.of(slice(at, at + 1))
+        found.append(_retrain_one(asked, solver, own, begun, how, watch))
     ended = [one.minimum for one in found]
     names = ("grad_norm", "iterations", "converged", "decrement")
     nothing = np.empty((0, len(rows)))
@@ -293,7 +310,8 @@ def _seeds(question: Question, base: np.ndarray, solver: HessianSolver, how: Ret
     for seed in range(model.settings.seed + 1, model.settings.seed + how.repeats):
         theta = train(objective, tol=how.tol, seed=seed).theta
         inverse = objective.preconditioner(theta, objective.weights)
-        seeds.append(_Seed(seed, before_removal(objective, targets, theta, question.value(theta)[:, 0], inverse)))
+        base = replace(question, model=replace(model, theta=theta)).base()
+        seeds.append(_Seed(seed, before_removal(objective, targets, theta, base, inverse)))
     return seeds
 
 

@@ -48,8 +48,10 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Block:
-    """What is known of some groups before a test row is looked at; ``without`` is None where all leave a minimum."""
+    """What is known of some groups before a test row is looked at, and the ``question`` that is put to them;
+    ``without`` is None where all leave a minimum."""
 
+    question: Question
     where: slice
     digests: tuple[str, ...]
     weights: Removal
@@ -93,6 +95,8 @@ def influence(
     check_methods(how.methods)
     if how.estimators:
         check_evaluate(question.quantity, how.evaluate)
+    if question.of_removed and how.evaluate != "exact":
+        raise UsageError("--test removed is evaluated exactly", hint="leave --evaluate linear out")
     refit = question.model.refit
     if how.certify is not None and refit is not None and not refit.estimates:
         raise UsageError(
@@ -101,31 +105,33 @@ def influence(
         )
     if refit is not None and not refit.shared and refit.estimates:
         return influence_one_by_one(question, solver, plan, how, provenance=provenance, advance=advance)
-    model, pieces = question.model, _pieces(question)
+    model = question.model
     known = Reliability(question, solver, how, len(plan))
     tables = Tables(question, plan, how, known)
     if serves(model, plan, how):
         fill_by_rows(tables, solver, name_test=_at_test, advance=advance)
         return tables.result(provenance)
-    blocks = _Blocks(model, solver, plan, how.estimators)
+    blocks = _Blocks(question, solver, plan, how.estimators)
     if how.estimators:
         exact = how.evaluate == "exact"
-        pairs = _exact(blocks, pieces) if exact else _linear(blocks, pieces, question.codes)
+        pairs = _exact(blocks, known) if exact else _linear(blocks, _pieces(question, known.base), question.codes)
         for block, part, figures in pairs:
             tables.put(block.where, block.digests, figures, part.where)
             tables.know(block.where, [part.target], block.without, part.where)
             tables.doubt(block.where, block.found)
             advance(len(block.digests) * len(part.base))
-            if how.errors and exact and part is pieces[-1]:
-                known.estimate(block.where, known.after(block.weights), block.found, tables.values)
+            if how.errors and exact and part.where.stop == len(question):
+                known.estimate(
+                    block.where, known.after(block.weights, question=block.question), block.found, tables.values
+                )
         for block in blocks.of() if how.errors and not exact else ():
             solved = {method: found.solved(solver) for method, found in block.found.items()}
             known.estimate(block.where, known.after(block.weights), solved, tables.values)
     if REFINED in how.methods:
         whole = slice(0, len(question))
-        for block in _Blocks(model, solver, plan, ()).of():
-            tables.know(block.where, question.targets, block.without)
-            after = known.after(block.weights, block.without)
+        for block in _Blocks(question, solver, plan, ()).of():
+            tables.know(block.where, block.question.targets, block.without)
+            after = known.after(block.weights, block.without, block.question)
             figures = {REFINED: known.refine(block.where, after, tables.finite(block.where))}
             tables.put(block.where, block.digests, figures, whole)
             advance(len(block.digests) * len(question))
@@ -173,8 +179,9 @@ def _held(model: TrainedModel, methods: Sequence[str]) -> int:
 class _Blocks:
     """The estimates of a plan's groups, block by block."""
 
-    def __init__(self, model: TrainedModel, solver: HessianSolver, plan: GroupPlan, methods: Sequence[str]):
-        self.model, self.solver, self.plan, self.methods = model, solver, plan, methods
+    def __init__(self, question: Question, solver: HessianSolver, plan: GroupPlan, methods: Sequence[str]):
+        self.question, self.model, self.solver = question, question.model, solver
+        self.plan, self.methods, model = plan, methods, question.model
         scaling, singles = model.settings.penalty_scaling, "rif" in methods
         self._singles = SingleRemovals(model.objective, model.theta, solver, scaling) if singles else None
 
@@ -188,21 +195,28 @@ class _Blocks:
                 found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
             without = recession(objective, theta, weights.removed)
             digests = tuple(group.digest for group in planned)
-            yield _Block(where, digests, weights, found, without)
+            question = self.question.of(np.arange(where.start, where.stop))
+            yield _Block(question, where, digests, weights, found, without)
 
 
-def _pieces(question: Question) -> list[_Piece]:
+def _pieces(question: Question, base: np.ndarray) -> list[_Piece]:
+    """The test rows in parts; ``base`` is f before removal, (T,), or (1, G) of the groups that are asked."""
+    if question.of_removed:
+        return [_Piece(slice(0, 1), question.targets[0], base)]
     out, start = [], 0
     for target in question.targets:
-        base = target.value(question.model.theta)[:, 0]
-        out.append(_Piece(slice(start, start + len(base)), target, base))
-        start += len(base)
+        count = target.value(question.model.theta).shape[0]
+        out.append(_Piece(slice(start, start + count), target, base[start : start + count]))
+        start += count
     return out
 
 
-def _exact(blocks: _Blocks, pieces: Sequence[_Piece]) -> Iterator[tuple[_Block, _Piece, dict[str, Figures]]]:
+def _exact(blocks: _Blocks, known: Reliability) -> Iterator[tuple[_Block, _Piece, dict[str, Figures]]]:
     """f after the estimated change minus f before."""
+    pieces = _pieces(blocks.question, known.base)
     for block in blocks.of():
+        if blocks.question.of_removed:
+            pieces = _pieces(block.question, known.base_of(block.where))
         solved = {method: found.solved(blocks.solver) for method, found in block.found.items()}
         block = replace(block, found=solved)
         for part in pieces:

@@ -44,7 +44,7 @@ def influence_one_by_one(
         tables.put(where, (group.digest,), {}, slice(None))
         advance(how.rounds * len(question))
         try:
-            other = without(question, group.rows)
+            other = without(question.of(np.array([index])), group.rows)
         except FileError as error:
             tables.fail(index, error.message)
             continue
@@ -76,7 +76,7 @@ def _fill_in(
         tables.doubt(where, found)
         solved = {method: one.solved(solver) for method, one in found.items()}
         for method, one in solved.items():
-            change, problem = _change(one, other, model.theta, known.base, how.evaluate)
+            change, problem = _change(one, other, model.theta, known.base_of(where).reshape(-1), how.evaluate)
             tables.put(where, tables.digests[where], {method: (change[None], [problem])}, every)
         if how.errors and changed.convex:
             known.estimate(where, after, solved, tables.values)

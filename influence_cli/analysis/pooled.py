@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.analysis.scores import score_target
+from influence_cli.analysis.scores import ScoreTarget, score_target
 from influence_cli.core.objectives.families.base import Classifier, Regressor
 from influence_cli.core.quantities import (
     AbsoluteTarget,
@@ -94,11 +94,17 @@ def pooled_target(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> Targe
         _require_labels(model, rows, asked.text)
     X, y = model.dataset.X_test[rows], model.dataset.y_test[rows]
     if asked.kind == SCORE:
-        score = score_target(model, asked.body, X, y, quantity=asked.text, absolute=asked.absolute)
+        score = own_score(model, rows, asked)
         score.check(model.theta)
         return score
     target = _worst(model, rows, asked, X, y) if asked.kind == WORST else _gap(model, rows, asked, X, y)
     return AbsoluteTarget(target) if asked.absolute else target
+
+
+def own_score(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> ScoreTarget:
+    """The scorer on these test rows, NaN where it is undefined.  Raises UsageError where there is none of that name."""
+    X, y = model.dataset.X_test[rows], model.dataset.y_test[rows]
+    return score_target(model, asked.body, X, y, quantity=asked.text, absolute=asked.absolute)
 
 
 def in_words(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> str | None:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.pooled import in_words, pooled, pooled_target
-from influence_cli.core.quantities import MeanTarget, ParameterTarget, RowTarget, Target, row_quantity
+from influence_cli.analysis.pooled import SCORE, in_words, own_score, pooled, pooled_target
+from influence_cli.core.quantities import (
+    MeanTarget,
+    OwnTarget,
+    ParameterTarget,
+    RowTarget,
+    Target,
+    of_columns,
+    row_quantity,
+)
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import MEAN_TEST, NO_TEST, Provenance, RowNames
+from influence_cli.results import MEAN_TEST, NO_TEST, REMOVED_TEST, Provenance, RowNames
 
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
@@ -24,12 +33,14 @@ NEEDS_LABEL = ("loss",)
 
 @dataclass(frozen=True)
 class TestRows:
-    """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row."""
+    """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row, ``removed`` for that over
+    the rows which each group removes, and ``rows`` are then none."""
 
     __test__ = False
 
     rows: np.ndarray
     mean: bool = False
+    removed: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +60,25 @@ class Question:
         """T, the number of figures a group has."""
         return len(self.codes)
 
+    @property
+    def of_removed(self) -> bool:
+        """Whether each group is asked about its own rows: ``value`` is then (1, G) of theta (P, 1 or G)."""
+        return self.codes.tolist() == [REMOVED_TEST]
+
+    def of(self, columns: np.ndarray) -> Question:
+        """The question as it is put to some of the groups."""
+        if not self.of_removed:
+            return self
+        return replace(self, targets=tuple(of_columns(target, columns) for target in self.targets))
+
     def value(self, theta: np.ndarray) -> np.ndarray:
         """f (T, G) of theta (P, G)."""
         return np.concatenate([target.value(theta) for target in self.targets])
+
+    def base(self) -> np.ndarray:
+        """f before removal: (T,), or (1, G) where each group is asked about its own rows."""
+        found = self.value(self.model.theta)
+        return found if self.of_removed else found[:, 0]
 
     @cached_property
     def names(self) -> RowNames:
@@ -72,7 +99,7 @@ class Question:
 
     def named(self, provenance: Provenance) -> Provenance:
         """With the quantity in words, where only the data know them."""
-        parts = pooled(self.quantity) if self.tests is not None else None
+        parts = None if self.tests is None or self.of_removed else pooled(self.quantity)
         asked = None if parts is None or self.tests is None else in_words(self.model, self.tests.rows, parts)
         return provenance if asked is None else replace(provenance, config={**provenance.config, "asked": asked})
 
@@ -83,8 +110,15 @@ class Question:
         return [part for target in self.targets if isinstance(target, RowTarget) for part in _rows_of(target)]
 
 
-def ask(model: TrainedModel, tests: TestRows | None, quantity: str) -> Question:
-    """The question.  Raises UsageError where quantity, model and test rows do not fit together."""
+def ask(
+    model: TrainedModel, tests: TestRows | None, quantity: str, groups: Sequence[np.ndarray] | None = None
+) -> Question:
+    """The question; ``groups`` are the rows of each, where these are asked about and the model's test rows are its
+    training rows.  Raises UsageError where quantity, model and test rows do not fit together."""
+    if tests is not None and tests.removed:
+        if groups is None:
+            raise UsageError("--test removed is about given groups", hint="name test rows: --test 17")
+        return Question(model, tests, quantity, np.array([REMOVED_TEST]), (_of_removed(model, quantity, groups),))
     codes, targets = _codes_and_targets(model, tests, quantity)
     return Question(model, tests, quantity, codes, tuple(targets))
 
@@ -111,6 +145,44 @@ def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: st
     step = piece(model.objective.size)
     parts = [tests.rows[start : start + step] for start in range(0, len(tests.rows), step)]
     return tests.rows, [RowTarget(model.objective, rule, X[part], y[part]) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Removed(Sequence[Target]):
+    """f of the rows of each group, made when it is asked for; the model's test rows are its training rows."""
+
+    groups: Sequence[np.ndarray]
+    make: Callable[[np.ndarray], Target]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.make(self.groups[at])
+
+
+def _of_removed(model: TrainedModel, quantity: str, groups: Sequence[np.ndarray]) -> OwnTarget:
+    data, parts = model.dataset, pooled(quantity)
+    if quantity.startswith("param:") or (parts is not None and parts.kind != SCORE):
+        raise UsageError(
+            f"--quantity {quantity} does not go with --test removed, which measures each group by its own rows",
+            hint="use loss, margin, prob, prediction or score:NAME",
+        )
+    if parts is not None:
+        pooled_target(model, np.arange(data.rows), parts)
+
+        def score(rows: np.ndarray) -> Target:
+            assert parts is not None
+            return own_score(model, rows, parts)
+
+        return OwnTarget(_Removed(groups, score))
+    rule = row_quantity(quantity, model.family, data.classes)
+    y = _true_or_predicted(model, TestRows(np.arange(data.rows)), quantity)
+
+    def mean(rows: np.ndarray) -> Target:
+        return MeanTarget(RowTarget(model.objective, rule, data.X_test[rows], y[rows]))
+
+    return OwnTarget(_Removed(groups, mean))
 
 
 def without_nan(values: np.ndarray) -> list[Any]:

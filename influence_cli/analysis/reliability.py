@@ -11,6 +11,7 @@ import numpy as np
 from influence_cli.analysis.certification import BEGIN, Certifier
 from influence_cli.analysis.pooled import in_steps
 from influence_cli.analysis.question import Question
+from influence_cli.core.arrays import columns_of
 from influence_cli.core.error_estimate import ErrorEstimator
 from influence_cli.core.estimators import Estimate
 from influence_cli.core.objectives.objective import Objective
@@ -83,8 +84,12 @@ class Reliability:
 
     @cached_property
     def base(self) -> np.ndarray:
-        """f before removal, (T,)."""
-        return self.question.value(self.question.model.theta)[:, 0]
+        """f before removal, (T,), or (T, G) where it differs by group."""
+        return self.question.base()
+
+    def base_of(self, groups: slice | np.ndarray) -> np.ndarray:
+        """The same of some of the groups."""
+        return self.base if self.base.ndim == 1 else self.base[:, groups]
 
     @cached_property
     def left(self) -> float:
@@ -95,10 +100,12 @@ class Reliability:
         gradient = model.objective.gradient(model.theta, model.objective.weights)
         return float(np.sqrt(max(0.0, float((gradient * self.solver.preconditioner(gradient)).sum()))))
 
-    def after(self, groups: Removal, without: Recession | None = None) -> After:
-        """What the removal of groups of rows leaves."""
+    def after(self, groups: Removal, without: Recession | None = None, question: Question | None = None) -> After:
+        """What the removal of groups of rows leaves, to which ``question`` is put."""
         objective, theta = self.question.model.objective, self.question.model.theta
-        return After(self.question, objective, groups.removed, first_gradient(objective, theta, groups), without)
+        return After(
+            question or self.question, objective, groups.removed, first_gradient(objective, theta, groups), without
+        )
 
     def estimate(
         self, where: slice, after: After, solved: Mapping[str, Estimate], values: Mapping[str, np.ndarray]
@@ -111,7 +118,7 @@ class Reliability:
             self.solver.preconditioner,
             after.gradient,
             values=after.question.value,
-            base=self.base,
+            base=self.base_of(where),
         )
         for method, found in solved.items():
             assert found.change is not None
@@ -129,8 +136,8 @@ class Reliability:
             after.weights,
             self.solver.preconditioner,
             Goal(
-                after.question.value,
-                self.base,
+                after.question,
+                self.base_of(where),
                 rel if wanted is None else min(rel, BEGIN * wanted),
                 counts.T,
                 graded=self.graded,
@@ -140,7 +147,7 @@ class Reliability:
         if wanted is not None:
             found = self._prove(where, after, found, counts, wanted)
         if after.without is not None:
-            found = self._at_the_ends(after.without, after.question, found)
+            found = self._at_the_ends(after.without, after.question, found, self.base_of(where))
         change = found.change.T
         known = counts & np.isfinite(change)
         self.errors[REFINED][where] = np.where(known & self.graded, found.error.T, np.nan)
@@ -149,7 +156,7 @@ class Reliability:
         problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]
         return np.where(known, change, np.nan), problems
 
-    def _at_the_ends(self, without: Recession, question: Question, found: Refined) -> Refined:
+    def _at_the_ends(self, without: Recession, question: Question, found: Refined, base: np.ndarray) -> Refined:
         """Groups without which J has no minimum: f at its limits, or where the rest of J settles."""
         theta = found.theta.copy()
         error, met, tol = found.error.copy(), found.met.copy(), question.model.objective.tuning.tolerance
@@ -158,13 +165,15 @@ class Reliability:
         values, first, trained = [], 0, question.model.theta
         for target in question.targets:
             count = len(target.value(trained))
-            before = Before(trained, self.base[first : first + count])
+            before = Before(trained, base[first : first + count])
             values.append(without.ends(target, theta, before, out=FAR_OUT)[0])
             first += count
         value = np.concatenate(values)
-        change = value - self.base[:, None]
+        base = columns_of(base)
+        change = value - base
+        rounding = VISIBLE * (np.abs(value) + np.abs(base))
         for g in without.settled:
-            error[:, g] = tol * np.abs(change[:, g]) + VISIBLE * (np.abs(value[:, g]) + np.abs(self.base))
+            error[:, g] = tol * np.abs(change[:, g]) + rounding[:, g]
         return replace(found, change=change, error=error, met=met)
 
     def _prove(self, where: slice, after: After, found: Refined, counts: np.ndarray, wanted: float) -> Refined:

@@ -42,4 +42,4 @@ def without(question: Question, rows: np.ndarray) -> Without:
         data = replace(data, y_test=np.where(own.labelled, own.y_test, model.predict(own.X_test)))
     other = replace(model, dataset=data, factor=None, refit=None)
     group = removal(other.objective.weights, [rows], model.settings.penalty_scaling, changed.penalty)
-    return Without(ask(other, question.tests, question.quantity), group, changed.aligned)
+    return Without(ask(other, question.tests, question.quantity, [rows]), group, changed.aligned)

@@ -27,9 +27,9 @@ from influence_cli.errors import UsageError
 from influence_cli.models.in_memory import InMemory, provenance_of
 from influence_cli.models.preprocessing import FROZEN, NOT_ESTIMATED, PREPROCESSINGS, REFIT, Unfitted
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import REFINED, InfluenceResult, TruthResult
+from influence_cli.results import REFINED, REMOVED, InfluenceResult, TruthResult
 from influence_cli.specs.from_python import Groups, resolve_groups, row_names
-from influence_cli.specs.planned import GroupPlan
+from influence_cli.specs.planned import GroupPlan, RowsOf
 from influence_cli.specs.relative import parse_relative
 from influence_cli.specs.tests import choose_tests, parse_tests
 
@@ -80,10 +80,10 @@ class Asking:
         again.
         """
         check_choice("evaluate", evaluate, EVALUATIONS)
-        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        plan = self._plan(groups, seed)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing, plan)
         model = question.model
         estimates.check_possible(model, methods)
-        plan = self._plan(groups, seed)
         if model.refit is not None and not model.refit.estimates:
             warn(NOT_ESTIMATED, stacklevel=3)
         proven = None if certify is None else parse_relative(str(certify), "certify")
@@ -137,10 +137,10 @@ class Asking:
         check_choice("retrain", retrain, STRATEGIES)
         check_choice("credit", credit, CREDITS)
         check_draws(draws)
-        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        plan = self._plan(groups, seed)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing, plan)
         model = question.model
         truth.check_strategy(model, retrain, repeats)
-        plan = self._plan(groups, seed)
         end = model.objective.tuning.tolerance if tol is None else tol
         if not 0 < end < float("inf"):
             raise UsageError(f"tol must be a number greater than 0, found {end:g}")
@@ -184,21 +184,31 @@ class Asking:
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
         return resolve_groups(groups, self.model.dataset, seed, self.made.labels)
 
-    def _ask(self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str) -> Question:
-        """The quantity of the model with these test rows; its preprocessing is made again without groups, or stays."""
+    def _ask(
+        self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str, plan: GroupPlan | None = None
+    ) -> Question:
+        """The quantity of the model with these test rows; its preprocessing is made again without groups, or stays.
+
+        ``plan`` are the groups where their own rows may be asked about.
+        """
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
         if X is None and not quantity.startswith("param:"):
             raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
         spec = X if isinstance(X, str) else None
         dataset, given = (self.model.dataset, None) if spec else self.made.with_tests(X, y)
+        removed = spec == REMOVED
+        if removed:
+            dataset, given = dataset.on_itself(), self.made.given
         found = None if preprocessing == FROZEN else self.made.refit(dataset, given)
         if isinstance(found, Unfitted):
             warn(f"the preprocessing stays as it was fitted: {found.reason}", stacklevel=4)
             found = None
         model = replace(self.model, dataset=dataset, refit=found)
         tests = None if X is None else TestRows(np.arange(dataset.X_test.shape[0]), mean)
-        if spec:
+        if removed:
+            tests = TestRows(np.arange(0), removed=True)
+        elif spec:
             misclassified = model.misclassified if dataset.classes else None
             chosen = choose_tests(parse_tests(spec), dataset.X_test.shape[0], misclassified, row_names(dataset)[1])
             tests = TestRows(chosen[0], mean or chosen[1])
-        return ask(model, tests, quantity)
+        return ask(model, tests, quantity, None if plan is None else RowsOf(plan))

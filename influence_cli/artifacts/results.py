@@ -156,7 +156,8 @@ def _common(result: InfluenceResult | TruthResult) -> dict[str, Any]:
         "/groups/status": np.array([code[outcome] for outcome in result.status], dtype=np.int32),
         "/statuses": outcomes,
         "/tests/row": _as(result.tests, np.int64),
-        "/tests/base": result.base,
+        "/tests/base": np.full(len(result.tests), np.nan) if result.base.ndim == 2 else result.base,
+        **({"/groups/base": result.base[:, 0]} if result.base.ndim == 2 else {}),
         **({"/groups/cell": groups.cell} if groups.cell else {}),
         **({} if result.names is None else {"/tests/names": _names_text(result.names)}),
     }
@@ -182,7 +183,7 @@ def _read_common(opened: Opened) -> dict[str, Any]:
         ),
         "tests": arrays["/tests/row"],
         "quantity": arrays["@quantity"],
-        "base": arrays["/tests/base"],
+        "base": arrays["/groups/base"][:, None] if "/groups/base" in arrays else arrays["/tests/base"],
         "status": tuple(outcomes[code] for code in codes.tolist()),
         "names": _names_of(opened),
     }

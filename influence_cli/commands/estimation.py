@@ -16,7 +16,7 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import ExitCode, UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.present.explanation import explanation_page
-from influence_cli.results import REFINED
+from influence_cli.results import REFINED, REMOVED
 from influence_cli.specs.planned import GroupPlan
 from influence_cli.specs.relative import parse_relative
 
@@ -36,8 +36,11 @@ def chosen_estimation(
     tolerance = parse_relative(trust.rel_error, "--rel-error")
     certify = None if trust.certify is None else parse_relative(trust.certify, "--certify")
     if methods is None and evaluate is None and any(spec.text == EACH_ROW for spec in request.specs):
-        exact = in_steps(request.asked.quantity)
-        why = "exact, as the quantity has no derivative" if exact else "linear, one solve a test row"
+        removed = request.tests is not None and request.tests.kind == REMOVED
+        exact = removed or in_steps(request.asked.quantity)
+        why = "linear, one solve a test row"
+        if exact:
+            why = "exact, one solve a row" if removed else "exact, as the quantity has no derivative"
         common.note(f"{EACH_ROW}: --method {','.join(ROW_METHODS)} --evaluate {why}")
         how = Estimation(ROW_METHODS, "exact" if exact else "linear", tolerance, trust.errors, certify)
     else:

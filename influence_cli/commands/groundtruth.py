@@ -190,7 +190,7 @@ def groundtruth(
     from influence_cli.core import stopping
     from influence_cli.core.credit import MISSING
     from influence_cli.errors import ExitCode
-    from influence_cli.present.changes import truth_page
+    from influence_cli.present.changes import Figures, pooled_line, truth_page
     from influence_cli.results import OK
 
     way.check(written)
@@ -203,7 +203,7 @@ def groundtruth(
             stack.enter_context(exclusive(target))
             check_target(target, common.force or way.resume)
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": target})
-        prepared = prepare(opened, preprocessing)
+        prepared = prepare(request.on(opened), preprocessing)
         opened = prepared.opened
         check_strategy(opened.model, way.strategy, way.repeats)
         tol = opened.model.objective.tuning.tolerance if way.tol is None else way.tol
@@ -232,7 +232,10 @@ def groundtruth(
         stopping.keeping(f"the results are complete in {target}")
     columns, view = result.columns(), output.view_of(written, common)
     page = partial(truth_page, result, columns, view)
+    own = "" if output.is_page(written) else pooled_line(result, columns, Figures({"actual": "retrained"}, {}, {}))
     output.emit(output.Answer(columns, page, opened.model.dataset, headline=way.credit or "actual"), written, common)
+    if own:
+        common.note(own)
     if result.low is not None:
         missing = np.isnan(result.low) & np.isfinite(result.actual)
         if missing.any():

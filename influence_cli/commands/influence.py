@@ -101,7 +101,7 @@ def influence(
     )
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.changes import influence_figures, influence_page
+    from influence_cli.present.changes import influence_figures, influence_page, pooled_line
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
@@ -116,7 +116,7 @@ def influence(
     output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
     with common.limited_threads():
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output})
-        prepared = prepare(opened, preprocessing)
+        prepared = prepare(request.on(opened), preprocessing)
         opened = prepared.opened
         check_possible(opened.model, how.methods)
         plan, question = request.of(opened.model, common.seed)
@@ -153,7 +153,8 @@ def influence(
         influence_figures(kept, columns).headline,
     )
     output.emit(answer, written, common)
-    for sentence in filter(None, (*result.notes, agreement(shown))):
+    own = "" if output.is_page(written) else pooled_line(kept, columns, influence_figures(kept, columns))
+    for sentence in filter(None, (*result.notes, agreement(shown), own)):
         common.note(sentence)
     failed = sum(not is_an_answer(state) for state in result.status)
     if failed:

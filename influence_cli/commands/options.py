@@ -35,7 +35,7 @@ STRATEGIES = ("relinearize", "greedy", "swap", "pgd", "random", "exact", "all")
 group_kinds = completing(
     "coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:"
 )
-test_words = completing("misclassified", "all", "mean")
+test_words = completing("misclassified", "all", "mean", "removed")
 
 Model = Annotated[
     str | None,
@@ -55,7 +55,8 @@ Test = Annotated[
         "-t",
         metavar="ROWS",
         autocompletion=test_words,
-        help="17, 3,5, 0:50, record:12, id:P21, misclassified:5, all, or mean (over all).",
+        help="17, 3,5, 0:50, record:12, id:P21, misclassified:5, all, mean (over all), or removed (each"
+        " group's own rows).",
     ),
 ]
 Quantity = Annotated[

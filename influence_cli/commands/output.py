@@ -87,6 +87,11 @@ def on_terminal(written: Written) -> bool:
     return sys.stdout.isatty() and resolve_format(written.format, sys.stdout) == "table"
 
 
+def is_page(written: Written) -> bool:
+    """Whether what is written is read by people."""
+    return resolve_format(written.format, sys.stdout) in PAGES
+
+
 def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None], *, force: bool) -> None:
     """Refuse, before anything is computed, files that cannot be written, that the command reads, or that are the same.
 

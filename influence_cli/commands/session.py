@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from influence_cli.analysis.pooled import pooled
 from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.artifacts.atomic import check_target
@@ -26,12 +28,12 @@ from influence_cli.errors import FileError, UsageError
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.stored import store, stored
 from influence_cli.models.trained import TrainedModel, fit
-from influence_cli.results import Provenance
+from influence_cli.results import REMOVED, Provenance
 from influence_cli.specs.files import collect_specs, specs_of_records
 from influence_cli.specs.from_python import row_names
 from influence_cli.specs.groups import STDIN, GroupSpec
 from influence_cli.specs.plan import plan_groups
-from influence_cli.specs.planned import GroupPlan
+from influence_cli.specs.planned import GroupPlan, RowsOf
 from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
 
 HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
@@ -146,10 +148,17 @@ class Request:
         """The files that the command reads: none of them may be written."""
         return [self.asked.model or DEFAULT_MODEL, self.asked.groups, *row_files(self.specs)]
 
+    def on(self, opened: OpenModel) -> OpenModel:
+        """The model on the rows that are asked about: where those are the removed ones its training rows."""
+        if self.tests is None or self.tests.kind != REMOVED:
+            return opened
+        return replace(opened, model=replace(opened.model, dataset=opened.model.dataset.on_itself()))
+
     def of(self, model: TrainedModel, seed: int) -> tuple[GroupPlan, Question]:
         """The groups of the model's training rows, and the question about its test rows.  Raises UsageError."""
         groups = plan(model, self.specs, seed)
-        return groups, ask(model, pick_tests(model, self.tests), self.asked.quantity)
+        drawn = RowsOf(groups)
+        return groups, ask(model, pick_tests(model, self.tests), self.asked.quantity, drawn)
 
 
 def parse(asked: Asked, written: Written, solver: str) -> Request:
@@ -213,6 +222,8 @@ def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None
     if spec is None:
         return None
     misclassified = model.misclassified if model.dataset.classes else None
+    if spec.kind == REMOVED:
+        return TestRows(np.arange(0), removed=True)
     rows, mean = choose_tests(spec, model.dataset.X_test.shape[0], misclassified, row_names(model.dataset)[1])
     return TestRows(rows, mean)
 

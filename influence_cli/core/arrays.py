@@ -10,6 +10,11 @@ def dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("gp,gp->g", a.T, b.T)
 
 
+def columns_of(values: np.ndarray) -> np.ndarray:
+    """Values (T,) that all G columns share as (T, 1); those of each column, (T, G), as they are."""
+    return values[:, None] if values.ndim == 1 else values
+
+
 def norms(a: np.ndarray) -> np.ndarray:
     """|a_g|."""
     return np.sqrt(dots(a, a))

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from influence_cli.core.arrays import dots
+from influence_cli.core.arrays import columns_of, dots
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.refined import followed
 from influence_cli.core.solvers.preconditioners import Preconditioner
@@ -33,7 +33,8 @@ SLOWEST = 0.9
 class ErrorEstimator:
     """Errors of estimates for G groups, with the weights w after removal, of f by ``values``: theta (P, G) to (T, G).
 
-    ``gradient`` (P, G) is ``refined.first_gradient`` at the trained parameters theta (P, 1), ``base`` (T,) f there.
+    ``gradient`` (P, G) is ``refined.first_gradient`` at the trained parameters theta (P, 1), ``base`` f there,
+    (T,), or (T, G) where it differs by group.
     Where J is not convex the errors are against the minimum of the proximal objective, as of ``refined``.
     """
 
@@ -63,7 +64,7 @@ class ErrorEstimator:
         with np.errstate(divide="ignore", invalid="ignore"):
             q = _length(gradient, correction) / self._first
         q = np.where(np.isnan(q), 0.0, q)
-        moved = self._values(self._theta + change - correction) - self._base[:, None] - estimate
+        moved = self._values(self._theta + change - correction) - columns_of(self._base) - estimate
         return SAFETY * (np.abs(moved) + q * np.abs(estimate)) / (1.0 - np.minimum(q, SLOWEST)), q
 
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from influence_cli.core.arrays import columns_of
 from influence_cli.core.conditions import conditions
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
@@ -73,9 +74,10 @@ def linear_change(estimate: Estimate, gradients: np.ndarray, adjoints: np.ndarra
 
 
 def exact_change(solved: Estimate, target: Target, theta: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """f(theta* + change) - f(theta*), (G, T), of an estimate whose change is at hand; ``base`` (T,) is f(theta*)."""
+    """f(theta* + change) - f(theta*), (G, T), of an estimate whose change is at hand; ``base`` is f(theta*),
+    (T,), or (T, G) where it differs by group."""
     assert solved.change is not None
-    return (target.value(theta + solved.change) - base[:, None]).T
+    return (target.value(theta + solved.change) - columns_of(base)).T
 
 
 def estimate(

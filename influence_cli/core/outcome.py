@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from influence_cli.core.arrays import columns_of
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Minimum
 from influence_cli.core.quantities import Target
@@ -23,7 +24,7 @@ ROUNDING_OF_F = 16 * np.finfo(float).eps
 
 @dataclass(frozen=True)
 class Trained(Before):
-    """The trained model, and how far f may be ``off`` (T,) because training has an end."""
+    """The trained model, and how far f may be ``off``, shaped as it is, because training has an end."""
 
     off: np.ndarray
 
@@ -44,9 +45,9 @@ class Outcome:
 def before_removal(
     objective: Objective, targets: Sequence[Target], theta: np.ndarray, base: np.ndarray, inverse: Preconditioner
 ) -> Trained:
-    """What holds of every group: f is ``base`` (T,) at theta (P, 1), and ``inverse`` is about H^-1 there."""
+    """What holds of every group: f is ``base`` at theta (P, 1), and ``inverse`` is about H^-1 there."""
     left = -inverse(objective.gradient(theta, objective.weights))
-    value = np.concatenate([target.value(theta + left)[:, 0] for target in targets])
+    value = np.concatenate([target.value(theta + left) for target in targets]).reshape(base.shape)
     return Trained(theta, base, np.abs(np.nan_to_num(value - base)))
 
 
@@ -64,14 +65,14 @@ def after_removal(
     for target in targets:
         near = target.value(minimum.theta)
         part = slice(first, first + len(near))
-        first, base = part.stop, before.base[part, None]
+        first, base, off = part.stop, columns_of(before.base[part]), columns_of(before.off[part])
         with np.errstate(invalid="ignore"):
             to_go = np.nan_to_num(np.abs(target.value(minimum.theta + np.nan_to_num(minimum.left)) - near))
-            value, along = without.ends(target, minimum.theta, Before(before.theta, base[:, 0]), out=FAR_OUT)
+            value, along = without.ends(target, minimum.theta, Before(before.theta, base), out=FAR_OUT)
             change = value - base
             rounding = ROUNDING_OF_F * (np.abs(value) + np.abs(base))
         changes.append(change)
-        errors.append(2.0 * (to_go + tol * np.abs(change)) + before.off[part, None] + rounding)
+        errors.append(2.0 * (to_go + tol * np.abs(change)) + off + rounding)
         unbounded.append(along)
     along = np.concatenate(unbounded)
     status = [STOPPED.format(norm, tol) for norm in minimum.grad_norm]

@@ -8,8 +8,9 @@ test rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -110,6 +111,9 @@ class Valued(Protocol):
 
     def value(self, theta: np.ndarray) -> np.ndarray:
         """theta (P, G) to f, (T, G)."""
+
+
+F = TypeVar("F", bound=Valued)
 
 
 class Target(Valued, Protocol):
@@ -240,6 +244,44 @@ class RateTarget:
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         raise UsageError("--quantity: a rate has no derivative", hint="ask for gap: or gap-loss: here")
+
+
+@dataclass(frozen=True)
+class OwnTarget:
+    """f of a target of its own for each of G columns, which have one value: what the removed rows themselves are asked.
+
+    theta is (P, G), or (P, n) where all columns or all targets are one.
+    """
+
+    targets: Sequence[Valued]
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        count = max(len(self.targets), theta.shape[1])
+        last = len(self.targets) - 1, theta.shape[1] - 1
+        if last[0] == 0:
+            return self.targets[0].value(theta)
+        one = [self.targets[g].value(theta[:, [min(g, last[1])]]) for g in range(count)]
+        return np.hstack(one)
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        raise UsageError("--test removed asks every group about other rows", hint="leave --evaluate linear out")
+
+    def of(self, columns: np.ndarray) -> OwnTarget:
+        """That of some of the columns."""
+        return OwnTarget([self.targets[g] for g in columns.tolist()])
+
+
+@runtime_checkable
+class PerColumn(Protocol):
+    """What is asked about each of G columns by itself."""
+
+    def of(self, columns: np.ndarray) -> Valued:
+        """That of some of the columns."""
+
+
+def of_columns(target: F, columns: np.ndarray) -> F:
+    """What is asked of some of G columns."""
+    return cast(F, target.of(columns)) if isinstance(target, PerColumn) else target
 
 
 def ties(target: Valued, theta: np.ndarray) -> np.ndarray:

@@ -21,10 +21,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from influence_cli.core.arrays import norms
+from influence_cli.core.arrays import columns_of, norms
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal
-from influence_cli.core.quantities import Valued
+from influence_cli.core.quantities import Valued, of_columns
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.core.weights import RowWeights, Weights
 from influence_cli.errors import UNBOUNDED, NotConvergedError
@@ -196,7 +196,7 @@ def depends(target: Valued, settled: Settled, base: np.ndarray, lost: bool) -> n
 
 @dataclass(frozen=True)
 class Before:
-    """The trained model: parameters (P, 1), and f (T,) there."""
+    """The trained model: parameters (P, 1), and f (T,) there; (T, G) where it differs by group."""
 
     theta: np.ndarray
     base: np.ndarray
@@ -227,11 +227,13 @@ class Recession:
         if lost.size:
             outward = self.direction[:, lost]
             back = (theta[:, lost] if theta.shape[1] > 1 else theta) - out * outward
-            value[:, lost] = limits(target, back, outward)
-            begun = target.value(before.theta), limits(target, before.theta, outward)
+            own = of_columns(target, lost)
+            value[:, lost] = limits(own, back, outward)
+            begun = own.value(before.theta), limits(own, before.theta, outward)
             along[:, lost] = ~np.isclose(*begun, rtol=DEPENDS, atol=0.0, equal_nan=True) | ~np.isfinite(value[:, lost])
         for g, one in self.settled.items():
-            loose = depends(target, one, before.base, bool(g in lost))
+            base = columns_of(before.base)[:, min(g, before.base.size // len(before.base) - 1)]
+            loose = depends(of_columns(target, np.array([g])), one, base, bool(g in lost))
             value[loose, g], along[:, g] = np.nan, along[:, g] | loose
         return value, along
 

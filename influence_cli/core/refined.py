@@ -23,18 +23,18 @@ Where J is not convex (a network) it is the proximal objective that is followed,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.core.arrays import dots
+from influence_cli.core.arrays import columns_of, dots
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
 from influence_cli.core.optimise.minimum import scaled_norms
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
+from influence_cli.core.quantities import Valued, of_columns
 from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.preconditioners import Preconditioner
@@ -69,14 +69,15 @@ CURVATURE_NUMBERS = 32e6
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked: f of theta (P, A) by ``values`` (T, A), ``base`` (T,) at theta*, to a relative error of ``rel``.
+    """What is asked: f with ``base`` (T,), or (T, G) where it differs by group, at theta*, to a relative error of
+    ``rel``.
 
     ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.  An f that
     moves in steps is not ``graded``: small moves say nothing about the next, and only the gradient ends a group.  With
     ``steps`` every group takes that many steps of the mixing and none of Newton-CG, whatever its error.
     """
 
-    values: Callable[[np.ndarray], np.ndarray]
+    f: Valued
     base: np.ndarray
     rel: float
     counts: np.ndarray
@@ -160,8 +161,9 @@ class _Rule:
     def ends(self, columns: np.ndarray, theta: np.ndarray, length: np.ndarray) -> np.ndarray:
         """Take note of theta (P, A) of these groups (A,), reached from a gradient of ``length`` (A,), and say which are
         at their end, (A,)."""
-        goal, base = self.goal, self.goal.base[:, None]
-        value = goal.values(theta)
+        goal, base = self.goal, columns_of(self.goal.base)
+        base = base[:, columns] if base.shape[1] > 1 else base
+        value = of_columns(goal.f, columns).value(theta)
         change = value - base
         with np.errstate(invalid="ignore", divide="ignore"):
             q = np.minimum(length / self.shortest[columns], SLOWEST)

@@ -16,7 +16,7 @@ from influence_cli.present.changes import BEST_FIRST, GIVEN, View
 from influence_cli.present.plots import Cloud, Line, curve, scatter
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import change_text, common_part, group_name, meaning, meaning_of, row_name
-from influence_cli.results import name_of_test
+from influence_cli.results import REMOVED_TEST, name_of_test
 from influence_cli.tabular import Records
 
 CURVE_FROM = 4
@@ -59,8 +59,12 @@ def agreement_page(matched: Matched, records: Records, view: View) -> Page:
         *(f"[{number}] {status}" for status, number in marks.items()),
         matched.objective,
     ]
-    title = f"Estimates against retraining. {meaning(matched.quantity)}"
+    title = f"Estimates against retraining. {meaning(matched.quantity, removed=_of_removed(matched))}"
     return Page(title, tuple(blocks), tuple(filter(None, explained)))
+
+
+def _of_removed(matched: Matched) -> bool:
+    return bool(matched.tests.tolist() == [REMOVED_TEST])
 
 
 def _group_blocks(matched: Matched, view: View) -> Iterator[Block]:
@@ -197,7 +201,7 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     tests = len(matched.tests)
     pooled = f"mean over {tests} test rows" if tests > 1 else ""
     if figure == "scatter":
-        own = meaning_of(matched.quantity)
+        own = meaning_of(matched.quantity, removed=_of_removed(matched))
         clouds = _clouds(matched, records)
         if not clouds:
             raise UsageError("--plot: there is nothing to draw, no pair has both an estimate and a truth")

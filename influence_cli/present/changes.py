@@ -10,6 +10,7 @@ import numpy as np
 
 from influence_cli.core.credit import BANZHAF, CREDITS, EXACT_UP_TO, SHAPLEY
 from influence_cli.present.records import plain
+from influence_cli.present.removed import IN_SAMPLE, pooled, removed_title, without_text
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import (
     change_text,
@@ -21,7 +22,7 @@ from influence_cli.present.words import (
     row_name,
     share,
 )
-from influence_cli.results import OK, InfluenceResult, TruthResult
+from influence_cli.results import OK, REMOVED_TEST, InfluenceResult, TruthResult
 
 TABLE_ROWS = 200
 """Rows that a page shows where --top does not say how many: more than that nobody reads on a terminal."""
@@ -40,6 +41,8 @@ EVALUATED = {
     "exact": "estimates: f at the changed parameters minus f now",
 }
 """What estimates are, by how they were evaluated."""
+OWN = "estimates: f at the changed parameters; change: that of the last estimate or of retraining, minus in-sample"
+"""The same of the removed rows themselves."""
 ESTIMATED = "refined and the errors estimate"
 OF_NETWORK = (
     "proximal: what {} is how the trained network responds, held near its parameters;"
@@ -97,7 +100,7 @@ def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Fi
 
 def truth_page(result: TruthResult, columns: Mapping[str, Any], view: View) -> Page:
     """Changes by retraining, of a truth result whose ``columns()`` are given."""
-    changes = {"actual": "actual change"}
+    changes = {"actual": "retrained" if result.tests.tolist() == [REMOVED_TEST] else "actual change"}
     errors = {"actual": "actual_error"} if view.verbose and "actual_error" in columns else {}
     if "low" in columns:
         changes |= {"low": "proven from", "high": "to"}
@@ -132,6 +135,7 @@ class _Sheet:
 
     def __init__(self, result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures, view: View):
         self.quantity, self.figures, self.view = result.quantity, figures, view
+        self.own = result.tests.tolist() == [REMOVED_TEST]
         self.groups, self.tests = len(result.groups), len(result.tests)
         names = [group_name(label) for label in result.groups.label]
         self.common, self.names = common_part(names)
@@ -162,30 +166,34 @@ class _Sheet:
     def cells(self, record: Mapping[str, Any]) -> tuple[str, ...]:
         """The figures of a record, what the group did, and the mark of a note."""
         status = record["status"]
-        shown = []
+        shown = [figure(record["base"])] if self.own else []
         for key in self.known:
             if key in self.figures.others or key == "spread":
                 shown.append(figure(record[key]))
                 continue
-            text = change_text(record[key], status)
+            text = without_text(record, key) if self.own else change_text(record[key], status)
             error = record[self.figures.errors[key]] if key in self.figures.errors else None
             is_proven = record.get("low") is not None  # bounds say more than an estimated error
             shown.append(text if error is None or is_proven else f"{text} ± {error:.2g}")
         mark = ""
         if status != OK:
             mark = f"[{self.marks.setdefault(status, len(self.marks) + 1)}]"
-        return (*shown, effect(self.quantity, record[self.figures.headline]), mark)
+        change = record[self.figures.headline]
+        return (*shown, change_text(change, status) if self.own else effect(self.quantity, change), mark)
 
     def headings(self) -> tuple[str, ...]:
+        if self.own:
+            named = [f"estimated ({name})" if key == "refined" else name for key, name in self.known.items()]
+            return (IN_SAMPLE, *named, "change", "")
         return (*self.known.values(), "the group", "")
 
     def numbers(self, first: int) -> frozenset[int]:
-        return frozenset(range(first, first + len(self.known)))
+        return frozenset(range(first, first + len(self.known) + 2 * self.own))
 
     def spare(self, first: int) -> tuple[int, ...]:
         """The columns that a narrow terminal goes without: all figures but the headline and the truth."""
         kept = {self.figures.headline, "actual", "refined", "low", "high"}
-        return tuple(first + at for at, key in enumerate(self.known) if key not in kept)
+        return tuple(first + self.own + at for at, key in enumerate(self.known) if key not in kept)
 
     def notes(self) -> list[str]:
         return [f"[{number}] {status}" for status, number in self.marks.items()]
@@ -201,10 +209,20 @@ def _page(
     if left:
         legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest of each test row")
     model = result.provenance.config.get("model")
-    title = meaning(result.quantity, result.provenance.config.get("asked")) + (
-        "" if model is None else f" (model {model})"
-    )
-    return Page(title, tuple(blocks), tuple(legend))
+    title = meaning(result.quantity, result.provenance.config.get("asked"))
+    if sheet.own:
+        title = removed_title(result.quantity)
+        legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
+        legend += filter(None, [pooled_line(result, columns, figures)])
+    return Page(title + ("" if model is None else f" (model {model})"), tuple(blocks), tuple(legend))
+
+
+def pooled_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures) -> str:
+    """Of ``--test removed`` all groups together, else an empty text."""
+    if result.tests.tolist() != [REMOVED_TEST]:
+        return ""
+    bounds = {"low", "high", "spread"}
+    return pooled(result.quantity, columns, {key: name for key, name in figures.changes.items() if key not in bounds})
 
 
 def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
@@ -224,7 +242,7 @@ def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
         for group in kept:
             record = sheet.record(group, test)
             rows.append((sheet.names[group], f"{record['size']:,}", share(record["fraction"]), *sheet.cells(record)))
-        title = _about(sheet, sheet.record(0, test)) if sheet.groups else ""
+        title = _about(sheet, sheet.record(0, test)) if sheet.groups and not sheet.own else ""
         numbers = sheet.numbers(3) | {1, 2}
         spare = (*sheet.spare(3), 2)
         blocks.append(Block(title, (heading, "rows", "share", *sheet.headings()), rows, numbers, spare=spare))

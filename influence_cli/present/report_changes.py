@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from influence_cli.present.changes import BEST_FIRST, CREDIT_NAMES, TABLE_ROWS, evaluated, influence_figures
+from influence_cli.present.removed import IN_SAMPLE
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
     Meaning,
@@ -19,7 +20,7 @@ from influence_cli.present.words import (
     row_name,
     share,
 )
-from influence_cli.results import OK, REFINED, InfluenceResult, TruthResult
+from influence_cli.results import OK, REFINED, REMOVED, InfluenceResult, TruthResult
 
 Result = InfluenceResult | TruthResult
 MOST_STRETCH = 2.0
@@ -103,7 +104,8 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     for pair in pairs:
         tests.setdefault(pair.record["test"], []).append(pair)
     one_group = len(tests) > 1 and len({(pair.record["group"], pair.record["size"]) for pair in pairs}) == 1
-    own = meaning_of(quantity, results[0].provenance.config.get("asked"))
+    of_removed = any(pair.record["test"] == REMOVED for pair in pairs)
+    own = meaning_of(quantity, results[0].provenance.config.get("asked"), removed=of_removed)
     blocks = [list(pairs)] if one_group else list(tests.values())
     sheets: list[Sheet] = []
     left, most = 0, max(TABLE_ROWS // max(len(blocks), 1), 1) if top is None else top
@@ -143,7 +145,7 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
     estimate = f"estimate ({', '.join((*methods, *objectives))})"
     retrained = "retrained (warm)" if objectives and any(pair.is_verified for pair in pairs) else "retrained"
     headings = [heading, "rows", "share", "size of the effect", estimate, retrained, "difference"]
-    headings += ["proven from", "to", "the group", "note"]
+    headings += ["proven from", "to", IN_SAMPLE if first["test"] == REMOVED else "the group", "note"]
     credited = list(dict.fromkeys(name for pair in pairs for name in pair.credit))
     needs = {4: "estimate", 5: "actual", 6: "difference", 7: "low", 8: "low", 10: "note"}
     kept = [at for at in range(len(headings)) if at not in needs or known[needs[at]]]
@@ -181,7 +183,7 @@ def _cells(name: str, pair: Pair, bar: Bar | None, quantity: str, marks: dict[st
         Cell(_difference(pair), None if pair.estimate is None or pair.actual is None else pair.estimate - pair.actual),
         Cell(change_text(pair.low), pair.low),
         Cell(change_text(pair.high), pair.high),
-        Cell(effect(quantity, pair.best)),
+        Cell(figure(record["base"]) if record["test"] == REMOVED else effect(quantity, pair.best)),
         Cell(noted),
     ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 INFINITE = "unbounded"
 """How the statuses begin of figures that have no finite truth."""
@@ -48,8 +48,13 @@ _NAMES = {
 }
 
 
-def meaning_of(quantity: str, asked: str | None = None) -> Meaning:
-    """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where the data had to tell it."""
+def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False) -> Meaning:
+    """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where the data had to tell it, and
+    ``removed`` says that it is that of each group's own rows."""
+    if removed:
+        own = meaning_of(quantity)
+        name = f"{own.name.replace(' of the test rows', '')} of each group's own rows"
+        return replace(own, name=name, about="its own rows" if own.about else "")
     if quantity in _MEANING:
         return _MEANING[quantity]
     kind, _, name = quantity.removeprefix("abs:").partition(":")
@@ -65,9 +70,9 @@ def meaning_of(quantity: str, asked: str | None = None) -> Meaning:
     return Meaning(called, *_HELD)
 
 
-def meaning(quantity: str, asked: str | None = None) -> str:
+def meaning(quantity: str, asked: str | None = None, *, removed: bool = False) -> str:
     """The sentence that every page begins with."""
-    own = meaning_of(quantity, asked)
+    own = meaning_of(quantity, asked, removed=removed)
     return f"Change of the {own.name} if the group is removed; {own.sign}"
 
 

@@ -89,6 +89,19 @@ def _single_row(row: int) -> PlannedGroup:
 
 
 @dataclass(frozen=True)
+class RowsOf(Sequence[np.ndarray]):
+    """The sorted row numbers of each planned group, drawn when they are asked for."""
+
+    plan: GroupPlan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.plan.rows(at)
+
+
+@dataclass(frozen=True)
 class GroupPlan:
     """All groups of a command, in the order of their specs; ``m`` is the number of training rows."""
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.errors import UsageError, about, did_you_mean
+from influence_cli.results import REMOVED
 from influence_cli.specs.groups import shown, whole_number
 from influence_cli.specs.names import ID, RECORD, SPELLINGS, RowNames, parse_names, written
 
-FORMS = "17, 3,5,17, 0:50, :50, record:12, id:P021, misclassified[:N], all or mean"
-_WORDS = ("misclassified", "all", "mean")
+FORMS = "17, 3,5,17, 0:50, :50, record:12, id:P021, misclassified[:N], all, mean or removed"
+_WORDS = ("misclassified", "all", "mean", REMOVED)
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class TestRowSpec:
     """One parsed spec.
 
     ``kind`` is ``rows`` (with ``rows``), ``slice`` (``start``, ``stop``; None is the end of the test set),
-    ``record`` or ``id`` (``names``), ``misclassified`` (``count``; None is all of them), ``all`` or ``mean``.
+    ``record`` or ``id`` (``names``), ``misclassified`` (``count``; None is all of them), ``all``, ``mean``, or
+    ``removed``: the rows that each group removes, which are no test rows.
     """
 
     __test__ = False  # pytest takes every class named Test... for a test

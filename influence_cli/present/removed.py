@@ -1,0 +1,52 @@
+"""What pages say of ``--test removed``: each group's own rows by the model with them, in-sample, and by models without.
+
+Where other records' changes are shown as they are, a reader wants f itself here: how well the model does on rows that
+it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from influence_cli.present.words import change_text, figure, meaning_of
+
+IN_SAMPLE = "in-sample"
+
+
+def removed_title(quantity: str) -> str:
+    """The sentence that the page begins with."""
+    name = meaning_of(quantity, removed=True).name
+    what = name if "score:" in quantity else f"mean {name}"
+    return f"{what[0].upper()}{what[1:]}: by the model with them, and without the group"
+
+
+def without_text(record: Mapping[str, Any], key: str) -> str:
+    """f without the group: f before removal plus the change; in words where there is none."""
+    if record[key] is None or record["base"] is None:
+        return change_text(None, record["status"])
+    return figure(record["base"] + record[key])
+
+
+def pooled(quantity: str, columns: Mapping[str, Any], keys: Mapping[str, str]) -> str:
+    """All groups together in one sentence: over their rows, of a score over the groups; ``keys`` are the changes."""
+    base = _numbers(columns["base"])
+    found = {IN_SAMPLE: base} | {name: base + _numbers(columns[key]) for key, name in keys.items()}
+    known = np.all([np.isfinite(values) for values in found.values()], axis=0)
+    if not known.any():
+        return ""
+    sizes, score = _numbers(columns["size"]), "score:" in quantity
+    weights = np.where(known, 1.0 if score else sizes, 0.0)
+    means = [
+        f"{name} {figure(float(np.average(np.where(known, values, 0.0), weights=weights)))}"
+        for name, values in found.items()
+    ]
+    over = f"{known.sum():,} groups" if score else f"{int(sizes[known].sum()):,} rows of {known.sum():,} groups"
+    left = "" if known.all() else f" ({(~known).sum():,} groups without a figure are left out)"
+    return f"mean over {over}{left}: {', '.join(means)}"
+
+
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
