@@ -17,6 +17,7 @@ import numpy as np
 from influence_cli.analysis.certification import prove_truth
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.remade import without
+from influence_cli.analysis.truth_block import Block, with_block
 from influence_cli.core.optimise.minimum import Minimum
 from influence_cli.core.outcome import Outcome, Trained, after_removal, before_removal
 from influence_cli.core.parallel import alone_where_narrow, divided
@@ -74,21 +75,6 @@ class _Seed:
 
 class _StoppedError(Exception):
     """Ends a block in flight once nobody waits for it any more."""
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What retraining gave for the groups of one slice."""
-
-    where: slice
-    repeats: np.ndarray
-    error: np.ndarray
-    grad_norm: np.ndarray
-    iterations: np.ndarray
-    seconds: float
-    status: tuple[str, ...]
-    unbounded: np.ndarray
-    proven: np.ndarray | None = None
 
 
 def check_strategy(model: TrainedModel, strategy: str, repeats: int) -> None:
@@ -161,16 +147,16 @@ def groundtruth(
     base = begun.base.T if question.of_removed else begun.base
     seeds = _seeds(question, base, solver, how) if todo else []
 
-    def work(block: slice) -> _Block:
+    def work(block: slice) -> Block:
         def watch(iteration: int, norm: float) -> None:
             if stop.is_set():
                 raise _StoppedError
 
         return _retrain_block(question, stoppable, plan, block, seeds, how, watch)
 
-    def account(done: _Block) -> None:
+    def account(done: Block) -> None:
         nonlocal result
-        result = _with_block(result, done)
+        result = with_block(result, done)
         keep(result)
         advance(done.where.stop - done.where.start)
 
@@ -220,7 +206,7 @@ def _retrain_block(
     seeds: Sequence[_Seed],
     how: Retraining,
     watch: Callable[[int, float], None],
-) -> _Block:
+) -> Block:
     start = perf_counter()
     model = question.model
     rows = [plan.rows(index) for index in range(block.start, block.stop)]
@@ -240,7 +226,7 @@ def _retrain_block(
     if question.of_removed:
         unknown = np.isnan(seeds[0].before.base[0])
         statuses = [UNDEFINED if lost else own for own, lost in zip(statuses, unknown, strict=True)]
-    return _Block(
+    return Block(
         block,
         np.stack([run.change.T for run in runs]),
         np.mean([run.error.T for run in runs], axis=0),
@@ -342,27 +328,3 @@ def _retrain_from(
     found = after_removal(minimised, question.targets, before, minimum, gone.removed, how.tol)
     known = np.array([is_an_answer(status) for status in found.status]) & np.isfinite(found.change)
     return replace(found, change=np.where(known, found.change, np.nan), error=np.where(known, found.error, np.nan))
-
-
-def _with_block(result: TruthResult, block: _Block) -> TruthResult:
-    """A copy with the block's groups filled in."""
-    arrays = {name: getattr(result, name).copy() for name in ("actual", "grad_norm", "iterations", "seconds")}
-    arrays["actual"][block.where] = block.repeats.mean(axis=0)
-    if result.repeats is not None:
-        arrays["repeats"] = result.repeats.copy()
-        arrays["repeats"][:, block.where] = block.repeats
-    error = np.full_like(result.actual, np.nan) if result.actual_error is None else result.actual_error.copy()
-    error[block.where] = block.error
-    arrays["actual_error"] = error
-    # A file of an earlier version that is resumed does not say what the statuses that it has are about.
-    if result.unbounded is not None or not any(status.startswith(UNBOUNDED) for status in result.status):
-        arrays["unbounded"] = np.zeros(error.shape, bool) if result.unbounded is None else result.unbounded.copy()
-        arrays["unbounded"][block.where] = block.unbounded
-    if block.proven is not None and result.low is not None and result.high is not None:
-        arrays |= {"low": result.low.copy(), "high": result.high.copy()}
-        arrays["low"][block.where], arrays["high"][block.where] = block.proven
-    for name in ("grad_norm", "iterations", "seconds"):
-        arrays[name][block.where] = getattr(block, name)
-    status = list(result.status)
-    status[block.where] = block.status
-    return replace(result, **arrays, status=tuple(status))

@@ -17,19 +17,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.analysis.scores import ScoreTarget, score_target
+from influence_cli.core.joint_targets import AbsoluteTarget, RateTarget, WorstTarget
 from influence_cli.core.objectives.families.base import Classifier, Regressor
 from influence_cli.core.quantities import (
-    AbsoluteTarget,
     Logit,
     Loss,
     Prediction,
     Probability,
-    RateTarget,
     RowQuantity,
     RowTarget,
     Target,
     WeightedTarget,
-    WorstTarget,
 )
 from influence_cli.core.rows.sparse_design import Features
 from influence_cli.errors import UsageError, did_you_mean

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from influence_cli.analysis.pooled import SCORE, in_words, own_score, pooled, pooled_target
+from influence_cli.core.joint_targets import OwnTarget
 from influence_cli.core.quantities import (
     MeanTarget,
-    OwnTarget,
     ParameterTarget,
     RowTarget,
     Target,

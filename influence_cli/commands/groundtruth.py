@@ -190,7 +190,7 @@ def groundtruth(
     from influence_cli.core import stopping
     from influence_cli.core.credit import MISSING
     from influence_cli.errors import ExitCode
-    from influence_cli.present.changes import Figures, pooled_line, truth_page
+    from influence_cli.present.changes import pooled_line, truth_page
     from influence_cli.results import OK
 
     way.check(written)
@@ -230,18 +230,15 @@ def groundtruth(
     result = kept.result
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
-    columns, view = result.columns(), output.view_of(written, common)
-    page = partial(truth_page, result, columns, view)
-    own = "" if output.is_page(written) else pooled_line(result, columns, Figures({"actual": "retrained"}, {}, {}))
-    output.emit(output.Answer(columns, page, opened.model.dataset, headline=way.credit or "actual"), written, common)
-    if own:
-        common.note(own)
-    if result.low is not None:
-        missing = np.isnan(result.low) & np.isfinite(result.actual)
-        if missing.any():
-            why = Certifier(question, opened.model.objective, opened.model.theta, result.base, 1.0).why_not()
-            reason = why or "the interval is infinite, or its group changes the features of other rows"
-            common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {reason}")
+    columns = result.columns()
+    page = partial(truth_page, result, columns, output.view_of(written, common))
+    closing, model = pooled_line(result, columns, {"actual": "retrained"}), opened.model
+    output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
+    missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
+    if missing.any():
+        why = Certifier(question, model.objective, model.theta, result.base, 1.0).why_not()
+        reason = why or "the interval is infinite, or its group changes the features of other rows"
+        common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {reason}")
     unknown = sum(state != OK for state in result.status)
     if unknown:
         warn(f"{unknown} of {len(plan)} groups have null changes: see status")

@@ -145,16 +145,17 @@ def influence(
     kept = shown if trust.verify else result
     view = output.view_of(written, common)
     columns = kept.columns()
+    figures = influence_figures(kept, columns)
     answer = output.Answer(
         columns,
         lambda: influence_page(shown, shown.columns(), view),
         opened.model.dataset,
         lambda path: save_influence(path, kept, force=common.force),
-        influence_figures(kept, columns).headline,
+        figures.headline,
+        pooled_line(kept, columns, figures.changes),
     )
     output.emit(answer, written, common)
-    own = "" if output.is_page(written) else pooled_line(kept, columns, influence_figures(kept, columns))
-    for sentence in filter(None, (*result.notes, agreement(shown), own)):
+    for sentence in filter(None, (*result.notes, agreement(shown))):
         common.note(sentence)
     failed = sum(not is_an_answer(state) for state in result.status)
     if failed:

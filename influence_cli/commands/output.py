@@ -38,6 +38,7 @@ class Answer:
     """What a command found: its records, how a person reads them, and what ``--top`` goes by.
 
     ``page`` may show more than the records hold; ``save`` writes the artifact; ``dataset`` knows the rows' identifiers.
+    ``closing`` is what pages say of all records together, and a note where no page is written.
     """
 
     columns: Mapping[str, Any]
@@ -45,6 +46,7 @@ class Answer:
     dataset: Dataset | None = None
     save: Callable[[str], None] | None = None
     headline: str | None = None
+    closing: str = ""
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
@@ -154,6 +156,8 @@ def emit(answer: Answer, written: Written, common: Common) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise FileError(f"cannot write the results to standard output: {reason}") from error
+    if answer.closing and not is_page(written):
+        common.note(answer.closing)
     if unsaved is not None:
         raise unsaved
 

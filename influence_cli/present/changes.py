@@ -213,16 +213,16 @@ def _page(
     if sheet.own:
         title = removed_title(result.quantity)
         legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
-        legend += filter(None, [pooled_line(result, columns, figures)])
+        legend += filter(None, [pooled_line(result, columns, figures.changes)])
     return Page(title + ("" if model is None else f" (model {model})"), tuple(blocks), tuple(legend))
 
 
-def pooled_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures) -> str:
-    """Of ``--test removed`` all groups together, else an empty text."""
+def pooled_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
+    """Of ``--test removed`` all groups together by each of the ``changes`` (key to heading), else an empty text."""
     if result.tests.tolist() != [REMOVED_TEST]:
         return ""
-    bounds = {"low", "high", "spread"}
-    return pooled(result.quantity, columns, {key: name for key, name in figures.changes.items() if key not in bounds})
+    no_changes = {"low", "high", "spread"}
+    return pooled(result.quantity, columns, {key: name for key, name in changes.items() if key not in no_changes})
 
 
 def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.errors import UsageError, about, did_you_mean
-from influence_cli.results import REMOVED
 from influence_cli.specs.groups import shown, whole_number
 from influence_cli.specs.names import ID, RECORD, SPELLINGS, RowNames, parse_names, written
 
 FORMS = "17, 3,5,17, 0:50, :50, record:12, id:P021, misclassified[:N], all, mean or removed"
-_WORDS = ("misclassified", "all", "mean", REMOVED)
+_WORDS = ("misclassified", "all", "mean", "removed")
 
 
 @dataclass(frozen=True)

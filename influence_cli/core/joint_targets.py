@@ -1,0 +1,114 @@
+"""Functions of theta that take many rows together: rates, the largest of several means, and each group's own rows.
+
+docs/design.md, "Quantities", lists what people ask for by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.quantities import TIE, RowTarget, Target, Valued, WeightedTarget, ties
+from influence_cli.core.rows.sparse_design import Features
+from influence_cli.errors import UsageError
+
+
+@dataclass(frozen=True)
+class WorstTarget:
+    """The largest of the mean values of a row quantity over the parts of its rows; ``part`` (T,) numbers them from 0.
+
+    Its derivative is that of the part which is the largest.
+    """
+
+    rows: RowTarget
+    part: np.ndarray
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        return self.means(theta).max(axis=0, keepdims=True)
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        own = self.part == self.means(theta)[:, 0].argmax()
+        return WeightedTarget(self.rows, own / own.sum()).gradient(theta)
+
+    def means(self, theta: np.ndarray) -> np.ndarray:
+        """The mean of every part, (parts, G)."""
+        order, sizes = np.argsort(self.part, kind="stable"), np.bincount(self.part)
+        starts = np.concatenate([[0], np.cumsum(sizes[:-1])])
+        return np.add.reduceat(self.rows.value(theta)[order], starts, axis=0) / sizes[:, None]
+
+    def kink(self, theta: np.ndarray) -> bool:
+        """Whether the two largest means at theta (P, 1) are equal, up to ``TIE`` of them."""
+        second, first = np.sort(self.means(theta)[:, 0])[-2:]
+        return bool(first - second <= TIE * abs(first))
+
+
+@dataclass(frozen=True)
+class AbsoluteTarget:
+    """|f| of a target with one value."""
+
+    target: Target
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        return np.abs(self.target.value(theta))
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        return np.sign(self.target.value(theta)[0, 0]) * self.target.gradient(theta)
+
+    def kink(self, theta: np.ndarray) -> bool:
+        """Whether f at theta (P, 1) is 0 up to the rounding of its terms, or has a kink of its own."""
+        if not isinstance(self.target, WeightedTarget):
+            return bool(ties(self.target, theta)[0])
+        terms = np.abs(self.target.coefficients) @ np.abs(self.target.rows.value(theta))
+        return bool(self.value(theta)[0, 0] <= TIE**2 * terms[0])
+
+
+@dataclass(frozen=True)
+class RateTarget:
+    """The share of the ``second`` rows (T,) that are predicted the class ``code``, minus that of the other rows.
+
+    It moves in steps, so that it has no derivative.  NaN where the outputs are no numbers.
+    """
+
+    objective: Objective
+    family: Classifier
+    code: int
+    X: Features
+    second: np.ndarray
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        eta = self.objective.predict_outputs(theta, self.X)
+        predicted = self.family.predict(eta) == self.code
+        found = predicted[:, self.second].mean(axis=1) - predicted[:, ~self.second].mean(axis=1)
+        return np.where(np.isfinite(eta).all(axis=(1, 2)), found, np.nan)[None]
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        raise UsageError("--quantity: a rate has no derivative", hint="ask for gap: or gap-loss: here")
+
+
+@dataclass(frozen=True)
+class OwnTarget:
+    """f of a target of its own for each of G columns, which have one value: what the removed rows themselves are asked.
+
+    theta is (P, G), or (P, n) where all columns or all targets are one.
+    """
+
+    targets: Sequence[Valued]
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        count = max(len(self.targets), theta.shape[1])
+        last = len(self.targets) - 1, theta.shape[1] - 1
+        if last[0] == 0:
+            return self.targets[0].value(theta)
+        one = [self.targets[g].value(theta[:, [min(g, last[1])]]) for g in range(count)]
+        return np.hstack(one)
+
+    def gradient(self, theta: np.ndarray) -> np.ndarray:
+        raise UsageError("--test removed asks every group about other rows", hint="leave --evaluate linear out")
+
+    def of(self, columns: np.ndarray) -> OwnTarget:
+        """That of some of the columns."""
+        return OwnTarget([self.targets[g] for g in columns.tolist()])
