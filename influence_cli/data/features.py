@@ -1,4 +1,4 @@
-"""Columns of a table -> the features of a model, by scikit-learn's transformers.
+"""Columns of a table -> the features of a model, as scikit-learn's transformers make them.
 
 Everything is fitted on the training rows; without a group it is made again, or stays as it is (``--preprocessing``,
 docs/design.md, "What else the rows took part in").
@@ -16,15 +16,15 @@ each category of the training rows, all of them 0 for a category that occurs amo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from influence_cli.data import dates
-from influence_cli.data.options import IMPUTE, ORDINAL, REFERENCE, TableOptions
+from influence_cli.data.options import IMPUTE, REFERENCE, TableOptions
+from influence_cli.data.ordinal import dates_in_days
 from influence_cli.data.sparse import CENTRED, Rows, scaled_rows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
@@ -34,6 +34,8 @@ MOST_CATEGORIES = 1_000
 
 MOST_DENSE_BYTES = 4 * 2**30
 """The largest table of features, training and test rows together, that is held as a dense array."""
+BLOCK_ROWS = 2048
+"""Rows that are standardised and placed at a time, few enough to stay in the cache."""
 UNSEEN = ", which no training row has: all its features are 0 there"
 """What is said of a category that only test rows have."""
 
@@ -51,7 +53,7 @@ class Features:
 
 def fit_features(columns: list[str], train: Table, test: Table, options: TableOptions) -> Features:
     """The features that ``columns`` of both tables give, fitted on ``train``.  Raises FileError."""
-    train, test, orders, notes = _dates_in_days(columns, train, test, options)
+    train, test, orders, notes = dates_in_days(columns, train, test, options)
     for key in columns:
         _usable(key, train.columns[key])
     if options.impute is None:
@@ -64,15 +66,11 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
     if not count:
         raise FileError(f"every feature ({', '.join(columns[:10])}) has one value in all training rows")
     refuse_large(train.rows + test.rows, count)
-    X_train, X_test = np.empty((train.rows, count)), np.empty((test.rows, count))
-    start = 0
-    for block in blocks:
-        stop = start + len(block.names)
-        block.write(X_train[:, start:stop], X_test[:, start:stop])
-        start = stop
+    starts = np.cumsum([0, *(len(block.names) for block in blocks)]).tolist()
+    placed = [(start, block) for start, block in zip(starts, blocks, strict=False) if block.names]
     return Features(
-        X_train,
-        X_test,
+        _written(train.rows, count, [(start, block.train, block) for start, block in placed]),
+        _written(test.rows, count, [(start, block.test, block) for start, block in placed]),
         tuple(feature for block in blocks for feature in block.names),
         [_with_date(block.state, orders) for block in blocks],
         (*notes, *(note for block in blocks for note in block.notes)),
@@ -85,19 +83,37 @@ def _with_date(state: dict[str, Any], orders: Mapping[str, str]) -> dict[str, An
 
 
 def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
-    """Arrays standardised as a table's numeric columns are; compressed rows without centring."""
-    from sklearn.preprocessing import StandardScaler
-
+    """Arrays standardised as a table's numeric columns are, in place; compressed rows without centring."""
     if isinstance(X_train, csr_array):
         assert isinstance(X_test, csr_array)
         X_train, X_test, scales = scaled_rows(X_train, X_test)
         state = [_numeric(key, 0.0, scale) for key, scale in zip(names, scales.tolist(), strict=True)]
         return Features(X_train, X_test, names, state, (CENTRED,))
-    scaler = StandardScaler().fit(X_train)
-    means = zip(names, scaler.mean_.tolist(), scaler.scale_.tolist(), strict=True)
-    state = [_numeric(key, mean, scale) for key, mean, scale in means]
-    X_test = scaler.transform(X_test) if len(X_test) else X_test
-    return Features(np.ascontiguousarray(scaler.transform(X_train)), np.ascontiguousarray(X_test), names, state, ())
+    mean, scale = mean_and_scale(X_train)
+    state = [_numeric(*one) for one in zip(names, mean.tolist(), scale.tolist(), strict=True)]
+    for X in (X_train, X_test):
+        for start in range(0, len(X), BLOCK_ROWS):
+            block = X[start : start + BLOCK_ROWS]
+            block -= mean
+            block /= scale
+    return Features(X_train, X_test, names, state, ())
+
+
+def mean_and_scale(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over the rows of X (m,) or (m, d), () or (d,) each; the latter is 1 where X is
+    constant by scikit-learn's rule (``StandardScaler``), whose sums these are, in blocks of rows."""
+    count, size = len(X), len(X) if X.ndim == 1 else BLOCK_ROWS
+    spans = [slice(start, start + size) for start in range(0, count, size)]
+    mean = np.sum([X[span].sum(axis=0) for span in spans], axis=0) / count
+    left, squares = np.zeros_like(mean), np.zeros_like(mean)
+    for span in spans:
+        away = X[span] - mean
+        left += away.sum(axis=0)
+        squares += np.square(away, out=away).sum(axis=0)
+    variance = (squares - left**2 / count) / count
+    eps = np.finfo(np.float64).eps
+    constant = variance <= count * eps * variance + (count * mean * eps) ** 2
+    return mean, np.where(constant, 1.0, np.sqrt(variance))
 
 
 def _numeric(key: str, mean: float, scale: float) -> dict[str, Any]:
@@ -117,60 +133,81 @@ def refuse_large(rows: int, features: int) -> None:
 
 @dataclass(frozen=True)
 class _Block:
-    """The features of one column: their names, their state, and the transformer that writes them."""
+    """The features of one column: their names, their state, and what is written of the rows of a span.
+
+    (value - mean) / scale of numbers, else what ``encode`` makes of the values, (b, k).
+    """
 
     names: tuple[str, ...]
     state: dict[str, Any]
-    train: np.ndarray
-    test: np.ndarray
-    transform: Any
+    train: Column
+    test: Column
+    encode: Callable[[np.ndarray], np.ndarray] | None = None
     notes: tuple[str, ...] = ()
 
-    def write(self, X_train: np.ndarray, X_test: np.ndarray) -> None:
-        X_train[:] = self.transform(self.train)
-        if len(X_test):
-            X_test[:] = self.transform(self.test)
+    def write(self, values: np.ndarray, out: np.ndarray) -> None:
+        """The features of these rows (b,) into ``out`` (b, k)."""
+        if self.encode is not None:
+            out[:] = self.encode(values)
+            return
+        np.subtract(values, self.state.get("mean", 0.0), out=out[:, 0])
+        out[:, 0] /= self.state.get("scale", 1.0)
+
+
+def _written(rows: int, count: int, parts: Sequence[tuple[int, Column, _Block]]) -> np.ndarray:
+    """X (rows, count) of features that begin at a column each, a block of rows at a time: column by column every write
+    would be to another line of memory."""
+    X = np.empty((rows, count))
+    for first in range(0, rows, BLOCK_ROWS):
+        span = slice(first, min(first + BLOCK_ROWS, rows))
+        for start, column, block in parts:
+            block.write(column.part(span), X[span, start : start + len(block.names)])
+    return X
 
 
 def _fit_number(key: str, train: Column, test: Column, options: TableOptions) -> _Block:
     """A numeric or a boolean column, each one feature."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import StandardScaler
-
     is_boolean = train.kind == "boolean"
-    X_train, X_test = (_numbers(key, column, is_boolean) for column in (train, test))
+    train, test = (_numbers(key, column, is_boolean) for column in (train, test))
     state: dict[str, Any] = {"column": key, "kind": "boolean" if is_boolean else "numeric", "impute": None}
-    missing = np.isnan(X_train).any() or np.isnan(X_test).any()
-    if missing and options.impute is not None:
-        imputer = SimpleImputer(strategy="most_frequent" if is_boolean else IMPUTE[options.impute]).fit(X_train)
-        state["impute"] = float(imputer.statistics_[0])
-        X_train = imputer.transform(X_train)
-        X_test = imputer.transform(X_test) if len(X_test) else X_test
-    if options.coding == REFERENCE and (X_train == X_train[0]).all():
-        return _constant(key, state, X_train, X_test)
-    if is_boolean or options.standardize is False:
-        return _Block((key,), state | ({} if is_boolean else {"mean": 0.0, "scale": 1.0}), X_train, X_test, _as_it_is)
-    scaler = StandardScaler().fit(X_train)
-    state |= {"mean": float(scaler.mean_[0]), "scale": float(scaler.scale_[0])}
-    return _Block((key,), state, X_train, X_test, scaler.transform)
+    if options.impute is not None and (train.missing.any() or test.missing.any()):
+        train, test, value = _imputed(train, test, "most_frequent" if is_boolean else IMPUTE[options.impute])
+        state["impute"] = float(value)
+    values = train.values
+    if options.coding == REFERENCE and (values == values[0]).all():
+        return _constant(key, state, train, test)
+    if not is_boolean:
+        mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(values.astype(np.float64))
+        state |= {"mean": float(mean), "scale": float(scale)}
+    return _Block((key,), state, train, test)
 
 
-def _constant(key: str, state: dict[str, Any], train: np.ndarray, test: np.ndarray) -> _Block:
+def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column, Any]:
+    """Both columns without missing values, and what was filled in, by scikit-learn's imputer."""
+    from sklearn.impute import SimpleImputer
+
+    missing = None if train.stored.dtype.kind == "O" else np.nan
+    imputer = SimpleImputer(missing_values=missing, strategy=strategy).fit(train.values[:, None])
+    train, test = (
+        replace(one, stored=imputer.transform(one.values[:, None])[:, 0], rows=None) if len(one) else one
+        for one in (train, test)
+    )
+    return train, test, imputer.statistics_[0]
+
+
+def _constant(key: str, state: dict[str, Any], train: Column, test: Column) -> _Block:
     """No feature, of a column with one value in all training rows: the intercept has its effect already."""
     note = f"column {key}: left out as a feature: it has one value in all training rows, as the intercept has"
-    return _Block((), state | {"kind": "constant"}, train, test, _none_of, (note,))
+    return _Block((), state | {"kind": "constant"}, train, test, notes=(note,))
 
 
 def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> _Block:
     """A column of text, a feature for each of its categories; in reference coding for each but the first."""
-    from sklearn.impute import SimpleImputer
-    from sklearn.preprocessing import OneHotEncoder
-
     if test.kind != "text" and not test.missing.all():
         raise _other_kind(key, "text", test)
-    X_train = train.values[:, None]
-    X_test = (test.values if test.kind == "text" else np.array([None] * len(test.values), dtype=object))[:, None]
-    count = len(set(X_train[:, 0].tolist()) - {None})
+    if test.kind != "text":
+        test = Column("text", np.array([None] * len(test), dtype=object), "text")
+    count = len(set(train.values.tolist()) - {None})
     if count > MOST_CATEGORIES:
         raise FileError(
             f"column {key} has {count:,} different texts, more than the {MOST_CATEGORIES:,} that ginf turns "
@@ -179,24 +216,20 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> _
         )
     state: dict[str, Any] = {"column": key, "kind": "categorical", "impute": None}
     if options.impute is not None and (train.missing.any() or test.missing.any()):
-        imputer = SimpleImputer(missing_values=None, strategy="most_frequent").fit(X_train)
-        state["impute"] = str(imputer.statistics_[0])
-        X_train = imputer.transform(X_train)
-        X_test = imputer.transform(X_test) if len(X_test) else X_test
+        train, test, value = _imputed(train, test, "most_frequent")
+        state["impute"] = str(value)
     with_reference = options.coding == REFERENCE
-    if with_reference and len(set(X_train[:, 0].tolist())) == 1:
-        return _constant(key, state, X_train, X_test)
-    drop = "first" if with_reference else None
-    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, drop=drop).fit(X_train)
-    categories = [str(category) for category in encoder.categories_[0]]
-    state["categories"] = categories
+    categories = state["categories"] = sorted(set(train.values.tolist()))
+    if with_reference and len(categories) == 1:
+        del state["categories"]
+        return _constant(key, state, train, test)
     notes = []
     if with_reference:
         state["reference"] = categories[0]
         notes.append(f"column {key}: {categories[0]!r} is the reference level, which has no feature of its own")
-    unseen = sorted(set(X_test[:, 0].tolist()) - set(categories))
+    unseen = sorted(set(test.values.tolist()) - set(categories))
     if unseen:
-        rows = sum(value in unseen for value in X_test[:, 0].tolist())
+        rows = sum(value in unseen for value in test.values.tolist())
         notes.append(
             f"column {key} of {rows:,} test {'row' if rows == 1 else 'rows'} holds "
             + ", ".join(map(repr, unseen[:5]))
@@ -204,86 +237,29 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> _
             + UNSEEN
             + (", as for the reference level" if with_reference else "")
         )
-    names = tuple(f"{key}={one}" for one in categories[1 if with_reference else 0 :])
-    return _Block(names, state, X_train, X_test, _quietly(encoder.transform), tuple(notes))
+    own = categories[1 if with_reference else 0 :]
+    places = {one: place for place, one in enumerate(own)}
+
+    def encode(values: np.ndarray) -> np.ndarray:
+        found = np.array([places.get(one, -1) for one in values.tolist()])
+        return np.equal.outer(found, np.arange(len(own)))
+
+    return _Block(tuple(f"{key}={one}" for one in own), state, train, test, encode, tuple(notes))
 
 
-def _quietly(transform: Any) -> Any:
-    """Without scikit-learn's warning about categories that it does not know: a note says more."""
-
-    def transformed(X: np.ndarray) -> np.ndarray:
-        import warnings
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return transform(X)
-
-    return transformed
-
-
-def _none_of(X: np.ndarray) -> np.ndarray:
-    return np.empty((len(X), 0))
-
-
-def _dates_in_days(
-    columns: list[str], train: Table, test: Table, options: TableOptions
-) -> tuple[Table, Table, dict[str, str], tuple[str, ...]]:
-    """Both tables with the dates among ``columns`` as days since 1970-01-01, where ``--date ordinal`` asks for that.
-
-    Behind them the order of day, month and year by column, and notes.
-    """
-    found = [key for key in columns if train.columns[key].kind == "date" and train.columns[key].described == "dates"]
-    if options.date != ORDINAL or not found:
-        return train, test, {}, ()
-    notes, known = [], {}
-    for key in found:
-        texts = sorted(set(train.columns[key].values.tolist()) - {None})
-        orders = dates.orders_of(texts) if options.date_order is None else (options.date_order,)
-        if dates.are_ambiguous(texts[:100], orders):
-            raise FileError(
-                f"column {key} holds dates such as {texts[0]!r}, in which day, month and year cannot be told apart",
-                f"--date-order {' or '.join(orders)}",
-            )
-        order = known[key] = orders[0]
-        train, test = (
-            replace(table, columns={**table.columns, key: in_days(key, table.columns[key], order)})
-            for table in (train, test)
-        )
-        notes.append(
-            f"column {key}: dates as days since 1970-01-01 ({texts[0]!r} is {dates.days_of(texts[0], order):g})"
-        )
-    return train, test, known, tuple(notes)
-
-
-def in_days(key: str, column: Column, order: str) -> Column:
-    """A column of dates as days since 1970-01-01.  Raises FileError for what is no date in that order."""
-    days: dict[str | None, float] = {None: np.nan}
-    for text in set(column.values.tolist()) - {None}:
-        day = dates.days_of(str(text), order)
-        if day is None:
-            raise FileError(
-                f"column {key} holds {text!r}, which is no date in the order {order} of day, month and year",
-                "--date-order names another one: dmy, mdy or ymd",
-            )
-        days[text] = day
-    return Column("numeric", np.array([days[text] for text in column.values.tolist()]), "dates")
-
-
-def _as_it_is(X: np.ndarray) -> np.ndarray:
-    return X
-
-
-def _numbers(key: str, column: Column, is_boolean: bool) -> np.ndarray:
-    """(r, 1) float64, NaN where missing; of a column of such numbers it is the column itself."""
+def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
+    """A column of finite numbers, NaN where missing; of true and false 1 and 0."""
     if is_boolean:
         if column.kind != "boolean" and not column.missing.all():
             raise _other_kind(key, "true and false", column)
         table = {"true": 1.0, "false": 0.0, None: np.nan}
-        values = np.array([table[text.lower() if isinstance(text, str) else None] for text in column.values.tolist()])
-    elif column.kind != "numeric":
+        found = [table[text.lower() if isinstance(text, str) else None] for text in column.values.tolist()]
+        return Column("numeric", np.array(found, dtype=np.float64), "numbers")
+    if column.kind != "numeric":
         raise _other_kind(key, "numbers", column)
-    else:
-        values = column.values.astype(np.float64, copy=False)
+    values = column.values
+    if values.dtype.kind != "f" or np.isfinite(values.sum()):
+        return column
     infinite = np.flatnonzero(np.isinf(values))
     if len(infinite):
         rows = "1 row" if len(infinite) == 1 else f"{len(infinite):,} rows"
@@ -291,7 +267,7 @@ def _numbers(key: str, column: Column, is_boolean: bool) -> np.ndarray:
             f"every number must be finite, but column {key} holds {values[infinite[0]]} in {rows}",
             "leave the field empty where a value is missing",
         )
-    return values[:, None]
+    return column
 
 
 def _other_kind(key: str, expected: str, column: Column) -> FileError:

@@ -96,6 +96,10 @@ class ArraySource:
             made = self.maker.of_arrays(X_train, X_test, self.names)
             preparation = {"features": made.state}
         elif self.standardize:
+            if X_train is self.X and isinstance(X_train, np.ndarray):
+                X_train = X_train.copy()  # it may be another's, and is scaled in place
+            if X_test is self.__dict__.get("X_test") and isinstance(X_test, np.ndarray):
+                X_test = X_test.copy()
             made = scale_arrays(X_train, X_test, self.names)
             preparation = {"standardize": True, "features": made.state}
         else:

@@ -11,7 +11,7 @@ from influence_cli.data.frames import FeatureMaker
 from influence_cli.data.options import TableOptions
 from influence_cli.data.prepare import TEST, Parts, Task, coded, prepare
 from influence_cli.data.roles import listed, roles_of
-from influence_cli.data.table import Column, Table
+from influence_cli.data.table import Column, ColumnValues, Table
 from influence_cli.errors import FileError, about
 
 
@@ -123,7 +123,7 @@ class TableSource:
             made = fit_features(self.features, table, rest, self.options)
         else:
             made = self.maker.of_tables(self.features, table, rest)
-        columns = _named(table), {key: values for key, values in _named(rest).items() if key in table.columns}
+        columns = _named(table, table), _named(rest, table)
         return Parts(
             made,
             columns=columns,
@@ -177,5 +177,8 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype.kind == "O" else values
 
 
-def _named(table: Table) -> dict[str, np.ndarray]:
-    return {key: column.values for key, column in table.columns.items() if column.kind != "other"}
+def _named(table: Table, train: Table) -> ColumnValues:
+    """The columns that the training rows have too."""
+    return ColumnValues(
+        {key: one for key, one in table.columns.items() if one.kind != "other" and key in train.columns}
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+LOOK_FIRST = 1000
+"""Rows that mostly tell whether numbers are whole, before all are looked at."""
 
 ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
 
@@ -14,39 +18,75 @@ ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
 class Column:
     """One column of r rows.
 
-    ``values`` are int64 or float64 (NaN where missing) if ``kind`` is numeric; else an object array of str as the file
-    has them, None where missing.  Of the kind ``other`` (lists, bytes) there are none.  ``described`` names the type to
-    a person.  ``refusal`` is why it cannot be a feature as it stands, and what to do; None where it can.  ``words`` are
-    those that were read as missing values, beside nothing at all.
+    ``stored`` are int64 or float64 (NaN where missing) if ``kind`` is numeric; else an object array of str as the file
+    has them, None where missing.  Of the kind ``other`` (lists, bytes) there are none.  ``rows`` (r,) are those of
+    ``stored`` that the column has, None for all: they are picked when they are asked for, and not kept.  ``described``
+    names the type to a person.  ``refusal`` is why it cannot be a feature as it stands, and what to do; None where it
+    can.  ``words`` are those that were read as missing values, beside nothing at all.
     """
 
     kind: ColumnKind
-    values: np.ndarray
+    stored: np.ndarray
     described: str
     refusal: tuple[str, str] | None = None
     words: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.stored) if self.rows is None else len(self.rows)
+
+    @property
+    def values(self) -> np.ndarray:
+        """(r,)."""
+        return self.stored if self.rows is None else self.stored[self.rows]
+
+    def part(self, span: slice) -> np.ndarray:
+        """The values of some rows."""
+        return self.stored[span if self.rows is None else self.rows[span]]
 
     @property
     def missing(self) -> np.ndarray:
         """(r,) bool."""
-        if self.values.dtype.kind == "O":
+        if self.stored.dtype.kind == "O":
             return np.asarray(self.values == None, dtype=bool)  # noqa: E711  (elementwise)
-        if self.values.dtype.kind == "f":
+        if self.stored.dtype.kind == "f":
             return np.isnan(self.values)
-        return np.zeros(len(self.values), dtype=bool)
+        return np.zeros(len(self), dtype=bool)
 
     @property
     def are_whole(self) -> bool:
         """Whether every value that is there is a whole number."""
         if self.kind != "numeric":
             return False
-        return self.values.dtype.kind == "i" or bool(
-            np.all(np.isnan(self.values) | (self.values == np.floor(self.values)))
-        )
+        return self.stored.dtype.kind == "i" or all(map(_are_whole, (self.part(slice(LOOK_FIRST)), self.values)))
 
     def take(self, rows: np.ndarray) -> Column:
         """Some rows, in the order given."""
-        return self if self.kind == "other" else replace(self, values=self.values[rows])
+        if self.kind == "other":
+            return self
+        if self.stored.dtype.kind == "O":
+            return replace(self, stored=self.stored[rows])
+        return replace(self, rows=rows if self.rows is None else self.rows[rows])
+
+
+def _are_whole(values: np.ndarray) -> bool:
+    return bool(np.all(np.isnan(values) | (values == np.floor(values))))
+
+
+class ColumnValues(Mapping[str, np.ndarray]):
+    """The values of columns by name: of some rows they are picked when they are asked for."""
+
+    def __init__(self, columns: Mapping[str, Column]):
+        self._columns = columns
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self._columns[key].values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
 
 
 @dataclass(frozen=True)

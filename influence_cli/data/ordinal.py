@@ -1,0 +1,56 @@
+"""Columns of dates as days, for ``--date ordinal``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from influence_cli.data import dates
+from influence_cli.data.options import ORDINAL, TableOptions
+from influence_cli.data.table import Column, Table
+from influence_cli.errors import FileError
+
+
+def dates_in_days(
+    columns: list[str], train: Table, test: Table, options: TableOptions
+) -> tuple[Table, Table, dict[str, str], tuple[str, ...]]:
+    """Both tables with the dates among ``columns`` as days since 1970-01-01, where ``--date ordinal`` asks for that.
+
+    Behind them the order of day, month and year by column, and notes.
+    """
+    found = [key for key in columns if train.columns[key].kind == "date" and train.columns[key].described == "dates"]
+    if options.date != ORDINAL or not found:
+        return train, test, {}, ()
+    notes, known = [], {}
+    for key in found:
+        texts = sorted(set(train.columns[key].values.tolist()) - {None})
+        orders = dates.orders_of(texts) if options.date_order is None else (options.date_order,)
+        if dates.are_ambiguous(texts[:100], orders):
+            raise FileError(
+                f"column {key} holds dates such as {texts[0]!r}, in which day, month and year cannot be told apart",
+                f"--date-order {' or '.join(orders)}",
+            )
+        order = known[key] = orders[0]
+        train, test = (
+            replace(table, columns={**table.columns, key: in_days(key, table.columns[key], order)})
+            for table in (train, test)
+        )
+        notes.append(
+            f"column {key}: dates as days since 1970-01-01 ({texts[0]!r} is {dates.days_of(texts[0], order):g})"
+        )
+    return train, test, known, tuple(notes)
+
+
+def in_days(key: str, column: Column, order: str) -> Column:
+    """A column of dates as days since 1970-01-01.  Raises FileError for what is no date in that order."""
+    days: dict[str | None, float] = {None: np.nan}
+    for text in set(column.values.tolist()) - {None}:
+        day = dates.days_of(str(text), order)
+        if day is None:
+            raise FileError(
+                f"column {key} holds {text!r}, which is no date in the order {order} of day, month and year",
+                "--date-order names another one: dmy, mdy or ymd",
+            )
+        days[text] = day
+    return Column("numeric", np.array([days[text] for text in column.values.tolist()]), "dates")
