@@ -14,6 +14,7 @@ from influence_cli.analysis.question import Question, TestRows, ask
 from influence_cli.analysis.select import Choice, Entry, Search, Single, Watch, retrained, spread
 from influence_cli.core.objectives.families.base import Classifier
 from influence_cli.core.quantities import Logit, Margin, RowTarget
+from influence_cli.core.selection.bounds import largest_change
 from influence_cli.core.selection.exact import MOST_SUBSETS, exact
 from influence_cli.core.selection.flip import Flip, flip
 from influence_cli.core.selection.greedy import greedy
@@ -89,10 +90,12 @@ class RowSearch:
         begun = perf_counter()
         expansion.row_influence  # noqa: B018  what all of them rank by: its time is in everyone's seconds
         shared = perf_counter() - begun
+        # With the preprocessing made again retraining is another one than the bound is about.
+        bound = largest_change(problem) if single.model.refit is None else float("nan")
         for strategy in choice.strategies:
             watch.step(strategy)
             begun = perf_counter()
-            record = single.record(strategy, problem)
+            record = single.record(strategy, problem) | {"bound": bound}
             groups: list[np.ndarray] = []
             try:
                 if strategy == "random":

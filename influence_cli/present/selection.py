@@ -114,6 +114,9 @@ def _block(
         rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
         if record["rows"] is not None and not grouped:
             below.append(_rows_sentence(record, sized=len({one["size"] for one in records}) > 1))
+        if record.get("bound") is not None:
+            sentence = f"no group of {size} rows can move it by more than {record['bound']:+.4g}: that is proven"
+            below.append(sentence)
         if flips and record["size"] is not None:
             after = record.get("class_after")
             classes = "" if after is None else f"predicted {record['predicted']} now, {after} without them; "

@@ -1,0 +1,238 @@
+"""What no group of k rows can do: an upper bound of the change of f, proven, for models with one output a row.
+
+Let W_i be the weights of the rows that stay (w_i, per-mean w_i / (1 - p): p is the same for all groups of k rows where
+rows weigh the same, and plays no part without a penalty), theta_0 the minimiser of F = J(.; W) over all rows, A its
+Hessian there, x_i the features, r_i the residuals and a_i = W_i l_i'' the curvatures at theta_0.  Removal of S takes
+W_i l_i of its rows from F.  With t_i = A^(-1/2) x_i, u_i = b' A^-1 x_i for a linear functional b, q >= |M_S| and
+M_S = sum_S a_i t_i t_i', the step b'n = sum_S W_i r_i u_i + e of Newton's method from theta_0 has
+
+    e = (sum_S a_i u_i t_i)' (I - M_S)^-1 (sum_S W_i r_i t_i),      |e| <= U V / (1 - q),   e <= C + U V q / (1 - q)
+
+(Woodbury), where U and V bound the lengths of both sums and C their inner product over groups of k rows, and likewise
+|e| <= |sqrt(a_S) u_S| |W_S r_S / sqrt(a_S)| q / (1 - q).  The sum is at most that of its k largest terms.  q, U^2, V^2
+and C are sums over pairs of rows of S: they are bounded by leverages h_i = |t_i|^2 (the k largest a_i h_i for q, and of
+c_i sqrt(h_i) for the others), and where t_i' t_j of all pairs is affordable by the k largest of every row, and of these
+the largest (Gershgorin for q) or the k largest.  For squared errors b'n is the change itself.  Otherwise, with
+d = V / sqrt(1 - q), kappa = max_i |t_i| / sqrt(1 - q) and E = -log(1 - kappa d) / kappa as in ``core.certificate``, the
+change D has |D|_H <= E in the norm of the Hessian H at theta_0 without S, and by the same bound on l''' (Bach 2010)
+
+    |b'D - b'n| <= |b|_{H^-1} E (exp(s) - 1 - s) / s,  s = kappa E,      |b|_{H^-1} <= |A^(-1/2) b| / sqrt(1 - q)
+
+because the gradient without S, from theta_0 to the new minimum, is H D up to that.  Where q or kappa d reach 1 there is
+no bound.  f follows from the interval of its linear predictor, on which a loss is convex and everything else monotone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.poisson import FARTHEST, Poisson
+from influence_cli.core.objectives.families.signed import Signed
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.quantities import (
+    Logit,
+    Loss,
+    Margin,
+    MeanTarget,
+    ParameterTarget,
+    Prediction,
+    RowTarget,
+    WeightedTarget,
+)
+from influence_cli.core.removal import PER_MEAN
+from influence_cli.core.retraining import retrain
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.weights import NO_ROWS, Weights, as_weights
+
+OPERATIONS = 2e9
+"""Multiply-adds for the leverages of all rows, a second or two, up to which bounds are looked for."""
+PAIRED_ROWS = 3000
+"""Candidates up to which every pair of rows is looked at."""
+WORST_CONDITION = 1e10
+"""Of A with a unit diagonal: beyond it sums in double precision prove nothing to ``INFLATION``."""
+INFLATION = 1e-5
+"""Relative inflation of every bound, for rounding and for the last digits of theta_0."""
+BLOCK = 1 << 22
+"""Pairs of rows (32 MiB) at a time."""
+
+
+@dataclass(frozen=True)
+class _Functional:
+    """f of a change delta of one linear functional of theta: ``direction`` b (P,), and f itself unless it is linear."""
+
+    direction: np.ndarray
+    curved: RowTarget | None = None
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The candidates' terms at theta_0, (n,) each: ``t`` (P, n), curvatures a, ``pull`` W r and ``along`` u; ``length``
+    is |A^(-1/2) b|, ``kappa`` the largest |t_i| of all rows, 0 for squared errors, and ``left`` |A^(-1/2) grad F|."""
+
+    t: np.ndarray
+    a: np.ndarray
+    pull: np.ndarray
+    along: np.ndarray
+    length: float
+    kappa: float
+    left: float
+
+
+def largest_change(problem: Problem, *, at_most: bool = False) -> float:
+    """The change of f that no group of ``problem.size`` candidates exceeds in the problem's direction, a change of its
+    sign; NaN where none is proven.  With ``at_most`` it holds for smaller groups as well."""
+    objective = problem.objective
+    functional = _functional(problem) if isinstance(objective, Glm) and _served(objective) else None
+    if functional is None or not isinstance(objective, Glm):
+        return float("nan")
+    scaled = problem.scaling == PER_MEAN and bool((objective.penalty.ridge > 0).any())
+    own = objective.weights[problem.candidates]
+    if scaled and (at_most or np.ptp(own) > 0.0):
+        return float("nan")
+    w = Weights(objective.weights, (NO_ROWS,), *(np.array([1.0 / (1.0 - problem.largest_share * scaled)]),) * 2)
+    theta = problem.theta
+    if scaled:
+        tol = objective.tuning.tolerance
+        theta = retrain(objective, theta, w, preconditioner=problem.solver.preconditioner, tol=tol).theta
+    rows = _terms(problem, objective, theta, w, functional.direction)
+    if rows is None:
+        return float("nan")
+    interval = _interval(rows, problem.size, at_most)
+    return _worst(problem, functional, theta, interval) if np.isfinite(interval).all() else float("nan")
+
+
+def _served(objective: Glm) -> bool:
+    known = isinstance(objective.family, Gaussian | Logistic | Poisson | Signed) and objective.outputs == 1
+    return known and len(objective.weights) * objective.size**2 <= OPERATIONS
+
+
+def _functional(problem: Problem) -> _Functional | None:
+    """None where f is no function of one linear functional."""
+    objective, target = problem.objective, problem.target
+    if isinstance(target, ParameterTarget):
+        return _Functional(target.gradient(problem.theta)[:, 0])
+    rows = target.rows if isinstance(target, MeanTarget | WeightedTarget) else target
+    if not isinstance(rows, RowTarget):
+        return None
+    linear = isinstance(rows.quantity, Margin | Logit)
+    linear |= isinstance(rows.quantity, Prediction) and isinstance(objective.family, Gaussian)
+    if linear:
+        return _Functional(target.gradient(problem.theta)[:, 0])
+    if rows is not target or len(rows.y) != 1:
+        return None
+    return _Functional(objective.pull_back(problem.theta, rows.X, np.ones((1, 1)))[:, 0], rows)
+
+
+def _terms(problem: Problem, objective: Glm, theta: np.ndarray, w: Weights, b: np.ndarray) -> _Rows | None:
+    """None where the rows do not determine the parameters well enough to prove anything."""
+    A = np.tril(objective.dense_curvature(theta, w, np.dtype(np.float64)))
+    A = A + np.tril(A, -1).T
+    scale = np.sqrt(A.diagonal())
+    if not (scale > 0).all() or not np.linalg.cond(A / np.outer(scale, scale)) < WORST_CONDITION:
+        return None
+    root = cholesky(A, lower=True)
+    design, passes = objective.design, objective.passes
+    every = np.ones(design.X.shape[1], dtype=bool)
+    features = np.ones((design.rows, design.columns))
+    features[:, : len(every)] = design.dense(slice(0, design.rows), every)
+    t = solve_triangular(root, features.T, lower=True)
+    eta = passes.outputs(theta, slice(0, design.rows))
+    if isinstance(objective.family, Poisson) and eta.max() > FARTHEST / 2:
+        return None
+    state = objective.family.curvature_state(eta)
+    weights = as_weights(w).column()
+    a = weights * objective.family.curve(state, np.ones_like(eta))[0, 0]
+    pull = weights * objective.family.residual(eta, objective.y)[0, 0]
+    along = solve_triangular(root, b, lower=True)
+    squared = isinstance(objective.family, Gaussian | Signed)
+    kappa = 0.0 if squared else float(np.sqrt((t**2).sum(axis=0).max()))
+    left = float(np.linalg.norm(solve_triangular(root, objective.gradient(theta, w)[:, 0], lower=True)))
+    own = problem.candidates
+    return _Rows(t[:, own], a[own], pull[own], t[:, own].T @ along, float(np.linalg.norm(along)), kappa, left)
+
+
+def _interval(rows: _Rows, k: int, at_most: bool) -> tuple[float, float]:
+    """Least and largest change of b'theta from theta_0, infinite where nothing is proven."""
+    h = np.sqrt((rows.t**2).sum(axis=0))
+    bent = rows.a * rows.along
+    q, U, V = _top(rows.a * h**2, k), _top(np.abs(bent) * h, k), _top(np.abs(rows.pull) * h, k)
+    C = np.array([U * V, U * V])
+    if len(h) <= PAIRED_ROWS:
+        paired = _paired(rows, bent, k)
+        q, U, V, C = min(q, paired[0]), min(U, paired[1]), min(V, paired[2]), np.minimum(C, paired[3])
+    q *= 1.0 + INFLATION
+    if q >= 1.0:
+        return -np.inf, np.inf
+    with np.errstate(divide="ignore", invalid="ignore"):
+        curved = np.sqrt(rows.a)
+        lengths = _root(_top(bent**2 / rows.a, k)), _root(_top((rows.pull / curved) ** 2, k))
+    e = np.minimum(C + U * V * q / (1.0 - q), U * V / (1.0 - q))
+    if np.isfinite(lengths).all():
+        e = np.minimum(e, lengths[0] * lengths[1] * q / (1.0 - q))
+    d, kappa = (V + rows.left) / np.sqrt(1.0 - q), rows.kappa / np.sqrt(1.0 - q)
+    if kappa * d >= 1.0:
+        return -np.inf, np.inf
+    rest = rows.length * rows.left / (1.0 - q)
+    if kappa:
+        s = -np.log1p(-kappa * d)
+        rest += rows.length / np.sqrt(1.0 - q) / kappa * (np.expm1(s) - s)
+    terms = rows.pull * rows.along
+    terms = (np.maximum(terms, 0.0), np.maximum(-terms, 0.0)) if at_most else (terms, -terms)
+    ends = [_top(own, k) + bound + rest for own, bound in zip(terms, e, strict=True)]
+    slack = [INFLATION * (_top(np.abs(own), k) + abs(bound) + rest) for own, bound in zip(terms, e, strict=True)]
+    return -(ends[1] + slack[1]), ends[0] + slack[0]
+
+
+def _paired(rows: _Rows, bent: np.ndarray, k: int) -> tuple[float, float, float, np.ndarray]:
+    """q, U, V and C, the last for both signs of e, by what every row shares with every other."""
+    n = len(rows.a)
+    root = np.sqrt(rows.a)
+    kinds = ((root, root), (bent, bent), (rows.pull, rows.pull), (bent, rows.pull), (-bent, rows.pull))
+    sums, squares = np.empty((5, n)), np.empty(n)
+    step = max(1, BLOCK // n)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        gram = rows.t[:, part].T @ rows.t
+        for number, (left, right) in enumerate(kinds):
+            both = gram * left[part, None] * right
+            if number == 0:
+                both = np.abs(both)
+                squares[part] = _tops(both**2, k)
+            sums[number, part] = _tops(both, k)
+    q = min(float(sums[0].max()), float(np.sqrt(_top(squares, k))))
+    U, V = (_root(_top(own, k)) for own in sums[1:3])
+    return q, U, V, np.array([_top(sums[3], k), _top(sums[4], k)])
+
+
+def _worst(problem: Problem, functional: _Functional, theta: np.ndarray, interval: tuple[float, float]) -> float:
+    """The end of f's change over an interval of its linear functional."""
+    b, ends = functional.direction, np.array(interval)
+    if functional.curved is None:
+        change = ends + float(b @ (theta - problem.theta)[:, 0])
+        return float(change[1] if problem.sign > 0 else change[0])
+    points = theta + np.outer(b / (b @ b), ends)
+    values = functional.curved.value(points)[0]
+    if isinstance(functional.curved.quantity, Loss) and problem.sign < 0:
+        slopes = [float(b @ functional.curved.gradient(points[:, at : at + 1])[:, 0]) for at in (0, 1)]
+        if slopes[0] < 0.0 < slopes[1]:
+            return -problem.base  # a loss of 0 lies between
+    return float(problem.sign * (problem.sign * values).max() - problem.base)
+
+
+def _top(values: np.ndarray, k: int) -> float:
+    """The sum of the k largest."""
+    return float(_tops(values[None], k)[0])
+
+
+def _tops(values: np.ndarray, k: int) -> np.ndarray:
+    """The sums of the k largest of every row, (n,)."""
+    return np.partition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :].sum(axis=1)
+
+
+def _root(square: float) -> float:
+    return float(np.sqrt(max(square, 0.0)))

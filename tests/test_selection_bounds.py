@@ -1,0 +1,134 @@
+"""What no group of k rows can do: never less than what enumeration and refits find."""
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.quantities import Loss, Margin, ParameterTarget, Prediction, Probability, RowTarget
+from influence_cli.core.selection.bounds import largest_change
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.solvers.choice import make_solver
+from influence_cli.core.training import train
+
+FAMILIES = {"linear": Gaussian, "logistic": Logistic, "poisson": Poisson}
+
+
+def problem(kind: str, quantity: str, size: int, *, m=20, l2=0.1, scaling="per-mean", seed=0, weights=None) -> Problem:
+    rng = np.random.default_rng(seed)
+    X, x, family = rng.normal(size=(m, 2)), rng.normal(size=(1, 2)), FAMILIES[kind]()
+    eta = np.vstack([X, x]) @ [0.6, -0.4] + 0.3
+    if kind == "linear":
+        y = eta + rng.normal(size=m + 1)
+    elif kind == "logistic":
+        y = (eta + rng.logistic(size=m + 1) > 0).astype(np.int64)
+    else:
+        y = rng.poisson(np.exp(eta)).astype(float)
+    objective = Glm(X, y[:m], family, l2=l2, weights=weights)
+    theta = train(objective, tol=1e-11).theta
+    quantities = {"loss": Loss, "prediction": Prediction, "margin": Margin, "prob": Probability}
+    target = ParameterTarget(1) if quantity == "param" else RowTarget(objective, quantities[quantity](family), x, y[m:])
+    return Problem(objective, theta, make_solver(objective, theta, "cholesky"), target, size, scaling, np.arange(m))
+
+
+def refitted(case: Problem, rows: tuple[int, ...]) -> np.ndarray:
+    """The minimiser without the rows: closed form, or SciPy's on a loss written out here."""
+    objective = case.objective
+    X = np.column_stack([objective.design.X, np.ones(case.rows)])
+    w = objective.weights.copy()
+    w[list(rows)] = 0.0
+    w /= w.sum() if case.scaling == "per-mean" else 1.0
+    ridge, y = objective.penalty.ridge, objective.y
+    if isinstance(objective.family, Gaussian):
+        return np.linalg.solve(X.T * w @ X + np.diag(ridge), X.T @ (w * y))
+    if isinstance(objective.family, Poisson):
+        mean, loss = np.exp, lambda eta: np.exp(eta) - y * eta
+    else:
+        mean, loss = lambda eta: 1 / (1 + np.exp(-eta)), lambda eta: np.logaddexp(0, eta) - y * eta
+    return minimize(
+        lambda theta: w @ loss(X @ theta) + 0.5 * ridge @ theta**2,
+        case.theta[:, 0],
+        jac=lambda theta: X.T @ (w * (mean(X @ theta) - y)) + ridge * theta,
+        method="BFGS",
+        options={"gtol": 1e-9},
+    ).x
+
+
+CASES = [
+    *(
+        ("linear", quantity, 2, {"scaling": scaling})
+        for quantity in ("loss", "prediction")
+        for scaling in ("per-mean", "per-sum")
+    ),
+    ("linear", "param", 3, {"l2": 0.0, "m": 24}),
+    ("linear", "prediction", 1, {"l2": 0.0, "weights": "some"}),
+    ("linear", "loss", 2, {"scaling": "per-sum", "weights": "some"}),
+    ("logistic", "loss", 1, {"l2": 0.2, "m": 40}),
+    ("logistic", "margin", 2, {"l2": 0.3, "m": 24, "scaling": "per-sum"}),
+    ("logistic", "prob", 1, {"l2": 0.2, "m": 40}),
+    ("poisson", "loss", 1, {"m": 40}),
+    ("poisson", "prediction", 2, {"m": 25}),
+]
+
+
+@pytest.mark.parametrize(("kind", "quantity", "size", "how"), CASES)
+def test_no_group_exceeds_it(kind, quantity, size, how):
+    finite = 0
+    for seed in range(3):
+        if how.get("weights") is not None:
+            weights = np.random.default_rng(seed).uniform(0.5, 2.0, how.get("m", 20))
+            how = how | {"weights": weights / weights.sum()}
+        case = problem(kind, quantity, size, seed=seed, **how)
+        smaller = [rows for k in range(1, size) for rows in combinations(range(case.rows), k)]
+        own = list(combinations(range(case.rows), size))
+        value = {rows: case.target.value(refitted(case, rows)[:, None])[0, 0] - case.base for rows in own + smaller}
+        for direction, sign in (("increase", 1.0), ("decrease", -1.0)):
+            asked = replace(case, direction=direction)
+            bound = largest_change(asked)
+            if np.isfinite(bound):
+                best = max(sign * value[rows] for rows in own)
+                assert sign * bound >= best
+                finite += 1
+                if kind == "linear" and quantity != "loss":
+                    assert sign * bound < 8.0 * best
+            at_most = largest_change(asked, at_most=True)
+            assert not sign * at_most < max(sign * value[rows] for rows in own + smaller)
+            if case.scaling == "per-sum" or not case.objective.penalty.ridge.any():
+                assert np.isnan(bound) == np.isnan(at_most)
+            else:
+                assert np.isnan(at_most)  # smaller groups leave another penalty
+    assert finite >= 2
+
+
+def test_units_play_no_part():
+    """The bound of a prediction is in the unit of the response, whatever the unit of a feature without a penalty."""
+    case = problem("linear", "prediction", 2, l2=0.0)
+    bound = largest_change(case)
+    for feature, response in ((1e-9, 1.0), (1e9, 1.0), (1.0, 1e-9), (1.0, 1e9)):
+        X, y = case.objective.design.X * [feature, 1.0], case.objective.y * response
+        objective = Glm(X, y, Gaussian(), l2=0.0)
+        theta = train(objective, tol=1e-11).theta
+        target = replace(case.target, objective=objective, X=case.target.X * [feature, 1.0])
+        other = replace(
+            case, objective=objective, theta=theta, solver=make_solver(objective, theta, "cholesky"), target=target
+        )
+        assert largest_change(other) == pytest.approx(bound * response, rel=1e-4)
+
+
+def test_none_where_nothing_is_proven():
+    """Too many rows for their leverage, several outputs, weights that make the penalty another for every group."""
+    assert np.isnan(largest_change(problem("linear", "prediction", 15, l2=0.0)))
+    weights = np.arange(1.0, 21.0)
+    assert np.isnan(largest_change(problem("linear", "prediction", 2, weights=weights / weights.sum())))
+    rng = np.random.default_rng(0)
+    objective = Glm(rng.normal(size=(30, 2)), np.arange(30) % 3, Softmax(3), l2=0.1)
+    theta = train(objective).theta
+    solver = make_solver(objective, theta, "cholesky")
+    assert np.isnan(largest_change(Problem(objective, theta, solver, ParameterTarget(0), 2, "per-mean", np.arange(30))))
