@@ -5,6 +5,7 @@ The data are those of screens.py and the small tables of sample_data/classics.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,8 @@ LINEAR = "--estimator linear --l2 0 --test-fraction 0"
 STARS = f"ginf train --data stars.csv --label log_light --id star {LINEAR} -o stars.h5"
 BILLS = f"ginf train --data penguins.csv --label bill_depth_mm --drop species,island {LINEAR} -o bills.h5"
 DUNCAN = f"ginf train --data duncan.csv --label prestige --drop type --id occupation {LINEAR} -o duncan.h5"
+STRIKES = "ginf train --data strikes.csv --label damaged --drop airport,operator --id report -o strikes.h5"
+WINE = "ginf train --data mislabelled.csv --label cultivar --drop cellar --id bottle --test-fraction 0 -o wine.h5"
 LOANS = "ginf train --data loans.csv --label approved --id loan --drop branch -o loans.h5"
 RECIPES = (
     Recipe(
@@ -68,6 +71,20 @@ RECIPES = (
         ),
     ),
     Recipe(
+        "How would the model do on an airport that it has never seen?",
+        """Leave-group-out validation of 50 airports from one factor: the loss of each airport's own reports by the model
+        that was trained with them, and without. `--quantity score:roc_auc` and any other score are asked in the same
+        way; `--verify` retrains.""",
+        (STRIKES, "ginf influence -m strikes.h5 -g by:airport -t removed --verify --top 4"),
+    ),
+    Recipe(
+        "Which rows are mislabelled?",
+        """Three bottles of `mislabelled.csv` have the label of another cultivar. A row whose label nothing else supports
+        is fitted because it is there: its own loss rises most when it goes (self-influence, or the approximate
+        leave-one-out loss). All three are among the first four of 178.""",
+        (WINE, "ginf influence -m wine.h5 -g rows:each -t removed --method rif --top 6"),
+    ),
+    Recipe(
         "What is each source of the data worth?",
         """Shapley values divide the loss among the branches that the rows came from: f without a branch minus f with
         it, on average over all orders in which branches join. They add up to the loss of a model that knows nothing
@@ -97,7 +114,8 @@ RECIPES = (
 INTRODUCTION = """Tasks, each with its data, the commands that answer it, and what the last one prints on a terminal of
 80 columns, as `python benchmarks/recipes.py` has recorded it; a test holds it. The tables lie in
 [sample_data/classics](../sample_data/README.md); `loans.csv`, made by `benchmarks/screens.py`, has 600 loans of four
-branches, one of which treats men and women differently. What other tools have is in [compared.md](compared.md)."""
+branches, one of which treats men and women differently; it makes `mislabelled.csv` of
+scikit-learn's wine. What other tools have is in [compared.md](compared.md)."""
 
 
 def prose(text: str) -> list[str]:
@@ -120,11 +138,20 @@ def anchor(title: str) -> str:
     return "".join(char for char in title.lower().replace(" ", "-") if char.isalnum() or char == "-")
 
 
+def mislabel(source: Path, target: Path) -> None:
+    """Three bottles of the wine with the cultivar of others."""
+    text = source.read_text(encoding="utf-8")
+    for bottle, cultivar in (("B010", "class_1"), ("B090", "class_2"), ("B150", "class_0")):
+        text = re.sub(rf"(?m)^({bottle},\w+),\w+", rf"\1,{cultivar}", text)
+    target.write_text(text, encoding="utf-8")
+
+
 def recorded(recipe: Recipe) -> Iterator[str]:
     """The commands and what the last one prints, in a folder with the data."""
     yield "```text"
     with TemporaryDirectory() as folder, chdir(folder):
         write_data(Path(folder))
+        mislabel(Path("wine.csv"), Path("mislabelled.csv"))
         for table in (ROOT / "sample_data" / "classics").glob("*.csv"):
             Path(table.name).write_bytes(table.read_bytes())
         *first, last = recipe.commands

@@ -91,9 +91,10 @@ class RowNames:
         nothing = (None,) * count
         return cls(nothing, nothing, nothing, nothing)
 
-    def columns(self, groups: int) -> dict[str, Any]:
-        """The keys that every (group, test row) record ends with."""
-        return {key: list(getattr(self, key)) * groups for key in ("true", "predicted", "record", "id")}
+    def columns(self, pairs: int) -> dict[str, Any]:
+        """The keys that every (group, test row) record ends with: of T test rows, or of single rows that are groups."""
+        times = pairs // max(len(self.true), 1)
+        return {key: list(getattr(self, key)) * times for key in ("true", "predicted", "record", "id")}
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ class InfluenceResult(Tabular):
             columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
         if self.actual is not None:
             columns["actual"] = self.actual.ravel()
-        columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
+        columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups) * len(self.tests))
         return columns if self.objective is None else columns | {"objective": [self.objective] * len(columns["status"])}
 
     @property
@@ -249,7 +250,7 @@ class TruthResult(Tabular):
         columns["actual_error"] = error.ravel()
         if self.low is not None and self.high is not None:
             columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
-        columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups))
+        columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups) * len(self.tests))
         return columns | {key: values.ravel() for key, values in self.credit.items()}
 
 

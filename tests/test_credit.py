@@ -269,6 +269,7 @@ def test_the_command_writes_values_keeps_them_and_says_what_they_add_up_to(model
     [
         (("--group", "by:source", "--group", "random:5%", "--credit", "shapley"), "groups that share no row"),
         (("--group", "by:source", "--credit", "shap"), "did you mean shapley"),
+        (("--group", "by:source", "--credit", "shapley", "--test", "removed"), "--credit divides one figure"),
         (("--group", "by:source", "--credit", "banzhaf", "--draws", "7"), "expected an even number of at least 4"),
     ],
 )

@@ -102,7 +102,7 @@ def test_networks_are_explained_without_rif(folder, capsys):
         (("--group", "random:3", "--test", "0:4"), "is about one group and one test row, found 1 and 4"),
         (("--group", "random:3", "--test", "0", "--method", "first"), "--method does not go with --explain"),
         (("--group", "random:3", "--test", "0", "--errors"), "--errors does not go with --explain"),
-        (("--group", "random:3", "--test", "0", "-o", "x.h5"), "-o does not go with --explain"),
+        (("--group", "random:3", "--test", "0", "-o", "x.h5"), "expected the ending one of .csv"),
         (("--group", "random:3", "--test", "0:9", "--quantity", "score:accuracy"), "has no derivative"),
     ],
 )

@@ -198,6 +198,30 @@ def test_what_does_not_go_with_it_is_said(tmp_path, capsys, options, sentence):
     assert sentence in capsys.readouterr().err
 
 
+def test_mislabelled_rows_come_first_under_their_own_names(tmp_path, capsys):
+    y, wrong = np.arange(60) % 2, [3, 20, 41]
+    X = np.random.default_rng(0).normal(size=(60, 3)) + 3.0 * y[:, None]
+    labels = np.where(np.isin(np.arange(60), wrong), 1 - y, y)
+    lines = [f"P{at},{','.join(map(str, row))},c{label}" for at, (row, label) in enumerate(zip(X, labels, strict=True))]
+    names = ",".join(["id", *(f"x{at}" for at in range(X.shape[1])), "y"])
+    (tmp_path / "d.csv").write_text("\n".join([names, *lines]) + "\n")
+    options = ["--label", "y", "--id", "id", "--test-fraction", "0"]
+    model = train(tmp_path / "d.csv", tmp_path / "m.h5", *options)
+    asked = ["influence", "--model", model, "--group", "rows:each", "--test", "removed"]
+    capsys.readouterr()
+    assert run([*asked, "--format", "json", "-o", str(tmp_path / "i.h5")]) == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [(one["id"], one["record"], one["true"]) for one in records] == [
+        (f"P{at}", at + 1, f"c{label}") for at, label in enumerate(labels)
+    ]
+    first = sorted(records, key=lambda one: -one["rif"])[:3]
+    assert {one["id"] for one in first} == {f"P{at}" for at in wrong}
+    assert run(["show", str(tmp_path / "i.h5"), "--top", "1", "--format", "table"]) == 0
+    assert f"(id {first[0]['id']}, true {first[0]['true']})" in " ".join(capsys.readouterr().out.split())
+    assert run(["report", str(tmp_path / "i.h5"), "-o", str(tmp_path / "r.md"), "--top", "1"]) == 0
+    assert f"id {first[0]['id']}" in (tmp_path / "r.md").read_text()
+
+
 def test_python_says_so_too():
     X, y, _, _ = rows()
     model = GroupInfluence.fit(X, y)

@@ -31,8 +31,8 @@ def shown(capsys, *arguments):
     ("name", "says"),
     [
         ("m.h5", ["a trained logistic model", "training rows 60", "Coefficients, the largest first"]),
-        ("i.h5", ["estimates for 3 groups and 1 test rows", "random:5x3", "refined"]),
-        ("t.h5", ["retraining without 3 groups, for 1 test rows", "actual change"]),
+        ("i.h5", ["estimates for 3 groups and 1 test row", "random:5x3", "refined"]),
+        ("t.h5", ["retraining without 3 groups, for 1 test row", "actual change"]),
         ("s.h5", ["1 selected groups", "relinearize", "training records"]),
     ],
 )

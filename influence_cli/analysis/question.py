@@ -82,10 +82,12 @@ class Question:
 
     @cached_property
     def names(self) -> RowNames:
-        """What people call the test rows; nothing where a figure belongs to no single row."""
-        if self.tests is None or (self.codes < 0).any():
+        """What people call the test rows, or (G,) the single rows that are asked about themselves; nothing where a
+        figure belongs to no single row."""
+        rows = self._single_rows() if self.of_removed else self.codes
+        if self.tests is None or (rows < 0).any():
             return RowNames.unknown(len(self))
-        data, rows = self.model.dataset, self.codes
+        data = self.model.dataset
         known, own = data.labelled[rows], data.y_test[rows]
         guess = self.model.predict(data.X_test[rows])
         label = data.classes.__getitem__ if data.classes else float
@@ -96,6 +98,12 @@ class Question:
             tuple(nothing if data.records_test is None else data.records_test[rows].tolist()),
             tuple(nothing if data.ids_test is None else without_nan(data.ids_test[rows])),
         )
+
+    def _single_rows(self) -> np.ndarray:
+        """The rows (G,) of groups of one row each that are asked about themselves, -1 of others."""
+        (own,) = (target for target in self.targets if isinstance(target, OwnTarget))
+        assert isinstance(own.targets, _Removed)
+        return np.array([rows[0] if len(rows) == 1 else -1 for rows in own.targets.groups], dtype=np.int64)
 
     def named(self, provenance: Provenance) -> Provenance:
         """With the quantity in words, where only the data know them."""

@@ -159,7 +159,7 @@ def _common(result: InfluenceResult | TruthResult) -> dict[str, Any]:
         "/tests/base": np.full(len(result.tests), np.nan) if result.base.ndim == 2 else result.base,
         **({"/groups/base": result.base[:, 0]} if result.base.ndim == 2 else {}),
         **({"/groups/cell": groups.cell} if groups.cell else {}),
-        **({} if result.names is None else {"/tests/names": _names_text(result.names)}),
+        **({} if result.names is None else {_names_path(result): _names_text(result.names)}),
     }
 
 
@@ -199,6 +199,12 @@ def _flags(opened: Opened, path: str) -> np.ndarray | None:
     return opened.arrays[path].astype(bool) if path in opened.arrays else None
 
 
+def _names_path(result: InfluenceResult | TruthResult) -> str:
+    """Names are those of the test rows, or of single rows that are measured by themselves."""
+    own = result.names is not None and len(result.names.true) != len(result.tests)
+    return "/groups/names" if own else "/tests/names"
+
+
 def _names_text(names: RowNames) -> list[str]:
     rows = zip(names.true, names.predicted, names.record, names.id, strict=True)
     return [json.dumps(row, allow_nan=False) for row in rows]
@@ -206,7 +212,7 @@ def _names_text(names: RowNames) -> list[str]:
 
 def _names_of(opened: Opened) -> RowNames | None:
     """What people call the test rows; None in files that do not say."""
-    texts = opened.arrays.get("/tests/names")
+    texts = opened.arrays.get("/groups/names", opened.arrays.get("/tests/names"))
     if texts is None:
         return None
     try:

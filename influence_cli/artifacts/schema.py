@@ -43,6 +43,7 @@ _RESULT = (
         "JSON of true and predicted class or response, record in the file, and identifier of the test row",
         required=False,
     ),
+    Entry("/groups/names", "str", ("G",), "the same of single rows that are measured by themselves", required=False),
 )
 
 _PROVEN = tuple(

@@ -58,10 +58,11 @@ def _influence(file: str, view: View) -> Answer:
     from influence_cli.commands import output
     from influence_cli.present.changes import influence_figures, influence_page
     from influence_cli.present.facts import with_facts
+    from influence_cli.present.words import counted
 
     result = load_influence(file)
     columns = result.columns()
-    what = f"{file}: estimates for {len(result.groups):,} groups and {len(result.tests):,} test rows"
+    what = f"{file}: estimates for {len(result.groups):,} groups and {counted(len(result.tests), 'test row')}"
     return output.Answer(
         columns,
         lambda: with_facts(what, influence_page(result, columns, view), result.provenance),
@@ -74,13 +75,16 @@ def _truth(file: str, view: View) -> Answer:
     from influence_cli.commands import output
     from influence_cli.present.changes import truth_page
     from influence_cli.present.facts import with_facts
+    from influence_cli.present.words import counted
     from influence_cli.results import PENDING
 
     result = load_truth(file)
     columns = result.columns()
     pending = sum(status == PENDING for status in result.status)
     left = f", {pending:,} of them still to be retrained (--resume)" if pending else ""
-    what = f"{file}: retraining without {len(result.groups):,} groups{left}, for {len(result.tests):,} test rows"
+    what = (
+        f"{file}: retraining without {len(result.groups):,} groups{left}, for {counted(len(result.tests), 'test row')}"
+    )
     return output.Answer(
         columns, lambda: with_facts(what, truth_page(result, columns, view), result.provenance), headline="actual"
     )

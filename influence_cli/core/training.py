@@ -61,9 +61,10 @@ def train(
                 hint="give the response or the features in a larger unit, so that they stay under 1e150",
             )
         decrement = minimum.decrement[0] / max(float(objective.deviation(minimum.theta)[0]), np.finfo(float).tiny)
+        count = int(minimum.iterations[0])
         reached = f", at a relative Newton decrement of {decrement:.1e}" if np.isfinite(decrement) else ""
         raise NotConvergedError(
-            f"training stopped at gradient norm {minimum.grad_norm[0]:.1e} after {minimum.iterations[0]} iterations"
+            f"training stopped at gradient norm {minimum.grad_norm[0]:.1e} after {count} iteration{'s' * (count != 1)}"
             f"{reached}; {tol:.0e} was asked for",
             hint="raise --max-iterations or --l2, scale the columns, or accept what was reached with --tol",
         )

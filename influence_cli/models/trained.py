@@ -127,7 +127,12 @@ class TrainedModel:
         return "R squared" if isinstance(self.family, Gaussian) else "D squared"
 
     def misclassified(self) -> np.ndarray:
-        """Which test rows the model gets wrong, (n,) bool."""
+        """Which test rows the model gets wrong, (n,) bool.  Raises UsageError where none has a label."""
+        if not self.dataset.labelled.any():
+            raise UsageError(
+                "no test row has a label, so that none is known to be misclassified",
+                hint="ask for --test all, or add the labels to the file of test rows",
+            )
         return (self.predict(self.dataset.X_test) != self.dataset.y_test) & self.dataset.labelled
 
     def score(self, split: Split) -> float:

@@ -13,6 +13,7 @@ from influence_cli.present.records import plain
 from influence_cli.present.removed import IN_SAMPLE, pooled, removed_title, without_text
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import (
+    called,
     change_text,
     common_part,
     effect,
@@ -241,7 +242,8 @@ def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
         rows = []
         for group in kept:
             record = sheet.record(group, test)
-            rows.append((sheet.names[group], f"{record['size']:,}", share(record["fraction"]), *sheet.cells(record)))
+            name = sheet.names[group] + (called(record) if sheet.own else "")
+            rows.append((name, f"{record['size']:,}", share(record["fraction"]), *sheet.cells(record)))
         title = _about(sheet, sheet.record(0, test)) if sheet.groups and not sheet.own else ""
         numbers = sheet.numbers(3) | {1, 2}
         spare = (*sheet.spare(3), 2)

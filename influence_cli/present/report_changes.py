@@ -11,6 +11,7 @@ from influence_cli.present.removed import IN_SAMPLE
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
     Meaning,
+    called,
     change_text,
     common_part,
     effect,
@@ -136,6 +137,8 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
         heading, title = "test row", f"Group {group_name(first['group'])}"
     else:
         common, names = common_part([group_name(pair.record["group"]) for pair in pairs])
+        if first["test"] == REMOVED:
+            names = [name + called(pair.record) for name, pair in zip(names, pairs, strict=True)]
         heading, title = f"group {common}".rstrip(), about(first)
     known = {key: any(getattr(pair, key) is not None for pair in pairs) for key in ("estimate", "actual", "low")}
     known["difference"] = known["estimate"] and known["actual"]
@@ -204,6 +207,8 @@ def _difference(pair: Pair) -> str:
 def about(record: Mapping[str, Any]) -> str:
     """The test row in words: its name, its classes."""
     name = row_name(record["test"], record["record"], record["id"])
+    if record["test"] == REMOVED:
+        return name
     parts = [
         f"{key} {figure(record[key]) if isinstance(record[key], float) else record[key]}"
         for key in ("true", "predicted")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 INFINITE = "unbounded"
 """How the statuses begin of figures that have no finite truth."""
@@ -141,3 +142,15 @@ def row_name(test: int | str | None, record: int | None, name: object) -> str:
     known = [f"id {name}"] if name is not None else []
     known += [f"record {record}"] if record is not None else []
     return f"Test row {test}" + (f" ({', '.join(known)})" if known else "")
+
+
+def called(record: Mapping[str, Any]) -> str:
+    """What a single row that is measured by itself is called and labelled, in brackets; nothing of several rows."""
+    name = f"id {record['id']}" if record["id"] is not None else f"record {record['record']}"
+    parts = [name] * (name != "record None") + [f"true {record['true']}"] * (record["true"] is not None)
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 test row, 2 test rows."""
+    return f"{number:,} {what}{'s' * (number != 1)}"

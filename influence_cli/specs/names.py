@@ -60,7 +60,11 @@ class RowNames:
         others = [] if self.others is None else self.others._own(by) or []
         if name in others:
             assert self.others is not None
-            return UsageError(f"{what} is among the {self.others.called}, not the {self.called}")
+            option = "--group" if self.others.called == "training rows" else "--test"
+            spec = f"{by}s:{written([name])}" if option == "--group" else f"{by}:{written([name])}"
+            return UsageError(
+                f"{what} is among the {self.others.called}, not the {self.called}", f"{option} {spec} asks for it there"
+            )
         known = [one for one in own if one is not None]
         if by == RECORD:
             both = [int(one) for one in [*known, *(one for one in others if one is not None)]]

@@ -101,9 +101,10 @@ def _parse_slice(spec: str) -> TestRowSpec:
     start = 0 if not first.strip() else whole_number(first.strip())
     stop = None if not last.strip() else whole_number(last.strip())
     if spec == ":" or start is None or (stop is None and last.strip()):
+        named = f"did you mean --test id:{last.strip()}?" if start is None and last.strip() else None
         raise UsageError(
             f"test rows {shown(spec)}: expected START:STOP with row numbers, STOP not included",
-            hint=did_you_mean(first, _WORDS, "For example: --test 0:50"),
+            hint=did_you_mean(first, _WORDS, named or "For example: --test 0:50"),
         )
     if start < 0 or (stop is not None and stop < 0):
         raise UsageError(f"test rows {shown(spec)}: expected row numbers from 0 on, found a negative one")
@@ -149,7 +150,6 @@ def _choose_misclassified(spec: TestRowSpec, n: int, misclassified: Callable[[],
 
 
 def _out_of_range(spec: TestRowSpec, n: int, row: int) -> UsageError:
-    hint = (
-        f"rows are numbered within the test part; --test record:{row} is record {row} of the file" if row > 0 else None
-    )
+    hint = f"rows are numbered within the test part; --test record:{row} is record {row} of the file"
+    hint = hint if row > 0 else "rows are numbered from 0; the last ones are --test " + f"{max(n - 5, 0)}:{n}"
     return UsageError(f"test rows {shown(spec.text)}: expected test rows 0..{n - 1}, found {row}", hint)
