@@ -72,15 +72,15 @@ RECIPES = (
     ),
     Recipe(
         "How would the model do on an airport that it has never seen?",
-        """Leave-group-out validation of 50 airports from one factor: the loss of each airport's own reports by the model
-        that was trained with them, and without. `--quantity score:roc_auc` and any other score are asked in the same
-        way; `--verify` retrains.""",
+        """Leave-group-out validation of 50 airports from one factor: the loss of each airport's own reports by the
+        model that was trained with them, and without. `--quantity score:roc_auc` and any other score are asked in the
+        same way; `--verify` retrains.""",
         (STRIKES, "ginf influence -m strikes.h5 -g by:airport -t removed --verify --top 4"),
     ),
     Recipe(
         "Which rows are mislabelled?",
-        """Three bottles of `mislabelled.csv` have the label of another cultivar. A row whose label nothing else supports
-        is fitted because it is there: its own loss rises most when it goes (self-influence, or the approximate
+        """Three bottles of `mislabelled.csv` have the label of another cultivar. A row whose label nothing else
+        supports is fitted because it is there: its own loss rises most when it goes (self-influence, or the approximate
         leave-one-out loss). All three are among the first four of 178.""",
         (WINE, "ginf influence -m wine.h5 -g rows:each -t removed --method rif --top 6"),
     ),
