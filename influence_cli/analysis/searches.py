@@ -15,6 +15,7 @@ from influence_cli.analysis.select import Choice, Entry, Search, Single, Watch, 
 from influence_cli.core.objectives.families.base import Classifier
 from influence_cli.core.quantities import Logit, Margin, RowTarget
 from influence_cli.core.selection.bounds import largest_change
+from influence_cli.core.selection.evaluate import RETRAINED, evaluate, worth
 from influence_cli.core.selection.exact import MOST_SUBSETS, exact
 from influence_cli.core.selection.flip import Flip, flip
 from influence_cli.core.selection.greedy import greedy
@@ -41,6 +42,8 @@ PREDICTED = "margin of the predicted class"
 """The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
 AFFORDABLE = 2e9
 """Multiply-adds of small matrices, ten seconds or so, up to which exchanges follow the default search."""
+EVERY_SIZE = 12
+"""Sizes that are searched for the best group of at most some rows."""
 NEVER_NEGATIVE = ("loss", "prob", "worst", "abs")
 
 
@@ -81,21 +84,47 @@ class RowSearch:
 
     def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
         for size in self.sizes:
-            yield from self._of_size(single, single.problem(size, self.choice), watch)
+            problem = single.problem(size, self.choice)
+            # With the preprocessing made again retraining is another one than the bound is about.
+            bound = float("nan")
+            if single.model.refit is None:
+                bound = largest_change(problem, at_most=self.choice.at_most)
+            if self.choice.at_most:
+                yield from self._at_most(single, problem, bound, watch)
+            else:
+                yield from self._of_size(single, problem, bound, watch)
 
-    def _of_size(self, single: Single, problem: Problem, watch: Watch) -> Iterator[Entry]:
+    def _at_most(self, single: Single, problem: Problem, bound: float, watch: Watch) -> Iterator[Entry]:
+        """The best group of each strategy by retraining, of up to ``problem.size`` rows; random ones have all."""
+        sizes = sizes_up_to(problem.size)
+        tried = [
+            entry
+            for size in sizes
+            for entry in self._of_size(single, single.problem(size, self.choice), bound, watch)
+            if entry.rows is not None or size == problem.size
+        ]
+        for strategy in self.choice.strategies:
+            own = [entry for entry in tried if entry.record["strategy"] == strategy]
+            groups = [entry.rows for entry in own if entry.rows is not None]
+            best = own[-1]
+            if groups:
+                best = own[int(np.argmax(worth(problem, evaluate(problem, RETRAINED, groups).change)))]
+            every = len(sizes) == problem.size and all(entry.record["optimal"] for entry in own)
+            seconds = sum(entry.record["seconds"] for entry in own)
+            best.record |= {"at_most": problem.size, "optimal": every or None, "seconds": seconds}
+            yield best
+
+    def _of_size(self, single: Single, problem: Problem, bound: float, watch: Watch) -> Iterator[Entry]:
         choice = self.choice
         expansion = Expansion(problem)
         starts: list[np.ndarray] = []
         begun = perf_counter()
         expansion.row_influence  # noqa: B018  what all of them rank by: its time is in everyone's seconds
         shared = perf_counter() - begun
-        # With the preprocessing made again retraining is another one than the bound is about.
-        bound = largest_change(problem) if single.model.refit is None else float("nan")
         for strategy in choice.strategies:
             watch.step(strategy)
             begun = perf_counter()
-            record = single.record(strategy, problem) | {"bound": bound}
+            record = single.record(strategy, problem) | {"bound": bound, "optimal": None}
             groups: list[np.ndarray] = []
             try:
                 if strategy == "random":
@@ -109,11 +138,20 @@ class RowSearch:
                     starts.append(found.rows)
                     record |= {"predicted_first": found.predicted_first, "predicted_second": found.predicted_second}
                     record |= {"rounds": found.rounds, "status": found.status}
+                    # frozen, as the search is: another preprocessing has another optimum
+                    record["optimal"] = (found.optimal and single.model.refit is None) or None
             except NotConvergedError as error:
                 record["status"] = error.message
             record["seconds"] = shared + perf_counter() - begun
             rows = None if strategy == "random" or not groups else groups[0]
             yield Entry(record, groups, rows, single.column)
+
+
+def sizes_up_to(most: int) -> list[int]:
+    """All sizes up to ``EVERY_SIZE``, of more as many that grow by one factor."""
+    if most <= EVERY_SIZE:
+        return list(range(1, most + 1))
+    return np.unique(np.geomspace(1, most, EVERY_SIZE).round().astype(int)).tolist()
 
 
 def followed(search: Search, question: Question, solver: HessianSolver) -> Search:
@@ -123,7 +161,8 @@ def followed(search: Search, question: Question, solver: HessianSolver) -> Searc
         return search
     choice = search.choice
     single = Single(question.model, solver, question.quantity, 0, int(question.codes[0]), question.each()[0])
-    cost = sum(swap_operations(single.problem(size, choice)) for size in search.sizes)
+    sizes = [one for size in search.sizes for one in (sizes_up_to(size) if choice.at_most else [size])]
+    cost = sum(swap_operations(single.problem(size, choice)) for size in sizes)
     return replace(search, choice=replace(choice, follow=len(question) * cost <= AFFORDABLE))
 
 

@@ -43,6 +43,8 @@ class Choice:
     verify: bool = False
     follow: bool = False
     """Whether relinearize is followed by ``swap``, judged by retraining: see ``searches.followed``."""
+    at_most: bool = False
+    """Whether a group may have fewer rows than the size."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Finding(Asking):
         X_test: Any = None,
         y_test: Any = None,
         *,
+        at_most: bool = False,
         strategies: str | Sequence[str] | None = None,
         direction: str = "increase",
         quantity: str = "loss",
@@ -51,7 +52,7 @@ class Finding(Asking):
         preprocessing: str = REFIT,
         seed: int = 0,
     ) -> SelectionResult:
-        """The groups of ``size`` rows (under 1: a share of them) whose removal changes the quantity most.
+        """The groups of ``size`` rows (under 1: a share of them; ``at_most`` so many) that change the quantity most.
 
         A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
         ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
@@ -83,7 +84,7 @@ class Finding(Asking):
         if flip:
             question = ask_flip(question.model, question.tests, quantity)
         how: dict[str, Any] = {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit, "seed": seed}
-        how |= {"verify": verify}
+        how |= {"verify": verify, "at_most": at_most}
         names, search = self._search(size, strategies, within, candidates, flip, how | {"direction": direction})
         search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), **how}

@@ -114,9 +114,11 @@ def _block(
         rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
         if record["rows"] is not None and not grouped:
             below.append(_rows_sentence(record, sized=len({one["size"] for one in records}) > 1))
+        if record.get("optimal"):
+            below.append(f"{name}: optimal, no other group of {_sized(record)} rows moves it more")
         if record.get("bound") is not None:
-            sentence = f"no group of {size} rows can move it by more than {record['bound']:+.4g}: that is proven"
-            below.append(sentence)
+            moved = f"{record['bound']:+.4g}: that is proven"
+            below.append(f"no group of {_sized(record)} rows can move it by more than {moved}")
         if flips and record["size"] is not None:
             after = record.get("class_after")
             classes = "" if after is None else f"predicted {record['predicted']} now, {after} without them; "
@@ -136,6 +138,11 @@ def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool
     columns |= {"actual": "retrained"} if verified else {}
     drawn = {"predicted_second_spread": "spread", "predicted_second_best": "best drawn"} if verbose else {}
     return columns | {key: drawn[key] for key in drawn if any(record[key] is not None for record in records)}
+
+
+def _sized(record: Mapping[str, Any]) -> str:
+    """How many rows groups have that this one is held against."""
+    return f"at most {record['at_most']:,}" if record.get("at_most") else f"{record['size']:,}"
 
 
 def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:

@@ -164,6 +164,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
         rounds=sought.rounds,
         seed=common.seed,
         verify=sought.verify,
+        at_most=sought.at_most,
     )
     if sought.candidates:
         offered = session.plan(model, [parse_group(text) for text in sought.candidates], common.seed)
@@ -185,7 +186,7 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
     """What the result's file keeps of the options."""
     from influence_cli.specs.groups import parse_group
 
-    used = ["size", "flip"] if sought.flip else ["size", "direction", "verify", "flip"]
+    used = ["size", "flip"] if sought.flip else ["size", "at_most", "direction", "verify", "flip"]
     used = ["describe", "support", "columns", "direction", "verify"] if sought.describe else used
     for option, users in (
         ("draws", "random"),

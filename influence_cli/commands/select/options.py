@@ -29,6 +29,9 @@ class Sought:
             " --candidates the most groups in a union, with --flip the most rows to look for.",
         ),
     ] = None
+    at_most: Annotated[
+        bool, typer.Option("--at-most", help="A group may have fewer rows than --size: the best of them, retrained.")
+    ] = False
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -176,6 +179,8 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
         _check_flip(sought, drawn, needs_tests=not asks_for_rows and not quantity.startswith("param:"))
     elif sought.describe is None and not sizes and not sought.candidates:
         raise UsageError("--size is needed: how many rows the group has", hint="for example --size 10% or --size 50")
+    if sought.at_most and (sought.flip or sought.candidates):
+        raise UsageError("--at-most is for --size of rows: --flip and --candidates look for fewer by themselves")
     if sought.candidates:
         _check_candidates(sought, drawn)
     if written.format == ROWS:
@@ -245,6 +250,7 @@ def _check_described(sought: Sought, drawn: Drawn) -> None:
         ("--size", sought.size is not None, "--support says how many rows a group has at least"),
         ("--strategy", sought.strategy is not None, "--describe searches by itself"),
         ("--flip", sought.flip, "ask for either"),
+        ("--at-most", sought.at_most, "--support says how many rows a group has at least"),
         ("--within", bool(sought.within), "--columns says what groups are described by"),
         ("--candidates", bool(sought.candidates), "--describe makes the groups itself"),
         ("--plot", drawn.plot is not None, "leave --plot out"),

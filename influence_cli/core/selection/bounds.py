@@ -106,6 +106,17 @@ def largest_change(problem: Problem, *, at_most: bool = False) -> float:
     return _worst(problem, functional, theta, interval) if np.isfinite(interval).all() else float("nan")
 
 
+def rises_with_one_parameter(problem: Problem) -> bool:
+    """Whether the model has one parameter, and f rises or falls with it everywhere."""
+    objective = problem.objective
+    if objective.size != 1 or not isinstance(objective, Glm) or not _served(objective):
+        return False
+    functional = _functional(problem)
+    curved = None if functional is None else functional.curved
+    turns = curved is not None and isinstance(curved.quantity, Loss) and not isinstance(objective.family, Logistic)
+    return functional is not None and not turns
+
+
 def _served(objective: Glm) -> bool:
     known = isinstance(objective.family, Gaussian | Logistic | Poisson | Signed) and objective.outputs == 1
     return known and len(objective.weights) * objective.size**2 <= OPERATIONS

@@ -46,7 +46,9 @@ def exact(problem: Problem, expansion: Expansion, *, advance: Callable[[int], No
     if rows is None:
         rows = leading(expansion, problem.sign)
         return found("exact", expansion, rows, rounds=count, status=status)
-    return found("exact", expansion, rows, realised=known(problem, best), rounds=count, status=status)
+    return found(
+        "exact", expansion, rows, realised=known(problem, best), rounds=count, status=status, optimal=not failed
+    )
 
 
 def _in_blocks(problem: Problem) -> Iterator[list[np.ndarray]]:

@@ -66,10 +66,11 @@ def found(
     realised: float = float("nan"),
     rounds: int = 0,
     status: str = "ok",
+    optimal: bool = False,
 ) -> Selection:
     """A selection with both predictions of its rows."""
     if np.isinf(realised):
         status = ENDLESS if status == "ok" else f"{ENDLESS}; {status}"
     s = expansion.problem.members([rows])
     first, second = float(expansion.first(s)[0]), float(expansion.second(s)[0])
-    return Selection(strategy, rows, first, second, realised, rounds, status)
+    return Selection(strategy, rows, first, second, realised, rounds, status, optimal)

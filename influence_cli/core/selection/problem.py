@@ -152,7 +152,7 @@ class Selection:
 
     ``predicted_first`` and ``predicted_second`` are the estimators of those names for the group's change of f.
     ``realised`` is the change by retraining where the strategy has seen it, else NaN.  ``rounds`` counts its
-    iterations; ``status`` is "ok" or says what the search left open.
+    iterations; ``status`` is "ok" or says what the search left open.  ``optimal``: no other group does more, proven.
     """
 
     strategy: str
@@ -162,6 +162,7 @@ class Selection:
     realised: float = float("nan")
     rounds: int = 0
     status: str = "ok"
+    optimal: bool = False
 
 
 def exchanged(inside: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:

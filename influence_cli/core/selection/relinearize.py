@@ -4,6 +4,10 @@ The linear model of f at the retrained parameters is maximised by the k rows tha
 conditional-gradient method of Frank and Wolfe, whose vertices are the groups.  The whole step usually gains; where it
 does not (it cycles, near the end), only a share of the rows is exchanged, the best for the worst, in the manner of a
 line search.  Every group that is kept was retrained and is better than the one before, so that nothing cycles.
+
+With one parameter the end is the optimum: without S it is where sum_kept psi_i = 0, every psi_i falling in theta, so
+that theta_S' > theta_S only if the sum without S' is over 0 at theta_S, and the S that ranks highest there has the
+largest sum, which is 0.  Of a linear regression this is Dinkelbach's method (1967).
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from influence_cli.core.removal import removal
+from influence_cli.core.selection.bounds import rises_with_one_parameter
 from influence_cli.core.selection.evaluate import RETRAINED, evaluate, improves, known, worth
 from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import Problem, Selection, exchanged
@@ -64,7 +69,9 @@ def relinearize(
         if step is None:
             break
         rows, theta, best, share = step
-    return found("relinearize", expansion, rows, realised=known(problem, best), rounds=taken, status=status)
+    optimal = status == "ok" and np.isfinite(best) and rises_with_one_parameter(problem)
+    end = known(problem, best)
+    return found("relinearize", expansion, rows, realised=end, rounds=taken, status=status, optimal=optimal)
 
 
 def _exchange(

@@ -118,9 +118,8 @@ def follow(
     at = int(np.argmax(values))
     at = at if improves(float(values[at]), float(values[0])) else 0
     rows, done = groups[at], end.rounds + other.rounds
-    return found(
-        end.strategy, expansion, rows, realised=known(problem, float(values[at])), rounds=done, status=other.status
-    )
+    value, optimal = known(problem, float(values[at])), end.optimal and at == 0
+    return found(end.strategy, expansion, rows, realised=value, rounds=done, status=other.status, optimal=optimal)
 
 
 def _pairs(problem: Problem) -> int:
