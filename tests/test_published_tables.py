@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from influence_cli.cli import run
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import published_tables
 
 RNG = np.random.default_rng(6)
 M = 120
@@ -181,3 +188,38 @@ def test_a_published_table_is_read_as_it_is(tmp_path, monkeypatch, capsys, name)
     assert run(["groundtruth", *asked]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found and all(record["actual"] is not None and record["status"] == "ok" for record in found)
+
+
+def look_alike(table, rows: int = 150) -> str:
+    """A file in the shape of the published one: each field is drawn from those that its column has in ``lines``; a line
+    that has them all follows each, so that no value is only among the test rows."""
+    separator = ";" if ";" in table.lines[0] else " " if " " in table.lines[-1] and "," not in table.lines[-1] else ","
+    named = not table.header
+    own = list(csv.reader(io.StringIO("\n".join(table.lines[named:])), delimiter=separator, quotechar="|"))
+    rng, lines = np.random.default_rng(4), list(table.lines[:named])
+    for row in range(rows):
+        fields = own[row % 3] if row % 4 == 0 else [column[rng.integers(3)] for column in zip(*own, strict=True)]
+        lines.append(separator.join(fields).replace("{row}", f"{1001 + row}"))
+    if any("{row}" in fields[0] and fields[0] == "{row}" for fields in own) and table.name != "COMPAS":
+        lines[named:] = [line.replace(f"{1001 + at},", f"{1 + at},", 1) for at, line in enumerate(lines[named:])]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("table", published_tables.TABLES, ids=lambda table: table.name)
+def test_the_script_reads_look_alikes_and_audits_them(tmp_path, table):
+    (tmp_path / table.files[0]).write_text(look_alike(table), encoding="utf-8")
+    path = published_tables.found(table, tmp_path)
+    outcome = published_tables.audited(table, path)
+    assert not outcome.missing and outcome.good, published_tables.said(table, outcome)
+
+
+def test_the_script_says_what_is_missing_and_what_fails(tmp_path, monkeypatch, capsys):
+    wine = next(table for table in published_tables.TABLES if table.name == "wine quality")
+    (tmp_path / wine.files[0]).write_text(look_alike(wine), encoding="utf-8")
+    (tmp_path / "german.data").write_text("A11 6 1\nA12 7 2 8\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["published_tables.py", str(tmp_path), "--results", str(tmp_path / "r.md")])
+    assert published_tables.main() == 1
+    out = capsys.readouterr().out
+    assert "wine quality: ok: " in out and "German credit: FAILED: ginf train" in out
+    assert f"Titanic: skipped, {tmp_path} has no titanic.csv or train.csv" in out
+    assert "| wine quality (`winequality-red.csv`) |" in (tmp_path / "r.md").read_text(encoding="utf-8")

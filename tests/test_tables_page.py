@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ import polars as pl
 import pytest
 
 from influence_cli.cli import run
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+import published_tables
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "tables.md"
 HEAD = "age,site,died\n"
@@ -63,6 +68,16 @@ columns `age,site,died` and 12 rows. `tests/test_tables_page.py` makes this page
 READ = "## What is read, and what is said about it\n\n| the table | what is said | code |\n|---|---|---|\n"
 REFUSED = "\n## What is refused, and what to do\n\n| the table | the answer | code |\n|---|---|---|\n"
 
+PUBLISHED = """
+## Ten published tables
+
+`python benchmarks/published_tables.py FOLDER` trains on each of these that lies in FOLDER, looks for what must be
+said, and holds one `by:` audit against retraining; what came out of the files as they are published is in
+[benchmarks/results/published-tables.md](../benchmarks/results/published-tables.md). Below are where a table is
+published, the names that its file may have, lines made up in the shape of its first ones, and how it is trained. Files
+of the UCI repository have no line of names: the script writes it above them, in a copy.
+"""
+
 ACCEPTED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "as it should be": (GOOD, LABEL),
     "separated by semicolons, with decimal commas": (
@@ -86,6 +101,7 @@ ACCEPTED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "a column without a name": (column("", range(100, 112)), LABEL),
     "a column that counts the rows": (column("rownames", range(1, 13)), LABEL),
     "an index that pandas stored (.parquet)": (parquet(), LABEL),
+    "a column name twice": (GOOD.replace("site", "age", 1), LABEL),
     "text that differs in every row": (column("name", [f"Person {at * 7 % 12}" for at in range(12)]), LABEL),
     "whole numbers that differ in every row": (column("insured", [at * 31 % 97 + 5 for at in range(12)]), LABEL),
     "numbers with thousands": (column("income", [f'"{1000 + 371 * (at % 7):,}"' for at in range(12)]), LABEL),
@@ -135,7 +151,7 @@ CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "a constant label": (GOOD.replace("no", "yes"), LABEL),
     "a class with a single row": (GOOD + "52,N,maybe\n", LABEL),
     "a class that only the test rows have": (GOOD, (*LABEL, "--test-data", "later.csv")),
-    "a column name twice": (GOOD.replace("site", "age", 1), LABEL),
+    "a label name twice": (GOOD.replace("site", "died", 1), LABEL),
     "no line of names": ("40,1,0\n41,2,1\n", LABEL),
     "binary": (b"\0\1\2\3" * 9, LABEL),
     "a workbook": (b"PK\3\4" + b"\0" * 99, LABEL),
@@ -230,9 +246,25 @@ def test_the_page_has_nothing_else():
     assert text.startswith(INTRODUCTION + READ) and REFUSED in text
     rows = [row.split(" | ")[0].removeprefix("| ") for row in text.splitlines() if row.startswith("| ")]
     assert rows == ["the table", *ACCEPTED, "the table", *CASES]
+    assert text.endswith(published())
+
+
+def published() -> str:
+    """The section about the tables of benchmarks/published_tables.py."""
+    parts = [PUBLISHED]
+    for table in published_tables.TABLES:
+        shape = (table.header, *table.lines) if table.header else table.lines
+        lines = [line.replace("{row}", str(row)) for row, line in enumerate(shape)]
+        train = f"ginf train --data {table.files[0]} {shlex.join(table.options)}"
+        names = ", ".join(f"`{name}`" for name in table.files)
+        above = ", the names written above" if table.header else ""
+        parts.append(f"\n**{table.name}** ({table.source}; {names}{above})\n\n")
+        parts += [f"    {line}\n" for line in lines]
+        parts.append(f"\n    {train}\n    ginf influence --group {shlex.quote(table.group)} --test mean --verify\n")
+    return "".join(parts)
 
 
 if __name__ == "__main__":
     read = "".join(line(case, accepted(case), 0) for case in ACCEPTED)
     not_read = "".join(line(case, *refused(case)) for case in CASES)
-    DOCUMENT.write_text(INTRODUCTION + READ + read + REFUSED + not_read, encoding="utf-8")
+    DOCUMENT.write_text(INTRODUCTION + READ + read + REFUSED + not_read + published(), encoding="utf-8")

@@ -150,7 +150,7 @@ def test_a_damaged_parquet(refused, content):
         (GOOD + "1,N\n", ["every row must have 4 fields as the first line has, but line 14 has 2", "double quotes"]),
         (GOOD + "1,N,true,yes,7\n", ["every row must have 4 fields", "line 14 has 5"]),
         (HEAD + "1,N,true,yes,7\n" + GOOD[len(HEAD) :], ["line 2 has 5"]),
-        ("a,b,y,a\n1,2,0,3\n", ["the columns must have different names, but a is there more than once"]),
+        ("a,y,b,y\n1,2,0,3\n", ["the label y is the name of 2 columns"]),
         ("1,2,0\n3,4,1\n", ["the first line must name the columns, but it holds only numbers (1, 2, 0, ...)"]),
         ("", ["the table is empty"]),
         ("\n\n", ["the table is empty"]),

@@ -19,7 +19,8 @@ from influence_cli.errors import composed
 FEW_SORTS = 20
 """Different texts, some of them numbers and others such as 3+, up to which they are taken for categories."""
 
-SHOWN_WORDS = 5
+SHOWN_WORDS, LONGEST_WORD = 5, 40
+"""Words, and characters of a word, that a sentence shows."""
 _WITH_UNIT = re.compile(r"[<>~≈=]{0,2}\s*[+-]?[$€£¥]?\s*\d[\d.,'’]*\s*[^\W\d]{0,6}[./²³°\"'%]*[^\W\d]{0,4}")
 """A number with a comparison before it or a unit behind: 4.5 kg, 12K, <0.1, 5'."""
 DATE_NUMBERS = (19_000_101, 21_001_231)
@@ -90,7 +91,8 @@ def numbers_as_texts(values: np.ndarray) -> Texts:
 
 def counted(words: Sequence[tuple[str, int]]) -> str:
     """``'?' in 3 rows, '-' in 1 row and 2 more``."""
-    shown = [f"{word!r} in {count:,} row{'' if count == 1 else 's'}" for word, count in words[:SHOWN_WORDS]]
+    short = [(word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 3] + "...", count) for word, count in words]
+    shown = [f"{word!r} in {count:,} row{'' if count == 1 else 's'}" for word, count in short[:SHOWN_WORDS]]
     return ", ".join(shown) + (f" and {len(words) - SHOWN_WORDS:,} more" if len(words) > SHOWN_WORDS else "")
 
 
@@ -201,11 +203,11 @@ def _with_units(column: Column, key: str, text: str) -> Column:
 
 
 def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]]) -> Column:
-    words = ",".join(word for word, _ in odd[:SHOWN_WORDS])
+    words = ",".join(word for word, _ in odd[:SHOWN_WORDS] if len(word) <= LONGEST_WORD)
+    meaning = f"--missing {_quoted(words)} if that means a missing value, " if words else ""
     refusal = (
         f"column {key} holds numbers, but also {counted(odd)}",
-        f"--missing {_quoted(words)} if that means a missing value, --categorical {_quoted(key)} if the column is text,"
-        f" or --drop {_quoted(key)}",
+        f"{meaning}--categorical {_quoted(key)} if the column is text, or --drop {_quoted(key)}",
     )
     return replace(column, refusal=refusal)
 

@@ -136,6 +136,9 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
         and not (found.has_quotes and _has_loose_quotes(path, mark))
     )
     names = _names(["", *header] if extra and not trailing else header, label, following[:1])
+    for key, name in zip(names[-len(header) :], header, strict=True):
+        if name and key != name:
+            notes.append(f"column {key}: the header calls it {name}, as a column before it")
     skipped = above + records[at][0] - 1
     return Dialect(
         zipped, found.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)
@@ -300,15 +303,20 @@ def _is_comment(fields: list[str], records: Sequence[tuple[int, list[str]]], lab
 
 
 def _names(header: list[str], label: str | None, following: Sequence[list[str]]) -> list[str]:
-    """The names of the columns, checked; a column without one is called by its place.  Raises FileError."""
-    names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise FileError(
-            f"the columns must have different names, but {', '.join(sorted(twice))} "
-            f"{'is' if len(twice) == 1 else 'are'} there more than once",
-            "rename them in the first line",
-        )
+    """The names of the columns, checked; one without a name is called by its place, and a further one of the same name
+    as pandas calls it, age.1.  Raises FileError."""
+    own = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+    taken, counts, names = set(own), Counter[str](), []
+    for name in own:
+        key = name
+        while counts[name] and key in taken:
+            key = f"{name}.{counts[name]}"
+            counts[name] += key in taken
+        counts[name] += 1
+        taken.add(key)
+        names.append(key)
+    if label is not None and header.count(label) > 1:
+        raise FileError(f"the label {label} is the name of {header.count(label)} columns", "rename the other ones")
     numbers = all(re.fullmatch(r"[+-]?\d+([.,]\d+)?", name) for name in names if not name.startswith("Unnamed: "))
     counting = names == [str(number) for number in range(len(names))]
     if numbers and following and not counting and (label is None or label not in names):
