@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
 
 from influence_cli import GroupInfluence
@@ -215,3 +216,25 @@ def test_a_result_is_written_as_its_ending_says(ask, folder):
     assert ask("influence", *asked)[0] == 0
     head, row = path.read_text().splitlines()
     assert head.startswith("group,kind,size,") and row.startswith('"column:island=Dream,sex=male",column,')
+
+
+def test_the_class_after_a_flip_is_judged_as_the_flip_is(tmp_path, capsys):
+    """With means and scales as they were; made again without these rows, the class does not change."""
+    wine, kept = load_wine(), [0, 6, 9]
+    rows = zip(wine.data[::2][:, kept], wine.target[::2], strict=True)
+    lines = ["a,b,c,kind", *(f"{','.join(map(str, row))},k{kind}" for row, kind in rows)]
+    (tmp_path / "w.csv").write_text("\n".join(lines) + "\n")
+    model = str(tmp_path / "w.h5")
+    assert run(["train", "--data", str(tmp_path / "w.csv"), "--label", "kind", "-o", model, "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["select", "--model", model, "--test", "4", "--flip", "--format", "json"]) == 0
+    (record,) = json.loads(capsys.readouterr().out)
+    after = {}
+    for way in ("frozen", "refit"):
+        asked = ["groundtruth", "--model", model, "--test", "4", "--preprocessing", way, "--format", "json"]
+        group = "rows:" + ",".join(map(str, record["rows"]))
+        assert run([*asked, "--group", group, "--quantity", f"prob:{record['predicted']}"]) == 0
+        (truth,) = json.loads(capsys.readouterr().out)
+        after[way] = truth["base"] + truth["actual"]
+    assert after["frozen"] < 0.5 < after["refit"], "an example of both"
+    assert record["class_after"] != record["predicted"]

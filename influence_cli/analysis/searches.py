@@ -275,7 +275,8 @@ def _class_without(single: Single, rows: np.ndarray) -> str | None:
     if len(classes) == 2:
         return classes[1 - int(target.y[0])]
     scores = tuple(replace(target, quantity=Logit(family, code)) for code in range(len(classes)))
-    question = Question(model, None, PREDICTED, np.full(len(scores), single.code), scores)
+    # with the preprocessing as it is, as the flip itself is judged
+    question = Question(replace(model, refit=None), None, PREDICTED, np.full(len(scores), single.code), scores)
     truth = retrained(question, single.solver, [rows], Provenance("", "", {}))
     after = truth.base + truth.actual[0]
     return classes[int(np.argmax(after))] if np.isfinite(after).all() else None
