@@ -71,10 +71,30 @@ def test_scatter_has_a_panel_a_size(drawn_figures):
 def test_the_axes_say_what_changes_and_what_its_sign_means(drawn_figures):
     assert plot("--plot", "a.png") == ExitCode.OK
     figure = drawn_figures[0]
-    below, left = figure.get_supxlabel(), figure.get_supylabel().replace("\n", " ")
-    assert below.startswith("estimated change of the loss if the group is removed\n")
+    below, left = (label.replace("\n", " ") for label in (figure.get_supxlabel(), figure.get_supylabel()))
+    assert below.startswith("estimated change of the loss if the group is removed ")
     assert "positive: the group helped this prediction; correlation: mean over 3 test rows" in below
     assert left == "actual change of the loss if the group is removed"
+
+
+def test_no_label_is_cut_at_the_edge(drawn_figures):
+    long = "change of the probability of the true class if the group is removed"
+    cloud = plots.Cloud(np.array([0.1, 0.2]), np.array([0.1, 0.3]), 1.0)
+    picture = plots.scatter({"one": {"refined": cloud}}, "png", change=long, note=f"positive: {long}", columns=1)
+    assert picture.startswith(MAGIC["png"])
+    figure = drawn_figures[0]
+    whole = figure.bbox
+    for label in (figure._supxlabel, figure._supylabel):
+        box = label.get_window_extent()
+        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1 and whole.y0 <= box.y0 <= box.y1 <= whole.y1
+
+
+def test_a_curve_needs_two_sizes(capsys):
+    estimates, truth = results(table(*SIZES[:6]))
+    save_influence("one-i.h5", estimates)
+    save_truth("one-t.h5", truth)
+    assert plot("--plot", "a.png", "--figure", "curve", name="one") == ExitCode.USAGE
+    assert "no kind of group has two" in capsys.readouterr().err
 
 
 def test_curve_has_a_panel_a_kind_and_a_line_a_method(drawn_figures):

@@ -212,6 +212,10 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     lines = _lines(records)
     if not lines:
         raise UsageError("--plot: there is no correlation to draw at any size", hint="try --figure scatter")
+    if max(len(line.percent) for panel in lines.values() for line in panel.values()) == 1:
+        raise UsageError(
+            "--figure curve draws a line over sizes, and no kind of group has two", hint="--figure scatter"
+        )
     band = f"band: 95% bootstrap interval over {_drawn(records, 'groups and test rows')}"
     band = band if records.config["bootstrap"] else ""
     return curve(lines, ending, note="; ".join(filter(None, (pooled, band))))
@@ -234,7 +238,9 @@ def _clouds(matched: Matched, records: Records) -> dict[str, dict[str, Any]]:
             if keep.any():
                 clouds[row["method"]] = Cloud(estimate[keep], truth[keep], row["pearson"])
         if clouds:
-            title = f"{cell.kind}, {_share(matched.groups.fraction[cell.rows], 2)} of the rows"
+            name = cell.name or cell.kind
+            kind = f"by {name.removeprefix('column:')}" if name.startswith("column:") else name
+            title = f"{kind}, {_share(matched.groups.fraction[cell.rows], 2)} of the rows"
             panels[f"{title} ({number})" if title in panels else title] = clouds
     return panels
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +32,7 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "second-full": ("#56B4E9", "D", (0, (6, 1.5, 1, 1.5))),
     "newton": ("#009E73", "^", "-"),
     "rif": ("#CC79A7", "P", (0, (2, 1))),
+    "refined": ("#D55E00", "X", (0, (3, 1, 1, 1))),
 }
 """Colour, marker and dashes; the same method looks the same in every picture."""
 _OTHERS = (("#D55E00", "X", "-"), ("#7F7F7F", "*", (0, (3, 1, 1, 1))), ("#000000", "<", (0, (5, 3))))
@@ -50,6 +52,8 @@ _RC = {
 }
 _UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _DPI = 200
+LETTERS_AN_INCH = 13.0
+"""Of a label at 9 points, wide ones."""
 _LOG_FROM = 12.0
 """Ratio of the largest to the smallest group from which sizes stand on a logarithmic axis."""
 _MANY_POINTS = 20_000
@@ -110,8 +114,9 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
         handles = [_marker(method) for method in methods]
         handles.append(_agreement_line())
         legend(figure, handles, [*methods, "estimate = actual"], columns + 2)
-        figure.supxlabel(f"estimated {change}\n{note}", fontsize=9)
-        figure.supylabel(f"actual {change}" if lines > 1 else f"actual {change}".replace(" if ", "\nif "), fontsize=9)
+        width, height = figure.get_size_inches()
+        figure.supxlabel("\n".join(fitted(text, width) for text in (f"estimated {change}", note)), fontsize=9)
+        figure.supylabel(fitted(f"actual {change}", height - 0.6), fontsize=9)
         return rendered(figure, ending)
 
 
@@ -130,8 +135,14 @@ def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -
         axes[0].set_ylabel("Pearson correlation with retraining")
         methods = list(dict.fromkeys(method for lines in panels.values() for method in lines))
         legend(figure, [_marker(method, line=True) for method in methods], methods, 2 * len(panels) + 1)
-        figure.supxlabel(f"group size (% of the training rows)\n{note}", fontsize=9)
+        width = float(figure.get_size_inches()[0])
+        figure.supxlabel(f"group size (% of the training rows)\n{fitted(note, width)}", fontsize=9)
         return rendered(figure, ending)
+
+
+def fitted(text: str, inches: float) -> str:
+    """A label in as many lines as its length needs."""
+    return "\n".join(wrap(text, max(20, int(LETTERS_AN_INCH * inches))))
 
 
 def _scatter_panel(ax: Any, title: str, clouds: Mapping[str, Cloud]) -> None:
