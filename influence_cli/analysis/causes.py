@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 
 import numpy as np
 
-from influence_cli.analysis.influence import influence
-from influence_cli.analysis.question import Question
-from influence_cli.analysis.reliability import Estimation
-from influence_cli.analysis.select import Choice, Entry, Single, Watch
+from influence_cli.analysis.select import Choice, Entry, Single, Watch, estimated
 from influence_cli.analysis.verify import REFINED_PASSES
 from influence_cli.core.selection.causes import Found, describe, distinct, findings, mask_of
 from influence_cli.core.selection.second_order import Expansion
-from influence_cli.results import REFINED, InfluenceResult, Provenance
+from influence_cli.results import REFINED
 from influence_cli.specs.cells import CutColumn
-from influence_cli.specs.draws import same
-from influence_cli.specs.planned import Group, GroupPlan, PlannedGroup
+from influence_cli.specs.planned import Group
 
 DESCRIBE = "describe"
 USUAL_SUPPORT, USUAL_TOP = "5%", 10
@@ -63,7 +58,7 @@ class DescribedSearch:
         found = describe(expansion, cells, self.depth, self.support, watch.step)
         places = self._promising(found, single)
         groups = [self._group(found, place) for place in places]
-        result = _estimated(single, groups) if groups else None
+        result = estimated(single, [group.rows for group in groups], REL_ERROR) if groups else None
         value = np.empty(0) if result is None else result.values[REFINED][:, 0]
         worth = problem.sign * value / np.array([group.size for group in groups])
         order = [at for at in np.argsort(-np.nan_to_num(worth), kind="stable").tolist() if worth[at] > 0]
@@ -104,15 +99,3 @@ class DescribedSearch:
 
 
 _NOTHING = {"group": None, "estimate": float("nan"), "error": float("nan"), "per_percent": float("nan")}
-
-
-def _estimated(single: Single, groups: Sequence[Group]) -> InfluenceResult:
-    """``refined`` with its error, of this f alone."""
-    planned = tuple(
-        PlannedGroup(group.label, "column", group.size, (group.label, 0), partial(same, group.rows)) for group in groups
-    )
-    question = Question(single.model, None, single.quantity, np.array([single.code]), (single.target,))
-    plan = GroupPlan(planned, single.model.dataset.rows)
-    return influence(
-        question, single.solver, plan, Estimation((REFINED,), rel_error=REL_ERROR), provenance=Provenance("", "", {})
-    )

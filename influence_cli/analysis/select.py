@@ -12,7 +12,9 @@ import numpy as np
 from influence_cli.analysis.advice import ill_conditioned
 from influence_cli.analysis.describe import Description
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
+from influence_cli.analysis.influence import influence
 from influence_cli.analysis.question import Question, without_nan
+from influence_cli.analysis.reliability import Estimation
 from influence_cli.core.conditions import ILL, conditions
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
@@ -23,7 +25,16 @@ from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import UNBOUNDED
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import OK, UNCERTAIN, Provenance, SelectionResult, TruthResult, name_of_test
+from influence_cli.results import (
+    OK,
+    REFINED,
+    UNCERTAIN,
+    InfluenceResult,
+    Provenance,
+    SelectionResult,
+    TruthResult,
+    name_of_test,
+)
 from influence_cli.specs.draws import same
 from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
@@ -77,6 +88,11 @@ class Single:
     column: int
     code: int
     target: Target
+
+    @property
+    def question(self) -> Question:
+        """What is asked of this f alone."""
+        return Question(self.model, None, self.quantity, np.array([self.code]), (self.target,))
 
     def problem(self, size: int, choice: Choice) -> Problem:
         """What to find for this f: the group of ``size`` rows."""
@@ -215,14 +231,25 @@ def retrained(
     watch: Watch = Watch(),
 ) -> TruthResult:
     """The truth about groups of rows."""
+    plan = _plan(question, groups)
+    begun = start_truth(question, plan, provenance)
+    how = Retraining(question.model.objective.tuning.tolerance)
+    return groundtruth(question, solver, plan, begun, how, advance=watch.verified)
+
+
+def estimated(single: Single, groups: Sequence[np.ndarray], rel_error: float) -> InfluenceResult:
+    """``refined`` with its error for groups of rows, of this f alone."""
+    question, how = single.question, Estimation((REFINED,), rel_error=rel_error)
+    nobody = Provenance("", "", {})
+    return influence(question, single.solver, _plan(question, groups), how, provenance=nobody)
+
+
+def _plan(question: Question, groups: Sequence[np.ndarray]) -> GroupPlan:
     planned = tuple(
         PlannedGroup(f"selection#{number}", "rows", len(rows), (f"selection#{number}", 0), partial(same, rows))
         for number, rows in enumerate(groups)
     )
-    plan = GroupPlan(planned, question.model.dataset.rows)
-    begun = start_truth(question, plan, provenance)
-    how = Retraining(question.model.objective.tuning.tolerance)
-    return groundtruth(question, solver, plan, begun, how, advance=watch.verified)
+    return GroupPlan(planned, question.model.dataset.rows)
 
 
 def _status(own: str, statuses: Sequence[str], missing: np.ndarray) -> str:

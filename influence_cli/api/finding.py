@@ -131,6 +131,40 @@ class Finding(Asking):
         search = DescribedSearch(choice, cut, depth, least, top)
         return select(question, self.solver, search, provenance=provenance)
 
+    @python_words
+    def curve(
+        self,
+        sizes: Sequence[int | float],
+        X_test: Any = None,
+        y_test: Any = None,
+        *,
+        strategy: str = "greedy",
+        draws: int = 10,
+        within: Groups | None = None,
+        direction: str = "increase",
+        quantity: str = "loss",
+        mean: bool = False,
+        verify: bool = False,
+        preprocessing: str = REFIT,
+        seed: int = 0,
+    ) -> SelectionResult:
+        """A removal curve: the group that the strategy finds at each size (under 1: a share of the rows), with its
+        ``estimate``, ``error`` and (``verify``) ``actual``, against ``draws`` random groups of the same size:
+        ``random_estimate`` and ``random_actual`` are their means, with ``.._spread`` their standard deviations."""
+        from influence_cli.analysis.curve import CurveSearch
+        from influence_cli.analysis.searches import check_strategies
+        from influence_cli.analysis.select import Choice, select
+
+        check_choice("direction", direction, DIRECTIONS)
+        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        m = self.model.dataset.rows
+        pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
+        counts = [count_of_rows(one, m, len(pool)) for one in sizes]
+        how: dict[str, Any] = {"direction": direction, "draws": draws, "verify": verify, "seed": seed}
+        search = CurveSearch(Choice(check_strategies([strategy]), pool, **how), counts)
+        provenance = provenance_of(question.model, how | {"curve": counts, "strategies": [strategy]})
+        return select(question, self.solver, search, provenance=provenance)
+
     def _search(
         self,
         size: Any,

@@ -116,3 +116,64 @@ def _line(ax: Any, name: str, curve: Curve, key: str) -> None:
 def _look(name: str) -> dict[str, Any]:
     colour, marker, dashes = _STYLES.get(name, ("#D55E00", "X", "-"))
     return {"color": colour, "marker": marker, "linestyle": dashes, "linewidth": 1.4, "markersize": 4.5}
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A removal curve at sizes in per cent (S,): the chosen groups' estimates with their errors and changes by
+    retraining, and the means and the spread over random groups; NaN where unknown."""
+
+    percent: np.ndarray
+    estimate: np.ndarray
+    error: np.ndarray
+    actual: np.ndarray
+    random: np.ndarray
+    spread: np.ndarray
+    random_actual: np.ndarray
+
+
+def removals(panels: Mapping[str, Removal], ending: str, *, change: str, chosen: str, draws: int) -> bytes:
+    """Change of f against the share of rows removed, a panel a test row: the ``chosen`` rows and random ones."""
+    import textwrap
+
+    from matplotlib.figure import Figure
+
+    with style():
+        columns = min(3, len(panels))
+        lines = -(-len(panels) // columns)
+        figure = Figure(figsize=(max(3.0 * columns, 6.2) + 0.4, 2.7 * lines + 0.9), layout="constrained")
+        axes = figure.subplots(lines, columns, squeeze=False).ravel()
+        for ax in axes[len(panels) :]:
+            ax.set_axis_off()
+        for ax, (title, curve) in zip(axes, panels.items(), strict=False):
+            _removal(ax, curve)
+            ax.set_title(title)
+        handles = {name: line for line in axes[0].get_lines() if not (name := str(line.get_label())).startswith("_")}
+        names = {
+            "chosen": f"rows chosen by {chosen}, estimated",
+            "chosen, retrained": "retrained",
+            "random": f"random rows, mean and spread of {draws}",
+            "random, retrained": "random, retrained",
+        }
+        legend(figure, list(handles.values()), [names[name] for name in handles], 2)
+        figure.supxlabel("rows removed (% of the training rows)", fontsize=9)
+        figure.supylabel("\n".join(textwrap.wrap(change, 40 * lines)), fontsize=9)
+        return rendered(figure, ending)
+
+
+def _removal(ax: Any, curve: Removal) -> None:
+    chosen, random = _STYLES["pgd"][0], _STYLES["random"][0]
+    for mean, off, colour in ((curve.estimate, curve.error, chosen), (curve.random, curve.spread, random)):
+        ax.fill_between(curve.percent, mean - off, mean + off, color=colour, alpha=0.18, linewidth=0, zorder=1)
+    ax.plot(curve.percent, curve.estimate, color=chosen, linewidth=1.6, label="chosen", zorder=3)
+    if np.isfinite(curve.actual).any():
+        look = {"color": chosen, "marker": "o", "markersize": 4.0, "markerfacecolor": "none", "linestyle": "none"}
+        ax.plot(curve.percent, curve.actual, label="chosen, retrained", zorder=4, **look)
+    ax.plot(curve.percent, curve.random, color=random, linewidth=1.4, linestyle=(0, (4, 1.5)), label="random", zorder=2)
+    if np.isfinite(curve.random_actual).any():
+        look = {"color": random, "marker": "x", "markersize": 4.0, "linestyle": "none"}
+        ax.plot(curve.percent, curve.random_actual, label="random, retrained", zorder=2, **look)
+    ax.axhline(0.0, color="0.7", linewidth=0.7, zorder=0)
+    ax.grid(axis="y", color="0.9", linewidth=0.6)
+    ax.set_axisbelow(True)
+    size_axis(ax, np.unique(curve.percent), logarithmic=False)

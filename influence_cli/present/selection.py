@@ -13,6 +13,7 @@ from influence_cli.analysis.select import row_influences
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
 from influence_cli.present.changes import EFFECT, OF_NETWORK, View
+from influence_cli.present.curve import curve_page, draw_curve
 from influence_cli.present.described import block_title, described_page
 from influence_cli.present.plots import check_plot
 from influence_cli.present.plots_select import Curve, Image, images, sizes
@@ -34,6 +35,8 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
     records = [dict(zip(columns, row, strict=True)) for row in zip(*map(plain, columns.values()), strict=True)]
     if "per_percent" in columns:
         return described_page(result, records, view)
+    if "random_draws" in columns:
+        return curve_page(result, records)
     flips = any("flips" in record for record in records)
     verified = any(record["actual"] is not None for record in records)
     blocks = []
@@ -173,6 +176,10 @@ def rows_text(result: SelectionResult) -> str:
 def draw(question: Question, solver: HessianSolver, result: SelectionResult, path: str, figure: str) -> bytes:
     """The picture that was asked for."""
     ending = check_plot(path)
+    if any("random_draws" in record for record in result.entries):
+        if figure == "rows":
+            raise UsageError("--figure rows draws one group, and --sizes has many", hint="leave --figure out")
+        return draw_curve(result, ending)
     several = len({record["size"] for record in result.entries}) > 1
     flips = any("flips" in record for record in result.entries)
     if figure == "auto":

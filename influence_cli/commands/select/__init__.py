@@ -15,7 +15,8 @@ from influence_cli.commands.options import (
     Written,
     command,
 )
-from influence_cli.commands.select.options import ROWS, Drawn, Sought, check, check_sizes
+from influence_cli.commands.select.checks import check, check_sizes
+from influence_cli.commands.select.options import ROWS, Drawn, Sought
 
 if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
@@ -143,6 +144,8 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
 
     import numpy as np
 
+    from influence_cli.analysis.curve import DRAWS as CURVE_DRAWS
+    from influence_cli.analysis.curve import CurveSearch
     from influence_cli.analysis.searches import ALL, FlipSearch, RowSearch, UnionSearch, drop_impossible
     from influence_cli.analysis.select import Choice
     from influence_cli.commands import session
@@ -158,7 +161,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
         sought.strategies(),
         pool,
         direction=sought.direction,
-        draws=sought.draws,
+        draws=sought.draws or (100 if sought.curve is None else CURVE_DRAWS),
         constraint=sought.constraint,
         merit=sought.merit,
         rounds=sought.rounds,
@@ -179,7 +182,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
         choice = replace(choice, strategies=kept)
         if sentence:
             common.note(sentence)
-    return RowSearch(choice, sizes)
+    return RowSearch(choice, sizes) if sought.curve is None else CurveSearch(choice, sizes)
 
 
 def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
@@ -187,6 +190,7 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
     from influence_cli.specs.groups import parse_group
 
     used = ["size", "flip"] if sought.flip else ["size", "at_most", "direction", "verify", "flip"]
+    used = ["curve", "direction", "verify"] if sought.curve is not None else used
     used = ["describe", "support", "columns", "direction", "verify"] if sought.describe else used
     for option, users in (
         ("draws", "random"),
@@ -194,10 +198,11 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
         ("merit", "swap"),
         ("rounds", "pgd relinearize swap"),
     ):
-        if not sought.flip and set(users.split()) & set(choice.strategies):
+        if not (sought.flip or sought.describe) and set(users.split()) & set(choice.strategies):
             used.append(option)
+    used += ["draws"] if sought.curve is not None else []
     return {
-        **{key: getattr(sought, key) for key in used},
+        **{key: choice.draws if key == "draws" else getattr(sought, key) for key in used},
         "within": [parse_group(text).text for text in sought.within or ()],
         "candidates": [parse_group(text).text for text in sought.candidates or ()],
         "strategies": [] if sought.flip or sought.describe else list(choice.strategies),
