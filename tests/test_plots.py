@@ -83,6 +83,7 @@ def test_no_label_is_cut_at_the_edge(drawn_figures):
     picture = plots.scatter({"one": {"refined": cloud}}, "png", change=long, note=f"positive: {long}", columns=1)
     assert picture.startswith(MAGIC["png"])
     figure = drawn_figures[0]
+    figure.draw_without_rendering()
     whole = figure.bbox
     for label in (figure._supxlabel, figure._supylabel):
         box = label.get_window_extent()
