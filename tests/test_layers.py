@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "influence_cli"
 
 # From the bottom up: a layer may import whatever stands above it in this list, and nothing below.
 ORDER = (
-    *("errors", "tabular", "results", "grammars", "core", "data", "engines", "artifacts", "models", "specs"),
+    *("errors", "memory", "tabular", "results", "grammars", "core", "data", "engines", "artifacts", "models", "specs"),
     *("analysis", "present", "commands", "api", "process", "cli", "__main__"),
 )
 GRAMMARS = {"groups", "columns", "tests", "names", "lists", "files", "keys"}  # specs that know no data

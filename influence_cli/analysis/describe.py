@@ -61,7 +61,7 @@ class Description:
         """Those of the table, else the features of arrays; none of images, whose pixels say nothing one by one."""
         data, X = self._data, self._data.X_train
         too_many = X.shape[1] > MOST_COLUMNS or (issparse(X) and X.shape[0] * X.shape[1] > MOST_NUMBERS)
-        if data.columns_train or data.image_shape is not None or too_many:
+        if data.columns_train or data.image_shape is not None or data.streamed is not None or too_many:
             said = (data.id_column, self._label)
             return {name: values for name, values in data.columns_train.items() if name not in said}
         dense = X if isinstance(X, np.ndarray) else X.toarray()

@@ -87,7 +87,12 @@ _SELECTION_CONFIG = (
 KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
     "model": {
         "@config": _MODEL_CONFIG,
-        "@training": (Key("grad_norm", NUMBER, True), Key("iterations", WHOLE, True), Key("seconds", NUMBER, True)),
+        "@training": (
+            Key("grad_norm", NUMBER, True),
+            Key("iterations", WHOLE, True),
+            Key("seconds", NUMBER, True),
+            Key("stamps", WHOLES),
+        ),
         "@data_link": (Key("data", TEXT, True), Key("test_data", TEXT), Key("from", TEXT)),
         "@preparation": _keys(label=TEXT, per=TEXT, standardize=TRUTH, impute=TEXT, features=OBJECTS, coding=TEXT),
     },

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -21,9 +22,11 @@ from influence_cli.artifacts.schema_data import LINK, PIPELINE
 from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.load import files_of
+from influence_cli.data.stored import STARTED, stamps, trusting
 from influence_cli.errors import FileError, GinfError
 
-_FACTOR = "/hessian/cholesky"
+_FACTOR, _RESIDUALS = "/hessian/cholesky", "/gradients/residuals"
 _OTHER_MODEL = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
 
 Fetch: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, str]], Dataset]
@@ -44,7 +47,7 @@ class ModelArtifact:
 
     dataset: Dataset
     theta: np.ndarray
-    residuals: np.ndarray
+    residuals: np.ndarray | None
     factor: CholeskyFactor | None
     settings: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
@@ -64,14 +67,15 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
         "@data_digest": data.digest,
         "@model_digest": artifact.digest,
         "@data_name": data.name,
-        "@training": artifact.training,
+        "@training": artifact.training | _stamped(artifact.link),
         "/data/y_train": data.y_train,
         "/data/y_test": data.y_test,
         "/data/classes": data.classes,
         "/data/feature_names": data.feature_names,
         "/params/theta": artifact.theta,
-        "/gradients/residuals": artifact.residuals,
     }
+    if artifact.residuals is not None:
+        arrays["/gradients/residuals"] = artifact.residuals
     if data.weights is not None:
         arrays["/data/weights"] = data.weights
     if data.image_shape is not None:
@@ -96,11 +100,14 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None 
 
     ``fetch`` makes the data of a linked model again, of its settings and its link.
     """
-    keys = [entry.path for entry in KINDS["model"].entries if with_factor or entry.path != _FACTOR]
+    left = () if with_factor else (_FACTOR,)
+    keys = [entry.path for entry in KINDS["model"].entries if entry.path not in left]
     opened = storage.read(path, "model", keys)
     arrays = opened.arrays
     link = arrays.get(LINK)
     if link is None:
+        if _RESIDUALS not in arrays:
+            raise storage.invalid(path, "model", {_RESIDUALS: "missing, expected float64 (m, K)"})
         dataset = dataset_of(path, arrays)
         if DIGESTS in arrays:  # the rows are those that were written, and so is their digest: no need to take it again
             dataset = _known(dataset, arrays["@data_digest"])
@@ -112,7 +119,7 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None 
     artifact = ModelArtifact(
         dataset=dataset,
         theta=arrays["/params/theta"],
-        residuals=arrays["/gradients/residuals"],
+        residuals=arrays.get(_RESIDUALS),
         factor=CholeskyFactor(arrays[_FACTOR].T, arrays[f"{_FACTOR}@damping"]) if _FACTOR in arrays else None,
         settings=opened.config,
         training=arrays["@training"],
@@ -128,18 +135,25 @@ def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
     arrays, link = opened.arrays, opened.arrays[LINK]
     if fetch is None:
         raise ValueError(f"{path} is linked to its data: reading it takes a fetch")
+    counts = len(arrays["/data/y_train"]), len(arrays["/data/y_test"])
+    for key in ("/data/y_train", "/data/y_test"):
+        del arrays[key]  # the data has them too, and may be large
+    kept = arrays["@training"].pop("stamps", None)
+    same = kept is not None and kept == stamps(files_of_link(link))
     try:
-        data = fetch(opened.config, link)
+        with trusting() if same else nullcontext():
+            data = fetch(opened.config, link)
     except GinfError as error:
         raise FileError(
             f"{path} was trained with --link-data, and its rows cannot be had again: {error.message}", _LINK_HINT
         ) from error
+    if same:
+        return _known(replace(data, name=arrays["@data_name"], notes=()), arrays["@data_digest"])
     expected, found = (
         f"{train:,} training and {test:,} test rows of {features:,} features with the digest {digest[:12]}"
         for train, test, features, digest in (
             (
-                len(arrays["/data/y_train"]),
-                len(arrays["/data/y_test"]),
+                *counts,
                 len(arrays["/data/feature_names"]),
                 arrays["@data_digest"],
             ),
@@ -153,6 +167,17 @@ def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
             _LINK_HINT,
         )
     return _known(replace(data, name=arrays["@data_name"], notes=()), data.digest)
+
+
+def files_of_link(link: Mapping[str, str]) -> list[str]:
+    """The files behind a link."""
+    return [name for key in ("data", "test_data", "from") if key in link for name in files_of(link[key])]
+
+
+def _stamped(link: Mapping[str, str] | None) -> dict[str, list[int]]:
+    """What tells later that none of the files was touched: reading 4 GB to know it would take half a minute."""
+    found = None if link is None else stamps(files_of_link(link), before=STARTED)
+    return {} if found is None else {"stamps": found}
 
 
 def _known(dataset: Dataset, digest: str) -> Dataset:

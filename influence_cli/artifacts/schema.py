@@ -65,6 +65,7 @@ _CREDIT = (
 
 
 _CHANGE = "change of f if the group is removed; NaN where it could not be had"
+RESIDUALS = "gradient of a row: residual times features; left out of a linked model whose rows are streamed"
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -185,7 +186,7 @@ KINDS: dict[str, Kind] = {
                     unless=(LINK,),
                 ),
                 Entry("/params/theta", "float64", ("P",), "trained parameters"),
-                Entry("/gradients/residuals", "float64", ("m", "K"), "gradient of a row: residual times features"),
+                Entry("/gradients/residuals", "float64", ("m", "K"), RESIDUALS, required=False),
                 Entry(
                     "/hessian/cholesky",
                     "float32|float64",

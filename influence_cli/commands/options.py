@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from influence_cli.errors import shown_lines
+from influence_cli.memory import limited, parse
 
 COMMON, OUTPUT, NETWORKS, MORE = "Common", "Output", "Networks", "More"
 TRUST = "How far the figures can be trusted"
@@ -253,6 +254,16 @@ class Common:
             rich_help_panel=COMMON,
         ),
     ] = None
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            help="Memory to keep within, 4GiB or 500MB: rows that do not fit are read again in every pass.",
+            show_default="what the system has",
+            rich_help_panel=COMMON,
+        ),
+    ] = None
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)
     ] = False
@@ -331,7 +342,9 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
     def run(**given: Any) -> int:
         for name, bundle in bundles.items():
             given[name] = bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-        return function(**given)
+        allowed = next((one.memory for one in given.values() if isinstance(one, Common)), None)
+        with limited(None if allowed is None else parse(allowed, "--memory")):
+            return function(**given)
 
     run.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

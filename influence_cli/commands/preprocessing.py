@@ -93,7 +93,7 @@ def prepare(opened: OpenModel, asked: str | None) -> Prepared:
     else:
         found = own_refit(model.dataset, model.settings, model.origin)
     if not isinstance(found, Unfitted):
-        return Prepared(replace(opened, model=replace(model, refit=found)), asked, None)
+        return Prepared(replace(opened, model=model.changed(refit=found)), asked, None)
     if asked == REFIT:
         raise UsageError(
             f"--preprocessing refit: the preprocessing of {opened.path} cannot be made again: {found.reason}",

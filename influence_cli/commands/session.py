@@ -23,8 +23,10 @@ from influence_cli.commands.options import Asked, Common, Network, Written
 from influence_cli.core.parallel import thread_count
 from influence_cli.core.quantities import QUANTITIES
 from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
+from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load
 from influence_cli.errors import FileError, UsageError
+from influence_cli.memory import at_hand, shown
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.stored import store, stored
 from influence_cli.models.trained import TrainedModel, fit
@@ -82,10 +84,23 @@ def open_model(
         _train_default(common)
     path = DEFAULT_MODEL if path is None else path
     model, artifact = stored(path)
+    note_streaming(model.dataset, common)
     if artifact.link is not None:
         output.refuse_inputs(outputs or {}, artifact.link.values())
     chosen = model.with_curvature(network.curvature, network.damping)
     return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings, artifact.pipeline)
+
+
+def note_streaming(dataset: Dataset, common: Common) -> None:
+    """Say that the rows are read in every pass, and what that takes."""
+    rows = dataset.streamed
+    if rows is not None:
+        read = rows.cost
+        parts = "" if read.files == 1 else f" in {read.files:,} files"
+        common.note(
+            f"{dataset.rows:,} rows of {rows.shape[1]:,} features do not fit into the {shown(at_hand())} of memory at"
+            f" hand: every pass reads {shown(read.bytes)}{parts} again"
+        )
 
 
 def _train_default(common: Common) -> None:

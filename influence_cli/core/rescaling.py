@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
-from influence_cli.core.rows.sparse_design import Features
+from influence_cli.core.rows.rows import Rows
+from influence_cli.core.rows.sparse_design import Features, design_of
 from influence_cli.core.weights import GroupPenalty
 
 CANCELLED = 1e-4
@@ -43,7 +44,7 @@ class Standardised:
 class Restandardising:
     """The features of training rows X (m, d) standardised again without each of some groups."""
 
-    def __init__(self, X: Features, how: Standardised):
+    def __init__(self, X: Features | Rows, how: Standardised):
         self._X, self._how = X, how
         self._first, self._second = _moments(X)
 
@@ -82,6 +83,8 @@ class Restandardising:
         """Mean and variance of these columns over the rows that are kept, in two passes."""
         kept = np.ones(self._X.shape[0], dtype=bool)
         kept[rows] = False
+        if not isinstance(self._X, np.ndarray | csr_array):
+            return _exact_moments(self._X, kept, columns)
         picked = self._X[:, columns]
         values = (picked.toarray() if isinstance(picked, csr_array) else picked)[kept]
         return values.mean(axis=0), values.var(axis=0)
@@ -118,8 +121,19 @@ def group_penalty(
     return GroupPenalty(scaling, direction)
 
 
-def _moments(X: Features) -> tuple[np.ndarray, np.ndarray]:
+def _moments(X: Features | Rows) -> tuple[np.ndarray, np.ndarray]:
     """sum z and sum z^2 of every column, (d,) each."""
     if isinstance(X, csr_array):
         return np.asarray(X.sum(axis=0)).ravel(), np.asarray(X.multiply(X).sum(axis=0)).ravel()
-    return X.sum(axis=0), np.einsum("ij,ij->j", X, X)
+    if isinstance(X, np.ndarray):
+        return X.sum(axis=0), np.einsum("ij,ij->j", X, X)
+    parts = [_moments(X[rows]) for rows in design_of(X, False).blocks(1)]
+    return np.sum([first for first, _ in parts], axis=0), np.sum([second for _, second in parts], axis=0)
+
+
+def _exact_moments(X: Rows, kept: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of these columns over the rows ``kept`` (m,) bool."""
+    blocks, count = list(design_of(X, False).blocks(1)), int(kept.sum())
+    mean = np.sum([X[rows][kept[rows]][:, columns].sum(axis=0) for rows in blocks], axis=0) / count
+    squares = [((X[rows][kept[rows]][:, columns] - mean) ** 2).sum(axis=0) for rows in blocks]
+    return mean, np.sum(squares, axis=0) / count

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import numpy as np
 
+from influence_cli.core.objectives.fused import FusedGlm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, decrements
-from influence_cli.core.optimise.newton import newton
+from influence_cli.core.optimise.newton import STEPS, inverses, newton
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import descend, has_cheap_factor
 from influence_cli.core.parallel import alone_where_narrow
@@ -18,6 +21,8 @@ from influence_cli.errors import NotConvergedError
 
 RENEW_AT = 1e-2
 """Decrement, relative to the deviation of the outputs, at which the preconditioner is recomputed."""
+THIN_TOLERANCE = 1e-3
+"""Decrement of training on a few of the rows: beside their own error nothing."""
 REACH = 0.5
 """Reach of the Newton step from which on a finite minimum is in doubt; see ``_require_finite_minimum``."""
 IN_DOUBT = 1e-6
@@ -47,8 +52,11 @@ def train(
         renewed = far and objective.tuning.cheap_preconditioner and tol < RENEW_AT
         goals: tuple[float, ...] = (RENEW_AT,) if renewed else ()
         goals += (tol,) if objective.bounded else (min(tol, IN_DOUBT), tol)
-        minimum = _newton_in_turn(objective, start, goals, max_iterations, watch)
-        if minimum.converged[0]:
+        whole = None
+        if isinstance(objective, FusedGlm):
+            whole = _by_whole_steps(objective, start, tol, max_iterations, watch)
+        minimum = _newton_in_turn(objective, start, goals, max_iterations, watch) if whole is None else whole
+        if whole is None and minimum.converged[0]:
             minimum = _last_step(objective, minimum, tol, watch)
         if not objective.bounded and minimum.converged[0] and objective.size <= DOUBLE_UP_TO:
             factorize(objective, minimum.theta)  # raises where the minimiser is not unique
@@ -69,6 +77,25 @@ def train(
             hint="raise --max-iterations or --l2, scale the columns, or accept what was reached with --tol",
         )
     return minimum
+
+
+def _by_whole_steps(
+    objective: FusedGlm, start: np.ndarray, tol: float, max_iterations: int, watch: Watch | None
+) -> Minimum | None:
+    """Newton's method where J, its gradient and its Hessian come from one pass, from the minimum over a few of the
+    rows: three or four steps remain.  None where it does not arrive, or where no minimum is certain."""
+    if not objective.bounded:
+        return None
+    thin = objective.thinned()
+    if thin is not None:
+        with suppress(NotConvergedError):
+            start = train(thin, tol=THIN_TOLERANCE).theta
+    inverse, definite = inverses(objective, start, objective.weights)
+    if not definite[0]:
+        return None
+    goal, steps = _goal(objective, start, inverse, tol), min(STEPS, max_iterations)
+    found = newton(objective, start, objective.weights, goal=goal, max_iterations=steps, watch=watch)
+    return found if found.converged[0] or steps == max_iterations else None
 
 
 def _newton_in_turn(

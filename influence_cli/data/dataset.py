@@ -13,6 +13,7 @@ import numpy as np
 from scipy.sparse import issparse
 
 from influence_cli.data.sparse import Rows, parts
+from influence_cli.data.stored import StoredRows
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ class Dataset:
         return int(self.X_train.shape[0])
 
     @property
+    def streamed(self) -> StoredRows | None:
+        """The training rows where they are read from their file in every pass."""
+        return self.X_train if isinstance(self.X_train, StoredRows) else None
+
+    @property
     def labelled(self) -> np.ndarray:
         """Which test rows have a label, (n,) bool."""
         return self.y_test >= 0 if self.classes else ~np.isnan(self.y_test)
@@ -95,7 +101,8 @@ class Dataset:
                 digest.update(f"csr{array.shape}".encode())
             for part in parts(array) if issparse(array) else (array,):
                 digest.update(f"{part.dtype.str}{part.shape}".encode())
-                digest.update(np.ascontiguousarray(part).data)
+                for piece in (part[rows] for rows in part.blocks()) if isinstance(part, StoredRows) else (part,):
+                    digest.update(np.ascontiguousarray(piece).data)
         digest.update(repr((self.feature_names, self.classes)).encode())
         for part, columns in (("train", self.columns_train), ("test", self.columns_test)):
             for name, values in columns.items():

@@ -26,6 +26,7 @@ from scipy.sparse import csr_array
 from influence_cli.data.options import IMPUTE, REFERENCE, TableOptions
 from influence_cli.data.ordinal import dates_in_days
 from influence_cli.data.sparse import CENTRED, Rows, scaled_rows
+from influence_cli.data.stored import StoredRows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
@@ -91,6 +92,9 @@ def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Feature
         return Features(X_train, X_test, names, state, (CENTRED,))
     mean, scale = mean_and_scale(X_train)
     state = [_numeric(*one) for one in zip(names, mean.tolist(), scale.tolist(), strict=True)]
+    if isinstance(X_train, StoredRows):
+        made = X_test.standardised(mean, scale) if isinstance(X_test, StoredRows) else (X_test - mean) / scale
+        return Features(X_train.standardised(mean, scale), made, names, state, ())
     for X in (X_train, X_test):
         for start in range(0, len(X), BLOCK_ROWS):
             block = X[start : start + BLOCK_ROWS]
@@ -99,7 +103,7 @@ def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Feature
     return Features(X_train, X_test, names, state, ())
 
 
-def mean_and_scale(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_scale(X: np.ndarray | StoredRows) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation over the rows of X (m,) or (m, d), () or (d,) each; the latter is 1 where X is
     constant by scikit-learn's rule (``StandardScaler``), whose sums these are, in blocks of rows."""
     count, size = len(X), len(X) if X.ndim == 1 else BLOCK_ROWS

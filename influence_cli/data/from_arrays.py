@@ -15,6 +15,7 @@ from influence_cli.data.features import Features, scale_arrays
 from influence_cli.data.frames import FeatureMaker
 from influence_cli.data.prepare import TEST, TRAIN, UNSPLIT, Parts, Task, coded, prepare
 from influence_cli.data.sparse import Rows, checked_rows
+from influence_cli.data.stored import FromOne, StoredRows
 from influence_cli.errors import FileError, about
 
 
@@ -74,6 +75,8 @@ class ArraySource:
         """The test rows of its own, checked."""
         X, shape = self.raw.X_test, self.raw.X_train.shape[1:]
         assert X is not None
+        if isinstance(self.raw.X_train, StoredRows):
+            shape = self.raw.X_train.stored_shape[1:]
         if X.ndim < 2 or X.shape[1:] != shape:
             raise FileError(
                 f"the test rows must have the shape of the training rows, {shape}, but they have {X.shape[1:]}",
@@ -89,8 +92,9 @@ class ArraySource:
         return coded(_labels(self.raw.y_test, self.X_test.shape[0], TEST), values, TEST)
 
     def parts(self, train: np.ndarray, test: np.ndarray | None) -> Parts:
-        X_train = self.X if len(train) == self.X.shape[0] else self.X[train]
-        X_test = self.X_test if test is None else self.X[test]
+        pick = self.X.subset if isinstance(self.X, StoredRows) else self.X.__getitem__
+        X_train = self.X if len(train) == self.X.shape[0] else pick(train)
+        X_test = self.X_test if test is None else pick(test)
         preparation: dict[str, Any] | None = None
         if self.maker is not None:
             made = self.maker.of_arrays(X_train, X_test, self.names)
@@ -108,7 +112,7 @@ class ArraySource:
         return Parts(
             made,
             columns=(self._weights(train), {}),
-            records=(train + 1, tests + 1),
+            records=(_records(X_train, train), _records(X_test, tests)),
             image_shape=self.images if made.names == self.names else None,
             preparation=preparation,
         )
@@ -128,16 +132,22 @@ class ArraySource:
         return {"sample_weight": weight[train].astype(np.float64)}
 
 
+def _records(X: Rows, rows: np.ndarray) -> Any:
+    """The numbers of these rows in their file, the first of which is 1."""
+    if isinstance(X, StoredRows) and X.is_whole:
+        return FromOne(len(X))
+    return rows.astype(np.int64) + 1
+
+
 def image_shape(array: Rows) -> tuple[int, int] | None:
     """(height, width) of rows that are grey images, (m, h, w) or (m, h, w, 1)."""
-    if array.ndim == 3 or (array.ndim == 4 and array.shape[3] == 1):
-        return int(array.shape[1]), int(array.shape[2])
-    return None
+    shape = array.stored_shape if isinstance(array, StoredRows) else array.shape
+    return (int(shape[1]), int(shape[2])) if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1) else None
 
 
 def _columns(raw: RawData, images: tuple[int, int] | None) -> tuple[str, ...]:
     """One name a feature, once the shape is known to have features."""
-    shape = raw.X_train.shape
+    shape = raw.X_train.stored_shape if isinstance(raw.X_train, StoredRows) else raw.X_train.shape
     if len(shape) < 2:
         raise FileError(
             f"features must be an array of rows and columns, but its shape is {shape}",
@@ -162,6 +172,11 @@ def checked_features(X: Rows, columns: tuple[str, ...], where: str) -> Rows:
         raise FileError(f"at least {needed} {where} are needed, but found {X.shape[0]}")
     if issparse(X):
         return checked_rows(X, columns, where)
+    if isinstance(X, StoredRows):
+        found = X.first_not_finite()
+        if found is not None:
+            raise _not_finite(found, X.size, columns, where)
+        return X
     X = X.reshape(len(X), -1)
     if X.dtype.kind not in "biuf":
         X = _numbers(X, columns, where)
@@ -170,14 +185,20 @@ def checked_features(X: Rows, columns: tuple[str, ...], where: str) -> Rows:
     finite = np.isfinite(X)
     if not finite.all():
         row, column = (int(index) for index in np.argwhere(~finite)[0])
-        count = int((~finite).sum())
-        raise FileError(
-            f"every feature must be finite, but {count} of the {X.size} values in the {where} "
-            f"{'is' if count == 1 else 'are'} not: "
-            f"the first is {X[row, column]} in column {columns[column]}, row {row} (counted from 0)",
-            "remove these rows or fill in the values: ginf does not guess",
-        )
+        first = row, column, float(X[row, column]), int((~finite).sum())
+        raise _not_finite(first, X.size, columns, where)
     return X
+
+
+def _not_finite(first: tuple[int, int, float, int], size: int, columns: tuple[str, ...], where: str) -> FileError:
+    """The error for the ``first`` row, column and value that is not finite, of so many."""
+    row, column, value, count = first
+    return FileError(
+        f"every feature must be finite, but {count} of the {size} values in the {where} "
+        f"{'is' if count == 1 else 'are'} not: "
+        f"the first is {value} in column {columns[column]}, row {row} (counted from 0)",
+        "remove these rows or fill in the values: ginf does not guess",
+    )
 
 
 def _numbers(X: np.ndarray, columns: tuple[str, ...], where: str) -> np.ndarray:

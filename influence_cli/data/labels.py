@@ -16,6 +16,9 @@ FEW_VALUES = 20
 ROWS_A_CLASS = 5
 """Numbers that are many and come back less often than this, on average, are measurements and not classes."""
 
+PART = 1 << 20
+"""Labels that are looked at together."""
+
 LONGEST_LABEL = 60
 """Characters of a label that a message shows."""
 
@@ -27,7 +30,7 @@ def class_names(y: np.ndarray, where: str) -> tuple[tuple[str, ...], np.ndarray]
     """The printed names of the classes and the sorted labels they stand for (numbers by size, strings by letter)."""
     y = _text_or_numbers(y, where)
     _finite(y, where)
-    values = np.unique(y)
+    values = np.unique(np.concatenate([np.unique(y[part]) for part in _parts(y)]))
     if y.dtype.kind != "U" and _looks_continuous(values, len(y)):
         raise FileError(
             f"class labels were expected, but the labels look like a numeric response: "
@@ -63,8 +66,10 @@ def encode(y: np.ndarray, values: np.ndarray, where: str) -> np.ndarray:
             f"{kinds[values.dtype.kind == 'U']} and the test labels are {kinds[y.dtype.kind == 'U']}"
         )
     _finite(y, where)
-    codes = np.searchsorted(values, y)
-    known = values[np.minimum(codes, len(values) - 1)] == y
+    codes, known = np.empty(len(y), dtype=np.int64), np.empty(len(y), dtype=bool)
+    for part in _parts(y):
+        codes[part] = np.searchsorted(values, y[part])
+        known[part] = values[np.minimum(codes[part], len(values) - 1)] == y[part]
     if not known.all():
         unknown = [in_a_sentence(_print(value)) for value in np.unique(y[~known])]
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -73,7 +78,7 @@ def encode(y: np.ndarray, values: np.ndarray, where: str) -> np.ndarray:
             f"is new in {(~known).sum()} of {len(y)} test rows",
             "remove these test rows, or train on rows of that class too",
         )
-    return codes.astype(np.int64)
+    return codes
 
 
 def responses(y: np.ndarray, where: str) -> np.ndarray:
@@ -86,6 +91,11 @@ def responses(y: np.ndarray, where: str) -> np.ndarray:
         )
     _finite(y, where)
     return y.astype(np.float64)
+
+
+def _parts(y: np.ndarray) -> list[slice]:
+    """Slices over labels: what is made of them takes no memory beside them."""
+    return [slice(start, start + PART) for start in range(0, max(len(y), 1), PART)]
 
 
 def _text_or_numbers(y: np.ndarray, where: str) -> np.ndarray:

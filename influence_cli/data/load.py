@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,12 +21,14 @@ from influence_cli.data.readers.delimited import read_delimited
 from influence_cli.data.readers.dialect import encoding_of, separator_of
 from influence_cli.data.readers.hdf5 import read_hdf5
 from influence_cli.data.readers.idx import IDX_NAME, read_idx_folder
+from influence_cli.data.readers.in_place import ENDINGS, read_in_place
 from influence_cli.data.readers.npz import read_npz
 from influence_cli.data.readers.pandas_tables import read_as_pandas
 from influence_cli.data.readers.parquet import read_parquet
 from influence_cli.data.readers.svmlight import read_svmlight
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
+from influence_cli.memory import accounted
 
 Kind = TypeVar("Kind")
 
@@ -40,6 +43,14 @@ WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 KINDS = (
     "a folder of four IDX files or a file of the kind .csv, .tsv, .txt (or .gz of these), .parquet, .npz, .svm or .h5"
+)
+TIMES_LENGTH = {".gz": 6.0, ".parquet": 5.0, ".pq": 5.0, ".npz": 2.2, ".h5": 2.2, ".svm": 3.0, ".libsvm": 3.0}
+"""The end of a file's name -> memory that reading it takes at its peak, in its own length (measured)."""
+OTHER_TIMES, PYTHON_BYTES = 1.3, 1e8
+"""The same of other files, and what the program itself takes."""
+NEEDS_LESS = (
+    "raise the limit (--memory, ulimit -v, the container's), or store the rows as .npz or .h5, which are read piece by"
+    " piece where they do not fit"
 )
 PATTERN = "*?["
 """Characters of which one makes a path that does not exist a pattern of paths."""
@@ -72,6 +83,28 @@ def load(
         raise UsageError(f"the seed must be a whole number from 0, but it is {seed}")
     check_options(options)
     paths = [] if source in BUILTIN else _existing(source)
+    with accounted(f"reading {source}", _needed(paths), NEEDS_LESS):
+        return _loaded(paths, source, (task, test_fraction, seed), options, maker)
+
+
+def _needed(paths: list[Path]) -> float | None:
+    """Bytes of memory that reading these files takes, about; None where nothing is known."""
+    with suppress(OSError):
+        sizes = [(path.name.lower(), path.stat().st_size) for path in paths if path.is_file()]
+        times = [_by_ending(Path(name), TIMES_LENGTH) or OTHER_TIMES for name, _ in sizes]
+        return sum(size * one for (_, size), one in zip(sizes, times, strict=True)) + PYTHON_BYTES if sizes else None
+    return None
+
+
+def _loaded(
+    paths: list[Path],
+    source: str,
+    how: tuple[Task, float, int],
+    options: TableOptions,
+    maker: FeatureMaker | None,
+) -> Dataset:
+    """``how`` are the task, the share of test rows and the seed."""
+    task, test_fraction, seed = how
     if paths and all(path.name.lower().endswith(TABLES) for path in paths):
         tables = _tables(paths, source, options, maker)
         return prepare_table(tables, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
@@ -205,7 +238,11 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
         if IDX_NAME.fullmatch(path.name):
             raise FileError("this is one of four IDX files", f"pass the folder: --data {path.parent}")
         raise FileError(f"expected {KINDS}, but this kind is not supported")
-    raw = reader(path)
+    raw = None
+    if maker is None and path.name.lower().endswith(ENDINGS):
+        raw = read_in_place(path)
+    if raw is None:
+        raw = reader(path)
     if test_source is None:
         return raw
     other_path = _test_paths(test_source, READERS, source)[0]

@@ -6,12 +6,12 @@ import gzip
 import math
 import os
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from influence_cli.errors import FileError
+from influence_cli.memory import at_hand
 
 SHARE = 0.5
 """Share of the memory at hand that one array, file or unpacked text may fill: its copies need the rest."""
@@ -19,21 +19,6 @@ UNPACKED_BYTES = 256 * 1024 * 1024
 UNPACKED_TIMES = 100
 """A packed file may hold so many bytes, or so many times its own length if that is more: tables pack to a twentieth,
 and what packs to less than a hundredth is a mistake or a trap."""
-
-
-def at_hand() -> float:
-    """Bytes that this process can still have: of the machine, and within its own limit of address space."""
-    left = float("inf")
-    with suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/meminfo") as lines:  # noqa: PTH123
-        left = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    with suppress(ImportError, OSError, ValueError, IndexError):
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit != resource.RLIM_INFINITY:
-            with open("/proc/self/statm") as line:  # noqa: PTH123
-                left = min(left, limit - float(line.read().split()[0]) * resource.getpagesize())
-    return max(left, 0.0)
 
 
 def most() -> float:

@@ -66,7 +66,7 @@ def prepare(source: Source, name: str, *, task: Task, test_fraction: float, seed
         y = source.labels(where)
         classes, values = class_names(y, where) if task == "classification" else ((), None)
         codes = coded(y, values, where)
-        every = np.arange(len(codes))
+        every = np.arange(len(codes), dtype=np.int32 if len(codes) < 2**31 else np.int64)
         if source.has_tests:
             train, test, y_test = every, None, source.test_labels(values)
         else:
@@ -81,7 +81,7 @@ def prepare(source: Source, name: str, *, task: Task, test_fraction: float, seed
     return Dataset(
         name,
         made.features.X_train,
-        codes[train],
+        codes if train is every else codes[train],
         made.features.X_test,
         y_test,
         feature_names=made.features.names,

@@ -18,6 +18,7 @@ from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.fused import glm_of
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.mlp import Mlp
 from influence_cli.core.objectives.objective import Objective
@@ -27,7 +28,9 @@ from influence_cli.core.solvers.choice import SolverChoice, choose_solver
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.core.training import train
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.readers.in_place import refuse_streamed
 from influence_cli.data.sparse import Rows
+from influence_cli.data.stored import StoredRows
 from influence_cli.errors import FileError, UsageError
 from influence_cli.models.preprocessing import Refit
 from influence_cli.models.settings import ESTIMATORS, ModelSettings, check_curvature
@@ -39,6 +42,7 @@ Split = Literal["train", "test"]
 class TrainedModel:
     """Parameters ``theta`` (P, 1) at a stationary point; ``residuals`` (m, K) are d l_i / d outputs there.
 
+    The residuals are None where rows are streamed: they would be as many numbers as there are rows and outputs.
     ``origin`` says where the data came from, as the model's file keeps it; ``refit`` how the preprocessing is made
     again without a group, or None where it stays as it is.
     """
@@ -46,7 +50,7 @@ class TrainedModel:
     dataset: Dataset
     settings: ModelSettings
     theta: np.ndarray
-    residuals: np.ndarray
+    residuals: np.ndarray | None
     grad_norm: float
     iterations: int
     seconds: float
@@ -75,10 +79,11 @@ class TrainedModel:
         if data.classes and len(data.classes) < 2:
             raise FileError(f"expected at least two classes, found {len(data.classes)}")
         check_responses(data, own)
-        shapes = (
+        shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
             ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
-            ("/gradients/residuals", self.residuals.shape, (data.rows, self.objective.outputs)),
         )
+        if self.residuals is not None:
+            shapes += (("/gradients/residuals", self.residuals.shape, (data.rows, self.objective.outputs)),)
         for path, found, expected in shapes:
             if found != expected:
                 raise FileError(f"{path} has the shape {found}, expected {expected} by its settings")
@@ -105,6 +110,8 @@ class TrainedModel:
 
     def predict(self, X: Rows) -> np.ndarray:
         """Class codes or responses for rows X (n, d)."""
+        if isinstance(X, StoredRows):
+            return np.concatenate([self.predict(X[rows]) for rows in X.blocks()])
         return self.family.predict(self.objective.predict_outputs(self.theta, X))[0]
 
     @property
@@ -146,13 +153,21 @@ class TrainedModel:
         if not known.any() or (not data.classes and np.ptp(y[known]) == 0):
             return float("nan")
         columns = data.columns_train if split == "train" else data.columns_test
-        w = np.asarray(columns[self.per], dtype=np.float64) if self.per in columns else np.ones(len(y))
-        X, y, w = (X, y, w) if known.all() else (X[known], y[known], w[known])
-        outputs = self.objective.predict_outputs(self.theta, X)
-        if data.classes:
-            return float((self.family.predict(outputs)[0] == y).mean())
-        alike = np.broadcast_to(self.family.centre(y, w), (1, 1, len(y)))
-        return float(1.0 - (self.family.loss(outputs, y)[0] @ w) / (self.family.loss(alike, y)[0] @ w))
+        w = np.asarray(columns[self.per], dtype=np.float64) if self.per in columns else np.broadcast_to(1.0, len(y))
+        alike = None if data.classes else self.family.centre(y[known], w[known])
+        right, possible, unit = 0.0, 0.0, 0.0
+        for rows in X.blocks() if isinstance(X, StoredRows) else [slice(None)]:
+            own = known[rows]
+            block, labels, weights = (one if own.all() else one[own] for one in (X[rows], y[rows], w[rows]))
+            outputs = self.objective.predict_outputs(self.theta, block)
+            if alike is None:
+                right += float((self.family.predict(outputs)[0] == labels).sum())
+                possible += len(labels)
+                continue
+            same = np.broadcast_to(alike, (1, 1, len(labels)))
+            unit += float(self.family.loss(outputs, labels)[0] @ weights)
+            possible += float(self.family.loss(same, labels)[0] @ weights)
+        return right / possible if alike is None else 1.0 - unit / possible
 
     def removal(self, groups: Sequence[np.ndarray]) -> Removal:
         """The removal of groups of rows, with the penalties of standardising again without each.
@@ -163,8 +178,15 @@ class TrainedModel:
         penalty = refit.penalty(groups) if refit is not None and refit.shared else None
         return removal(self.objective.weights, groups, self.settings.penalty_scaling, penalty)
 
+    def changed(self, **changes: Any) -> TrainedModel:
+        """The same with other fields, of which none but settings and data makes another objective."""
+        made = replace(self, **changes)
+        if "objective" in vars(self) and made.settings == self.settings and made.dataset is self.dataset:
+            vars(made)["objective"] = self.objective  # where cached_property keeps it: making it takes a pass
+        return made
+
     def with_factor(self, factor: CholeskyFactor | None) -> TrainedModel:
-        return replace(self, factor=factor)
+        return self.changed(factor=factor)
 
     def choose_solver(self, requested: str, *, beside: float = 0.0) -> SolverChoice:
         """The solver of H x = b that is asked for; ``core.solvers.choice`` says how and what is raised."""
@@ -231,6 +253,7 @@ def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
 def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
     """J on the training rows."""
     if settings.is_network:
+        refuse_streamed(dataset.X_train, f"--estimator {settings.estimator}")
         if not isinstance(dataset.X_train, np.ndarray):
             raise UsageError(
                 f"--estimator {settings.estimator} takes dense features, and those of {dataset.name} are sparse",
@@ -249,7 +272,7 @@ def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
             penalize_intercept=settings.penalize_intercept,
             weights=dataset.weights,
         )
-    return Glm(
+    return glm_of(
         dataset.X_train,
         dataset.y_train,
         family_of(dataset, settings),
@@ -275,12 +298,14 @@ def fit(
     objective = objective_of(dataset, settings)
     start = perf_counter()
     minimum = train(objective, tol=settings.tol, max_iterations=max_iterations, seed=settings.seed, watch=watch)
-    return TrainedModel(
+    model = TrainedModel(
         dataset,
         settings,
         minimum.theta,
-        objective.residuals(minimum.theta),
+        None if dataset.streamed is not None else objective.residuals(minimum.theta),
         float(minimum.grad_norm[0]),
         int(minimum.iterations[0]),
         perf_counter() - start,
     )
+    vars(model)["objective"] = objective
+    return model

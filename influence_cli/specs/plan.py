@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from influence_cli.data.readers.in_place import refuse_streamed
 from influence_cli.errors import UsageError, about
 from influence_cli.specs.by import conditions_by_keys
 from influence_cli.specs.columns import quoted, rows_where
@@ -33,6 +34,8 @@ from influence_cli.specs.keys import Key
 from influence_cli.specs.names import SPELLINGS, RowNames
 from influence_cli.specs.planned import EveryRow, GroupPlan, PlannedGroup
 
+ALL_ROWS = ("neighbours", "cluster")
+"""Kinds of groups that look at the features of all rows at once."""
 NAMELESS = RowNames("training rows")
 
 
@@ -62,6 +65,9 @@ def plan_groups(
             f"{len(readers)} groups read standard input ({readers[0].text}), which can be read once",
             hint="Put the row numbers of the others into files: --group rows:@FILE",
         )
+    for spec in specs:
+        if spec.kind in ALL_ROWS:
+            refuse_streamed(X_train, f"a group of the kind {spec.kind}:")
     data = _Data(X_train, y_train, tuple(classes), columns or {}, names or NAMELESS, seed, stdin)
     if len(specs) == 1 and specs[0].each and data.m > 1:
         return GroupPlan(EveryRow(data.m), data.m)

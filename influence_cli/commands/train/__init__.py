@@ -57,7 +57,8 @@ def train(
         choice = model.choose_solver(solver)
         common.detail(f"solver {choice.kind}: {choice.reason}")
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
-        link = link_to(source.name, source.test_data, form.from_model) if kept.link_data else None
+        linked = kept.link_data or model.dataset.streamed is not None
+        link = link_to(source.name, source.test_data, form.from_model) if linked else None
         pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
         store(kept.output, model, force=common.force, link=link, pipeline=pipeline)
         if link is not None:
@@ -72,6 +73,7 @@ def train(
 
 def _train(source: Source, table: TableOptions, form: Form, settings: ModelSettings, common: Common) -> TrainedModel:
     """A model of ginf's own."""
+    from influence_cli.commands import session
     from influence_cli.data.load import load
     from influence_cli.data.summary import summary
     from influence_cli.models.rank import without_dependent
@@ -88,6 +90,7 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     )
     for text in (*dataset.notes, *summary(dataset)):
         common.note(text)
+    session.note_streaming(dataset, common)
     if source.test_fraction == 0 and source.test_data is None and dataset.rows == dataset.X_test.shape[0]:
         common.note("the test rows are the training rows (--test-fraction 0)")
     dataset, total = weighted(dataset, table.weights, form.class_weight)
@@ -101,7 +104,7 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     with common.progress(counted, None) as advance:
         model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
     own = {} if form.class_weight is None else {"class_weight": form.class_weight}
-    return replace(model, origin=_origin(source, table, common.seed) | own)
+    return model.changed(origin=_origin(source, table, common.seed) | own)
 
 
 def _bring(

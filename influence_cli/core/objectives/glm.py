@@ -16,8 +16,9 @@ from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.gradient_change import GradientChange
 from influence_cli.core.objectives.hessian import glm_hessian, glm_hessians
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
-from influence_cli.core.objectives.passes import CurvatureStates, Passes
+from influence_cli.core.objectives.passes import CurvatureStates, Passes, state_bytes
 from influence_cli.core.objectives.penalty import Penalty
+from influence_cli.core.rows.rows import Rows
 from influence_cli.core.rows.sparse_design import Features, design_of
 from influence_cli.core.solvers.dual import Dual, curvature_roots, is_wide
 from influence_cli.core.solvers.preconditioners import CHEAP_COLUMNS, Jacobi, Kronecker, kronecker_fits
@@ -40,7 +41,7 @@ class Glm(Objective):
 
     def __init__(
         self,
-        X: Features,
+        X: Features | Rows,
         y: np.ndarray,
         family: Family,
         *,
@@ -54,11 +55,13 @@ class Glm(Objective):
         self.y = y
         self.family = family
         self.outputs = family.outputs
-        self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
+        self.weights = np.broadcast_to(1.0 / len(y), len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
         squares = self._squares = self.design.squares(self.weights)
         self.penalty = _penalty(squares, family, l2, intercept and not penalize_intercept)
-        self.wide = self.bounded and is_wide(self.design.rows, self.outputs, self.design.columns)
+        self.wide = (
+            self.bounded and self.design.keeps_states and is_wide(self.design.rows, self.outputs, self.design.columns)
+        )
         self.tuning = Tuning(cheap_preconditioner=self.wide or self.design.columns <= CHEAP_COLUMNS)
         self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
 
@@ -113,6 +116,8 @@ class Glm(Objective):
             if self.passes.few(inside, 2).all():
                 return w.kept * self.training_gradient(theta) + self.loss_gradient(theta, inside)
         if not few.all() or w.sizes.sum() > self.design.rows:
+            if not isinstance(self.design.X, np.ndarray) and 8.0 * self.y.size * self.outputs > state_bytes():
+                return self._gradient_pass(theta, w, lambda outputs, weights, rows: None)
             return self.gather(self.residuals(theta), w)
 
         def alone(eta: np.ndarray, weights: np.ndarray, span: slice, g: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from influence_cli.core.objectives.passes import STATE_BYTES, Passes
+from influence_cli.core.objectives.passes import Passes, state_bytes
 from influence_cli.core.weights import Weights
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class GradientChange:
     def __init__(self, model: Glm, theta: np.ndarray, w: Weights):
         self._model, self._passes, self._theta, self._w = model, model.passes, theta, w
         rows = model.design.rows
-        fits = 8.0 * model.outputs * rows <= STATE_BYTES
+        fits = model.design.keeps_states and 8.0 * model.outputs * rows <= state_bytes()
         self._eta = model.passes.outputs(theta, slice(0, rows)) if fits else None
 
     def by(self, passes: Passes) -> GradientChange:

@@ -47,6 +47,15 @@ def glm_hessian(
     at = np.flatnonzero(used)
     pairs = [(j, k) for j in range(K) for k in range(j + (not family.shift_invariant))]
     blocks = _scaled_grams(design, family, theta, w.column(), np.dtype(dtype), used, pairs)
+    return assembled(blocks, penalty, w, at, np.dtype(dtype))
+
+
+def assembled(
+    blocks: dict[Pair, np.ndarray], penalty: Penalty, w: Weights, at: np.ndarray, dtype: np.dtype
+) -> np.ndarray:
+    """The Hessian of J, as ``glm_hessian`` gives it, from blocks (j, k) of that of the loss over the columns ``at``;
+    without those on the diagonal where the blocks of a row of blocks sum to 0."""
+    K, D = penalty.outputs, len(penalty.ridge)
     hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
 
     def place(pair: tuple[int, int]) -> None:
@@ -156,7 +165,7 @@ def _scaled_grams(
                 for number, pair in enumerate(pairs):
                     part = of_pair(pair)
                     # Of one array with itself NumPy makes a rank-k update, which unlike SciPy's lets others run.
-                    out[number] += _sign(pair) * (part.T @ part)
+                    out[number] += sign_of(pair) * (part.T @ part)
 
         shape = (len(pairs), width, width)
         sums = summed(add_span, chunks, shape, operations=len(pairs) * float(design.rows) * width**2)
@@ -164,7 +173,7 @@ def _scaled_grams(
     return _large_grams(scaled, chunks, pairs, width, dtype)
 
 
-def _sign(pair: Pair) -> float:
+def sign_of(pair: Pair) -> float:
     return 1.0 if pair[0] == pair[1] else -1.0
 
 
@@ -181,9 +190,9 @@ def _large_grams(
             pair, band = job
             part = of_pair(pair)
             if len(bands) == 1:
-                blocks[pair] += _sign(pair) * (part.T @ part)
+                blocks[pair] += sign_of(pair) * (part.T @ part)
             else:
-                blocks[pair][band, : band.stop] += _sign(pair) * (part[:, band].T @ part[:, : band.stop])
+                blocks[pair][band, : band.stop] += sign_of(pair) * (part[:, band].T @ part[:, : band.stop])
 
         jobs = [(pair, band) for pair in pairs for band in bands]
         spread(add, jobs, operations=len(pairs) * float(rows.stop - rows.start) * width**2)

@@ -171,7 +171,8 @@ class Objective(ABC):
     def _kinds(self) -> tuple[np.ndarray, np.ndarray]:
         """The family's kind of each row (m,), and how many rows with a weight are of each."""
         kinds, count = self.family.kinds(self.y)
-        return kinds, np.bincount(kinds[self.weights != 0.0], minlength=count)
+        weighted = kinds if self.weights.all() else kinds[self.weights != 0.0]
+        return kinds, np.bincount(weighted, minlength=count)
 
     def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """J, (G,)."""

@@ -17,16 +17,26 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import Weights
+from influence_cli.memory import budget
 
 STATE_BYTES = 256e6
 """Curvature states of all rows that a product of second derivatives may keep.  Above, it computes them again from the
 parameters, at the cost of one more matrix product."""
+
+KEPT_SHARE = 0.1
+"""Share of ``--memory`` that they may take."""
 
 Whole: TypeAlias = Callable[[np.ndarray, np.ndarray, slice, np.ndarray], np.ndarray]
 """(computed outputs (A, F, b), weights (A or 1, 1, b), rows, groups (A,)) to derivatives (A, F or K, b), of a block of
 all rows."""
 Alone: TypeAlias = Callable[[np.ndarray, np.ndarray, slice, int], np.ndarray]
 """(computed outputs (1, F, n), weights (n,), span, group) to derivatives (1, F or K, n) of a span of its rows."""
+
+
+def state_bytes() -> float:
+    """Bytes that arrays of all rows and outputs may take to save a product."""
+    allowed = budget()
+    return STATE_BYTES if allowed is None else min(STATE_BYTES, KEPT_SHARE * allowed)
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class Passes:
 
     def outputs(self, theta: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """Outputs of these training rows, (G, K, b); of softmax up to a number common to all outputs of a row."""
-        eta = self.design.forward(self._stack(theta), rows)
+        eta = self.design.forward(self.stack(theta), rows)
         return self.completed(eta.reshape(-1, self.free, eta.shape[1]))
 
     def completed(self, eta: np.ndarray) -> np.ndarray:
@@ -74,7 +84,7 @@ class Passes:
         def computed(eta: np.ndarray, rows: slice) -> np.ndarray:
             return rowwise(eta.reshape(-1, F, eta.shape[1]), rows)[:, :F].reshape(groups * F, -1)
 
-        return self._joined(self.design.sweep(self._stack(V), computed, groups * F))
+        return self.joined(self.design.sweep(self.stack(V), computed, groups * F))
 
     def largest(self, V: np.ndarray, rowwise: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The largest over all rows, (G,), of ``rowwise`` of outputs (G, K, b) at V (P, G), but at least 0."""
@@ -97,7 +107,7 @@ class Passes:
             entries = np.stack([self.family.pair(state, j, k) for j, k in pairs], axis=1)
             return (entries * w.block(rows)[:, None]).reshape(len(entries) * len(pairs), -1)
 
-        sums = self.design.sweep(self._stack(theta), rowwise, theta.shape[1] * len(pairs))
+        sums = self.design.sweep(self.stack(theta), rowwise, theta.shape[1] * len(pairs))
         return sums.reshape(theta.shape[1], len(pairs), self.design.columns)
 
     def few(self, w: Weights, products: int) -> np.ndarray:
@@ -122,9 +132,9 @@ class Passes:
         def computed(eta: np.ndarray, span: slice, at: int) -> np.ndarray:
             return alone(eta[None], inside[at][span], span, light[at])[0, :F]
 
-        W = self._stack(_some(V, np.array(light))).reshape(-1, F, columns) if V.size else np.empty((1, 0, columns))
+        W = self.stack(_some(V, np.array(light))).reshape(-1, F, columns) if V.size else np.empty((1, 0, columns))
         W = np.broadcast_to(W, (len(light), *W.shape[1:]))
-        out[:, light] = self._joined(self.design.sweep_chosen(W, computed, chosen, F))
+        out[:, light] = self.joined(self.design.sweep_chosen(W, computed, chosen, F))
         return out
 
     def _whole(self, V: np.ndarray, w: Weights, groups: np.ndarray, whole: Whole) -> np.ndarray:
@@ -134,14 +144,14 @@ class Passes:
 
         return self.sweep(V, rowwise, len(groups))
 
-    def _stack(self, theta: np.ndarray) -> np.ndarray:
+    def stack(self, theta: np.ndarray) -> np.ndarray:
         """theta (P, G) as the coefficients of the outputs that passes compute, (G F, D)."""
         W = theta.T.reshape(-1, self.family.outputs, self.design.columns)
         if self.family.shift_invariant:
             W = W[:, :-1] - W[:, -1:]
         return W.reshape(-1, self.design.columns)
 
-    def _joined(self, out: np.ndarray) -> np.ndarray:
+    def joined(self, out: np.ndarray) -> np.ndarray:
         """Sums (G, F, D), or (G F, D), for the outputs that passes compute, as (P, G) for all."""
         out = out.reshape(-1, self.free, self.design.columns)
         if self.family.shift_invariant:
@@ -152,8 +162,8 @@ class Passes:
 class CurvatureStates:
     """What second derivatives need of every row's outputs at theta (P, 1 or G), for products with weights of G groups.
 
-    Kept for all rows while that takes STATE_BYTES at most, for the groups' rows alone where no others are needed and
-    they are fewer, else computed again in each pass.
+    Kept for all rows in memory while that takes STATE_BYTES at most, for the groups' rows alone where no others are
+    needed and they are fewer, else computed again in each pass.
     """
 
     def __init__(self, passes: Passes, theta: np.ndarray, w: Weights, few: np.ndarray):
@@ -163,7 +173,7 @@ class CurvatureStates:
         design, outputs = passes.design, passes.family.outputs
         if few.all() and w.sizes.sum() <= design.rows:
             self._own = [self._at(g, rows) for g, rows in enumerate(w.rows)]
-        elif design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= STATE_BYTES:
+        elif design.keeps_states and design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= state_bytes():
             states = np.empty((theta.shape[1], outputs, design.rows), dtype=design.dtype)
 
             def fill(rows: slice) -> None:

@@ -20,7 +20,15 @@ STEPS = 50
 """Newton steps after which a column is left to others."""
 
 
-def newton(objective: Glm, start: np.ndarray, w: RowWeights, *, goal: Goal, watch: Watch | None = None) -> Minimum:
+def newton(
+    objective: Glm,
+    start: np.ndarray,
+    w: RowWeights,
+    *,
+    goal: Goal,
+    max_iterations: int = STEPS,
+    watch: Watch | None = None,
+) -> Minimum:
     """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``, and one step further.
 
     A column ends short of it where its Hessian is singular to rounding, or where no step moves it.
@@ -33,7 +41,7 @@ def newton(objective: Glm, start: np.ndarray, w: RowWeights, *, goal: Goal, watc
     iterations, converged = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
     norm = np.where(np.isfinite(value), scaled_norms(objective, gradient), np.inf)
     active = np.flatnonzero(np.isfinite(norm))
-    for iteration in range(1, STEPS + 1):
+    for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
         if watch is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Design:
     X: np.ndarray
     intercept: bool
     dtype: np.dtype = DOUBLE
+    keeps_states: ClassVar[bool] = True
+    """Whether what a pass has made of all rows is worth keeping for the next: no row has to be read for that."""
 
     def single(self, outputs: int) -> Design:
         """The same with passes in float32, where with that many outputs a row they take half the time; else itself."""
@@ -69,6 +72,8 @@ class Design:
         used = np.zeros(self.X.shape[1], dtype=bool)
         for rows in self.blocks(1):
             used |= self.X[rows].any(axis=0)
+            if used.all():
+                break
         return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
@@ -88,12 +93,12 @@ class Design:
 
     def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """W (C, D) to W [X 1]' of these rows, (C, b)."""
-        return self._outputs(W.astype(self.dtype, copy=False), self._rounded(rows))
+        return self.outputs_of(W.astype(self.dtype, copy=False), self._rounded(rows))
 
     def _rounded(self, rows: slice | np.ndarray) -> np.ndarray:
         return self.X[rows].astype(self.dtype, copy=False)
 
-    def _outputs(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
+    def outputs_of(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
         """(C, b) for a block of rows X (b, d) in the precision of the passes."""
         d = X.shape[1]
         out = W[:, :d] @ X.T
@@ -112,7 +117,7 @@ class Design:
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             for rows in blocks:
                 X = self._rounded(rows)
-                R = rowwise(self._outputs(W, X), rows).astype(self.dtype, copy=False)
+                R = rowwise(self.outputs_of(W, X), rows).astype(self.dtype, copy=False)
                 out[:, :d] += R @ X
                 if self.intercept:
                     out[:, d] += R.sum(axis=1)
@@ -141,7 +146,7 @@ class Design:
             for start in range(0, len(chosen[g]), size):
                 span = slice(start, min(start + size, len(chosen[g])))
                 X = self._rounded(chosen[g][span])
-                R = rowwise(self._outputs(W[g], X), span, g).astype(self.dtype, copy=False)
+                R = rowwise(self.outputs_of(W[g], X), span, g).astype(self.dtype, copy=False)
                 sums[g, :, :d] += R @ X
                 if self.intercept:
                     sums[g, :, d] += R.sum(axis=1)
@@ -162,13 +167,12 @@ class Design:
     def gram(self, w: np.ndarray) -> np.ndarray:
         """[X 1]' diag(w) [X 1], (D, D), for weights w (m,) >= 0."""
         d = self.X.shape[1]
-        roots = np.sqrt(w)
 
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             for rows in blocks:
                 block = np.ones((rows.stop - rows.start, self.columns))
                 block[:, :d] = self.X[rows]
-                block *= roots[rows, None]
+                block *= np.sqrt(w[rows])[:, None]
                 out += block.T @ block  # of one array with itself NumPy computes half
 
         operations = self.rows * self.columns**2
@@ -176,7 +180,14 @@ class Design:
 
     def squares(self, w: np.ndarray) -> np.ndarray:
         """The diagonal of ``gram``, (D,)."""
-        return np.append(np.einsum("i,ij,ij->j", w, self.X, self.X), [w.sum()] * self.intercept)
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                X = self.X[rows]
+                out += np.einsum("i,ij,ij->j", w[rows], X, X)
+
+        sums = summed(add, list(self.blocks(1)), (self.X.shape[1],), operations=self.operations(1))
+        return np.append(sums, [w.sum()] * self.intercept)
 
     def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
         """The diagonal of ``gram`` of these rows (n,) alone, with weights w (n,): (D,)."""

@@ -17,6 +17,8 @@ from scipy.sparse import csr_array
 from influence_cli.core.parallel import spread, summed
 from influence_cli.core.rows import design
 from influence_cli.core.rows.design import Design
+from influence_cli.core.rows.rows import Rows
+from influence_cli.core.rows.streamed_design import StreamedDesign
 
 Features: TypeAlias = np.ndarray | csr_array
 
@@ -171,9 +173,11 @@ class _Kernel:
             out[:, d] += self._ones
 
 
-def design_of(X: Features, intercept: bool) -> Design:
-    """The design of an array or of compressed rows."""
-    return SparseDesign(X, intercept) if isinstance(X, csr_array) else Design(X, intercept)
+def design_of(X: Features | Rows, intercept: bool) -> Design:
+    """The design of an array, of compressed rows, or of rows that are read again in every pass."""
+    if isinstance(X, csr_array):
+        return SparseDesign(X, intercept)
+    return Design(X, intercept) if isinstance(X, np.ndarray) else StreamedDesign(X, intercept)
 
 
 def _rows_of(X: csr_array, rows: slice | np.ndarray) -> csr_array:

@@ -7,7 +7,6 @@ there are far fewer rows than columns the dual form, a matrix of the rows' size,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +22,8 @@ from influence_cli.core.solvers.cholesky import CholeskyFactor, factor_dtype, fa
 from influence_cli.core.solvers.dual import Dual
 from influence_cli.core.solvers.factor import WORTH_MEASURING, contraction, solve_by_factor
 from influence_cli.errors import UsageError
+from influence_cli.memory import at_hand as available_memory
+from influence_cli.memory import shown
 
 MEMORY_SHARE = 0.4
 """Share of the available memory that the factor and its making may take under ``auto``."""
@@ -172,16 +173,16 @@ def choose_solver(
     available = total - beside
     if available < 0:
         raise UsageError(
-            f"this needs about {_bytes(beside)} of memory beside the model, and {_bytes(total)} are available",
+            f"this needs about {shown(beside)} of memory beside the model, and {shown(total)} are available",
             hint="ask about fewer groups or fewer test rows at a time, or about --test mean",
         )
-    cost = f"{size:,} parameters, {_bytes(memory)}, about {seconds:.2g} s once"
+    cost = f"{size:,} parameters, {shown(memory)}, about {seconds:.2g} s once"
     if requested in ("cg", "dual"):
         return SolverChoice(requested, "asked for", 0.0, 0.0)
     if requested == "cholesky" and memory > available:
         raise UsageError(
-            f"the Cholesky factor of {size:,} parameters needs {_bytes(memory)} of memory and"
-            f" {_bytes(available)} are available",
+            f"the Cholesky factor of {size:,} parameters needs {shown(memory)} of memory and"
+            f" {shown(available)} are available",
             hint="use --solver cg",
         )
     if requested == "cholesky":
@@ -190,29 +191,14 @@ def choose_solver(
         return SolverChoice("cholesky", "the factor is cached in the model", memory, 0.0)
     if wide:
         matrix = 8.0 * (rows * outputs) ** 2
-        reason = f"far fewer rows than columns: their matrix takes {_bytes(matrix)}, a dense factor {cost}"
+        reason = f"far fewer rows than columns: their matrix takes {shown(matrix)}, a dense factor {cost}"
         return SolverChoice("dual", reason, matrix, 0.0)
     if memory > MEMORY_SHARE * available:
-        reason = f"a dense factor does not fit: {cost}; available {_bytes(available)}"
+        reason = f"a dense factor does not fit: {cost}; available {shown(available)}"
         return SolverChoice("cg", reason, memory, seconds)
     if seconds > SECONDS:
         return SolverChoice("cg", f"a dense factor takes too long: {cost}", memory, seconds)
     return SolverChoice("cholesky", f"a dense factor is cheap: {cost}", memory, seconds)
-
-
-def available_memory() -> float:
-    """Bytes that can be had without swapping, as the operating system sees it; unlimited where it does not tell."""
-    try:
-        with open("/proc/meminfo") as lines:  # noqa: PTH123
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return float(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / 2
-    except (ValueError, OSError, AttributeError):
-        return float("inf")
 
 
 def _rate(dtype: np.dtype) -> float:
@@ -223,11 +209,3 @@ def _rate(dtype: np.dtype) -> float:
     start = perf_counter()
     a @ a
     return n**3 / max(perf_counter() - start, 1e-6)
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"

@@ -30,7 +30,7 @@ def read_hdf5(path: Path) -> RawData:
         if not h5py.is_hdf5(path):
             raise FileError("an HDF5 file was expected, but this is another kind", HINT)
         with h5py.File(path, "r", locking=False) as file:
-            if file.attrs.get("format") in (b"ginf", "ginf"):
+            if is_model(file):
                 raise _is_ours(file.attrs.get("kind"), path)
             inside = [key for key in file if link_problem(file, key) is None and isinstance(file[key], h5py.Dataset)]
             for key, problem in ((key, link_problem(file, key)) for key in file):
@@ -41,6 +41,11 @@ def read_hdf5(path: Path) -> RawData:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
         raise FileError(f"a whole HDF5 file was expected, but it is cut short or damaged ({error})") from None
     return RawData.of(arrays)
+
+
+def is_model(file: h5py.File) -> bool:
+    """Whether it is one of ginf's own files."""
+    return file.attrs.get("format") in (b"ginf", "ginf")
 
 
 def link_problem(group: h5py.Group, name: str) -> str | None:

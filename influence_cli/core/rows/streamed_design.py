@@ -1,0 +1,75 @@
+"""The design matrix whose rows are read again in every pass.
+
+The blocks, and so all sums, are those of rows in memory, bit for bit.  Only groups that take many rows together are
+visited otherwise: a row by itself costs a page of the disk, so that one pass serves all groups at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from influence_cli.core.parallel import summed
+from influence_cli.core.rows.design import Design
+from influence_cli.core.rows.rows import Rows
+
+PAGE_BYTES = 4096
+"""Bytes that are read for a row by itself at least."""
+SCATTERED = 8.0
+"""Times that reading by pages may be dearer than reading in order, up to which a pass is the cheaper way."""
+SHARED_NUMBERS = 1 << 21
+"""Float64 numbers (16 MiB) of a block in a pass that many groups share: each has some rows in it, and Python's part of
+each does not count."""
+
+
+@dataclass(frozen=True)
+class StreamedDesign(Design):
+    """X (m, d) float64 as ``Rows``."""
+
+    X: Rows  # type: ignore[assignment]
+    keeps_states: ClassVar[bool] = False
+
+    def sweep_chosen(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, slice, int], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        row_bytes = 8 * max(self.X.shape[1], 1)
+        pages = sum(map(len, chosen)) * max(row_bytes, PAGE_BYTES)
+        if pages * SCATTERED <= self.rows * row_bytes:
+            return super().sweep_chosen(W, rowwise, chosen, outputs)
+        return self._shared(W.astype(self.dtype, copy=False), rowwise, chosen, outputs)
+
+    def _shared(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, slice, int], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        """``sweep_chosen`` in one pass: of each block, the rows of each group."""
+        d, size = self.X.shape[1], max(64, SHARED_NUMBERS // max(self.X.shape[1], 1))
+        blocks = [slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size)]
+
+        def add(span: Sequence[slice], out: np.ndarray) -> None:
+            for rows in span:
+                places = [one.searchsorted((rows.start, rows.stop)) for one in chosen]
+                if all(low == high for low, high in places):
+                    continue
+                block = self._rounded(rows)
+                for g, (low, high) in enumerate(places):
+                    if low == high:
+                        continue
+                    X = block[chosen[g][low:high] - rows.start]
+                    R = rowwise(self.outputs_of(W[g], X), slice(int(low), int(high)), g).astype(self.dtype, copy=False)
+                    out[g, :, :d] += R @ X
+                    if self.intercept:
+                        out[g, :, d] += R.sum(axis=1)
+
+        operations = sum(map(len, chosen)) * self.columns * outputs + float(self.X.size)
+        return summed(add, blocks, (len(chosen), outputs, self.columns), operations=operations)

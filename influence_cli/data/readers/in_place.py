@@ -1,0 +1,182 @@
+"""Arrays whose features stay in the file: found in ``.npz``, HDF5 and row stores, without reading them.
+
+Of an archive or file that cannot be read in place it is said why, so that nothing starts that could not end.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.from_arrays import RawData
+from influence_cli.data.readers.hdf5 import HINT, is_model, link_problem, storage_problem
+from influence_cli.data.readers.npz import NPZ_DAMAGE, NPZ_HINT, array_keys
+from influence_cli.data.stored import ChunkedPart, PlainPart, StoredRows
+from influence_cli.errors import FileError, UsageError, check_regular
+from influence_cli.memory import at_hand, lack
+
+SHARE = 0.6
+"""Share of the memory at hand from which on the features of a file are not read into it."""
+SPLIT_COPIES = 2.2
+"""Memory that features take while they are split, in their own size (measured)."""
+SMALL_BYTES = 64 * 2**20
+"""Of test rows that are read all the same."""
+LOCAL_HEADER = 30
+"""Bytes of a zip member's own header, before its name."""
+CONVERT = "store them as float64 in row order without packing: numpy.savez(FILE, X=np.ascontiguousarray(X), y=y)"
+ENDINGS = (".npz", ".h5", ".hdf5")
+
+
+def read_in_place(path: Path) -> RawData | None:
+    """The arrays of a file with the features left in it; None where they fit into memory.
+
+    Raises UsageError for features that do not fit and cannot be read in place, FileError for a damaged file.
+    """
+    check_regular(path, "a file of data")
+    found = _of_npz(path) if path.name.lower().endswith(".npz") else _of_hdf5(path)
+    if found is None:
+        return None
+    features = [one for one in found.values() if isinstance(one, StoredRows | _Unfit)]
+    needed = 8.0 * sum(math.prod(one.stored_shape) for one in features)
+    if not is_large(needed, split=len(found) == 2):
+        return None
+    for one in features:
+        if isinstance(one, _Unfit):
+            raise lack(f"reading {path}", needed, f"{one.reason}, so it cannot be streamed; {CONVERT}")
+    weight = found.pop("sample_weight", None)
+    arrays = [_labels(one) if isinstance(one, _Labels) else one for one in found.values()]
+    if len(arrays) == 4 and 8 * arrays[2].size <= SMALL_BYTES:
+        arrays[2] = np.array(arrays[2][:])
+    raw = RawData.of(arrays)
+    if weight is not None:
+        raw = RawData(raw.X_train, raw.y_train, raw.X_test, raw.y_test, sample_weight=_labels(weight))
+    return raw
+
+
+def is_large(needed: float, *, split: bool) -> bool:
+    """Whether features of that many bytes are better left where they are."""
+    available = at_hand()
+    return needed > SHARE * available or (split and SPLIT_COPIES * needed > available)
+
+
+class _Unfit:
+    """Features that have to be read as a whole, and why."""
+
+    def __init__(self, shape: tuple[int, ...], reason: str):
+        self.stored_shape, self.reason = shape, reason
+
+
+class _Labels:
+    """An array that is read whole, when it is needed."""
+
+    def __init__(self, read: Any):
+        self.read = read
+
+
+def _labels(one: Any) -> np.ndarray:
+    return np.asarray(one.read())
+
+
+def _of_npz(path: Path) -> dict[str, Any] | None:
+    """By key, in the order of ``array_keys``; None of what the reader of whole arrays will refuse."""
+    found: dict[str, Any] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [one.filename.removesuffix(".npy") for one in archive.infolist() if one.filename.endswith(".npy")]
+            keys = array_keys(names, NPZ_HINT)
+            for key in keys + ["sample_weight"] * ("sample_weight" in names):
+                info = archive.getinfo(f"{key}.npy")
+                with archive.open(info) as member:
+                    shape, is_fortran, dtype = _header(member)
+                    header = member.tell()
+                if math.prod(shape) * dtype.itemsize != info.file_size - header:
+                    return None
+                if not key.lower().startswith("x"):
+                    found[key] = _Labels(lambda key=key: np.load(path, allow_pickle=False)[key])
+                    continue
+                packed = info.compress_type != zipfile.ZIP_STORED
+                offset = info.header_offset + _local_header(path, info.header_offset) + header
+                found[key] = _rows(path, offset, shape, dtype, "packed" if packed else "", is_fortran)
+    except (OSError, FileError, *NPZ_DAMAGE):
+        return None
+    return found
+
+
+def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(member)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(member)
+
+
+def _local_header(path: Path, offset: int) -> int:
+    """Bytes of the header that stands before the content of a zip's member."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        content = file.read(LOCAL_HEADER)
+    name, extra = struct.unpack("<HH", content[26:30])
+    return int(LOCAL_HEADER + name + extra)
+
+
+def _rows(
+    path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype, unfit: str, is_fortran: bool
+) -> StoredRows | _Unfit:
+    """Features that lie from ``offset`` on."""
+    if is_fortran and len(shape) > 1:
+        unfit = "in column order"
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        unfit = f"of the type {dtype}"
+    if len(shape) < 2 or math.prod(shape) == 0:
+        unfit = f"of the shape {shape}"
+    if unfit:
+        return _Unfit(shape, f"its features are {unfit}")
+    return StoredRows([PlainPart(path, offset, shape[0])], math.prod(shape[1:]), dtype, shape)
+
+
+def _of_hdf5(path: Path) -> dict[str, Any] | None:
+    import h5py
+
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            if is_model(file):
+                return None
+            if any(link_problem(file, key) is not None for key in file):
+                return None
+            keys = array_keys([key for key in file if isinstance(file[key], h5py.Dataset)], HINT)
+            return {key: _of_dataset(path, file[key], key) for key in keys}
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, FileError):
+        return None
+
+
+def _of_dataset(path: Path, dataset: Any, key: str) -> Any:
+    if not key.lower().startswith("x"):
+        return _Labels(lambda: _whole(path, key))
+    if (problem := storage_problem(dataset, float("inf"))) is not None:
+        raise FileError(problem)
+    offset = dataset.id.get_offset() if dataset.chunks is None else None
+    if offset is not None or dataset.dtype.kind not in "biuf":
+        return _rows(path, offset or 0, dataset.shape, dataset.dtype, "", False)
+    shape = dataset.shape
+    return StoredRows([ChunkedPart(path, key, shape[0])], math.prod(shape[1:]), dataset.dtype, shape)
+
+
+def _whole(path: Path, key: str) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r", locking=False) as file:
+        dataset = file[key]
+        text = h5py.check_string_dtype(dataset.dtype) is not None
+        return np.asarray(dataset.asstr()[()]).astype(str) if text else np.asarray(dataset[()])
+
+
+def refuse_streamed(X: Any, what: str) -> None:
+    """Raises UsageError where ``what`` needs all rows at once and they are streamed."""
+    if isinstance(X, StoredRows):
+        raise UsageError(
+            f"{what} needs all rows in memory at once, and they are streamed from {X.parts[0].path}",
+            "raise --memory, or see docs/scale.md for what can be streamed",
+        )

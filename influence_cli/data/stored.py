@@ -1,0 +1,336 @@
+"""Rows that stay in their file: read block by block in every pass, and never all at once.
+
+Plain reads, not a memory map: a mapped file counts as memory of the process, takes as much address space as it is long,
+and ends the process where it becomes shorter.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from influence_cli.errors import FileError, UsageError
+
+NO_ROWS = np.empty(0, dtype=np.int64)
+BLOCK_BYTES = 4 * 2**20
+"""Of a block in passes over the rows that are no passes of a model."""
+WINDOW_BYTES = 2**20
+STARTED, TICK = time(), 0.1
+"""When this process began to look at files, and seconds by which the clock of a file system may lag behind."""
+SINGLE_READS = 100
+"""Rows of a window up to which each is read by itself: so many reads take as long as one of the window (measured)."""
+
+
+class Part(Protocol):
+    """Some of the rows, in one place of one file, as numbers of the file's own type."""
+
+    rows: int
+    path: Path
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """Rows from ``start`` on into all of ``out`` (n, d).  Raises FileError."""
+
+
+class PlainPart:
+    """Rows of one file, one behind the other from ``offset`` bytes on, in row-major order."""
+
+    def __init__(self, path: Path, offset: int, rows: int):
+        self.path, self.offset, self.rows = path, offset, rows
+        self._file = path.open("rb", buffering=0)
+        self._as_opened = self._stamp()
+
+    def _stamp(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """As ``Part.read``; what comes behind is read ahead by the system meanwhile."""
+        if self._stamp() != self._as_opened:
+            raise FileError(f"{self.path}: the file was changed while it was in use", "leave it as it is until the end")
+        file, row_bytes = self._file.fileno(), out.nbytes // max(len(out), 1)
+        view, place = memoryview(out.view(np.uint8).reshape(-1).data), self.offset + start * row_bytes
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file, place + len(view), len(view), os.POSIX_FADV_WILLNEED)
+        while len(view):
+            got = os.preadv(file, [view], place)
+            if not got:
+                raise FileError(f"{self.path}: the file ends before its last row", "write it again")
+            view, place = view[got:], place + got
+
+    def single(self, rows: Sequence[int], row_bytes: int) -> bytes:
+        """These rows, each read by itself."""
+        file, offset = self._file.fileno(), self.offset
+        return b"".join([os.pread(file, row_bytes, offset + row * row_bytes) for row in rows])
+
+
+class ChunkedPart:
+    """Rows of an HDF5 dataset that lies in chunks, packed or not: read through the library, one thread at a time."""
+
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self, path: Path, key: str, rows: int):
+        import h5py
+
+        self.path, self.rows = path, rows
+        self._dataset = h5py.File(path, "r", locking=False)[key]
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """As ``Part.read``."""
+        try:
+            with self._one_at_a_time:
+                whole = self._dataset[start : start + len(out)]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise FileError(f"{self.path}: the rows cannot be read ({error})", "write the file again") from error
+        out[:] = whole.reshape(out.shape)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pass over all rows reads: ``bytes``, and in how many ``files``."""
+
+    bytes: int
+    files: int
+
+
+class StoredRows:
+    """m rows of d features in parts of files, given as float64, standardised on the way where asked.
+
+    ``stored_shape`` is that of the array as the file has it, which may be images.  Whatever needs all rows at once, as
+    one array, is refused.
+    """
+
+    ndim = 2
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]):
+        self.parts, self.columns, self.file_dtype, self.stored_shape = tuple(parts), columns, dtype, stored_shape
+        self._starts = np.cumsum([0, *(part.rows for part in parts)])
+        self._chosen: np.ndarray | None = None
+        self._mean: np.ndarray | None = None
+        self._scale: np.ndarray | None = None
+        self._kept: np.ndarray | None = None
+        self._own = threading.local()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, d)."""
+        return int(self._starts[-1]) if self._chosen is None else len(self._chosen), self.columns
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def size(self) -> int:
+        """m times d."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def cost(self) -> Cost:
+        """Of a pass."""
+        rows = int(self._starts[-1])
+        return Cost(rows * self.columns * self.file_dtype.itemsize, len(self.parts))
+
+    def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
+        raise UsageError(
+            f"this needs all {self.shape[0]:,} rows in memory at once, and they are read from {self.parts[0].path} in"
+            " every pass because they do not fit",
+            "docs/scale.md says what can be streamed; raise --memory for the rest",
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all rows of the files."""
+        return self._chosen is None
+
+    def subset(self, rows: np.ndarray) -> StoredRows:
+        """These rows (n,), rising, alone."""
+        made = self._copied()
+        made._chosen = rows if self._chosen is None else self._chosen[rows]
+        return made
+
+    def with_columns(self, kept: np.ndarray) -> StoredRows:
+        """These columns alone."""
+        made = self._copied()
+        made._kept, made.columns = (kept if self._kept is None else self._kept[kept]), len(kept)
+        return made
+
+    def standardised(self, mean: np.ndarray, scale: np.ndarray) -> StoredRows:
+        """Every row less ``mean`` (d,), over ``scale`` (d,)."""
+        made = self._copied()
+        made._mean, made._scale = mean, scale
+        return made
+
+    def _copied(self) -> StoredRows:
+        made = copy(self)
+        made._own = threading.local()
+        return made
+
+    def blocks(self) -> Iterator[slice]:
+        """Slices over the rows for a pass."""
+        step = max(1, BLOCK_BYTES // (8 * max(self.columns, 1)))
+        return (slice(start, min(start + step, len(self))) for start in range(0, len(self), step))
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        if isinstance(rows, slice):
+            start, stop, step = rows.indices(len(self))
+            return self._block(start, max(stop, start)) if step == 1 else self.take(np.arange(start, stop, step))
+        if isinstance(rows, int | np.integer):
+            return self.take(np.array([rows]))[0]
+        rows = np.asarray(rows)
+        return self.take(np.flatnonzero(rows) if rows.dtype == bool else rows)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of these numbers (n,), in their order: (n, d)."""
+        rows = np.where(rows < 0, rows + len(self), rows)
+        if len(rows) > 1 and (rows[1:] < rows[:-1]).any():
+            order = np.argsort(rows, kind="stable")
+            out = np.empty((len(rows), self.columns))
+            out[order] = self.take(rows[order])
+            return out
+        at = rows if self._chosen is None else self._chosen[rows]
+        out = np.empty((len(at), self._stored_columns), dtype=self.file_dtype)
+        step = max(1, WINDOW_BYTES // max(1, out.itemsize * out.shape[1]))
+        ends = np.append(np.flatnonzero(np.diff(at // step)) + 1, len(at)) if len(at) else NO_ROWS
+        begin = 0
+        for end in ends:
+            self._window(at[begin:end], out[begin:end])
+            begin = int(end)
+        return self._finished(out)
+
+    def _window(self, at: np.ndarray, out: np.ndarray) -> None:
+        """Rows of the files that lie close together, into ``out``."""
+        number = int(np.searchsorted(self._starts, at[0], side="right")) - 1
+        part, first = self.parts[number], int(self._starts[number])
+        if at[-1] >= self._starts[number + 1]:
+            split = int(np.searchsorted(at, self._starts[number + 1]))
+            self._window(at[:split], out[:split])
+            self._window(at[split:], out[split:])
+        elif isinstance(part, PlainPart) and len(at) <= SINGLE_READS and at[-1] - at[0] >= len(at):
+            content = part.single((at - first).tolist(), out.itemsize * out.shape[1])
+            if len(content) != out.nbytes:
+                raise FileError(f"{part.path}: the file ends before its last row", "write it again")
+            out[:] = np.frombuffer(content, self.file_dtype).reshape(out.shape)
+        else:
+            whole = np.empty((int(at[-1] - at[0]) + 1, out.shape[1]), dtype=self.file_dtype)
+            part.read(int(at[0]) - first, whole)
+            out[:] = whole[at - at[0]]
+
+    def _block(self, start: int, stop: int) -> np.ndarray:
+        """Rows from ``start`` to ``stop``.  The last block of each thread is kept: two products in a row ask for it."""
+        own = self._own
+        if getattr(own, "place", None) == (start, stop):
+            return own.block
+        own.place = own.block = None
+        if stop <= start:
+            return np.empty((0, self.columns))
+        first, last = (start, stop) if self._chosen is None else (self._chosen[start], self._chosen[stop - 1] + 1)
+        out = self._buffer(int(last - first))
+        begin = int(np.searchsorted(self._starts, first, side="right")) - 1
+        for number in range(begin, len(self.parts)):
+            low, high = max(first, self._starts[number]), min(last, self._starts[number + 1])
+            if high > low:
+                self.parts[number].read(int(low - self._starts[number]), out[low - first : high - first])
+        if self._chosen is not None and last - first > stop - start:
+            out = out[self._chosen[start:stop] - first]
+        block = self._finished(out)
+        block.flags.writeable = False
+        own.place, own.block = (start, stop), block
+        return block
+
+    @property
+    def _stored_columns(self) -> int:
+        return int(np.prod(self.stored_shape[1:]))
+
+    def _buffer(self, rows: int) -> np.ndarray:
+        """Room for so many rows: that of the thread's last block, unless somebody still looks at that."""
+        needed, own = rows * self._stored_columns, self._own
+        if getattr(own, "room", None) is None or own.room.size < needed or self._holders() > own.alone:
+            own.room = np.empty(needed, dtype=self.file_dtype)
+            own.alone = self._holders()
+        return own.room[:needed].reshape(rows, self._stored_columns)
+
+    def _holders(self) -> int:
+        return sys.getrefcount(self._own.room)
+
+    def _finished(self, out: np.ndarray) -> np.ndarray:
+        if out.dtype != np.float64:
+            with np.errstate(over="ignore"):
+                out = out.astype(np.float64)
+        if self._mean is not None:
+            out = (out - self._mean) / self._scale
+        return out if self._kept is None else np.ascontiguousarray(out[:, self._kept])
+
+    def first_not_finite(self) -> tuple[int, int, float, int] | None:
+        """Row, column and value of the first number that is not finite, and how many there are; None of none."""
+        found: tuple[int, int, float] | None = None
+        count = 0
+        if _trusted.get():
+            return None
+        for rows in self.blocks():
+            block = self[rows]
+            if np.isfinite(block.sum()):
+                continue
+            bad = ~np.isfinite(block)
+            count += int(bad.sum())
+            if found is None and bad.any():
+                row, column = (int(place) for place in np.argwhere(bad)[0])
+                found = rows.start + row, column, float(block[row, column])
+        return None if found is None else (*found, count)
+
+
+class FromOne:
+    """The numbers 1, 2, ..., n as an array has them, without its memory."""
+
+    def __init__(self, count: int):
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, rows: Any) -> Any:
+        return np.arange(self._count)[rows] + 1 if isinstance(rows, slice) else np.asarray(rows) + 1
+
+    def tolist(self) -> list[int]:
+        """All of them."""
+        return list(range(1, self._count + 1))
+
+
+_trusted: ContextVar[bool] = ContextVar("trusted", default=False)
+
+
+@contextmanager
+def trusting() -> Iterator[None]:
+    """Files that are read inside have been checked before, and nobody has touched them since."""
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:
+    """What tells files that were written again from those that they were, without reading them: the length of each, and
+    when its content and its place were last changed.  None of no files, of such that are gone, and of such that were
+    touched in the last moment ``before`` (seconds since 1970), so that what was read of them may be what they were."""
+    found = []
+    try:
+        for path in map(Path, names):
+            for one in sorted(path.iterdir()) if path.is_dir() else [path]:
+                now = one.stat()
+                if now.st_ctime > before - TICK:
+                    return None
+                found += [now.st_size, now.st_mtime_ns, now.st_ctime_ns]
+    except OSError:
+        return None
+    return found or None

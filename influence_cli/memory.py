@@ -1,0 +1,155 @@
+"""How much memory there is to work with, and the one error for there being too little.
+
+Every layer asks here, because what limits a run is one thing: the machine, a container's quota, a limit of address
+space (``ulimit -v``), or ``--memory``, whichever is least.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from influence_cli.errors import GinfError, UsageError
+
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""The files that say what a container may have and has, of both versions of control groups."""
+UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+LACK = ("cannot allocate memory", "unable to allocate", "memory allocation", "out of memory", "virtual memory")
+"""How libraries say, in errors of other types, that they got no memory."""
+LEAST = 64 * 2**20
+"""Bytes beside Python itself under which nothing useful can be done."""
+
+
+class MemoryLackError(UsageError):
+    """Something needs more memory than there is: the file and the question may be as they should."""
+
+
+class _Budget:
+    """The bytes of ``--memory``, of the whole process; a global, because threads of all kinds ask for it."""
+
+    allowed: float | None = None
+
+
+def budget() -> float | None:
+    """Bytes that ``--memory`` allows the process, or None."""
+    return _Budget.allowed
+
+
+@contextmanager
+def limited(allowed: float | None) -> Iterator[None]:
+    """Hold the work inside to that many bytes; None changes nothing."""
+    before = _Budget.allowed
+    _Budget.allowed = before if allowed is None else allowed
+    try:
+        yield
+    finally:
+        _Budget.allowed = before
+
+
+def at_hand() -> float:
+    """Bytes that this process can still have: infinite where no system tells."""
+    left = [_available(), *_of_containers()]
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            left.append(limit - _pages(0))
+    if _Budget.allowed is not None:
+        left.append(_Budget.allowed - resident())
+    return max(min(left), 0.0)
+
+
+def resident() -> float:
+    """Bytes of memory that the process holds now; 0 where the system does not tell."""
+    with suppress(OSError, ValueError, IndexError):
+        return _pages(1)
+    return 0.0
+
+
+def _pages(field: int) -> float:
+    with open("/proc/self/statm") as line:  # noqa: PTH123
+        return float(line.read().split()[field]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _available() -> float:
+    with suppress(OSError, ValueError, IndexError, StopIteration), open("/proc/meminfo") as lines:  # noqa: PTH123
+        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    with suppress(ValueError, OSError, AttributeError):
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) / 2
+    return float("inf")
+
+
+def _of_containers() -> Iterator[float]:
+    for limit, used in CGROUPS:
+        with suppress(OSError, ValueError), open(limit) as allowed, open(used) as taken:  # noqa: PTH123
+            yield float(allowed.read()) - float(taken.read())  # "max" is no number, and no limit
+
+
+def parse(text: str, option: str) -> float:
+    """``4GiB``, ``500MB`` or a number of bytes.  Raises UsageError."""
+    bare = text.strip().lower().replace("_", "").removesuffix("b")
+    digits = bare.rstrip("kmgti")
+    with suppress(ValueError):
+        count = float(digits) * UNITS.get(bare[len(digits) :].strip(), float("nan"))
+        if LEAST <= count < float("inf"):
+            return count
+    raise UsageError(
+        f"{option} must be an amount of memory of {shown(LEAST)} or more, found {text!r}",
+        hint=f"for example {option} 4GiB",
+    )
+
+
+def shown(count: float) -> str:
+    """Bytes as a person reads them."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def lack(what: str, needed: float | None = None, hint: str | None = None) -> MemoryLackError:
+    """The error for ``what`` (a verb with its object, "reading X") that takes about ``needed`` bytes."""
+    left = at_hand()
+    takes = f"about {shown(needed)} of memory" if needed and needed > left else "more memory than there is"
+    return MemoryLackError(
+        f"not enough memory: {what} takes {takes}, and {shown(left)} can be had",
+        hint or "raise the limit (--memory, ulimit -v, the container's), or give fewer rows or columns",
+    )
+
+
+def require(what: str, needed: float, hint: str | None = None) -> None:
+    """Raises MemoryLackError where ``needed`` bytes cannot be had."""
+    if needed > at_hand():
+        raise lack(what, needed, hint)
+
+
+@contextmanager
+def accounted(what: str, needed: float | None = None, hint: str | None = None) -> Iterator[None]:
+    """Whatever inside ends for want of memory, by whichever error a library has for that, raises MemoryLackError."""
+    try:
+        yield
+    except MemoryLackError:
+        raise
+    except Exception as error:
+        if is_lack(error):
+            raise lack(what, needed, hint) from error
+        raise
+
+
+def is_lack(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, says that there was no memory."""
+    seen = 0
+    while error is not None and seen < 8:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if not isinstance(error, GinfError) and any(words in str(error).lower() for words in LACK):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
