@@ -81,7 +81,7 @@ def row_diagnostics(
         np.matmul(features, inverse, out=moves[rows])
         leverage[rows] = w[rows] * curvature[rows] * np.einsum("nd,nd->n", moves[rows], features)
 
-    model.design.each(fill, size)
+    list(model.design.each(fill, size))
     linear = isinstance(model.family, Gaussian)
     with np.errstate(divide="ignore", invalid="ignore"):
         pearson = np.where(w > 0, -residual * np.sqrt(counted * w / curvature), 0.0)

@@ -169,6 +169,17 @@ def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: f
             work(item)
 
 
+def collected(work: Callable[[Item], Result], items: Iterable[Item], *, operations: float = np.inf) -> list[Result]:
+    """What ``work`` gives for every item, in their order; as ``spread`` otherwise."""
+    found: dict[int, Result] = {}
+
+    def keep(numbered: tuple[int, Item]) -> None:
+        found[numbered[0]] = work(numbered[1])
+
+    spread(keep, enumerate(items), operations=operations)
+    return [found[number] for number in range(len(found))]
+
+
 def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: int) -> None:
     left = iter(items)  # next() of a list's iterator is one step for all threads
 
@@ -207,6 +218,11 @@ def _failure(future: Future[None], drain: Callable[[], None]) -> BaseException |
         raise
 
 
+def span_count(items: int, shape: tuple[int, ...], operations: float) -> int:
+    """Partial sums of ``summed``: of n, number i is over the items from i * items // n to (i + 1) * items // n."""
+    return int(max(1, min(SPANS, items, operations / (SPAN_OPERATIONS * max(1, int(np.prod(shape)))))))
+
+
 def summed(
     work: Callable[[Sequence[Item], np.ndarray], None],
     items: Sequence[Item],
@@ -218,8 +234,7 @@ def summed(
 
     Spans depend on the number of items, the shape and ``operations``; their sums are added in their order.
     """
-    size = max(1, int(np.prod(shape)))
-    count = int(max(1, min(SPANS, len(items), operations / (SPAN_OPERATIONS * size))))
+    count = span_count(len(items), shape, operations)
     total = np.zeros(shape)
     if count == 1:
         spread(lambda _: work(items, total), range(1), operations=operations)

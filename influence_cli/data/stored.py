@@ -9,25 +9,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from time import time
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 
+from influence_cli.data.stamps import trusted
 from influence_cli.errors import FileError, UsageError
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 BLOCK_BYTES = 4 * 2**20
 """Of a block in passes over the rows that are no passes of a model."""
 WINDOW_BYTES = 2**20
-STARTED, TICK = time(), 0.1
-"""When this process began to look at files, and seconds by which the clock of a file system may lag behind."""
 SINGLE_READS = 100
 """Rows of a window up to which each is read by itself: so many reads take as long as one of the window (measured)."""
 
@@ -97,10 +94,23 @@ class ChunkedPart:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one pass over all rows reads: ``bytes``, and in how many ``files``."""
+    """What one pass over all rows reads: ``bytes``, in how many ``files``, and in about how many ``seconds`` (0 where
+    nothing has been read yet)."""
 
     bytes: int
     files: int
+    seconds: float
+
+
+@dataclass
+class _Read:
+    """What was read in a row so far, for a forecast: threads may lose a few of each other's additions."""
+
+    bytes: int = 0
+    seconds: float = 0.0
+
+    def add(self, count: int, seconds: float) -> None:
+        self.bytes, self.seconds = self.bytes + count, self.seconds + seconds
 
 
 class StoredRows:
@@ -121,6 +131,7 @@ class StoredRows:
         self._scale: np.ndarray | None = None
         self._kept: np.ndarray | None = None
         self._own = threading.local()
+        self._read = _Read()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -138,8 +149,8 @@ class StoredRows:
     @property
     def cost(self) -> Cost:
         """Of a pass."""
-        rows = int(self._starts[-1])
-        return Cost(rows * self.columns * self.file_dtype.itemsize, len(self.parts))
+        size = int(self._starts[-1]) * self._stored_columns * self.file_dtype.itemsize
+        return Cost(size, len(self.parts), size * self._read.seconds / max(self._read.bytes, 1))
 
     def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
         raise UsageError(
@@ -240,7 +251,9 @@ class StoredRows:
         for number in range(begin, len(self.parts)):
             low, high = max(first, self._starts[number]), min(last, self._starts[number + 1])
             if high > low:
+                begun = perf_counter()
                 self.parts[number].read(int(low - self._starts[number]), out[low - first : high - first])
+                self._read.add(int(high - low) * out.strides[0], perf_counter() - begun)
         if self._chosen is not None and last - first > stop - start:
             out = out[self._chosen[start:stop] - first]
         block = self._finished(out)
@@ -275,7 +288,7 @@ class StoredRows:
         """Row, column and value of the first number that is not finite, and how many there are; None of none."""
         found: tuple[int, int, float] | None = None
         count = 0
-        if _trusted.get():
+        if trusted.get():
             return None
         for rows in self.blocks():
             block = self[rows]
@@ -304,33 +317,3 @@ class FromOne:
     def tolist(self) -> list[int]:
         """All of them."""
         return list(range(1, self._count + 1))
-
-
-_trusted: ContextVar[bool] = ContextVar("trusted", default=False)
-
-
-@contextmanager
-def trusting() -> Iterator[None]:
-    """Files that are read inside have been checked before, and nobody has touched them since."""
-    token = _trusted.set(True)
-    try:
-        yield
-    finally:
-        _trusted.reset(token)
-
-
-def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:
-    """What tells files that were written again from those that they were, without reading them: the length of each, and
-    when its content and its place were last changed.  None of no files, of such that are gone, and of such that were
-    touched in the last moment ``before`` (seconds since 1970), so that what was read of them may be what they were."""
-    found = []
-    try:
-        for path in map(Path, names):
-            for one in sorted(path.iterdir()) if path.is_dir() else [path]:
-                now = one.stat()
-                if now.st_ctime > before - TICK:
-                    return None
-                found += [now.st_size, now.st_mtime_ns, now.st_ctime_ns]
-    except OSError:
-        return None
-    return found or None

@@ -16,7 +16,6 @@ from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.hessian import CHUNK_ROWS, assembled, sign_of
 from influence_cli.core.objectives.passes import Passes
-from influence_cli.core.parallel import summed
 from influence_cli.core.rows.rows import Rows
 from influence_cli.core.rows.sparse_design import Features
 from influence_cli.core.weights import RowWeights, Weights, as_weights
@@ -69,7 +68,7 @@ def newton_sums(passes: Passes, y: np.ndarray, theta: np.ndarray, w: Weights) ->
                     of_blocks[number] += sign_of(pair) * (part.T @ part)  # of one array with itself NumPy computes half
 
     operations = float(design.rows) * (size + 2 * F * D)
-    sums = summed(add, list(design.blocks(1)), (1 + F * D + size,), operations=operations)
+    sums = design.total(add, list(design.blocks(1)), (1 + F * D + size,), operations)
     grams = sums[1 + F * D :].reshape(len(pairs), D, D)
     gradient = passes.joined(sums[1 : 1 + F * D])
     return Sums(theta.copy(), float(sums[0]), gradient, dict(zip(pairs, grams, strict=True)))

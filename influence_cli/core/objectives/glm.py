@@ -97,14 +97,11 @@ class Glm(Objective):
 
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         theta, w = _columns(theta), as_weights(w)
-        losses: dict[int, np.ndarray] = {}
 
-        def add(rows: slice) -> None:
-            of_rows = self.family.loss(self.passes.outputs(theta, rows), self.y[rows])
-            losses[rows.start] = w.total(of_rows, rows)
+        def of_block(rows: slice) -> np.ndarray:
+            return w.total(self.family.loss(self.passes.outputs(theta, rows), self.y[rows]), rows)
 
-        self.design.each(add, theta.shape[1] * self.passes.free)
-        return _in_order(losses)
+        return np.sum(list(self.design.each(of_block, theta.shape[1] * self.passes.free)), axis=0)
 
     def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         theta, w = _columns(theta), as_weights(w)
@@ -133,7 +130,7 @@ class Glm(Objective):
             losses[rows.start] = (weights * self.family.loss(outputs, self.y[rows])).sum(axis=1)
 
         gradient = self._gradient_pass(theta, w, watch)
-        total = self.penalty.value(theta, w.penalty) + _in_order(losses)
+        total = self.penalty.value(theta, w.penalty) + np.sum([losses[start] for start in sorted(losses)], axis=0)
         return total, gradient + self.penalty.product(theta, w.penalty)
 
     def gradient_changes(self, theta: np.ndarray, w: Weights) -> tuple[Product, Product | None]:
@@ -224,38 +221,35 @@ class Glm(Objective):
 
     def _typical_curvature(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
         """sum_i w_i l_i'' / sum_i w_i, (K, K), at theta (P, 1) for weights (m,)."""
-        sums: dict[int, np.ndarray] = {}
 
-        def add(rows: slice) -> None:
+        def of_block(rows: slice) -> np.ndarray:
             share = w[rows].sum()
-            if share > 0.0:
-                state = self.family.curvature_state(self.passes.outputs(theta, rows))
-                sums[rows.start] = share * self.family.typical_curvature(state, w[rows])
+            if not share > 0.0:
+                return np.zeros((self.outputs, self.outputs))
+            state = self.family.curvature_state(self.passes.outputs(theta, rows))
+            return share * self.family.typical_curvature(state, w[rows])
 
-        self.design.each(add, self.passes.free)
-        return _in_order(sums) / w.sum()
+        return np.sum(list(self.design.each(of_block, self.passes.free)), axis=0) / w.sum()
 
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
         theta, V = _columns(theta), _columns(V)
         out = np.empty((self.design.rows, max(theta.shape[1], V.shape[1])))
 
-        def fill(rows: slice) -> None:
+        def of_block(rows: slice) -> np.ndarray:
             residual = self.family.residual(self.passes.outputs(theta, rows), self.y[rows])
-            out[rows] = (residual * self.passes.outputs(V, rows)).sum(axis=1).T
+            return (residual * self.passes.outputs(V, rows)).sum(axis=1).T
 
-        self.design.each(fill, V.shape[1] * self.passes.free)
-        return out
+        return self.design.filled(of_block, out, V.shape[1] * self.passes.free)
 
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
         theta, V, U = _columns(theta), _columns(V), _columns(U)
         outputs, out = self.passes.outputs, np.empty((self.design.rows, max(V.shape[1], U.shape[1])))
 
-        def fill(rows: slice) -> None:
+        def of_block(rows: slice) -> np.ndarray:
             state = self.family.curvature_state(outputs(theta, rows))
-            out[rows] = (self.family.curve(state, outputs(U, rows)) * outputs(V, rows)).sum(axis=1).T
+            return (self.family.curve(state, outputs(U, rows)) * outputs(V, rows)).sum(axis=1).T
 
-        self.design.each(fill, out.shape[1] * self.passes.free)
-        return out
+        return self.design.filled(of_block, out, out.shape[1] * self.passes.free)
 
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
         return self.passes.largest(V, self.family.self_concordance)
@@ -272,13 +266,10 @@ class Glm(Objective):
         return np.sqrt(scale * np.maximum(square - mean**2, 0.0).sum(axis=1))
 
     def residuals(self, theta: np.ndarray) -> np.ndarray:
-        out = np.empty((self.design.rows, self.outputs))
+        def of_block(rows: slice) -> np.ndarray:
+            return self.family.residual(self.passes.outputs(_columns(theta), rows), self.y[rows])[0].T
 
-        def fill(rows: slice) -> None:
-            out[rows] = self.family.residual(self.passes.outputs(_columns(theta), rows), self.y[rows])[0].T
-
-        self.design.each(fill, self.passes.free)
-        return out
+        return self.design.filled(of_block, np.empty((self.design.rows, self.outputs)), self.passes.free)
 
     def gather(self, residuals: np.ndarray, w: RowWeights) -> np.ndarray:
         """sum_i w_i (d outputs_i / d theta)' residuals_i for residuals (m, K): (P, G)."""
@@ -295,14 +286,11 @@ class Glm(Objective):
 
     def along(self, residuals: np.ndarray, V: np.ndarray) -> np.ndarray:
         """residuals_i' (d outputs_i / d theta) v of every row for residuals (m, K) and V (P, G): (m, G)."""
-        out = np.empty((self.design.rows, V.shape[1]))
 
-        def fill(rows: slice) -> None:
-            outputs = self.passes.outputs(V, rows)
-            out[rows] = np.einsum("gkb,bk->bg", outputs, residuals[rows])
+        def of_block(rows: slice) -> np.ndarray:
+            return np.einsum("gkb,bk->bg", self.passes.outputs(V, rows), residuals[rows])
 
-        self.design.each(fill, V.shape[1] * self.passes.free)
-        return out
+        return self.design.filled(of_block, np.empty((self.design.rows, V.shape[1])), V.shape[1] * self.passes.free)
 
     def free_intercepts(self, change: np.ndarray) -> np.ndarray:
         out = np.zeros((len(change), self.outputs, self.design.columns))
@@ -318,11 +306,6 @@ class Glm(Objective):
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         design = design_of(X, self.design.intercept)
         return design.outer(cotangent).reshape(design.rows, self.size).T
-
-
-def _in_order(parts: dict[int, np.ndarray]) -> np.ndarray:
-    """The sum of what blocks of rows gave, by their first row: threads end them in any order."""
-    return np.sum([parts[start] for start in sorted(parts)], axis=0)
 
 
 def _unused(eta: np.ndarray, weights: np.ndarray, rows: slice, at: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.passes import Passes
 from influence_cli.core.objectives.penalty import Penalty
-from influence_cli.core.parallel import spread, summed
+from influence_cli.core.parallel import spread
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import Weights
 
@@ -100,7 +100,7 @@ def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights
 
     blocks = [slice(start, min(start + step, design.rows)) for start in range(0, design.rows, step)]
     operations = float(design.rows) * len(left) * len(pairs) * G
-    sums = summed(add, blocks, (len(pairs), G, len(left)), operations=operations)
+    sums = design.total(add, blocks, (len(pairs), G, len(left)), operations)
     out = np.empty((G, K, D, K, D))
     for number, (j, k) in enumerate(pairs):
         block = np.empty((G, D, D))
@@ -168,7 +168,7 @@ def _scaled_grams(
                     out[number] += sign_of(pair) * (part.T @ part)
 
         shape = (len(pairs), width, width)
-        sums = summed(add_span, chunks, shape, operations=len(pairs) * float(design.rows) * width**2)
+        sums = design.total(add_span, chunks, shape, len(pairs) * float(design.rows) * width**2)
         return {pair: sums[number].astype(dtype, copy=False) for number, pair in enumerate(pairs)}
     return _large_grams(scaled, chunks, pairs, width, dtype)
 

@@ -88,13 +88,8 @@ class Passes:
 
     def largest(self, V: np.ndarray, rowwise: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The largest over all rows, (G,), of ``rowwise`` of outputs (G, K, b) at V (P, G), but at least 0."""
-        found = [np.zeros(V.shape[1])]
-
-        def add(rows: slice) -> None:
-            found.append(rowwise(self.outputs(V, rows)).max(axis=1))
-
-        self.design.each(add, V.shape[1] * self.free)
-        return np.max(found, axis=0)
+        found = self.design.each(lambda rows: rowwise(self.outputs(V, rows)).max(axis=1), V.shape[1] * self.free)
+        return np.max([np.zeros(V.shape[1]), *found], axis=0)
 
     def pair_sums(self, theta: np.ndarray, w: Weights) -> np.ndarray:
         """sum_i w_i (l_i'')_jk [x_i 1] of every pair of outputs j <= k, in the order of ``np.triu_indices``:
@@ -179,7 +174,7 @@ class CurvatureStates:
             def fill(rows: slice) -> None:
                 states[:, :, rows] = passes.family.curvature_state(passes.outputs(theta, rows))
 
-            design.each(fill, theta.shape[1] * passes.free)
+            list(design.each(fill, theta.shape[1] * passes.free))
             self._all = states
 
     def block(self, groups: np.ndarray, rows: slice) -> np.ndarray:

@@ -7,13 +7,14 @@ go to different threads, each with a sum of its own: the work between the matrix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from influence_cli.core.parallel import spread, summed
+from influence_cli.core.parallel import collected, spread, summed
+from influence_cli.core.rows.rows import Add, Piece
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_NUMBERS = 1 << 19
@@ -87,9 +88,23 @@ class Design:
         """Multiply-adds of a pass with that many outputs a row."""
         return float(self.rows) * self.columns * outputs
 
-    def each(self, work: Callable[[slice], None], outputs: int) -> None:
-        """work(rows) for every block of rows, in no order and several at once: it may write what belongs to these."""
-        spread(work, self.blocks(outputs), operations=self.operations(outputs))
+    def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
+        """The sum of what ``add(span, out)`` adds to zeros of that shape for spans of the blocks, several at once: the
+        spans are fixed by the sizes, and their sums are added in their order."""
+        return summed(add, blocks, shape, operations=operations)
+
+    def each(self, work: Callable[[slice], Piece], outputs: int) -> Iterable[Piece]:
+        """work(rows) of every block of rows, in their order; several at once."""
+        return collected(work, self.blocks(outputs), operations=self.operations(outputs))
+
+    def filled(self, work: Callable[[slice], np.ndarray], out: np.ndarray, outputs: int) -> np.ndarray:
+        """``out`` (m, ...), with work(rows) of every block of rows in the place of these."""
+
+        def fill(rows: slice) -> None:
+            out[rows] = work(rows)
+
+        spread(fill, self.blocks(outputs), operations=self.operations(outputs))
+        return out
 
     def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         """W (C, D) to W [X 1]' of these rows, (C, b)."""
@@ -123,7 +138,7 @@ class Design:
                     out[:, d] += R.sum(axis=1)
 
         widest = max(len(W), outputs)
-        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=self.operations(widest))
+        return self.total(add, list(self.blocks(widest)), (outputs, self.columns), self.operations(widest))
 
     def sweep_chosen(
         self,
@@ -176,7 +191,7 @@ class Design:
                 out += block.T @ block  # of one array with itself NumPy computes half
 
         operations = self.rows * self.columns**2
-        return summed(add, list(self.blocks(1)), (self.columns, self.columns), operations=operations)
+        return self.total(add, list(self.blocks(1)), (self.columns, self.columns), operations)
 
     def squares(self, w: np.ndarray) -> np.ndarray:
         """The diagonal of ``gram``, (D,)."""
@@ -186,7 +201,7 @@ class Design:
                 X = self.X[rows]
                 out += np.einsum("i,ij,ij->j", w[rows], X, X)
 
-        sums = summed(add, list(self.blocks(1)), (self.X.shape[1],), operations=self.operations(1))
+        sums = self.total(add, list(self.blocks(1)), (self.X.shape[1],), self.operations(1))
         return np.append(sums, [w.sum()] * self.intercept)
 
     def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -1,27 +1,35 @@
 """Where rows may live other than in an array: what the passes ask of it.
 
-A pass is a sum over blocks of rows of something small, a row-wise result, or the reading of named rows
-(``Design.sweep``, ``Design.each``, ``Design.dense``).  A design asks its features for blocks and for named rows alone,
-so that whatever answers these two is enough for every objective, estimator and search.
+A pass is a sum over blocks of rows of something small (``total``), something of every block in their order (``each``),
+or the reading of named rows (``take``).  What is done to a block is a function that reads the block by ``X[rows]`` and
+changes nothing but what it is given, so that whoever keeps the rows may call it wherever they are.
 """
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+Piece = TypeVar("Piece")
+Add = Callable[[Sequence[slice], np.ndarray], None]
+
 
 class Cost(Protocol):
-    """What one pass over all rows reads."""
+    """What one pass over all rows takes."""
 
     @property
     def bytes(self) -> int:
-        """All of it."""
+        """All that is read."""
 
     @property
     def files(self) -> int:
         """In how many files."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long reading it takes; 0 where nothing has been read yet."""
 
 
 @runtime_checkable
@@ -48,3 +56,19 @@ class Rows(Protocol):
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """A block of rows (b, d), or ``take``."""
+
+
+@runtime_checkable
+class Engine(Rows, Protocol):
+    """Rows whose passes are done elsewhere than in this process; of others ``StreamedDesign`` does them here."""
+
+    def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
+        """The sum of what ``add(span, out)`` adds to zeros of that shape for spans of the blocks.
+
+        The spans depend on what is given here alone (``parallel.span_count``), and their sums are added in their order:
+        the same bits for any number of threads, or of machines.  ``operations`` is about how many multiply-adds there
+        are in all.
+        """
+
+    def each(self, work: Callable[[slice], Piece], blocks: Sequence[slice], operations: float) -> Iterator[Piece]:
+        """work(block) for every block, in their order."""

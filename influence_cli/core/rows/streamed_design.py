@@ -6,20 +6,22 @@ visited otherwise: a row by itself costs a page of the disk, so that one pass se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from influence_cli.core.parallel import summed
+from influence_cli.core.parallel import collected, thread_count
 from influence_cli.core.rows.design import Design
-from influence_cli.core.rows.rows import Rows
+from influence_cli.core.rows.rows import Add, Engine, Piece, Rows
 
 PAGE_BYTES = 4096
 """Bytes that are read for a row by itself at least."""
 SCATTERED = 8.0
 """Times that reading by pages may be dearer than reading in order, up to which a pass is the cheaper way."""
+AHEAD = 2
+"""Pieces a thread that may wait for who asked for them."""
 SHARED_NUMBERS = 1 << 21
 """Float64 numbers (16 MiB) of a block in a pass that many groups share: each has some rows in it, and Python's part of
 each does not count."""
@@ -31,6 +33,25 @@ class StreamedDesign(Design):
 
     X: Rows  # type: ignore[assignment]
     keeps_states: ClassVar[bool] = False
+
+    def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
+        if isinstance(self.X, Engine):
+            return self.X.total(add, blocks, shape, operations)
+        return super().total(add, blocks, shape, operations)
+
+    def each(self, work: Callable[[slice], Piece], outputs: int) -> Iterator[Piece]:
+        blocks, operations = list(self.blocks(outputs)), self.operations(outputs)
+        if isinstance(self.X, Engine):
+            yield from self.X.each(work, blocks, operations)
+            return
+        step = AHEAD * thread_count()
+        for start in range(0, len(blocks), step):
+            yield from collected(work, blocks[start : start + step], operations=operations)
+
+    def filled(self, work: Callable[[slice], np.ndarray], out: np.ndarray, outputs: int) -> np.ndarray:
+        for rows, piece in zip(self.blocks(outputs), self.each(work, outputs), strict=True):
+            out[rows] = piece
+        return out
 
     def sweep_chosen(
         self,
@@ -72,4 +93,4 @@ class StreamedDesign(Design):
                         out[g, :, d] += R.sum(axis=1)
 
         operations = sum(map(len, chosen)) * self.columns * outputs + float(self.X.size)
-        return summed(add, blocks, (len(chosen), outputs, self.columns), operations=operations)
+        return self.total(add, blocks, (len(chosen), outputs, self.columns), operations)
