@@ -98,7 +98,7 @@ def test_watch_is_told_each_iteration_and_its_norm():
 @pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
 def test_too_few_iterations_end_in_an_error_with_the_norm_that_was_reached(kind):
     objective = make_objective(make_oracle(kind, l2=1e-4))
-    with pytest.raises(NotConvergedError, match=r"stopped at gradient norm (\S+) after 1 iterations") as failure:
+    with pytest.raises(NotConvergedError, match=r"stopped at gradient norm (\S+) after 1 iteration,") as failure:
         train(objective, max_iterations=1)
     assert failure.value.code == ExitCode.NOT_CONVERGED
     assert "1e-08 was asked for" in failure.value.message

@@ -259,8 +259,7 @@ class Common:
         typer.Option(
             "--memory",
             metavar="SIZE",
-            help="Memory to keep within, 4GiB or 500MB: rows that do not fit are read again in every pass.",
-            show_default="what the system has",
+            help="Memory to keep within, 4GiB or 500MB (default: what there is); other rows are read in every pass.",
             rich_help_panel=COMMON,
         ),
     ] = None
