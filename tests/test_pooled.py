@@ -235,7 +235,7 @@ def test_what_the_test_rows_cannot_answer_is_said():
         model.groundtruth(GROUP, X_test, quantity="score:accuracy")
     with pytest.raises(UsageError, match="cannot be had of these test rows: multi_class"):
         model.groundtruth(GROUP, X_test, y_test, quantity="score:roc_auc")
-    with pytest.raises(UsageError, match="has no derivative, which evaluate linear needs"):
+    with pytest.raises(UsageError, match="has no derivative, so that it is evaluated exactly"):
         model.influence(GROUP, X_test, y_test, quantity="score:accuracy", evaluate="linear")
     with pytest.raises(UsageError, match="has no derivative"):
         model.select(3, X_test, y_test, quantity="score:accuracy")

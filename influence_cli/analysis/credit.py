@@ -59,8 +59,9 @@ class Game:
 
 def game_of(question: Question, plan: GroupPlan, asked: Crediting) -> Game:
     """Raises UsageError for groups that share rows, and for a figure that is another one for each group."""
-    if question.of_removed:
-        raise UsageError("--credit divides one figure, and --test removed is one a group", hint="name rows: --test 17")
+    if question.by_group:
+        what = "--test removed" if question.of_removed else f"--quantity {question.quantity}"
+        raise UsageError(f"--credit divides one figure, and {what} is another one for each group")
     if len(plan) > MOST_GROUPS:
         raise UsageError(
             f"--credit {asked.kind} of {len(plan):,} groups: expected at most {MOST_GROUPS:,}",

@@ -79,7 +79,7 @@ def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Expla
     Raises UsageError for more than one of either, for a quantity without a derivative, and where removal changes the
     features themselves; NotConvergedError where a solve or ``refined`` gave no figure.
     """
-    if len(plan) != 1 or len(question) != 1 or question.of_removed:
+    if len(plan) != 1 or len(question) != 1 or question.by_group:
         raise UsageError(
             f"--explain is about one group and one test row, found {len(plan):,} and {len(question):,}",
             hint="for example --group coherent:3:20 --test 17",

@@ -216,6 +216,7 @@ def _retrain_block(
         seeds = [seed.of(block) for seed in seeds]
     if model.refit is None or model.refit.shared:
         gone = model.removal(rows)
+        question = question.of(np.arange(len(rows)), gone.removed)
         runs = [_retrain_from(question, solver, gone, seed.before, seed.seed, how, watch) for seed in seeds]
         if how.certify is not None:
             proven = prove_truth(question, solver, gone.removed, runs[0], how.certify)

@@ -195,13 +195,13 @@ class _Blocks:
                 found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
             without = recession(objective, theta, weights.removed)
             digests = tuple(group.digest for group in planned)
-            question = self.question.of(np.arange(where.start, where.stop))
+            question = self.question.of(np.arange(where.start, where.stop), weights.removed)
             yield _Block(question, where, digests, weights, found, without)
 
 
 def _pieces(question: Question, base: np.ndarray) -> list[_Piece]:
     """The test rows in parts; ``base`` is f before removal, (T,), or (1, G) of the groups that are asked."""
-    if question.of_removed:
+    if question.by_group:
         return [_Piece(slice(0, 1), question.targets[0], base)]
     out, start = [], 0
     for target in question.targets:
@@ -215,7 +215,7 @@ def _exact(blocks: _Blocks, known: Reliability) -> Iterator[tuple[_Block, _Piece
     """f after the estimated change minus f before."""
     pieces = _pieces(blocks.question, known.base)
     for block in blocks.of():
-        if blocks.question.of_removed:
+        if blocks.question.by_group:
             pieces = _pieces(block.question, known.base_of(block.where))
         solved = {method: found.solved(blocks.solver) for method, found in block.found.items()}
         block = replace(block, found=solved)

@@ -78,12 +78,17 @@ def in_steps(quantity: str) -> bool:
     return found is not None and found.in_steps
 
 
+def why_exact(quantity: str) -> str:
+    """Why a quantity cannot be linearised, or an empty text."""
+    if quantity.startswith("t:"):
+        return "depends on the rows left as well as on the parameters"
+    return "has no derivative" if in_steps(quantity) else ""
+
+
 def check_evaluate(quantity: str, evaluate: str) -> None:
-    """Raises UsageError for a quantity without a derivative that is to be linearised."""
-    if evaluate != "exact" and in_steps(quantity):
-        raise UsageError(
-            f"--quantity {quantity} has no derivative, which --evaluate {evaluate} needs", hint="add --evaluate exact"
-        )
+    """Raises UsageError for a quantity that is to be linearised and cannot be."""
+    if evaluate != "exact" and (why := why_exact(quantity)):
+        raise UsageError(f"--quantity {quantity} {why}, so that it is evaluated exactly", hint="add --evaluate exact")
 
 
 def pooled_target(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> Target:

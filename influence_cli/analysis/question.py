@@ -13,12 +13,16 @@ from influence_cli.analysis.pooled import SCORE, in_words, own_score, pooled, po
 from influence_cli.core.joint_targets import OwnTarget
 from influence_cli.core.quantities import (
     MeanTarget,
+    OfWeights,
     ParameterTarget,
     RowTarget,
     Target,
     of_columns,
     row_quantity,
+    under,
 )
+from influence_cli.core.wald import wald_target
+from influence_cli.core.weights import Weights
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST, REMOVED_TEST, Provenance, RowNames
@@ -27,6 +31,8 @@ TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
 
 
+OF_MODEL = ("param:", "t:")
+"""How quantities begin that need no test row."""
 NEEDS_LABEL = ("loss",)
 """Quantities that mean nothing for a row without a label; of such a row the others take the predicted class."""
 
@@ -65,9 +71,21 @@ class Question:
         """Whether each group is asked about its own rows: ``value`` is then (1, G) of theta (P, 1 or G)."""
         return self.codes.tolist() == [REMOVED_TEST]
 
-    def of(self, columns: np.ndarray) -> Question:
-        """The question as it is put to some of the groups."""
-        if not self.of_removed:
+    @property
+    def of_weights(self) -> bool:
+        """Whether f depends on the rows left and not on theta alone."""
+        return isinstance(self.targets[0], OfWeights)
+
+    @property
+    def by_group(self) -> bool:
+        """Whether f is another function of theta for every group."""
+        return self.of_removed or self.of_weights
+
+    def of(self, columns: np.ndarray, w: Weights | None = None) -> Question:
+        """The question as it is put to some of the groups, after which the rows weigh w."""
+        if self.of_weights and w is not None:
+            return replace(self, targets=tuple(under(target, w) for target in self.targets))
+        if not self.by_group:
             return self
         return replace(self, targets=tuple(of_columns(target, columns) for target in self.targets))
 
@@ -132,15 +150,18 @@ def ask(
 
 
 def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
-    if quantity.startswith("param:"):
-        name = quantity.removeprefix("param:")
+    if quantity.startswith(OF_MODEL):
+        kind, _, name = quantity.partition(":")
         names = model.parameter_names
         if name not in names:
             shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
             raise UsageError(f"--quantity {quantity}: no parameter has that name", hint=f"the parameters are {shown}")
         if tests is not None:
             raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
-        return np.array([NO_TEST]), [ParameterTarget(names.index(name))]
+        index = names.index(name)
+        if kind == "t":
+            return np.array([NO_TEST]), [wald_target(model.objective, index, model.theta, model.observations)]
+        return np.array([NO_TEST]), [ParameterTarget(index)]
     if tests is None:
         hint = "for example --test 17 or --test misclassified:5"
         raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
@@ -171,7 +192,7 @@ class _Removed(Sequence[Target]):
 
 def _of_removed(model: TrainedModel, quantity: str, groups: Sequence[np.ndarray]) -> OwnTarget:
     data, parts = model.dataset, pooled(quantity)
-    if quantity.startswith("param:") or (parts is not None and parts.kind != SCORE):
+    if quantity.startswith(OF_MODEL) or (parts is not None and parts.kind != SCORE):
         raise UsageError(
             f"--quantity {quantity} does not go with --test removed, which measures each group by its own rows",
             hint="use loss, margin, prob, prediction or score:NAME",

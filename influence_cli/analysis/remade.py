@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from influence_cli.analysis.question import Question, ask
+from influence_cli.analysis.question import OF_MODEL, Question, ask
 from influence_cli.core.removal import Removal, removal
 from influence_cli.errors import FileError
 
@@ -34,7 +34,7 @@ def without(question: Question, rows: np.ndarray) -> Without:
     assert refit is not None
     changed = refit.changed(rows)
     data = changed.dataset
-    if question.quantity.startswith("param:") and not changed.aligned:
+    if question.quantity.startswith(OF_MODEL) and not changed.aligned:
         raise FileError("without the group the features are others, and so are the parameters")
     if question.tests is not None and not model.dataset.labelled.all():
         # What the model predicts for a row without a label is what it predicted before removal.
@@ -42,4 +42,5 @@ def without(question: Question, rows: np.ndarray) -> Without:
         data = replace(data, y_test=np.where(own.labelled, own.y_test, model.predict(own.X_test)))
     other = replace(model, dataset=data, factor=None, refit=None)
     group = removal(other.objective.weights, [rows], model.settings.penalty_scaling, changed.penalty)
-    return Without(ask(other, question.tests, question.quantity, [rows]), group, changed.aligned)
+    asked = ask(other, question.tests, question.quantity, [rows]).of(np.zeros(1, dtype=np.int64), group.removed)
+    return Without(asked, group, changed.aligned)

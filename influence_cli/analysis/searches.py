@@ -1,4 +1,4 @@
-"""The three searches of ``ginf select``: rows, unions of given groups, the smallest group that flips a prediction."""
+"""Two searches of ``ginf select``: rows, and unions of given groups; ``flips`` has the third."""
 
 from __future__ import annotations
 
@@ -6,18 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import comb
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
-from influence_cli.analysis.question import Question, TestRows, ask
-from influence_cli.analysis.select import Choice, Entry, Search, Single, Watch, retrained, spread
-from influence_cli.core.objectives.families.base import Classifier
-from influence_cli.core.quantities import Logit, Margin, RowTarget
+from influence_cli.analysis.question import Question
+from influence_cli.analysis.select import Choice, Entry, Search, Single, Watch, spread
 from influence_cli.core.selection.bounds import largest_change
 from influence_cli.core.selection.evaluate import RETRAINED, evaluate, worth
 from influence_cli.core.selection.exact import MOST_SUBSETS, exact
-from influence_cli.core.selection.flip import Flip, flip
 from influence_cli.core.selection.greedy import greedy
 from influence_cli.core.selection.pgd import pgd
 from influence_cli.core.selection.problem import Problem, Selection
@@ -28,8 +24,6 @@ from influence_cli.core.selection.swap import follow, swap, swap_operations
 from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError
-from influence_cli.models.trained import TrainedModel
-from influence_cli.results import Provenance
 from influence_cli.specs.planned import Group
 
 STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
@@ -38,13 +32,10 @@ OF_GROUPS = ("random", "greedy", "swap", "exact")
 ALL = "all"
 SINGLE = "single"
 """What the record of a given group by itself is called."""
-PREDICTED = "margin of the predicted class"
-"""The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
 AFFORDABLE = 2e9
 """Multiply-adds of small matrices, ten seconds or so, up to which exchanges follow the default search."""
 EVERY_SIZE = 12
 """Sizes that are searched for the best group of at most some rows."""
-NEVER_NEGATIVE = ("loss", "prob", "worst", "abs")
 
 
 def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[str, ...]:
@@ -239,95 +230,3 @@ class UnionSearch:
         labels = [self.groups[member].label for member in union.members]
         record |= {"rounds": union.rounds, "status": union.status, "groups": labels}
         return Entry(record, [union.rows], union.rows, single.column)
-
-
-@dataclass(frozen=True)
-class FlipSearch:
-    """The smallest group of at most ``largest`` rows that is found to flip f: one record, always retrained.
-
-    ``base`` and ``after`` are f before and after removal, by retraining, and ``actual`` their difference; ``minimal``
-    says whether every single row was put back in vain.  Without such a group ``rows`` is None.
-    """
-
-    choice: Choice
-    largest: int
-
-    def __len__(self) -> int:
-        return 1
-
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
-        watch.step("flip")
-        begun = perf_counter()
-        problem = single.problem(self.largest, self.choice)
-        found = flip(problem, advance=watch.step)
-        record = _flip_record(single.record("flip", problem), found, problem.rows)
-        rows = None if found.selection is None else found.selection.rows
-        if single.quantity == PREDICTED:
-            record["class_after"] = None if rows is None else _class_without(single, rows)
-        yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)
-
-
-def _class_without(single: Single, rows: np.ndarray) -> str | None:
-    """The class that the model predicts after retraining without the rows: the scores of all classes are measured."""
-    model, target = single.model, single.target
-    classes, family = model.dataset.classes, model.family
-    assert isinstance(target, RowTarget) and isinstance(family, Classifier)
-    if len(classes) == 2:
-        return classes[1 - int(target.y[0])]
-    scores = tuple(replace(target, quantity=Logit(family, code)) for code in range(len(classes)))
-    # with the preprocessing as it is, as the flip itself is judged
-    question = Question(replace(model, refit=None), None, PREDICTED, np.full(len(scores), single.code), scores)
-    truth = retrained(question, single.solver, [rows], Provenance("", "", {}))
-    after = truth.base + truth.actual[0]
-    return classes[int(np.argmax(after))] if np.isfinite(after).all() else None
-
-
-def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:
-    selection = found.selection
-    record |= {"direction": "decrease" if found.before > 0 else "increase", "status": found.status}
-    if selection is None:
-        record |= {"size": None, "fraction": None}
-    else:
-        record |= {
-            "size": len(selection.rows),
-            "predicted_first": selection.predicted_first,
-            "predicted_second": selection.predicted_second,
-            "actual": _finite(selection.realised),
-            "fraction": len(selection.rows) / m,
-            "rounds": selection.rounds,
-        }
-    return record | {
-        "after": _finite(found.after),
-        "flips": selection is not None,
-        "minimal": found.minimal if selection is not None else None,
-        "largest": found.largest,
-        "found_by": selection.strategy if selection is not None else None,
-    }
-
-
-def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str) -> Question:
-    """The question whose sign is to change: ``loss``, the default, stands for the predicted class of a classifier.
-
-    Raises UsageError for a quantity that has one sign only.
-    """
-    family = model.family
-    if quantity != "loss" or not isinstance(family, Classifier):
-        if quantity.partition(":")[0] in NEVER_NEGATIVE:
-            better = "margin or logit:CLASS" if isinstance(family, Classifier) else "prediction"
-            raise UsageError(
-                f"--flip: {quantity} is never negative, so its sign cannot change",
-                hint=f"use --quantity {better}" + (", or leave it out" if isinstance(family, Classifier) else ""),
-            )
-        return ask(model, tests, quantity)
-    if tests is None:
-        raise UsageError("--flip needs test rows", hint="for example --test 17 or --test misclassified:5")
-    if tests.mean:
-        raise UsageError("--flip changes the class of one test row at a time", hint="name rows: --test 17")
-    X = model.dataset.X_test[tests.rows]
-    target = RowTarget(model.objective, Margin(family), X, model.predict(X))
-    return Question(model, tests, PREDICTED, tests.rows, (target,))
-
-
-def _finite(value: float) -> float:
-    """NaN where f is infinite, which the status says."""
-    return value if np.isfinite(value) else float("nan")

@@ -15,7 +15,8 @@ from influence_cli.analysis import influence as estimates
 from influence_cli.analysis.credit import Crediting, check_draws, game_of, with_credit
 from influence_cli.analysis.diagnostics import DiagnosticsResult
 from influence_cli.analysis.diagnostics import diagnostics as of_rows_and_groups
-from influence_cli.analysis.question import Question, TestRows, ask
+from influence_cli.analysis.jackknife import cluster_covariance
+from influence_cli.analysis.question import OF_MODEL, Question, TestRows, ask
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import verified
 from influence_cli.api.words import check_choice, python_words
@@ -156,6 +157,13 @@ class Asking:
         return found if game is None else with_credit(found, game, question, self.solver, how)[0]
 
     @python_words
+    def cluster_covariance(self, groups: Groups, *, seed: int = 0) -> np.ndarray:
+        """The cluster-jackknife covariance (CRV3) of all coefficients, (P, P), in the order of ``parameter_names``: by
+        retraining without each of ``groups``, which divide the rows.  The root of its diagonal are standard errors.
+        """
+        return cluster_covariance(self.model, self.solver, self._plan(groups, seed))
+
+    @python_words
     def diagnostics(self, groups: Groups = "rows:each", *, seed: int = 0) -> DiagnosticsResult:
         """Leverage, Cook's distance, studentised residual, DFFITS and DFBETAS of every row, as in statsmodels;
         of groups of several rows, given as for ``influence``, their summed leverage and Cook's distance.
@@ -192,7 +200,7 @@ class Asking:
         ``plan`` are the groups where their own rows may be asked about.
         """
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
-        if X is None and not quantity.startswith("param:"):
+        if X is None and not quantity.startswith(OF_MODEL):
             raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
         spec = X if isinstance(X, str) else None
         dataset, given = (self.model.dataset, None) if spec else self.made.with_tests(X, y)

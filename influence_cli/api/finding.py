@@ -44,6 +44,7 @@ class Finding(Asking):
         within: Groups | None = None,
         candidates: Groups | None = None,
         flip: bool = False,
+        flip_of: str = "sign",
         verify: bool = False,
         draws: int = 100,
         rounds: int = 50,
@@ -58,7 +59,8 @@ class Finding(Asking):
         ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
         ``within`` says which rows may be removed.  Of ``candidates`` (groups as for ``influence``) each is judged, and
         the best union of at most ``size``.  ``flip`` looks for the smallest group, of at most ``size`` rows (None: half
-        of all), without which the predicted class is another, retrained.  ``strategies`` are ("relinearize",), with
+        of all), without which the predicted class is another, retrained; of a coefficient (``quantity`` "param:NAME" or
+        "t:NAME") its sign, or ``flip_of`` "significance" at 5%.  ``strategies`` are ("relinearize",), with
         candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out where there would be too many groups.  The other
         arguments are the options of ``ginf select``.
 
@@ -71,24 +73,22 @@ class Finding(Asking):
         >>> found.records()[0]["rows"]
         [7]
         """
-        from influence_cli.analysis.searches import ask_flip, followed
+        from influence_cli.analysis.flips import ask_flip, ranked
+        from influence_cli.analysis.searches import followed
         from influence_cli.analysis.select import select
 
         _check_words(direction, constraint, merit)
-        if flip and not (strategies is None and candidates is None and direction == "increase"):
-            raise UsageError("flip searches by itself, towards the flip", hint="leave strategies and direction out")
-        if candidates is not None and within is not None:
-            raise UsageError("within limits rows, and candidates are whole groups: use one of them")
+        _check_flip(flip, flip_of, strategies is None and candidates is None and direction == "increase")
         asked = "margin" if flip and self.model.dataset.classes and quantity == "loss" and y_test is None else quantity
         question = self._ask(X_test, y_test, asked, mean, preprocessing)
-        if flip:
-            question = ask_flip(question.model, question.tests, quantity)
+        question = ask_flip(question.model, question.tests, quantity, flip_of) if flip else ranked(question)
         how: dict[str, Any] = {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit, "seed": seed}
         how |= {"verify": verify, "at_most": at_most}
         names, search = self._search(size, strategies, within, candidates, flip, how | {"direction": direction})
         search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), **how}
-        provenance = provenance_of(question.model, kept | ({"flip": True} if flip else {"direction": direction}))
+        kept |= {"flip": True, "flip_of": flip_of} if flip else {"direction": direction}
+        provenance = provenance_of(question.model, kept)
         return select(question, self.solver, search, provenance=provenance)
 
     @python_words
@@ -175,9 +175,9 @@ class Finding(Asking):
         how: dict[str, Any],
     ) -> tuple[tuple[str, ...], Any]:
         """The strategies, and the search with them.  Raises UsageError."""
+        from influence_cli.analysis.flips import FlipSearch
         from influence_cli.analysis.searches import (
             ALL,
-            FlipSearch,
             RowSearch,
             UnionSearch,
             check_strategies,
@@ -185,6 +185,8 @@ class Finding(Asking):
         )
         from influence_cli.analysis.select import Choice
 
+        if candidates is not None and within is not None:
+            raise UsageError("within limits rows, and candidates are whole groups: use one of them")
         usual = ("relinearize",) if candidates is None else ("greedy", "swap")
         wanted = usual if strategies is None else [strategies] if isinstance(strategies, str) else list(strategies)
         names = check_strategies(list(wanted), of_groups=candidates is not None)
@@ -261,6 +263,17 @@ class Finding(Asking):
         page = report_page(sources, View(top=top), None, 0, warn)
         with replacing(path, force=force) as sink:
             sink.write(render(page, ending).encode("utf-8", "backslashreplace"))
+
+
+def _check_flip(flip: bool, of: str, by_itself: bool) -> None:
+    """Raises UsageError for what a flip is not asked with, and for what only a flip is."""
+    from influence_cli.analysis.flips import FLIPS, SIGN
+
+    check_choice("flip_of", of, FLIPS)
+    if of != SIGN and not flip:
+        raise UsageError(f"flip_of {of} says what flip is about", hint="add flip=True")
+    if flip and not by_itself:
+        raise UsageError("flip searches by itself, towards the flip", hint="leave strategies and direction out")
 
 
 def _check_words(direction: str, constraint: str, merit: str) -> None:

@@ -81,7 +81,17 @@ _MODEL_CONFIG = (
     Key("from", TEXT),
 )
 _SELECTION_CONFIG = (
-    *_keys(size=TEXT, direction=TEXT, verify=TRUTH, flip=TRUTH, draws=WHOLE, constraint=TEXT, merit=TEXT, rounds=WHOLE),
+    *_keys(
+        size=TEXT,
+        direction=TEXT,
+        verify=TRUTH,
+        flip=TRUTH,
+        flip_of=TEXT,
+        draws=WHOLE,
+        constraint=TEXT,
+        merit=TEXT,
+        rounds=WHOLE,
+    ),
     *_keys(within=TEXTS, candidates=TEXTS, strategies=TEXTS),
 )
 KEYS: dict[str, dict[str, tuple[Key, ...]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influence_cli.analysis.explain import explain
 from influence_cli.analysis.influence import check_methods
-from influence_cli.analysis.pooled import check_evaluate, in_steps
+from influence_cli.analysis.pooled import check_evaluate, why_exact
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
@@ -37,10 +37,10 @@ def chosen_estimation(
     certify = None if trust.certify is None else parse_relative(trust.certify, "--certify")
     if methods is None and evaluate is None and any(spec.text == EACH_ROW for spec in request.specs):
         removed = request.tests is not None and request.tests.kind == REMOVED
-        exact = removed or in_steps(request.asked.quantity)
-        why = "linear, one solve a test row"
+        forced = why_exact(request.asked.quantity)
+        exact, why = removed or bool(forced), "linear, one solve a test row"
         if exact:
-            why = "exact, one solve a row" if removed else "exact, as the quantity has no derivative"
+            why = f"exact, as the quantity {forced}" if forced else "exact, one solve a row"
         common.note(f"{EACH_ROW}: --method {','.join(ROW_METHODS)} --evaluate {why}")
         how = Estimation(ROW_METHODS, "exact" if exact else "linear", tolerance, trust.errors, certify)
     else:

@@ -101,7 +101,7 @@ def influence(
     )
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.changes import influence_figures, influence_page, pooled_line
+    from influence_cli.present.changes import closing_line, influence_figures, influence_page
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
@@ -152,7 +152,7 @@ def influence(
         opened.model.dataset,
         lambda path: save_influence(path, kept, force=common.force),
         figures.headline,
-        pooled_line(kept, columns, figures.changes),
+        closing_line(kept, columns, figures.changes),
     )
     output.emit(answer, written, common)
     for sentence in filter(None, (*result.notes, agreement(shown))):

@@ -16,13 +16,14 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Classifier, Family, Regressor
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.rows.sparse_design import Features
+from influence_cli.core.weights import Weights
 from influence_cli.errors import UsageError, did_you_mean
 
 TIE = 1e-6
 """Difference of two scores, relative to the spread of a row's scores, up to which rounding decides which is larger."""
 QUANTITIES = (
-    *("loss", "margin", "prob", "prob:K", "logit:K", "prediction", "param:NAME", "gap:COLUMN", "gap-tpr:COLUMN"),
-    *("gap-fpr:COLUMN", "gap-loss:COLUMN", "worst:COLUMN", "score:NAME", "abs:..."),
+    *("loss", "margin", "prob", "prob:K", "logit:K", "prediction", "param:NAME", "t:NAME", "gap:COLUMN"),
+    *("gap-tpr:COLUMN", "gap-fpr:COLUMN", "gap-loss:COLUMN", "worst:COLUMN", "score:NAME", "abs:..."),
 )
 
 GRADIENT_ELEMENTS = 1 << 25
@@ -184,6 +185,22 @@ class PerColumn(Protocol):
 def of_columns(target: F, columns: np.ndarray) -> F:
     """What is asked of some of G columns."""
     return cast(F, target.of(columns)) if isinstance(target, PerColumn) else target
+
+
+@runtime_checkable
+class OfWeights(Protocol):
+    """What depends on the rows themselves and not on theta alone."""
+
+    def under(self, w: Weights) -> Valued:
+        """The same once the rows weigh w."""
+
+    def at_once(self, theta: np.ndarray) -> np.ndarray:
+        """Its change by removing each row, theta (P, 1) being as it is, (m,), over the ``kept`` of the weights."""
+
+
+def under(target: F, w: Weights) -> F:
+    """The target once the rows weigh w."""
+    return cast(F, target.under(w)) if isinstance(target, OfWeights) else target
 
 
 @runtime_checkable

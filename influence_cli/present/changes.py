@@ -214,12 +214,21 @@ def _page(
     if sheet.own:
         title = removed_title(result.quantity)
         legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
-        legend += filter(None, [pooled_line(result, columns, figures.changes)])
+    legend += filter(None, [closing_line(result, columns, figures.changes)])
     return Page(title + ("" if model is None else f" (model {model})"), tuple(blocks), tuple(legend))
 
 
-def pooled_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
-    """Of ``--test removed`` all groups together by each of the ``changes`` (key to heading), else an empty text."""
+def closing_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
+    """What all groups say together, or an empty text: of ``--test removed`` the mean by each of the ``changes`` (key to
+    heading), of a coefficient and clusters its standard error."""
+    if result.crv3 is not None:
+        name, count, base = result.quantity.partition(":")[2], len(result.groups), float(result.base[0])
+        return (
+            f"cluster-jackknife standard error of {name} (CRV3, {count:,} clusters): {figure(result.crv3)}; the"
+            f" coefficient is {figure(base)}, t = {figure(base / result.crv3)} with {count - 1:,} degrees of freedom"
+            if result.crv3
+            else ""
+        )
     if result.tests.tolist() != [REMOVED_TEST]:
         return ""
     no_changes = {"low", "high", "spread"}

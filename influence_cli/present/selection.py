@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.analysis.flips import PREDICTED
 from influence_cli.analysis.question import Question
-from influence_cli.analysis.searches import PREDICTED, SINGLE
+from influence_cli.analysis.searches import SINGLE
 from influence_cli.analysis.select import row_influences
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import NotConvergedError, UsageError

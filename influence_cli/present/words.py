@@ -46,6 +46,7 @@ _NAMES = {
     "gap-fpr": "gap of {} (false positive rate where it has its second value, in sorted order, minus where its first)",
     "score": "score {} of the test rows (larger is better)",
     "worst": "largest mean loss over the values of {}",
+    "significance": "|t| of {} minus the limit of significance at 5% (0: it flips)",
 }
 
 

@@ -54,8 +54,9 @@ def select(
     """
     import sys
 
+    from influence_cli.analysis.flips import SIGN, ask_flip, ranked
     from influence_cli.analysis.question import ask
-    from influence_cli.analysis.searches import ask_flip, followed
+    from influence_cli.analysis.searches import followed
     from influence_cli.analysis.select import Watch
     from influence_cli.analysis.select import select as search_for
     from influence_cli.artifacts.selection import save_selection
@@ -83,7 +84,10 @@ def select(
                 f"--format rows prints one group, and --test {test} asks for {len(tests.rows)}",
                 hint="name one test row: --test 17",
             )
-        question = (ask_flip if sought.flip else ask)(opened.model, tests, quantity)
+        if sought.flip:
+            question = ask_flip(opened.model, tests, quantity, sought.flip_of or SIGN)
+        else:
+            question = ranked(ask(opened.model, tests, quantity))
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
@@ -146,7 +150,8 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
 
     from influence_cli.analysis.curve import DRAWS as CURVE_DRAWS
     from influence_cli.analysis.curve import CurveSearch
-    from influence_cli.analysis.searches import ALL, FlipSearch, RowSearch, UnionSearch, drop_impossible
+    from influence_cli.analysis.flips import FlipSearch
+    from influence_cli.analysis.searches import ALL, RowSearch, UnionSearch, drop_impossible
     from influence_cli.analysis.select import Choice
     from influence_cli.commands import session
     from influence_cli.specs.from_python import pool_rows
@@ -191,6 +196,7 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
 
     used = ["size", "flip"] if sought.flip else ["size", "at_most", "direction", "verify", "flip"]
     used = ["curve", "direction", "verify"] if sought.curve is not None else used
+    used += ["flip_of"] if sought.flip_of else []
     used = ["describe", "support", "columns", "direction", "verify"] if sought.describe else used
     for option, users in (
         ("draws", "random"),

@@ -8,6 +8,8 @@ from influence_cli.commands.select.options import FIGURES, ROWS, Drawn, Sought
 
 def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_for_rows: bool, quantity: str) -> None:
     """Raises UsageError for whatever cannot be, before any work is done."""
+    from influence_cli.analysis.flips import FLIPS
+    from influence_cli.analysis.question import OF_MODEL
     from influence_cli.commands import output, session
     from influence_cli.core.selection.evaluate import MERITS
     from influence_cli.core.selection.pgd import CONSTRAINTS
@@ -31,8 +33,12 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
     strategies, sizes = sought.strategies(), sought.sizes()
     sought.specs()
     _check_described(sought, drawn)
+    if sought.flip_of is not None:
+        output.check_choice("--flip-of", sought.flip_of, FLIPS)
+        if not sought.flip:
+            raise UsageError("--flip-of says what --flip is about", hint="add --flip")
     if sought.flip:
-        _check_flip(sought, drawn, needs_tests=not asks_for_rows and not quantity.startswith("param:"))
+        _check_flip(sought, drawn, needs_tests=not asks_for_rows and not quantity.startswith(OF_MODEL))
     elif sought.describe is None and not sizes and not sought.candidates:
         raise UsageError("--size is needed: how many rows the group has", hint="for example --size 10% or --size 50")
     if sought.curve is not None:

@@ -61,6 +61,15 @@ class Sought:
             help="The smallest group whose removal changes the predicted class (with --quantity: its sign), retrained.",
         ),
     ] = False
+    flip_of: Annotated[
+        str | None,
+        typer.Option(
+            "--flip-of",
+            autocompletion=completing("sign", "significance"),
+            help="What of --quantity param:NAME or t:NAME is to flip: its sign, or its significance at 5%.",
+            show_default="sign",
+        ),
+    ] = None
     within: Annotated[
         list[str] | None,
         typer.Option("--within", metavar="SPEC", help="Only rows of this group may be removed (repeatable: of any)."),

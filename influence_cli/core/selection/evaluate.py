@@ -11,6 +11,7 @@ from influence_cli.core.estimators import newton_step, removed_gradient
 from influence_cli.core.optimise.newton import inverses
 from influence_cli.core.optimise.restarts import has_cheap_factor
 from influence_cli.core.outcome import Trained, after_removal
+from influence_cli.core.quantities import under
 from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.retraining import retrain
@@ -72,7 +73,7 @@ def promising(problem: Problem, groups: list[np.ndarray], start: np.ndarray) -> 
         w = removal(objective.weights, groups[part], problem.scaling).removed
         gradient = objective.gradient(start, w)
         inverse, definite = inverses(objective, np.asfortranarray(np.broadcast_to(start, gradient.shape)), w)
-        change = problem.target.value(start - inverse(gradient))[0] - problem.base
+        change = under(problem.target, w).value(start - inverse(gradient))[0] - problem.base
         open_ended = ~definite | objective.recession(w).any(axis=0)
         expected[part] = np.where(open_ended, np.inf, worth(problem, change))
     count = max(PROMISING, int(np.isposinf(expected).sum()))
@@ -99,7 +100,7 @@ def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]
     g = removed_gradient(problem.objective, problem.theta, weights)
     solution = newton_step(problem.objective, problem.theta, problem.solver, weights, g)
     theta = problem.theta + solution.x
-    change = problem.target.value(theta)[0] - problem.base
+    change = under(problem.target, weights.removed).value(theta)[0] - problem.base
     change[~solution.converged] = np.nan
     return theta, change
 
@@ -112,6 +113,6 @@ def _retrained(
     tol = objective.tuning.tolerance
     minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=tol)
     before = Trained(problem.theta, np.array([problem.base]), np.zeros(1))
-    found = after_removal(objective, [problem.target], before, minimum, w, tol)
+    found = after_removal(objective, [under(problem.target, w)], before, minimum, w, tol)
     change = np.where(found.minimum.converged, found.change[0], np.nan)
     return found.minimum.theta - FAR_OUT * objective.recession(w), change

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.quantities import Target
+from influence_cli.core.quantities import OfWeights, Target, under
 from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.solvers.cg import Solution
 from influence_cli.core.solvers.choice import HessianSolver
@@ -133,9 +133,10 @@ class Problem:
         With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
         w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.
         """
+        target = under(self.target, as_weights(w))
         adjoint = refined_conjugate_gradient(
             HessianAt(self.objective, theta, w),
-            self.target.gradient(theta),
+            target.gradient(theta),
             preconditioner=preconditioner or self.solver.preconditioner,
             tol=RANKING,
         )
@@ -143,7 +144,8 @@ class Problem:
         influence = self.objective.row_products(theta, np.nan_to_num(adjoint.x))[:, 0]
         if self.scaling == PER_MEAN:
             influence -= as_weights(w).column() @ influence
-        return self.sign * self.objective.weights * influence
+        scores = self.objective.weights * influence
+        return self.sign * (scores + target.at_once(theta) if isinstance(target, OfWeights) else scores)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from functools import cached_property
 
 import numpy as np
 
+from influence_cli.core.quantities import OfWeights
 from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.selection.problem import Problem
 from influence_cli.core.weights import Weights
@@ -56,8 +57,13 @@ class Expansion:
 
     @cached_property
     def row_influence(self) -> np.ndarray:
-        """v' grad l_i, (m,): the paper's a."""
-        return self.problem.objective.row_products(self.problem.theta, self.adjoint)[:, 0]
+        """v' grad l_i, (m,): the paper's a; and what f loses at once, where it depends on the rows themselves."""
+        problem = self.problem
+        through = problem.objective.row_products(problem.theta, self.adjoint)[:, 0]
+        if not isinstance(problem.target, OfWeights):
+            return through
+        w = problem.objective.weights
+        return through + problem.target.at_once(problem.theta) / np.where(w > 0, w, 1.0)
 
     def share(self, s: Weights) -> np.ndarray:
         """p, (G,): w's for every s that sums to k, and k/m for every s where all rows weigh the same."""

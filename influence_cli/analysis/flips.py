@@ -1,0 +1,141 @@
+"""The search for the smallest group that flips a prediction, a sign, or the significance of a coefficient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from influence_cli.analysis.question import OF_MODEL, Question, TestRows, ask
+from influence_cli.analysis.select import Choice, Entry, Single, Watch, retrained
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.quantities import Logit, Margin, OfWeights, RowTarget
+from influence_cli.core.selection.flip import Flip, flip
+from influence_cli.core.wald import LEVEL, WaldTarget
+from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
+from influence_cli.results import Provenance
+
+SIGN, SIGNIFICANCE = FLIPS = ("sign", "significance")
+"""What ``--flip-of`` of a coefficient may be."""
+PREDICTED = "margin of the predicted class"
+"""The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
+NEVER_NEGATIVE = ("loss", "prob", "worst", "abs")
+
+
+@dataclass(frozen=True)
+class FlipSearch:
+    """The smallest group of at most ``largest`` rows that is found to flip f: one record, always retrained.
+
+    ``base`` and ``after`` are f before and after removal, by retraining, and ``actual`` their difference; ``minimal``
+    says whether every single row was put back in vain.  Without such a group ``rows`` is None.
+    """
+
+    choice: Choice
+    largest: int
+
+    def __len__(self) -> int:
+        return 1
+
+    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        watch.step("flip")
+        begun = perf_counter()
+        problem = single.problem(self.largest, self.choice)
+        found = flip(problem, advance=watch.step)
+        record = _flip_record(single.record("flip", problem), found, problem.rows)
+        if isinstance(single.target, OfWeights):  # the terms of the second order know nothing of the rows themselves
+            record |= {"predicted_first": float("nan"), "predicted_second": float("nan")}
+        rows = None if found.selection is None else found.selection.rows
+        if single.quantity == PREDICTED:
+            record["class_after"] = None if rows is None else _class_without(single, rows)
+        yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)
+
+
+def _class_without(single: Single, rows: np.ndarray) -> str | None:
+    """The class that the model predicts after retraining without the rows: the scores of all classes are measured."""
+    model, target = single.model, single.target
+    classes, family = model.dataset.classes, model.family
+    assert isinstance(target, RowTarget) and isinstance(family, Classifier)
+    if len(classes) == 2:
+        return classes[1 - int(target.y[0])]
+    scores = tuple(replace(target, quantity=Logit(family, code)) for code in range(len(classes)))
+    # with the preprocessing as it is, as the flip itself is judged
+    question = Question(replace(model, refit=None), None, PREDICTED, np.full(len(scores), single.code), scores)
+    truth = retrained(question, single.solver, [rows], Provenance("", "", {}))
+    after = truth.base + truth.actual[0]
+    return classes[int(np.argmax(after))] if np.isfinite(after).all() else None
+
+
+def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:
+    selection = found.selection
+    record |= {"direction": "decrease" if found.before > 0 else "increase", "status": found.status}
+    if selection is None:
+        record |= {"size": None, "fraction": None}
+    else:
+        record |= {
+            "size": len(selection.rows),
+            "predicted_first": selection.predicted_first,
+            "predicted_second": selection.predicted_second,
+            "actual": _finite(selection.realised),
+            "fraction": len(selection.rows) / m,
+            "rounds": selection.rounds,
+        }
+    return record | {
+        "after": _finite(found.after),
+        "flips": selection is not None,
+        "minimal": found.minimal if selection is not None else None,
+        "largest": found.largest,
+        "found_by": selection.strategy if selection is not None else None,
+    }
+
+
+def ranked(question: Question) -> Question:
+    """A question that groups can be ranked by.  Raises UsageError for one that only ``--flip`` can be asked about."""
+    if question.of_weights:
+        raise UsageError(
+            f"--quantity {question.quantity} depends on the rows left, for which groups are not ranked",
+            hint="--flip --flip-of significance, or --quantity param:NAME",
+        )
+    return question
+
+
+def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str, of: str = SIGN) -> Question:
+    """The question whose sign is to change: ``loss``, the default, stands for the predicted class of a classifier.
+    ``of`` significance it is |t| of a coefficient minus the limit of significance.
+
+    Raises UsageError for a quantity that has one sign only.
+    """
+    if of == SIGNIFICANCE and not quantity.startswith(OF_MODEL):
+        raise UsageError(f"--flip-of {of} is about a coefficient", hint="for example --quantity t:NAME")
+    if quantity.startswith(OF_MODEL):
+        name = quantity.partition(":")[2]
+        if of == SIGN:
+            return ask(model, tests, f"param:{name}")
+        asked = ask(model, tests, f"t:{name}")
+        target = asked.targets[0]
+        assert isinstance(target, WaldTarget)
+        return replace(asked, quantity=f"{SIGNIFICANCE}:{name}", targets=(replace(target, level=LEVEL),))
+    family = model.family
+    if quantity != "loss" or not isinstance(family, Classifier):
+        if quantity.partition(":")[0] in NEVER_NEGATIVE:
+            better = "margin or logit:CLASS" if isinstance(family, Classifier) else "prediction"
+            raise UsageError(
+                f"--flip: {quantity} is never negative, so its sign cannot change",
+                hint=f"use --quantity {better}" + (", or leave it out" if isinstance(family, Classifier) else ""),
+            )
+        return ask(model, tests, quantity)
+    if tests is None:
+        raise UsageError("--flip needs test rows", hint="for example --test 17 or --test misclassified:5")
+    if tests.mean:
+        raise UsageError("--flip changes the class of one test row at a time", hint="name rows: --test 17")
+    X = model.dataset.X_test[tests.rows]
+    target = RowTarget(model.objective, Margin(family), X, model.predict(X))
+    return Question(model, tests, PREDICTED, tests.rows, (target,))
+
+
+def _finite(value: float) -> float:
+    """NaN where f is infinite, which the status says."""
+    return value if np.isfinite(value) else float("nan")

@@ -1,0 +1,209 @@
+"""Wald statistics, what flips their significance, and cluster-jackknife standard errors: statsmodels is the oracle."""
+
+from __future__ import annotations
+
+import json
+from itertools import combinations
+
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from cli_tools import rows_of
+
+from influence_cli import GroupInfluence
+from influence_cli.cli import run
+from influence_cli.core.quantities import under
+from influence_cli.core.removal import removal
+from influence_cli.core.wald import LEVEL, wald_target
+from influence_cli.errors import UsageError
+
+M = 120
+FAMILIES = {"logistic": sm.families.Binomial(), "poisson": sm.families.Poisson()}
+
+
+def problem(estimator: str, m: int = M, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(m, 3))
+    eta = X @ [0.5, -0.4, 0.1] + 0.3
+    y = {
+        "linear": eta + rng.normal(size=m),
+        "logistic": (eta + rng.logistic(size=m) > 0).astype(int),
+        "poisson": rng.poisson(np.exp(eta)),
+    }[estimator]
+    return X, y
+
+
+def reference(estimator: str, X: np.ndarray, y: np.ndarray):
+    """statsmodels' fit, the intercept last."""
+    A = np.column_stack([X, np.ones(len(X))])
+    if estimator == "linear":
+        return sm.OLS(y, A).fit()
+    return sm.GLM(y, A, family=FAMILIES[estimator]).fit(tol=1e-12)
+
+
+def without(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    return np.delete(values, rows, axis=0)
+
+
+@pytest.mark.parametrize("scaling", ["per-mean", "per-sum"])
+@pytest.mark.parametrize("estimator", ["linear", "logistic", "poisson"])
+def test_t_is_that_of_statsmodels_with_and_without_the_rows(estimator, scaling):
+    X, y = problem(estimator)
+    model = GroupInfluence.fit(X, y, estimator=estimator, l2=0.0, penalty_scaling=scaling)
+    groups = [np.arange(0, 20), np.flatnonzero(X[:, 0] > 1.2), np.arange(5, M, 3)]
+    after = [reference(estimator, without(X, own), without(y, own)).tvalues for own in groups]
+    for at, name in ((0, "x0"), (3, "intercept")):
+        base = reference(estimator, X, y).tvalues[at]
+        truth = model.groundtruth(groups, quantity=f"t:{name}")
+        found = model.influence(groups, quantity=f"t:{name}", errors=True, verify=True)
+        assert truth.base[0] == pytest.approx(base, abs=1e-7)
+        assert base + truth.actual[:, 0] == pytest.approx([t[at] for t in after], abs=1e-6)
+        assert found.actual == pytest.approx(truth.actual, abs=1e-9)
+        off = np.abs(found.values["refined"] - truth.actual)
+        assert (off <= found.errors["refined"]).all() and (off <= 0.05 * np.abs(truth.actual) + 1e-9).all()
+        assert set(truth.status) | set(found.statuses()) == {"ok"}
+        assert (truth.records()[0]["test"], truth.records()[0]["quantity"]) == (None, f"t:{name}")
+
+
+def test_many_parameters_are_solved_for_by_products(monkeypatch):
+    X, y = problem("logistic")
+    exact = GroupInfluence.fit(X, y, l2=0.0).groundtruth("random:20x3", quantity="t:x1").actual
+    monkeypatch.setattr("influence_cli.core.wald.has_cheap_factor", lambda objective: False)
+    again = GroupInfluence.fit(X, y, l2=0.0).groundtruth("random:20x3", quantity="t:x1").actual
+    assert again == pytest.approx(exact, abs=1e-7)
+
+
+@pytest.mark.parametrize("estimator", ["linear", "logistic", "poisson"])
+@pytest.mark.parametrize("level", [None, LEVEL])
+def test_its_slopes_are_those_of_finite_differences(estimator, level):
+    X, y = problem(estimator)
+    model = GroupInfluence.fit(X, y, estimator=estimator, l2=0.0).model
+    objective, theta = model.objective, model.theta + 0.05
+    gone = np.arange(7, 30)
+    w = removal(objective.weights, [gone], "per-mean").removed
+    target = under(wald_target(objective, 1, model.theta, model.observations, level), w)
+    step = 1e-5
+    expected = [
+        (target.value(theta + step * unit) - target.value(theta - step * unit))[0, 0] / (2 * step)
+        for unit in np.eye(objective.size)[:, :, None]
+    ]
+    if estimator != "linear":  # of a linear regression the residual variance is stationary at the minimum alone
+        assert target.gradient(theta)[:, 0] == pytest.approx(expected, rel=1e-5)
+    at_once = target.at_once(theta) * w.kept[0]
+    for row in (0, 50, 90):
+        less = removal(objective.weights, [np.append(gone, row)], "per-mean").removed
+        exact = (under(target, less).value(theta) - target.value(theta))[0, 0]
+        assert at_once[row] == pytest.approx(exact, rel=0.15, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("seed", "estimator"), [(2, "linear"), (4, "linear"), (6, "linear"), (4, "poisson"), (8, "poisson")]
+)
+def test_the_fewest_rows_that_flip_significance_are_found(seed, estimator):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(14, 2))
+    y = X @ [0.55, -0.5] + 0.8 * rng.normal(size=14)  # both draws, so that a seed means the same rows
+    if estimator == "poisson":
+        y = rng.poisson(np.exp(X @ [0.5, -0.3] + 0.5)).astype(float)
+
+    def significant(rows: tuple[int, ...]) -> bool:
+        return bool(reference(estimator, without(X, rows), without(y, rows)).pvalues[0] < 0.05)
+
+    before = significant(())
+    fewest = next(k for k in (1, 2, 3) if any(significant(rows) != before for rows in combinations(range(14), k)))
+    model = GroupInfluence.fit(X, y, estimator=estimator, l2=0.0)
+    record = model.select(None, quantity="t:x0", flip=True, flip_of="significance").records()[0]
+    assert record["size"] == fewest and record["minimal"] and record["flips"]
+    assert significant(tuple(record["rows"])) != before
+    assert (record["base"] > 0) is before and (record["after"] > 0) is not before
+    assert record["quantity"] == "significance:x0" and record["predicted_second"] is None
+
+
+def test_a_sign_flips_by_either_name():
+    X, y = problem("linear", 40, 3)
+    model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
+    found = [model.select(None, quantity=f"{kind}:x2", flip=True).records()[0] for kind in ("t", "param")]
+    assert found[0]["rows"] == found[1]["rows"]
+    after = reference("linear", without(X, found[0]["rows"]), without(y, found[0]["rows"])).params[2]
+    assert after * found[0]["base"] < 0
+
+
+def test_what_has_no_wald_statistic_is_refused():
+    X, y = problem("logistic")
+    with pytest.raises(UsageError, match="has no meaning with a penalty, and the model has l2"):
+        GroupInfluence.fit(X, y, l2=1e-3).influence("rows:1", quantity="t:x0")
+    with pytest.raises(UsageError, match="is defined for linear, binary logistic"):
+        GroupInfluence.fit(X, np.arange(M) % 3, l2=0.0).influence("rows:1", quantity="t:1:x0")
+    model = GroupInfluence.fit(X, y, l2=0.0)
+    for options, sentence in (
+        ({"quantity": "t:x9"}, "no parameter has that name"),
+        ({"quantity": "t:x0", "evaluate": "linear"}, "depends on the rows left as well as on the parameters"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            model.influence("rows:1", **options)
+    with pytest.raises(UsageError, match="for which groups are not ranked"):
+        model.select(3, quantity="t:x0")
+    with pytest.raises(UsageError, match="flip_of significance is about a coefficient"):
+        model.select(None, X[:1], y[:1], flip=True, flip_of="significance")
+    separable = GroupInfluence.fit(X, y, l2=0.0).groundtruth([np.flatnonzero((X[:, 0] > 0) != y)], quantity="t:x0")
+    assert separable.records()[0]["actual"] is None and separable.status[0].startswith("unbounded:")
+
+
+def clustered(tmp_path):
+    X, y = problem("linear", 60)
+    part = np.random.default_rng(5).choice(["a", "b", "c", "d", "e"], 60)
+    lines = [",".join(map(str, (*x, value, name))) for x, value, name in zip(X.tolist(), y.tolist(), part, strict=True)]
+    (tmp_path / "c.csv").write_text("\n".join(["x0,x1,x2,y,firm", *lines]) + "\n")
+    options = [
+        "--label",
+        "y",
+        "--estimator",
+        "linear",
+        "--l2",
+        "0",
+        "--drop",
+        "firm",
+        "--no-standardize",
+        "--test-fraction",
+        "0",
+        "--quiet",
+    ]
+    assert run(["train", "--data", str(tmp_path / "c.csv"), *options, "-o", str(tmp_path / "c.h5")]) == 0
+    everyone = reference("linear", X, y).params
+    moves = np.array([reference("linear", X[part != k], y[part != k]).params - everyone for k in np.unique(part)])
+    return X, y, part, 0.8 * moves.T @ moves
+
+
+def test_cluster_jackknife_standard_errors_are_those_of_refits(tmp_path, capsys):
+    X, y, part, expected = clustered(tmp_path)
+    capsys.readouterr()
+    asked = ["--model", str(tmp_path / "c.h5"), "--group", "by:firm", "--quantity", "param:x0"]
+    assert run(["groundtruth", *asked, "--format", "json"]) == 0
+    done = capsys.readouterr()
+    found = [record["crv3"] for record in json.loads(done.out)]
+    assert found == pytest.approx([expected[0, 0] ** 0.5] * 5, rel=1e-8)
+    assert "cluster-jackknife standard error of x0 (CRV3, 5 clusters)" in done.err
+    assert run(["influence", *asked, "--method", "newton", "--format", "csv"]) == 0
+    assert float(rows_of(capsys.readouterr().out)[0]["crv3"]) == pytest.approx(expected[0, 0] ** 0.5, rel=1e-7)
+    assert run(["influence", *asked, "--format", "table"]) == 0
+    assert f"{expected[0, 0] ** 0.5:.4g}"[:5] in capsys.readouterr().out
+    assert run(["groundtruth", *asked[:2], "--group", "random:50%x2", *asked[4:], "--format", "csv"]) == 0
+    assert "crv3" not in capsys.readouterr().out
+    model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
+    clusters = {name: np.flatnonzero(part == name) for name in "abcde"}
+    assert model.cluster_covariance(clusters) == pytest.approx(expected, rel=1e-7, abs=1e-12)
+    with pytest.raises(UsageError, match="divide all training rows among them"):
+        model.cluster_covariance("random:50%x2")
+
+
+def test_the_command_flips_significance(tmp_path, capsys):
+    clustered(tmp_path)
+    asked = ["select", "--model", str(tmp_path / "c.h5"), "--quantity", "t:x2", "--flip"]
+    assert run([*asked, "--flip-of", "significance", "-o", str(tmp_path / "f.h5"), "--format", "table"]) == 0
+    assert "|t| of x2 minus the limit of significance at 5%" in " ".join(capsys.readouterr().out.split())
+    assert run(["show", str(tmp_path / "f.h5"), "--format", "table"]) == 0
+    assert run([*asked[:-1], "--size", "3", "--flip-of", "sign"]) == 2
+    assert "add --flip" in capsys.readouterr().err
+    assert run([*asked, "--flip-of", "size"]) == 2
+    assert run(["influence", *asked[1:-1], "--group", "rows:each", "--top", "3"]) == 0
+    assert "--evaluate exact, as the quantity depends on the rows left" in capsys.readouterr().err
