@@ -238,3 +238,13 @@ def test_the_class_after_a_flip_is_judged_as_the_flip_is(tmp_path, capsys):
         after[way] = truth["base"] + truth["actual"]
     assert after["frozen"] < 0.5 < after["refit"], "an example of both"
     assert record["class_after"] != record["predicted"]
+
+
+def test_agreement_names_the_test_rows_as_their_file_does(ask, folder, capsys):
+    for command, name in (("influence", "ci.h5"), ("groundtruth", "ct.h5")):
+        ask(command, "--group", "by:island", "--test", "0,1", "-o", str(folder / name), "--force")
+    _, out, _ = ask("select", "--test", "0", "--size", "1", "--format", "json")
+    (record,) = json.loads(out)
+    capsys.readouterr()
+    assert run(["compare", str(folder / "ci.h5"), str(folder / "ct.h5"), "--format", "table"]) == 0
+    assert f"Test row 0 (id {record['id']}, record {record['record']})" in capsys.readouterr().out

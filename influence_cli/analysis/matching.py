@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,8 @@ class Matched:
     """What to know where estimates and truth of a network are about different objectives."""
     repeats: np.ndarray | None = None
     """(R, G, T) where every file of the truth has R repeats: what the noise of the truth is known from."""
+    names: Mapping[int, tuple[int | None, Any]] = field(default_factory=dict)
+    """Record and identifier of test rows, where a file knows them."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -119,6 +121,7 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         (),
         _objectives(influences, truths),
         _repeats(merge, [result for _, result in truths], block),
+        _called(result for _, result in files),
     )
     notes = [
         *filter(None, [matched.objective]),
@@ -127,6 +130,15 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         *_notes_on_values(matched, truths),
     ]
     return replace(matched, notes=tuple(notes))
+
+
+def _called(results: Iterable[InfluenceResult | TruthResult]) -> dict[int, tuple[int | None, Any]]:
+    """Record and identifier of the test rows that the results name."""
+    known: dict[int, tuple[int | None, Any]] = {}
+    for result in results:
+        if result.names is not None and len(result.names.record) == len(result.tests):
+            known |= zip(result.tests.tolist(), zip(result.names.record, result.names.id, strict=True), strict=True)
+    return known
 
 
 def _check_quantities(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> None:
