@@ -36,6 +36,10 @@ LINEAR = "--estimator linear --l2 0 --test-fraction 0"
 STARS = f"ginf train --data stars.csv --label log_light --id star {LINEAR} -o stars.h5"
 BILLS = f"ginf train --data penguins.csv --label bill_depth_mm --drop species,island {LINEAR} -o bills.h5"
 DUNCAN = f"ginf train --data duncan.csv --label prestige --drop type --id occupation {LINEAR} -o duncan.h5"
+SPEED = (
+    "ginf train --data strikes.csv --label damaged --drop airport,operator,phase,light --id report --l2 0"
+    " --no-standardize --test-fraction 0 -o speed.h5"
+)
 STRIKES = "ginf train --data strikes.csv --label damaged --drop airport,operator --id report -o strikes.h5"
 WINE = "ginf train --data mislabelled.csv --label cultivar --drop cellar --id bottle --test-fraction 0 -o wine.h5"
 LOANS = "ginf train --data loans.csv --label approved --id loan --drop branch -o loans.h5"
@@ -52,6 +56,18 @@ RECIPES = (
         """`penguins.csv`: in each species longer bills are deeper, in all together shallower. The estimates say by
         themselves how far they may be off; `--verify` retrains.""",
         (BILLS, "ginf influence -m bills.h5 -g by:species --quantity param:bill_length_mm --verify"),
+    ),
+    Recipe(
+        "On how few rows does the significance of a coefficient hang?",
+        """The fewest occupations without which income is no longer significant at 5% for the prestige of the rest, each
+        shown by retraining to be needed. The Wald statistic takes the standard error from the rows that are left.""",
+        (DUNCAN, "ginf select -m duncan.h5 --flip --flip-of significance --quantity t:income"),
+    ),
+    Recipe(
+        "A standard error where rows come in clusters",
+        """Reports of one airport are no independent rows. What the coefficient becomes without each airport gives the
+        cluster jackknife (CRV3), and says which airport matters most.""",
+        (SPEED, "ginf groundtruth -m speed.h5 -g by:airport --quantity param:speed --top 3"),
     ),
     Recipe(
         "Regression diagnostics of every row",
