@@ -41,6 +41,7 @@ SPEED = (
     " --no-standardize --test-fraction 0 -o speed.h5"
 )
 STRIKES = "ginf train --data strikes.csv --label damaged --drop airport,operator --id report -o strikes.h5"
+SPEEDS = f"ginf train --data strikes.csv --label speed --drop airport,operator,damaged --id report {LINEAR} -o speed.h5"
 WINE = "ginf train --data mislabelled.csv --label cultivar --drop cellar --id bottle --test-fraction 0 -o wine.h5"
 LOANS = "ginf train --data loans.csv --label approved --id loan --drop branch -o loans.h5"
 RECIPES = (
@@ -50,6 +51,18 @@ RECIPES = (
         `--flip` finds the fewest rows without which the sign is another, and shows by retraining that none of them
         can be spared.""",
         (STARS, "ginf select -m stars.h5 --flip --quantity param:log_temperature"),
+    ),
+    Recipe(
+        "On how many rows does a significance hang?",
+        """The fewest occupations of Duncan's 45 without which education is no longer significant at 5%: the limit is
+        that of Student's distribution with the degrees of freedom that are left.""",
+        (DUNCAN, "ginf select -m duncan.h5 --flip --flip-of significance --quantity param:education"),
+    ),
+    Recipe(
+        "What is the standard error where rows come in clusters?",
+        """Do birds strike small aircraft at lower speeds? From the coefficient without each airport in turn follows its
+        cluster-jackknife standard error (CRV3, as in summclust), in the last lines and in every record.""",
+        (SPEEDS, "ginf influence -m speed.h5 -g by:airport --quantity param:size=Small --top 3"),
     ),
     Recipe(
         "Which group turns it? (Simpson's paradox)",
@@ -162,6 +175,14 @@ def mislabel(source: Path, target: Path) -> None:
     target.write_text(text, encoding="utf-8")
 
 
+def shown(command: str) -> list[str]:
+    """What a command prints; it has to succeed."""
+    lines = screen(shlex.split(command)[1:], WIDTH)
+    if any(line.startswith("ginf: error") for line in lines):
+        raise RuntimeError("\n".join([command, *lines]))
+    return lines
+
+
 def recorded(recipe: Recipe) -> Iterator[str]:
     """The commands and what the last one prints, in a folder with the data."""
     yield "```text"
@@ -172,10 +193,10 @@ def recorded(recipe: Recipe) -> Iterator[str]:
             Path(table.name).write_bytes(table.read_bytes())
         *first, last = recipe.commands
         for command in first:
-            screen(shlex.split(command)[1:], WIDTH)
+            shown(command)
             yield f"$ {command}"
         yield f"$ {last}"
-        yield from screen(shlex.split(last)[1:], WIDTH)
+        yield from shown(last)
         if recipe.picture is not None and __name__ == "__main__":
             (PICTURES / recipe.picture).write_bytes(Path(recipe.picture).read_bytes())
     yield "```"

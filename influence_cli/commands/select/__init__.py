@@ -120,7 +120,8 @@ def select(
         output.emit(answer, written, common)
     unsure = [record for record in result.entries if record["status"] != "ok"]
     for record in unsure:
-        common.note(f"test {record['test']}, {record['strategy']}: {record['status']}")
+        of_row = "" if record["test"] is None else f"test {record['test']}, "
+        common.note(f"{of_row}{record['strategy']}: {record['status']}")
     found = [] if sought.flip else [record for record in unsure if record["size"] is not None]
     failed = any(record["predicted_second"] != record["predicted_second"] for record in found)
     return ExitCode.NOT_CONVERGED if failed else ExitCode.OK
