@@ -41,7 +41,6 @@ SPEED = (
     " --no-standardize --test-fraction 0 -o speed.h5"
 )
 STRIKES = "ginf train --data strikes.csv --label damaged --drop airport,operator --id report -o strikes.h5"
-SPEEDS = f"ginf train --data strikes.csv --label speed --drop airport,operator,damaged --id report {LINEAR} -o speed.h5"
 WINE = "ginf train --data mislabelled.csv --label cultivar --drop cellar --id bottle --test-fraction 0 -o wine.h5"
 LOANS = "ginf train --data loans.csv --label approved --id loan --drop branch -o loans.h5"
 RECIPES = (
@@ -51,18 +50,6 @@ RECIPES = (
         `--flip` finds the fewest rows without which the sign is another, and shows by retraining that none of them
         can be spared.""",
         (STARS, "ginf select -m stars.h5 --flip --quantity param:log_temperature"),
-    ),
-    Recipe(
-        "On how many rows does a significance hang?",
-        """The fewest occupations of Duncan's 45 without which education is no longer significant at 5%: the limit is
-        that of Student's distribution with the degrees of freedom that are left.""",
-        (DUNCAN, "ginf select -m duncan.h5 --flip --flip-of significance --quantity param:education"),
-    ),
-    Recipe(
-        "What is the standard error where rows come in clusters?",
-        """Do birds strike small aircraft at lower speeds? From the coefficient without each airport in turn follows its
-        cluster-jackknife standard error (CRV3, as in summclust), in the last lines and in every record.""",
-        (SPEEDS, "ginf influence -m speed.h5 -g by:airport --quantity param:size=Small --top 3"),
     ),
     Recipe(
         "Which group turns it? (Simpson's paradox)",
