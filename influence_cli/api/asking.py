@@ -69,12 +69,12 @@ class Asking:
         """Estimated changes on removal, without retraining: a record a group and test row (or for their ``mean``).
 
         ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, a dictionary of names to
-        rows, masks or specs, or what pandas' ``groupby`` returns.  A pandas Index or Series names rows by the labels of
-        the frame that the model was made of, an array by position.  ``X_test`` are rows as the model was made from;
-        ``y_test`` may be missing where the quantity needs no label.  Records have a key a method; ``refined`` comes to
-        within the share ``rel_error`` of the change, and ``error`` says how far it may be off.  ``errors`` says so of
-        every method, ``certify`` refines until the proven interval from ``low`` to ``high`` is narrower than that
-        share of the change, and ``verify`` retrains as well, for ``actual``.
+        rows, masks or specs, or what pandas' ``groupby`` returns. A pandas Index or Series names rows by the labels
+        of the frame that the model was made of, an array by position. ``X_test`` are rows as the model was made from,
+        or "removed": each group's own rows; ``y_test`` may be missing where the quantity needs no label. Records have
+        a key a method; ``refined`` comes to within the share ``rel_error`` of the change, and ``error`` says how far
+        it may be off. ``errors`` says so of every method, ``certify`` refines until the proven interval from ``low``
+        to ``high`` is narrower than that share of the change, and ``verify`` retrains as well, for ``actual``.
 
         ``preprocessing`` "refit" makes means, scales, imputed values, categories and balanced class weights again
         without the group, as a refit of the whole pipeline does; "frozen" keeps them.  C or alpha are never chosen

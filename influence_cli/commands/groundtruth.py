@@ -190,7 +190,7 @@ def groundtruth(
     from influence_cli.core import stopping
     from influence_cli.core.credit import MISSING
     from influence_cli.errors import ExitCode
-    from influence_cli.present.changes import closing_line, truth_page
+    from influence_cli.present.changes import MEASURED, closing_line, truth_page
     from influence_cli.results import OK
 
     way.check(written)
@@ -232,7 +232,7 @@ def groundtruth(
         stopping.keeping(f"the results are complete in {target}")
     columns = result.columns()
     page = partial(truth_page, result, columns, output.view_of(written, common))
-    closing, model = closing_line(result, columns, {"actual": "retrained"}), opened.model
+    closing, model = closing_line(result, columns, MEASURED), opened.model
     output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
     if missing.any():

@@ -42,6 +42,8 @@ EVALUATED = {
     "exact": "estimates: f at the changed parameters minus f now",
 }
 """What estimates are, by how they were evaluated."""
+MEASURED = {"actual": "retrained"}
+"""The change of a result of retraining, and its heading."""
 OWN = "estimates: f at the changed parameters; change: that of the last estimate or of retraining, minus in-sample"
 """The same of the removed rows themselves."""
 ESTIMATED = "refined and the errors estimate"

@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from influence_cli.present.changes import BEST_FIRST, CREDIT_NAMES, TABLE_ROWS, evaluated, influence_figures
+from influence_cli.present.changes import (
+    BEST_FIRST,
+    CREDIT_NAMES,
+    MEASURED,
+    TABLE_ROWS,
+    closing_line,
+    evaluated,
+    influence_figures,
+)
 from influence_cli.present.removed import IN_SAMPLE
 from influence_cli.present.report import Bar, Cell, Section, Sheet
 from influence_cli.present.words import (
@@ -119,6 +127,7 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
     estimates = [result for result in results if isinstance(result, InfluenceResult)]
     said = dict.fromkeys(sentence for result in estimates for sentence in evaluated(result))
+    notes += filter(None, map(_closing, results))
     drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
     sign = f"A positive change says that {own.sign.removeprefix('positive: ')}"
     return Section(
@@ -127,6 +136,13 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
         tuple(sheets),
         notes=(drawn, *said, *notes),
     )
+
+
+def _closing(result: Result) -> str:
+    """What all groups of a file say together."""
+    columns = result.columns()
+    named = influence_figures(result, columns).changes if isinstance(result, InfluenceResult) else MEASURED
+    return closing_line(result, columns, named)
 
 
 def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, int], *, one_group: bool) -> Sheet:
