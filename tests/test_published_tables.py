@@ -6,15 +6,12 @@ import csv
 import io
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from published import published_tables
 
 from influence_cli.cli import run
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-import published_tables
 
 RNG = np.random.default_rng(6)
 M = 120

@@ -9,18 +9,15 @@ import contextlib
 import io
 import os
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
+from published import published_tables
 
 from influence_cli.cli import run
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-import published_tables
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "tables.md"
 HEAD = "age,site,died\n"

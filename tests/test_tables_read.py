@@ -276,6 +276,6 @@ def test_records_read_one_by_one_are_those_that_polars_reads(read, monkeypatch):
         options = {"drop": ("a,b,c",), "name": "r.csv"}
         quickly = read(content, **options)
         with monkeypatch.context() as patch:
-            patch.setattr("influence_cli.data.readers.delimited._by_polars", lambda *given: None)
+            patch.setattr("influence_cli.data.readers.delimited.by_polars", lambda *given: None)
             slowly = read(content, **options)
         assert quickly.digest == slowly.digest

@@ -16,8 +16,8 @@ each category of the training rows, all of them 0 for a category that occurs amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from scipy.sparse import csr_array
 
 from influence_cli.data.options import IMPUTE, REFERENCE, TableOptions
 from influence_cli.data.ordinal import dates_in_days
+from influence_cli.data.placing import BLOCK_ROWS, Block, write
 from influence_cli.data.sparse import CENTRED, Rows, scaled_rows
 from influence_cli.data.stored import StoredRows
 from influence_cli.data.table import Column, Table
@@ -35,8 +36,6 @@ MOST_CATEGORIES = 1_000
 
 MOST_DENSE_BYTES = 4 * 2**30
 """The largest table of features, training and test rows together, that is held as a dense array."""
-BLOCK_ROWS = 2048
-"""Rows that are standardised and placed at a time, few enough to stay in the cache."""
 UNSEEN = ", which no training row has: all its features are 0 there"
 """What is said of a category that only test rows have."""
 
@@ -50,6 +49,8 @@ class Features:
     names: tuple[str, ...]
     state: list[dict[str, Any]]
     notes: tuple[str, ...]
+    restored: Mapping[str, tuple[Column, Column]] = field(default_factory=dict)
+    """By name, columns of both parts that are not in the tables any more."""
 
 
 def fit_features(columns: list[str], train: Table, test: Table, options: TableOptions) -> Features:
@@ -59,7 +60,7 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
         _usable(key, train.columns[key])
     if options.impute is None:
         _refuse_missing(columns, train, test)
-    blocks: list[_Block] = []
+    blocks: list[Block] = []
     for key in columns:
         fit = _fit_text if train.columns[key].kind == "text" else _fit_number
         blocks.append(fit(key, train.columns[key], test.columns[key], options))
@@ -69,12 +70,15 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
     refuse_large(train.rows + test.rows, count)
     starts = np.cumsum([0, *(len(block.names) for block in blocks)]).tolist()
     placed = [(start, block) for start, block in zip(starts, blocks, strict=False) if block.names]
+    X_train, X_test = np.empty((train.rows, count)), np.empty((test.rows, count))
+    restored = write(X_train, X_test, placed)
     return Features(
-        _written(train.rows, count, [(start, block.train, block) for start, block in placed]),
-        _written(test.rows, count, [(start, block.test, block) for start, block in placed]),
+        X_train,
+        X_test,
         tuple(feature for block in blocks for feature in block.names),
         [_with_date(block.state, orders) for block in blocks],
         (*notes, *(note for block in blocks for note in block.notes)),
+        restored,
     )
 
 
@@ -110,10 +114,11 @@ def mean_and_scale(X: np.ndarray | StoredRows) -> tuple[np.ndarray, np.ndarray]:
     spans = [slice(start, start + size) for start in range(0, count, size)]
     mean = np.sum([X[span].sum(axis=0) for span in spans], axis=0) / count
     left, squares = np.zeros_like(mean), np.zeros_like(mean)
-    for span in spans:
-        away = X[span] - mean
-        left += away.sum(axis=0)
-        squares += np.square(away, out=away).sum(axis=0)
+    with np.errstate(over="ignore"):  # of numbers over 1e154, of which whoever trains is told
+        for span in spans:
+            away = X[span] - mean
+            left += away.sum(axis=0)
+            squares += np.square(away, out=away).sum(axis=0)
     variance = (squares - left**2 / count) / count
     eps = np.finfo(np.float64).eps
     constant = variance <= count * eps * variance + (count * mean * eps) ** 2
@@ -135,41 +140,7 @@ def refuse_large(rows: int, features: int) -> None:
         )
 
 
-@dataclass(frozen=True)
-class _Block:
-    """The features of one column: their names, their state, and what is written of the rows of a span.
-
-    (value - mean) / scale of numbers, else what ``encode`` makes of the values, (b, k).
-    """
-
-    names: tuple[str, ...]
-    state: dict[str, Any]
-    train: Column
-    test: Column
-    encode: Callable[[np.ndarray], np.ndarray] | None = None
-    notes: tuple[str, ...] = ()
-
-    def write(self, values: np.ndarray, out: np.ndarray) -> None:
-        """The features of these rows (b,) into ``out`` (b, k)."""
-        if self.encode is not None:
-            out[:] = self.encode(values)
-            return
-        np.subtract(values, self.state.get("mean", 0.0), out=out[:, 0])
-        out[:, 0] /= self.state.get("scale", 1.0)
-
-
-def _written(rows: int, count: int, parts: Sequence[tuple[int, Column, _Block]]) -> np.ndarray:
-    """X (rows, count) of features that begin at a column each, a block of rows at a time: column by column every write
-    would be to another line of memory."""
-    X = np.empty((rows, count))
-    for first in range(0, rows, BLOCK_ROWS):
-        span = slice(first, min(first + BLOCK_ROWS, rows))
-        for start, column, block in parts:
-            block.write(column.part(span), X[span, start : start + len(block.names)])
-    return X
-
-
-def _fit_number(key: str, train: Column, test: Column, options: TableOptions) -> _Block:
+def _fit_number(key: str, train: Column, test: Column, options: TableOptions) -> Block:
     """A numeric or a boolean column, each one feature."""
     is_boolean = train.kind == "boolean"
     train, test = (_numbers(key, column, is_boolean) for column in (train, test))
@@ -183,7 +154,7 @@ def _fit_number(key: str, train: Column, test: Column, options: TableOptions) ->
     if not is_boolean:
         mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(values.astype(np.float64))
         state |= {"mean": float(mean), "scale": float(scale)}
-    return _Block((key,), state, train, test)
+    return Block((key,), state, train, test)
 
 
 def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column, Any]:
@@ -199,13 +170,13 @@ def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column
     return train, test, imputer.statistics_[0]
 
 
-def _constant(key: str, state: dict[str, Any], train: Column, test: Column) -> _Block:
+def _constant(key: str, state: dict[str, Any], train: Column, test: Column) -> Block:
     """No feature, of a column with one value in all training rows: the intercept has its effect already."""
     note = f"column {key}: left out as a feature: it has one value in all training rows, as the intercept has"
-    return _Block((), state | {"kind": "constant"}, train, test, notes=(note,))
+    return Block((), state | {"kind": "constant"}, train, test, notes=(note,))
 
 
-def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> _Block:
+def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> Block:
     """A column of text, a feature for each of its categories; in reference coding for each but the first."""
     if test.kind != "text" and not test.missing.all():
         raise _other_kind(key, "text", test)
@@ -248,7 +219,7 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> _
         found = np.array([places.get(one, -1) for one in values.tolist()])
         return np.equal.outer(found, np.arange(len(own)))
 
-    return _Block(tuple(f"{key}={one}" for one in own), state, train, test, encode, tuple(notes))
+    return Block(tuple(f"{key}={one}" for one in own), state, train, test, encode, tuple(notes))
 
 
 def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
@@ -261,6 +232,8 @@ def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
         return Column("numeric", np.array(found, dtype=np.float64), "numbers")
     if column.kind != "numeric":
         raise _other_kind(key, "numbers", column)
+    if column.is_finite:
+        return column
     values = column.values
     if values.dtype.kind != "f" or np.isfinite(values.sum()):
         return column

@@ -123,7 +123,10 @@ class TableSource:
             made = fit_features(self.features, table, rest, self.options)
         else:
             made = self.maker.of_tables(self.features, table, rest)
-        columns = _named(table, table), _named(rest, table)
+        columns = (
+            ColumnValues(_named(table, table) | {key: own for key, (own, _) in made.restored.items()}),
+            ColumnValues(_named(rest, table) | {key: own for key, (_, own) in made.restored.items()}),
+        )
         return Parts(
             made,
             columns=columns,
@@ -177,8 +180,6 @@ def _plain(values: np.ndarray) -> np.ndarray:
     return values.astype(str) if values.dtype.kind == "O" else values
 
 
-def _named(table: Table, train: Table) -> ColumnValues:
+def _named(table: Table, train: Table) -> dict[str, Column]:
     """The columns that the training rows have too."""
-    return ColumnValues(
-        {key: one for key, one in table.columns.items() if one.kind != "other" and key in train.columns}
-    )
+    return {key: one for key, one in table.columns.items() if one.kind != "other" and key in train.columns}

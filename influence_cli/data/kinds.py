@@ -13,6 +13,7 @@ import numpy as np
 
 from influence_cli.data import dates
 from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, doubt_points, read_numbers
+from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
 from influence_cli.errors import composed
 
@@ -63,17 +64,17 @@ class Reading:
         return frozenset(("", *NULLS, *self.missing))
 
 
-def kind_of(values: np.ndarray | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
+def kind_of(values: np.ndarray | Pieces | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
     """The column that the values of ``key`` are, and the notes about it."""
     if isinstance(values, Texts):
         return _of_texts(_cleaned(values, reading.nulls), key, reading)
     if key in reading.texts:
-        return _of_texts(numbers_as_texts(values), key, reading)
+        return _of_texts(numbers_as_texts(np.asarray(values)), key, reading)
     if values.dtype.kind != "i":
         return Column("numeric", values, "numbers"), ()
     first, last = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     if DATE_NUMBERS[0] <= first < last <= DATE_NUMBERS[1]:
-        texts = numbers_as_texts(values)
+        texts = numbers_as_texts(np.asarray(values))
         if dates.orders_of(texts.vocabulary):
             return _date(texts), ()
     return Column("numeric", values, "whole numbers"), ()

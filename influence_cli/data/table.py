@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
+
+from influence_cli.data.pieces import Pieces, Restored
 
 LOOK_FIRST = 1000
 """Rows that mostly tell whether numbers are whole, before all are looked at."""
 
 ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
+
+
+Numbers: TypeAlias = np.ndarray | Pieces | Restored
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Column:
     """
 
     kind: ColumnKind
-    stored: np.ndarray
+    stored: Numbers
     described: str
     refusal: tuple[str, str] | None = None
     words: tuple[str, ...] = ()
@@ -38,15 +43,22 @@ class Column:
     @property
     def values(self) -> np.ndarray:
         """(r,)."""
-        return self.stored if self.rows is None else self.stored[self.rows]
+        return np.asarray(self.stored) if self.rows is None else self.stored[self.rows]
 
     def part(self, span: slice) -> np.ndarray:
         """The values of some rows."""
         return self.stored[span if self.rows is None else self.rows[span]]
 
     @property
+    def is_finite(self) -> bool:
+        """Whether every number is known to be there and finite, without a look at each."""
+        return isinstance(self.stored, Pieces) and self.stored.is_finite
+
+    @property
     def missing(self) -> np.ndarray:
         """(r,) bool."""
+        if self.is_finite:
+            return np.zeros(len(self), dtype=bool)
         if self.stored.dtype.kind == "O":
             return np.asarray(self.values == None, dtype=bool)  # noqa: E711  (elementwise)
         if self.stored.dtype.kind == "f":

@@ -48,7 +48,8 @@ class Dialect:
 
     ``is_plain`` where the bytes are UTF-8 with LF or CRLF line ends and quotes only around whole fields, so that they
     can be read as they are.  ``row_names`` where the rows have one field more than the header, their name first;
-    ``trailing`` where they end in a separator.  ``notes`` say what was found out.
+    ``trailing`` where they end in a separator.  ``notes`` say what was found out; ``has_quotes`` whether there may be
+    some.
     """
 
     zipped: bool
@@ -60,6 +61,7 @@ class Dialect:
     row_names: bool = False
     trailing: bool = False
     notes: tuple[str, ...] = ()
+    has_quotes: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
             notes.append(f"column {key}: the header calls it {name}, as a column before it")
     skipped = above + records[at][0] - 1
     return Dialect(
-        zipped, found.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)
+        *(zipped, found.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)),
+        found.has_quotes,
     )
 
 

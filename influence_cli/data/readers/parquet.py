@@ -12,7 +12,8 @@ import numpy as np
 
 from influence_cli.data import memory
 from influence_cli.data.kinds import Reading, Texts, kind_of
-from influence_cli.data.readers.delimited import polars_for, refuse_other_columns, texts_of
+from influence_cli.data.readers.delimited import refuse_other_columns
+from influence_cli.data.readers.text_polars import polars_for, texts_of
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError, about
 

@@ -1,0 +1,145 @@
+"""Features written into their matrices a block of rows at a time.
+
+Column by column every write would be to another line of memory.  Where the columns of a large file are in pieces, each
+piece is let go as soon as its rows are written.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.pieces import Pieces, Restored
+from influence_cli.data.table import Column
+
+BLOCK_ROWS = 2048
+"""Rows that are standardised and placed at a time, few enough to stay in the cache."""
+LARGEST_BYTE, LARGEST_WHOLE = 127, 2**53
+"""The largest number of units in the last place that a byte holds, and whole number that float64 holds as any other."""
+WORKERS = min(4, os.cpu_count() or 1)
+"""Blocks of a piece that are written at once."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The features of one column: their names, their state, and what is written of the rows of a span.
+
+    (value - mean) / scale of numbers, else what ``encode`` makes of the values, (b, k).
+    """
+
+    names: tuple[str, ...]
+    state: dict[str, Any]
+    train: Column
+    test: Column
+    encode: Callable[[np.ndarray], np.ndarray] | None = None
+    notes: tuple[str, ...] = ()
+
+    def write(self, values: np.ndarray, out: np.ndarray) -> None:
+        """The features of these rows (b,) into ``out`` (b, k)."""
+        if self.encode is not None:
+            out[:] = self.encode(values)
+            return
+        np.subtract(values, self.state.get("mean", 0.0), out=out[:, 0])
+        out[:, 0] /= self.state.get("scale", 1.0)
+
+    @property
+    def pieces(self) -> Pieces | None:
+        """Those that training and test rows are picked from alike."""
+        stored = self.train.stored
+        shared = stored is self.test.stored and self.train.rows is not None and self.test.rows is not None
+        if not shared or self.encode is not None or not isinstance(stored, Pieces):
+            return None
+        return stored if stored.dtype.kind == "f" or max(-stored.min(), stored.max()) <= LARGEST_WHOLE else None
+
+
+Placed = Sequence[tuple[int, Block]]
+"""Blocks, and the first column of each."""
+
+
+def write(X_train: np.ndarray, X_test: np.ndarray, placed: Placed) -> dict[str, tuple[Column, Column]]:
+    """Fill X_train (m, d) and X_test (n, d); the columns of both parts whose pieces are let go, by name."""
+    split = [(start, block) for start, block in placed if block.pieces is not None]
+    whole = [(start, block) for start, block in placed if block.pieces is None]
+    for X, part in ((X_train, "train"), (X_test, "test")):
+        for first in range(0, len(X) if whole else 0, BLOCK_ROWS):
+            span = slice(first, min(first + BLOCK_ROWS, len(X)))
+            for start, block in whole:
+                column = block.train if part == "train" else block.test
+                block.write(column.part(span), X[span, start : start + len(block.names)])
+    return _by_pieces(X_train, X_test, split) if split else {}
+
+
+def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[str, tuple[Column, Column]]:
+    """The same of columns in pieces, piece by piece: a few blocks of rows at once, all columns of a block together."""
+    pieces = [block.pieces for _, block in split if block.pieces is not None]
+    mean, scale = (np.array([[block.state[key]] for _, block in split]) for key in ("mean", "scale"))
+    at = np.array([at for at, _ in split])
+    columns = slice(at[0], at[-1] + 1) if at[-1] - at[0] == len(at) - 1 else at
+    made: list[list[Restored]] = []
+    jobs: list[tuple[_Side, int, slice]] = []
+    for X, rows in ((X_train, split[0][1].train.rows), (X_test, split[0][1].test.rows)):
+        assert rows is not None
+        units = np.zeros((len(split), len(X)), dtype=np.int8)
+        made.append([Restored(X, *one, own.dtype) for one, own in zip(_each(split, units), pieces, strict=True)])
+        side = _Side(X, rows, columns, mean, scale, units, made[-1])
+        for place, (low, high) in enumerate(itertools.pairwise(rows.searchsorted(pieces[0].starts).tolist())):
+            jobs += [
+                (side, place, slice(first, min(first + BLOCK_ROWS, high))) for first in range(low, high, BLOCK_ROWS)
+            ]
+    jobs.sort(key=lambda job: job[1])
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for place, own in itertools.groupby(jobs, key=lambda job: job[1]):
+            list(pool.map(lambda job: job[0].write(pieces, job[1], job[2]), own))
+            for one in pieces:
+                one.let_go(place)
+    return {
+        block.state["column"]: (
+            replace(block.train, stored=train, rows=None),
+            replace(block.test, stored=test, rows=None),
+        )
+        for (_, block), train, test in zip(split, *made, strict=True)
+    }
+
+
+def _each(split: Placed, units: np.ndarray) -> Iterator[tuple[int, float, float, np.ndarray]]:
+    for (at, block), own in zip(split, units, strict=True):
+        yield at, block.state["mean"], block.state["scale"], own
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One matrix, the ``rows`` of the table that it holds, and what is kept of the ``columns`` that are written."""
+
+    X: np.ndarray
+    rows: np.ndarray
+    columns: slice | np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    units: np.ndarray
+    kept: Sequence[Restored]
+
+    def write(self, pieces: Sequence[Pieces], place: int, span: slice) -> None:
+        """The rows of a span, all of them of the piece at that place."""
+        local = self.rows[span] - pieces[0].starts[place]
+        values = np.empty((len(pieces), len(local)))
+        for row, one in zip(values, pieces, strict=True):
+            row[:] = one.piece(place)[local]
+        made = values - self.mean
+        made /= self.scale
+        self.X[span, self.columns] = made.T
+        made *= self.scale
+        made += self.mean
+        missing = values.view(np.int64) - made.view(np.int64)
+        self.units[:, span] = missing
+        if missing.min() < -LARGEST_BYTE or missing.max() > LARGEST_BYTE:
+            wrong = (missing < -LARGEST_BYTE) | (missing > LARGEST_BYTE)
+            self.units[:, span][wrong] = 0
+            for number in np.flatnonzero(wrong.any(axis=1)).tolist():
+                own = np.flatnonzero(wrong[number])
+                self.kept[number].except_for(span.start + own, values[number, own])

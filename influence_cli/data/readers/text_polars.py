@@ -1,0 +1,218 @@
+"""Text tables by polars: at once, or in pieces that can be let go."""
+
+from __future__ import annotations
+
+import csv
+import os
+import resource
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from influence_cli.data.kinds import Reading, Texts
+from influence_cli.data.pieces import Pieces, apart
+from influence_cli.data.readers.dialect import Dialect, damaged, opened, records_of
+from influence_cli.errors import FileError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Values = np.ndarray | Pieces | Texts
+SAMPLE_BYTES = 2**16
+SAMPLE_PLACES = 8
+"""Places of a file at which columns are looked at for what polars would read as a number and is none."""
+SAMPLE_ROWS = 10_000
+"""polars guesses types from these and, if a later row contradicts, from all, which takes five times as long."""
+PIECES_FROM, PIECE_BYTES = 2**26, 2**24
+"""Bytes of a file from which on it is read in pieces, and of a piece."""
+LEAST_ADDRESSES = 2 * 2**30
+"""Bytes of address space (``ulimit -v``) below which polars is not asked: it ends the process where it gets none."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The columns of one file; ``empty`` lines were left out."""
+
+    columns: dict[str, Values]
+    rows: int
+    empty: int
+
+
+def address_space() -> float:
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return float("inf") if limit == resource.RLIM_INFINITY else limit
+
+
+def polars_for() -> Any:
+    """The library, asked for little where address space is limited: each of its threads wants some of its own."""
+    if address_space() < float("inf"):
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")
+    import polars
+
+    return polars
+
+
+def by_polars(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> Part | None:
+    """The columns as polars reads them; None where it finds a row that is not as the others."""
+    polars = polars_for()
+    as_text = texts | _not_to_be_guessed(path, dialect)
+    source: Any = path
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        source = path.read_bytes()
+    frame = None
+    for sample in (SAMPLE_ROWS, None):
+        try:
+            raw = polars.read_csv(source, separator=dialect.separator, n_rows=0, infer_schema=False).columns
+            if len(raw) != len(dialect.header):
+                return None
+            overrides = {own: polars.String for own, key in zip(raw, dialect.header, strict=True) if key in as_text}
+            frame = polars.read_csv(
+                source,
+                separator=dialect.separator,
+                infer_schema_length=sample,
+                null_values=sorted(reading.nulls - {""}),
+                schema_overrides=overrides or None,
+            )
+            break
+        except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
+            continue
+        except OSError as error:
+            raise damaged(error) from None
+    if frame is None:
+        return None
+    frame.columns = dialect.header
+    if any(series.dtype == polars.Boolean for series in frame.get_columns()):
+        also = {series.name for series in frame.get_columns() if series.dtype == polars.Boolean}
+        return by_polars(path, dialect, as_text | also, reading)
+    if frame.height and (frame.get_column(frame.columns[-1]).null_count() or frame.width == 1):
+        _refuse_ragged(path, dialect)  # polars fills short rows with nulls
+    empty = 0
+    if all(series.null_count() for series in frame.get_columns()):
+        full = frame.filter(~polars.all_horizontal(polars.all().is_null()))
+        empty, frame = frame.height - full.height, full
+    return Part({series.name: _values(series) for series in frame.get_columns()}, frame.height, empty)
+
+
+def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> list[Part] | None:
+    """The same for a large file without quotes, PIECE_BYTES at a time; None where a later piece is not as the first
+    rows are, or where a column has truth values."""
+    polars = polars_for()
+    as_text = texts | _not_to_be_guessed(path, dialect)
+    nulls = sorted(reading.nulls - {""})
+    parts: list[Part] = []
+    schema: dict[str, Any] = {}
+    with path.open("rb") as file:
+        file.readline()
+        while lines := _whole_lines(file):
+            how: dict[str, Any] = {"schema": schema} if schema else {"infer_schema_length": SAMPLE_ROWS}
+            try:
+                frame = polars.read_csv(lines, has_header=False, separator=dialect.separator, null_values=nulls, **how)
+                if not schema:
+                    if frame.width != len(dialect.header) or polars.Boolean in frame.dtypes:
+                        return None
+                    named = zip(frame.columns, frame.dtypes, dialect.header, strict=True)
+                    schema = {own: polars.String if key in as_text else kind for own, kind, key in named}
+                    frame = polars.read_csv(
+                        lines, has_header=False, separator=dialect.separator, null_values=nulls, schema=schema
+                    )
+            except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
+                return None
+            frame.columns = dialect.header
+            if frame.get_column(frame.columns[-1]).null_count() or frame.width == 1:
+                return None  # a short row, perhaps, or an empty one
+            parts.append(Part(_separate(frame), frame.height, 0))
+    return parts
+
+
+def _whole_lines(file: IO[bytes]) -> bytes:
+    """About PIECE_BYTES of the file, up to the end of a line."""
+    begin = file.tell()
+    file.seek(PIECE_BYTES, os.SEEK_CUR)
+    file.readline()
+    end = file.tell()
+    file.seek(begin)
+    return file.read(end - begin)
+
+
+def _separate(frame: pl.DataFrame) -> dict[str, Values]:
+    """The columns of a piece: its numbers in an array that can be let go."""
+    import polars as pl
+
+    floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
+    block = apart((len(floats), frame.height))
+    for row, key in zip(block, floats, strict=True):
+        series = frame.get_column(key)
+        row[:] = (series.fill_null(float("nan")) if series.null_count() else series).to_numpy()
+    own = dict(zip(floats, block, strict=True))
+    return {key: own[key] if key in own else _values(frame.get_column(key)) for key in frame.columns}
+
+
+def _values(series: pl.Series) -> Values:
+    """Numbers as int64 or float64, anything else as text."""
+    import polars as pl
+
+    dtype = series.dtype
+    if dtype == pl.String:
+        return texts_of(series)
+    if dtype.is_integer() and not series.null_count():
+        whole = series.cast(pl.Int64, strict=False)
+        if not whole.null_count():
+            return whole.to_numpy()
+    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def texts_of(series: pl.Series) -> Texts:
+    """A series of text by its different texts."""
+    vocabulary = series.drop_nulls().unique().sort()
+    codes = series.rank("dense").cast(int).fill_null(0).to_numpy() - 1
+    return Texts(vocabulary.to_list(), codes.astype(np.int64))
+
+
+def _not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
+    """Columns that polars would read as numbers or truth values and that stay text: codes with leading zeros, words.
+
+    They are looked for at the beginning of the file and at places spread over it.
+    """
+    found = set()
+    for lines in _samples(path, dialect.zipped):
+        for fields in csv.reader(lines, delimiter=dialect.separator, skipinitialspace=True):
+            if len(fields) != len(dialect.header):
+                continue
+            for key, field in zip(dialect.header, fields, strict=True):
+                text = field.strip()
+                if (text[:1] == "0" and text.isdigit() and len(text) > 1) or text.lower() in ("true", "false"):
+                    found.add(key)
+    return found
+
+
+def _samples(path: Path, zipped: bool) -> Iterator[list[str]]:
+    size = path.stat().st_size
+    with opened(path) as file:
+        for place in range(1 if zipped or size < SAMPLE_PLACES * SAMPLE_BYTES else SAMPLE_PLACES):
+            file.seek(0 if not place else (size - SAMPLE_BYTES) * place // (SAMPLE_PLACES - 1))
+            lines = file.read(SAMPLE_BYTES).decode("utf-8", "replace").splitlines()
+            yield lines[1 if place else 0 : -1] if len(lines) > 2 else lines
+
+
+def _refuse_ragged(path: Path, dialect: Dialect) -> None:
+    """A FileError that names the first row with more or fewer fields than there are columns, if there is one."""
+    for line, fields in islice(records_of(path, dialect), 1, None):
+        check_width(line, fields, dialect)
+
+
+def check_width(line: int, fields: Sequence[str], dialect: Dialect) -> None:
+    expected = len(dialect.header) + dialect.trailing
+    if len(fields) != expected:
+        first = "as most rows have" if dialect.row_names or dialect.trailing else "as the first line has"
+        raise FileError(
+            f"every row must have {expected} fields {first}, but line {line:,} has {len(fields)}",
+            "a field that holds a separator must stand in double quotes, and every quote must be closed"
+            if len(fields) > 1 or expected == 1
+            else "leave the line out if it is none of the rows, and close every quote",
+        )

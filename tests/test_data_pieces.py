@@ -1,0 +1,111 @@
+"""Large text tables, read in pieces that are let go: the same data set as from one reading, to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from influence_cli.data.load import load
+from influence_cli.data.options import TableOptions
+from influence_cli.data.pieces import Pieces
+from influence_cli.data.readers import delimited, text_polars
+from influence_cli.errors import FileError
+
+ROWS = 600
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    rng = np.random.default_rng(2)
+    far = 1e6 + rng.normal(size=ROWS)
+    far[:5] = 0.0, -0.0, 1e-300, -3.25e-5, 1e150
+    columns = {
+        "x": rng.normal(size=ROWS),
+        "far": far,
+        "count": rng.integers(-40, 10_000, ROWS),
+        "large": rng.integers(2**53, 2**62, ROWS),
+        "always": np.full(ROWS, 2.5),
+        "site": rng.choice(["north", "south", "été"], ROWS),
+        "died": rng.choice(["no", "yes"], ROWS),
+    }
+    body = zip(*(map(repr, c.tolist()) if c.dtype.kind != "U" else c.tolist() for c in columns.values()), strict=True)
+    return [",".join(columns), *(",".join(row) for row in body)]
+
+
+def datasets(path, monkeypatch, options=None, **arguments):
+    """As it is read in pieces, and as it is read at once."""
+    table = options or TableOptions(label="died")
+    found = []
+    for least in (0, 2**40):
+        monkeypatch.setattr(delimited, "PIECES_FROM", least)
+        monkeypatch.setattr(text_polars, "PIECE_BYTES", 5000)
+        found.append(load(str(path), task="classification", table=table, **arguments))
+    return found
+
+
+def same(one, other):
+    for key in ("X_train", "y_train", "X_test", "y_test", "records_train", "records_test"):
+        assert np.array_equal(getattr(one, key), getattr(other, key)), key
+    for key in ("columns_train", "columns_test"):
+        mine, theirs = getattr(one, key), getattr(other, key)
+        assert list(mine) == list(theirs)
+        for name in mine:
+            assert mine[name].dtype == theirs[name].dtype
+            if mine[name].dtype == object:
+                assert mine[name].tolist() == theirs[name].tolist()
+            else:
+                assert mine[name].tobytes() == theirs[name].tobytes(), name  # to the bit: -0.0 stays -0.0
+    assert (one.notes, one.preparation, one.digest) == (other.notes, other.preparation, other.digest)
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.0])
+def test_pieces_give_the_same_data_to_the_bit(tmp_path, monkeypatch, lines, fraction):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    read = []
+    whole = delimited.in_pieces
+
+    def counted(*arguments):
+        read.append(whole(*arguments))
+        return read[-1]
+
+    monkeypatch.setattr(delimited, "in_pieces", counted)
+    same(*datasets(path, monkeypatch, test_fraction=fraction))
+    assert len(read) == 1 and len(read[0]) > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (
+            lambda lines: [*lines[:500], "x," + lines[500].split(",", 1)[1], *lines[501:]],
+            {"missing": ("x",), "impute": "mean"},
+        ),
+        (lambda lines: [*lines[:400], "," + lines[400].split(",", 1)[1], *lines[401:]], {"impute": "median"}),
+        (lambda lines: [*lines[:400], "," + lines[400].split(",", 1)[1], *lines[401:]], {"drop_missing": True}),
+        (lambda lines: [*lines[:300], "", *lines[300:]], {}),
+        (lambda lines: ['"x"' + lines[0][1:], *lines[1:]], {}),
+        (lambda lines: [line.replace("yes", "true").replace(",no", ",false") for line in lines], {}),
+    ],
+    ids=["a word of one's own", "a gap", "rows left out", "an empty line", "quotes", "truth values"],
+)
+def test_what_is_irregular_is_read_as_ever(tmp_path, monkeypatch, lines, change, options):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(change(lines)) + "\n", encoding="utf-8")
+    same(*datasets(path, monkeypatch, TableOptions(label="died", **options)))
+
+
+def test_a_row_that_is_too_short_is_named(tmp_path, monkeypatch, lines):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([*lines[:450], "1,2,3", *lines[450:]]) + "\n", encoding="utf-8")
+    with pytest.raises(FileError, match="every row must have 7 fields as the first line has, but line 451 has 3"):
+        datasets(path, monkeypatch)
+
+
+def test_pieces_pick_rows_as_one_array_does():
+    parts = [np.arange(5.0), np.arange(5.0, 7.0), np.arange(7.0, 20.0)]
+    column, whole = Pieces(parts, np.dtype(float)), np.arange(20.0)
+    for key in (slice(3, 9), slice(0, 0), np.array([1, 2]), np.array([0, 6, 19]), np.array([19, 3])):
+        assert np.array_equal(column[key], whole[key])
+    assert (len(column), column.min(), column.max(), column.is_finite) == (20, 0.0, 19.0, True)
+    assert not Pieces([np.array([1.0, np.nan]), np.ones(2)], np.dtype(float)).is_finite
