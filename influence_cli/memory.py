@@ -40,6 +40,11 @@ def budget() -> float | None:
     return _Budget.allowed
 
 
+def at_most(count: float, share: float) -> float:
+    """``count`` bytes, but not more than that share of ``--memory``."""
+    return count if _Budget.allowed is None else min(count, share * _Budget.allowed)
+
+
 @contextmanager
 def limited(allowed: float | None) -> Iterator[None]:
     """Hold the work inside to that many bytes; None changes nothing."""

@@ -29,11 +29,12 @@ from influence_cli.core.small_groups import hessians_after
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.training import train
 from influence_cli.errors import UNBOUNDED, UNDEFINED, FileError, UsageError
+from influence_cli.memory import at_most
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, UNCERTAIN, Provenance, TruthResult
 from influence_cli.specs.planned import GroupPlan
 
-BLOCK_BYTES = 256e6
+BLOCK_BYTES, BLOCK_SHARE = 256e6, 0.1
 """Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""
 WIDEST = 64
 NARROW = 8
@@ -183,7 +184,7 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
         widest = min(NARROW, max(1.0, CURVATURE_BYTES / (8.0 * model.dataset.X_train.shape[1] ** 2)))
-    step = int(min(widest, max(1, BLOCK_BYTES / each)))
+    step = int(min(widest, max(1, at_most(BLOCK_BYTES, BLOCK_SHARE) / each)))
     parts = -(-count // step)
     return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts)]
 

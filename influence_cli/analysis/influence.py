@@ -24,12 +24,13 @@ from influence_cli.core.removal import Removal
 from influence_cli.core.rif import SingleRemovals, require_glm
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from influence_cli.errors import UsageError, unknown_word
+from influence_cli.memory import at_most
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST, OK, REFINED, InfluenceResult, Provenance
 from influence_cli.specs.planned import GroupPlan
 
 METHODS = (*ESTIMATORS, REFINED)
-BLOCK_BYTES = 256e6
+BLOCK_BYTES, BLOCK_SHARE = 256e6, 0.1
 """Bytes that the rows and parameters of one block of groups may take."""
 HELD_BYTES = 1e9
 """Bytes of right-hand sides of groups that may wait for the adjoints of further test rows."""
@@ -159,7 +160,7 @@ def group_blocks(model: TrainedModel, plan: GroupPlan, groups: slice = slice(Non
     start, stop, _ = groups.indices(len(plan))
     total = np.concatenate([[0.0], np.cumsum(_group_bytes(model, plan))])
     while start < stop:
-        fits = int(np.searchsorted(total, total[start] + BLOCK_BYTES, side="right")) - 1
+        fits = int(np.searchsorted(total, total[start] + at_most(BLOCK_BYTES, BLOCK_SHARE), side="right")) - 1
         end = min(stop, start + WIDEST, max(fits, start + 1))
         yield slice(start, end)
         start = end

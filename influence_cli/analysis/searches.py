@@ -76,9 +76,10 @@ class RowSearch:
     def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
         for size in self.sizes:
             problem = single.problem(size, self.choice)
-            # With the preprocessing made again retraining is another one than the bound is about.
+            # With the preprocessing made again retraining is another one than the bound is about, which keeps P numbers
+            # of every row.
             bound = float("nan")
-            if single.model.refit is None:
+            if single.model.refit is None and single.model.dataset.streamed is None:
                 bound = largest_change(problem, at_most=self.choice.at_most)
             if self.choice.at_most:
                 yield from self._at_most(single, problem, bound, watch)

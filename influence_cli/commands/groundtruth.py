@@ -183,6 +183,7 @@ def groundtruth(
     from influence_cli.analysis.certification import Certifier
     from influence_cli.analysis.credit import Crediting, game_of
     from influence_cli.analysis.groundtruth import check_strategy, count_stalled, start_truth
+    from influence_cli.analysis.influence import working_bytes
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.commands import output, session
@@ -216,11 +217,10 @@ def groundtruth(
         begun = resume_truth(str(target), fresh, common) if way.resume else None
         kept = Kept(fresh if begun is None else begun, target)
         if begun is not None:
-            # auto may decide otherwise on another day
-            solver = begun.provenance.config.get("solver", solver)
+            solver = begun.provenance.config.get("solver", solver)  # auto may decide otherwise on another day
         if kept.pending or (game is not None and not kept.result.credit):
             stack.enter_context(common.limited_threads())
-            working = session.open_solver(opened, solver, common)
+            working = session.open_solver(opened, solver, common, beside=working_bytes(opened.model, plan, 1, ()))
             if begun is None:
                 config["solver"] = working.kind
                 kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.force)

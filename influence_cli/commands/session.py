@@ -26,9 +26,10 @@ from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solve
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load
 from influence_cli.errors import FileError, UsageError
-from influence_cli.memory import at_hand, shown
+from influence_cli.memory import budget, shown
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.stored import store, stored
+from influence_cli.models.streaming import RANKED_BYTES, forecast, passes
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import REMOVED, Provenance
 from influence_cli.specs.files import collect_specs, specs_of_records
@@ -84,23 +85,37 @@ def open_model(
         _train_default(common)
     path = DEFAULT_MODEL if path is None else path
     model, artifact = stored(path)
-    note_streaming(model.dataset, common)
     if artifact.link is not None:
         output.refuse_inputs(outputs or {}, artifact.link.values())
     chosen = model.with_curvature(network.curvature, network.damping)
     return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings, artifact.pipeline)
 
 
-def note_streaming(dataset: Dataset, common: Common) -> None:
-    """Say that the rows are read in every pass, and what that takes."""
+def ranking_bytes(dataset: Dataset) -> float:
+    """Memory of what a search keeps of all rows, where these are streamed."""
+    return 0.0 if dataset.streamed is None else float(RANKED_BYTES * dataset.rows)
+
+
+def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float | None = None) -> None:
+    """Say that the rows are read in every pass, and what that takes for a model of ``size`` parameters: in training, or
+    for groups with ``beside`` bytes of results.  Raises MemoryLackError where ``--memory`` is less than that."""
     rows = dataset.streamed
-    if rows is not None:
-        read = rows.cost
-        parts = "" if read.files == 1 else f" in {read.files:,} files"
-        common.note(
-            f"{dataset.rows:,} rows of {rows.shape[1]:,} features do not fit into the {shown(at_hand())} of memory at"
-            f" hand: every pass reads {shown(read.bytes)}{parts} again"
+    if rows is None:
+        return
+    needed, read = forecast(rows, size, groups=beside is not None, beside=beside or 0.0), rows.cost
+    allowed = budget()
+    if allowed is not None and needed > allowed:
+        raise UsageError(
+            f"not enough memory: this takes about {shown(needed)}, with the rows left in their file, and --memory"
+            f" allows {shown(allowed)}",
+            hint=f"give it --memory {shown(1.1 * needed).replace(' ', '')}, fewer groups or fewer --threads",
         )
+    each = f"{shown(read.bytes)}" + (f", about {read.seconds:.2g} s," if read.seconds >= 0.1 else "")
+    to_come = f"; training takes {passes(size)}" if beside is None else ""
+    common.note(
+        f"{dataset.rows:,} rows of {rows.shape[1]:,} features do not fit into memory beside the rest: every pass reads"
+        f" {each} again{to_come}; memory will reach about {shown(needed)}"
+    )
 
 
 def _train_default(common: Common) -> None:
@@ -127,6 +142,7 @@ def open_solver(opened: OpenModel, requested: str, common: Common, *, beside: fl
     ``beside`` is the memory in bytes that the command needs for the rest of its work.
     """
     model = opened.model
+    note_streaming(model.dataset, common, model.objective.size, beside=beside)
     choice = model.choose_solver(requested, beside=beside)
     cached = choice.kind == "cholesky" and model.factor is not None
     common.detail(

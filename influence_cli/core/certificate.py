@@ -96,7 +96,8 @@ class RowGeometry:
         design = objective.design
         d, free = design.X.shape[1], is_free(objective)
         columns = np.ones(d, dtype=bool)
-        centre = np.asarray(design.X.sum(axis=0), dtype=float).ravel() / design.rows
+        sums = [design.dense(rows, columns).sum(axis=0) for rows in design.blocks(1)]
+        centre = np.sum(sums, axis=0) / design.rows
         radius, largest = 0.0, np.zeros(d)
         for rows in design.blocks(1):
             X = design.dense(rows, columns)

@@ -103,7 +103,7 @@ class Cost:
 
 
 @dataclass
-class _Read:
+class ReadSoFar:
     """What was read in a row so far, for a forecast: threads may lose a few of each other's additions."""
 
     bytes: int = 0
@@ -131,7 +131,7 @@ class StoredRows:
         self._scale: np.ndarray | None = None
         self._kept: np.ndarray | None = None
         self._own = threading.local()
-        self._read = _Read()
+        self.read = ReadSoFar()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -150,7 +150,7 @@ class StoredRows:
     def cost(self) -> Cost:
         """Of a pass."""
         size = int(self._starts[-1]) * self._stored_columns * self.file_dtype.itemsize
-        return Cost(size, len(self.parts), size * self._read.seconds / max(self._read.bytes, 1))
+        return Cost(size, len(self.parts), size * self.read.seconds / max(self.read.bytes, 1))
 
     def __array__(self, *arguments: Any, **options: Any) -> np.ndarray:
         raise UsageError(
@@ -253,7 +253,7 @@ class StoredRows:
             if high > low:
                 begun = perf_counter()
                 self.parts[number].read(int(low - self._starts[number]), out[low - first : high - first])
-                self._read.add(int(high - low) * out.strides[0], perf_counter() - begun)
+                self.read.add(int(high - low) * out.strides[0], perf_counter() - begun)
         if self._chosen is not None and last - first > stop - start:
             out = out[self._chosen[start:stop] - first]
         block = self._finished(out)

@@ -18,8 +18,10 @@ from scipy.sparse import issparse
 from influence_cli.core.rescaling import Restandardising, Standardised, group_penalty
 from influence_cli.core.weights import GroupPenalty
 from influence_cli.data.dataset import Dataset
+from influence_cli.data.features import mean_and_scale
 from influence_cli.data.options import TableOptions
 from influence_cli.data.ordinal import in_days
+from influence_cli.data.stored import StoredRows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 from influence_cli.models.imputed import OwnTable, is_simple
@@ -282,8 +284,11 @@ def moved_most(
     """The group and feature whose mean or scale removal moves most, and by how much, where that is over ``MOVED``."""
     d = X.shape[1]
     every, none = np.ones(d, dtype=bool), np.zeros(d)
-    mean = np.asarray(X.mean(axis=0)).ravel()
-    spread = deviation(X, mean)
+    if isinstance(X, StoredRows):
+        mean, spread = mean_and_scale(X)
+    else:
+        mean = np.asarray(X.mean(axis=0)).ravel()
+        spread = deviation(X, mean)
     varies = spread > 0
     again = Restandardising(X, Standardised(every, none, np.ones(d), every))
     most: tuple[str, str, float] | None = None

@@ -91,7 +91,7 @@ def select(
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
-        working = session.open_solver(opened, solver, common)
+        working = session.open_solver(opened, solver, common, beside=session.ranking_bytes(opened.model.dataset))
         search = followed(search, question, working) if sought.strategy is None else search
         if search.choice.follow:
             common.note(FOLLOWED)

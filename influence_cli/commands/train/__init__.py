@@ -90,7 +90,8 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     )
     for text in (*dataset.notes, *summary(dataset)):
         common.note(text)
-    session.note_streaming(dataset, common)
+    outputs = max(1, len(dataset.classes)) if len(dataset.classes) > 2 else 1
+    session.note_streaming(dataset, common, outputs * (dataset.X_train.shape[1] + settings.fit_intercept))
     if source.test_fraction == 0 and source.test_data is None and dataset.rows == dataset.X_test.shape[0]:
         common.note("the test rows are the training rows (--test-fraction 0)")
     dataset, total = weighted(dataset, table.weights, form.class_weight)

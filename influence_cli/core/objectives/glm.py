@@ -258,11 +258,12 @@ class Glm(Objective):
         theta, outputs = _columns(theta), self.passes.outputs
         scale = self.family.curvature_scale(self.y, self.weights)
         middle = outputs(theta, slice(0, 1))
-        mean, square = np.zeros_like(middle[:, :, 0]), np.zeros_like(middle[:, :, 0])
-        for rows in self.design.blocks(theta.shape[1] * self.passes.free):
+
+        def of_block(rows: slice) -> np.ndarray:
             away, w = outputs(theta, rows) - middle, self.weights[rows]
-            mean += away @ w
-            square += away**2 @ w
+            return np.stack([away @ w, away**2 @ w])
+
+        mean, square = np.sum(list(self.design.each(of_block, theta.shape[1] * self.passes.free)), axis=0)
         return np.sqrt(scale * np.maximum(square - mean**2, 0.0).sum(axis=1))
 
     def residuals(self, theta: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import Weights
-from influence_cli.memory import budget
+from influence_cli.memory import at_most
 
 STATE_BYTES = 256e6
 """Curvature states of all rows that a product of second derivatives may keep.  Above, it computes them again from the
@@ -35,8 +35,7 @@ Alone: TypeAlias = Callable[[np.ndarray, np.ndarray, slice, int], np.ndarray]
 
 def state_bytes() -> float:
     """Bytes that arrays of all rows and outputs may take to save a product."""
-    allowed = budget()
-    return STATE_BYTES if allowed is None else min(STATE_BYTES, KEPT_SHARE * allowed)
+    return at_most(STATE_BYTES, KEPT_SHARE)
 
 
 @dataclass(frozen=True)

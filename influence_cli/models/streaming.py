@@ -1,0 +1,31 @@
+"""What it takes to work on rows that are read in every pass: memory at the peak, and passes to come."""
+
+from __future__ import annotations
+
+from influence_cli.core.objectives.fused import FUSED_UP_TO
+from influence_cli.core.parallel import thread_count
+from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO
+from influence_cli.data.stored import StoredRows
+from influence_cli.memory import resident
+
+BLOCK_BYTES, GROUPS_BYTES = 9e6, 21e6
+"""Memory of a thread: a block of rows with what is made of it; the same where groups of many rows share a pass."""
+ROW_BYTES = 24
+"""Memory of a row, without its features: its label, and what a pass makes of it (measured, docs/scale.md)."""
+RANKED_BYTES = 48
+"""The same of a search that ranks all rows."""
+TRAINING_PASSES = 10
+"""Passes of ``train`` over a narrow model's rows, with checking, scoring and digesting them (measured, docs/scale.md).
+"""
+
+
+def forecast(rows: StoredRows, size: int, *, groups: bool, beside: float = 0.0) -> float:
+    """Bytes of memory at the peak of work on a model of ``size`` parameters, of which ``beside`` are for results."""
+    buffers = thread_count() * (GROUPS_BYTES if groups else BLOCK_BYTES)
+    matrices = 4 * 8.0 * size**2 if size <= DOUBLE_UP_TO else 0.0
+    return resident() + buffers + matrices + ROW_BYTES * len(rows) + beside
+
+
+def passes(size: int) -> str:
+    """How many passes ``train`` makes over the rows of a model of ``size`` parameters."""
+    return f"about {TRAINING_PASSES} passes" if size <= FUSED_UP_TO else "some tens of passes (conjugate gradients)"
