@@ -21,7 +21,7 @@ from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
 from influence_cli.core.recession import Recession, recession
 from influence_cli.core.removal import Removal
-from influence_cli.core.rif import SingleRemovals, require_glm
+from influence_cli.core.rif import SingleRemovals, require_glm, rows_that_hold_the_minimum
 from influence_cli.core.solvers.choice import SIDE_BY_SIDE, HessianSolver
 from influence_cli.errors import UsageError, unknown_word
 from influence_cli.memory import at_most
@@ -184,7 +184,16 @@ class _Blocks:
         self.question, self.model, self.solver = question, question.model, solver
         self.plan, self.methods, model = plan, methods, question.model
         scaling, singles = model.settings.penalty_scaling, "rif" in methods
+        self._loose: np.ndarray | None = None
         self._singles = SingleRemovals(model.objective, model.theta, solver, scaling) if singles else None
+
+    def _unsure(self, groups: slice) -> bool:
+        """Whether one of these groups may leave J without a minimum; of single rows a pass says so of all."""
+        if not self.plan.each_row:
+            return True
+        if self._loose is None:
+            self._loose = rows_that_hold_the_minimum(self.model.objective, self.model.theta)
+        return bool(np.searchsorted(self._loose, groups.stop) > np.searchsorted(self._loose, groups.start))
 
     def of(self, groups: slice = slice(None)) -> Iterator[_Block]:
         objective, theta = self.model.objective, self.model.theta
@@ -194,7 +203,7 @@ class _Blocks:
             found = {}
             if self.methods:
                 found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
-            without = recession(objective, theta, weights.removed)
+            without = recession(objective, theta, weights.removed) if self._unsure(where) else None
             digests = tuple(group.digest for group in planned)
             question = self.question.of(np.arange(where.start, where.stop), weights.removed)
             yield _Block(question, where, digests, weights, found, without)
