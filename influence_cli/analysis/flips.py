@@ -13,7 +13,9 @@ from influence_cli.analysis.question import OF_MODEL, Question, TestRows, ask
 from influence_cli.analysis.select import Choice, Entry, Single, Watch, retrained
 from influence_cli.core.objectives.families.base import Classifier
 from influence_cli.core.quantities import Logit, Margin, OfWeights, RowTarget
+from influence_cli.core.selection.bounds import fewest_rows
 from influence_cli.core.selection.flip import Flip, flip
+from influence_cli.core.selection.problem import DECREASE, INCREASE
 from influence_cli.core.wald import LEVEL, WaldTarget
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
@@ -31,7 +33,8 @@ class FlipSearch:
     """The smallest group of at most ``largest`` rows that is found to flip f: one record, always retrained.
 
     ``base`` and ``after`` are f before and after removal, by retraining, and ``actual`` their difference; ``minimal``
-    says whether every single row was put back in vain.  Without such a group ``rows`` is None.
+    says whether every single row was put back in vain, and no group of fewer than ``at_least`` rows flips, which is
+    proven (1 says nothing).  Without such a group ``rows`` is None.
     """
 
     choice: Choice
@@ -49,6 +52,9 @@ class FlipSearch:
         if isinstance(single.target, OfWeights):  # the terms of the second order know nothing of the rows themselves
             record |= {"predicted_first": float("nan"), "predicted_second": float("nan")}
         rows = None if found.selection is None else found.selection.rows
+        towards = DECREASE if found.before > 0 else INCREASE
+        fewest = fewest_rows(replace(problem, direction=towards), problem.size if rows is None else len(rows))
+        record |= {"at_least": fewest, "optimal": (rows is not None and fewest == len(rows)) or None}
         if single.quantity == PREDICTED:
             record["class_after"] = None if rows is None else _class_without(single, rows)
         yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)

@@ -118,11 +118,13 @@ def _block(
         rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
         if record["rows"] is not None and not grouped:
             below.append(_rows_sentence(record, sized=len({one["size"] for one in records}) > 1))
-        if record.get("optimal"):
+        if record.get("optimal") and not flips:
             below.append(f"{name}: optimal, no other group of {_sized(record)} rows moves it more")
         if record.get("bound") is not None:
             moved = f"{record['bound']:+.4g}: that is proven"
             below.append(f"no group of {_sized(record)} rows can move it by more than {moved}")
+        if (record.get("at_least") or 1) > 1:
+            below.append(f"no group of fewer than {record['at_least']:,} rows flips it: that is proven")
         if flips and record["size"] is not None:
             after = record.get("class_after")
             classes = "" if after is None else f"predicted {record['predicted']} now, {after} without them; "

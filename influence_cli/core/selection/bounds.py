@@ -24,7 +24,7 @@ no bound.  f follows from the interval of its linear predictor, on which a loss 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
@@ -51,8 +51,10 @@ from influence_cli.core.weights import NO_ROWS, Weights, as_weights
 
 OPERATIONS = 2e9
 """Multiply-adds for the leverages of all rows, a second or two, up to which bounds are looked for."""
-PAIRED_ROWS = 3000
-"""Candidates up to which every pair of rows is looked at."""
+SIZES = 16
+"""Sizes that are looked at for what a flip takes."""
+PAIRED_ROWS, PAIRED_FOR_FLIP = 2000, 4000
+"""Candidates up to which every pair of rows is looked at, for one size and for all that a flip may take."""
 WORST_CONDITION = 1e10
 """Of A with a unit diagonal: beyond it sums in double precision prove nothing to ``INFLATION``."""
 INFLATION = 1e-5
@@ -86,14 +88,40 @@ class _Rows:
 def largest_change(problem: Problem, *, at_most: bool = False) -> float:
     """The change of f that no group of ``problem.size`` candidates exceeds in the problem's direction, a change of its
     sign; NaN where none is proven.  With ``at_most`` it holds for smaller groups as well."""
+    return float(_changes(problem, np.array([problem.size]), at_most=at_most)[0])
+
+
+def fewest_rows(problem: Problem, most: int) -> int:
+    """How many rows a group has at least whose removal gives f the other sign, proven; 1 where nothing is, and of the
+    numbers up to ``most`` some."""
+    if _is_scaled(problem):  # each size has a penalty of its own
+        for size in range(1, min(most, SIZES)):
+            change = _changes(replace(problem, size=size), np.array([size]), at_most=False)[0]
+            if not (problem.base + change) * problem.base > 0:
+                return size
+        return min(most, SIZES)
+    sizes = np.unique(np.geomspace(1, max(1, most - 1), SIZES).round().astype(int))
+    changes = _changes(replace(problem, size=int(sizes[-1])), sizes, at_most=True, paired=PAIRED_FOR_FLIP)
+    kept = (problem.base + changes) * problem.base > 0
+    return 1 + int(sizes[: int(np.argmin(kept))].max(initial=0)) if not kept.all() else 1 + int(sizes[-1])
+
+
+def _is_scaled(problem: Problem) -> bool:
+    """Whether the penalty gains on the loss, or loses, with the group's share of the weights."""
     objective = problem.objective
+    return problem.scaling == PER_MEAN and isinstance(objective, Glm) and bool((objective.penalty.ridge > 0).any())
+
+
+def _changes(problem: Problem, sizes: np.ndarray, *, at_most: bool, paired: int = PAIRED_ROWS) -> np.ndarray:
+    """``largest_change`` for several sizes (S,), for one only where the penalty depends on it."""
+    objective, unknown = problem.objective, np.full(len(sizes), np.nan)
     functional = _functional(problem) if isinstance(objective, Glm) and _served(objective) else None
     if functional is None or not isinstance(objective, Glm):
-        return float("nan")
-    scaled = problem.scaling == PER_MEAN and bool((objective.penalty.ridge > 0).any())
+        return unknown
+    scaled = _is_scaled(problem)
     own = objective.weights[problem.candidates]
     if scaled and (at_most or np.ptp(own) > 0.0):
-        return float("nan")
+        return unknown
     w = Weights(objective.weights, (NO_ROWS,), *(np.array([1.0 / (1.0 - problem.largest_share * scaled)]),) * 2)
     theta = problem.theta
     if scaled:
@@ -101,9 +129,11 @@ def largest_change(problem: Problem, *, at_most: bool = False) -> float:
         theta = retrain(objective, theta, w, preconditioner=problem.solver.preconditioner, tol=tol).theta
     rows = _terms(problem, objective, theta, w, functional.direction)
     if rows is None:
-        return float("nan")
-    interval = _interval(rows, problem.size, at_most)
-    return _worst(problem, functional, theta, interval) if np.isfinite(interval).all() else float("nan")
+        return unknown
+    intervals = _intervals(rows, sizes, at_most, len(problem.candidates) <= paired)
+    return np.array(
+        [_worst(problem, functional, theta, own) if np.isfinite(own).all() else np.nan for own in intervals]
+    )
 
 
 def rises_with_one_parameter(problem: Problem) -> bool:
@@ -167,44 +197,53 @@ def _terms(problem: Problem, objective: Glm, theta: np.ndarray, w: Weights, b: n
     return _Rows(t[:, own], a[own], pull[own], t[:, own].T @ along, float(np.linalg.norm(along)), kappa, left)
 
 
-def _interval(rows: _Rows, k: int, at_most: bool) -> tuple[float, float]:
-    """Least and largest change of b'theta from theta_0, infinite where nothing is proven."""
+def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool, by_pairs: bool) -> list[tuple[float, float]]:
+    """Least and largest change of b'theta from theta_0 for each size, infinite where nothing is proven."""
     h = np.sqrt((rows.t**2).sum(axis=0))
     bent = rows.a * rows.along
-    q, U, V = _top(rows.a * h**2, k), _top(np.abs(bent) * h, k), _top(np.abs(rows.pull) * h, k)
-    C = np.array([U * V, U * V])
-    if len(h) <= PAIRED_ROWS:
-        paired = _paired(rows, bent, k)
-        q, U, V, C = min(q, paired[0]), min(U, paired[1]), min(V, paired[2]), np.minimum(C, paired[3])
+    sums = np.stack([_top(own, sizes) for own in (rows.a * h**2, np.abs(bent) * h, np.abs(rows.pull) * h)])
+    C = np.stack([sums[1] * sums[2]] * 2)
+    if by_pairs:
+        paired = _paired(rows, bent, sizes)
+        sums, C = np.minimum(sums, paired[:3]), np.minimum(C, paired[3:])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lengths = [_root(_top(own, sizes)) for own in (bent**2 / rows.a, rows.pull**2 / rows.a)]
+    terms = np.stack([rows.pull * rows.along, -rows.pull * rows.along])
+    terms = np.maximum(terms, 0.0) if at_most else terms
+    straight, whole = (np.stack([_top(own, sizes) for own in both]) for both in (terms, np.abs(terms)))
+    out = []
+    for at in range(len(sizes)):
+        rest = _remainder(rows, sums[:, at], C[:, at], float(lengths[0][at] * lengths[1][at]))
+        ends = straight[:, at] + rest + INFLATION * (whole[:, at] + np.abs(rest))
+        out.append((-float(ends[1]), float(ends[0])))
+    return out
+
+
+def _remainder(rows: _Rows, sums: np.ndarray, C: np.ndarray, lengths: float) -> np.ndarray:
+    """What a change of b'theta is more than sum_S W r u at most, upwards and downwards (2,), from q, U, V and C."""
+    q, U, V = sums
     q *= 1.0 + INFLATION
     if q >= 1.0:
-        return -np.inf, np.inf
-    with np.errstate(divide="ignore", invalid="ignore"):
-        curved = np.sqrt(rows.a)
-        lengths = _root(_top(bent**2 / rows.a, k)), _root(_top((rows.pull / curved) ** 2, k))
+        return np.full(2, np.inf)
     e = np.minimum(C + U * V * q / (1.0 - q), U * V / (1.0 - q))
-    if np.isfinite(lengths).all():
-        e = np.minimum(e, lengths[0] * lengths[1] * q / (1.0 - q))
+    if np.isfinite(lengths):
+        e = np.minimum(e, lengths * q / (1.0 - q))
     d, kappa = (V + rows.left) / np.sqrt(1.0 - q), rows.kappa / np.sqrt(1.0 - q)
     if kappa * d >= 1.0:
-        return -np.inf, np.inf
-    rest = rows.length * rows.left / (1.0 - q)
+        return np.full(2, np.inf)
+    e = e + rows.length * rows.left / (1.0 - q)
     if kappa:
         s = -np.log1p(-kappa * d)
-        rest += rows.length / np.sqrt(1.0 - q) / kappa * (np.expm1(s) - s)
-    terms = rows.pull * rows.along
-    terms = (np.maximum(terms, 0.0), np.maximum(-terms, 0.0)) if at_most else (terms, -terms)
-    ends = [_top(own, k) + bound + rest for own, bound in zip(terms, e, strict=True)]
-    slack = [INFLATION * (_top(np.abs(own), k) + abs(bound) + rest) for own, bound in zip(terms, e, strict=True)]
-    return -(ends[1] + slack[1]), ends[0] + slack[0]
+        e = e + rows.length / np.sqrt(1.0 - q) / kappa * (np.expm1(s) - s)
+    return np.asarray(e)
 
 
-def _paired(rows: _Rows, bent: np.ndarray, k: int) -> tuple[float, float, float, np.ndarray]:
-    """q, U, V and C, the last for both signs of e, by what every row shares with every other."""
+def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """q, U, V and C, the last for both signs of e, (5, S), by what every row shares with every other."""
     n = len(rows.a)
     root = np.sqrt(rows.a)
     kinds = ((root, root), (bent, bent), (rows.pull, rows.pull), (bent, rows.pull), (-bent, rows.pull))
-    sums, squares = np.empty((5, n)), np.empty(n)
+    sums, squares = np.empty((5, n, len(sizes))), np.empty((n, len(sizes)))
     step = max(1, BLOCK // n)
     for start in range(0, n, step):
         part = slice(start, start + step)
@@ -213,11 +252,15 @@ def _paired(rows: _Rows, bent: np.ndarray, k: int) -> tuple[float, float, float,
             both = gram * left[part, None] * right
             if number == 0:
                 both = np.abs(both)
-                squares[part] = _tops(both**2, k)
-            sums[number, part] = _tops(both, k)
-    q = min(float(sums[0].max()), float(np.sqrt(_top(squares, k))))
-    U, V = (_root(_top(own, k)) for own in sums[1:3])
-    return q, U, V, np.array([_top(sums[3], k), _top(sums[4], k)])
+                squares[part] = _tops(both**2, sizes)
+            sums[number, part] = _tops(both, sizes)
+    out = np.empty((5, len(sizes)))
+    for at, size in enumerate(sizes):
+        own = np.array([size])
+        out[:, at] = [_top(sums[number, :, at], own)[0] for number in range(5)]
+        out[0, at] = min(sums[0, :, at].max(), _root(_top(squares[:, at], own))[0])
+    out[1:3] = _root(out[1:3])
+    return out
 
 
 def _worst(problem: Problem, functional: _Functional, theta: np.ndarray, interval: tuple[float, float]) -> float:
@@ -235,15 +278,17 @@ def _worst(problem: Problem, functional: _Functional, theta: np.ndarray, interva
     return float(problem.sign * (problem.sign * values).max() - problem.base)
 
 
-def _top(values: np.ndarray, k: int) -> float:
-    """The sum of the k largest."""
-    return float(_tops(values[None], k)[0])
+def _top(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The sums of the k largest for every k of the sizes, (S,)."""
+    return _tops(values[None], sizes)[0]
 
 
-def _tops(values: np.ndarray, k: int) -> np.ndarray:
-    """The sums of the k largest of every row, (n,)."""
-    return np.partition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k :].sum(axis=1)
+def _tops(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The same of every row of values (n, N): (n, S)."""
+    starts = values.shape[1] - sizes
+    ordered = np.partition(values, starts, axis=1)
+    return np.stack([ordered[:, start:].sum(axis=1) for start in starts], axis=1)
 
 
-def _root(square: float) -> float:
-    return float(np.sqrt(max(square, 0.0)))
+def _root(squares: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(squares, 0.0))
