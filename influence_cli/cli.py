@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from inspect import signature
 from typing import Annotated
 
 import typer
@@ -28,13 +29,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-app.command()(train)
-app.command()(influence)
-app.command()(groundtruth)
-app.command()(select)
-app.command()(compare)
-app.command()(report)
-app.command()(show)
+for _command in (train, influence, groundtruth, select, compare, report, show):
+    for _option in (one.annotation for one in signature(_command).parameters.values()):
+        if _option.__origin__ in (bool, bool | None):
+            _option.__metadata__[0].metavar = ""  # a switch takes no value
+    app.command()(_command)
 
 
 def _show_version(value: bool) -> None:
