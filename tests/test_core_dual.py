@@ -69,6 +69,7 @@ def test_it_is_the_inverse_hessian(family, penalized, refit):
             weights = weights.scaled(weights.kept, weights.taken, penalty)
         inverse = np.linalg.inv(dense(model, theta, w, own))
         dual, r = model.dual(theta, weights), theta_rng.normal(size=(model.size, 4))
+        assert dual(r[:, :0]).shape == (model.size, 0)
         assert np.abs(dual(r) - inverse @ r).max() <= 1e-10 * np.abs(inverse @ r).max()
         features = np.hstack([X[:5], np.ones((5, model.design.columns - D))])
         blocks = inverse.reshape(model.outputs, model.design.columns, model.outputs, model.design.columns)

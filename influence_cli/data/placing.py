@@ -20,10 +20,12 @@ from influence_cli.data.table import Column
 
 BLOCK_ROWS = 2048
 """Rows that are standardised and placed at a time, few enough to stay in the cache."""
+TOGETHER = 15_000
+"""Numbers of pieces that are written together: arrays of 128 kB and more would be asked of the system each time."""
 LARGEST_BYTE, LARGEST_WHOLE = 127, 2**53
 """The largest number of units in the last place that a byte holds, and whole number that float64 holds as any other."""
 WORKERS = min(4, os.cpu_count() or 1)
-"""Blocks of a piece that are written at once."""
+"""Threads that write the rows of a piece."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def write(X_train: np.ndarray, X_test: np.ndarray, placed: Placed) -> dict[str, 
 
 
 def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[str, tuple[Column, Column]]:
-    """The same of columns in pieces, piece by piece: a few blocks of rows at once, all columns of a block together."""
+    """The same of columns in pieces, piece by piece: some rows on each thread, all columns of a few rows together."""
     pieces = [block.pieces for _, block in split if block.pieces is not None]
     mean, scale = (np.array([[block.state[key]] for _, block in split]) for key in ("mean", "scale"))
     at = np.array([at for at, _ in split])
@@ -89,9 +91,8 @@ def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[s
         made.append([Restored(X, *one, own.dtype) for one, own in zip(_each(split, units), pieces, strict=True)])
         side = _Side(X, rows, columns, mean, scale, units, made[-1])
         for place, (low, high) in enumerate(itertools.pairwise(rows.searchsorted(pieces[0].starts).tolist())):
-            jobs += [
-                (side, place, slice(first, min(first + BLOCK_ROWS, high))) for first in range(low, high, BLOCK_ROWS)
-            ]
+            step = -(-(high - low) // WORKERS) or 1
+            jobs += [(side, place, slice(first, min(first + step, high))) for first in range(low, high, step)]
     jobs.sort(key=lambda job: job[1])
     with ThreadPoolExecutor(WORKERS) as pool:
         for place, own in itertools.groupby(jobs, key=lambda job: job[1]):
@@ -126,10 +127,19 @@ class _Side:
 
     def write(self, pieces: Sequence[Pieces], place: int, span: slice) -> None:
         """The rows of a span, all of them of the piece at that place."""
+        step = max(1, TOGETHER // len(pieces))
+        for first in range(span.start, span.stop, step):
+            self._write(pieces, place, slice(first, min(first + step, span.stop)))
+
+    def _write(self, pieces: Sequence[Pieces], place: int, span: slice) -> None:
         local = self.rows[span] - pieces[0].starts[place]
         values = np.empty((len(pieces), len(local)))
         for row, one in zip(values, pieces, strict=True):
-            row[:] = one.piece(place)[local]
+            part = one.piece(place)
+            if part.dtype == values.dtype:
+                part.take(local, out=row, mode="clip")  # with bounds that are checked it would be copied first
+            else:
+                row[:] = part[local]
         made = values - self.mean
         made /= self.scale
         self.X[span, self.columns] = made.T

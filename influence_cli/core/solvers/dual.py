@@ -75,6 +75,8 @@ class Dual:
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         count, d, K = r.shape[1], self._X.shape[1], self._outputs
+        if not count:
+            return np.array(r)
         stack = r.T.reshape(count, K, -1)
         right = stack[:, :, :d]
         if self._shift is not None:
