@@ -190,6 +190,8 @@ def test_single_rows_are_evaluated_exactly_unless_asked(tmp_path, capsys):
         (["influence", "--group", "rows:1", "--quantity", "param:x0"], "does not go with --test removed"),
         (["influence", "--group", "rows:1", "--explain"], "is about one group and one test row"),
         (["select", "--size", "2"], "--test removed is about given groups"),
+        (["select", "--flip"], "--flip changes the class of one test row at a time"),
+        (["select", "--flip", "--quantity", "margin"], "--test removed is about given groups"),
         (["groundtruth", "--group", "rows:1", "--credit", "shapley"], "--credit divides one figure"),
     ],
 )

@@ -135,7 +135,7 @@ def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str, of: str
         return ask(model, tests, quantity)
     if tests is None:
         raise UsageError("--flip needs test rows", hint="for example --test 17 or --test misclassified:5")
-    if tests.mean:
+    if tests.mean or tests.removed:
         raise UsageError("--flip changes the class of one test row at a time", hint="name rows: --test 17")
     X = model.dataset.X_test[tests.rows]
     target = RowTarget(model.objective, Margin(family), X, model.predict(X))

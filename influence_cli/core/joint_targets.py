@@ -86,7 +86,7 @@ class RateTarget:
         return np.where(np.isfinite(eta).all(axis=(1, 2)), found, np.nan)[None]
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        raise UsageError("--quantity: a rate has no derivative", hint="ask for gap: or gap-loss: here")
+        raise UsageError("a rate has no derivative to rank rows by", hint="ask for gap: or gap-loss: here")
 
 
 @dataclass(frozen=True)
