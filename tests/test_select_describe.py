@@ -199,6 +199,25 @@ def test_a_found_group_can_be_asked_for(folder, capsys):
     assert len(capsys.readouterr().out.split()) >= 20
 
 
+def test_steps_that_are_made_again(tmp_path, capsys):
+    """Where imputed values and scales change with the group, estimates and curves know it, and the label describes
+    nothing unless asked."""
+    frame, signal = table(300, 4)
+    frame["dose"] = frame["dose"].mask(np.arange(300) % 9 == 0)
+    frame.assign(ill=np.where(signal > 0, "yes", "no")).to_csv(tmp_path / "t.csv", index=False)
+    train(str(tmp_path / "t.csv"), tmp_path / "t.h5", "--label", "ill", "--impute", "median", "--standardize")
+    model = ["--model", str(tmp_path / "t.h5"), "--test", "2", "--verify", "--format", "json"]
+    for line in (["--describe", "1", "--top", "4"], ["--sizes", "5%,10%", "--draws", "2"]):
+        capsys.readouterr()
+        assert run(["select", *model, *line]) == 0
+        found = json.loads(capsys.readouterr().out)
+        for record in found:
+            assert abs(record["estimate"] - record["actual"]) <= record["error"] + 1e-6
+            assert "ill" not in record.get("group", "")
+    assert run(["select", *model, "--describe", "2", "--columns", "ill,sex"]) == 0
+    assert "ill=" in json.loads(capsys.readouterr().out)[0]["group"]
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

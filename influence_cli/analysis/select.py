@@ -13,7 +13,7 @@ from influence_cli.analysis.advice import ill_conditioned
 from influence_cli.analysis.describe import Description
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
 from influence_cli.analysis.influence import influence
-from influence_cli.analysis.question import Question, without_nan
+from influence_cli.analysis.question import Question, TestRows, without_nan
 from influence_cli.analysis.reliability import Estimation
 from influence_cli.core.conditions import ILL, conditions
 from influence_cli.core.parallel import alone_where_narrow
@@ -88,11 +88,12 @@ class Single:
     column: int
     code: int
     target: Target
+    tests: TestRows | None = None
 
     @property
     def question(self) -> Question:
-        """What is asked of this f alone."""
-        return Question(self.model, None, self.quantity, np.array([self.code]), (self.target,))
+        """What is asked of this f alone; a model that is made again without a group is asked the same by its tests."""
+        return Question(self.model, self.tests, self.quantity, np.array([self.code]), (self.target,))
 
     def problem(self, size: int, choice: Choice) -> Problem:
         """What to find for this f: the group of ``size`` rows."""
@@ -156,7 +157,7 @@ def select(
     ``actual`` is NaN unless ``choice.verify``, whatever a strategy has retrained on its way.
     """
     singles = (
-        Single(question.model, solver, question.quantity, column, int(code), target)
+        Single(question.model, solver, question.quantity, column, int(code), target, _tests_of(question, int(code)))
         for column, (code, target) in enumerate(zip(question.codes, question.each(), strict=True))
     )
     provenance = question.named(provenance)
@@ -173,6 +174,10 @@ def select(
     for entry in entries:
         _name_rows(entry, question, description)
     return SelectionResult(provenance, question.quantity, tuple(entry.record for entry in entries))
+
+
+def _tests_of(question: Question, code: int) -> TestRows | None:
+    return TestRows(np.array([code])) if code >= 0 else question.tests
 
 
 def _doubt(question: Question, solver: HessianSolver, entries: Sequence[Entry]) -> None:

@@ -116,7 +116,7 @@ class Finding(Asking):
         """
         from influence_cli.analysis.causes import DescribedSearch
         from influence_cli.analysis.select import Choice, select
-        from influence_cli.specs.cells import cut_columns
+        from influence_cli.specs.cells import cut_columns, plain_names
 
         check_choice("direction", direction, DIRECTIONS)
         if not (1 <= depth <= DEEPEST and top > 0):
@@ -124,7 +124,7 @@ class Finding(Asking):
         question = self._ask(X_test, y_test, quantity, mean, preprocessing)
         data = question.model.dataset
         least = count_of_rows(support, data.rows, data.rows)
-        cut = cut_columns(data.columns_train, columns, least, data.id_column)
+        cut = cut_columns(data.columns_train, columns, least, without=plain_names(data))
         choice = Choice((), np.arange(data.rows), direction=direction, verify=verify)
         kept = {"describe": depth, "support": support, "columns": columns, "top": top, "quantity": quantity}
         provenance = provenance_of(question.model, kept | {"direction": direction, "verify": verify})

@@ -27,6 +27,8 @@ SHOWN_IMAGES = 10
 """Training rows in a picture."""
 SHOWN_ROWS = 10
 """Training rows of a group that are named under a table."""
+TELLING = 20.0
+"""How many times what was found a proven bound is at most that a table shows; records have every one."""
 SHOWN_TESTS = 6
 """Test rows in a picture, each a panel or a line."""
 
@@ -120,7 +122,7 @@ def _block(
             below.append(_rows_sentence(record, sized=len({one["size"] for one in records}) > 1))
         if record.get("optimal") and not flips:
             below.append(f"{name}: optimal, no other group of {_sized(record)} rows moves it more")
-        if record.get("bound") is not None:
+        if _tells(record):
             moved = f"{record['bound']:+.4g}: that is proven"
             below.append(f"no group of {_sized(record)} rows can move it by more than {moved}")
         if (record.get("at_least") or 1) > 1:
@@ -144,6 +146,12 @@ def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool
     columns |= {"actual": "retrained"} if verified else {}
     drawn = {"predicted_second_spread": "spread", "predicted_second_best": "best drawn"} if verbose else {}
     return columns | {key: drawn[key] for key in drawn if any(record[key] is not None for record in records)}
+
+
+def _tells(record: Mapping[str, Any]) -> bool:
+    """Whether what no group exceeds is near enough to what was found to be read."""
+    bound, change = record.get("bound"), _change(record)
+    return bound is not None and change is not None and abs(bound) <= TELLING * abs(change)
 
 
 def _sized(record: Mapping[str, Any]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from influence_cli.core.selection.causes import Cells
+from influence_cli.data.dataset import Dataset
 from influence_cli.errors import UsageError
 from influence_cli.specs.columns import DATE, Condition, column_named, different, missing_rows, printed_number
 from influence_cli.specs.keys import Key, parse_keys
@@ -28,7 +29,7 @@ class CutColumn:
 
 
 def cut_columns(
-    columns: Mapping[str, np.ndarray], asked: str | None, least: int, without: str | None = None
+    columns: Mapping[str, np.ndarray], asked: str | None, least: int, without: Collection[str | None] = ()
 ) -> list[CutColumn]:
     """The columns that were asked for (``NAME[:BINS],...``), else all but ``without``, as far as they have conditions
     that at least ``least`` rows meet and not all.  Raises UsageError where a name is unknown or nothing is left."""
@@ -36,7 +37,7 @@ def cut_columns(
         raise UsageError(
             "this data has no named columns to describe groups by", hint="train on a table: .csv, .parquet"
         )
-    keys = [Key(name) for name in columns if name != without] if asked is None else parse_keys(asked)
+    keys = [Key(name) for name in columns if name not in without] if asked is None else parse_keys(asked)
     each = {key.column: (column_named(columns, key.column), least, key.bins or BINS) for key in keys}
     if not 1 <= least < len(next(iter(columns.values()))):
         raise UsageError(f"--support: {least:,} rows are all of them", hint="for example --support 5%")
@@ -44,6 +45,12 @@ def cut_columns(
     if not found:
         raise UsageError(f"no column has values or ranges that at least {least:,} rows share", hint="lower --support")
     return found
+
+
+def plain_names(data: Dataset) -> tuple[str | None, ...]:
+    """The columns by which no group is described unless asked for: the label, which tells what is known, and the names
+    of rows."""
+    return (data.preparation or {}).get("label"), data.id_column
 
 
 def _cut(name: str, values: np.ndarray, least: int, bins: int) -> CutColumn | None:

@@ -133,11 +133,11 @@ def described(sought: Sought, question: Question, written: Written) -> Search:
 
     from influence_cli.analysis.causes import USUAL_TOP, DescribedSearch
     from influence_cli.analysis.select import Choice
-    from influence_cli.specs.cells import cut_columns
+    from influence_cli.specs.cells import cut_columns, plain_names
 
     data = question.model.dataset
     least = sought.least(data.rows)
-    columns = cut_columns(data.columns_train, sought.columns, least, data.id_column)
+    columns = cut_columns(data.columns_train, sought.columns, least, without=plain_names(data))
     choice = Choice((), np.arange(data.rows), direction=sought.direction, verify=sought.verify)
     assert sought.describe is not None
     return DescribedSearch(choice, columns, sought.describe, least, written.top or USUAL_TOP)

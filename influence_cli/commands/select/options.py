@@ -39,7 +39,12 @@ class Sought:
         ),
     ] = None
     at_most: Annotated[
-        bool, typer.Option("--at-most", help="A group may have fewer rows than --size: the best of them, retrained.")
+        bool,
+        typer.Option(
+            "--at-most",
+            help="A group may have fewer rows than --size: the best of them, retrained.",
+            rich_help_panel=SEARCH,
+        ),
     ] = False
     strategy: Annotated[
         str | None,
@@ -94,11 +99,20 @@ class Sought:
     ] = None
     support: Annotated[
         str | None,
-        typer.Option("--support", help="Rows that a group of --describe has at least: a count or 5%.  [default: 5%]"),
+        typer.Option(
+            "--support",
+            help="Rows that a group of --describe has at least: a count or 5%.  [default: 5%]",
+            rich_help_panel=SEARCH,
+        ),
     ] = None
     columns: Annotated[
         str | None,
-        typer.Option("--columns", metavar="NAME[:BINS],...", help="Columns that --describe may use.  [default: all]"),
+        typer.Option(
+            "--columns",
+            metavar="NAME[:BINS],...",
+            help="Columns that --describe may use.  [default: all but the label]",
+            rich_help_panel=SEARCH,
+        ),
     ] = None
     draws: Annotated[
         int | None,
