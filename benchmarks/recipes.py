@@ -117,6 +117,22 @@ RECIPES = (
         (LOANS, "ginf influence -m loans.h5 -g by:branch -t all --quantity gap-tpr:sex:yes --verify"),
     ),
     Recipe(
+        "How many rows have to go for the unfairness to go?",
+        """A removal curve: at each size the rows that greedy removes, beside random groups of the same size. Here 2% of
+        the rows make the size of the gap vanish; with more it comes back with the other sign.""",
+        (
+            LOANS,
+            "ginf select -m loans.h5 -t all --quantity abs:gap:sex:yes --direction decrease --sizes 1%,2%,5%,10%,20%"
+            " --plot curve.png",
+        ),
+        "curve.png",
+    ),
+    Recipe(
+        "What is the most that any two rows can do?",
+        """The pair of stars that moves the slope most, and a proof that no other pair moves it further.""",
+        (STARS, "ginf select -m stars.h5 --size 2 --quantity param:log_temperature --verify"),
+    ),
+    Recipe(
         "Which rows, in words, does an unfairness hang on?",
         """Groups that up to two conditions describe, ranked by what their removal takes off the gap for each percent of
         the rows; the first are retrained. The branch that treats men and women differently comes first.""",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import combinations, permutations
 from math import factorial
 
@@ -11,6 +12,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from influence_cli import GroupInfluence
+from influence_cli.artifacts.results import load_truth, save_truth
 from influence_cli.cli import run
 from influence_cli.core.credit import BANZHAF, BY_LIMITS, FINE, MISSING, SHAPLEY, coalitions, credit
 from influence_cli.errors import ExitCode, UsageError
@@ -262,6 +264,21 @@ def test_the_command_writes_values_keeps_them_and_says_what_they_add_up_to(model
     page = (tmp_path / "r.md").read_text()
     assert "Shapley value" in page
     assert "--credit shapley" in page
+
+
+def test_a_run_that_was_cut_off_before_the_coalitions_goes_on(model, tmp_path, capsys):
+    kept = str(tmp_path / "t.h5")
+    asked = ["groundtruth", "--model", model, "--group", "by:source", "--test", "mean", "-o", kept]
+    asked += ["--credit", "banzhaf"]
+    assert run(asked) == ExitCode.OK
+    whole = load_truth(kept)
+    save_truth(kept, replace(whole, credit={}, credit_state=None), force=True)
+    assert run([*asked, "--resume"]) == ExitCode.OK
+    again = load_truth(kept)
+    assert np.array_equal(again.credit["banzhaf"], whole.credit["banzhaf"])
+    assert np.array_equal(again.actual, whole.actual)
+    assert run([*asked[:-1], "shapley", "--resume"]) == ExitCode.FILE
+    assert "it was made with credit 'banzhaf', not 'shapley'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
