@@ -78,5 +78,7 @@ def test_command(tmp_path, capsys):
     assert len(found["rows"]) == found["size"]
     assert run([*line, "--format", "table"]) == 0
     assert "relinearize" in capsys.readouterr().out
+    assert run([*line, "--within", "rows:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19", "--format", "table"]) == 0
+    assert "which holds for what is proven as well" in " ".join(capsys.readouterr().out.split())
     assert run([*line, "--flip"]) == 2
     assert "--at-most is for --size of rows" in capsys.readouterr().err

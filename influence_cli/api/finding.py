@@ -86,7 +86,7 @@ class Finding(Asking):
         how |= {"verify": verify, "at_most": at_most}
         names, search = self._search(size, strategies, within, candidates, flip, how | {"direction": direction})
         search = followed(search, question, self.solver) if strategies is None else search
-        kept = {"size": size, "quantity": quantity, "strategies": list(names), **how}
+        kept = {"size": size, "quantity": quantity, "strategies": list(names), "within": within is not None, **how}
         kept |= {"flip": True, "flip_of": flip_of} if flip else {"direction": direction}
         provenance = provenance_of(question.model, kept)
         return select(question, self.solver, search, provenance=provenance)

@@ -59,6 +59,10 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
         explained.append("without --verify nothing is retrained")
     if flips:
         explained.append("minimal: putting back any single row undoes the flip, retrained each")
+    if result.provenance.config.get("within"):
+        explained.append(
+            "groups are of the rows that may be removed (--within), which holds for what is proven as well"
+        )
     explained += [f"[{number}] {status}" for status, number in marks.items()]
     quantity = f"{PREDICTED} (0: the class flips)" if result.quantity == PREDICTED else result.quantity
     title = meaning(quantity, result.provenance.config.get("asked"))
@@ -120,13 +124,7 @@ def _block(
         rows.append((name, size, share(record["fraction"]), *figures, *end, mark))
         if record["rows"] is not None and not grouped:
             below.append(_rows_sentence(record, sized=len({one["size"] for one in records}) > 1))
-        if record.get("optimal") and not flips:
-            below.append(f"{name}: optimal, no other group of {_sized(record)} rows moves it more")
-        if _tells(record):
-            moved = f"{record['bound']:+.4g}: that is proven"
-            below.append(f"no group of {_sized(record)} rows can move it by more than {moved}")
-        if (record.get("at_least") or 1) > 1:
-            below.append(f"no group of fewer than {record['at_least']:,} rows flips it: that is proven")
+        below += _proven(record, name)
         if flips and record["size"] is not None:
             after = record.get("class_after")
             classes = "" if after is None else f"predicted {record['predicted']} now, {after} without them; "
@@ -154,9 +152,18 @@ def _tells(record: Mapping[str, Any]) -> bool:
     return bound is not None and change is not None and abs(bound) <= TELLING * abs(change)
 
 
-def _sized(record: Mapping[str, Any]) -> str:
-    """How many rows groups have that this one is held against."""
-    return f"at most {record['at_most']:,}" if record.get("at_most") else f"{record['size']:,}"
+def _proven(record: Mapping[str, Any], name: str) -> list[str]:
+    """What is said of all other groups (of the rows that may be removed)."""
+    found = []
+    size = record.get("at_most") or record["size"]
+    sized = "" if size is None else f"{'at most ' if record.get('at_most') else ''}{size:,}"
+    if record.get("optimal") and "flips" not in record:
+        found.append(f"{name}: optimal, no other group of {sized} rows moves it more")
+    if _tells(record):
+        found.append(f"no group of {sized} rows can move it by more than {record['bound']:+.4g}: that is proven")
+    if (record.get("at_least") or 1) > 1:
+        found.append(f"no group of fewer than {record['at_least']:,} rows flips it: that is proven")
+    return found
 
 
 def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
