@@ -263,6 +263,7 @@ def test_the_command_writes_values_keeps_them_and_says_what_they_add_up_to(model
     assert run(["report", model, kept, "-o", str(tmp_path / "r.md")]) == ExitCode.OK
     page = (tmp_path / "r.md").read_text()
     assert "Shapley value" in page
+    assert "on average over all orders in which groups join" in page
     assert "--credit shapley" in page
 
 

@@ -114,9 +114,15 @@ def truth_page(result: TruthResult, columns: Mapping[str, Any], view: View) -> P
         changes = {kind: CREDIT_NAMES[kind], **changes}
         if view.verbose or len(result.groups) > EXACT_UP_TO:
             errors = {kind: f"{kind}_error", **errors}
-        how.append(f"{CREDIT_NAMES[kind]}: f without the group minus f with it, {AVERAGED[kind]}")
+    how += credited(result)
     diagnostics = {"grad_norm": "gradient norm", "iterations": "iterations", "seconds": "seconds"}
     return _page(result, columns, Figures(changes, errors, diagnostics), view, *how)
+
+
+def credited(result: InfluenceResult | TruthResult) -> list[str]:
+    """What the values of groups are that a result has, in sentences."""
+    kinds = [kind for kind in CREDITS if isinstance(result, TruthResult) and kind in result.credit]
+    return [f"{CREDIT_NAMES[kind]}: f without the group minus f with it, {AVERAGED[kind]}" for kind in kinds]
 
 
 def _measured(result: TruthResult) -> str:

@@ -12,6 +12,7 @@ from influence_cli.present.changes import (
     MEASURED,
     TABLE_ROWS,
     closing_line,
+    credited,
     evaluated,
     influence_figures,
 )
@@ -134,7 +135,7 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
         f"Change of the {own.name} if a group is removed",
         (f"{sign}.",),
         tuple(sheets),
-        notes=(drawn, *said, *notes),
+        notes=(drawn, *said, *dict.fromkeys(text for result in results for text in credited(result)), *notes),
     )
 
 
@@ -165,7 +166,7 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
     retrained = "retrained (warm)" if objectives and any(pair.is_verified for pair in pairs) else "retrained"
     headings = [heading, "rows", "share", "size of the effect", estimate, retrained, "difference"]
     headings += ["proven from", "to", IN_SAMPLE if first["test"] == REMOVED else "the group", "note"]
-    credited = list(dict.fromkeys(name for pair in pairs for name in pair.credit))
+    named_credits = list(dict.fromkeys(name for pair in pairs for name in pair.credit))
     needs = {4: "estimate", 5: "actual", 6: "difference", 7: "low", 8: "low", 10: "note"}
     kept = [at for at in range(len(headings)) if at not in needs or known[needs[at]]]
     rows = []
@@ -173,14 +174,14 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
         cells = _cells(name, pair, bar, quantity, marks)
         if len(methods) > 1 and pair.method is not None:
             cells[4] = replace(cells[4], text=f"{cells[4].text} ({pair.method})")
-        shares = [pair.credit.get(name) for name in credited]
+        shares = [pair.credit.get(name) for name in named_credits]
         divided = [Cell(change_text(own, pair.truth_status), own) for own in shares]
         rows.append((*(cells[at] for at in kept), *divided))
     numbers = frozenset(kept.index(at) for at in (1, 2, 4, 5, 6, 7, 8) if at in kept)
-    numbers |= set(range(len(kept), len(kept) + len(credited)))
+    numbers |= set(range(len(kept), len(kept) + len(named_credits)))
     return Sheet(
         title,
-        (*(headings[at] for at in kept), *credited),
+        (*(headings[at] for at in kept), *named_credits),
         rows,
         numbers,
         lead=(in_words(pairs[0], quantity, own, names[0] if one_group else ""),),

@@ -141,6 +141,8 @@ class _Search:
                 return None
             here = self._evaluate([rows])
             change, theta = float(here.change[0]), here.theta
+            if np.isnan(change):
+                return None
             if self.flips(change):
                 return Selection("greedy", rows, float("nan"), float("nan"), change)
         return None
