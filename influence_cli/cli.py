@@ -21,6 +21,7 @@ from influence_cli.commands.show import show
 from influence_cli.commands.train import train
 from influence_cli.core import stopping
 from influence_cli.errors import ExitCode, GinfError, StoppedError, shown_lines
+from influence_cli.memory import lack
 
 app = typer.Typer(
     name="ginf",
@@ -95,9 +96,8 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except MemoryError:
-        return _report(
-            "not enough memory", "fewer groups or test rows at a time, or --solver cg, need less", ExitCode.USAGE
-        )
+        lacking = lack("this", None, "fewer groups or test rows at a time, --solver cg or --threads 1 need less")
+        return _report(lacking.message, lacking.hint, lacking.code)
     except (OSError, ImportError) as error:
         return _surroundings(error)
     except Exception as error:

@@ -70,6 +70,15 @@ def at_hand() -> float:
     return max(min(left), 0.0)
 
 
+def addresses_limited() -> bool:
+    """Whether the process may have only so much address space (``ulimit -v``)."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    return False
+
+
 def resident() -> float:
     """Bytes of memory that the process holds now; 0 where the system does not tell."""
     with suppress(OSError, ValueError, IndexError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import polars as pl
 import pytest
 from cli_tools import environment
 from threadpoolctl import threadpool_limits
@@ -24,7 +26,7 @@ from influence_cli.core.objectives.fused import FusedGlm
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
 from influence_cli.core.training import train as fitted
-from influence_cli.data.readers import in_place
+from influence_cli.data.readers import hdf5, in_place, npz
 from influence_cli.data.stored import PlainPart, StoredRows
 from influence_cli.errors import ExitCode
 
@@ -321,3 +323,46 @@ def test_less_memory_than_it_takes_is_refused_with_the_figure(folder, streaming,
     for text in ("4 GiBB", "-3GB", "1MB", "nan"):
         assert run(["train", "--data", "a.npz", "-o", "m.h5", "--memory", text]) == ExitCode.USAGE
         assert "--memory must be an amount of memory of 67.1 MB or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "error"),
+    [
+        ("a.npz", npz, MemoryError("Unable to allocate 381. MiB")),
+        ("a.h5", hdf5, OSError(errno.ENOMEM, "Cannot allocate memory")),
+        ("a.h5", hdf5, RuntimeError("memory allocation failed for raw data chunk")),
+    ],
+)
+def test_a_lack_of_memory_is_no_damage(folder, monkeypatch, capsys, name, place, error):
+    def lacking(*arguments: object) -> None:
+        raise error
+
+    save(folder / name, "logistic", split=True)
+    monkeypatch.setattr(place, "_npz_array" if place is npz else "_array", lacking)
+    assert run(["train", "--data", name, "-o", "m.h5"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert re.search(rf"not enough memory: reading {name} takes .* can be had\nhint: raise the limit", said), said
+    assert "damaged" not in said
+
+
+def test_a_table_that_a_limit_of_address_space_does_not_hold_is_refused(folder):
+    X, y = problem("logistic", 5000, 20)
+    pl.DataFrame({f"x{j}": X[:, j] for j in range(20)} | {"label": y}).write_parquet("a.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, "420", "train", "--data", "a.parquet", "--label", "label", "-o", "m.h5"],
+        env=environment(OPENBLAS_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == ExitCode.USAGE, done.stderr
+    assert re.search(r"not enough memory: reading tables takes about 25\d MB of memory, and .* can be had", done.stderr)
+
+
+LIMITED = """
+import resource, sys
+most = int(sys.argv[1]) * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+from influence_cli.cli import run
+sys.exit(run(sys.argv[2:]))
+"""

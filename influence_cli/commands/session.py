@@ -20,7 +20,7 @@ from influence_cli.artifacts.selection import load_selection
 from influence_cli.artifacts.storage import kind_of
 from influence_cli.commands import output
 from influence_cli.commands.options import Asked, Common, Network, Written
-from influence_cli.core.parallel import thread_count
+from influence_cli.core.parallel import reserve, thread_count
 from influence_cli.core.quantities import QUANTITIES
 from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
 from influence_cli.data.dataset import Dataset
@@ -81,6 +81,7 @@ def open_model(
     What ``network`` sets takes the place of what a network was trained with.  Raises UsageError where one of the
     ``outputs`` (by option) is a file that the model is linked to.
     """
+    reserve()
     if path is None and not Path(DEFAULT_MODEL).exists():
         _train_default(common)
     path = DEFAULT_MODEL if path is None else path

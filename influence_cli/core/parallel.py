@@ -23,6 +23,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from influence_cli.core import stopping
+from influence_cli.memory import addresses_limited, require
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,6 +40,9 @@ SPANS = 32
 SPAN_OPERATIONS = 64
 """Multiply-adds for each number of a partial sum that make it worth having: adding it up costs about ten."""
 
+BLAS_BYTES, BLAS_ROWS = 80e6, 400
+"""Address space of the buffers of NumPy's and SciPy's BLAS for a thread, and rows of products that take them."""
+LESS_THREADS = "raise the limit of address space (ulimit -v), or give --threads 1"
 HELPERS = 256
 """Threads of our own at most; no more are started than a loop asks for."""
 
@@ -101,6 +105,22 @@ def thread_count() -> int:
     if not _in_main():
         return 1
     return max((library.num_threads for library in _process.blas().lib_controllers), default=1)
+
+
+def reserve() -> None:
+    """Have BLAS take its buffers where address space is limited: it asks for them when it is first called, and where it
+    gets none it asks for ever.  Raises MemoryLackError where there is no room for them."""
+    if not addresses_limited():
+        return
+    from scipy.linalg import cholesky
+
+    require("starting linear algebra", BLAS_BYTES * thread_count(), LESS_THREADS)
+    square = np.eye(BLAS_ROWS)
+
+    def touch(_: int) -> None:
+        cholesky(square @ square, lower=True)
+
+    spread(touch, range(4 * thread_count()))
 
 
 @contextmanager

@@ -74,6 +74,7 @@ def train(
 def _train(source: Source, table: TableOptions, form: Form, settings: ModelSettings, common: Common) -> TrainedModel:
     """A model of ginf's own."""
     from influence_cli.commands import session
+    from influence_cli.core.parallel import reserve
     from influence_cli.data.load import load
     from influence_cli.data.summary import summary
     from influence_cli.models.rank import without_dependent
@@ -81,6 +82,7 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     from influence_cli.models.settings import ESTIMATORS, default_iterations, resolve_penalty
     from influence_cli.models.trained import fit
 
+    reserve()
     dataset = load(
         source.name,
         task=ESTIMATORS[form.estimator],

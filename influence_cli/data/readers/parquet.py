@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+PARQUET_TIMES = 2.5
+"""Memory that polars takes for a table, in the length of its file (measured)."""
+
+
 def read_parquet(paths: Sequence[Path], reading: Reading) -> Table:
     """One table of files with the same columns, in the order given; ``reading.texts`` become text.
 
     Raises FileError.
     """
-    polars = polars_for()
+    polars = polars_for(PARQUET_TIMES * sum(path.stat().st_size for path in paths if path.is_file()))
     frames: list[pl.DataFrame] = []
     index: set[str] = set()
     for path in paths:

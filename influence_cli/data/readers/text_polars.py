@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import resource
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -17,6 +18,7 @@ from influence_cli.data.kinds import Reading, Texts
 from influence_cli.data.pieces import Pieces, apart
 from influence_cli.data.readers.dialect import Dialect, damaged, opened, records_of
 from influence_cli.errors import FileError
+from influence_cli.memory import require
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,6 +31,8 @@ SAMPLE_ROWS = 10_000
 """polars guesses types from these and, if a later row contradicts, from all, which takes five times as long."""
 PIECES_FROM, PIECE_BYTES = 2**26, 2**24
 """Bytes of a file from which on it is read in pieces, and of a piece."""
+POLARS_BYTES = 2.5e8
+"""Address space of the library itself (measured)."""
 LEAST_ADDRESSES = 2 * 2**30
 """Bytes of address space (``ulimit -v``) below which polars is not asked: it ends the process where it gets none."""
 
@@ -47,10 +51,16 @@ def address_space() -> float:
     return float("inf") if limit == resource.RLIM_INFINITY else limit
 
 
-def polars_for() -> Any:
-    """The library, asked for little where address space is limited: each of its threads wants some of its own."""
+def polars_for(content: float = 0.0) -> Any:
+    """The library, asked for little where address space is limited: each of its threads wants some of its own.
+
+    Raises MemoryLackError where there is not even room for it, and for ``content`` bytes that it will read: it ends the
+    process where it gets none.
+    """
     if address_space() < float("inf"):
         os.environ.setdefault("POLARS_MAX_THREADS", "1")
+        if "polars" not in sys.modules or content:
+            require("reading tables", POLARS_BYTES + content)
     import polars
 
     return polars
