@@ -115,7 +115,8 @@ def with_credit(
     values = credit(game.chosen, value, error, unbounded)
     keys = {game.kind: values.value, f"{game.kind}_error": values.off}
     alone = value[~game.chosen.member.any(axis=1)]
-    said = f"{len(game.removals):,} models were trained for {game.kind}"
+    count = len(game.removals)
+    said = f"{'1 model was' if count == 1 else f'{count:,} models were'} trained for {game.kind}"
     if game.kind == SHAPLEY:
         said += "; " + _efficiency(values.value.sum(axis=0), alone[0])
     return replace(result, credit=keys, credit_state=values.state), said
