@@ -52,6 +52,15 @@ def test_figures_are_those_of_groundtruth():
         assert record["random_draws"] == 6
 
 
+def test_what_ranks_no_groups():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    model = GroupInfluence.fit(X, X[:, 0] + rng.normal(size=60), estimator="linear", l2=0.0)
+    for wrong in ({"strategy": "all", "quantity": "param:x0"}, {"quantity": "t:x0"}):
+        with pytest.raises(UsageError, match=r"one strategy|groups are not ranked"):
+            model.curve([3, 6], **wrong)
+
+
 def test_command(tmp_path, capsys):
     train(save_regression(tmp_path / "line.npz"), tmp_path / "line.h5", "--estimator", "linear", "--l2", "0.01")
     capsys.readouterr()

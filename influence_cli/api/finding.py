@@ -115,13 +115,14 @@ class Finding(Asking):
         with ``verify``.  ``columns`` names those to describe by, "age,sex" or "age:4" to cut numbers into 4 parts.
         """
         from influence_cli.analysis.causes import DescribedSearch
+        from influence_cli.analysis.flips import ranked
         from influence_cli.analysis.select import Choice, select
         from influence_cli.specs.cells import cut_columns, plain_names
 
         check_choice("direction", direction, DIRECTIONS)
         if not (1 <= depth <= DEEPEST and top > 0):
             raise UsageError(f"expected a depth of 1 to {DEEPEST} and a top of at least 1, found {depth} and {top}")
-        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        question = ranked(self._ask(X_test, y_test, quantity, mean, preprocessing))
         data = question.model.dataset
         least = count_of_rows(support, data.rows, data.rows)
         cut = cut_columns(data.columns_train, columns, least, without=plain_names(data))
@@ -152,11 +153,16 @@ class Finding(Asking):
         ``estimate``, ``error`` and (``verify``) ``actual``, against ``draws`` random groups of the same size:
         ``random_estimate`` and ``random_actual`` are their means, with ``.._spread`` their standard deviations."""
         from influence_cli.analysis.curve import CurveSearch
+        from influence_cli.analysis.flips import ranked
         from influence_cli.analysis.searches import check_strategies
         from influence_cli.analysis.select import Choice, select
 
         check_choice("direction", direction, DIRECTIONS)
-        question = self._ask(X_test, y_test, quantity, mean, preprocessing)
+        if strategy in ("all", "random"):
+            raise UsageError(
+                "a curve holds one strategy against random groups", hint="for example greedy or relinearize"
+            )
+        question = ranked(self._ask(X_test, y_test, quantity, mean, preprocessing))
         m = self.model.dataset.rows
         pool = np.arange(m) if within is None else pool_rows(self._plan(within, seed))
         counts = [count_of_rows(one, m, len(pool)) for one in sizes]
