@@ -6,6 +6,7 @@ import doctest
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -311,3 +312,11 @@ def test_where_no_strategy_is_named_retrained_exchanges_follow_as_they_do_on_the
     asked = {"X_test": rng.normal(size=(1, 3)), "quantity": "prediction", "verify": True}
     (usual,), (one,) = (model.select(4, **asked, **how).records() for how in ({}, {"strategies": "relinearize"}))
     assert usual["actual"] > 1.03 * one["actual"]
+
+
+def test_rows_without_labels_are_not_said_to_be_classified_rightly():
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    model = GroupInfluence.fit(X, np.where(X[:, 0] > 0, "yes", "no"), l2=0.1)
+    unlabelled = model.made.with_tests(X[:3], None)[0]
+    with pytest.raises(UsageError, match="no test row has a label"):
+        replace(model.model, dataset=unlabelled).misclassified()

@@ -230,7 +230,10 @@ def test_a_name_of_the_other_part_is_said_to_be_there(model, capsys):
         f"record {model.records_test[0]} is among the test rows, not the training rows"
         in ask(capsys, "--group", f"records:{model.records_test[0]}", "--test", "0")[1]
     )
-    assert f"'{test}' is among" in ask(capsys, "--group", f"ids:{test}", "--test", "0")[1]
+    said = ask(capsys, "--group", f"ids:{test}", "--test", "0")[1]
+    assert f"'{test}' is among" in said and f"--test id:{test} asks for it there" in said
+    said = ask(capsys, "--group", "rows:0", "--test", f"id:{train}")[1]
+    assert f"--group ids:{train} asks for it there" in said
 
 
 def test_a_model_without_identifiers_says_so(here, capsys):

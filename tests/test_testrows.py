@@ -91,6 +91,8 @@ def test_a_spec_is_frozen():
         ("misclassified:", ["expected a number of at least 1 behind misclassified:, found ''"]),
         ("misclassified:0", ["at least 1", "--test misclassified:10"]),
         ("misclassified:few", ["found 'few'"]),
+        ("-1", ["expected test rows 0..59, found -1", "rows are numbered from 0; the last ones are --test 55:60"]),
+        ("nr:P021", ["expected START:STOP", "did you mean --test id:P021?"]),
         ("misclassified:5", ["only 4 of the 60 test rows are misclassified", "--test misclassified"]),
     ],
 )
