@@ -34,7 +34,7 @@ from influence_cli.models.trained import TrainedModel
 from influence_cli.results import OK, PENDING, UNCERTAIN, Provenance, TruthResult
 from influence_cli.specs.planned import GroupPlan
 
-BLOCK_BYTES, BLOCK_SHARE = 256e6, 0.1
+BLOCK_BYTES, BLOCK_SHARE, STREAMED_VECTORS = 256e6, 0.1, 64
 """Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""
 WIDEST = 64
 NARROW = 8
@@ -180,6 +180,8 @@ def groundtruth(
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups, about equally long; the same for the same model, on every machine."""
     each = 8.0 * model.dataset.rows * (model.objective.outputs + 3)
+    if model.dataset.streamed is not None:  # nothing is kept that is as long as the rows
+        each = 8.0 * STREAMED_VECTORS * model.objective.size
     widest: float = WIDEST
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
