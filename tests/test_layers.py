@@ -34,7 +34,9 @@ OWNERS = {
     "sklearn": {"analysis", "data", "specs", "models"},
     "skops": {"models"},
     "pandas": {"data", "tabular"},
-    "threadpoolctl": {"core", "commands", "specs", "models"},
+    "distributed": {"engines"},
+    "cloudpickle": {"engines"},
+    "threadpoolctl": {"engines", "core", "commands", "specs", "models"},
 }
 CORE_USES = {
     *("numpy", "scipy", "__future__", "abc", "collections", "dataclasses", "typing", "time", "os", "math"),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import MANY, OUTPUT, Common, Plot, Written, command
+from influence_cli.commands.bundles import command
+from influence_cli.commands.options import MANY, OUTPUT, Common, Plot, Written
 
 if TYPE_CHECKING:
     from influence_cli.tabular import Records

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from influence_cli.commands.bundles import command
 from influence_cli.commands.options import (
     MANY,
     MORE,
@@ -18,7 +19,6 @@ from influence_cli.commands.options import (
     Preprocessing,
     Solver,
     Written,
-    command,
     warn,
 )
 

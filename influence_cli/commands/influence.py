@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from influence_cli.commands.bundles import command
 from influence_cli.commands.options import (
     METHODS,
     MORE,
@@ -17,7 +18,6 @@ from influence_cli.commands.options import (
     Solver,
     Trust,
     Written,
-    command,
     completing,
     warn,
 )

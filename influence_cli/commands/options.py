@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import MISSING, dataclass, fields, is_dataclass
-from functools import wraps
-from inspect import Parameter, Signature, signature
-from typing import Annotated, Any, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated
 
 import typer
 
 from influence_cli.errors import shown_lines
-from influence_cli.memory import limited, parse
 
 COMMON, OUTPUT, NETWORKS, MORE = "Common", "Output", "Networks", "More"
 TRUST = "How far the figures can be trusted"
@@ -263,6 +260,15 @@ class Common:
             rich_help_panel=COMMON,
         ),
     ] = None
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="tcp://HOST:PORT",
+            help="A dask scheduler, whose workers read the rows and do the passes (ginf[dask], docs/scale.md).",
+            rich_help_panel=MORE,
+        ),
+    ] = None
     quiet: Annotated[
         bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)
     ] = False
@@ -316,35 +322,3 @@ def limit_threads(threads: int | None) -> Iterator[None]:
 
     with threadpool_limits(limits=threads):
         yield
-
-
-def command(function: Callable[..., int]) -> Callable[..., int]:
-    """A function for Typer: each parameter that is a dataclass of options gives way to the options in it.
-
-    So an option is written once, and what belongs together is handed on together.
-    """
-    hints = get_type_hints(function, include_extras=True)
-    bundles: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    parameters: list[Parameter] = []
-    for name, parameter in signature(function).parameters.items():
-        if name not in bundles:
-            parameters.append(parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[name]))
-            continue
-        options = get_type_hints(bundles[name], include_extras=True)
-        for field in fields(bundles[name]):
-            default = Parameter.empty if field.default is MISSING else field.default
-            parameters.append(
-                Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=options[field.name])
-            )
-
-    @wraps(function)
-    def run(**given: Any) -> int:
-        for name, bundle in bundles.items():
-            given[name] = bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
-        allowed = next((one.memory for one in given.values() if isinstance(one, Common)), None)
-        with limited(None if allowed is None else parse(allowed, "--memory")):
-            return function(**given)
-
-    run.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run

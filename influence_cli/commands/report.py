@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import OUTPUT, Common, command
+from influence_cli.commands.bundles import command
+from influence_cli.commands.options import OUTPUT, Common
 
 if TYPE_CHECKING:
     from influence_cli.present.report_sections import Source

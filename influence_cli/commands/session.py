@@ -99,9 +99,18 @@ def ranking_bytes(dataset: Dataset) -> float:
 
 def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float | None = None) -> None:
     """Say that the rows are read in every pass, and what that takes for a model of ``size`` parameters: in training, or
-    for groups with ``beside`` bytes of results.  Raises MemoryLackError where ``--memory`` is less than that."""
+    for groups with ``beside`` bytes of results.
+
+    Raises UsageError where ``--memory`` is less than that, and where workers shall read rows that are in no file.
+    """
     rows = dataset.streamed
     if rows is None:
+        if common.scheduler is not None:
+            raise UsageError(
+                f"--scheduler is for rows that every worker reads from a file, and those of {dataset.name} are held in"
+                " memory",
+                "train with --scheduler on a .npz or .h5 file, whose features are float64 in row order",
+            )
         return
     needed, read = forecast(rows, size, groups=beside is not None, beside=beside or 0.0), rows.cost
     allowed = budget()
@@ -113,6 +122,12 @@ def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float
         )
     each = f"{shown(read.bytes)}" + (f", about {read.seconds:.2g} s," if read.seconds >= 0.1 else "")
     to_come = f"; training takes {passes(size)}" if beside is None else ""
+    if common.scheduler is not None:
+        common.note(
+            f"{dataset.rows:,} rows of {rows.shape[1]:,} features are read by the workers of {common.scheduler}: {each}"
+            f" in every pass{to_come}"
+        )
+        return
     common.note(
         f"{dataset.rows:,} rows of {rows.shape[1]:,} features do not fit into memory beside the rest: every pass reads"
         f" {each} again{to_come}; memory will reach about {shown(needed)}"

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import Common, Written, command
+from influence_cli.commands.bundles import command
+from influence_cli.commands.options import Common, Written
 
 if TYPE_CHECKING:
     from influence_cli.commands.output import Answer

@@ -68,20 +68,17 @@ def row_diagnostics(
     w, size = model.weights, model.size
     counted = float(np.count_nonzero(w)) if observations is None else observations
     inverse = solver.solve(np.eye(size, order="F")).x
-    leverage, residual, curvature = (np.empty(model.design.rows) for _ in range(3))
-    moves = np.empty((model.design.rows, size))
     every = np.ones(size - model.design.intercept, dtype=bool)
 
-    def fill(rows: slice) -> None:
+    def of_block(rows: slice) -> tuple[np.ndarray, ...]:
         features = np.ones((rows.stop - rows.start, size))
         features[:, : len(every)] = model.design.dense(rows, every)
-        eta = model.passes.outputs(theta, rows)
-        residual[rows] = model.family.residual(eta, model.y[rows])[0, 0]
-        curvature[rows] = model.family.pair(model.family.curvature_state(eta), 0, 0)[0]
-        np.matmul(features, inverse, out=moves[rows])
-        leverage[rows] = w[rows] * curvature[rows] * np.einsum("nd,nd->n", moves[rows], features)
+        eta, moved = model.passes.outputs(theta, rows), features @ inverse
+        curved = model.family.pair(model.family.curvature_state(eta), 0, 0)[0]
+        lever = w[rows] * curved * np.einsum("nd,nd->n", moved, features)
+        return lever, model.family.residual(eta, model.y[rows])[0, 0], curved, moved
 
-    list(model.design.each(fill, size))
+    leverage, residual, curvature, moves = map(np.concatenate, zip(*model.design.each(of_block, size), strict=True))
     linear = isinstance(model.family, Gaussian)
     with np.errstate(divide="ignore", invalid="ignore"):
         pearson = np.where(w > 0, -residual * np.sqrt(counted * w / curvature), 0.0)

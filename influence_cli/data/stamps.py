@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from time import time
 
@@ -42,3 +44,15 @@ def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:
     except OSError:
         return None
     return found or None
+
+
+def content_digest(path: Path) -> str:
+    """The SHA-256 of a file; read once while its length and time stay as they are.  Raises OSError."""
+    found = path.stat()
+    return _digest_as_of(path, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _digest_as_of(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

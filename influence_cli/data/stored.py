@@ -1,23 +1,20 @@
-"""Rows that stay in their file: read block by block in every pass, and never all at once.
-
-Plain reads, not a memory map: a mapped file counts as memory of the process, takes as much address space as it is long,
-and ends the process where it becomes shorter.
-"""
+"""Rows that stay in their file: read block by block in every pass, and never all at once."""
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from influence_cli.data.parts import Part, PlainPart
 from influence_cli.data.stamps import trusted
 from influence_cli.errors import FileError, UsageError
 
@@ -27,69 +24,6 @@ BLOCK_BYTES = 4 * 2**20
 WINDOW_BYTES = 2**20
 SINGLE_READS = 100
 """Rows of a window up to which each is read by itself: so many reads take as long as one of the window (measured)."""
-
-
-class Part(Protocol):
-    """Some of the rows, in one place of one file, as numbers of the file's own type."""
-
-    rows: int
-    path: Path
-
-    def read(self, start: int, out: np.ndarray) -> None:
-        """Rows from ``start`` on into all of ``out`` (n, d).  Raises FileError."""
-
-
-class PlainPart:
-    """Rows of one file, one behind the other from ``offset`` bytes on, in row-major order."""
-
-    def __init__(self, path: Path, offset: int, rows: int):
-        self.path, self.offset, self.rows = path, offset, rows
-        self._file = path.open("rb", buffering=0)
-        self._as_opened = self._stamp()
-
-    def _stamp(self) -> tuple[int, int]:
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
-
-    def read(self, start: int, out: np.ndarray) -> None:
-        """As ``Part.read``; what comes behind is read ahead by the system meanwhile."""
-        if self._stamp() != self._as_opened:
-            raise FileError(f"{self.path}: the file was changed while it was in use", "leave it as it is until the end")
-        file, row_bytes = self._file.fileno(), out.nbytes // max(len(out), 1)
-        view, place = memoryview(out.view(np.uint8).reshape(-1).data), self.offset + start * row_bytes
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file, place + len(view), len(view), os.POSIX_FADV_WILLNEED)
-        while len(view):
-            got = os.preadv(file, [view], place)
-            if not got:
-                raise FileError(f"{self.path}: the file ends before its last row", "write it again")
-            view, place = view[got:], place + got
-
-    def single(self, rows: Sequence[int], row_bytes: int) -> bytes:
-        """These rows, each read by itself."""
-        file, offset = self._file.fileno(), self.offset
-        return b"".join([os.pread(file, row_bytes, offset + row * row_bytes) for row in rows])
-
-
-class ChunkedPart:
-    """Rows of an HDF5 dataset that lies in chunks, packed or not: read through the library, one thread at a time."""
-
-    _one_at_a_time = threading.Lock()
-
-    def __init__(self, path: Path, key: str, rows: int):
-        import h5py
-
-        self.path, self.rows = path, rows
-        self._dataset = h5py.File(path, "r", locking=False)[key]
-
-    def read(self, start: int, out: np.ndarray) -> None:
-        """As ``Part.read``."""
-        try:
-            with self._one_at_a_time:
-                whole = self._dataset[start : start + len(out)]
-        except (OSError, RuntimeError, ValueError) as error:
-            raise FileError(f"{self.path}: the rows cannot be read ({error})", "write the file again") from error
-        out[:] = whole.reshape(out.shape)
 
 
 @dataclass(frozen=True)
@@ -186,6 +120,9 @@ class StoredRows:
         made = copy(self)
         made._own = threading.local()
         return made
+
+    def check_reachable(self) -> None:
+        """Raises FileError where those who work on the rows do not see these files."""
 
     def blocks(self) -> Iterator[slice]:
         """Slices over the rows for a pass."""
@@ -317,3 +254,28 @@ class FromOne:
     def tolist(self) -> list[int]:
         """All of them."""
         return list(range(1, self._count + 1))
+
+
+Maker: TypeAlias = Callable[[Sequence[Part], int, np.dtype, tuple[int, ...]], StoredRows]
+
+_maker: ContextVar[Maker] = ContextVar("maker", default=StoredRows)
+
+
+@contextmanager
+def making(maker: Maker) -> Iterator[None]:
+    """Rows of files that are opened inside are what ``maker`` makes of their parts: rows that others work on."""
+    token = _maker.set(maker)
+    try:
+        yield
+    finally:
+        _maker.reset(token)
+
+
+def made_of(parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]) -> StoredRows:
+    """Rows of these parts, of whoever works on them here."""
+    return _maker.get()(parts, columns, dtype, stored_shape)
+
+
+def worked_elsewhere() -> bool:
+    """Whether others work on the rows: then they are left in their files, however few there are."""
+    return _maker.get() is not StoredRows

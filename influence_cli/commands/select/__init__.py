@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from influence_cli.commands.bundles import command
 from influence_cli.commands.options import (
     Common,
     Model,
@@ -13,7 +14,6 @@ from influence_cli.commands.options import (
     Solver,
     Test,
     Written,
-    command,
 )
 from influence_cli.commands.select.checks import check, check_sizes
 from influence_cli.commands.select.options import ROWS, Drawn, Sought

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from influence_cli.commands.options import Common, Network, Solver, Written, command
+from influence_cli.commands.bundles import command
+from influence_cli.commands.options import Common, Network, Solver, Written
 from influence_cli.commands.train.options import Form, Kept, Source, check_alone, resolve, with_built_in, with_counts
 from influence_cli.commands.train.tables import Tables
 

@@ -124,6 +124,8 @@ class Glm(Objective):
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         theta, w = _columns(theta), as_weights(w)
+        if self.design.may_be_away:  # what is seen on the way would stay there
+            return self.value(theta, w), self.gradient(theta, w)
         losses: dict[int, np.ndarray] = {}
 
         def watch(outputs: np.ndarray, weights: np.ndarray, rows: slice) -> None:

@@ -46,6 +46,9 @@ class Design:
     keeps_states: ClassVar[bool] = True
     """Whether what a pass has made of all rows is worth keeping for the next: no row has to be read for that."""
 
+    may_be_away: ClassVar[bool] = False
+    """Whether other processes may do the work on blocks, so that all it leaves is its result."""
+
     def single(self, outputs: int) -> Design:
         """The same with passes in float32, where with that many outputs a row they take half the time; else itself."""
         return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
@@ -204,13 +207,17 @@ class Design:
         sums = self.total(add, list(self.blocks(1)), (self.X.shape[1],), self.operations(1))
         return np.append(sums, [w.sum()] * self.intercept)
 
+    def picked(self, rows: np.ndarray) -> Design:
+        """These rows alone, in memory."""
+        return replace(self, X=self.X[rows])
+
     def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
         """The diagonal of ``gram`` of these rows (n,) alone, with weights w (n,): (D,)."""
         out = np.zeros(self.columns)
         step = max(1, CHOSEN_NUMBERS // max(1, self.X.shape[1]))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            out += replace(self, X=self.X[rows[part]]).squares(w[part])
+            out += self.picked(rows[part]).squares(w[part])
         return out
 
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:

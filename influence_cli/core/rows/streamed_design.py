@@ -33,6 +33,10 @@ class StreamedDesign(Design):
 
     X: Rows  # type: ignore[assignment]
     keeps_states: ClassVar[bool] = False
+    may_be_away: ClassVar[bool] = True
+
+    def picked(self, rows: np.ndarray) -> Design:
+        return Design(self.X.take(rows), self.intercept, self.dtype)
 
     def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
         if isinstance(self.X, Engine):

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from influence_cli.data.from_arrays import RawData
+from influence_cli.data.parts import ChunkedPart, PlainPart
 from influence_cli.data.readers.hdf5 import HINT, is_model, link_problem, storage_problem
 from influence_cli.data.readers.npz import NPZ_DAMAGE, NPZ_HINT, array_keys
-from influence_cli.data.stored import ChunkedPart, PlainPart, StoredRows
+from influence_cli.data.stored import StoredRows, made_of, worked_elsewhere
 from influence_cli.errors import FileError, UsageError, check_regular
 from influence_cli.memory import at_hand, lack
 
@@ -48,6 +49,7 @@ def read_in_place(path: Path) -> RawData | None:
     for one in features:
         if isinstance(one, _Unfit):
             raise lack(f"reading {path}", needed, f"{one.reason}, so it cannot be streamed; {CONVERT}")
+        one.check_reachable()
     weight = found.pop("sample_weight", None)
     arrays = [_labels(one) if isinstance(one, _Labels) else one for one in found.values()]
     if len(arrays) == 4 and 8 * arrays[2].size <= SMALL_BYTES:
@@ -60,6 +62,8 @@ def read_in_place(path: Path) -> RawData | None:
 
 def is_large(needed: float, *, split: bool) -> bool:
     """Whether features of that many bytes are better left where they are."""
+    if worked_elsewhere():
+        return True
     available = at_hand()
     return needed > SHARE * available or (split and SPLIT_COPIES * needed > available)
 
@@ -134,7 +138,7 @@ def _rows(
         unfit = f"of the shape {shape}"
     if unfit:
         return _Unfit(shape, f"its features are {unfit}")
-    return StoredRows([PlainPart(path, offset, shape[0])], math.prod(shape[1:]), dtype, shape)
+    return made_of([PlainPart(path, offset, shape[0])], math.prod(shape[1:]), dtype, shape)
 
 
 def _of_hdf5(path: Path) -> dict[str, Any] | None:
@@ -161,7 +165,7 @@ def _of_dataset(path: Path, dataset: Any, key: str) -> Any:
     if offset is not None or dataset.dtype.kind not in "biuf":
         return _rows(path, offset or 0, dataset.shape, dataset.dtype, "", False)
     shape = dataset.shape
-    return StoredRows([ChunkedPart(path, key, shape[0])], math.prod(shape[1:]), dataset.dtype, shape)
+    return made_of([ChunkedPart(path, key, shape[0])], math.prod(shape[1:]), dataset.dtype, shape)
 
 
 def _whole(path: Path, key: str) -> np.ndarray:

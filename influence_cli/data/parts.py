@@ -1,0 +1,86 @@
+"""Some of the rows in one place of one file, read by plain reads.
+
+Not by a memory map: a mapped file counts as memory of the process, takes as much address space as it is long, and ends
+the process where it becomes shorter.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from influence_cli.errors import FileError
+
+
+class Part(Protocol):
+    """Some of the rows, in one place of one file, as numbers of the file's own type."""
+
+    rows: int
+    path: Path
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """Rows from ``start`` on into all of ``out`` (n, d).  Raises FileError."""
+
+
+class PlainPart:
+    """Rows of one file, one behind the other from ``offset`` bytes on, in row-major order."""
+
+    def __init__(self, path: Path, offset: int, rows: int):
+        self.path, self.offset, self.rows = path, offset, rows
+        self._file = path.open("rb", buffering=0)
+        self._as_opened = self._stamp()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlainPart, (self.path.absolute(), self.offset, self.rows)
+
+    def _stamp(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """As ``Part.read``; what comes behind is read ahead by the system meanwhile."""
+        if self._stamp() != self._as_opened:
+            raise FileError(f"{self.path}: the file was changed while it was in use", "leave it as it is until the end")
+        file, row_bytes = self._file.fileno(), out.nbytes // max(len(out), 1)
+        view, place = memoryview(out.view(np.uint8).reshape(-1).data), self.offset + start * row_bytes
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file, place + len(view), len(view), os.POSIX_FADV_WILLNEED)
+        while len(view):
+            got = os.preadv(file, [view], place)
+            if not got:
+                raise FileError(f"{self.path}: the file ends before its last row", "write it again")
+            view, place = view[got:], place + got
+
+    def single(self, rows: Sequence[int], row_bytes: int) -> bytes:
+        """These rows, each read by itself."""
+        file, offset = self._file.fileno(), self.offset
+        return b"".join([os.pread(file, row_bytes, offset + row * row_bytes) for row in rows])
+
+
+class ChunkedPart:
+    """Rows of an HDF5 dataset that lies in chunks, packed or not: read through the library, one thread at a time."""
+
+    _one_at_a_time = threading.Lock()
+
+    def __init__(self, path: Path, key: str, rows: int):
+        import h5py
+
+        self.path, self.rows = path, rows
+        self._key, self._dataset = key, h5py.File(path, "r", locking=False)[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChunkedPart, (self.path.absolute(), self._key, self.rows)
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """As ``Part.read``."""
+        try:
+            with self._one_at_a_time:
+                whole = self._dataset[start : start + len(out)]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise FileError(f"{self.path}: the rows cannot be read ({error})", "write the file again") from error
+        out[:] = whole.reshape(out.shape)

@@ -1,0 +1,328 @@
+"""Passes over the rows on the workers of a dask scheduler, each of which reads its rows from the files itself.
+
+A pass is one task a thread of a worker, pinned to it: the same rows go to the same worker in every pass.  A worker that
+is lost has its tasks done by another one, because a task holds all that it needs but the shared values, and asks for
+those that it does not know.  Sums are made for the spans of one machine and added in their order: the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import queue
+import re
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from threading import Thread
+from time import sleep
+from typing import Any
+
+import numpy as np
+
+from influence_cli.core import stopping
+from influence_cli.core.parallel import span_count
+from influence_cli.core.rows.rows import Add, Piece
+from influence_cli.data.parts import Part
+from influence_cli.data.stamps import content_digest
+from influence_cli.data.stored import StoredRows, making
+from influence_cli.engines import remote
+from influence_cli.errors import FileError, UsageError
+
+INSTALL = 'pip install "ginf[dask]"'
+CONNECT_SECONDS, TICK_SECONDS, LOOK_SECONDS, PATIENCE_SECONDS = 10.0, 0.2, 1.0, 30.0
+"""Seconds to wait for the scheduler, between looks at a signal and at who works, and for a worker to come back."""
+INLINE_BYTES = 1 << 18
+"""Bytes of new shared values that go along with every task of a pass: to send them apart takes a journey."""
+STOPPED = "start it again; with groundtruth -o FILE --resume the finished groups are kept"
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Passes over the rows of files go to this scheduler, if any.
+
+    Raises UsageError where ``distributed`` is not installed, FileError where no scheduler answers or no worker is there
+    that has this version of everything.
+    """
+    if address is None:
+        yield
+        return
+    loud = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # what concerns the user is said in our own words
+    try:
+        cluster = Cluster(_client(address), address)
+        try:
+            cluster.check_versions()
+            with making(cluster.rows):
+                yield
+        finally:
+            cluster.close()
+    finally:
+        logging.disable(loud)
+
+
+def _client(address: str) -> Any:
+    try:
+        import distributed
+    except ImportError as error:
+        raise UsageError("--scheduler needs the package distributed, which is not installed", INSTALL) from error
+    if re.fullmatch(r"[a-z]+://.+:\d+", address) is None:
+        raise UsageError(f"--scheduler expects tcp://HOST:PORT, got {address!r}", "dask scheduler says its address")
+    try:
+        return distributed.Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise FileError(
+            f"no dask scheduler answers at {address} within {CONNECT_SECONDS:.0f} s", "start one: dask scheduler"
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Items for one task, and the slot (worker) that is to do it."""
+
+    first: int
+    items: Sequence[Any]
+    worker: str
+
+
+class WorkedRows(StoredRows):
+    """Rows of files whose passes a cluster's workers do: an ``Engine``."""
+
+    cluster: Cluster
+
+    def check_reachable(self) -> None:
+        """Raises FileError where a worker sees other files under the same paths, or none."""
+        self.cluster.check_files([part.path for part in self.parts])
+
+    def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
+        """As ``Engine.total``."""
+        count, total = span_count(len(blocks), shape, operations), np.zeros(shape)
+        bounds = [number * len(blocks) // count for number in range(count + 1)]
+        spans = [blocks[low:high] for low, high in pairwise(bounds)]
+        for own in self.cluster.results(add, spans, shape):
+            total += own
+        return total
+
+    def each(self, work: Callable[[slice], Piece], blocks: Sequence[slice], operations: float) -> Iterator[Piece]:
+        """As ``Engine.each``."""
+        return self.cluster.results(work, blocks, None)
+
+
+class Cluster:
+    """A scheduler's workers, and what they have been sent."""
+
+    def __init__(self, client: Any, address: str):
+        self._client, self._address = client, address
+        self._program = uuid.uuid4().hex
+        self._sender = remote.Sender()
+        self._sent: set[int] = set()
+        self._checked: set[Path] = set()
+
+    def rows(self, parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]) -> WorkedRows:
+        """Rows of these parts of files."""
+        made = WorkedRows(parts, columns, dtype, stored_shape)
+        made.cluster = self
+        return made
+
+    def check_files(self, paths: Sequence[Path]) -> None:
+        """Raises FileError where a worker does not see the same content under the same paths."""
+        paths = [path.absolute() for path in paths if path.absolute() not in self._checked]
+        if not paths:
+            return
+        for path in paths:
+            own = content_digest(path)
+            for worker, found in self._everywhere(content_digest, path).items():
+                if found != own:
+                    what = "no such file" if not isinstance(found, str) else "another content"
+                    raise FileError(
+                        f"{path}: the worker {worker} of {self._address} has {what} there",
+                        "every worker must see the same files under the same paths",
+                    )
+        self._checked.update(paths)
+
+    def check_versions(self) -> None:
+        """Raises FileError where there is no worker, or one with other versions of what figures depend on."""
+        own = versions()
+        found = self._everywhere(versions)
+        if not found:
+            raise FileError(
+                f"no worker has joined the scheduler at {self._address}", f"start some: dask worker {self._address}"
+            )
+        for worker, theirs in found.items():
+            if not isinstance(theirs, dict):
+                raise FileError(f"the worker {worker} cannot run ginf ({theirs})", "install ginf[dask] where it runs")
+            for name, version in own.items():
+                if theirs[name] != version:
+                    raise FileError(
+                        f"the worker {worker} has {name} {theirs[name]}, expected {version} as here",
+                        "install the same versions everywhere",
+                    )
+
+    def close(self) -> None:
+        """Let the workers forget what was shared."""
+        with suppress(Exception):
+            if self._client.status == "running":
+                self._everywhere(remote.let_go, self._program)
+        with suppress(Exception):
+            self._client.close(timeout=1)
+
+    def results(self, work: Callable[..., Any], items: Sequence[Any], shape: tuple[int, ...] | None) -> Iterator[Any]:
+        """What ``remote.worked`` makes of the items, in their order."""
+        content = self._sender.packed(work)
+        values = self._share()
+        jobs = self._jobs(items)
+        done: dict[int, list[Any]] = {}
+        ended: queue.SimpleQueue[tuple[Any, Any]] = queue.SimpleQueue()
+        running: dict[Any, _Job] = {}
+
+        def begin(jobs: Sequence[_Job], values: dict[int, bytes]) -> None:
+            begun = []
+            for job in jobs:
+                arguments = (self._program, content, values, shape, list(job.items))
+                future = self._client.submit(
+                    remote.worked, *arguments, workers=[job.worker], allow_other_workers=True, pure=False
+                )
+                running[future] = job
+                begun.append(future)
+            Thread(target=_listen, args=(begun, self._client.loop, ended), daemon=True).start()
+
+        try:
+            begin(jobs, values)
+            at = 0
+            while at < len(jobs):
+                future, outcome = self._next(ended, running)
+                job = running.pop(future, None)
+                if job is None:  # begun again meanwhile
+                    continue
+                found = self._checked_outcome(future, outcome)
+                if found is None:  # a worker that has come since, or one that was lost with the task
+                    begin([job], dict(self._sender.values))
+                    continue
+                done[job.first] = found
+                while at < len(jobs) and jobs[at].first in done:
+                    yield from done.pop(jobs[at].first)
+                    at += 1
+        finally:
+            if running:
+                with suppress(Exception):
+                    self._client.cancel(list(running), force=True)
+
+    def _next(self, ended: queue.SimpleQueue[tuple[Any, Any]], running: Collection[Any]) -> tuple[Any, Any]:
+        """The next future that has ended, and its outcome, or one that nobody works on; notices signals and losses."""
+        alone, idle, strays = 0.0, 0.0, set[Any]()
+        while True:
+            try:
+                return ended.get(timeout=TICK_SECONDS)
+            except queue.Empty:
+                stopping.check()
+            self._check_connection()
+            alone = 0.0 if self._workers() else alone + TICK_SECONDS
+            if alone > PATIENCE_SECONDS:
+                raise self._deserted()
+            idle += TICK_SECONDS
+            if idle >= LOOK_SECONDS:
+                before, strays, idle = strays, self._strays(running), 0.0
+                if before & strays:
+                    return (before & strays).pop(), None
+
+    def _strays(self, running: Collection[Any]) -> set[Any]:
+        """Futures that no worker has: the scheduler may forget a task with the worker that it was meant for."""
+        try:
+            held = {key for keys in self._client.processing().values() for key in keys}
+        except (OSError, TimeoutError, RuntimeError) as error:
+            raise self._lost() from error
+        return {one for one in running if one.status == "pending" and one.key not in held}
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise self._lost()
+
+    def _checked_outcome(self, future: Any, outcome: Any) -> list[Any] | None:
+        if future.status == "pending":
+            return None
+        if future.status == "finished":
+            return list(outcome) if outcome is not None else None
+        if future.status == "error":
+            error = outcome[1]
+            if type(error).__name__ == "KilledWorker":
+                raise FileError(
+                    f"workers of {self._address} end whenever they do the same task: they may lack memory", STOPPED
+                ) from error
+            raise error
+        raise self._lost()
+
+    def _lost(self) -> FileError:
+        return FileError(f"the scheduler at {self._address} is gone", STOPPED)
+
+    def _share(self) -> dict[int, bytes]:
+        """Shared values that no worker has yet, to go along; large ones are sent to every worker first."""
+        values = self._sender.values
+        new = {number: values[number] for number in sorted(set(values) - self._sent)}
+        gone = sorted(self._sent - set(values))
+        self._sent = set(values)
+        if sum(map(len, new.values())) <= INLINE_BYTES:
+            return new
+        self._everywhere(remote.keep, self._program, new, gone)
+        return {}
+
+    def _jobs(self, items: Sequence[Any]) -> list[_Job]:
+        """The items shared out among the workers' threads, neighbours together."""
+        slots = self._slots()
+        count = min(len(slots), len(items))
+        bounds = [number * len(items) // count for number in range(count + 1)]
+        return [
+            _Job(bounds[number], items[bounds[number] : bounds[number + 1]], slots[number * len(slots) // count])
+            for number in range(count)
+        ]
+
+    def _slots(self) -> list[str]:
+        """A worker's address for each thread there is; waits for one to come."""
+        for _ in range(int(PATIENCE_SECONDS / TICK_SECONDS)):
+            slots = [name for name, threads in self._workers().items() for _ in range(threads)]
+            if slots:
+                return slots
+            stopping.check()
+            self._check_connection()
+            sleep(TICK_SECONDS)
+        raise self._deserted()
+
+    def _deserted(self) -> FileError:
+        return FileError(f"the last worker has left the scheduler at {self._address}", STOPPED)
+
+    def _workers(self) -> dict[str, int]:
+        """Threads by address."""
+        known = self._client.scheduler_info(n_workers=-1).get("workers", {})
+        return {name: known[name]["nthreads"] for name in sorted(known)}
+
+    def _everywhere(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What the function gives on each worker; the exception where it raises one."""
+        try:
+            return dict(self._client.run(function, *arguments, on_error="return"))
+        except (OSError, TimeoutError, RuntimeError, ValueError) as error:
+            raise self._lost() from error
+
+
+def _listen(futures: Sequence[Any], loop: Any, ended: queue.SimpleQueue[tuple[Any, Any]]) -> None:
+    """Put down futures as they end, with their outcomes: in a thread of its own, as signals must not wait for them."""
+    from distributed import as_completed
+
+    with suppress(Exception):
+        for future, outcome in as_completed(futures, loop=loop, with_results=True, raise_errors=False):
+            ended.put((future, outcome))
+
+
+def versions() -> dict[str, str]:
+    """Of everything that figures depend on."""
+    import scipy
+
+    from influence_cli import __version__
+
+    return {
+        "ginf": __version__,
+        "Python": platform.python_version(),
+        "NumPy": np.__version__,
+        "SciPy": scipy.__version__,
+    }
