@@ -27,7 +27,7 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
 from influence_cli.core.training import train as fitted
 from influence_cli.data.readers import hdf5, in_place, npz
-from influence_cli.data.stored import PlainPart, StoredRows
+from influence_cli.data.stored import PlainPart, ReadSoFar, StoredRows
 from influence_cli.errors import ExitCode
 
 M, D = 30_000, 7
@@ -134,6 +134,16 @@ def test_training_takes_few_passes(tmp_path):
     assert rows.read.bytes <= 7 * X.nbytes  # units, the start from a few rows, and Newton steps
     assert rows.cost.bytes == X.nbytes
     assert rows.cost.seconds > 0.0
+
+
+def test_streamed_groups_are_retrained_in_the_same_passes(folder, streaming, monkeypatch):
+    save(folder / "a.npz", "logistic", split=True)
+    assert run(["train", "--data", "a.npz", "-o", "m.h5", "--quiet"]) == 0
+    read, add = [], ReadSoFar.add
+    monkeypatch.setattr(ReadSoFar, "add", lambda self, count, seconds: (read.append(count), add(self, count, seconds)))
+    asked = ["--group", "random:5%x24", "--test", "0", "--memory", "1GiB", "--quiet"]
+    assert run(["groundtruth", "--model", "m.h5", *asked, "-o", "t.csv"]) == 0
+    assert sum(read) <= 15 * 3500 * 5 * 8
 
 
 def save(path: Path, kind: str, *, split: bool, weights: bool = False) -> str:

@@ -174,7 +174,7 @@ def choose_solver(
     if available < 0:
         raise UsageError(
             f"this needs about {shown(beside)} of memory beside the model, and {shown(total)} are available",
-            hint="ask about fewer groups or fewer test rows at a time, or about --test mean",
+            hint="ask about fewer groups or fewer test rows at a time, or about --test mean; or raise --memory",
         )
     cost = f"{size:,} parameters, {shown(memory)}, about {seconds:.2g} s once"
     if requested in ("cg", "dual"):
