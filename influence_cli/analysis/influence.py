@@ -143,7 +143,7 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
     """Memory that ``influence`` takes at its peak beside the model and its factor."""
     objective, groups = model.objective, len(plan)
     results = 16.0 * groups * tests * len(methods)
-    curvatures = 20.0 * model.dataset.rows * objective.outputs
+    curvatures = 20.0 * model.dataset.rows * objective.outputs if model.dataset.streamed is None else 0.0
     adjoints = 16.0 * objective.size * min(tests, piece(objective.size))
     solves = 48.0 * objective.size * min(max(tests, WIDEST), SIDE_BY_SIDE)
     bytes_each = _group_bytes(model, plan)
