@@ -92,6 +92,7 @@ _SELECTION_CONFIG = (
         merit=TEXT,
         rounds=WHOLE,
     ),
+    *_keys(at_most=TRUTH, curve=TEXT, describe=WHOLE, support=TEXT, columns=TEXT, top=WHOLE),
     *_keys(within=TEXTS, candidates=TEXTS, strategies=TEXTS),
 )
 KEYS: dict[str, dict[str, tuple[Key, ...]]] = {

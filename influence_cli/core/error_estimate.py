@@ -21,6 +21,7 @@ import numpy as np
 from influence_cli.core.arrays import columns_of, dots
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.refined import followed
+from influence_cli.core.rescaling import rescaled_preconditioner
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
@@ -50,9 +51,10 @@ class ErrorEstimator:
         base: np.ndarray,
     ):
         self._objective = followed(objective, theta)
-        self._theta, self._w, self._preconditioner = theta, w, preconditioner
+        self._theta, self._w = theta, w
+        self._preconditioner = rescaled_preconditioner(objective, w, preconditioner)
         self._values, self._base = values, base
-        self._first = _length(gradient, preconditioner(gradient))
+        self._first = _length(gradient, self._preconditioner(gradient))
 
     def of(self, change: np.ndarray, estimate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The error (T, G) of an ``estimate`` (T, G) that a change of theta (P, G) gave, and its contraction q (G,).

@@ -37,7 +37,8 @@ from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.quantities import Valued, of_columns
 from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal
-from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.rescaling import rescaled_preconditioner
+from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import Weights
 
@@ -48,6 +49,8 @@ FIRST_TEST = 2
 """The step at which the rule is first asked: it needs two moves."""
 SLOWEST = 0.95
 """Largest contraction that the rule reckons with."""
+WILD = 2.0
+"""Growth of the gradient, from its first length, after which a good step proves nothing: the next must say the same."""
 VISIBLE = 16 * np.finfo(float).eps
 """Rounding of f, relative to |f| before and after removal."""
 END = 1e-9
@@ -139,6 +142,7 @@ def refine(
             gradient = gradient.copy()
             gradient[:, far] = objective.gradient(start[:, far], w.take(far))
     gradient = objective.gradient(start, w) if gradient is None else gradient
+    preconditioner = rescaled_preconditioner(objective, w, preconditioner)
     way = _Way(objective, w, start, _Rule(goal, w.groups))
     left = way.mix(gradient, preconditioner)
     if goal.steps is None:
@@ -156,6 +160,7 @@ class _Rule:
         self.change, self.move = np.zeros(shape), np.zeros(shape)
         self.error, self.met = np.full(shape, np.inf), np.zeros(shape, dtype=bool)
         self.shortest, self.first = np.full(groups, np.nan), np.full(groups, np.nan)
+        self.wild, self.answered = np.zeros(groups, dtype=bool), np.zeros(groups, dtype=bool)
         self.steps = np.full(groups, -1, dtype=np.int64)
 
     def ends(self, columns: np.ndarray, theta: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -182,7 +187,10 @@ class _Rule:
         if goal.steps is not None:
             return self.steps[columns] >= goal.steps
         answered = (met | ~goal.counts[:, columns] | np.isnan(change)).all(axis=0)
-        ended = (answered & goal.graded) | (length <= END * self.first[columns])
+        self.wild[columns] |= length > WILD * self.first[columns]
+        sure = answered & (self.answered[columns] | ~self.wild[columns])
+        self.answered[columns] = answered
+        ended = (sure & goal.graded) | (length <= END * self.first[columns])
         return (self.steps[columns] >= FIRST_TEST) & ended
 
 
@@ -204,7 +212,7 @@ class _Way:
         raised = _raised(self.objective, self.w)
         passes, noise = self._low_precision(preconditioner)
         for step in range(MIXING_STEPS + 1):
-            move = -preconditioner(gradient)
+            move = -for_columns(preconditioner, active)(gradient)
             if raised is not None:
                 move -= raised[:, active] * gradient
             length = np.sqrt(np.maximum(-dots(gradient, move), 0.0))
@@ -242,7 +250,7 @@ class _Way:
         at = np.array([int(np.argmax(self.w.squares()))])
         one = self.reached[:, at], self.w.take(at)
         off = single.gradient(*one) - self.objective.gradient(*one)
-        return single, NOISE * float(np.sqrt(dots(off, preconditioner(off))[0]))
+        return single, NOISE * float(np.sqrt(dots(off, for_columns(preconditioner, at)(off))[0]))
 
     def newton(self, groups: np.ndarray, preconditioner: Preconditioner) -> None:
         """Newton-CG from ``reached`` for these groups (A,): with the trained model's M as long as that solves for a
@@ -257,6 +265,7 @@ class _Way:
     def _newton(self, groups: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
         """Newton-CG of these groups (A,); without a preconditioner each has its own.  Which were not served (B,)."""
         objective, w = self.objective, self.w.take(groups)
+        own = None if preconditioner is None else for_columns(preconditioner, groups)
         theta = np.array(self.reached[:, groups], order="F")
         value, gradient = objective.value_and_gradient(theta, w)
         norm = scaled_norms(objective, gradient)
@@ -267,9 +276,9 @@ class _Way:
             found = refined_conjugate_gradient(
                 HessianAt(objective, theta[:, active], here),
                 -gradient[:, active],
-                preconditioner=preconditioner or per_column(objective, theta[:, active], here),
+                preconditioner=for_columns(own, active) if own else per_column(objective, theta[:, active], here),
                 tol=INNER,
-                max_iterations=SERVED if preconditioner else PATIENT,
+                max_iterations=SERVED if own else PATIENT,
             )
             length = np.sqrt(np.maximum(-dots(gradient[:, active], found.x), 0.0))
             moved = line_search(objective, theta, value, gradient, norm, found.x, active, here)

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_array
 
+from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.rows.rows import Rows
 from influence_cli.core.rows.sparse_design import Features, design_of
-from influence_cli.core.weights import GroupPenalty
+from influence_cli.core.solvers.preconditioners import Preconditioner, with_terms
+from influence_cli.core.weights import GroupPenalty, Weights
 
 CANCELLED = 1e-4
 """Share of the second moment below which a variance from sums has lost too many digits, and is taken from the rows."""
@@ -137,3 +139,15 @@ def _exact_moments(X: Rows, kept: np.ndarray, columns: np.ndarray) -> tuple[np.n
     mean = np.sum([X[rows][kept[rows]][:, columns].sum(axis=0) for rows in blocks], axis=0) / count
     squares = [((X[rows][kept[rows]][:, columns] - mean) ** 2).sum(axis=0) for rows in blocks]
     return mean, np.sum(squares, axis=0) / count
+
+
+def rescaled_preconditioner(objective: Objective, w: Weights, preconditioner: Preconditioner) -> Preconditioner:
+    """M^-1 for the penalties after removal.  Where features are standardised again, a penalised intercept is another
+    one: the rank-one term of its penalty may be hundreds of times what M knows along it."""
+    penalty = w.penalty
+    if penalty is None or penalty.direction is None or not objective.convex or not penalty.direction.any():
+        return preconditioner
+    own = np.zeros_like(penalty.direction)
+    own[-1] = np.sqrt(objective.penalty.ridge[-1] * np.maximum(1.0 - penalty.scaling[len(own) - 1], 0.0))
+    along = np.stack([penalty.direction, own])
+    return with_terms(preconditioner, along, np.array([1.0, -1.0]), objective.outputs)

@@ -115,6 +115,49 @@ class Inverses:
         return np.asfortranarray((self.each @ r.T[:, :, None])[:, :, 0].T)
 
 
+@dataclass(frozen=True)
+class WithTerms:
+    """Column g of r (P, G) to (M + sum_n s_n I_K (x) d_ng d_ng')^-1 r: M with rank-one terms on every output's
+    coefficients, by the formula of Sherman, Morrison and Woodbury.
+
+    ``inverse`` is r -> M^-1 r, ``along`` (n, D, G) are the d_ng; ``solved`` (n K, P, G) is M^-1 of each on each output,
+    ``inner`` (G, n K, n K) the inverse of diag(1 / s) + d' M^-1 d.
+    """
+
+    inverse: Preconditioner
+    along: np.ndarray
+    solved: np.ndarray
+    inner: np.ndarray
+
+    def take(self, columns: np.ndarray) -> WithTerms:
+        """The same for these columns (A,) of the block."""
+        inverse = for_columns(self.inverse, columns)
+        return WithTerms(inverse, self.along[:, :, columns], self.solved[:, :, columns], self.inner[columns])
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        z = self.inverse(r)
+        shares = np.einsum("gkl,lg->kg", self.inner, _on_outputs(self.along, z))
+        return np.asfortranarray(z - np.einsum("kpg,kg->pg", self.solved, shares))
+
+
+def with_terms(inverse: Preconditioner, along: np.ndarray, signs: np.ndarray, outputs: int) -> WithTerms:
+    """``WithTerms`` of r -> M^-1 r, d_ng (n, D, G) and s_n (n,), -1 or 1, for parameters of so many outputs."""
+    _, columns, groups = along.shape
+    solved = np.empty((len(along) * outputs, outputs * columns, groups))
+    for number, one in enumerate(solved):
+        placed = np.zeros((outputs, columns, groups))
+        placed[number % outputs] = along[number // outputs]
+        one[:] = inverse(np.asfortranarray(placed.reshape(-1, groups)))
+    between = np.stack([_on_outputs(along, one) for one in solved], axis=1).transpose(2, 0, 1)
+    return WithTerms(inverse, along, solved, np.linalg.inv(np.diag(np.repeat(signs, outputs)) + between))
+
+
+def _on_outputs(along: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """d_ng' z of every output's coefficients, (n K, G), for z (P, G)."""
+    _, columns, groups = along.shape
+    return np.asarray(np.einsum("ndg,kdg->nkg", along, z.reshape(-1, columns, groups)).reshape(-1, groups))
+
+
 def for_columns(preconditioner: Preconditioner, columns: np.ndarray) -> Preconditioner:
     """What preconditions those columns (A,) of the block that ``preconditioner`` is for."""
     take = getattr(preconditioner, "take", None)
