@@ -15,5 +15,5 @@ for number in (signal.SIGINT, signal.SIGHUP):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fuzz-seconds", default=6, help="Seconds of random damage in tests/fuzz.")
+    parser.addoption("--fuzz-seconds", default=12, help="Seconds of random damage in tests/fuzz.")
     parser.addoption("--fuzz-seed", default=0, help="What it is drawn from.")

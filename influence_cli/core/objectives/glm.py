@@ -13,9 +13,9 @@ import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.families.softmax import Softmax
-from influence_cli.core.objectives.gradient_change import GradientChange
+from influence_cli.core.objectives.gradient_change import departure
 from influence_cli.core.objectives.hessian import glm_hessian, glm_hessians
-from influence_cli.core.objectives.objective import Objective, Product, Tuning
+from influence_cli.core.objectives.objective import Departure, Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes, state_bytes
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.rows import Rows
@@ -25,9 +25,7 @@ from influence_cli.core.solvers.preconditioners import CHEAP_COLUMNS, Jacobi, Kr
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 SINGLE_FROM_FLOPS = 1e7
-"""Multiply-adds of a pass for one parameter vector from which on float32 is worth a second look by float64."""
-SINGLE_GROUPS = 4
-"""Groups from which on it is worth that look at one of them for changes of the gradient."""
+"""Multiply-adds of a pass from which on float32 is worth a second look by float64."""
 SINGLE_LARGEST = 1e12
 """Features up to which float32 holds the products of a row's features, coefficients and residuals."""
 
@@ -87,9 +85,13 @@ class Glm(Objective):
 
     @cached_property
     def _in_single(self) -> bool:
-        """Whether float32 holds the products, and a pass is long enough to be worth two kinds."""
-        long = self.design.rows * self.design.columns * self.outputs >= SINGLE_FROM_FLOPS
-        return long and self.family.single_precision and self._fits_single
+        return self.family.single_precision and self.single_pays(
+            float(self.design.rows * self.design.columns * self.outputs)
+        )
+
+    def single_pays(self, operations: float) -> bool:
+        """Whether float32 holds the products, and a pass of so many multiply-adds is long enough for two kinds."""
+        return operations >= SINGLE_FROM_FLOPS and self._fits_single
 
     @cached_property
     def _fits_single(self) -> bool:
@@ -126,20 +128,24 @@ class Glm(Objective):
         theta, w = _columns(theta), as_weights(w)
         if self.design.may_be_away:  # what is seen on the way would stay there
             return self.value(theta, w), self.gradient(theta, w)
+        return self.seen_on_the_way(theta, w, lambda outputs, rows: None)
+
+    def departure(self, theta: np.ndarray, w: Weights) -> Departure:
+        return departure(self, theta, w)
+
+    def seen_on_the_way(
+        self, theta: np.ndarray, w: Weights, see: Callable[[np.ndarray, slice], None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """J (G,) and its gradient (P, G) in one pass that lets ``see`` the outputs (G, K, b) of each block."""
         losses: dict[int, np.ndarray] = {}
 
         def watch(outputs: np.ndarray, weights: np.ndarray, rows: slice) -> None:
             losses[rows.start] = (weights * self.family.loss(outputs, self.y[rows])).sum(axis=1)
+            see(outputs, rows)
 
         gradient = self._gradient_pass(theta, w, watch)
         total = self.penalty.value(theta, w.penalty) + np.sum([losses[start] for start in sorted(losses)], axis=0)
         return total, gradient + self.penalty.product(theta, w.penalty)
-
-    def gradient_changes(self, theta: np.ndarray, w: Weights) -> tuple[Product, Product | None]:
-        exact = GradientChange(self, theta, w)
-        long = self.design.operations(w.groups * self.passes.free) >= SINGLE_FROM_FLOPS and w.groups >= SINGLE_GROUPS
-        single = self.passes.in_single(w.groups) if long and self._fits_single else self.passes
-        return exact, None if single is self.passes else exact.by(single)
 
     def _gradient_pass(
         self, theta: np.ndarray, w: Weights, watch: Callable[[np.ndarray, np.ndarray, slice], None]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from influence_cli.core.objectives.objective import Departure
 from influence_cli.core.objectives.passes import Passes, state_bytes
 from influence_cli.core.weights import Weights
 
@@ -21,15 +22,39 @@ if TYPE_CHECKING:
     from influence_cli.core.objectives.glm import Glm
 
 
+SINGLE_GROUPS = 4
+"""Groups from which on float32 is worth a look at one of them by float64."""
+
+
+def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
+    """``Objective.departure`` of a generalised linear model."""
+    rows, outputs = model.design.rows, model.outputs
+    eta = np.empty((1, outputs, rows)) if model.design.keeps_states and 8.0 * outputs * rows <= state_bytes() else None
+    if w.groups == 1 and eta is not None:
+        kept = eta
+
+        def see(seen: np.ndarray, block: slice) -> None:
+            kept[:, :, block] = seen
+
+        value, gradient = model.seen_on_the_way(theta, w, see)
+    else:
+        value, gradient = model.value(theta, w), model.gradient(theta, w)  # of the groups' rows alone
+        eta = None if eta is None else model.passes.outputs(theta, slice(0, rows))
+    change = GradientChange(model, theta, w, eta)
+    pays = w.groups >= SINGLE_GROUPS and model.single_pays(model.design.operations(w.groups * model.passes.free))
+    single = model.passes.in_single(w.groups) if pays else model.passes
+    return Departure(value, gradient, change, None if single is model.passes else change.by(single))
+
+
 class GradientChange:
     """V (P, A) to the change of the gradient (P, A) from theta (P, 1) to theta + V, under weights w that keep a share
-    of every group (``kept`` > 0); a second argument ``columns`` (A,) says whose columns these are."""
+    of every group (``kept`` > 0); a second argument ``columns`` (A,) says whose columns these are.
 
-    def __init__(self, model: Glm, theta: np.ndarray, w: Weights):
-        self._model, self._passes, self._theta, self._w = model, model.passes, theta, w
-        rows = model.design.rows
-        fits = model.design.keeps_states and 8.0 * model.outputs * rows <= state_bytes()
-        self._eta = model.passes.outputs(theta, slice(0, rows)) if fits else None
+    ``eta`` (1, K, m) are the outputs at theta; None where they are computed again in every pass.
+    """
+
+    def __init__(self, model: Glm, theta: np.ndarray, w: Weights, eta: np.ndarray | None):
+        self._model, self._passes, self._theta, self._w, self._eta = model, model.passes, theta, w, eta
 
     def by(self, passes: Passes) -> GradientChange:
         """The same by passes in another precision."""

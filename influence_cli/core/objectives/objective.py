@@ -37,6 +37,18 @@ class Tuning:
     cheap_preconditioner: bool = False
 
 
+@dataclass(frozen=True)
+class Departure:
+    """J (G,) and its gradient (P, G) at a point theta (P, 1), and ``change``: V (P, A) -> grad J(theta + V; w) -
+    grad J(theta; w), with ``columns`` (A,) as a product; ``rough`` is the same in single precision, where that is
+    faster."""
+
+    value: np.ndarray
+    gradient: np.ndarray
+    change: Product
+    rough: Product | None = None
+
+
 class Objective(ABC):
     """A model on its training rows.
 
@@ -184,16 +196,17 @@ class Objective(ABC):
         w = as_weights(w)
         return self.loss_gradient(theta, w) + self.penalty.product(theta, w.penalty)
 
-    def gradient_changes(self, theta: np.ndarray, w: Weights) -> tuple[Product, Product | None]:
-        """The function V -> grad J(theta + V; w) - grad J(theta; w) from theta (P, 1), with ``columns`` as a product,
-        in double precision and, where that is faster, in single precision."""
-        here = self.gradient(theta, w)
+    def departure(self, theta: np.ndarray, w: Weights) -> Departure:
+        """What a minimisation of J(.; w) that begins at theta (P, 1) has of it."""
+        value, here = (
+            self.value_and_gradient(theta, w) if w.groups == 1 else (self.value(theta, w), self.gradient(theta, w))
+        )
 
         def change(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
             own = slice(None) if columns is None else columns
             return self.gradient(theta + V, w if columns is None else w.take(columns)) - here[:, own]
 
-        return change, None
+        return Departure(value, here, change)
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         """J (G,) and grad J (P, G); a model that can have both in one pass over the rows overrides this."""

@@ -88,18 +88,15 @@ def anderson(
 ) -> tuple[Minimum, Goal]:
     """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian.
 
-    Gradients are those at ``origin`` (P, 1), which the groups' rows make of one pass, and what changes from there.
+    Gradients are those at ``origin`` (P, 1) and what changes from there.
     A column ends where its decrement is ``tol`` times that of the first move, which is the goal that is returned, or
     where it stops gaining: then unconverged at its best point.  Decrements are those in the norm of B over the root of
     the least curvature, relative to B's, that the last steps met.  Changes are single precision's as long as they stand
     out from its rounding; no column ends before double precision says so.
     """
     count = w.groups
-    change, rough = objective.gradient_changes(origin, w)
-    if count == 1:
-        value, there = objective.value_and_gradient(origin, w)  # what rounding is a share of; in one pass
-    else:
-        value, there = objective.value(origin, w), objective.gradient(origin, w)  # of the groups' rows alone
+    begun = objective.departure(origin, w)
+    there, change, rough = begun.gradient, begun.change, begun.rough
     x = np.array(np.broadcast_to(start, there.shape), order="F")
     gradient = there + change(x - origin) if (start != origin).any() else there
     found, goal = _Best(x), Goal(tol, np.zeros(count))
@@ -123,7 +120,7 @@ def anderson(
             goal = Goal(tol, here)
             found.converged |= here == 0.0
         elif passes is change:
-            found.converged[active] = here <= goal.take(active).decrement(objective, x, value[active])
+            found.converged[active] = here <= goal.take(active).decrement(objective, x, begun.value[active])
         elif np.median(here * np.minimum(here / last, 1.0)) < floor:
             passes = change  # by the next pass the rounding would show
             found.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
