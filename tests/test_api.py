@@ -99,6 +99,18 @@ def test_select_is_the_command_and_its_group_is_the_most_influential(blobs, mode
     assert (share["size"], share["actual"]) == (3, None)
     with pytest.raises(UsageError, match="expected 1 to 59 rows, found 60"):
         model.select(60, X_test[:1], y_test[:1])
+    assert model.select(np.float32(0.05), X_test[:1], y_test[:1]).records()[0]["size"] == 3
+
+
+@pytest.mark.parametrize("size", [1.5, True, "5%", float("nan"), float("inf"), 2.0000001])
+def test_a_size_that_is_no_number_of_rows_and_no_share_is_refused(blobs, model, size):
+    _, _, _, X_test, y_test = blobs
+    for ask in (
+        lambda: model.select(size, X_test[:1], y_test[:1]),
+        lambda: model.curve([size], X_test[:1], y_test[:1]),
+    ):
+        with pytest.raises(UsageError, match="expected a whole number of rows, or a share of them between 0 and 1"):
+            ask()
 
 
 @pytest.mark.parametrize(

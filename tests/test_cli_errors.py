@@ -272,6 +272,10 @@ def test_help_shows_defaults_that_are_decided_later(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert "Model file: $GINF_MODEL, else ginf.h5, else made." in text
     assert "[default: (as many as OPENBLAS_NUM_THREADS" in text
+    assert run(["select", "--help"]) == 0
+    text = capsys.readouterr().out
+    for default in ("(relinearize, followed by", "(5%)", "(all but the label and --id)", "(100; with --sizes 10)"):
+        assert f"[default: {default}" in text
 
 
 @pytest.mark.parametrize("command", ["influence", "groundtruth", "train", "show", "report"])

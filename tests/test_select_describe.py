@@ -226,7 +226,9 @@ def test_steps_that_are_made_again(tmp_path, capsys):
         (["--describe", "9"], "expected 1 to 6 conditions"),
         (["--support", "5"], "--support is for described groups"),
         (["--describe", "2", "--support", "320"], "320 rows are all of them"),
+        (["--describe", "2", "--support", "161"], "at most half of the 320 rows, 160, and at least 161"),
         (["--describe", "2", "--columns", "ages"], "found 'ages'"),
+        (["--describe", "2", "--columns", "zzz"], "For example: --columns "),
         (["--describe", "1", "--support", "45%", "--columns", "arm"], "no column has values or ranges"),
     ],
 )

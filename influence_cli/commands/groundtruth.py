@@ -101,7 +101,7 @@ class Way:
             "--jobs",
             min=1,
             max=MOST_THREADS,
-            help="Blocks of groups retrained at a time.  [default: one a thread]",
+            help="Blocks of groups retrained at a time; without it one a thread.",
             rich_help_panel=MORE,
         ),
     ] = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.core.selection.causes import Cells
+from influence_cli.core.selection.causes import LARGEST_SHARE, Cells
 from influence_cli.data.dataset import Dataset
 from influence_cli.errors import UsageError
 from influence_cli.specs.columns import DATE, Condition, column_named, different, missing_rows, printed_number
@@ -38,9 +38,16 @@ def cut_columns(
             "this data has no named columns to describe groups by", hint="train on a table: .csv, .parquet"
         )
     keys = [Key(name) for name in columns if name not in without] if asked is None else parse_keys(asked)
-    each = {key.column: (column_named(columns, key.column), least, key.bins or BINS) for key in keys}
-    if not 1 <= least < len(next(iter(columns.values()))):
+    each = {key.column: (column_named(columns, key.column, "--columns "), least, key.bins or BINS) for key in keys}
+    rows = len(next(iter(columns.values())))
+    if not 1 <= least < rows:
         raise UsageError(f"--support: {least:,} rows are all of them", hint="for example --support 5%")
+    if least > (most := int(LARGEST_SHARE * rows)):
+        raise UsageError(
+            f"--support: a described group has at most half of the {rows:,} rows, {most:,}, and at least {least:,} are"
+            " asked for",
+            hint="for example --support 5%",
+        )
     found = [cut for name, how in each.items() if (cut := _cut(name, *how)) is not None]
     if not found:
         raise UsageError(f"no column has values or ranges that at least {least:,} rows share", hint="lower --support")

@@ -218,8 +218,8 @@ def _condition(name: str, value: str, in_quotes: bool) -> Condition:
 # --- applying ---
 
 
-def column_named(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """The values of a column.  Raises UsageError where there is none of that name."""
+def column_named(columns: Mapping[str, np.ndarray], name: str, example: str = "--group by:") -> np.ndarray:
+    """The values of a column.  Raises UsageError where there is none of that name, with one behind ``example``."""
     if not columns:
         hint = "Use coherent:, random:, rows:, neighbours: or cluster:."
         raise UsageError("this data has no named columns", hint=hint)
@@ -228,11 +228,12 @@ def column_named(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         if len(same) == 1:  # of a file that was written before names were brought into one form
             return columns[same[0]]
         near = nearest(name, columns)
+        option, _, start = example.partition(" ")
         raise UsageError(
             f"expected one of the columns {listed(list(columns), 20)}, found '{name}'",
             hint=f"did you mean {quoted(near)}?"
             if near
-            else f"For example: --group {shell(f'by:{quoted(_a_grouping(columns))}')}",
+            else f"For example: {option} {shell(f'{start}{quoted(_a_grouping(columns))}')}",
         )
     return columns[name]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,9 @@ def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> Plann
 
 def count_of_rows(size: int | float, m: int, available: int) -> int:
     """A number of rows from a number, or from a share of the m rows.  Raises UsageError where there are fewer."""
-    count = round(size * m) if isinstance(size, float) and size < 1 else int(size)
+    if isinstance(size, bool) or not isinstance(size, Real) or not (size < 1 or size % 1 == 0):
+        raise UsageError(f"size {size!r}: expected a whole number of rows, or a share of them between 0 and 1")
+    count = round(size * m) if size < 1 else int(size)
     if not 1 <= count <= min(available, m - 1):
         raise UsageError(f"size {size}: expected 1 to {min(available, m - 1):,} rows, found {count:,}")
     return count

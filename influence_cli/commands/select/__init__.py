@@ -46,9 +46,11 @@ def select(
 ) -> int:
     """Find the group of training rows whose removal changes a prediction most.
 
-    Every figure is f(after removal) - f(before): a positive change of the loss means that the group helped.  actual is
-    the change by retraining (--verify) and empty without.  --format rows prints the group's row numbers, one a line,
-    for --group rows:@-.
+    Every figure is f(after removal) - f(before): a positive change of the loss means that the group helped.
+
+    actual is the change by retraining (--verify) and empty without.
+
+    --format rows prints the group's row numbers, one a line, for --group rows:@-.
 
     Example: ginf select --test 17 --size 10% --strategy greedy,relinearize --verify
     """

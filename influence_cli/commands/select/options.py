@@ -42,7 +42,7 @@ class Sought:
         bool,
         typer.Option(
             "--at-most",
-            help="A group may have fewer rows than --size: the best of them, retrained.",
+            help="A group may have fewer rows than --size: the best by retraining of those found.",
             rich_help_panel=SEARCH,
         ),
     ] = False
@@ -51,8 +51,9 @@ class Sought:
         typer.Option(
             "--strategy",
             autocompletion=completing(*STRATEGIES),
-            help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.  [default: relinearize,"
-            " followed by retrained exchanges where they are cheap; with --candidates greedy,swap]",
+            help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.",
+            show_default="relinearize, followed by retrained exchanges where they are cheap; with --candidates"
+            " greedy,swap",
         ),
     ] = None
     direction: Annotated[
@@ -101,7 +102,8 @@ class Sought:
         str | None,
         typer.Option(
             "--support",
-            help="Rows that a group of --describe has at least: a count or 5%.  [default: 5%]",
+            help="Rows that a group of --describe has at least: a count or a percentage.",
+            show_default="5%",
             rich_help_panel=SEARCH,
         ),
     ] = None
@@ -110,7 +112,8 @@ class Sought:
         typer.Option(
             "--columns",
             metavar="NAME[:BINS],...",
-            help="Columns that --describe may use.  [default: all but the label]",
+            help="Columns that --describe may use.",
+            show_default="all but the label and --id",
             rich_help_panel=SEARCH,
         ),
     ] = None
@@ -120,7 +123,8 @@ class Sought:
             "--draws",
             min=1,
             max=MANY,
-            help="Random groups of --strategy random, or at each of --sizes.  [default: 100; with --sizes 10]",
+            help="Random groups of --strategy random, or at each of --sizes.",
+            show_default="100; with --sizes 10",
             rich_help_panel=SEARCH,
         ),
     ] = None
