@@ -299,6 +299,13 @@ def test_a_table_says_what_is_predicted_and_what_is_measured(select):
     )
     assert "without --verify nothing is retrained" in out
     assert "random, mean of 100" in out
+    _, out, _ = select("--test", "0", "--size", "3", "--at-most", "--strategy", "greedy", "--format", "table")
+    assert "--verify adds the change by retraining" in out  # which of the sizes is best was found by retraining
+    assert "nothing is retrained" not in out
+    asked = ("--test", "0", "--size", "3", "--quantity", "prediction", "--strategy", "greedy", "--format", "table")
+    _, out, _ = select(*asked, model="line")
+    title = next(line for line in out.splitlines() if line.startswith("Test row 0"))
+    assert all(len(word) <= 10 for word in title.replace(",", "").split())  # figures are rounded
     code, out, _ = select("--test", "11", "--flip", "--format", "table", model="digits")
     assert "minimal: putting back any single row undoes the flip, retrained each" in out
 

@@ -19,6 +19,7 @@ from influence_cli.present.words import (
     effect,
     figure,
     group_name,
+    label_text,
     meaning,
     row_name,
     share,
@@ -277,7 +278,7 @@ def _by_group(sheet: _Sheet) -> tuple[list[Block], int]:
     for at in kept:
         record = records[at]
         name = row_name(record["test"], record["record"], record["id"])
-        classes = (_class(record["true"]), _class(record["predicted"]))
+        classes = (label_text(record["true"]), label_text(record["predicted"]))
         rows.append((name, *classes, figure(record["base"]), *sheet.cells(record)))
     first = records[0]
     title = f"Group {sheet.names[0]}: {first['size']:,} training rows ({share(first['fraction'])})"
@@ -291,17 +292,13 @@ def _without_empty(block: Block) -> Block:
     return block if any(row[-1] for row in block.rows) else block.without(len(block.headings) - 1)
 
 
-def _class(value: Any) -> str:
-    return figure(value) if isinstance(value, float) else "-" if value is None else str(value)
-
-
 def _about(sheet: _Sheet, record: Mapping[str, Any]) -> str:
     """The test row in words: what it is called, its classes, and f now."""
     parts = []
     if record["true"] is not None:
-        parts.append(f"true {_class(record['true'])}")
+        parts.append(f"true {label_text(record['true'])}")
     if record["predicted"] is not None:
-        parts.append(f"predicted {_class(record['predicted'])}")
+        parts.append(f"predicted {label_text(record['predicted'])}")
     name = row_name(record["test"], record["record"], record["id"])
     about = f"{name}: {', '.join(parts)}" if parts else name
     now = f"{_short(sheet.quantity, record)} now {figure(record['base'])}"
@@ -312,6 +309,6 @@ def _short(quantity: str, record: Mapping[str, Any]) -> str:
     """The quantity in a word or two, with the class that it is about."""
     if quantity == "prob":
         label = record["predicted"] if record["true"] is None else record["true"]
-        return "probability" if label is None else f"probability of {_class(label)}"
+        return "probability" if label is None else f"probability of {label_text(label)}"
     kind, _, name = quantity.partition(":")
     return f"probability of {name}" if kind == "prob" else quantity

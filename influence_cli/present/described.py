@@ -8,7 +8,7 @@ from typing import Any
 
 from influence_cli.present.changes import OF_NETWORK, View
 from influence_cli.present.tables import Block, Page
-from influence_cli.present.words import change_text, figure, meaning, row_name, share
+from influence_cli.present.words import change_text, figure, label_text, meaning, row_name, share
 from influence_cli.results import OK, SelectionResult
 from influence_cli.specs.groups import parse_group
 
@@ -54,6 +54,7 @@ def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block
 
 def block_title(record: Mapping[str, Any]) -> str:
     """The heading of a test row's groups, from one of their records."""
-    classes = "".join(f"{key} {record[key]}, " for key in ("true", "predicted") if record.get(key) is not None)
+    known = [key for key in ("true", "predicted") if record.get(key) is not None]
+    classes = "".join(f"{key} {label_text(record[key])}, " for key in known)
     name = row_name(record["test"], record.get("record"), record.get("id"))
     return f"{name}: {classes}{record['quantity']} now {figure(record['base'])}"

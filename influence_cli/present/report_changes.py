@@ -26,6 +26,7 @@ from influence_cli.present.words import (
     effect,
     figure,
     group_name,
+    label_text,
     meaning_of,
     row_name,
     share,
@@ -226,11 +227,7 @@ def about(record: Mapping[str, Any]) -> str:
     name = row_name(record["test"], record["record"], record["id"])
     if record["test"] == REMOVED:
         return name
-    parts = [
-        f"{key} {figure(record[key]) if isinstance(record[key], float) else record[key]}"
-        for key in ("true", "predicted")
-        if record[key] is not None
-    ]
+    parts = [f"{key} {label_text(record[key])}" for key in ("true", "predicted") if record[key] is not None]
     return f"{name}: {', '.join(parts)}" if parts else name
 
 

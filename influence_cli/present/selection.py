@@ -25,6 +25,8 @@ from influence_cli.results import OK, SelectionResult
 
 SHOWN_IMAGES = 10
 """Training rows in a picture."""
+RANKING = {SINGLE, "random", "greedy", "pgd"}
+"""Strategies that never retrain; what others compare by retraining is shown with ``--verify``."""
 SHOWN_ROWS = 10
 """Training rows of a group that are named under a table."""
 TELLING = 20.0
@@ -52,12 +54,14 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
         if view.top is not None:
             merged = merged[: view.top]
         blocks.append(_block(merged, marks, flips=flips, verified=verified, verbose=view.verbose))
-    explained = ["predicted: second order, without retraining; retrained: the change itself"]
+    explained = ["predicted: second order, without retraining" + "; retrained: the change itself" * verified]
+    if not verified and not flips:
+        unretrained = {record["strategy"] for record in records} <= RANKING and "at_most" not in columns
+        said = "without --verify nothing is retrained" if unretrained else "--verify adds the change by retraining"
+        explained.append(said)
     if result.provenance.config.get("curvature"):
         explained.append(OF_NETWORK.format("is predicted"))
-    if not verified:
-        explained.append("without --verify nothing is retrained")
-    if flips:
+    if flips and any(record["size"] is not None for record in records):
         explained.append("minimal: putting back any single row undoes the flip, retrained each")
     if result.provenance.config.get("within"):
         explained.append(

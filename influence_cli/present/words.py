@@ -100,6 +100,11 @@ def figure(value: float | int | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def label_text(value: Any) -> str:
+    """A label or a prediction: a class's name, or a figure rounded to be read."""
+    return figure(value) if isinstance(value, float) else "-" if value is None else str(value)
+
+
 def share(fraction: float | None) -> str:
     """A part of the training rows as a percentage."""
     return "-" if fraction is None else f"{fraction:.1%}"
@@ -148,7 +153,7 @@ def row_name(test: int | str | None, record: int | None, name: object) -> str:
 def called(record: Mapping[str, Any]) -> str:
     """What a single row that is measured by itself is called and labelled, in brackets; nothing of several rows."""
     name = f"id {record['id']}" if record["id"] is not None else f"record {record['record']}"
-    parts = [name] * (name != "record None") + [f"true {record['true']}"] * (record["true"] is not None)
+    parts = [name] * (name != "record None") + [f"true {label_text(record['true'])}"] * (record["true"] is not None)
     return f" ({', '.join(parts)})" if parts else ""
 
 
