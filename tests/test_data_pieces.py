@@ -33,17 +33,23 @@ def lines() -> list[str]:
 
 
 def datasets(path, monkeypatch, options=None, **arguments):
-    """As it is read in pieces, and as it is read at once."""
+    """As it is read in pieces, with and without address space for polars, and as it is read at once."""
     table = options or TableOptions(label="died")
     found = []
-    for least in (0, 2**40):
+    for least, addresses in ((0, float("inf")), (0, 2**30), (2**40, float("inf"))):
         monkeypatch.setattr(delimited, "PIECES_FROM", least)
+        monkeypatch.setattr(delimited, "address_space", lambda addresses=addresses: addresses)
         monkeypatch.setattr(text_polars, "PIECE_BYTES", 5000)
         found.append(load(str(path), task="classification", table=table, **arguments))
     return found
 
 
-def same(one, other):
+def same(one, *others):
+    for other in others:
+        alike(one, other)
+
+
+def alike(one, other):
     for key in ("X_train", "y_train", "X_test", "y_test", "records_train", "records_test"):
         assert np.array_equal(getattr(one, key), getattr(other, key)), key
     for key in ("columns_train", "columns_test"):
@@ -63,15 +69,15 @@ def test_pieces_give_the_same_data_to_the_bit(tmp_path, monkeypatch, lines, frac
     path = tmp_path / "t.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     read = []
-    whole = delimited.in_pieces
+    for reader in ("in_pieces", "_by_numpy"):
 
-    def counted(*arguments):
-        read.append(whole(*arguments))
-        return read[-1]
+        def counted(*arguments, whole=getattr(delimited, reader)):
+            read.append(whole(*arguments))
+            return read[-1]
 
-    monkeypatch.setattr(delimited, "in_pieces", counted)
+        monkeypatch.setattr(delimited, reader, counted)
     same(*datasets(path, monkeypatch, test_fraction=fraction))
-    assert len(read) == 1 and len(read[0]) > 5
+    assert len(read) == 2 and len(read[0]) == len(read[1]) > 5
 
 
 @pytest.mark.parametrize(

@@ -1,39 +1,40 @@
 """Tables as text: ``.csv``, ``.tsv`` and whatever else separates fields, gzipped or not.
 
-polars reads what is written regularly; the rest, and whatever polars refuses, is read record by record, so that the
-line that is wrong can be named.
+polars reads what is written regularly, and NumPy where there is no address space for polars; the rest, and whatever
+these refuse, is read record by record, so that the line that is wrong can be named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from array import array
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from influence_cli.data.kinds import Reading, Texts, kind_of
 from influence_cli.data.notation import read_numbers
-from influence_cli.data.pieces import Pieces
+from influence_cli.data.pieces import Pieces, apart
 from influence_cli.data.readers.dialect import Dialect, dialect_of, records_of
 from influence_cli.data.readers.text_polars import (
     LEAST_ADDRESSES,
     PIECES_FROM,
+    SAMPLE_ROWS,
     Part,
     Values,
     address_space,
     by_polars,
     check_width,
     in_pieces,
+    not_to_be_guessed,
+    whole_lines,
 )
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, about
-
-if TYPE_CHECKING:
-    pass
 
 
 def read_delimited(
@@ -129,24 +130,70 @@ def _has_decimal_comma(values: Values) -> bool:
 
 
 def _read(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> list[Part]:
-    if dialect.is_plain and address_space() >= LEAST_ADDRESSES:
-        if not (dialect.zipped or dialect.has_quotes) and path.stat().st_size >= PIECES_FROM:
+    has_polars = address_space() >= LEAST_ADDRESSES
+    if dialect.is_plain and not (dialect.zipped or dialect.has_quotes):
+        parts = None
+        if not (has_polars or reading.missing):
+            parts = _by_numpy(path, dialect, texts)
+        elif has_polars and path.stat().st_size >= PIECES_FROM:
             parts = in_pieces(path, dialect, texts, reading)
-            if parts is not None:
-                return parts
+        if parts is not None:
+            return parts
+    if dialect.is_plain and has_polars:
         frame = by_polars(path, dialect, texts, reading)
         if frame is not None:
             return [frame]
     return [_by_record(path, dialect)]
 
 
-# --- by record ---
+def _by_numpy(path: Path, dialect: Dialect, texts: set[str]) -> list[Part] | None:
+    """The columns of a file without quotes, a piece at a time; None where later rows are not as the first ones."""
+    parts: list[Part] = []
+    as_text, kinds = texts | not_to_be_guessed(path, dialect), np.dtype([])
+    with path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        file.readline()
+        while lines := whole_lines(file):
+            rows = lines.decode().replace("\r\n", "\n").removesuffix("\n").split("\n")
+            try:
+                if not parts:
+                    columns = zip(*(row.split(dialect.separator) for row in rows[:SAMPLE_ROWS]), strict=True)
+                    pairs = zip(dialect.header, columns, strict=True)
+                    kinds = np.dtype([(key, object if key in as_text else _type_of(column)) for key, column in pairs])
+                block = np.loadtxt(rows, kinds, comments=None, delimiter=dialect.separator, ndmin=1)
+            except (ValueError, Warning):
+                return None
+            if len(block) < len(rows):
+                return None  # empty lines
+            values: dict[str, Values] = {}
+            for key, own in zip(dialect.header, apart((len(dialect.header), len(rows))), strict=True):
+                if kinds[key].hasobject:
+                    values[key] = _texts_of(block[key])
+                else:
+                    values[key] = number = own.view(kinds[key])
+                    number[:] = block[key]
+            parts.append(Part(values, len(rows), 0))
+    return parts or None
+
+
+def _type_of(column: Sequence[str]) -> type:
+    for kind in (int, float):
+        with suppress(ValueError, Warning):
+            if "" not in column and np.loadtxt(column, kind, comments=None, delimiter="\0", ndmin=1).ndim == 1:
+                return kind
+    return object
+
+
+def _texts_of(fields: Iterable[str]) -> Texts:
+    vocabulary: dict[str, int] = {}
+    codes = array("q", (vocabulary.setdefault(field, len(vocabulary)) for field in fields))
+    return Texts(list(vocabulary), np.frombuffer(codes, dtype=np.int64))
 
 
 def _by_record(path: Path, dialect: Dialect) -> Part:
     """The columns as text, record by record.  Raises FileError that names the line of the first irregular one."""
     columns: list[dict[str, int]] = [{} for _ in dialect.header]
-    codes: list[list[int]] = [[] for _ in dialect.header]
+    codes = [array("q") for _ in dialect.header]
     empty = rows = 0
     for line, fields in islice(records_of(path, dialect), 1, None):
         check_width(line, fields, dialect)
@@ -158,7 +205,7 @@ def _by_record(path: Path, dialect: Dialect) -> Part:
             places.append(vocabulary.setdefault(field, len(vocabulary)))
     return Part(
         {
-            key: Texts(list(vocabulary), np.array(places, dtype=np.int64))
+            key: Texts(list(vocabulary), np.frombuffer(places, dtype=np.int64))
             for key, vocabulary, places in zip(dialect.header, columns, codes, strict=True)
         },
         rows,

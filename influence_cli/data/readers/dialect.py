@@ -115,7 +115,7 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
     if match := re.fullmatch(r'"?sep=(.)"?\s*', lines[0] if lines else "", re.IGNORECASE):
         separator, above, lines = separator or match[1], 1, lines[1:]
     mark = separator or _separator(lines, usual)
-    records = list(itertools.islice(parsed(lines, mark), HEAD_RECORDS))
+    records = _head(lines, mark)
     if not records:
         raise FileError("the table is empty", "the first line must name the columns")
     at, extra = _header_at(records, label)
@@ -169,7 +169,7 @@ def damaged(error: BaseException) -> FileError:
 
 
 def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record begins, and its fields, header first; empty lines are left out.
+    """The line on which each record begins, and its fields (none on an empty line), header first.
 
     Raises FileError.
     """
@@ -195,7 +195,7 @@ def _other_encoding(encoding: str, error: UnicodeDecodeError) -> FileError:
 
 
 def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record begins (the first is 1) and its fields; empty lines are left out."""
+    """The line on which each record begins (the first is 1) and its fields: none on an empty line."""
     csv.field_size_limit(MOST_FIELD)
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     line = 1
@@ -203,11 +203,15 @@ def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tup
         for fields in reader:
             if separator == " " and fields and not fields[-1]:
                 fields = fields[:-1]
-            if fields:
-                yield line, fields
+            yield line, fields
             line = reader.line_num + 1
     except csv.Error as error:
         raise FileError(f"line {line:,} cannot be read: {error}") from None
+
+
+def _head(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
+    """The first records, without empty lines."""
+    return list(itertools.islice((one for one in parsed(lines, separator) if one[1]), HEAD_RECORDS))
 
 
 def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
@@ -267,7 +271,7 @@ def _separator(lines: list[str], usual: str) -> str:
     """The separator by which the fewest lines have another number of fields than most; ``usual`` where several do."""
     odd: dict[str, tuple[int, int]] = {}
     for mark in (usual, *(one for one in SEPARATORS if one != usual)):
-        counts = [len(fields) for _, fields in itertools.islice(parsed(lines, mark), HEAD_RECORDS)]
+        counts = [len(fields) for _, fields in _head(lines, mark)]
         if not counts:
             return usual
         width, times = Counter(counts).most_common(1)[0]

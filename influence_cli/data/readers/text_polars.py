@@ -69,7 +69,7 @@ def polars_for(content: float = 0.0) -> Any:
 def by_polars(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> Part | None:
     """The columns as polars reads them; None where it finds a row that is not as the others."""
     polars = polars_for()
-    as_text = texts | _not_to_be_guessed(path, dialect)
+    as_text = texts | not_to_be_guessed(path, dialect)
     source: Any = path
     try:
         str(path).encode()
@@ -113,13 +113,13 @@ def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -
     """The same for a large file without quotes, PIECE_BYTES at a time; None where a later piece is not as the first
     rows are, or where a column has truth values."""
     polars = polars_for()
-    as_text = texts | _not_to_be_guessed(path, dialect)
+    as_text = texts | not_to_be_guessed(path, dialect)
     nulls = sorted(reading.nulls - {""})
     parts: list[Part] = []
     schema: dict[str, Any] = {}
     with path.open("rb") as file:
         file.readline()
-        while lines := _whole_lines(file):
+        while lines := whole_lines(file):
             how: dict[str, Any] = {"schema": schema} if schema else {"infer_schema_length": SAMPLE_ROWS}
             try:
                 frame = polars.read_csv(lines, has_header=False, separator=dialect.separator, null_values=nulls, **how)
@@ -140,7 +140,7 @@ def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -
     return parts
 
 
-def _whole_lines(file: IO[bytes]) -> bytes:
+def whole_lines(file: IO[bytes]) -> bytes:
     """About PIECE_BYTES of the file, up to the end of a line."""
     begin = file.tell()
     file.seek(PIECE_BYTES, os.SEEK_CUR)
@@ -184,7 +184,7 @@ def texts_of(series: pl.Series) -> Texts:
     return Texts(vocabulary.to_list(), codes.astype(np.int64))
 
 
-def _not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
+def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
     """Columns that polars would read as numbers or truth values and that stay text: codes with leading zeros, words.
 
     They are looked for at the beginning of the file and at places spread over it.
@@ -218,7 +218,7 @@ def _refuse_ragged(path: Path, dialect: Dialect) -> None:
 
 def check_width(line: int, fields: Sequence[str], dialect: Dialect) -> None:
     expected = len(dialect.header) + dialect.trailing
-    if len(fields) != expected:
+    if fields and len(fields) != expected:
         first = "as most rows have" if dialect.row_names or dialect.trailing else "as the first line has"
         raise FileError(
             f"every row must have {expected} fields {first}, but line {line:,} has {len(fields)}",
