@@ -13,12 +13,10 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -285,7 +283,7 @@ def said(table: Published, outcome: Outcome) -> str:
 def audited(table: Published, path: Path) -> Outcome:
     """Train on the file, estimate and retrain.  Raises RuntimeError, with what ginf said, where it refuses."""
     begun, path = perf_counter(), path.absolute()
-    with tempfile.TemporaryDirectory() as folder, _within(folder):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         data = path
         if table.header:
             text = path.read_text(encoding="utf-8").lstrip("\n")
@@ -315,16 +313,6 @@ def _ginf(*arguments: str) -> tuple[list[dict], str]:
     if code:
         raise RuntimeError(f"ginf {shlex.join(arguments)} ended with {code}: {err.getvalue().strip()[-600:]}")
     return json.loads(out.getvalue()), err.getvalue()
-
-
-@contextlib.contextmanager
-def _within(folder: str) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shlex
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -181,20 +179,10 @@ CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
 }
 
 
-@contextlib.contextmanager
-def within(folder: str) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 def printed(content: str | bytes, options: tuple[str, ...]) -> tuple[list[str], int, bool]:
     """The lines on stderr about the table, the exit code, and whether there is a model."""
     name = "stays.parquet" if isinstance(content, bytes) and content[:4] == b"PAR1" else "stays.csv"
-    with tempfile.TemporaryDirectory() as folder, within(folder):
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
         Path("later.csv").write_text(HEAD + "60,N,perhaps\n", encoding="utf-8")
         Path("other.csv").write_text(HEAD + "60,Mars,yes\n", encoding="utf-8")

@@ -124,21 +124,24 @@ class Design:
             out += W[:, d:]
         return out
 
+    def add_product(self, R: np.ndarray, X: np.ndarray, out: np.ndarray) -> None:
+        """R [X 1] of a block of rows X (b, d), for R (outputs, b), into the sum ``out`` (outputs, D)."""
+        R, d = R.astype(self.dtype, copy=False), X.shape[1]
+        out[:, :d] += R @ X
+        if self.intercept:
+            out[:, d] += R.sum(axis=1)
+
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
         """sum over blocks of R [X 1] with R = rowwise(forward(W), rows) of shape (outputs, b): (outputs, D).
 
         ``rowwise`` is called for blocks in any order, and for several at once.
         """
-        d = self.X.shape[1]
         W = W.astype(self.dtype, copy=False)
 
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             for rows in blocks:
                 X = self._rounded(rows)
-                R = rowwise(self.outputs_of(W, X), rows).astype(self.dtype, copy=False)
-                out[:, :d] += R @ X
-                if self.intercept:
-                    out[:, d] += R.sum(axis=1)
+                self.add_product(rowwise(self.outputs_of(W, X), rows), X, out)
 
         widest = max(len(W), outputs)
         return self.total(add, list(self.blocks(widest)), (outputs, self.columns), self.operations(widest))
@@ -155,19 +158,15 @@ class Design:
         Of group g the rows ``chosen[g]`` alone are read; ``rowwise(forward(W[g]), span, g)`` is (outputs, b) of the
         rows ``chosen[g][span]``.
         """
-        d = self.X.shape[1]
         W = W.astype(self.dtype, copy=False)
         sums = np.zeros((len(chosen), outputs, self.columns))
-        size = max(64, CHOSEN_NUMBERS // max(d, 1))
+        size = max(64, CHOSEN_NUMBERS // max(self.X.shape[1], 1))
 
         def add(g: int) -> None:
             for start in range(0, len(chosen[g]), size):
                 span = slice(start, min(start + size, len(chosen[g])))
                 X = self._rounded(chosen[g][span])
-                R = rowwise(self.outputs_of(W[g], X), span, g).astype(self.dtype, copy=False)
-                sums[g, :, :d] += R @ X
-                if self.intercept:
-                    sums[g, :, d] += R.sum(axis=1)
+                self.add_product(rowwise(self.outputs_of(W[g], X), span, g), X, sums[g])
 
         operations = sum(map(len, chosen)) * self.columns * max(outputs, COPY_FLOPS)
         spread(add, range(len(chosen)), operations=operations)

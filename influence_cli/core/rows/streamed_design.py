@@ -68,17 +68,7 @@ class StreamedDesign(Design):
         pages = sum(map(len, chosen)) * max(row_bytes, PAGE_BYTES)
         if pages * SCATTERED <= self.rows * row_bytes:
             return super().sweep_chosen(W, rowwise, chosen, outputs)
-        return self._shared(W.astype(self.dtype, copy=False), rowwise, chosen, outputs)
-
-    def _shared(
-        self,
-        W: np.ndarray,
-        rowwise: Callable[[np.ndarray, slice, int], np.ndarray],
-        chosen: Sequence[np.ndarray],
-        outputs: int,
-    ) -> np.ndarray:
-        """``sweep_chosen`` in one pass: of each block, the rows of each group."""
-        d, size = self.X.shape[1], max(64, SHARED_NUMBERS // max(self.X.shape[1], 1))
+        W, size = W.astype(self.dtype, copy=False), max(64, SHARED_NUMBERS // max(self.X.shape[1], 1))
         blocks = [slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size)]
 
         def add(span: Sequence[slice], out: np.ndarray) -> None:
@@ -91,10 +81,7 @@ class StreamedDesign(Design):
                     if low == high:
                         continue
                     X = block[chosen[g][low:high] - rows.start]
-                    R = rowwise(self.outputs_of(W[g], X), slice(int(low), int(high)), g).astype(self.dtype, copy=False)
-                    out[g, :, :d] += R @ X
-                    if self.intercept:
-                        out[g, :, d] += R.sum(axis=1)
+                    self.add_product(rowwise(self.outputs_of(W[g], X), slice(int(low), int(high)), g), X, out[g])
 
         operations = sum(map(len, chosen)) * self.columns * outputs + float(self.X.size)
         return self.total(add, blocks, (len(chosen), outputs, self.columns), operations)
