@@ -18,7 +18,7 @@ from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.quantities import Loss, Margin, ParameterTarget, RowTarget, Target
-from influence_cli.core.refined import Goal, refine
+from influence_cli.core.refined import Goal, _Rule, refine
 from influence_cli.core.removal import PENALTY_SCALINGS, Removal, removal
 from influence_cli.core.retraining import retrain
 from influence_cli.core.solvers.choice import HessianSolver, make_solver
@@ -278,3 +278,27 @@ def test_groups_without_an_effect_end_at_nothing():
     found = refine(objective, theta, w, solver.preconditioner, goal)
     assert (np.abs(found.change) <= ROUNDING).all()
     assert (found.error >= np.abs(found.change)).all() or found.met.all()
+
+
+class Followed:
+    """An f that is read off the first parameter."""
+
+    def value(self, theta):
+        return theta[:1]
+
+
+def ended_at(lengths: list[float], figures: list[float]) -> int | None:
+    """The step at which the rule is content with figures that were reached from gradients of those lengths."""
+    rule = _Rule(Goal(Followed(), np.zeros(1), 0.05, np.ones((1, 1), dtype=bool)), 1)
+    for step, (length, figure) in enumerate(zip(lengths, figures, strict=True)):
+        if rule.ends(np.array([0]), np.array([[figure]]), np.array([length]))[0]:
+            return step
+    return None
+
+
+def test_after_a_wild_path_one_good_step_proves_nothing():
+    # a gradient that grows to 28 times its first length, and then seems to have arrived: the figure is .03 in the end
+    figures = [10.22, -0.174, -0.157, -0.134, -0.130, -0.124, -0.117]
+    assert ended_at([1.837, 52.1, 3.36, 2.90, 0.0598, 0.0630, 0.0611], figures) is None
+    assert ended_at([1.837, 1.52, 0.336, 0.290, 0.0298, 0.0330, 0.0311], figures) == 4
+    assert ended_at([1.837, 52.1, 3.36, 0.290, 0.0598, 0.00630, 0.000611], [*figures[:5], -0.1299, -0.1299]) == 5

@@ -212,6 +212,20 @@ def test_changes_of_gradients_are_differences_of_gradients(kind, intercept, spar
             assert begun.rough is None or relative_error(begun.rough(V[:, own], columns), expected) < ROUGH
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_change_too_far_to_be_told_is_a_difference_of_gradients(kind):
+    objective = make_objective(make_oracle(kind))
+    w = removal(objective.weights, groups_of(objective), PER_MEAN).removed
+    theta = np.zeros((objective.size, 1))
+    V = np.random.default_rng(2).normal(size=(objective.size, 4)) * [1.0, 500.0, 1e-3, 1e4]
+    expected = objective.gradient(theta + V, w) - objective.gradient(theta, w)
+    for change in (objective.departure(theta, w).change, objective.departure(theta, w).rough):
+        found = change(V)
+        assert np.isfinite(found).all()
+        for g in range(4):
+            assert relative_error(found[:, g], expected[:, g]) < ROUGH
+
+
 @pytest.mark.parametrize(("kind", "intercept"), CASES)
 def test_training_newton_and_retraining_end_where_the_oracle_does(kind, intercept):
     oracle = make_oracle(kind, intercept)
@@ -248,6 +262,23 @@ def test_no_group_counts_as_retrained_by_a_rough_gradient(kind):
             decrement = np.sqrt(r @ np.linalg.pinv(oracle.hessian(mixed.theta[:, g], w.column(g)), rcond=1e-10) @ r)
             assert decrement <= 1e-7 * goal.scale[g]
         assert mixed.converged.all() == (passes == 30)
+
+
+def test_one_group_that_starts_elsewhere_is_told_so_from_its_first_step():
+    objective = make_objective(make_oracle(LOGISTIC))
+    theta = train(objective, tol=1e-11).theta
+    start = theta + np.array([[0.3], [-0.2], [0.5], [0.1]])
+    options = {
+        "preconditioner": make_solver(objective, theta, "cholesky").preconditioner,
+        "tol": 1e-9,
+        "max_iterations": 30,
+    }
+    groups = groups_of(objective)[1:2]
+    alone, goal = anderson(objective, theta, start, removal(objective.weights, groups, PER_MEAN).removed, **options)
+    twice = removal(objective.weights, groups * 2, PER_MEAN).removed
+    block, of_block = anderson(objective, theta, np.repeat(start, 2, axis=1), twice, **options)
+    assert goal.scale[0] == pytest.approx(of_block.scale[0], rel=1e-6)
+    assert relative_error(alone.theta[:, 0], block.theta[:, 0]) < 1e-7
 
 
 def test_most_passes_are_in_single_precision(monkeypatch):
