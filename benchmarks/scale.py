@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import h5py
 import numpy as np
 
 FEATURES, TESTS = 50, 1000
@@ -107,8 +108,14 @@ def _measure(command: str, options: list[str], rows: int, memory: str) -> dict[s
         found |= {f"{way}cpu": cpu, f"{way}peak": peak}
         if not way:
             found |= {"passes": read / (8.0 * FEATURES * rows), "rate": read / 1e9 / max(seconds, 1e-9)}
-    found["differ"] = 0.0 if name == "train" else _differ()
+    found["differ"] = _parameters_differ() if name == "train" else _differ()
     return found
+
+
+def _parameters_differ() -> float:
+    """The largest difference of a parameter of the two models, relative to the largest parameter."""
+    one, other = (h5py.File(name)["params/theta"][()] for name in ("m.h5", "memory_m.h5"))
+    return float(np.abs(one - other).max() / np.abs(other).max())
 
 
 def _differ() -> float:
