@@ -265,7 +265,7 @@ class Common:
         typer.Option(
             "--scheduler",
             metavar="tcp://HOST:PORT",
-            help="A dask scheduler, whose workers read the rows and do the passes (ginf[dask], docs/scale.md).",
+            help="A dask scheduler, whose workers read the rows and do the passes (the extra dask, docs/scale.md).",
             rich_help_panel=MORE,
         ),
     ] = None

@@ -114,7 +114,7 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
             middle = printed_number(shown[len(shown) // 2])
             raise UsageError(
                 f"column {name} is a measurement with {len(shown):,} different numbers, not a grouping",
-                hint=f"Ask for parts, --group {shell(f'by:{quoted(name)}:5')}, or ranges,"
+                hint=f"ask for parts, --group {shell(f'by:{quoted(name)}:5')}, or ranges,"
                 f" --group {shell(f'column:{quoted(name)}={printed_number(shown[0])}..{middle}')}",
             )
     if len(shown) > MOST_GROUPS:

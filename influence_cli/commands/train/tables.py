@@ -157,7 +157,7 @@ class Tables:
         bool | None,
         typer.Option(
             "--standardize/--no-standardize",
-            help="Scale numbers to mean 0 and deviation 1 by the training rows; removal leaves the scale as it is.",
+            help="Scale numbers to mean 0 and deviation 1 by the training rows (without a group: see --preprocessing).",
             show_default="on for tables, off for arrays",
             rich_help_panel=TABLE,
         ),
