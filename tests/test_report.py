@@ -136,6 +136,16 @@ def test_the_caption_says_how_f_was_evaluated(monkeypatch):
     assert "f at the changed parameters minus f now" in table_of(result(evaluate="exact"), monkeypatch)
 
 
+def test_where_no_error_is_known_that_is_said(monkeypatch):
+    known, sentence = result(quantity="score:accuracy"), "no error is known of these estimates"
+    errors = {"refined": np.full((2, 2), np.nan)}
+    assert sentence not in table_of(known, monkeypatch)
+    assert sentence in table_of(replace(known, errors=errors), monkeypatch)
+    assert sentence not in table_of(replace(known, errors=errors, actual=np.zeros((2, 2))), monkeypatch)
+    errors["refined"][1, 0] = 1e-3
+    assert sentence not in table_of(replace(known, errors=errors), monkeypatch)
+
+
 @pytest.mark.parametrize("width", [20, 60, 80, 100, 160])
 @pytest.mark.parametrize("methods", [1, 5])
 def test_a_table_is_no_wider_than_the_terminal_and_cuts_no_figure(width, methods, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from cli_tools import rows_of, save_blobs, train
 
@@ -102,3 +103,30 @@ def test_top_keeps_the_largest_of_each_test_row(folder, capsys):
 def test_checks_of_error_and_slope(folder, capsys, limit, code):
     assert run(["compare", str(folder / "i.h5"), str(folder / "t.h5"), "--quiet", *limit]) == code
     assert (limit[0] in capsys.readouterr().err) == (code != 0)
+
+
+def test_coefficients_say_for_how_large_a_change_they_are(tmp_path, capsys):
+    rng = np.random.default_rng(4)
+    age, other = rng.uniform(20, 90, 80), rng.normal(size=80)
+    kind = np.arange(80) % 2
+    y = age / 10 + other + 0.5 * kind + rng.normal(size=80)
+    rows = zip(age.tolist(), other.tolist(), y.tolist(), "uv" * 40, strict=True)
+    (tmp_path / "a.csv").write_text("age,other,y,kind\n" + "".join(f"{a!r},{b!r},{c!r},{k}\n" for a, b, c, k in rows))
+    slope = np.linalg.lstsq(np.column_stack([age, other, kind, np.ones(80)]), y, rcond=None)[0][0]
+    ask = ["train", "--data", str(tmp_path / "a.csv"), "--label", "y", "--estimator", "linear", "--l2", "0"]
+    for name, more in (("a.h5", []), ("raw.h5", ["--no-standardize"])):
+        assert run([*ask, "--test-fraction", "0", "-o", str(tmp_path / name), *more]) == 0
+    spread = f"{age.std():.4g}"
+    _, out, _ = shown(capsys, tmp_path / "a.h5", "--format", "table")
+    words = [line.split() for line in out.splitlines()]
+    assert ["name", "value", "for", "a", "change", "of"] in words
+    assert ["age", f"+{slope * age.std():.4g}", spread] in words
+    asked = ["influence", "--model", str(tmp_path / "a.h5"), "--group", "rows:1", "--format", "table"]
+    assert run([*asked, "--quantity", "param:age"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith(f"Change of the parameter age (for one standard deviation, {spread}) if the group is")
+    assert run([*asked, "--quantity", "param:kind=v"]) == 0
+    assert "standard deviation" not in capsys.readouterr().out
+    _, out, _ = shown(capsys, tmp_path / "raw.h5", "--format", "table")
+    assert "for a change of" not in out
+    assert ["age", f"+{slope:.4g}"] in [line.split() for line in out.splitlines()]

@@ -24,6 +24,7 @@ from influence_cli.core.quantities import (
 from influence_cli.core.wald import wald_target
 from influence_cli.core.weights import Weights
 from influence_cli.errors import UsageError
+from influence_cli.models.scales import units
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, NO_TEST, REMOVED_TEST, Provenance, RowNames
 
@@ -127,8 +128,11 @@ class Question:
 
     def named(self, provenance: Provenance) -> Provenance:
         """With the quantity in words, where only the data know them."""
-        parts = None if self.tests is None or self.of_removed else pooled(self.quantity)
-        asked = None if parts is None or self.tests is None else in_words(self.model, self.tests.rows, parts)
+        if self.tests is None:
+            asked = _coefficient(self.model, self.quantity)
+        else:
+            parts = None if self.of_removed else pooled(self.quantity)
+            asked = None if parts is None else in_words(self.model, self.tests.rows, parts)
         return provenance if asked is None else replace(provenance, config={**provenance.config, "asked": asked})
 
     def each(self) -> list[Target]:
@@ -136,6 +140,13 @@ class Question:
         if len(self.codes) == 1:
             return list(self.targets)
         return [part for target in self.targets if isinstance(target, RowTarget) for part in _rows_of(target)]
+
+
+def _coefficient(model: TrainedModel, quantity: str) -> str | None:
+    """What the coefficient of a standardised feature is for; None of other quantities."""
+    kind, _, name = quantity.partition(":")
+    unit = dict(zip(model.parameter_names, units(model), strict=True)).get(name) if kind == "param" else None
+    return None if unit is None else f"parameter {name} (for one standard deviation, {unit:.4g})"
 
 
 def ask(

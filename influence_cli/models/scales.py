@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from influence_cli.core.rescaling import Standardised
+
+if TYPE_CHECKING:
+    from influence_cli.models.trained import TrainedModel
 
 STATELESS = (
     *("FunctionTransformer", "Normalizer", "PolynomialFeatures", "HashingVectorizer", "Binarizer", "FeatureHasher"),
@@ -29,6 +32,21 @@ def own_scales(preparation: Mapping[str, Any] | None, names: Sequence[str], *, s
     means = np.array([known.get(name, (0.0, 1.0))[0] for name in names], dtype=np.float64)
     scales = np.array([known.get(name, (0.0, 1.0))[1] for name in names], dtype=np.float64)
     return Standardised(columns, means, scales, columns & (not sparse))
+
+
+def units(model: TrainedModel) -> list[float | None]:
+    """Of each parameter, in theta's order, the standard deviation that its feature was divided by: the change of the
+    feature that the coefficient is for.  None where the feature was not standardised, or where there is none."""
+    names = model.dataset.feature_names
+    scales = own_scales(model.dataset.preparation, names, sparse=False)
+    every = len(model.parameter_names)
+    if scales is None:
+        return [None] * every
+    known = zip(scales.columns.tolist(), scales.scale.tolist(), strict=True)
+    own = [scale if standardised else None for standardised, scale in known]
+    own += [None] * model.settings.fit_intercept
+    first = model.settings.hidden[0] if model.settings.hidden else every // len(own)
+    return (own * first + [None] * every)[:every]
 
 
 def pipeline_scales(steps: Sequence[tuple[str, Any]], count: int, *, complete: bool) -> Standardised | None:

@@ -24,7 +24,7 @@ from influence_cli.present.words import (
     row_name,
     share,
 )
-from influence_cli.results import OK, REMOVED_TEST, InfluenceResult, TruthResult
+from influence_cli.results import OK, REFINED, REMOVED_TEST, InfluenceResult, TruthResult
 
 TABLE_ROWS = 200
 """Rows that a page shows where --top does not say how many: more than that nobody reads on a terminal."""
@@ -43,6 +43,8 @@ EVALUATED = {
     "exact": "estimates: f at the changed parameters minus f now",
 }
 """What estimates are, by how they were evaluated."""
+NO_ERROR = "no error is known of these estimates: --verify shows how far they are off"
+"""Said where no figure says how far it may be off, and nothing was retrained."""
 MEASURED = {"actual": "retrained"}
 """The change of a result of retraining, and its heading."""
 OWN = "estimates: f at the changed parameters; change: that of the last estimate or of retraining, minus in-sample"
@@ -85,7 +87,10 @@ def influence_page(result: InfluenceResult, columns: Mapping[str, Any], view: Vi
 
 def evaluated(result: InfluenceResult) -> tuple[str, ...]:
     """What the estimates are, in sentences."""
-    return (EVALUATED[result.evaluate], *([] if result.objective is None else [OF_NETWORK.format(ESTIMATED)]))
+    said = [EVALUATED[result.evaluate]]
+    if result.actual is None and REFINED in result.errors and np.isnan(result.errors[REFINED]).all():
+        said.append(NO_ERROR)
+    return (*said, *([] if result.objective is None else [OF_NETWORK.format(ESTIMATED)]))
 
 
 def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Figures:

@@ -48,7 +48,9 @@ def explanation_page(
         blocks.append(
             Block("Rows that matter most, each alone", ("row", *named, "true", "change", "share"), cells, numbers)
         )
-    legend = ("rows to beyond add up to refined; interplay is refined less the sum of all rows alone",)
+    legend: tuple[str, ...] = ("rows to beyond add up to refined; interplay is refined less the sum of all rows alone",)
+    if rows:
+        legend += ("share: of the sizes of the changes of all rows of the group, each alone",)
     return Page(title, tuple(blocks), legend)
 
 

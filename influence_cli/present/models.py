@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.data.summary import base_rate
+from influence_cli.models.scales import units
 from influence_cli.models.trained import Split, TrainedModel
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure
@@ -48,10 +49,15 @@ def coefficient_block(model: TrainedModel, top: int | None) -> Block:
     theta = model.theta[:, 0]
     names = model.parameter_names
     order = np.argsort(-np.abs(theta), kind="stable")[: top or MOST_COEFFICIENTS].tolist()
-    rows = [(names[at], f"{theta[at]:+.4g}") for at in order]
+    scales = units(model)
+    rows = [(names[at], f"{theta[at]:+.4g}", figure(scales[at])) for at in order]
     left = len(theta) - len(rows)
     below = (f"{left:,} more: --top {len(theta)}, or --format csv",) if left else ()
-    return Block("Coefficients, the largest first", ("name", "value"), rows, frozenset({1}), below)
+    standardised = any(scales[at] is not None for at in order)
+    headings = ("name", "value", "for a change of")
+    kept = len(headings) if standardised else 2
+    cut = [row[:kept] for row in rows]
+    return Block("Coefficients, the largest first", headings[:kept], cut, frozenset(range(1, kept)), below)
 
 
 def _score(model: TrainedModel, split: Split) -> str:
