@@ -130,3 +130,25 @@ def test_coefficients_say_for_how_large_a_change_they_are(tmp_path, capsys):
     _, out, _ = shown(capsys, tmp_path / "raw.h5", "--format", "table")
     assert "for a change of" not in out
     assert ["age", f"+{slope:.4g}"] in [line.split() for line in out.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("estimator", "label", "said"),
+    [
+        ("logistic", "two", ": of the log-odds of u1"),
+        ("ridge-classifier", "two", ": of the score of u1"),
+        ("ridge-classifier", "three", ""),
+        ("logistic", "three", ""),
+        ("linear", "count", ""),
+        ("poisson", "count", ": of the logarithm of the prediction"),
+    ],
+)
+def test_coefficients_say_of_what_they_are(tmp_path, capsys, estimator, label, said):
+    rng = np.random.default_rng(5)
+    x, count = rng.normal(size=60), rng.poisson(2, 60)
+    rows = [f"{value!r},u{n % 2},v{n % 3},{n}" for value, n in zip(x.tolist(), count.tolist(), strict=True)]
+    (tmp_path / "c.csv").write_text("\n".join(["x,two,three,count", *rows, ""]))
+    ask = ["train", "--data", str(tmp_path / "c.csv"), "--label", label, "--features", "x", "--estimator", estimator]
+    assert run([*ask, "-o", str(tmp_path / "c.h5")]) == 0
+    _, out, _ = shown(capsys, tmp_path / "c.h5", "--format", "table")
+    assert f"Coefficients, the largest first{said}" in out.splitlines()

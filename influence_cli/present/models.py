@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from influence_cli.core.objectives.families.binomial import Binomial
+from influence_cli.core.objectives.families.logistic import Logistic
+from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.data.summary import base_rate
 from influence_cli.models.scales import units
 from influence_cli.models.trained import Split, TrainedModel
@@ -57,7 +61,21 @@ def coefficient_block(model: TrainedModel, top: int | None) -> Block:
     headings = ("name", "value", "for a change of")
     kept = len(headings) if standardised else 2
     cut = [row[:kept] for row in rows]
-    return Block("Coefficients, the largest first", headings[:kept], cut, frozenset(range(1, kept)), below)
+    title = f"Coefficients, the largest first{_changes_of(model)}"
+    return Block(title, headings[:kept], cut, frozenset(range(1, kept)), below)
+
+
+def _changes_of(model: TrainedModel) -> str:
+    """What coefficients change that are not those of the prediction itself and are not named by a class."""
+    if model.family.outputs > 1 or model.settings.hidden:
+        return ""
+    what = {
+        Logistic: "the log-odds of {}",
+        Signed: "the score of {}",
+        Poisson: "the logarithm of the prediction",
+        Binomial: "the log-odds of the prediction",
+    }.get(type(model.family))
+    return f": of {what.format(*model.dataset.classes[1:])}" if what else ""
 
 
 def _score(model: TrainedModel, split: Split) -> str:
