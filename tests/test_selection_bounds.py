@@ -103,6 +103,52 @@ def test_no_group_exceeds_it(kind, quantity, size, how):
     assert finite >= 2
 
 
+@pytest.mark.parametrize("quantity", ["param", "prediction"])
+@pytest.mark.parametrize(("scaling", "l2"), [("per-mean", 0.1), ("per-sum", 0.1), ("per-mean", 0.0)])
+def test_of_one_row_it_is_the_change_of_a_linear_regression(quantity, scaling, l2):
+    """With one candidate every inequality is an equality: whatever is smaller proves nothing."""
+    case = problem("linear", quantity, 1, m=6, scaling=scaling, l2=l2)
+    for row in range(case.rows):
+        change = case.target.value(refitted(case, (row,))[:, None])[0, 0] - case.base
+        direction = "increase" if change > 0 else "decrease"
+        bound = largest_change(replace(case, candidates=np.array([row]), direction=direction))
+        assert 1.0 <= bound / change < 1.0 + 1e-4
+
+
+def test_of_two_opposite_rows_it_is_the_change():
+    """Their features point against each other, and their curvatures add up all the same."""
+    x, y = np.array([3.0, -3.0, 1.0, 2.0, -1.0, 2.0]), np.array([4.0, -4.0, 0.5, 1.0, -1.0, 2.0])
+    objective = Glm(x[:, None], y, Gaussian(), l2=0.0, intercept=False)
+    theta = train(objective, tol=1e-12).theta
+    solver = make_solver(objective, theta, "cholesky")
+    own = Problem(objective, theta, solver, ParameterTarget(0), 2, "per-sum", np.arange(2), "decrease")
+    change = x[2:] @ y[2:] / (x[2:] @ x[2:]) - x @ y / (x @ x)
+    assert change < 0
+    assert 1.0 <= largest_change(own) / change < 1.0 + 1e-4
+
+
+def test_of_at_most_two_rows_one_may_do_more():
+    """The second row's change has the other sign: that of both together is less than that of the first alone."""
+    case = problem("linear", "param", 2, m=30, scaling="per-sum")
+    alone = np.array([case.target.value(refitted(case, (row,))[:, None])[0, 0] for row in range(30)]) - case.base
+    ends = np.array([alone.argmin(), alone.argmax()])
+    assert largest_change(replace(case, candidates=np.sort(ends)), at_most=True) >= alone.max()
+
+
+@pytest.mark.parametrize("weight", [2.0, 8.0])
+def test_of_one_row_it_is_nearly_the_change_of_a_rate(weight):
+    """A Poisson regression on a constant alone, whose third derivatives are as large as the bound takes them to be."""
+    w = np.concatenate([[weight], np.full(9, 0.5)])
+    y = np.concatenate([[2.0 + 0.2 * w.sum() / weight], np.tile([1.0, 2.0, 3.0], 3)])  # a rate of 2.2, without it 2
+    objective = Glm(np.ones((10, 1)), y, Poisson(), l2=0.0, intercept=False, weights=w)
+    theta = train(objective, tol=1e-12).theta
+    solver = make_solver(objective, theta, "cholesky")
+    own = Problem(objective, theta, solver, ParameterTarget(0), 1, "per-sum", np.array([0]), "decrease")
+    change = np.log(w[1:] @ y[1:] / w[1:].sum()) - np.log(w @ y / w.sum())
+    assert change == pytest.approx(-np.log(1.1))
+    assert 1.0 <= largest_change(own) / change < 1.01
+
+
 @pytest.mark.parametrize(
     ("kind", "quantity", "how"),
     [("linear", "prediction", {"scaling": "per-sum"}), ("linear", "param", {}), ("logistic", "margin", {"l2": 0.3})],

@@ -204,7 +204,7 @@ def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool, by_pairs: bool) ->
     sums = np.stack([_top(own, sizes) for own in (rows.a * h**2, np.abs(bent) * h, np.abs(rows.pull) * h)])
     C = np.stack([sums[1] * sums[2]] * 2)
     if by_pairs:
-        paired = _paired(rows, bent, sizes)
+        paired = _paired(rows, bent, sizes, at_most)
         sums, C = np.minimum(sums, paired[:3]), np.minimum(C, paired[3:])
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = [_root(_top(own, sizes)) for own in (bent**2 / rows.a, rows.pull**2 / rows.a)]
@@ -238,7 +238,7 @@ def _remainder(rows: _Rows, sums: np.ndarray, C: np.ndarray, lengths: float) -> 
     return np.asarray(e)
 
 
-def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray, at_most: bool) -> np.ndarray:
     """q, U, V and C, the last for both signs of e, (5, S), by what every row shares with every other."""
     n = len(rows.a)
     root = np.sqrt(rows.a)
@@ -253,6 +253,8 @@ def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray) -> np.ndarray:
             if number == 0:
                 both = np.abs(both)
                 squares[part] = _tops(both**2, sizes)
+            if at_most:  # a smaller group may leave out whatever is negative
+                both = np.maximum(both, 0.0)
             sums[number, part] = _tops(both, sizes)
     out = np.empty((5, len(sizes)))
     for at, size in enumerate(sizes):
