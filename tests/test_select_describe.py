@@ -62,32 +62,40 @@ def test_nine_of_the_true_top_ten(kind, direction):
     asked = "age:4,dose:4,site,sex,arm"
     how = {"support": 20, "columns": asked, "direction": direction, "verify": True}
     found = model.describe(2, frame[300:], y[300:], **how).records()
+    sign = 1.0 if direction == "increase" else -1.0
+    alone = model.describe(1, frame[300:], y[300:], **(how | {"columns": "site,sex,arm", "top": 8})).records()
+    assert 0 < len(alone) < 8  # the others move it the other way
+    assert all(sign * record["actual"] > 0 for record in alone)
     columns, X = model.model.dataset.columns_train, model.model.dataset.X_train
     conditions = [[one.text for one in cut.conditions] for cut in cut_columns(columns, asked, 20)]
     texts = [text for own in conditions for text in own]
     texts += [f"{one},{two}" for first, second in combinations(conditions, 2) for one in first for two in second]
-    groups = {}
+    groups, size, tried = {}, {"": 300}, 0
     for text in texts:
         try:
             rows = rows_where(columns, parse_conditions(text))
         except UsageError:
             continue
+        size[text] = len(rows)
         if 20 <= len(rows) <= 150:
             groups[rows.tobytes()] = rows
+            tried += all(len(rows) < size[part] for part in (text.split(",") if "," in text else [""]))
     x, own = model.made.with_tests(frame[300:], None)[0].X_test, y[300]
     base = refitted_loss(kind, X, y[:300], np.array([], dtype=int), x, own)
     change = {key: refitted_loss(kind, X, y[:300], rows, x, own) - base for key, rows in groups.items()}
-    sign = 1.0 if direction == "increase" else -1.0
     ordered = sorted(groups.values(), key=lambda rows: -sign * change[rows.tobytes()] / len(rows))
     true = {rows.tobytes() for rows in apart(ordered, 10)}
     assert len(found) == 10
     assert len(groups) > 200
+    assert {record["tried"] for record in found} == {tried}
+    assert max(record["size"] for record in found) <= 150
     mine = [np.array(record["rows"]).tobytes() for record in found]
     assert len(true & set(mine)) >= 9
     for key, record in zip(mine, found, strict=True):
         actual = change[key]
         assert record["actual"] == pytest.approx(actual, rel=1e-4)
         assert abs(record["estimate"] - actual) <= record["error"] + 1e-6
+        assert record["error"] <= 0.002 * abs(record["estimate"])
         assert record["per_percent"] == pytest.approx(record["estimate"] / record["size"] * 3.0)
 
 
@@ -95,13 +103,14 @@ def test_one_parameter_is_its_newton_step():
     """Of a linear regression through the origin on one feature that is the truth."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=40), rng.normal(size=40)
-    model = GroupInfluence.fit(x[:, None], y, estimator="linear", l2=0.0, fit_intercept=False)
-    for scaling in ("per-mean", "per-sum"):
+    for l2, scaling in ((0.0, "per-mean"), (0.0, "per-sum"), (0.7, "per-mean"), (0.7, "per-sum")):
+        model = GroupInfluence.fit(x[:, None], y, estimator="linear", l2=l2, fit_intercept=False)
         problem = problem_of(model, scaling)
         effects = RowEffects(Expansion(problem))
         for rows in ([0], [3, 8, 9], list(range(20))):
             kept = np.delete(np.arange(40), rows)
-            actual = (x[kept] @ y[kept]) / (x[kept] @ x[kept]) - (x @ y) / (x @ x)
+            of = len(kept) if scaling == "per-mean" else 40
+            actual = (x[kept] @ y[kept]) / (x[kept] @ x[kept] + l2 * of) - (x @ y) / (x @ x + l2 * 40)
             assert effects.worth(effects.rows[:, rows].sum(axis=1)) == pytest.approx(actual / len(rows), rel=1e-9)
 
 
@@ -144,6 +153,10 @@ def test_a_third_condition():
     assert found[0]["size"] == bad.sum()
     shares = [len(np.intersect1d(found[0]["rows"], other["rows"])) / bad.sum() for other in found[1:]]
     assert max(shares) <= 0.5
+    every = model.describe(3, quantity="param:x", support=5, columns="a,b,c").records()
+    assert every[0]["tried"] == 9 + 27 + 27
+    object.__setattr__(dataset, "columns_train", {name: frame["a"].to_numpy(object) for name in "ae"})
+    assert model.describe(2, quantity="param:x", support=5).records()[0]["tried"] == 3 + 3  # both say the same
 
 
 def test_conditions_read_back_as_their_rows():
