@@ -124,7 +124,13 @@ def test_coefficients_say_for_how_large_a_change_they_are(tmp_path, capsys):
     asked = ["influence", "--model", str(tmp_path / "a.h5"), "--group", "rows:1", "--format", "table"]
     assert run([*asked, "--quantity", "param:age"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert said.startswith(f"Change of the parameter age (for one standard deviation, {spread}) if the group is")
+    called = f"Change of the parameter age (for one standard deviation, {spread}) if the group is"
+    assert said.startswith(called)
+    kept = ["--quantity", "param:age", "--verify", "-o", str(tmp_path / "i.h5")]
+    assert run([*asked, *kept]) == 0
+    capsys.readouterr()
+    assert run(["compare", str(tmp_path / "i.h5"), "--format", "table"]) == 0
+    assert called in " ".join(capsys.readouterr().out.split())
     assert run([*asked, "--quantity", "param:kind=v"]) == 0
     assert "standard deviation" not in capsys.readouterr().out
     _, out, _ = shown(capsys, tmp_path / "raw.h5", "--format", "table")

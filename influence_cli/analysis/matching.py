@@ -40,6 +40,8 @@ class Matched:
     """(R, G, T) where every file of the truth has R repeats: what the noise of the truth is known from."""
     names: Mapping[int, tuple[int | None, Any]] = field(default_factory=dict)
     """Record and identifier of test rows, where a file knows them."""
+    in_words: str | None = None
+    """The quantity, where only the data could say what it is and all files say the same."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -122,6 +124,7 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         _objectives(influences, truths),
         _repeats(merge, [result for _, result in truths], block),
         _called(result for _, result in files),
+        _in_words(result for _, result in files),
     )
     notes = [
         *filter(None, [matched.objective]),
@@ -130,6 +133,11 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         *_notes_on_values(matched, truths),
     ]
     return replace(matched, notes=tuple(notes))
+
+
+def _in_words(results: Iterable[InfluenceResult | TruthResult]) -> str | None:
+    told = {result.provenance.config.get("asked") for result in results}
+    return told.pop() if len(told) == 1 else None
 
 
 def _called(results: Iterable[InfluenceResult | TruthResult]) -> dict[int, tuple[int | None, Any]]:

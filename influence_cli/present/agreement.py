@@ -59,7 +59,7 @@ def agreement_page(matched: Matched, records: Records, view: View) -> Page:
         *(f"[{number}] {status}" for status, number in marks.items()),
         matched.objective,
     ]
-    title = f"Estimates against retraining. {meaning(matched.quantity, removed=_of_removed(matched))}"
+    title = f"Estimates against retraining. {meaning(matched.quantity, matched.in_words, removed=_of_removed(matched))}"
     return Page(title, tuple(blocks), tuple(filter(None, explained)))
 
 
@@ -202,7 +202,7 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     tests = len(matched.tests)
     pooled = f"mean over {tests} test rows" if tests > 1 else ""
     if figure == "scatter":
-        own = meaning_of(matched.quantity, removed=_of_removed(matched))
+        own = meaning_of(matched.quantity, matched.in_words, removed=_of_removed(matched))
         clouds = _clouds(matched, records)
         if not clouds:
             raise UsageError("--plot: there is nothing to draw, no pair has both an estimate and a truth")
