@@ -9,6 +9,7 @@ from math import factorial
 
 import numpy as np
 import pytest
+from scipy.stats import sem
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from influence_cli import GroupInfluence
@@ -73,8 +74,11 @@ def test_draws_come_as_close_as_their_errors_say(kind):
     got = credit(found, values, np.zeros(values.shape), np.zeros(values.shape, bool))
     # Of a game of pairs a draw and its opposite together are exact.
     np.testing.assert_allclose(got.value, np.column_stack([exact, -own]), atol=1e-12)
+    np.testing.assert_allclose(got.off, 0.0, atol=1e-12)
     cubed = values[:, :1] ** 3
     got = credit(found, cubed, np.zeros(cubed.shape), np.zeros(cubed.shape, bool))
+    gains = cubed[found.pairs[:, 5, 0], 0] - cubed[found.pairs[:, 5, 1], 0]
+    assert got.off[5, 0] == pytest.approx(sem(gains.reshape(-1, 2).mean(axis=1)))
     larger = coalitions(kind, players, 4000, 4)
     truth = credit(
         larger,

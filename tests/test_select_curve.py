@@ -50,6 +50,10 @@ def test_figures_are_those_of_groundtruth():
         )
         assert record["actual"] > record["random_actual"] + 2 * record["random_actual_spread"] > 0
         assert record["random_draws"] == 6
+    # Random groups are of the rows that may be removed: of as many rows there is one.
+    (whole,) = model.curve([9], x[:1], [0], within=range(9), draws=4).records()
+    assert whole["random_estimate"] == pytest.approx(whole["estimate"])
+    assert whole["random_estimate_spread"] == pytest.approx(0.0, abs=1e-12)
 
 
 def test_what_ranks_no_groups():

@@ -6,6 +6,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 from cli_tools import save_regression, train
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from influence_cli.api import GroupInfluence
 from influence_cli.cli import run
@@ -42,6 +45,26 @@ def test_one_regressor_is_optimal(kind, scaling):
             assert found["optimal"] is True
             assert sign * found["actual"] == pytest.approx(best, rel=1e-6)
             assert found["size"] <= found["at_most"] == 3
+
+
+def test_what_is_not_shown_to_be_optimal():
+    """A loss falls and rises with the parameter, sizes are left out of 13, a round is too few, and what is made again
+    without the group has another optimum and another bound."""
+    rng = np.random.default_rng(3)
+    X, x = rng.normal(size=(40, 1)), np.ones((1, 1))
+    y = X[:, 0] + rng.normal(size=40)
+    one = {"strategies": "relinearize", "quantity": "param:x0"}
+    how = {"estimator": "linear", "l2": 0.05, "fit_intercept": False}
+    model = GroupInfluence.fit(X, y, **how)
+    assert model.select(13, **one).records()[0]["optimal"] is True
+    assert model.select(13, at_most=True, **one).records()[0]["optimal"] is None
+    assert model.select(3, x, [0.5], strategies="relinearize").records()[0]["optimal"] is None
+    few = model.select(13, rounds=1, **one).records()[0]
+    assert few["status"].startswith("stopped after 1 rounds") and few["optimal"] is None
+    assert few["bound"] is not None
+    pipeline = make_pipeline(StandardScaler(), Ridge(alpha=2.0, fit_intercept=False)).fit(X, y)
+    made_again = GroupInfluence.from_sklearn(pipeline, X, y).select(3, **one).records()[0]
+    assert made_again["optimal"] is None and made_again["bound"] is None
 
 
 def test_at_most_finds_what_enumeration_finds():

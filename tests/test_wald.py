@@ -189,6 +189,9 @@ def test_cluster_jackknife_standard_errors_are_those_of_refits(tmp_path, capsys)
     assert f"{expected[0, 0] ** 0.5:.4g}"[:5] in capsys.readouterr().out
     assert run(["groundtruth", *asked[:2], "--group", "random:50%x2", *asked[4:], "--format", "csv"]) == 0
     assert "crv3" not in capsys.readouterr().out
+    some = ["--group", "column:firm=a", "--group", "column:firm=b"]  # not all rows: nothing is known of the rest
+    assert run(["groundtruth", *asked[:2], *some, *asked[4:], "--format", "csv"]) == 0
+    assert "crv3" not in capsys.readouterr().out
     model = GroupInfluence.fit(X, y, estimator="linear", l2=0.0)
     clusters = {name: np.flatnonzero(part == name) for name in "abcde"}
     assert model.cluster_covariance(clusters) == pytest.approx(expected, rel=1e-7, abs=1e-12)
