@@ -243,12 +243,14 @@ def test_two_steps_have_under_half_of_the_error_of_second():
         assert errors[0] < 0.5 * errors[1]
 
 
-def test_margins_of_nearly_separable_rows_are_not_settled_too_early():
-    """Behind a step that threw the gradient far out, the way back is no contraction: one figure was off by 57%, with an
-    error of a hundredth of that."""
+@pytest.mark.parametrize("seed", [1, 2, 9])
+def test_margins_of_nearly_separable_rows_are_not_settled_too_early(seed):
+    """Behind a step that threw the gradient far out, the way back is no contraction; a rough Newton step, and a single
+    short one of the mixing, hide what directions of little curvature are still off: by 57%, 34% and 28%, each with an
+    error of a thirtieth of that or less."""
     X, y = load_breast_cancer(return_X_y=True)
     X = (X - X.mean(axis=0)) / X.std(axis=0)
-    order = np.random.default_rng(1).permutation(len(y))
+    order = np.random.default_rng(seed).permutation(len(y))
     rows, tests = order[:549], order[549:559]
     objective = Glm(X[rows], y[rows], Logistic(), l2=1e-6, intercept=True, penalize_intercept=True)
     theta = train(objective).theta
@@ -262,7 +264,7 @@ def test_margins_of_nearly_separable_rows_are_not_settled_too_early():
     found = refine(objective, theta, groups.removed, M, goal)
     off = np.abs(found.change - truth)
     assert np.mean(off <= 0.1 * np.abs(truth)) >= 0.98
-    assert (off <= 5.0 * found.error).mean() >= 0.99 and (off <= found.error).mean() >= 0.75
+    assert (off <= 5.0 * found.error).mean() >= 0.99 and (off <= found.error).mean() >= 0.9
 
 
 def test_groups_without_an_effect_end_at_nothing():

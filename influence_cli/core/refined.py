@@ -11,8 +11,9 @@ theta_(k-1), a group ends at the first step k >= 2 at which all of its test rows
 or an error that the rounding of f hides; c is 1.25, and from the ninth step on 2.5.  It is the geometric tail of a
 series that shrinks by q a step: an estimate of the error, and no bound.  (q is not the ratio to the gradient before:
 where the mixing has thrown that far out, as it does of rows that are nearly separable, the step back looks like a
-contraction.)  Where the mixing stalls, because the group has taken much of the curvature with it, Newton-CG goes on
-under the same rule, with |r_k| in the norm of the inverse Hessian there.
+contraction.)  On such a path, and from the ninth step on, the rule must hold at two steps in a row.  Where the mixing
+stalls, because the group has taken much of the curvature with it, Newton-CG goes on under the same rule, with |r_k| in
+the norm of the inverse Hessian there; its steps are rough, so the one that ends a group is solved to 1%.
 
 A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
 its parameter but the penalty's.  M is blind to that: the way there would be long, its steps small, and the rule met
@@ -50,7 +51,7 @@ FIRST_TEST = 2
 SLOWEST = 0.95
 """Largest contraction that the rule reckons with."""
 WILD = 2.0
-"""Growth of the gradient, from its first length, after which a good step proves nothing: the next must say the same."""
+"""Growth of the gradient, from its first length, after which one good step proves nothing."""
 VISIBLE = 16 * np.finfo(float).eps
 """Rounding of f, relative to |f| before and after removal."""
 END = 1e-9
@@ -64,6 +65,8 @@ measured where a block has so many groups."""
 INNER, SERVED, PATIENT = 0.3, 60, 500
 """Relative residual of a Newton step, the products in which the trained model's M should solve for it, and those that a
 group's own approximation of its Hessian may take.  Rough steps leave more of them to be asked whether they suffice."""
+PROOF = 0.01
+"""Relative residual of the step that must confirm an end: a rough one is blind to directions of little curvature."""
 EMPTIED = 0.5
 """Share of a feature's mean square under which the curvature along its parameter is the group's own."""
 CURVATURE_NUMBERS = 32e6
@@ -160,7 +163,7 @@ class _Rule:
         self.change, self.move = np.zeros(shape), np.zeros(shape)
         self.error, self.met = np.full(shape, np.inf), np.zeros(shape, dtype=bool)
         self.shortest, self.first = np.full(groups, np.nan), np.full(groups, np.nan)
-        self.wild, self.answered = np.zeros(groups, dtype=bool), np.zeros(groups, dtype=bool)
+        self.unsteady, self.answered = np.zeros(groups, dtype=bool), np.zeros(groups, dtype=bool)
         self.steps = np.full(groups, -1, dtype=np.int64)
 
     def ends(self, columns: np.ndarray, theta: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -187,8 +190,8 @@ class _Rule:
         if goal.steps is not None:
             return self.steps[columns] >= goal.steps
         answered = (met | ~goal.counts[:, columns] | np.isnan(change)).all(axis=0)
-        self.wild[columns] |= length > WILD * self.first[columns]
-        sure = answered & (self.answered[columns] | ~self.wild[columns])
+        self.unsteady[columns] |= (length > WILD * self.first[columns]) | (self.steps[columns] >= SLOW_FROM)
+        sure = answered & (self.answered[columns] | ~self.unsteady[columns])
         self.answered[columns] = answered
         ended = (sure & goal.graded) | (length <= END * self.first[columns])
         return (self.steps[columns] >= FIRST_TEST) & ended
@@ -270,6 +273,7 @@ class _Way:
         value, gradient = objective.value_and_gradient(theta, w)
         norm = scaled_norms(objective, gradient)
         active, unserved = np.arange(len(groups)), [groups[:0]]
+        tight = np.zeros(len(groups), dtype=bool)
         self.rule.shortest[groups] = np.nan  # lengths in the norm of another Hessian
         for _ in range(NEWTON_STEPS):
             here = w.take(active)
@@ -277,13 +281,15 @@ class _Way:
                 HessianAt(objective, theta[:, active], here),
                 -gradient[:, active],
                 preconditioner=for_columns(own, active) if own else per_column(objective, theta[:, active], here),
-                tol=INNER,
+                tol=np.where(tight[active], PROOF, INNER),
                 max_iterations=SERVED if own else PATIENT,
             )
             length = np.sqrt(np.maximum(-dots(gradient[:, active], found.x), 0.0))
             moved = line_search(objective, theta, value, gradient, norm, found.x, active, here)
             self.reached[:, groups[active]] = theta[:, active]
-            done = self.rule.ends(groups[active], theta[:, active], length)
+            ends = self.rule.ends(groups[active], theta[:, active], length)
+            done = ends & tight[active]
+            tight[active] |= ends
             unserved.append(groups[active[~done & ~found.converged]])
             active = active[~done & moved & found.converged]
             if not active.size:
