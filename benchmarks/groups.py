@@ -21,6 +21,7 @@ from influence_cli.core.solvers.choice import make_solver
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import Provenance
+from influence_cli.specs.from_python import train_rows
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups
 
@@ -60,7 +61,7 @@ if __name__ == "__main__":
     solver = make_solver(model.objective, model.theta, "cholesky")
     each = chosen.groups // (len(RANDOM) + len(COHERENT))
     specs = [f"random:{size}x{each}" for size in RANDOM] + [f"coherent:*:{size}x{each}" for size in COHERENT]
-    plan = plan_groups([parse_group(s) for s in specs], dataset.X_train, dataset.y_train, dataset.classes)
+    plan = plan_groups([parse_group(s) for s in specs], train_rows(dataset))
     question = ask(model, TestRows(np.arange(chosen.tests)), "loss")
 
     how = Estimation(methods, "linear")

@@ -23,7 +23,7 @@ from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import fit
 from influence_cli.results import Provenance
 from influence_cli.specs.groups import parse_group
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 
 PEER_TOL = 1e-6
 
@@ -47,7 +47,7 @@ def measure(X, y, spec: str, count: int, peers: int, repeats: int, l2: float) ->
     solver = make_solver(model.objective, model.theta, "cholesky")
     solver.product(np.ones((solver.size, 1)))  # H, once a model
     question = ask(model, TestRows(np.arange(10)), "loss")
-    plan = plan_groups([parse_group(f"{spec}x{count}")], X, y, dataset.classes)
+    plan = plan_groups([parse_group(f"{spec}x{count}")], TrainRows(X, y, tuple(dataset.classes)))
     begun = start_truth(question, plan, Provenance("", "", {}))
     ours, theirs, off = [], [], 0.0
 

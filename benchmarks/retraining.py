@@ -25,7 +25,7 @@ from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import fit
 from influence_cli.results import Provenance
 from influence_cli.specs.groups import parse_group
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 
 
 def refit(X, y, C, tol, theta=None):
@@ -62,7 +62,7 @@ if __name__ == "__main__":
 
     measured = {}
     for spec in chosen.specs:
-        plan = plan_groups([parse_group(f"{spec}x{chosen.groups}")], X, y, dataset.classes)
+        plan = plan_groups([parse_group(f"{spec}x{chosen.groups}")], TrainRows(X, y, tuple(dataset.classes)))
         begun = start_truth(question, plan, Provenance("", "", {}))
         jobs = min(threads, len(truth_blocks(model, len(plan))))
         kept = [begun]

@@ -12,7 +12,7 @@ from influence_cli.core.objectives import mlp
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
-from influence_cli.core.objectives.mlp import GAUSS_NEWTON, HESSIAN, Mlp
+from influence_cli.core.objectives.mlp import GAUSS_NEWTON, HESSIAN, Form, Mlp
 from influence_cli.core.objectives.networks import kfac
 
 ROWS, GROUPS = 150, 3
@@ -24,6 +24,9 @@ CASES = [
 ]
 each_case = pytest.mark.parametrize(("kind", "hidden", "activation"), CASES)
 each_curvature = pytest.mark.parametrize("curvature", (HESSIAN, GAUSS_NEWTON))
+
+
+BIASES = {"intercept", "penalize_intercept"}
 
 
 def short_blocks(monkeypatch) -> None:
@@ -39,7 +42,8 @@ def make(kind: str, hidden: tuple[int, ...] = (4, 3), activation: str = "tanh", 
     X = rng.normal(size=(rows, 3))
     scores = np.sin(X @ rng.normal(size=(3, max(classes, 1)))) + 0.3 * rng.normal(size=(rows, max(classes, 1)))
     y = scores.argmax(axis=1) if classes else scores[:, 0]
-    return Mlp(X, y, family(), hidden=hidden, activation=activation, **{"l2": 0.02, **options})
+    form = Form(hidden, options.pop("l2", 0.02), activation, **{key: options.pop(key) for key in BIASES & set(options)})
+    return Mlp(X, y, family(), form, **options)
 
 
 def draw(objective: Mlp, rng: np.random.Generator, count: int) -> np.ndarray:

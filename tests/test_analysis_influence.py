@@ -24,6 +24,7 @@ from influence_cli.errors import UsageError
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import fit
 from influence_cli.results import EXTRAPOLATED, OK, UNCERTAIN, Provenance
+from influence_cli.specs.from_python import train_rows
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups
 
@@ -45,7 +46,7 @@ def regression(tmp_path_factory):
 
 def plan_of(model, *specs):
     data = model.dataset
-    return plan_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes, seed=0)
+    return plan_groups([parse_group(spec) for spec in specs], train_rows(data), seed=0)
 
 
 def run(model, plan, tests, *, solver=None, quantity="loss", **options):

@@ -14,14 +14,14 @@ from oracle import SOFTMAX
 from influence_cli.core.estimators import estimate, removed_gradient
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.objectives.mlp import GAUSS_NEWTON, Mlp
+from influence_cli.core.objectives.mlp import GAUSS_NEWTON, Form, Mlp
 from influence_cli.core.optimise import restarts
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.minimum import Goal
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import descend
 from influence_cli.core.removal import PENALTY_SCALINGS, removal
-from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain_by
+from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain, retrain_cold
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.preconditioners import PerColumn
@@ -69,7 +69,7 @@ def test_lbfgs_finds_the_minimum_of_a_convex_objective_in_every_column():
 
 
 def test_descent_takes_every_column_to_its_own_minimum_in_legs(monkeypatch):
-    monkeypatch.setattr(restarts, "RENEWED", 4)
+    monkeypatch.setattr(restarts, "DESCENT", restarts.Method(lbfgs, 4))
     network = make(SOFTMAX, ())
     glm = Glm(network.X, network.y, network.family, l2=network.l2)
     w = groups_of(network, (10, 60, 30)).removed
@@ -101,8 +101,9 @@ def test_lbfgs_asks_for_the_preconditioner_of_the_columns_that_still_move():
 def test_retraining_ends_at_a_stationary_point_of_what_the_strategy_minimises(trained, strategy):
     objective, theta = trained
     w = groups_of(objective, (3, 20)).removed
-    found = retrain_by(strategy, objective, theta, w, preconditioner=factorize(objective, theta), tol=1e-7)
     minimised = objective.proximal(theta) if strategy == PROXIMAL else objective
+    by = retrain_cold if strategy == COLD else retrain
+    found = by(minimised, theta, w, preconditioner=factorize(objective, theta), tol=1e-7)
     assert found.converged.all()
     assert np.linalg.norm(minimised.gradient(found.theta, w), axis=0).max() <= 5e-7
 
@@ -110,7 +111,7 @@ def test_retraining_ends_at_a_stationary_point_of_what_the_strategy_minimises(tr
 def test_cold_retraining_without_a_group_of_no_rows_is_training(trained):
     objective, theta = trained
     w = as_weights(objective.weights)
-    found = retrain_by(COLD, objective, theta, w, preconditioner=factorize(objective, theta), tol=1e-8)
+    found = retrain_cold(objective, theta, w, preconditioner=factorize(objective, theta), tol=1e-8)
     assert relative_error(found.theta, theta) < 1e-5  # the block size of the fixture's sums was another
 
 
@@ -122,7 +123,7 @@ def test_estimates_are_the_linear_response_of_the_proximal_objective(trained):
     small = replace(rows, removed=removed, scale=1e-4 * rows.scale, offset=1e-4 * rows.offset)
     solver = make_solver(objective, theta, "cholesky")
     factor = factorize(objective, theta)
-    moved = retrain_by(PROXIMAL, objective, theta, small.removed, preconditioner=factor, tol=1e-13).theta - theta
+    moved = retrain(objective.proximal(theta), theta, small.removed, preconditioner=factor, tol=1e-13).theta - theta
     for method, found in estimate(objective, theta, solver, small, ("first", "second", "newton")).items():
         assert relative_error(found.solved(solver).change, moved) < 1e-3, method
 
@@ -178,7 +179,7 @@ def test_negative_curvature_is_noticed_and_named():
 @pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
 def test_overflow_is_told_or_survived(size, activation):
     X, y = np.random.default_rng(0).normal(size=(60, 3)) * size, np.arange(60) % 3
-    network = Mlp(X, y, Softmax(3), hidden=(3,), l2=1e-3, activation=activation)
+    network = Mlp(X, y, Softmax(3), Form((3,), 1e-3, activation))
     with np.errstate(all="ignore"):
         try:
             minimum = train(network, tol=1e-6, max_iterations=50)

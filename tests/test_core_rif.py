@@ -13,7 +13,7 @@ from influence_cli.core import rif as module
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.objectives.mlp import Mlp
+from influence_cli.core.objectives.mlp import Form, Mlp
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.removal import PENALTY_SCALINGS, PER_MEAN, PER_SUM, removal
 from influence_cli.core.rif import UNDETERMINED, SingleRemovals
@@ -144,7 +144,7 @@ def test_what_rif_needs_is_said():
         SingleRemovals(objective, theta, make_solver(objective, theta, "cg"), PER_MEAN)
     assert failure.value.hint == "use --solver cholesky, or another method"
     oracle = make_oracle("softmax")
-    network = Mlp(oracle.X, oracle.y, family(oracle), hidden=(2,), l2=0.1, damping=1.0)
+    network = Mlp(oracle.X, oracle.y, family(oracle), Form((2,), 0.1), damping=1.0)
     theta = network.initial(0)
     with pytest.raises(UsageError, match="outputs are linear in the parameters") as failure:
         SingleRemovals(network, theta, make_solver(network, theta, "cholesky"), PER_MEAN)

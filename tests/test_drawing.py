@@ -14,7 +14,7 @@ import pytest
 from influence_cli.errors import FileError, UsageError
 from influence_cli.specs.files import collect_specs, read_group_file
 from influence_cli.specs.groups import parse_group
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 from influence_cli.specs.planned import Group
 
 M = 200
@@ -24,7 +24,7 @@ X = np.random.default_rng(6).normal(size=(M, 3))
 
 
 def plan(*texts, classes=CLASSES, y=Y, x=X, seed=0, stdin=None):
-    return plan_groups([parse_group(text) for text in texts], x, y, classes, seed=seed, stdin=stdin)
+    return plan_groups([parse_group(text) for text in texts], TrainRows(x, y, classes), seed=seed, stdin=stdin)
 
 
 def draw(*texts, **options):

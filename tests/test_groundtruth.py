@@ -141,11 +141,12 @@ def test_the_truth_is_what_scikit_learn_refits(data, estimator, l2, specs, scali
 def drawn_rows(model, specs):
     """Label to row numbers, by the function that every command draws with."""
     from influence_cli.artifacts.model import load_model
+    from influence_cli.specs.from_python import train_rows
     from influence_cli.specs.groups import parse_group
     from influence_cli.specs.plan import plan_groups
 
     data = load_model(model).dataset
-    plan = plan_groups([parse_group(spec) for spec in specs], data.X_train, data.y_train, data.classes)
+    plan = plan_groups([parse_group(spec) for spec in specs], train_rows(data))
     groups = [plan.group(index) for index in range(len(plan))]
     return {group.label: group.rows for group in groups}
 

@@ -13,7 +13,7 @@ from influence_cli.specs.columns import Condition, parse_conditions
 from influence_cli.specs.files import read_group_file
 from influence_cli.specs.groups import KINDS, parse_group
 from influence_cli.specs.keys import Key, parse_keys
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 
 AGE = np.array([30.0, 40, 50, 60, 70, 80, np.nan, 40])
 COLUMNS = {
@@ -26,7 +26,7 @@ COLUMNS = {
 
 
 def planned(text):
-    plan = plan_groups([parse_group(text)], np.zeros((8, 1)), np.zeros(8, dtype=int), ("a",), columns=COLUMNS)
+    plan = plan_groups([parse_group(text)], TrainRows(np.zeros((8, 1)), np.zeros(8, dtype=int), ("a",), COLUMNS))
     return {group.label: group.draw().tolist() for group in plan}
 
 

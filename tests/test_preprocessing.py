@@ -28,7 +28,7 @@ from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.objectives.mlp import Mlp
+from influence_cli.core.objectives.mlp import Form, Mlp
 from influence_cli.core.removal import PER_MEAN, PER_SUM, removal
 from influence_cli.core.rescaling import Restandardising, Standardised, group_penalty
 from influence_cli.core.training import train
@@ -293,9 +293,9 @@ def test_a_network_on_features_standardised_again_is_one_with_another_decay(pena
     every = np.ones(3, dtype=bool)
     how = Standardised(every, scaler.mean_, scaler.scale_, every)
     ratio, shift = Restandardising(scaler.transform(raw), how).without([group])
-    settings = {"hidden": (4, 2), "l2": 0.03, "damping": 0.0, "penalize_intercept": penalized}
-    old = Mlp(scaler.transform(raw), y, Logistic(), **settings)
-    new = Mlp(again.transform(raw[kept]), y[kept], Logistic(), **settings)
+    form = Form((4, 2), 0.03, penalize_intercept=penalized)
+    old = Mlp(scaler.transform(raw), y, Logistic(), form)
+    new = Mlp(again.transform(raw[kept]), y[kept], Logistic(), form)
     held = 0.03 if penalized else None
     penalty = group_penalty(ratio, shift, size=old.size, units=4, intercept=True, penalized=held)
     w = removal(old.weights, [group], PER_MEAN, penalty).removed

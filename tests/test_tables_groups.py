@@ -7,7 +7,7 @@ import pytest
 
 from influence_cli.errors import UsageError
 from influence_cli.specs.groups import parse_group
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 
 M = 60
 RNG = np.random.default_rng(4)
@@ -27,7 +27,7 @@ COLUMNS = {
 
 def plan(*texts, columns=COLUMNS):
     return plan_groups(
-        [parse_group(text) for text in texts], np.zeros((M, 1)), np.arange(M) % 2, ("a", "b"), columns=columns
+        [parse_group(text) for text in texts], TrainRows(np.zeros((M, 1)), np.arange(M) % 2, ("a", "b"), columns or {})
     )
 
 

@@ -23,8 +23,7 @@ from influence_cli.core.outcome import Outcome, Trained, after_removal, before_r
 from influence_cli.core.parallel import alone_where_narrow, divided
 from influence_cli.core.removal import Removal
 from influence_cli.core.removed_hessian import small_groups
-from influence_cli.core.retraining import COLD, PROXIMAL, WARM
-from influence_cli.core.retraining import retrain_by as retrain
+from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain, retrain_cold
 from influence_cli.core.small_groups import hessians_after
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.training import train
@@ -315,20 +314,15 @@ def _retrain_from(
     watch: Callable[[int, float], None],
 ) -> Outcome:
     """Changes of f and how retraining ended; infinite changes, and those of groups that did not end, are NaN."""
-    objective = question.model.objective
-    minimum = retrain(
-        how.strategy,
-        objective,
-        before.theta,
-        gone.removed,
-        preconditioner=solver.preconditioner,
-        nearer=hessians_after(objective, before.theta, solver, gone)
-        or small_groups(objective, before.theta, solver, gone),
-        tol=how.tol,
-        seed=seed,
-        watch=watch,
-    )
-    minimised = objective.proximal(before.theta) if how.strategy == PROXIMAL else objective
+    objective, theta, M = question.model.objective, before.theta, solver.preconditioner
+    minimised = objective.proximal(theta) if how.strategy == PROXIMAL else objective
+    if how.strategy == COLD:
+        minimum = retrain_cold(objective, theta, gone.removed, preconditioner=M, tol=how.tol, seed=seed, watch=watch)
+    else:
+        near = None
+        if how.strategy == WARM:
+            near = hessians_after(objective, theta, solver, gone) or small_groups(objective, theta, solver, gone)
+        minimum = retrain(minimised, theta, gone.removed, preconditioner=M, nearer=near, tol=how.tol, watch=watch)
     found = after_removal(minimised, question.targets, before, minimum, gone.removed, how.tol)
     known = np.array([is_an_answer(status) for status in found.status]) & np.isfinite(found.change)
     return replace(found, change=np.where(known, found.change, np.nan), error=np.where(known, found.error, np.nan))

@@ -33,7 +33,7 @@ from influence_cli.models.streaming import RANKED_BYTES, forecast, passes
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import REMOVED, Provenance
 from influence_cli.specs.files import collect_specs, specs_of_records
-from influence_cli.specs.from_python import row_names
+from influence_cli.specs.from_python import row_names, train_rows
 from influence_cli.specs.groups import STDIN, GroupSpec
 from influence_cli.specs.plan import plan_groups
 from influence_cli.specs.planned import GroupPlan, RowsOf
@@ -252,17 +252,7 @@ def read_specs(asked: Asked) -> list[GroupSpec]:
 
 
 def plan(model: TrainedModel, specs: list[GroupSpec], seed: int) -> GroupPlan:
-    data = model.dataset
-    return plan_groups(
-        specs,
-        data.X_train,
-        data.y_train,
-        data.classes,
-        columns=data.columns_train,
-        names=row_names(data)[0],
-        seed=seed,
-        stdin=sys.stdin,
-    )
+    return plan_groups(specs, train_rows(model.dataset), seed=seed, stdin=sys.stdin)
 
 
 def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None:

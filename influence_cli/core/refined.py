@@ -32,7 +32,7 @@ from influence_cli.core.arrays import columns_of, dots
 from influence_cli.core.estimators import removed_gradient
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
-from influence_cli.core.optimise.minimum import scaled_norms
+from influence_cli.core.optimise.minimum import Points
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.optimise.restarts import memory_chunks, per_column
 from influence_cli.core.quantities import Valued, of_columns
@@ -269,9 +269,8 @@ class _Way:
         """Newton-CG of these groups (A,); without a preconditioner each has its own.  Which were not served (B,)."""
         objective, w = self.objective, self.w.take(groups)
         own = None if preconditioner is None else for_columns(preconditioner, groups)
-        theta = np.array(self.reached[:, groups], order="F")
-        value, gradient = objective.value_and_gradient(theta, w)
-        norm = scaled_norms(objective, gradient)
+        points = Points.at(objective, self.reached[:, groups], w)
+        theta, gradient = points.theta, points.gradient
         active, unserved = np.arange(len(groups)), [groups[:0]]
         tight = np.zeros(len(groups), dtype=bool)
         self.rule.shortest[groups] = np.nan  # lengths in the norm of another Hessian
@@ -285,7 +284,7 @@ class _Way:
                 max_iterations=SERVED if own else PATIENT,
             )
             length = np.sqrt(np.maximum(-dots(gradient[:, active], found.x), 0.0))
-            moved = line_search(objective, theta, value, gradient, norm, found.x, active, here)
+            moved = line_search(objective, points, found.x, active, here)
             self.reached[:, groups[active]] = theta[:, active]
             ends = self.rule.ends(groups[active], theta[:, active], length)
             done = ends & tight[active]

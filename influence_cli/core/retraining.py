@@ -28,13 +28,7 @@ from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements
 from influence_cli.core.optimise.newton import newton
 from influence_cli.core.optimise.newton_cg import newton_cg
-from influence_cli.core.optimise.restarts import RENEWED as RENEWED_DESCENT
-from influence_cli.core.optimise.restarts import (
-    descend,
-    has_cheap_factor,
-    memory_chunks,
-    restarted,
-)
+from influence_cli.core.optimise.restarts import DESCENT, NEWTON, descend, has_cheap_factor, memory_chunks, restarted
 from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner
 from influence_cli.core.weights import Weights
@@ -55,27 +49,23 @@ LARGEST_BLOCK = 300
 SERVED = 60
 """Products for a Newton step that the trained model's curvature may leave.  Of random groups it needs fewer even at a
 small lambda, where the light approximations need hundreds; of a whole class it would need thousands."""
-RENEWED, STEPS = 4, 100
-"""Newton steps that a column's own approximation of the Hessian serves, and that it may take in all."""
+STEPS = 100
+"""Newton steps that a column may take in all with its own approximations of the Hessian."""
+MIXING_PASSES = 100
+"""Passes of the mixing, after which Newton's method takes over."""
 
 
-def retrain_by(
-    strategy: str,
+def retrain_cold(
     objective: Objective,
     theta: np.ndarray,
     w: Weights,
     *,
     preconditioner: Preconditioner,
-    nearer: Preconditioner | None = None,
     tol: float = 1e-8,
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) that ``strategy`` means of a model trained to theta (P, 1) from ``seed``."""
-    if strategy == PROXIMAL:
-        return retrain(objective.proximal(theta), theta, w, preconditioner=preconditioner, tol=tol, watch=watch)
-    if strategy == WARM:
-        return retrain(objective, theta, w, preconditioner=preconditioner, nearer=nearer, tol=tol, watch=watch)
+    """The minimisers (P, G) of J(.; w_g) from the initial weights of ``seed``; theta (P, 1) is the trained model's."""
     outward = FAR_OUT * objective.recession(w)
     start = objective.initial(seed) + outward
     if not objective.convex:
@@ -93,10 +83,10 @@ def retrain(
     preconditioner: Preconditioner,
     nearer: Preconditioner | None = None,
     tol: float = 1e-8,
-    max_iterations: int = 100,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) of J(.; w_g) from the trained parameters (P, 1).
+    """The minimisers (P, G) of J(.; w_g) from the trained parameters (P, 1): warm, and of ``objective.proximal`` the
+    proximal truth.
 
     ``preconditioner`` is M^-1; ``nearer``, if any, is nearer to the Hessians after removal, and the mixing takes it.
     A column ends where its Newton decrement, by the Hessian after removal, is ``tol`` times the way it has gone, or
@@ -120,7 +110,7 @@ def retrain(
         w,
         preconditioner=preconditioner if nearer is None else nearer,
         tol=max(tol, HANDOVER) if exact else tol / np.exp(NEAR / 2) if known else tol,
-        max_iterations=max_iterations,
+        max_iterations=MIXING_PASSES,
     )
     goal = replace(goal, tol=tol)
     # Where a group took most of the weight, M does not say how far the minimum is; nor do the Hessians after removal at
@@ -178,18 +168,16 @@ def _by_products(task: _Task, begin: np.ndarray) -> Minimum:
         begin,
         task.w,
         preconditioner=task.preconditioner,
-        goal=task.goal,
-        patience=SERVED if light else None,
+        goal=replace(task.goal, patience=SERVED if light else None),
         watch=task.watch,
     )
     for part in memory_chunks(objective, np.flatnonzero(~end.converged)) if light else ():
         own = task.take(part)
         rest = restarted(
-            newton_cg,
+            NEWTON,
             objective,
             end.take(part),
             own.w,
-            steps=RENEWED,
             goal=own.goal,
             max_iterations=STEPS,
             watch=task.watch,
@@ -223,11 +211,10 @@ def _downhill(
     if not left.size:
         return block
     rest = restarted(
-        lbfgs,
+        DESCENT,
         objective,
         block.take(left),
         w.take(left),
-        steps=RENEWED_DESCENT,
         goal=goal.take(left),
         max_iterations=objective.tuning.max_iterations,
         watch=watch,

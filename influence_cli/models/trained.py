@@ -20,7 +20,7 @@ from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.fused import glm_of
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.objectives.mlp import Mlp
+from influence_cli.core.objectives.mlp import Form, Mlp
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Watch
 from influence_cli.core.removal import Removal, removal
@@ -263,13 +263,15 @@ def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
             dataset.X_train,
             dataset.y_train,
             family_of(dataset, settings),
-            hidden=settings.hidden,
-            activation=settings.activation,
+            Form(
+                settings.hidden,
+                settings.l2,
+                settings.activation,
+                settings.fit_intercept,
+                settings.penalize_intercept,
+            ),
             curvature=settings.curvature,
             damping=settings.damping,
-            l2=settings.l2,
-            intercept=settings.fit_intercept,
-            penalize_intercept=settings.penalize_intercept,
             weights=dataset.weights,
         )
     return glm_of(

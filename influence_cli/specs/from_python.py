@@ -19,7 +19,7 @@ from influence_cli.errors import UsageError
 from influence_cli.specs.draws import same
 from influence_cli.specs.groups import check_row, parse_group
 from influence_cli.specs.names import RowNames
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
 Groups = Any
@@ -103,6 +103,12 @@ def row_names(dataset: Dataset) -> tuple[RowNames, RowNames]:
     return replace(train, others=test), replace(test, others=train)
 
 
+def train_rows(dataset: Dataset) -> TrainRows:
+    """What groups are made of."""
+    columns, names = dataset.columns_train or {}, row_names(dataset)[0]
+    return TrainRows(dataset.X_train, dataset.y_train, tuple(dataset.classes), columns, names)
+
+
 def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> list[PlannedGroup]:
     """One group of that name; a spec that gives several numbers them."""
     if not isinstance(one, str):
@@ -118,15 +124,7 @@ def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
 
 
 def _plan(text: str, dataset: Dataset, seed: int) -> GroupPlan:
-    return plan_groups(
-        [parse_group(text)],
-        dataset.X_train,
-        dataset.y_train,
-        dataset.classes,
-        columns=dataset.columns_train,
-        names=row_names(dataset)[0],
-        seed=seed,
-    )
+    return plan_groups([parse_group(text)], train_rows(dataset), seed=seed)
 
 
 def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> PlannedGroup:

@@ -9,7 +9,7 @@ same rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, TextIO
 
@@ -39,20 +39,23 @@ ALL_ROWS = ("neighbours", "cluster")
 NAMELESS = RowNames("training rows")
 
 
-def plan_groups(
-    specs: Sequence[GroupSpec],
-    X_train: Any,
-    y_train: np.ndarray,
-    classes: Sequence[str] = (),
-    *,
-    columns: Mapping[str, np.ndarray] | None = None,
-    names: RowNames | None = None,
-    seed: int = 0,
-    stdin: TextIO | None = None,
-) -> GroupPlan:
-    """Check every spec against the data and plan its groups; ``classes`` is empty for regression.
+@dataclass(frozen=True)
+class TrainRows:
+    """Features X (m, d) and labels or responses y (m,), ``classes``, none for regression, the ``columns`` of a table,
+    as ``Dataset.columns_train`` has them, and the ``names`` of the rows."""
 
-    ``columns`` are those of a table, as ``Dataset.columns_train`` has them, ``names`` those of the training rows.
+    X: Any
+    y: np.ndarray
+    classes: tuple[str, ...] = ()
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    names: RowNames = NAMELESS
+
+
+def plan_groups(
+    specs: Sequence[GroupSpec], rows: TrainRows, *, seed: int = 0, stdin: TextIO | None = None
+) -> GroupPlan:
+    """Check every spec against the data and plan its groups.
+
     Files are read and clusters are formed here, because their sizes are needed; everything else is drawn later.
     """
     if seed < 0:
@@ -67,8 +70,8 @@ def plan_groups(
         )
     for spec in specs:
         if spec.kind in ALL_ROWS:
-            refuse_streamed(X_train, f"a group of the kind {spec.kind}:")
-    data = _Data(X_train, y_train, tuple(classes), columns or {}, names or NAMELESS, seed, stdin)
+            refuse_streamed(rows.X, f"a group of the kind {spec.kind}:")
+    data = _Data(rows.X, rows.y, rows.classes, rows.columns, rows.names, seed, stdin)
     if len(specs) == 1 and specs[0].each and data.m > 1:
         return GroupPlan(EveryRow(data.m), data.m)
     groups: list[PlannedGroup] = []
@@ -85,16 +88,11 @@ def plan_groups(
 
 
 @dataclass(frozen=True)
-class _Data:
+class _Data(TrainRows):
     """What the planners may look at."""
 
-    X: Any
-    y: np.ndarray
-    classes: tuple[str, ...]
-    columns: Mapping[str, np.ndarray]
-    names: RowNames
-    seed: int
-    stdin: TextIO | None
+    seed: int = 0
+    stdin: TextIO | None = None
 
     @property
     def m(self) -> int:

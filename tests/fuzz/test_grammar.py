@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from influence_cli.errors import GinfError
 from influence_cli.specs.groups import KINDS, parse_group
-from influence_cli.specs.plan import plan_groups
+from influence_cli.specs.plan import TrainRows, plan_groups
 from influence_cli.specs.tests import parse_tests
 
 quick = settings(max_examples=150, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
@@ -82,7 +82,7 @@ def test_groups_are_sorted_rows_of_the_training_data_and_the_same_each_time(text
         specs = [parse_group(text) for text in texts]
         if any(spec.path is not None for spec in specs):
             return
-        plans = [plan_groups(specs, X, Y, CLASSES, columns=COLUMNS, seed=seed) for _ in range(2)]
+        plans = [plan_groups(specs, TrainRows(X, Y, CLASSES, COLUMNS), seed=seed) for _ in range(2)]
     except GinfError as error:
         assert str(error)
         return

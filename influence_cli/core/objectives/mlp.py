@@ -13,6 +13,7 @@ products with the Gauss-Newton matrix leave out what the residuals multiply (Sch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,10 +44,21 @@ TAPE_BYTES = 256e6
 """What a curvature product may keep of the forward and backward pass; above, every product makes them anew."""
 
 
+@dataclass(frozen=True)
+class Form:
+    """What a network is: the widths of its ``hidden`` layers, and ``l2``, which decays all weights, biases only with
+    ``penalize_intercept``."""
+
+    hidden: tuple[int, ...]
+    l2: float
+    activation: str = "sigmoid"
+    intercept: bool = True
+    penalize_intercept: bool = False
+
+
 class Mlp(Objective):
     """A network on rows X (m, d) with labels or responses y (m,).
 
-    ``hidden`` are the widths of the hidden layers, ``l2`` decays all weights, biases only with ``penalize_intercept``.
     ``curvature`` is what products and estimates take for the Hessian of J: exact, or Gauss-Newton.  ``damping`` is
     added to it (Koh and Liang 2017), and never to J.
     """
@@ -59,27 +71,24 @@ class Mlp(Objective):
         X: np.ndarray,
         y: np.ndarray,
         family: Family,
+        form: Form,
         *,
-        hidden: tuple[int, ...],
-        l2: float,
-        activation: str = "sigmoid",
         curvature: str = HESSIAN,
         damping: float = 0.0,
-        intercept: bool = True,
-        penalize_intercept: bool = False,
         weights: np.ndarray | None = None,
     ):
         self.X, self.y, self.family = X, y, family
-        self.network = Network((X.shape[1], *hidden, family.outputs), ACTIVATIONS[activation], intercept)
+        sizes = (X.shape[1], *form.hidden, family.outputs)
+        self.network = Network(sizes, ACTIVATIONS[form.activation], form.intercept)
         self.exact = curvature == HESSIAN
         self.damping = damping
         self.outputs = family.outputs
         self.weights = np.full(len(y), 1.0 / len(y)) if weights is None else weights
         self.size = self.network.size
         self.units = np.ones(self.size)
-        self.l2 = l2
+        self.l2 = form.l2
         self.penalty = weight_decay(
-            self.network, l2, penalize_bias=penalize_intercept, softmax=isinstance(family, Softmax)
+            self.network, form.l2, penalize_bias=form.penalize_intercept, softmax=isinstance(family, Softmax)
         )
         self._tilt = np.zeros((1, family.outputs, 1))
 

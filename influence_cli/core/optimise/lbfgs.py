@@ -7,6 +7,8 @@ definite and J falls; where J can no longer resolve a step, its slope decides (H
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from influence_cli.core.arrays import dots, norms
@@ -33,14 +35,13 @@ def lbfgs(
     *,
     preconditioner: Preconditioner | None = None,
     goal: Goal,
-    pause: float = 0.0,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
     """Descend J(.; w) from ``start`` (P, G) until every decrement is within ``goal``.
 
     The decrement is taken in the approximation of the Hessian that the steps use, once that is one: with a
-    ``preconditioner``, else after ``LEARNED`` steps.  A column also ends, unconverged, at a gradient norm of ``pause``.
+    ``preconditioner``, else after ``LEARNED`` steps.
 
     ``preconditioner`` is the first approximation of the inverse Hessian, without one the identity; either is rescaled
     so that it maps the newest y to the length of its s, or the first trial of most steps would be refused.  A column
@@ -51,53 +52,68 @@ def lbfgs(
     norm, count = norms(gradient), theta.shape[1]
     decrement, left = np.full(count, np.inf), np.full_like(theta, np.nan)
     converged, iterations = norm == 0.0, np.zeros(count, dtype=np.int64)
-    active = np.flatnonzero((norm > pause) & np.isfinite(norm) & np.isfinite(value) & ~converged)
+    active = np.flatnonzero((norm > goal.pause) & np.isfinite(norm) & np.isfinite(value) & ~converged)
     memory = _Memory(len(active), len(theta))
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
-        g = gradient[:, active].T
-        direction = -memory.solve(g, preconditioner or _identity, active)
-        slope = np.einsum("ap,ap->a", direction, g)
-        uphill = ~(slope < 0.0)
-        if uphill.any():
-            memory.forget(uphill)
-            direction[uphill] = -g[uphill]
-            slope[uphill] = -(norm[active[uphill]] ** 2)
-        known = ~uphill & (preconditioner is not None or memory.filled >= LEARNED)
-        decrement[active], left[:, active] = np.where(known, np.sqrt(-slope), np.inf), direction.T
+        way = _way_down(memory, gradient[:, active].T, norm[active], preconditioner, active)
+        decrement[active], left[:, active] = np.where(way.known, np.sqrt(-way.slope), np.inf), way.direction.T
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
         converged[active] = decrement[active] <= wanted
-        if converged[active].any():
-            on = ~converged[active]
-            active, direction, slope, g = active[on], direction[on], slope[on], g[on]
-            memory.keep(on)
-            if not active.size:
-                break
+        on = ~converged[active]
+        active, way = active[on], way.take(on)
+        memory.keep(on)
+        if not active.size:
+            break
         if watch is not None:
             watch(iteration, float(norm[active].max()))
-        first = np.ones(len(active))
-        if preconditioner is None:
-            fresh = memory.filled == 0
-            first[fresh] = np.minimum(1.0, 1.0 / norm[active[fresh]])
-        here = w.take(active)
-        step, new_value, new_gradient = _line_search(
-            objective, theta[:, active], value[active], direction.T, slope, first, here
-        )
+        step, new_value, new_gradient = _line_search(objective, theta[:, active], value[active], way, w.take(active))
         moved = step > 0.0
         retry = ~moved & (memory.filled > 0)
         at = active[moved]
-        y = new_gradient[:, moved].T - g[moved]
-        theta[:, at] += step[moved] * direction[moved].T
+        y = new_gradient[:, moved].T - gradient[:, at].T
+        theta[:, at] += step[moved] * way.direction[moved].T
         value[at], gradient[:, at] = new_value[moved], new_gradient[:, moved]
         norm[at] = norms(gradient[:, at])
         iterations[at] = iteration
-        memory.add(moved, step[moved, None] * direction[moved], y)
+        memory.add(moved, step[moved, None] * way.direction[moved], y)
         memory.forget(retry)
-        keep = (moved | retry) & (norm[active] > pause)
+        keep = (moved | retry) & (norm[active] > goal.pause)
         active = active[keep]
         memory.keep(keep)
     return Minimum(theta, norm, iterations, converged, decrement, left)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """Directions of descent (A, P) with the slopes of J along them, the steps to try first, and whether the decrement
+    is known there, each (A,)."""
+
+    direction: np.ndarray
+    slope: np.ndarray
+    first: np.ndarray
+    known: np.ndarray
+
+    def take(self, which: np.ndarray) -> _Way:
+        return _Way(self.direction[which], self.slope[which], self.first[which], self.known[which])
+
+
+def _way_down(
+    memory: _Memory, g: np.ndarray, norm: np.ndarray, preconditioner: Preconditioner | None, columns: np.ndarray
+) -> _Way:
+    """From points with gradients g (A, P) of that norm (A,); where the memory would lead uphill, it is forgotten."""
+    direction = -memory.solve(g, preconditioner or _identity, columns)
+    slope = np.einsum("ap,ap->a", direction, g)
+    uphill = ~(slope < 0.0)
+    if uphill.any():
+        memory.forget(uphill)
+        direction[uphill] = -g[uphill]
+        slope[uphill] = -(norm[uphill] ** 2)
+    if preconditioner is not None:
+        return _Way(direction, slope, np.ones(len(g)), ~uphill)
+    first = np.where(memory.filled == 0, np.minimum(1.0, 1.0 / norm), 1.0)
+    return _Way(direction, slope, first, ~uphill & (memory.filled >= LEARNED))
 
 
 class _Memory:
@@ -166,14 +182,12 @@ def _line_search(
     objective: Objective,
     theta: np.ndarray,
     value: np.ndarray,
-    direction: np.ndarray,
-    slope: np.ndarray,
-    first: np.ndarray,
+    way: _Way,
     w: Weights,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Steps (A,), 0 where none was found, and value (A,) and gradient (P, A) there."""
-    count = len(value)
-    step, low, high = first.copy(), np.zeros(count), np.full(count, np.inf)
+    count, direction, slope = len(value), way.direction.T, way.slope
+    step, low, high = way.first.copy(), np.zeros(count), np.full(count, np.inf)
     found, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)
     waiting = np.arange(count)
     for _ in range(TRIALS):

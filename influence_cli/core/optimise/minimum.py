@@ -14,6 +14,7 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.weights import Weights
 
 ROUNDING = 16 * np.finfo(float).eps
 """Rounding errors of a gradient, relative to what its terms are made of: a few for each of its operations, and for the
@@ -28,15 +29,18 @@ class Goal:
     """The decrements (G,) that end a minimisation: ``tol`` times ``scale``, the length of what is being done.
 
     ``scale`` (G,) is in the norm of H: of a retraining the way from the trained parameters, of a training the standard
-    deviation of the outputs.
+    deviation of the outputs.  Short of it a column ends, unconverged, at a gradient norm of ``pause`` (L-BFGS), or
+    where a step is not solved in ``patience`` products (Newton-CG), for another preconditioner to go on.
     """
 
     tol: float
     scale: np.ndarray
+    pause: float = 0.0
+    patience: int | None = None
 
     def take(self, columns: np.ndarray) -> Goal:
         """The same for these columns (A,)."""
-        return Goal(self.tol, self.scale[columns])
+        return replace(self, scale=self.scale[columns])
 
     def decrement(self, objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
         """What is small enough at theta (P, G), where J is ``value`` (G,): (G,).
@@ -47,6 +51,27 @@ class Goal:
         """
         terms = np.abs(objective.units) @ np.abs(theta) + np.sqrt(2.0 * np.abs(value))
         return np.maximum(self.tol * self.scale, ROUNDING * terms)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Where G minimisations stand; they are moved in place.
+
+    ``theta`` (P, G), J's ``value`` (G,) and ``gradient`` (P, G) there, and the gradient's ``norm`` (G,) in the units of
+    the features, infinite where J is.
+    """
+
+    theta: np.ndarray
+    value: np.ndarray
+    gradient: np.ndarray
+    norm: np.ndarray
+
+    @classmethod
+    def at(cls, objective: Objective, start: np.ndarray, w: Weights) -> Points:
+        """Those of J(.; w) at ``start`` (P, 1 or G)."""
+        value, gradient = objective.value_and_gradient(np.asfortranarray(start), w)
+        theta = np.array(np.broadcast_to(start, gradient.shape), order="F")
+        return cls(theta, value, gradient, np.where(np.isfinite(value), scaled_norms(objective, gradient), np.inf))
 
 
 @dataclass(frozen=True)

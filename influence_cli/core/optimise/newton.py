@@ -10,7 +10,7 @@ import numpy as np
 
 from influence_cli.core.arrays import norms
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements, scaled_norms
+from influence_cli.core.optimise.minimum import Goal, Minimum, Points, Watch, decrements
 from influence_cli.core.optimise.newton_cg import line_search
 from influence_cli.core.solvers.cholesky import DEPENDENT, LEAST_SIZE
 from influence_cli.core.solvers.preconditioners import Inverses
@@ -33,14 +33,13 @@ def newton(
 
     A column ends short of it where its Hessian is singular to rounding, or where no step moves it.
     """
-    theta, w = np.array(start, order="F"), as_weights(w)
-    value, gradient = objective.value_and_gradient(theta, w)
-    theta = np.array(np.broadcast_to(theta, gradient.shape), order="F")
+    w = as_weights(w)
+    points = Points.at(objective, start, w)
+    theta, value, gradient = points.theta, points.value, points.gradient
     count = theta.shape[1]
     left, decrement = np.full(theta.shape, np.nan), np.full(count, np.inf)
     iterations, converged = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool)
-    norm = np.where(np.isfinite(value), scaled_norms(objective, gradient), np.inf)
-    active = np.flatnonzero(np.isfinite(norm))
+    active = np.flatnonzero(np.isfinite(points.norm))
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
@@ -55,7 +54,7 @@ def newton(
         left[:, active], decrement[active] = step, decrements(gradient[:, active], step)
         arrived = decrement[active] <= goal.take(active).decrement(objective, theta[:, active], value[active])
         converged[active] = arrived
-        moved = line_search(objective, theta, value, gradient, norm, step, active, here)
+        moved = line_search(objective, points, step, active, here)
         iterations[active[moved]] = iteration
         # The step after the last is far below what the goal allows: its Hessian serves to say so.
         last = active[moved & arrived]

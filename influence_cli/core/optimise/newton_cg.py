@@ -9,10 +9,10 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements, scaled_norms
+from influence_cli.core.optimise.minimum import Goal, Minimum, Points, Watch, decrements, scaled_norms
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
-from influence_cli.core.weights import RowWeights, as_weights
+from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 ARMIJO = 1e-4
 HALVINGS = 30
@@ -35,24 +35,22 @@ def newton_cg(
     preconditioner: Preconditioner,
     goal: Goal,
     max_iterations: int = 100,
-    patience: int | None = None,
     watch: Watch | None = None,
 ) -> Minimum:
     """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``.
 
     Every column takes a step at least: only its solve says how far the minimum is.  Steps are solved to a relative
     residual of min(0.1, root of the relative decrement) (Eisenstat and Walker) and halved until J falls by Armijo's
-    rule; where J can no longer resolve a step, until the gradient norm falls.  A column of which a step is not solved
-    in ``patience`` products, where given, ends there, for another preconditioner to go on.
+    rule; where J can no longer resolve a step, until the gradient norm falls.
     """
-    theta, w = np.array(start, order="F"), as_weights(w)
-    value, gradient = objective.value_and_gradient(theta, w)
+    w = as_weights(w)
+    points = Points.at(objective, start, w)
+    theta, value, gradient = points.theta, points.value, points.gradient
     count = theta.shape[1]
     left = -preconditioner(gradient)
     rough = decrements(gradient, left)  # in the norm of the preconditioner
     decrement, iterations = rough.copy(), np.zeros(count, dtype=np.int64)
     converged, active = np.zeros(count, dtype=bool), np.flatnonzero(np.isfinite(value) & np.isfinite(rough))
-    norm = np.where(np.isfinite(value), scaled_norms(objective, gradient), np.inf)
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
@@ -65,11 +63,11 @@ def newton_cg(
             -gradient[:, active],
             preconditioner=for_columns(preconditioner, active),
             tol=_forcing(decrement[active], goal.scale[active], wanted),
-            max_iterations=500 if patience is None else patience,
+            max_iterations=goal.patience or 500,
         )
         exact = decrements(gradient[:, active], solution.x)
         blindness = np.maximum(1.0, exact / np.where(rough[active] > 0, rough[active], np.inf))
-        moved = line_search(objective, theta, value, gradient, norm, solution.x, active, here)
+        moved = line_search(objective, points, solution.x, active, here)
         at = active[moved]
         iterations[at] = iteration
         left[:, active] = solution.x
@@ -79,7 +77,7 @@ def newton_cg(
         decrement[active] = np.where(moved, blindness * rough[active], np.where(solution.converged, exact, np.inf))
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
         converged[active] = decrement[active] <= wanted
-        served = solution.converged | (patience is None)
+        served = solution.converged | (goal.patience is None)
         active = active[moved & served & ~converged[active]]
     return Minimum(theta, norms(gradient), iterations, converged, decrement, left)
 
@@ -99,16 +97,10 @@ def _visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.n
 
 
 def line_search(
-    objective: Objective,
-    theta: np.ndarray,
-    value: np.ndarray,
-    gradient: np.ndarray,
-    norm: np.ndarray,
-    direction: np.ndarray,
-    active: np.ndarray,
-    w: RowWeights,
+    objective: Objective, points: Points, direction: np.ndarray, active: np.ndarray, w: Weights
 ) -> np.ndarray:
-    """Move the active columns in place along their directions; which of them (A,) could be moved."""
+    """Move the active columns in place along their directions (P, A); which of them (A,) could be moved."""
+    theta, value, gradient, norm = points.theta, points.value, points.gradient, points.norm
     slope = dots(gradient[:, active], direction)
     step = np.ones(len(active))
     waiting, moved = np.arange(len(active)), np.zeros(len(active), dtype=bool)

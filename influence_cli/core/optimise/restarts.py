@@ -7,7 +7,8 @@ ways, each column gets its own, of the Hessian at its parameters and weights, wh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias, TypeGuard
+from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.lbfgs import lbfgs
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on
+from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.solvers.preconditioners import PerColumn
 from influence_cli.core.weights import RowWeights, as_weights
 
@@ -27,25 +29,30 @@ CURVATURE_HELPS = 1e-3
 passes, but part more columns that began alike: retrained cold from several seeds, they would agree less."""
 FIRST_SHARE = 0.25
 """Share of a descent's iterations that may be spent without it."""
-RENEWED = 250
-"""Iterations of a descent that one approximation serves."""
 
-Minimiser: TypeAlias = Callable[..., Minimum]
-"""``newton_cg`` or ``lbfgs``."""
+
+@dataclass(frozen=True)
+class Method:
+    """A minimiser, and the iterations that one approximation of the Hessian serves it."""
+
+    minimise: Callable[..., Minimum]
+    renewed: int
+
+
+DESCENT, NEWTON = Method(lbfgs, 250), Method(newton_cg, 4)
 
 
 def restarted(
-    minimiser: Minimiser,
+    method: Method,
     objective: Objective,
     partial: Minimum,
     w: RowWeights,
     *,
-    steps: int,
     goal: Goal,
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Take the columns of ``partial`` that have not converged on ``steps`` iterations a start.
+    """Take the columns of ``partial`` that have not converged on, with new approximations at each start.
 
     A column ends where it gets there, where it can no longer be moved, or after ``max_iterations`` of all.
     """
@@ -54,13 +61,13 @@ def restarted(
     left = np.flatnonzero(~end.converged & np.isfinite(end.grad_norm))
     while left.size and done < max_iterations:
         here = w.take(left)
-        found = minimiser(
+        found = method.minimise(
             objective,
             end.theta[:, left],
             here,
             preconditioner=per_column(objective, end.theta[:, left], here),
             goal=goal.take(left),
-            max_iterations=min(steps, max_iterations - done),
+            max_iterations=min(method.renewed, max_iterations - done),
             watch=counting_on(watch, done),
         )
         end = end.continue_with(left, found)
@@ -78,7 +85,7 @@ def descend(
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise a J(.; w) that is not convex from ``start`` (P, G), ; the same every time.
+    """Minimise a J(.; w) that is not convex from ``start`` (P, G); the same every time.
 
     A column ends at a decrement of ``tol`` times the deviation of its outputs.  The way down goes by L-BFGS alone.
     Near the end the flat directions decide, along which it creeps; there it starts from each column's own approximation
@@ -88,13 +95,12 @@ def descend(
         objective,
         start,
         w,
-        goal=Goal(0.0, np.zeros(start.shape[1])),
-        pause=CURVATURE_HELPS,
+        goal=Goal(0.0, np.zeros(start.shape[1]), pause=CURVATURE_HELPS),
         max_iterations=max(1, int(FIRST_SHARE * max_iterations)),
         watch=watch,
     )
     goal = Goal(tol, objective.deviation(first.theta))
-    return restarted(lbfgs, objective, first, w, steps=RENEWED, goal=goal, max_iterations=max_iterations, watch=watch)
+    return restarted(DESCENT, objective, first, w, goal=goal, max_iterations=max_iterations, watch=watch)
 
 
 def per_column(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerColumn:
