@@ -69,7 +69,7 @@ def test_no_interval_contradicts_the_truths_own(kind, intercept, l2, scaling):
     objective, theta, solver, X, y = problem(kind, intercept, l2)
     w = removal(objective.weights, groups_of(objective.y), scaling).removed
     geometry = RowGeometry.of(objective)
-    assert no_certificate(objective, w) == ""
+    assert no_certificate(objective) == ""
     loss = targets(kind, objective, X, y)[0]
     base = loss.value(theta)[:, 0]
     goal = Goal(loss, base, 0.05, np.ones((len(base), w.groups), dtype=bool))
@@ -162,8 +162,7 @@ def test_intervals_close_as_fast_as_the_gradient_falls():
 def test_where_there_is_no_proof_it_is_said():
     oracle = Oracle(LINEAR, np.ones((9, 1)), np.arange(9.0), 0, 0.0)
     objective = make_objective(oracle)
-    w = removal(objective.weights, [np.arange(2)], "per-mean").removed
-    assert "train with --l2 greater than 0" in no_certificate(objective, w)
+    assert "train with --l2 greater than 0" in no_certificate(objective)
 
 
 def test_a_whole_class_is_certified_as_the_softmax_of_the_others():

@@ -202,10 +202,10 @@ def test_where_there_is_no_proof_it_is_said(model, folder, capsys):
     assert "--certify proves intervals of refined\nhint: add refined to --method" in err
     _, err = ask(capsys, "influence", "--model", model, *GROUPS, "--certify", "2", code=2)
     assert "--certify must be a share over 0 and below 1, found '2'" in err
-    asked = (*GROUPS, "--quantity", "score:accuracy", "--certify", "5%")
+    asked = (*GROUPS, "--quantity", "score:neg_log_loss", "--certify", "5%")
     text, err = ask(capsys, "influence", "--model", model, *asked)
     assert [row["low"] for row in rows_of(text)] == [""] * 6
-    assert "no proof for 6 of 6 figures: --quantity score:accuracy has no proof" in err
+    assert "no proof for 6 of 6 figures: --quantity score:neg_log_loss has no proof" in err
     path = train(save_regression(folder / "free.npz"), folder / "free.h5", "--estimator", "linear", "--l2", "0")
     capsys.readouterr()
     asked = ("--model", path, "--group", "random:5", "--test", "0", "--certify", "5%", "--method", "refined")
@@ -237,10 +237,10 @@ def test_groundtruth_proves_what_it_measured(model, folder, capsys):
     other, _ = ask(capsys, "influence", "--model", model, *GROUPS, "--method", "refined", "--certify", "10%")
     assert (values_of(other, "low") <= high).all()
     assert (low <= values_of(other, "high")).all()
-    asked = (*GROUPS[:2], "--test", "0:6", "--quantity", "score:accuracy", "--certify", "1%")
+    asked = (*GROUPS[:2], "--test", "0:6", "--quantity", "score:neg_log_loss", "--certify", "1%")
     text, err = ask(capsys, "groundtruth", "--model", model, *asked)
     assert {row["low"] for row in rows_of(text)} == {""}
-    assert "no proof for 2 of 2 figures: --quantity score:accuracy has no proof" in err
+    assert "no proof for 2 of 2 figures: --quantity score:neg_log_loss has no proof" in err
     _, err = ask(capsys, "groundtruth", "--model", model, *GROUPS, "--certify", "x", code=2)
     assert "--certify must be a share over 0 and below 1, found 'x'" in err
 

@@ -12,6 +12,8 @@ from influence_cli.results import REFINED, InfluenceResult
 
 LARGE_SHARE = 0.6
 """Share of the rows from which on the error of a single step was measured to cover 83 to 91% only."""
+NO_PROOF = "the group changes the curvature too much, the effect is below rounding, or f has no finite value"
+"""Why an interval is infinite."""
 STATIONARY = 0.05
 """Part of the first gradient after removal that may be left over from training."""
 
@@ -120,8 +122,7 @@ def unproven(result: InfluenceResult, why: str) -> str:
     missing = int((without if result.ends is None else without & (result.ends != ENDLESS)).sum())
     if not missing:
         return ""
-    reason = why or "the group changes the curvature too much, the effect is below rounding, or f has no such proof"
-    return f"no proof for {_of(missing, result.low.size, 'figure')}: {reason}"
+    return f"no proof for {_of(missing, result.low.size, 'figure')}: {why or NO_PROOF}"
 
 
 def _of(count: int, total: int, what: str) -> str:

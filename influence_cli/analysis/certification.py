@@ -7,13 +7,15 @@ from functools import cached_property
 
 import numpy as np
 
+from influence_cli.analysis.pooled import in_steps
 from influence_cli.analysis.question import Question
+from influence_cli.core.arrays import columns_of
 from influence_cli.core.certificate import PRODUCTS, RowGeometry, no_certificate
 from influence_cli.core.intervals import has_proof
 from influence_cli.core.lost_classes import proven
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.outcome import Outcome
+from influence_cli.core.outcome import Outcome, Trained
 from influence_cli.core.refined import Goal, Refined, refine
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.preconditioners import Preconditioner
@@ -27,6 +29,8 @@ SPARE = 0.6
 """Part of the width asked for that is aimed at."""
 GAIN = 1.5
 """Factor by which a round must make an interval narrower for another to follow."""
+POINT = 64 * np.finfo(float).eps
+"""Width, relative to f after removal, up to which an interval is a point: f moves in steps, or its last digits show."""
 LEAST, BLIND = 1e-4, 0.02
 """The largest tightening of the tolerance in a round, and the tightening where the interval is infinite."""
 
@@ -37,16 +41,31 @@ class Certifier:
     def __init__(self, question: Question, objective: Objective, theta: np.ndarray, base: np.ndarray, rel: float):
         self.question, self.objective, self.theta, self.base, self.rel = question, objective, theta, base, rel
 
-    def why_not(self, w: Weights | None = None) -> str:
+    def why_not(self) -> str:
         """Why nothing can be proven, or an empty text."""
+        quantity = self.question.quantity
+        if self.question.of_weights:
+            return f"--quantity {quantity} has no proof: it is of models without a penalty, and a certificate needs one"
         if not all(has_proof(target) for target in self.question.targets):
-            return f"--quantity {self.question.quantity} has no proof: a quantity of single test rows has one"
-        return no_certificate(self.objective, w)
+            return f"--quantity {quantity} has no proof: of scores those have one that are made of predicted classes"
+        return no_certificate(self.objective)
 
     @cached_property
     def _geometry(self) -> RowGeometry:
         assert isinstance(self.objective, Glm)
         return RowGeometry.of(self.objective)
+
+    def of(self, groups: np.ndarray) -> Certifier:
+        """The same for some of the groups (A,)."""
+        if not self.question.by_group:
+            return self
+        return self.put(self.question.of(groups), self.base[:, groups])
+
+    def put(self, question: Question, base: np.ndarray) -> Certifier:
+        """The same for another question about the same rows."""
+        other = Certifier(question, self.objective, self.theta, base, self.rel)
+        other.__dict__["_geometry"] = self._geometry
+        return other
 
     def intervals(
         self, reached: np.ndarray, w: Weights, preconditioner: Preconditioner, *, products: int = PRODUCTS
@@ -74,18 +93,23 @@ class Certifier:
             if not left.size:
                 break
             goal *= np.where(missing > 0, np.maximum(SPARE * np.minimum(missing, 1.0), LEAST), BLIND)
-            at = Goal(self.question, self.base, float(goal[left].min()), counts[:, left])
-            own = w.take(left)
+            here, own = self.of(left), w.take(left)
+            graded = not in_steps(self.question.quantity)
+            at = Goal(here.question, here.base, float(goal[left].min()), counts[:, left], graded=graded)
             further = refine(self.objective, self.theta, own, preconditioner, at, start=found.theta[:, left])
             found = _with(found, left, further)
             products = PRODUCTS if rounds else 0
-            ends[:, :, left] = self.intervals(further.theta, own, preconditioner, products=products)
+            ends[:, :, left] = here.intervals(further.theta, own, preconditioner, products=products)
         return found, ends
 
     def _missing(self, found: Refined, ends: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """The least ratio of the width that was asked for to a pair's width, (G,): 0 where an interval is infinite."""
+        """The least ratio of the width that was asked for to a pair's width, (G,): 0 where an interval is infinite, and
+        infinite where it is a point up to rounding."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(np.isfinite(ends[1] - ends[0]), self.rel * np.abs(found.change) / (ends[1] - ends[0]), 0.0)
+            width = ends[1] - ends[0]
+            ratio = np.where(np.isfinite(width), self.rel * np.abs(found.change) / width, 0.0)
+            size = np.abs(columns_of(self.base)) + np.abs(ends[1]) + in_steps(self.question.quantity)
+            ratio = np.where(width <= POINT * size, np.inf, ratio)
         return np.where(counts & np.isfinite(found.change), ratio, np.inf).min(axis=0, initial=np.inf)
 
 
@@ -99,12 +123,13 @@ def _with(found: Refined, groups: np.ndarray, further: Refined) -> Refined:
     return replace(found, change=change, error=error, met=met, theta=theta, steps=steps)
 
 
-def prove_truth(question: Question, solver: HessianSolver, w: Weights, ended: Outcome, rel: float) -> np.ndarray | None:
+def prove_truth(
+    question: Question, solver: HessianSolver, w: Weights, before: Trained, ended: Outcome, rel: float
+) -> np.ndarray | None:
     """low and high (2, G, T) of the changes that retraining gave, refined further where they are too wide for ``rel``;
     NaN where nothing is proven, None where nothing can be."""
-    model = question.model
-    certifier = Certifier(question, model.objective, model.theta, question.value(model.theta)[:, 0], rel)
-    if certifier.why_not(w):
+    certifier = Certifier(question, question.model.objective, before.theta, before.base, rel)
+    if certifier.why_not():
         return None
     counts = np.isfinite(ended.change)
     steps = np.zeros(w.groups, dtype=np.int64)

@@ -221,9 +221,10 @@ def _retrain_block(
         question = question.of(np.arange(len(rows)), gone.removed)
         runs = [_retrain_from(question, solver, gone, seed.before, seed.seed, how, watch) for seed in seeds]
         if how.certify is not None:
-            proven = prove_truth(question, solver, gone.removed, runs[0], how.certify)
+            proven = prove_truth(question, solver, gone.removed, seeds[0].before, runs[0], how.certify)
     else:
-        runs = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
+        found = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
+        runs, (proven, *_) = [one for one, _ in found], [ends for _, ends in found]
     every = zip(*(run.status for run in runs), strict=True)
     statuses = [next((own for own in states if own != OK), OK) for states in every]
     if question.of_removed:
@@ -249,22 +250,26 @@ def _retrain_one_by_one(
     seed: _Seed,
     how: Retraining,
     watch: Callable[[int, float], None],
-) -> Outcome:
-    """As ``_retrain_from`` of groups without which the kept rows change; the parameters of each are its own affair."""
-    found = []
+) -> tuple[Outcome, np.ndarray | None]:
+    """As ``_retrain_from`` of groups without which the kept rows change, with what is proven, (2, G, T); the parameters
+    of each are its own affair."""
+    both = []
     for at, own in enumerate(rows):
         asked, begun = question, seed
         if question.of_removed:
             asked, begun = question.of(np.array([at])), seed.of(slice(at, at + 1))
-        found.append(_retrain_one(asked, solver, own, begun, how, watch))
+        both.append(_retrain_one(asked, solver, own, begun, how, watch))
+    found = [outcome for outcome, _ in both]
+    nothing = np.full((2, 1, len(question)), np.nan)
+    ends = np.concatenate([nothing if own is None else own for _, own in both], axis=1)
     ended = [one.minimum for one in found]
     names = ("grad_norm", "iterations", "converged", "decrement")
-    nothing = np.empty((0, len(rows)))
+    none = np.empty((0, len(rows)))
     minimum = Minimum(
-        theta=nothing, left=nothing, **{name: np.concatenate([getattr(one, name) for one in ended]) for name in names}
+        theta=none, left=none, **{name: np.concatenate([getattr(one, name) for one in ended]) for name in names}
     )
     parts = {name: np.hstack([getattr(one, name) for one in found]) for name in ("change", "error", "unbounded")}
-    return Outcome(status=tuple(one.status[0] for one in found), minimum=minimum, **parts)
+    return Outcome(status=tuple(one.status[0] for one in found), minimum=minimum, **parts), ends
 
 
 def _retrain_one(
@@ -274,20 +279,23 @@ def _retrain_one(
     seed: _Seed,
     how: Retraining,
     watch: Callable[[int, float], None],
-) -> Outcome:
+) -> tuple[Outcome, np.ndarray | None]:
     try:
         other = without(question, rows)
     except FileError as error:
         unknown, none = np.full((len(question), 1), np.nan), np.full(1, np.nan)
         ended = Minimum(none[None], none, np.zeros(1, dtype=np.int64), np.zeros(1, dtype=bool), none, none[None])
-        return Outcome(unknown, unknown, (error.message,), ended, np.zeros(unknown.shape, dtype=bool))
+        return Outcome(unknown, unknown, (error.message,), ended, np.zeros(unknown.shape, dtype=bool)), None
     before = seed.before
     if not other.aligned:
         objective, how = other.question.model.objective, replace(how, strategy=COLD)
         before = replace(before, theta=objective.initial(seed.seed))
         inverse = objective.preconditioner(before.theta, other.removal.removed)
         solver = replace(solver, preconditioner=inverse, factor=None, dual=None)
-    return _retrain_from(other.question, solver, other.removal, before, seed.seed, how, watch)
+    found = _retrain_from(other.question, solver, other.removal, before, seed.seed, how, watch)
+    if how.certify is None:
+        return found, None
+    return found, prove_truth(other.question, solver, other.removal.removed, before, found, how.certify)
 
 
 def _seeds(question: Question, base: np.ndarray, solver: HessianSolver, how: Retraining) -> list[_Seed]:

@@ -178,13 +178,14 @@ class Reliability:
 
     def _prove(self, where: slice, after: After, found: Refined, counts: np.ndarray, wanted: float) -> Refined:
         """Take the groups ``where`` on until their proven intervals are narrow enough, and keep these."""
-        certifier = self._certifier
+        certifier, base = self._certifier, self.base_of(where)
         if certifier is None or certifier.objective is not after.objective:
-            theta = self.question.model.theta
-            certifier = self._certifier = Certifier(after.question, after.objective, theta, self.base, wanted)
-        self.unproven = self.unproven or certifier.why_not(after.weights)
-        if certifier.why_not(after.weights):
+            certifier = Certifier(after.question, after.objective, self.question.model.theta, base, wanted)
+        self._certifier = certifier
+        self.unproven = self.unproven or certifier.why_not()
+        if certifier.why_not():
             return found
+        certifier = certifier.put(after.question, base)
         found, ends = certifier.narrow(found, after.weights, self.solver.preconditioner, counts.T)
         low, high = np.where(np.isfinite(ends[1] - ends[0]), ends, np.nan)
         self.low[where], self.high[where] = low.T, high.T

@@ -34,6 +34,11 @@ class ScoreTarget:
     y: np.ndarray
     absolute: bool = False
 
+    @property
+    def of_classes(self) -> bool:
+        """Whether it is made of the predicted classes alone, which ``core.intervals`` then bounds."""
+        return isinstance(self.family, Classifier) and getattr(self.scorer, "_response_method", "") == "predict"
+
     def value(self, theta: np.ndarray) -> np.ndarray:
         return np.array([[self._one(eta) for eta in self.objective.predict_outputs(theta, self.X)]])
 

@@ -55,7 +55,7 @@ class Asking:
         X_test: Any = None,
         y_test: Any = None,
         *,
-        methods: Sequence[str] = DEFAULT_METHODS,
+        methods: str | Sequence[str] = DEFAULT_METHODS,
         quantity: str = "loss",
         evaluate: str = "exact",
         rel_error: float = 0.05,
@@ -81,6 +81,7 @@ class Asking:
         again.
         """
         check_choice("evaluate", evaluate, EVALUATIONS)
+        methods = [methods] if isinstance(methods, str) else methods
         plan = self._plan(groups, seed)
         question = self._ask(X_test, y_test, quantity, mean, preprocessing, plan)
         model = question.model

@@ -180,6 +180,7 @@ def groundtruth(
 
     import numpy as np
 
+    from influence_cli.analysis.advice import NO_PROOF
     from influence_cli.analysis.certification import Certifier
     from influence_cli.analysis.credit import Crediting, game_of
     from influence_cli.analysis.groundtruth import check_strategy, count_stalled, start_truth
@@ -236,9 +237,8 @@ def groundtruth(
     output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
     if missing.any():
-        why = Certifier(question, model.objective, model.theta, result.base, 1.0).why_not()
-        reason = why or "the interval is infinite, or its group changes the features of other rows"
-        common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {reason}")
+        why = Certifier(question, model.objective, model.theta, result.base, 1.0).why_not() or NO_PROOF
+        common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {why}")
     unknown = sum(state != OK for state in result.status)
     if unknown:
         warn(f"{unknown} of {len(plan)} groups have null changes: see status")

@@ -2,9 +2,9 @@
 
 Let F = J(.; w_removed), theta_r its minimiser, H = hess F(theta_hat), r = grad F(theta_hat), D = theta_r - theta_hat.
 
-Assumptions.  Logistic, multinomial, linear or Poisson regression; every slope is penalised, with ridge lambda R > 0;
-the linear predictor of no row exceeds the cap of a Poisson model's exponential.  Nothing is assumed about theta_hat,
-nor about the trained parameters: f(theta*) is the number that the model gives.
+Assumptions.  Logistic, multinomial, binomial, linear or Poisson regression; every slope is penalised, with ridge
+lambda R > 0; the linear predictor of no row exceeds the cap of a Poisson model's exponential.  Nothing is assumed about
+theta_hat, nor about the trained parameters: f(theta*) is the number that the model gives.
 
 1.  Bach (2010): for these losses |l'''[v, u, u]| <= spread(x v) l''[u, u], with the range of the outputs x v as spread
     of a softmax, their size of one output, and 0 of a squared error.  So along D the Hessian falls at most like
@@ -20,9 +20,14 @@ nor about the trained parameters: f(theta*) is the number that the model gives.
 
         |b|^2_{H^-1} <= (b_V - C A^+ b_t)' (lambda R)^-1 (b_V - C A^+ b_t) + b_t' A^+ b_t.
 
-    Without a free intercept C and A are absent.  ``CurvatureBound`` is this.  It bounds kappa by the triangle
-    inequality from the centre of all rows, and d.  With x a few steps of conjugate gradients and rho = r - H x what
-    they leave, d^2 = x'(r + rho) + |rho|^2_{H^-1} exactly: only the last term needs the bound.
+    A penalised intercept is bounded by the penalty alone, H >= lambda R.  Where features are standardised again without
+    the group that is not diagonal: lambda (sum_j ratio_j^2 w_j^2 + (t + shift' w)^2) of each output.  With w' = ratio w
+    and t' = t + shift' w it is lambda (|w'|^2 + t'^2), in which b is ((b_V - shift b_t) / ratio, b_t), so that its
+    inverse gives the line above with lambda R = lambda ratio^2, C A^+ = shift and A^+ = I / lambda; without
+    standardising shift is 0.  Without an intercept the terms of b_t are absent.  ``CurvatureBound`` is this.  It
+    bounds kappa by the triangle inequality from the centre of all rows, and d.  With x a few steps of conjugate
+    gradients and rho = r - H x what they leave, d^2 = x'(r + rho) + |rho|^2_{H^-1} exactly: only the last term
+    needs the bound.
 
 3.  |b' D| <= |b|_{H^-1} E for every linear functional b.  f follows: one output is known to lie in an interval, on
     which a loss is convex and everything else monotone.  Of a softmax with s = max |x_t (e_j - e_k)|_{H^-1} E and
@@ -44,11 +49,12 @@ the softmax of the other classes, which is certified in its place (``core.lost_c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from influence_cli.core.arrays import dots
+from influence_cli.core.objectives.families.binomial import Binomial
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import FARTHEST, Poisson
@@ -66,25 +72,23 @@ PRODUCTS = 3
 """Steps of conjugate gradients for d: 2 or 3 bring the bound to within a few percent of the exact value."""
 CHUNK = 1 << 22
 """Numbers (32 MiB) that functionals of test rows may take at a time."""
-FAMILIES = (Logistic, Softmax, Gaussian, Poisson)
+FAMILIES = (Logistic, Softmax, Binomial, Gaussian, Poisson)
 
 
-def no_certificate(objective: Objective, w: Weights | None) -> str:
+def no_certificate(objective: Objective) -> str:
     """Why nothing can be proven about this model, or an empty text."""
     if not isinstance(objective, Glm) or not isinstance(objective.family, FAMILIES):
-        return "a certificate exists for logistic, multinomial, linear and Poisson regression only"
+        return "a certificate exists for logistic, multinomial, binomial, linear and Poisson regression only"
     slopes = objective.penalty.ridge[: objective.design.X.shape[1]]
     if not (slopes > 0).all():
         return "a certificate needs a penalty on every slope: train with --l2 greater than 0"
-    if w is not None and w.penalty is not None and w.penalty.direction is not None:
-        return "a penalised intercept whose features are scaled again without the group has no certificate"
     return ""
 
 
 @dataclass(frozen=True)
 class RowGeometry:
-    """The rows with a 1 behind them where the intercept is penalised: ``centre`` (d,), the largest distance from it,
-    and the ``largest`` size (D,) of every feature, with the 1 of any intercept."""
+    """The features' ``centre`` (d,), the largest distance of a row from it, and the ``largest`` size (D,) of every
+    feature, with the 1 of an intercept."""
 
     centre: np.ndarray
     radius: float
@@ -94,7 +98,7 @@ class RowGeometry:
     def of(cls, objective: Glm) -> RowGeometry:
         """One pass over the rows, which serves every group."""
         design = objective.design
-        d, free = design.X.shape[1], is_free(objective)
+        d = design.X.shape[1]
         columns = np.ones(d, dtype=bool)
         sums = [design.dense(rows, columns).sum(axis=0) for rows in design.blocks(1)]
         centre = np.sum(sums, axis=0) / design.rows
@@ -103,8 +107,6 @@ class RowGeometry:
             X = design.dense(rows, columns)
             radius = max(radius, float(np.sqrt(((X - centre) ** 2).sum(axis=1).max(initial=0.0))))
             largest = np.maximum(largest, np.abs(X).max(axis=0, initial=0.0))
-        if design.intercept and not free:
-            centre = np.append(centre, 1.0)
         return cls(centre, radius * (1 + INFLATION), np.append(largest, [1.0] * design.intercept))
 
 
@@ -114,35 +116,45 @@ def is_free(objective: Glm) -> bool:
 
 
 class CurvatureBound:
-    """|b|_{H^-1} from above for functionals b of one group's parameters (K, D), by 2 of the module's docstring."""
+    """|b|_{H^-1} from above for functionals b of one group's parameters (K, D), by 2 of the module's docstring.
 
-    def __init__(self, objective: Glm, sums: np.ndarray, ridge: np.ndarray):
-        """``sums`` (pairs, D) are ``Passes.pair_sums`` of the group, ``ridge`` (K, D) its lambda R."""
+    ``scale`` (K, d) is (lambda R)^-1/2 of the slopes, ``inverse`` (K, K) A^+, and ``shift`` (K, d, K) C A^+ in units of
+    sqrt(lambda R); ``valid`` says whether A^+ is known precisely enough.
+    """
+
+    def __init__(self, objective: Glm, sums: np.ndarray | None, ridge: np.ndarray, direction: np.ndarray | None):
+        """``sums`` (pairs, D) are ``Passes.pair_sums`` of the group where the intercept is free, ``ridge`` (K, D) its
+        lambda R, and ``direction`` (D,) the rank-one term of its penalty, if any."""
         K, D = objective.outputs, objective.design.columns
-        self.free, self._gauge = is_free(objective), objective.family.shift_invariant
-        self.valid = True
-        d = D - 1 if self.free else D
+        d = D - objective.design.intercept
         self.scale = 1.0 / np.sqrt(ridge[:, :d])
-        self.inverse, self.shift = np.zeros((K, K)), np.zeros((K, d, K))
-        if not self.free:
-            return
-        whole = np.empty((K, K, D))
+        self.inverse, self.shift, self.valid = np.zeros((K, K)), np.zeros((K, d, K)), True
+        self._gauge = is_free(objective) and objective.family.shift_invariant
+        if sums is not None:
+            self._schur(sums, objective.design.rows)
+        elif objective.design.intercept:
+            own = np.append(np.zeros(d), np.sqrt(ridge[0, d])) if direction is None else direction
+            self.inverse = np.eye(K) / own[d] ** 2
+            self.shift = np.eye(K)[:, None] * (own[:d] / own[d] * self.scale)[:, :, None]
+
+    def _schur(self, sums: np.ndarray, rows: int) -> None:
+        K, d, _ = self.shift.shape
+        whole = np.empty((K, K, d + 1))
         j, k = np.triu_indices(K)
         whole[j, k] = whole[k, j] = sums
         A = whole[:, :, -1]
         fixed = A + np.trace(A) / K**2 if self._gauge else A
         eigenvalues = np.linalg.eigvalsh(fixed)
         condition = eigenvalues[-1] / eigenvalues[0] if eigenvalues[0] > 0 else np.inf
-        self.valid = bool((objective.design.rows + 16 * K * condition) * UNIT < INFLATION / 4)
+        self.valid = bool((rows + 16 * K * condition) * UNIT < INFLATION / 4)
         if self.valid:
             inverse = np.linalg.inv(fixed)
             self.inverse = (inverse + inverse.T) / 2
-            # C A^+ in units of sqrt(lambda R): (K, d, K).
             self.shift = np.einsum("jkd,kl->jdl", whole[:, :, :d], self.inverse) * self.scale[:, :, None]
 
     def norms(self, c: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Of b = c_n (x) x_t for c (n, K), which sums to 0 where the outputs have a gauge, and features x (T, d):
-        (T, n)."""
+        """Of b = c_n (x) (x_t, 1) for c (n, K), which sums to 0 where the outputs have a gauge, and features x (T, d),
+        without the 1 where there is no intercept: (T, n)."""
         shift = np.einsum("kdl,nl->nkd", self.shift, c)
         square = x**2 @ np.einsum("nk,kd->dn", c**2, self.scale**2)
         cross = x @ np.einsum("nk,kd,nkd->dn", c, self.scale, shift)
@@ -152,7 +164,7 @@ class CurvatureBound:
         return self._root(outer + np.einsum("nk,kl,nl->n", c, self.inverse, c))
 
     def norms_by_row(self, c: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """Of b = c_t (x) x_t for c (T, K) and x (T, d): (T,)."""
+        """Of b = c_t (x) (x_t, 1) for c (T, K) and x (T, d): (T,)."""
         out = np.empty(len(x))
         step = max(1, CHUNK // self.shift[:, :, 0].size)
         for start in range(0, len(x), step):
@@ -165,20 +177,16 @@ class CurvatureBound:
     def norm(self, b: np.ndarray) -> float:
         """Of one b (K, D)."""
         d = self.scale.shape[1]
-        if not self.free:
-            return float(self._root(((b * self.scale) ** 2).sum()))
-        t = b[:, d] - b[:, d].mean() if self._gauge else b[:, d]
+        t = b[:, d:].sum(axis=1)
+        t = t - t.mean() if self._gauge else t
         outer = b[:, :d] * self.scale - self.shift @ t
         return float(self._root((outer**2).sum() + t @ self.inverse @ t))
 
     def of_rounding(self, size: np.ndarray) -> float:
         """Of any b none of whose entries is larger than those of ``size`` (K, D)."""
         d = self.scale.shape[1]
-        outer = size[:, :d] * self.scale
-        if not self.free:
-            return float(self._root((outer**2).sum()))
-        t = size[:, d] * (2.0 if self._gauge else 1.0)
-        outer = outer + np.abs(self.shift) @ t
+        t = size[:, d:].sum(axis=1) * (2.0 if self._gauge else 1.0)
+        outer = size[:, :d] * self.scale + np.abs(self.shift) @ t
         return float(self._root((outer**2).sum() + t @ np.abs(self.inverse) @ t))
 
     def kappa(self, geometry: RowGeometry, c: np.ndarray) -> float:
@@ -203,9 +211,10 @@ class Certificate:
     bounds: tuple[CurvatureBound, ...]
     geometry: RowGeometry
 
-    @property
-    def free(self) -> bool:
-        return is_free(self.objective)
+    def of(self, g: int) -> Certificate:
+        """That of one group."""
+        own = slice(g, g + 1)
+        return replace(self, theta=self.theta[:, own], radius=self.radius[own], bounds=self.bounds[own])
 
 
 def differences(objective: Glm) -> np.ndarray:
@@ -228,18 +237,22 @@ def certify(
 ) -> Certificate:
     """How far the minimisers of J(.; w) are from theta (P, G), proven.
 
-    Takes a gradient, (K + 1) / 4 to (K + 1) / 2 passes for A and C, and ``products`` + 1 products a group; with 0
-    products none, at a radius that is a few times larger.  ``no_certificate`` says beforehand whether it can be had.
+    Takes a gradient, with a free intercept (K + 1) / 4 to (K + 1) / 2 passes for A and C, and ``products`` + 1 products
+    a group; with 0 products none, at a radius that is a few times larger.  ``no_certificate`` says beforehand whether
+    it can be had.
     """
     K, D, count = objective.outputs, objective.design.columns, theta.shape[1]
-    sums = objective.passes.pair_sums(theta, w)
-    ridge = np.broadcast_to(objective.penalty.ridge, (count, K, D))
+    sums = objective.passes.pair_sums(theta, w) if is_free(objective) else [None] * count
+    ridge, along = np.broadcast_to(objective.penalty.ridge, (count, K, D)), None
     if w.penalty is not None:
         ridge = ridge * w.penalty.scaling.T.reshape(count, K, D)
-    bounds = tuple(CurvatureBound(objective, sums[g], ridge[g]) for g in range(count))
+        along = None if w.penalty.direction is None else w.penalty.direction.T
+    bounds = tuple(
+        CurvatureBound(objective, sums[g], ridge[g], None if along is None else along[g]) for g in range(count)
+    )
     gradient = objective.gradient(theta, w)
     sharp = _sharpened(objective, theta, w, preconditioner, gradient, products) if products else None
-    rounding = _rounding(objective, theta, geometry)
+    rounding = _rounding(objective, theta, geometry, ridge, along)
     c = differences(objective)
     flat = isinstance(objective.family, Gaussian)
     radius = np.full(count, np.inf)
@@ -273,9 +286,11 @@ def _sharpened(
     return dots(found.x, gradient + rest), rest
 
 
-def _rounding(objective: Glm, theta: np.ndarray, geometry: RowGeometry) -> np.ndarray:
+def _rounding(
+    objective: Glm, theta: np.ndarray, geometry: RowGeometry, ridge: np.ndarray, along: np.ndarray | None
+) -> np.ndarray:
     """The largest rounding error of each entry of a computed gradient, (G, K, D); infinite where outputs leave the
-    range of the family."""
+    range of the family.  The penalty is ``ridge`` (G, K, D) and the rank-one terms ``along`` (G, D), if any."""
     K, D, m = objective.outputs, objective.design.columns, objective.design.rows
     size = np.abs(theta).T.reshape(-1, K, D)
     outputs = (size @ geometry.largest).max(axis=1)
@@ -291,5 +306,8 @@ def _rounding(objective: Glm, theta: np.ndarray, geometry: RowGeometry) -> np.nd
         curvature = np.where(np.isfinite(outputs), np.exp(np.minimum(peak, FARTHEST)), np.inf)
         steep = curvature + objective.y.max()
     each = m * steep + 0.5 * (D + 6) * outputs * curvature
-    penalty = 4.0 * np.broadcast_to(objective.penalty.ridge, (K, D)) * size
+    penalty = 4.0 * ridge * size
+    if along is not None:
+        own = np.abs(along)[:, None]
+        penalty = penalty + (D + 4.0) * own * (own * size).sum(axis=2, keepdims=True)
     return UNIT * (each[:, None, None] * geometry.largest + penalty)

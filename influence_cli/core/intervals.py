@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csr_array
 
-from influence_cli.core.certificate import Certificate, CurvatureBound, differences
+from influence_cli.core.arrays import columns_of
+from influence_cli.core.certificate import Certificate, CurvatureBound, differences, is_free
+from influence_cli.core.joint_targets import AbsoluteTarget, OfClasses, OwnTarget, RateTarget, WorstTarget
+from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.objectives.families.binomial import Binomial
 from influence_cli.core.objectives.families.gaussian import Gaussian
+from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.quantities import (
     Logit,
@@ -17,78 +22,162 @@ from influence_cli.core.quantities import (
     Prediction,
     Probability,
     RowTarget,
-    Target,
+    Valued,
+    WeightedTarget,
 )
 
 VALUE_ROUNDING = 32 * np.finfo(float).eps
 """Rounding of f, relative to 1 + |f| + |outputs|; an exponential carries that of its argument.  Of a linear regression,
 which has a unit, relative to what the output is the sum of."""
+SHARE_ROUNDING = 4 * np.finfo(float).eps
+"""Rounding of a difference of two shares."""
 Interval = tuple[np.ndarray, np.ndarray]
 """low and high."""
 
 
-def has_proof(target: Target) -> bool:
+def has_proof(target: Valued) -> bool:
     """Whether ``intervals`` knows the quantity."""
-    if isinstance(target, MeanTarget):
+    if isinstance(target, MeanTarget | WeightedTarget | WorstTarget):
         return has_proof(target.rows)
+    if isinstance(target, AbsoluteTarget):
+        return has_proof(target.target)
+    if isinstance(target, OwnTarget):
+        return has_proof(target.targets[0])
+    if isinstance(target, OfClasses):
+        return target.of_classes
     known = Loss | Probability | Margin | Logit | Prediction
-    return isinstance(target, ParameterTarget) or (isinstance(target, RowTarget) and isinstance(target.quantity, known))
+    return isinstance(target, ParameterTarget | RateTarget) or (
+        isinstance(target, RowTarget) and isinstance(target.quantity, known)
+    )
 
 
-def intervals(certificate: Certificate, target: Target, base: np.ndarray) -> Interval | None:
+def intervals(certificate: Certificate, target: Valued, base: np.ndarray) -> Interval | None:
     """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, infinite where nothing is proven; None for a quantity
-    that no proof covers.  ``base`` (T,) is f(theta*)."""
-    if isinstance(target, MeanTarget):
-        found = intervals(certificate, target.rows, target.rows.value(certificate.theta)[:, 0])
-        if found is None:
-            return None
-        now = target.rows.value(certificate.theta)[:, :1]
-        low, high = (one + now for one in found)
-        return _against(low.mean(axis=0, keepdims=True), high.mean(axis=0, keepdims=True), base)
-    if isinstance(target, ParameterTarget):
-        return _of_parameter(certificate, target.index, base)
-    if not isinstance(target, RowTarget):
-        return None
-    softmax = isinstance(certificate.objective.family, Softmax)
-    found = _of_softmax(certificate, target) if softmax else _of_one_output(certificate, target)
+    that no proof covers.  ``base`` (T,), or (T, G) where it differs by group, is f(theta*).
+
+    What is made of several rows has the proof of interval arithmetic.  A weighted sum lies between the sums of the ends
+    that its signs choose, a largest mean between the largest of the low ends and the largest of the high ones, a size
+    where the ends and 0 put it.  A row is predicted a class, or is not, for certain where its log-odds against the
+    strongest rival have one sign: a rate lies between those of the certain rows and of the possible ones, and what is
+    made of predicted classes alone is known where all of them are.
+    """
+    found = _values(certificate, target)
     return None if found is None else _against(*found, base)
 
 
-def _against(low: np.ndarray, high: np.ndarray, base: np.ndarray) -> Interval:
-    """The change from ``base`` (T,) to f in [low, high] (T, G)."""
+def _values(certificate: Certificate, target: Valued) -> Interval | None:
+    """The interval of f itself."""
+    if isinstance(target, OwnTarget):
+        every = [_values(certificate.of(g), target.targets[g]) for g in range(len(certificate.bounds))]
+        known = [one for one in every if one is not None]
+        return None if len(known) < len(every) else (np.hstack([k[0] for k in known]), np.hstack([k[1] for k in known]))
+    if isinstance(target, MeanTarget | WeightedTarget | WorstTarget):
+        return _of_rows(certificate, target)
+    if isinstance(target, AbsoluteTarget):
+        found = _values(certificate, target.target)
+        return None if found is None else _size_of(*found)
+    if isinstance(target, RateTarget):
+        surely, possibly = _predicted(certificate, target)
+        low = surely[target.second].mean(axis=0) - possibly[~target.second].mean(axis=0)
+        high = possibly[target.second].mean(axis=0) - surely[~target.second].mean(axis=0)
+        return low[None] - SHARE_ROUNDING, high[None] + SHARE_ROUNDING
+    if isinstance(target, OfClasses):
+        return _of_classes(certificate, target)
+    if isinstance(target, ParameterTarget):
+        return _of_parameter(certificate, target.index)
+    if not isinstance(target, RowTarget):
+        return None
+    softmax = isinstance(certificate.objective.family, Softmax)
+    return _of_softmax(certificate, target) if softmax else _of_one_output(certificate, target)
+
+
+def _of_rows(certificate: Certificate, target: MeanTarget | WeightedTarget | WorstTarget) -> Interval | None:
+    """A weighted sum over rows, or the largest mean over their parts."""
+    found = _values(certificate, target.rows)
+    if found is None:
+        return None
+    low, high = found
+    slack = len(low) * np.finfo(float).eps  # of a sum in any order, relative to that of the sizes
+    if isinstance(target, WorstTarget):
+        sizes = np.bincount(target.part)
+        means = [np.array([end[target.part == k].sum(axis=0) / n for k, n in enumerate(sizes)]) for end in found]
+        largest = np.maximum(*np.abs(means)).max(axis=0)
+        low, high = (end.max(axis=0) for end in means)
+    else:
+        c = np.full(len(low), 1.0 / len(low)) if isinstance(target, MeanTarget) else target.coefficients
+        used = np.flatnonzero(c)
+        c, low, high = c[used, None], low[used], high[used]
+        low, high = np.where(c > 0, low, high) * c, np.where(c > 0, high, low) * c
+        largest = np.maximum(np.abs(low), np.abs(high)).sum(axis=0)
+        low, high = low.sum(axis=0), high.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        slack = 4 * np.finfo(float).eps * (np.abs(base)[:, None] + np.maximum(np.abs(low), np.abs(high)))
-        low, high = low - base[:, None] - slack, high - base[:, None] + slack
+        low, high = low - slack * largest, high + slack * largest
+    return np.where(np.isnan(low), -np.inf, low)[None], np.where(np.isnan(high), np.inf, high)[None]
+
+
+def _size_of(low: np.ndarray, high: np.ndarray) -> Interval:
+    """|f| of f between low and high."""
+    sizes = np.abs(low), np.abs(high)
+    return np.where((low < 0) & (high > 0), 0.0, np.minimum(*sizes)), np.maximum(*sizes)
+
+
+def _predicted(certificate: Certificate, target: RateTarget) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows (T, G) are predicted the class for certain, and which possibly."""
+    rows = RowTarget(target.objective, Margin(target.family), target.X, np.full(len(target.second), target.code))
+    found = _values(certificate, rows)
+    assert found is not None
+    return found[0] > 0, found[1] >= 0
+
+
+def _of_classes(certificate: Certificate, target: OfClasses) -> Interval | None:
+    """What is made of the predicted classes of rows: its value where they are certain."""
+    if not target.of_classes:
+        return None
+    objective, family = certificate.objective, certificate.objective.family
+    assert isinstance(family, Classifier)
+    predicted = family.predict(objective.predict_outputs(certificate.theta, target.X))  # (G, T)
+    sure = np.empty(len(predicted), dtype=bool)
+    for g, codes in enumerate(predicted):
+        found = _values(certificate.of(g), RowTarget(objective, Margin(family), target.X, codes))
+        assert found is not None
+        sure[g] = bool((found[0] > 0).all())
+    value = target.value(certificate.theta)
+    return np.where(sure, value, -np.inf), np.where(sure, value, np.inf)
+
+
+def _against(low: np.ndarray, high: np.ndarray, base: np.ndarray) -> Interval:
+    """The change from ``base`` to f in [low, high] (T, G)."""
+    base = columns_of(base)
+    with np.errstate(invalid="ignore"):
+        slack = 4 * np.finfo(float).eps * (np.abs(base) + np.maximum(np.abs(low), np.abs(high)))
+        low, high = low - base - slack, high - base + slack
     return np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
 
 
-def features(certificate: Certificate, target: RowTarget) -> np.ndarray:
-    """The test rows, with a 1 behind each where the intercept is penalised: (T, d)."""
-    X = target.X.toarray() if isinstance(target.X, csr_array) else np.asarray(target.X)
-    if certificate.objective.design.intercept and not certificate.free:
-        return np.column_stack([X, np.ones(len(X))])
-    return X
+def features(target: RowTarget) -> np.ndarray:
+    """The test rows (T, d)."""
+    return target.X.toarray() if isinstance(target.X, csr_array) else np.asarray(target.X)
 
 
-def _of_parameter(certificate: Certificate, index: int, base: np.ndarray) -> Interval:
+def _of_parameter(certificate: Certificate, index: int) -> Interval:
     K, D = certificate.objective.outputs, certificate.objective.design.columns
     b = np.zeros((K, D))
     b[index // D, index % D] = 1.0
     half = np.array([bound.norm(b) for bound in certificate.bounds]) * certificate.radius
     value = certificate.theta[index]
-    if certificate.free and index % D == D - 1:
+    if is_free(certificate.objective) and index % D == D - 1:
         # The retrained intercepts sum to 0 over the classes of a softmax, and these may not quite.
         own = certificate.theta.reshape(K, D, -1)[:, -1].mean(axis=0)
         value = value - own if isinstance(certificate.objective.family, Softmax) else value
     slack = VALUE_ROUNDING * np.abs(value)
-    return _against((value - half - slack)[None], (value + half + slack)[None], base)
+    return (value - half - slack)[None], (value + half + slack)[None]
 
 
 def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | None:
     """f of one output that lies in an interval: convex for a loss, monotone for everything else."""
     if not isinstance(target.quantity, Loss | Probability | Margin | Logit | Prediction):
         return None
-    x, unit = features(certificate, target), np.ones((1, 1))
+    x, unit = features(target), np.ones((1, 1))
     eta = certificate.objective.predict_outputs(certificate.theta, target.X)  # (G, 1, T)
     half = np.array([bound.norms(unit, x)[:, 0] for bound in certificate.bounds]) * certificate.radius[:, None]
     one = 0.0 if isinstance(certificate.objective.family, Gaussian) else 1.0
@@ -100,7 +189,12 @@ def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | No
     if isinstance(target.quantity, Loss):
         slopes = [certificate.objective.family.residual(eta + sign * safe, target.y)[:, 0] for sign in (-1.0, 1.0)]
         low = np.where(slopes[0] * slopes[1] <= 0, 0.0, low)
-    slack = VALUE_ROUNDING * (one + np.maximum(np.abs(low), np.abs(high)))
+    size = np.maximum(np.abs(low), np.abs(high))
+    if isinstance(target.quantity, Loss) and isinstance(certificate.objective.family, Poisson | Binomial):
+        # y eta and y log y may be large and cancel
+        y = np.abs(target.y)
+        size = size + y * (1.0 + np.abs(eta[:, 0]) + np.abs(np.log(np.where(y > 0, y, 1.0))))
+    slack = VALUE_ROUNDING * (one + size)
     low, high = np.where(known, low - slack, -np.inf), np.where(known, high + slack, np.inf)
     return _within(target, low.T, high.T)
 
@@ -122,7 +216,7 @@ def _within(target: RowTarget, low: np.ndarray, high: np.ndarray) -> Interval:
 
 
 def _of_softmax(certificate: Certificate, target: RowTarget) -> Interval | None:
-    quantity, x = target.quantity, features(certificate, target)
+    quantity, x = target.quantity, features(target)
     eta = certificate.objective.predict_outputs(certificate.theta, target.X)
     found = []
     for g, bound in enumerate(certificate.bounds):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -87,6 +88,20 @@ class RateTarget:
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         raise UsageError("a rate has no derivative to rank rows by", hint="ask for gap: or gap-loss: here")
+
+
+@runtime_checkable
+class OfClasses(Protocol):
+    """What is made of rows X (T, d) that are predicted classes, where ``of_classes`` of these classes alone."""
+
+    @property
+    def X(self) -> Features: ...
+
+    @property
+    def of_classes(self) -> bool: ...
+
+    def value(self, theta: np.ndarray) -> np.ndarray:
+        """theta (P, G) to f, (1, G)."""
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.passes import Passes
 from influence_cli.core.objectives.penalty import Penalty
-from influence_cli.core.quantities import Loss, Margin, Probability, RowTarget, Target
+from influence_cli.core.quantities import Loss, Margin, Probability, RowTarget, Target, of_columns
 from influence_cli.core.solvers.preconditioners import Preconditioner
-from influence_cli.core.weights import Weights
+from influence_cli.core.weights import GroupPenalty, Weights
 
 
 def proven(
@@ -35,8 +35,8 @@ def proven(
     *,
     products: int = PRODUCTS,
 ) -> Interval:
-    """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, for targets with f(theta*) (T,) of each; infinite where
-    nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w); ``products``
+    """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, for targets with f(theta*) of each, (T,) or (T, G);
+    infinite where nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w); ``products``
     are those of ``certify``."""
     total = sum(len(base) for _, base in asked)
     low, high = np.full((total, w.groups), -np.inf), np.full((total, w.groups), np.inf)
@@ -44,13 +44,17 @@ def proven(
     whole = np.flatnonzero(~lost)
     if whole.size:
         found = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry, products=products)
-        parts = [intervals(found, target, base) for target, base in asked]
+        parts = [intervals(found, target, base) for target, base in _of_columns(asked, whole)]
         _fill(low, high, whole, parts, asked)
     for g in np.flatnonzero(lost):
         at = np.array([g])
-        parts = _of_the_rest(objective, theta[:, at], w.take(at), geometry, asked)
+        parts = _of_the_rest(objective, theta[:, at], w.take(at), geometry, _of_columns(asked, at))
         _fill(low, high, at, parts, asked)
     return low, high
+
+
+def _of_columns(asked: Sequence[tuple[Target, np.ndarray]], groups: np.ndarray) -> list[tuple[Target, np.ndarray]]:
+    return [(of_columns(target, groups), base if base.ndim == 1 else base[:, groups]) for target, base in asked]
 
 
 def _fill(
@@ -104,7 +108,7 @@ def _of_the_rest(
     asked: Sequence[tuple[Target, np.ndarray]],
 ) -> list[Interval | None]:
     """Intervals (T, 1) for one group that took whole classes."""
-    if not isinstance(objective.family, Softmax | Logistic) or w.penalty is not None:
+    if not isinstance(objective.family, Softmax | Logistic):
         return [None] * len(asked)
     classes = objective.family.classes
     counts = np.bincount(objective.y.astype(np.int64), minlength=classes)
@@ -115,6 +119,9 @@ def _of_the_rest(
     coefficients = theta.reshape(classes, -1)[kept]
     coefficients[:, -1] -= coefficients[:, -1].mean()
     start = coefficients.reshape(-1, 1)
+    if w.penalty is not None:
+        scaling = w.penalty.scaling.reshape(classes, -1, 1)[kept]
+        w = replace(w, penalty=GroupPenalty(scaling.reshape(-1, 1)))
     solver = reduced.objective.preconditioner(start, w)
     certificate = certify(reduced.objective, start, w, solver, geometry)
     out: list[Interval | None] = []
