@@ -1,4 +1,4 @@
-"""The formulas once more, dense and slow: the oracle that the core is checked against.
+"""The formulas once more, dense: the oracle that the core is checked against.
 
 Written with numpy.linalg only and without anything of influence_cli, from the definitions: derivatives of a row's loss
 are moments that are summed outcome by outcome, every Hessian is a full (P, P) matrix, and a softmax keeps its gauge:
@@ -58,40 +58,35 @@ class Oracle:
         eta = self.eta(theta, X)
         if self.kind == LINEAR:
             return 0.5 * (y - eta[:, 0]) ** 2
-        return -np.log(np.array([self._law(e)[label] for e, label in zip(eta, y, strict=True)]))
+        return -np.log(self._laws(eta)[np.arange(len(y)), y])
 
     def slopes(self, theta: np.ndarray, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """d loss / d eta, (n, K)."""
         eta = self.eta(theta, X)
         if self.kind == LINEAR:
             return eta - y[:, None]
-        return np.array([self._mean(e) - self._indicator(label) for e, label in zip(eta, y, strict=True)])
+        return self._laws(eta) @ self._statistics - self._statistics[y]
 
-    def _law(self, eta: np.ndarray) -> np.ndarray:
-        """Probabilities of the classes of one row with outputs (K,)."""
-        scores = np.array([0.0, eta[0]]) if self.kind == LOGISTIC else eta
-        odds = np.exp(scores - scores.max())
-        return odds / odds.sum()
+    def _laws(self, eta: np.ndarray) -> np.ndarray:
+        """Probabilities of the classes of rows with outputs (n, K), (n, classes)."""
+        scores = np.column_stack([np.zeros(len(eta)), eta]) if self.kind == LOGISTIC else eta
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return odds / odds.sum(axis=1, keepdims=True)
 
-    def _indicator(self, label: int) -> np.ndarray:
-        """The sufficient statistic of a class, (K,): the loss is log-normaliser - eta' statistic."""
-        return np.array([float(label)]) if self.kind == LOGISTIC else np.eye(self.classes)[label]
+    @property
+    def _statistics(self) -> np.ndarray:
+        """The sufficient statistic of each class, (classes, K): the loss is log-normaliser - eta' statistic."""
+        return np.array([[0.0], [1.0]]) if self.kind == LOGISTIC else np.eye(self.classes)
 
-    def _mean(self, eta: np.ndarray) -> np.ndarray:
-        return np.sum([p * self._indicator(k) for k, p in enumerate(self._law(eta))], axis=0)
-
-    def _cumulant(self, eta: np.ndarray, order: int) -> np.ndarray:
-        """The second (K, K) or third (K, K, K) derivative of one row's loss: a central moment of the statistic."""
+    def _cumulants(self, eta: np.ndarray, order: int) -> np.ndarray:
+        """The second (n, K, K) or third (n, K, K, K) derivative of rows' losses: central moments of the statistic."""
         if self.kind == LINEAR:
-            return np.ones((1, 1)) if order == 2 else np.zeros((1, 1, 1))
-        total = np.zeros((self.outputs,) * order)
-        for k, p in enumerate(self._law(eta)):
-            centred = self._indicator(k) - self._mean(eta)
-            power = centred
-            for _ in range(order - 1):
-                power = np.multiply.outer(power, centred)
-            total += p * power
-        return total
+            return np.full((len(eta),) + (1,) * order, 1.0 if order == 2 else 0.0)
+        laws = self._laws(eta)
+        centred = self._statistics - (laws @ self._statistics)[:, None]  # (n, classes, K)
+        if order == 2:
+            return np.einsum("nk,nka,nkb->nab", laws, centred, centred)
+        return np.einsum("nk,nka,nkb,nkc->nabc", laws, centred, centred, centred)
 
     # The objective and its derivatives in theta
 
@@ -100,13 +95,13 @@ class Oracle:
 
     def row_gradients(self, theta: np.ndarray) -> np.ndarray:
         """grad l_i, (m, P)."""
-        rows = zip(self.slopes(theta, self.X, self.y), self.features(self.X), strict=True)
-        return np.array([np.kron(slope, x) for slope, x in rows])
+        slopes = self.slopes(theta, self.X, self.y)
+        return np.einsum("na,nd->nad", slopes, self.features(self.X)).reshape(len(slopes), -1)
 
     def row_hessians(self, theta: np.ndarray) -> np.ndarray:
         """hess l_i, (m, P, P)."""
-        rows = zip(self.eta(theta, self.X), self.features(self.X), strict=True)
-        return np.array([np.kron(self._cumulant(eta, 2), np.outer(x, x)) for eta, x in rows])
+        x, P = self.features(self.X), len(theta)
+        return np.einsum("nab,nd,ne->nadbe", self._cumulants(self.eta(theta, self.X), 2), x, x).reshape(-1, P, P)
 
     def gradient(self, theta: np.ndarray, w: np.ndarray) -> np.ndarray:
         return w @ self.row_gradients(theta) + self.penalty @ theta
@@ -116,11 +111,10 @@ class Oracle:
 
     def third(self, theta: np.ndarray, w: np.ndarray, u: np.ndarray) -> np.ndarray:
         """sum_i w_i l_i'''[u, u], (P,)."""
-        total = np.zeros_like(theta)
-        moved = self.features(self.X) @ u.reshape(self.outputs, -1).T
-        for weight, eta, a, x in zip(w, self.eta(theta, self.X), moved, self.features(self.X), strict=True):
-            total += weight * np.kron(np.einsum("abc,b,c->a", self._cumulant(eta, 3), a, a), x)
-        return total
+        x = self.features(self.X)
+        moved = x @ u.reshape(self.outputs, -1).T
+        cumulants = self._cumulants(self.eta(theta, self.X), 3)
+        return np.einsum("n,nabc,nb,nc,nd->ad", w, cumulants, moved, moved, x, optimize=True).ravel()
 
     def uniform(self) -> np.ndarray:
         return np.full(len(self.X), 1.0 / len(self.X))
