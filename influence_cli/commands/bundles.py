@@ -21,6 +21,12 @@ def _connected(address: str | None) -> AbstractContextManager[None]:
     return connected(address)
 
 
+def _announcing(common: Common) -> AbstractContextManager[None]:
+    from influence_cli.data.convert import announcing
+
+    return announcing(common.note)
+
+
 def command(function: Callable[..., int]) -> Callable[..., int]:
     """A function for Typer: each parameter that is a dataclass of options gives way to the options in it.
 
@@ -45,7 +51,8 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
         for name, bundle in bundles.items():
             given[name] = bundle(**{field.name: given.pop(field.name) for field in fields(bundle)})
         common = next((one for one in given.values() if isinstance(one, Common)), Common())
-        with limited(None if common.memory is None else parse(common.memory, "--memory")), _connected(common.scheduler):
+        allowed = None if common.memory is None else parse(common.memory, "--memory")
+        with limited(allowed), _connected(common.scheduler), _announcing(common):
             return function(**given)
 
     run.__signature__ = Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]

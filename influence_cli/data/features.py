@@ -16,6 +16,7 @@ each category of the training rows, all of them 0 for a category that occurs amo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,11 +24,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from influence_cli.data.kept import Mapped
 from influence_cli.data.options import IMPUTE, REFERENCE, TableOptions
 from influence_cli.data.ordinal import dates_in_days
-from influence_cli.data.placing import BLOCK_ROWS, Block, write
+from influence_cli.data.placing import BLOCK_ROWS, Block, Placed, in_blocks, write
 from influence_cli.data.sparse import CENTRED, Rows, scaled_rows
-from influence_cli.data.stored import StoredRows
+from influence_cli.data.stored import SMALL_BYTES, StoredRows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
@@ -67,19 +69,33 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
     count = sum(len(block.names) for block in blocks)
     if not count:
         raise FileError(f"every feature ({', '.join(columns[:10])}) has one value in all training rows")
-    refuse_large(train.rows + test.rows, count)
     starts = np.cumsum([0, *(len(block.names) for block in blocks)]).tolist()
     placed = [(start, block) for start, block in zip(starts, blocks, strict=False) if block.names]
-    X_train, X_test = np.empty((train.rows, count)), np.empty((test.rows, count))
-    restored = write(X_train, X_test, placed)
-    return Features(
+    if train.store is None:
+        refuse_large(train.rows + test.rows, count)
+    X_train, X_test = (np.empty((one.rows if train.store is None else 0, count)) for one in (train, test))
+    made = Features(
         X_train,
         X_test,
         tuple(feature for block in blocks for feature in block.names),
         [_with_date(block.state, orders) for block in blocks],
         (*notes, *(note for block in blocks for note in block.notes)),
-        restored,
+        write(X_train, X_test, placed) if train.store is None else {},
     )
+    return made if train.store is None else _onto_disk(made, placed, train, test)
+
+
+def _onto_disk(made: Features, placed: Placed, train: Table, test: Table) -> Features:
+    """The same with its rows in the stores of their tables; few test rows are read from there."""
+    count, found = len(made.names), []
+    for one in (train,) if test is train else (train, test):
+        blocks = in_blocks(one.rows, count, placed, is_test=one is not train)
+        if one.store is not None:
+            found.append(one.store.features(json.dumps(made.state), one.record_numbers, blocks, count))
+        else:
+            found.append(np.concatenate([block.copy() for block in blocks]))
+    X_test = found[-1]
+    return replace(made, X_train=found[0], X_test=X_test[:] if 8 * X_test.size <= SMALL_BYTES else X_test)
 
 
 def _with_date(state: dict[str, Any], orders: Mapping[str, str]) -> dict[str, Any]:
@@ -163,11 +179,15 @@ def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column
 
     missing = None if train.stored.dtype.kind == "O" else np.nan
     imputer = SimpleImputer(missing_values=missing, strategy=strategy).fit(train.values[:, None])
-    train, test = (
-        replace(one, stored=imputer.transform(one.values[:, None])[:, 0], rows=None) if len(one) else one
-        for one in (train, test)
-    )
-    return train, test, imputer.statistics_[0]
+    value = imputer.statistics_[0]
+
+    def filled(values: np.ndarray) -> np.ndarray:
+        lacking = values == missing if missing is None else np.isnan(values)
+        return np.where(lacking, value, values)
+
+    kind = np.dtype(object if missing is None else np.float64)
+    train, test = (replace(one, stored=Mapped(one.stored, filled, kind)) for one in (train, test))
+    return train, test, value
 
 
 def _constant(key: str, state: dict[str, Any], train: Column, test: Column) -> Block:
@@ -227,9 +247,7 @@ def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
     if is_boolean:
         if column.kind != "boolean" and not column.missing.all():
             raise _other_kind(key, "true and false", column)
-        table = {"true": 1.0, "false": 0.0, None: np.nan}
-        found = [table[text.lower() if isinstance(text, str) else None] for text in column.values.tolist()]
-        return Column("numeric", np.array(found, dtype=np.float64), "numbers")
+        return Column("numeric", Mapped(column.stored, _truth, np.dtype(np.float64)), "numbers", rows=column.rows)
     if column.kind != "numeric":
         raise _other_kind(key, "numbers", column)
     if column.is_finite:
@@ -245,6 +263,13 @@ def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
             "leave the field empty where a value is missing",
         )
     return column
+
+
+def _truth(values: np.ndarray) -> np.ndarray:
+    """1 and 0 of true and false, NaN where there is neither."""
+    table = {"true": 1.0, "false": 0.0, None: np.nan}
+    found = [table[text.lower() if isinstance(text, str) else None] for text in values.tolist()]
+    return np.array(found, dtype=np.float64)
 
 
 def _other_kind(key: str, expected: str, column: Column) -> FileError:

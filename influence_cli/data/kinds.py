@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from influence_cli.data import dates
+from influence_cli.data.kept import Kept
 from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, doubt_points, read_numbers
 from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
@@ -64,7 +65,7 @@ class Reading:
         return frozenset(("", *NULLS, *self.missing))
 
 
-def kind_of(values: np.ndarray | Pieces | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
+def kind_of(values: np.ndarray | Pieces | Kept | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
     """The column that the values of ``key`` are, and the notes about it."""
     if isinstance(values, Texts):
         return _of_texts(_cleaned(values, reading.nulls), key, reading)

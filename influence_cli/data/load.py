@@ -6,15 +6,18 @@ import glob
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 from influence_cli.data.builtin import BUILTIN
+from influence_cli.data.convert import converted
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.frames import FeatureMaker
 from influence_cli.data.from_arrays import RawData, prepare_arrays
 from influence_cli.data.from_table import prepare_table
+from influence_cli.data.keeping import Keeper
 from influence_cli.data.options import TableOptions, check_options
 from influence_cli.data.prepare import Task
 from influence_cli.data.readers.delimited import read_delimited
@@ -22,17 +25,24 @@ from influence_cli.data.readers.dialect import encoding_of, separator_of
 from influence_cli.data.readers.hdf5 import read_hdf5
 from influence_cli.data.readers.idx import IDX_NAME, read_idx_folder
 from influence_cli.data.readers.in_place import ENDINGS, read_in_place
+from influence_cli.data.readers.npy import beside_of, read_npy
 from influence_cli.data.readers.npz import read_npz
 from influence_cli.data.readers.pandas_tables import read_as_pandas
 from influence_cli.data.readers.parquet import read_parquet
 from influence_cli.data.readers.svmlight import read_svmlight
+from influence_cli.data.row_store import SUFFIX
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
 from influence_cli.memory import accounted
 
 Kind = TypeVar("Kind")
 
-READERS: dict[str, Callable[[Path], RawData]] = {".npz": read_npz, ".h5": read_hdf5, ".hdf5": read_hdf5}
+READERS: dict[str, Callable[[Path], RawData]] = {
+    ".npz": read_npz,
+    ".npy": read_npy,
+    ".h5": read_hdf5,
+    ".hdf5": read_hdf5,
+}
 """The end of a file's name -> the reader of its arrays."""
 SVMLIGHT = (".svm", ".libsvm", ".svm.gz", ".libsvm.gz")
 TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".dat": ",", ".data": ","}
@@ -42,7 +52,8 @@ TABLES = (*TEXT_TABLES, *(f"{ending}.gz" for ending in TEXT_TABLES), *PARQUET)
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 
 KINDS = (
-    "a folder of four IDX files or a file of the kind .csv, .tsv, .txt (or .gz of these), .parquet, .npz, .svm or .h5"
+    "a folder of four IDX files or a file of the kind .csv, .tsv, .txt (or .gz of these), .parquet, .npz, .npy, .svm"
+    " or .h5"
 )
 TIMES_LENGTH = {".gz": 6.0, ".parquet": 5.0, ".pq": 5.0, ".npz": 2.2, ".h5": 2.2, ".svm": 3.0, ".libsvm": 3.0}
 """The end of a file's name -> memory that reading it takes at its peak, in its own length (measured)."""
@@ -136,22 +147,37 @@ def _tables(
     if maker is not None:
         texts |= maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
     with about(source):
-        own = _read_table(paths, options, texts, maker)
+        own = _read_table(paths, source, options, texts, maker)
     if options.test_data is None:
         return own, None if maker is None else own
     others = _test_paths(options.test_data, TABLES, source)
     if maker is None:
         texts = frozenset(key for key, column in own.columns.items() if column.kind == "text")
     with about(options.test_data):
-        return own, _read_table(others, options, texts, maker)
+        return own, _read_table(others, options.test_data, options, texts, maker)
 
 
-def _read_table(paths: list[Path], options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None) -> Table:
+def _read_table(
+    paths: list[Path], source: str, options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None
+) -> Table:
+    """The table in memory or, where that is too small and it is no pipeline's, in a store beside its files."""
     for path in paths:
         check_regular(path, "a table")
+    read = partial(_table_of, paths, options, texts, maker)
+    if maker is None:
+        others = (options.separator, options.encoding, options.label)
+        kept = converted(paths, source, options.reading(texts), others, read)
+        if kept is not None:
+            return kept
+    return read(Keeper())
+
+
+def _table_of(
+    paths: list[Path], options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None, keeper: Keeper
+) -> Table:
     reading = options.reading(texts)
     if all(path.name.lower().endswith(PARQUET) for path in paths):
-        return read_parquet(paths, reading)
+        return read_parquet(paths, reading, keeper)
     if any(path.name.lower().endswith(PARQUET) for path in paths):
         raise UsageError("text tables and .parquet files are not read together", "write all files in the same way")
     is_plain = not (options.separator or options.decimal or options.encoding or options.missing)
@@ -165,6 +191,7 @@ def _read_table(paths: list[Path], options: TableOptions, texts: frozenset[str],
         separator=None if options.separator is None else separator_of(options.separator),
         encoding=None if options.encoding is None else encoding_of(options.encoding),
         label=options.label,
+        keeper=keeper,
     )
 
 
@@ -177,7 +204,9 @@ def check_source(source: str) -> None:
 def files_of(source: str | None) -> list[str]:
     """The files that a source means; none of a built-in name, or of what there is not."""
     try:
-        return [] if source is None or source in BUILTIN else [str(path) for path in _existing(source)]
+        found = [] if source is None or source in BUILTIN else _existing(source)
+        beside = [beside_of(path) for path in found if path.suffix.lower() == ".npy"]
+        return [str(path) for path in (*found, *beside)]
     except FileError:
         return []
 
@@ -205,7 +234,7 @@ def _existing(source: str) -> list[Path]:
                 check_regular(path, "a file or a folder")
             return [path]
         if source and any(mark in source for mark in PATTERN):
-            found = sorted(Path(one) for one in glob.glob(str(path)))  # noqa: PTH207  (absolute patterns too)
+            found = sorted(Path(one) for one in glob.glob(str(path)) if not one.endswith(SUFFIX))  # noqa: PTH207
             if found:
                 return found
         raise _not_found(source)

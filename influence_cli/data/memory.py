@@ -6,6 +6,9 @@ import gzip
 import math
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +24,22 @@ UNPACKED_TIMES = 100
 and what packs to less than a hundredth is a mistake or a trap."""
 
 
+_in_pieces: ContextVar[bool] = ContextVar("in_pieces", default=False)
+
+
+@contextmanager
+def unpacking_in_pieces() -> Iterator[None]:
+    """What is read inside is let go piece by piece, so that memory sets it no limit."""
+    token = _in_pieces.set(True)
+    try:
+        yield
+    finally:
+        _in_pieces.reset(token)
+
+
 def most() -> float:
     """Bytes that one thing read from a file may take."""
-    return SHARE * at_hand()
+    return math.inf if _in_pieces.get() else SHARE * at_hand()
 
 
 def most_unpacked(packed: int) -> float:

@@ -20,6 +20,8 @@ from influence_cli.data.table import Column
 
 BLOCK_ROWS = 2048
 """Rows that are standardised and placed at a time, few enough to stay in the cache."""
+FILE_BLOCK = 2**20
+"""Numbers that are written to a file at a time: fewer would be many small reads of each column."""
 TOGETHER = 15_000
 """Numbers of pieces that are written together: arrays of 128 kB and more would be asked of the system each time."""
 LARGEST_BYTE, LARGEST_WHOLE = 127, 2**53
@@ -68,13 +70,28 @@ def write(X_train: np.ndarray, X_test: np.ndarray, placed: Placed) -> dict[str, 
     """Fill X_train (m, d) and X_test (n, d); the columns of both parts whose pieces are let go, by name."""
     split = [(start, block) for start, block in placed if block.pieces is not None]
     whole = [(start, block) for start, block in placed if block.pieces is None]
-    for X, part in ((X_train, "train"), (X_test, "test")):
+    for X, is_test in ((X_train, False), (X_test, True)):
         for first in range(0, len(X) if whole else 0, BLOCK_ROWS):
             span = slice(first, min(first + BLOCK_ROWS, len(X)))
-            for start, block in whole:
-                column = block.train if part == "train" else block.test
-                block.write(column.part(span), X[span, start : start + len(block.names)])
+            _fill(X[span], span, whole, is_test=is_test)
     return _by_pieces(X_train, X_test, split) if split else {}
+
+
+def _fill(X: np.ndarray, span: slice, placed: Placed, *, is_test: bool) -> None:
+    """The features of the rows of a span, X (b, d)."""
+    for start, block in placed:
+        column = block.test if is_test else block.train
+        block.write(column.part(span), X[:, start : start + len(block.names)])
+
+
+def in_blocks(rows: int, count: int, placed: Placed, *, is_test: bool) -> Iterator[np.ndarray]:
+    """The same rows by rows, for a file: (b, count) each, overwritten by the next."""
+    step = max(1, min(rows, FILE_BLOCK // count))
+    X = np.empty((step, count))
+    for first in range(0, rows, step):
+        span = slice(first, min(first + step, rows))
+        _fill(X[: span.stop - first], span, placed, is_test=is_test)
+        yield X[: span.stop - first]
 
 
 def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[str, tuple[Column, Column]]:

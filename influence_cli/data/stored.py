@@ -22,6 +22,8 @@ NO_ROWS = np.empty(0, dtype=np.int64)
 BLOCK_BYTES = 4 * 2**20
 """Of a block in passes over the rows that are no passes of a model."""
 WINDOW_BYTES = 2**20
+SMALL_BYTES = 64 * 2**20
+"""Of test rows that are read all the same."""
 SINGLE_READS = 100
 """Rows of a window up to which each is read by itself: so many reads take as long as one of the window (measured)."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from influence_cli.data.kept import Kept, Mapped
 from influence_cli.data.pieces import Pieces, Restored
 
 LOOK_FIRST = 1000
@@ -16,7 +17,7 @@ LOOK_FIRST = 1000
 ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
 
 
-Numbers: TypeAlias = np.ndarray | Pieces | Restored
+Numbers: TypeAlias = np.ndarray | Pieces | Restored | Kept | Mapped
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Column:
     @property
     def is_finite(self) -> bool:
         """Whether every number is known to be there and finite, without a look at each."""
-        return isinstance(self.stored, Pieces) and self.stored.is_finite
+        return isinstance(self.stored, Pieces | Kept) and self.stored.is_finite
 
     @property
     def missing(self) -> np.ndarray:
@@ -76,7 +77,7 @@ class Column:
         """Some rows, in the order given."""
         if self.kind == "other":
             return self
-        if self.stored.dtype.kind == "O":
+        if isinstance(self.stored, np.ndarray) and self.stored.dtype.kind == "O":
             return replace(self, stored=self.stored[rows])
         return replace(self, rows=rows if self.rows is None else self.rows[rows])
 
@@ -106,7 +107,8 @@ class Table:
     """Columns by name in the order of the file.
 
     ``notes`` say what a reader passed over or guessed, one a line.  ``index`` are the columns that the writer stored as
-    row labels.  ``records`` (r,) are the rows' numbers in the file, 1 the first; None where they are 1 to r.
+    row labels.  ``records`` (r,) are the rows' numbers in the file, 1 the first; None where they are 1 to r.  ``store``
+    is the ``RowStore`` that keeps the columns, None where they are in memory.
     """
 
     columns: dict[str, Column]
@@ -114,6 +116,7 @@ class Table:
     notes: tuple[str, ...] = ()
     index: frozenset[str] = frozenset()
     records: np.ndarray | None = None
+    store: Any = None
 
     @property
     def names(self) -> list[str]:

@@ -192,6 +192,8 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
     if scales is not None and shifted and not dataset.columns_train:
         source = array_source(dataset.X_train, dataset.X_test, dataset.feature_names, scales)
         return Refit(dataset, settings, None, remade_by(source, old, None, settings), balancing=balancing)
+    if (imputed or shifted) and isinstance(dataset.X_train, StoredRows):
+        return Unfitted("making it again takes all rows at once, and they are streamed")
     if imputed or shifted:
         return Refit(dataset, settings, None, _of_table(dataset, settings, old, scales), balancing=balancing)
     if scales is None and balancing is None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from influence_cli.data.keeping import Keeper, Part, Values, joined_numbers, joined_texts
+from influence_cli.data.kept import Kept
 from influence_cli.data.kinds import Reading, Texts, kind_of
 from influence_cli.data.notation import read_numbers
 from influence_cli.data.pieces import Pieces, apart
@@ -24,8 +26,7 @@ from influence_cli.data.readers.text_polars import (
     LEAST_ADDRESSES,
     PIECES_FROM,
     SAMPLE_ROWS,
-    Part,
-    Values,
+    LearnedError,
     address_space,
     by_polars,
     check_width,
@@ -36,6 +37,9 @@ from influence_cli.data.readers.text_polars import (
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, about
 
+RECORDS = 50_000
+"""Records of a piece, where a file is read record by record onto disk."""
+
 
 def read_delimited(
     paths: Sequence[Path],
@@ -45,10 +49,12 @@ def read_delimited(
     separator: str | None = None,
     encoding: str | None = None,
     label: str | None = None,
+    keeper: Keeper = Keeper(),
 ) -> Table:
     """One table of text files with the same columns, in the order given; ``usual`` is the separator to expect.
 
-    ``separator`` and ``encoding`` are what was asked for, ``label`` a column that there must be.  Raises FileError.
+    The ``keeper`` takes its pieces.  ``separator`` and ``encoding`` are what was asked for, ``label`` a column that
+    there must be.  Raises FileError.
     """
     dialects = []
     for path in paths:
@@ -58,12 +64,17 @@ def read_delimited(
                 refuse_other_columns(dialects[0].header, dialects[-1].header)
     first = dialects[0]
     reading = replace(reading, separator=first.separator)
-    texts = set(reading.texts & set(first.header))
+    texts = set(reading.texts & set(first.header)) | keeper.learned
     while True:
         parts = []
-        for path, dialect in zip(paths, dialects, strict=True):
-            with _about(path, paths):
-                parts += _read(path, dialect, texts, reading)
+        keeper.start(texts)
+        try:
+            for path, dialect in zip(paths, dialects, strict=True):
+                with _about(path, paths):
+                    parts += _read(path, dialect, texts, reading, keeper)
+        except LearnedError as learned:
+            texts |= learned.columns
+            continue
         if reading.decimal is None and reading.separator == ";" and not reading.has_decimal_commas:
             has = any(_has_decimal_comma(part.columns[key]) for part in parts for key in first.header)
             reading = replace(reading, has_decimal_commas=has)
@@ -76,7 +87,8 @@ def read_delimited(
     if empty:
         notes.append(f"{empty:,} empty {'line was' if empty == 1 else 'lines were'} passed over")
     for key in first.header:
-        columns[key], said = kind_of(joined([part.columns[key] for part in parts]), key, reading)
+        found, said = kind_of(joined([part.columns[key] for part in parts]), key, reading)
+        columns[key] = keeper.column(found)
         notes += said
     return Table(columns, sum(part.rows for part in parts), tuple(notes))
 
@@ -101,13 +113,10 @@ def joined(parts: Sequence[Values]) -> Values:
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
     if len(arrays) == len(parts):
         return Pieces(arrays, np.result_type(*arrays))
-    vocabulary: dict[str, int] = {}
-    codes = []
-    for part in parts:
-        assert isinstance(part, Texts)
-        places = [vocabulary.setdefault(text, len(vocabulary)) for text in part.vocabulary]
-        codes.append(np.array([*places, -1], dtype=np.int64)[part.codes])
-    return Texts(list(vocabulary), np.concatenate(codes))
+    kept = [part for part in parts if isinstance(part, Kept)]
+    if len(kept) == len(parts):
+        return joined_numbers(kept)
+    return joined_texts([part for part in parts if isinstance(part, Texts)])
 
 
 def _to_read_as_text(parts: Sequence[Part], header: Sequence[str], reading: Reading) -> set[str]:
@@ -118,7 +127,7 @@ def _to_read_as_text(parts: Sequence[Part], header: Sequence[str], reading: Read
     return mixed | {
         key
         for key in header
-        if any(isinstance(part.columns[key], np.ndarray) and part.columns[key].dtype.kind == "f" for part in parts)  # type: ignore[union-attr]
+        if any(not isinstance(own := part.columns[key], Texts) and own.dtype.kind == "f" for part in parts)
     }
 
 
@@ -129,21 +138,24 @@ def _has_decimal_comma(values: Values) -> bool:
     return found.decimal == "," and 2 * found.count > len(values.vocabulary)
 
 
-def _read(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> list[Part]:
+def _read(path: Path, dialect: Dialect, texts: set[str], reading: Reading, keeper: Keeper) -> list[Part]:
     has_polars = address_space() >= LEAST_ADDRESSES
+    if keeper.on_disk:
+        parts = in_pieces(path, dialect, texts, reading, keeper) if dialect.is_plain and has_polars else None
+        return parts or _by_record(path, dialect, keeper)
     if dialect.is_plain and not (dialect.zipped or dialect.has_quotes):
         parts = None
         if not (has_polars or reading.missing):
             parts = _by_numpy(path, dialect, texts)
         elif has_polars and path.stat().st_size >= PIECES_FROM:
-            parts = in_pieces(path, dialect, texts, reading)
+            parts = in_pieces(path, dialect, texts, reading, keeper)
         if parts is not None:
             return parts
     if dialect.is_plain and has_polars:
         frame = by_polars(path, dialect, texts, reading)
         if frame is not None:
             return [frame]
-    return [_by_record(path, dialect)]
+    return _by_record(path, dialect, keeper)
 
 
 def _by_numpy(path: Path, dialect: Dialect, texts: set[str]) -> list[Part] | None:
@@ -190,24 +202,28 @@ def _texts_of(fields: Iterable[str]) -> Texts:
     return Texts(list(vocabulary), np.frombuffer(codes, dtype=np.int64))
 
 
-def _by_record(path: Path, dialect: Dialect) -> Part:
+def _by_record(path: Path, dialect: Dialect, keeper: Keeper) -> list[Part]:
     """The columns as text, record by record.  Raises FileError that names the line of the first irregular one."""
-    columns: list[dict[str, int]] = [{} for _ in dialect.header]
-    codes = [array("q") for _ in dialect.header]
-    empty = rows = 0
-    for line, fields in islice(records_of(path, dialect), 1, None):
-        check_width(line, fields, dialect)
-        if not any(map(str.strip, fields)):
-            empty += 1
-            continue
-        rows += 1
-        for field, vocabulary, places in zip(fields, columns, codes, strict=False):
-            places.append(vocabulary.setdefault(field, len(vocabulary)))
-    return Part(
-        {
-            key: Texts(list(vocabulary), np.frombuffer(places, dtype=np.int64))
-            for key, vocabulary, places in zip(dialect.header, columns, codes, strict=True)
-        },
-        rows,
-        empty,
-    )
+    parts, begin = keeper.known(path)
+    records = islice(records_of(path, dialect), 1 + begin, None)
+    together = RECORDS if keeper.on_disk else None
+    while True:
+        columns: list[dict[str, int]] = [{} for _ in dialect.header]
+        codes = [array("q") for _ in dialect.header]
+        empty = rows = 0
+        for line, fields in islice(records, together):
+            check_width(line, fields, dialect)
+            if not any(map(str.strip, fields)):
+                empty += 1
+                continue
+            rows += 1
+            for field, vocabulary, places in zip(fields, columns, codes, strict=False):
+                places.append(vocabulary.setdefault(field, len(vocabulary)))
+        if parts and not rows + empty:
+            return parts
+        own = zip(dialect.header, columns, codes, strict=True)
+        texts = {key: Texts(list(words), np.frombuffer(places, dtype=np.int64)) for key, words, places in own}
+        begin += rows + empty
+        parts.append(keeper.part(path, Part(texts, rows, empty), begin))
+        if together is None or not rows + empty:
+            return parts

@@ -16,8 +16,9 @@ import numpy as np
 from influence_cli.data.from_arrays import RawData
 from influence_cli.data.parts import ChunkedPart, PlainPart
 from influence_cli.data.readers.hdf5 import HINT, is_model, link_problem, storage_problem
+from influence_cli.data.readers.npy import labels_of
 from influence_cli.data.readers.npz import NPZ_DAMAGE, NPZ_HINT, array_keys
-from influence_cli.data.stored import StoredRows, made_of, worked_elsewhere
+from influence_cli.data.stored import SMALL_BYTES, StoredRows, made_of, worked_elsewhere
 from influence_cli.errors import FileError, UsageError, check_regular
 from influence_cli.memory import at_hand, lack
 
@@ -25,12 +26,10 @@ SHARE = 0.6
 """Share of the memory at hand from which on the features of a file are not read into it."""
 SPLIT_COPIES = 2.2
 """Memory that features take while they are split, in their own size (measured)."""
-SMALL_BYTES = 64 * 2**20
-"""Of test rows that are read all the same."""
 LOCAL_HEADER = 30
 """Bytes of a zip member's own header, before its name."""
 CONVERT = "store them as float64 in row order without packing: numpy.savez(FILE, X=np.ascontiguousarray(X), y=y)"
-ENDINGS = (".npz", ".h5", ".hdf5")
+ENDINGS = (".npz", ".npy", ".h5", ".hdf5")
 
 
 def read_in_place(path: Path) -> RawData | None:
@@ -39,7 +38,8 @@ def read_in_place(path: Path) -> RawData | None:
     Raises UsageError for features that do not fit and cannot be read in place, FileError for a damaged file.
     """
     check_regular(path, "a file of data")
-    found = _of_npz(path) if path.name.lower().endswith(".npz") else _of_hdf5(path)
+    of = {".npz": _of_npz, ".npy": _of_npy}.get(path.suffix.lower(), _of_hdf5)
+    found = of(path)
     if found is None:
         return None
     features = [one for one in found.values() if isinstance(one, StoredRows | _Unfit)]
@@ -109,6 +109,19 @@ def _of_npz(path: Path) -> dict[str, Any] | None:
     except (OSError, FileError, *NPZ_DAMAGE):
         return None
     return found
+
+
+def _of_npy(path: Path) -> dict[str, Any] | None:
+    """The same of features alone, with their labels in a file beside them."""
+    try:
+        with path.open("rb") as file:
+            shape, is_fortran, dtype = _header(file)
+            offset = file.tell()
+    except (OSError, ValueError):
+        return None
+    if dtype.hasobject or path.stat().st_size - offset != math.prod(shape) * dtype.itemsize:
+        return None
+    return {"X": _rows(path, offset, shape, dtype, "", is_fortran), "y": _Labels(lambda: labels_of(path))}
 
 
 def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

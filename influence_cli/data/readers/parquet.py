@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from influence_cli.data import memory
+from influence_cli.data.keeping import Keeper, Part, Values
 from influence_cli.data.kinds import Reading, Texts, kind_of
-from influence_cli.data.readers.delimited import refuse_other_columns
-from influence_cli.data.readers.text_polars import polars_for, texts_of
+from influence_cli.data.readers.delimited import joined, refuse_other_columns
+from influence_cli.data.readers.text_polars import polars_for, values_of
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError, about
 
@@ -23,37 +24,67 @@ if TYPE_CHECKING:
 
 PARQUET_TIMES = 2.5
 """Memory that polars takes for a table, in the length of its file (measured)."""
+SLICE_ROWS = 2**17
+"""Rows that are read together where polars has no batches of its own."""
 
 
-def read_parquet(paths: Sequence[Path], reading: Reading) -> Table:
+def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keeper()) -> Table:
     """One table of files with the same columns, in the order given; ``reading.texts`` become text.
 
-    Raises FileError.
+    A ``keeper`` on disk takes it in pieces.  Raises FileError.
     """
-    polars = polars_for(PARQUET_TIMES * sum(path.stat().st_size for path in paths if path.is_file()))
-    frames: list[pl.DataFrame] = []
+    held = 0.0 if keeper.on_disk else sum(path.stat().st_size for path in paths if path.is_file())
+    polars = polars_for(PARQUET_TIMES * held)
+    frames: list[pl.LazyFrame] = []
+    names: list[str] = []
     index: set[str] = set()
     for path in paths:
         with about(str(path)) if len(paths) > 1 else nullcontext():
-            frame, stored = _frame(polars, path)
-            if frames and set(frame.columns) != set(frames[0].columns):
-                refuse_other_columns(frames[0].columns, frame.columns)
-            frames.append(frame.select(frames[0].columns) if frames else frame)
+            frame, own, stored = _frame(polars, path, on_disk=keeper.on_disk)
+            if frames and set(own) != set(names):
+                refuse_other_columns(names, own)
+            names = names if frames else own
+            frames.append(frame.select(names))
             index |= stored
     try:
         whole = frames[0] if len(frames) == 1 else polars.concat(frames, how="vertical_relaxed")
+        schema = whole.collect_schema()
+        parts = _parts(whole, paths[0], keeper)
     except polars.exceptions.PolarsError as error:
         raise FileError(f"the files have columns of different types: {str(error).splitlines()[0]}") from None
     columns: dict[str, Column] = {}
     notes: list[str] = []
-    for key in whole.columns:
-        columns[key], said = _column(whole.get_column(key), key, reading)
+    for key, dtype in schema.items():
+        found, said = _column(
+            dtype, None if _is_other(dtype) else joined([part.columns[key] for part in parts]), key, reading
+        )
+        columns[key] = keeper.column(found)
         notes += said
-    return Table(columns, whole.height, tuple(notes), frozenset(index & set(columns)))
+    return Table(columns, sum(part.rows for part in parts), tuple(notes), frozenset(index & set(columns)))
 
 
-def _frame(polars: Any, path: Path) -> tuple[pl.DataFrame, set[str]]:
-    """The table, and the columns that pandas stored as its index."""
+def _parts(whole: pl.LazyFrame, path: Path, keeper: Keeper) -> list[Part]:
+    """The rows as NumPy has them: at once, or in pieces of which those that are known are not read again."""
+    keeper.start(set())
+    parts, begin = keeper.known(path)
+    frames: Iterable[pl.DataFrame]
+    if not keeper.on_disk:
+        frames = [whole.collect()]
+    elif hasattr(whole, "collect_batches"):
+        frames = whole.slice(begin).collect_batches(maintain_order=True)
+    else:
+        frames = iter(lambda: whole.slice(begin, SLICE_ROWS).collect(), None)
+    for frame in frames:
+        if parts and not frame.height:
+            break
+        columns = {one.name: _values_of(one) for one in frame.get_columns() if not _is_other(one.dtype)}
+        begin += frame.height
+        parts.append(keeper.part(path, Part(columns, frame.height, 0), begin))
+    return parts
+
+
+def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, list[str], set[str]]:
+    """The table, its columns, and those that pandas stored as its index."""
     try:
         str(path).encode()
         source: Any = path
@@ -61,7 +92,8 @@ def _frame(polars: Any, path: Path) -> tuple[pl.DataFrame, set[str]]:
         source = path.read_bytes()
     try:
         _check_claims(polars, source, path.stat().st_size)
-        frame = polars.read_parquet(source)
+        frame = polars.scan_parquet(source) if on_disk else polars.read_parquet(source).lazy()
+        own = frame.collect_schema().names()
         stored = polars.read_parquet_metadata(source).get("pandas")
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -69,13 +101,13 @@ def _frame(polars: Any, path: Path) -> tuple[pl.DataFrame, set[str]]:
             f"a whole .parquet file was expected, but it is damaged or of another kind ({reason})",
             "write it again, for example with polars' DataFrame.write_parquet",
         ) from None
-    if not frame.width:
+    if not own:
         raise FileError("the table has no columns")
     try:
         names = json.loads(stored)["index_columns"] if stored else []
     except (ValueError, KeyError, TypeError):
         names = []
-    return frame, {name for name in names if isinstance(name, str)}
+    return frame, own, {name for name in names if isinstance(name, str)}
 
 
 def _check_claims(polars: Any, source: Any, length: int) -> None:
@@ -86,25 +118,34 @@ def _check_claims(polars: Any, source: Any, length: int) -> None:
         raise memory.too_large(claimed, limit)
 
 
-def _column(series: pl.Series, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:
-    """One column as NumPy has it."""
+def _is_other(dtype: pl.DataType) -> bool:
+    """Whether values of the type are neither numbers nor texts, truth values or dates."""
     import polars as pl
 
-    dtype = series.dtype
+    known = dtype.is_numeric() or dtype in (pl.Null, pl.Boolean, pl.String, pl.Categorical, pl.Enum)
+    return not (known or (dtype.is_temporal() and dtype != pl.Duration))
+
+
+def _values_of(series: pl.Series) -> Values:
+    """Numbers as NumPy has them, anything else by its texts."""
+    import polars as pl
+
+    return values_of(series if series.dtype.is_numeric() or series.dtype == pl.Null else series.cast(pl.String))
+
+
+def _column(dtype: pl.DataType, values: Values | None, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:
+    """The column of values that the file has as ``dtype``."""
+    import polars as pl
+
+    if values is None:
+        return Column("other", np.empty(0, dtype=object), f"values of the type {dtype}"), ()
+    if not isinstance(values, Texts):
+        return kind_of(values, key, reading)
     if dtype == pl.Boolean:
-        return Column("boolean", texts_of(series.cast(pl.String)).values(), "true and false"), ()
-    if dtype.is_integer() and not series.null_count():
-        whole = series.cast(pl.Int64, strict=False)
-        if not whole.null_count():
-            return kind_of(whole.to_numpy(), key, reading)
-    if dtype.is_numeric() or dtype == pl.Null:
-        return kind_of(series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), key, reading)
-    if dtype.is_temporal() and dtype != pl.Duration:
-        values = texts_of(series.cast(pl.String)).values()
-        return Column("date", values, "times of day" if dtype == pl.Time else "dates"), ()
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return _text(texts_of(series.cast(pl.String)), key, reading)
-    return Column("other", np.empty(0, dtype=object), f"values of the type {dtype}"), ()
+        return Column("boolean", values.values(), "true and false"), ()
+    if dtype.is_temporal():
+        return Column("date", values.values(), "times of day" if dtype == pl.Time else "dates"), ()
+    return _text(values, key, reading)
 
 
 def _text(texts: Texts, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:

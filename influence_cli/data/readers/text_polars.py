@@ -7,15 +7,15 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from influence_cli.data.keeping import Keeper, Part, Values
 from influence_cli.data.kinds import Reading, Texts
-from influence_cli.data.pieces import Pieces, apart
+from influence_cli.data.pieces import apart
 from influence_cli.data.readers.dialect import Dialect, damaged, opened, records_of
 from influence_cli.errors import FileError
 from influence_cli.memory import require
@@ -23,7 +23,6 @@ from influence_cli.memory import require
 if TYPE_CHECKING:
     import polars as pl
 
-Values = np.ndarray | Pieces | Texts
 SAMPLE_BYTES = 2**16
 SAMPLE_PLACES = 8
 """Places of a file at which columns are looked at for what polars would read as a number and is none."""
@@ -31,19 +30,12 @@ SAMPLE_ROWS = 10_000
 """polars guesses types from these and, if a later row contradicts, from all, which takes five times as long."""
 PIECES_FROM, PIECE_BYTES = 2**26, 2**24
 """Bytes of a file from which on it is read in pieces, and of a piece."""
+LONGEST_PIECE = 8
+"""Times PIECE_BYTES that are looked through for the end of a field in quotes."""
 POLARS_BYTES = 2.5e8
 """Address space of the library itself (measured)."""
 LEAST_ADDRESSES = 2 * 2**30
 """Bytes of address space (``ulimit -v``) below which polars is not asked: it ends the process where it gets none."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The columns of one file; ``empty`` lines were left out."""
-
-    columns: dict[str, Values]
-    rows: int
-    empty: int
 
 
 def address_space() -> float:
@@ -100,54 +92,139 @@ def by_polars(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -
     if any(series.dtype == polars.Boolean for series in frame.get_columns()):
         also = {series.name for series in frame.get_columns() if series.dtype == polars.Boolean}
         return by_polars(path, dialect, as_text | also, reading)
-    if frame.height and (frame.get_column(frame.columns[-1]).null_count() or frame.width == 1):
-        _refuse_ragged(path, dialect)  # polars fills short rows with nulls
-    empty = 0
-    if all(series.null_count() for series in frame.get_columns()):
-        full = frame.filter(~polars.all_horizontal(polars.all().is_null()))
-        empty, frame = frame.height - full.height, full
-    return Part({series.name: _values(series) for series in frame.get_columns()}, frame.height, empty)
+    if _may_be_ragged(frame):
+        _refuse_ragged(path, dialect)
+    full = _without_empty(frame)
+    columns = {series.name: values_of(series) for series in full.get_columns()}
+    return Part(columns, full.height, frame.height - full.height)
 
 
-def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> list[Part] | None:
-    """The same for a large file without quotes, PIECE_BYTES at a time; None where a later piece is not as the first
-    rows are, or where a column has truth values."""
-    polars = polars_for()
+def _may_be_ragged(frame: pl.DataFrame) -> bool:
+    """Whether some rows may be short: polars fills them with nulls."""
+    return bool(frame.height and (frame.get_column(frame.columns[-1]).null_count() or frame.width == 1))
+
+
+def _without_empty(frame: pl.DataFrame) -> pl.DataFrame:
+    """Without the rows that hold nothing."""
+    import polars as pl
+
+    if not all(series.null_count() for series in frame.get_columns()):
+        return frame
+    return frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+class LearnedError(Exception):
+    """Columns that are text, as is seen only now: a store is begun again with that."""
+
+    def __init__(self, columns: set[str]):
+        self.columns = columns
+
+
+def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading, keeper: Keeper) -> list[Part] | None:
+    """The same for a large file, PIECE_BYTES at a time, which the ``keeper`` takes.
+
+    In memory None where a later piece is not as the first rows are, where a column has truth values, and where a row
+    may be short.  Onto disk every file is read so, and LearnedError says which columns begin again as text.
+    """
+    parts, end = keeper.known(path)
     as_text = texts | not_to_be_guessed(path, dialect)
-    nulls = sorted(reading.nulls - {""})
-    parts: list[Part] = []
-    schema: dict[str, Any] = {}
-    with path.open("rb") as file:
+    ask = _Asking(path, dialect, reading, keeper)
+    with opened(path) as file:
         file.readline()
-        while lines := whole_lines(file):
-            how: dict[str, Any] = {"schema": schema} if schema else {"infer_schema_length": SAMPLE_ROWS}
-            try:
-                frame = polars.read_csv(lines, has_header=False, separator=dialect.separator, null_values=nulls, **how)
-                if not schema:
-                    if frame.width != len(dialect.header) or polars.Boolean in frame.dtypes:
-                        return None
-                    named = zip(frame.columns, frame.dtypes, dialect.header, strict=True)
-                    schema = {own: polars.String if key in as_text else kind for own, kind, key in named}
-                    frame = polars.read_csv(
-                        lines, has_header=False, separator=dialect.separator, null_values=nulls, schema=schema
-                    )
-            except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
+        lines = whole_lines(file, dialect.has_quotes)
+        kinds = ask.kinds(lines) if lines else None
+        if kinds is None:
+            return None
+        polars = polars_for()
+        if not keeper.on_disk and polars.Boolean in kinds:
+            return None
+        names = zip(dialect.header, kinds, strict=True)
+        kinds = [polars.String if key in as_text or kind == polars.Boolean else kind for key, kind in names]
+        if end:
+            file.seek(end)
+            lines = whole_lines(file, dialect.has_quotes)
+        while lines:
+            frame = ask.frame(lines, kinds)
+            if frame is None:
                 return None
-            frame.columns = dialect.header
-            if frame.get_column(frame.columns[-1]).null_count() or frame.width == 1:
-                return None  # a short row, perhaps, or an empty one
-            parts.append(Part(_separate(frame), frame.height, 0))
+            full = _without_empty(frame) if keeper.on_disk else frame
+            parts.append(keeper.part(path, Part(_separate(full), full.height, frame.height - full.height), file.tell()))
+            lines = whole_lines(file, dialect.has_quotes)
     return parts
 
 
-def whole_lines(file: IO[bytes]) -> bytes:
-    """About PIECE_BYTES of the file, up to the end of a line."""
-    begin = file.tell()
-    file.seek(PIECE_BYTES, os.SEEK_CUR)
-    file.readline()
-    end = file.tell()
-    file.seek(begin)
-    return file.read(end - begin)
+class _Asking:
+    """Lines of a file without its header as polars reads them."""
+
+    def __init__(self, path: Path, dialect: Dialect, reading: Reading, keeper: Keeper):
+        self._path, self._dialect, self._on_disk = path, dialect, keeper.on_disk
+        self._nulls = sorted(reading.nulls - {""})
+        self._was_checked = False
+
+    def _read(self, lines: bytes, **how: Any) -> pl.DataFrame | None:
+        polars = polars_for()
+        try:
+            frame = polars.read_csv(
+                lines, has_header=False, separator=self._dialect.separator, null_values=self._nulls, **how
+            )
+        except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
+            return None
+        return frame if frame.width == len(self._dialect.header) else None
+
+    def kinds(self, lines: bytes) -> list[Any] | None:
+        """Types of the columns, by the first rows or, where these are contradicted, by all of them."""
+        frame = self._read(lines, infer_schema_length=SAMPLE_ROWS)
+        if frame is None and self._on_disk:
+            frame = self._read(lines, infer_schema_length=None)
+        return None if frame is None else frame.dtypes
+
+    def frame(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
+        """The lines with these types; onto disk, where they are contradicted, with others that ``kinds`` becomes."""
+        frame = self._with(lines, kinds)
+        if frame is None and self._on_disk:
+            self._learn(lines, kinds)
+            frame = self._with(lines, kinds)
+        if frame is None:
+            return None
+        frame.columns = self._dialect.header
+        if _may_be_ragged(frame) and not self._was_checked:
+            if not self._on_disk:
+                return None
+            fields = (lines.count(b"\n") + (lines[-1:] != b"\n")) * (frame.width - 1)
+            if self._dialect.has_quotes or lines.count(self._dialect.separator.encode()) != fields:
+                _refuse_ragged(self._path, self._dialect)
+                self._was_checked = True
+        return frame
+
+    def _with(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
+        return self._read(lines, schema={f"column_{at}": kind for at, kind in enumerate(kinds, start=1)})
+
+    def _learn(self, lines: bytes, kinds: list[Any]) -> None:
+        """Whole numbers that turn out to have fractions, and numbers that turn out to be text.  Raises LearnedError."""
+        import polars as pl
+
+        found = self._read(lines, infer_schema_length=None)
+        if found is None:
+            _refuse_ragged(self._path, self._dialect)
+            return
+        learned = set()
+        for at, (series, key) in enumerate(zip(found.get_columns(), self._dialect.header, strict=True)):
+            if kinds[at].is_integer() and series.dtype.is_float():
+                kinds[at] = series.dtype
+            elif kinds[at] != pl.String and not series.dtype.is_numeric() and series.null_count() < len(series):
+                learned.add(key)
+        if learned:
+            raise LearnedError(learned)
+
+
+def whole_lines(file: IO[bytes], has_quotes: bool = False) -> bytes:
+    """About PIECE_BYTES of the file, up to the end of a line that ends no field in quotes.  Raises FileError."""
+    content = file.read(PIECE_BYTES) + file.readline()
+    while has_quotes and content.count(b'"') % 2 and (more := file.readline()):
+        content += more
+        if len(content) > LONGEST_PIECE * PIECE_BYTES:
+            raise FileError(f"a quote is not closed in {len(content):,} bytes", "close every quote")
+    return content
 
 
 def _separate(frame: pl.DataFrame) -> dict[str, Values]:
@@ -160,10 +237,10 @@ def _separate(frame: pl.DataFrame) -> dict[str, Values]:
         series = frame.get_column(key)
         row[:] = (series.fill_null(float("nan")) if series.null_count() else series).to_numpy()
     own = dict(zip(floats, block, strict=True))
-    return {key: own[key] if key in own else _values(frame.get_column(key)) for key in frame.columns}
+    return {key: own[key] if key in own else values_of(frame.get_column(key)) for key in frame.columns}
 
 
-def _values(series: pl.Series) -> Values:
+def values_of(series: pl.Series) -> Values:
     """Numbers as int64 or float64, anything else as text."""
     import polars as pl
 

@@ -1,0 +1,98 @@
+"""Tables that do not fit into memory: which these are, and their way into a store of rows beside them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+
+from influence_cli.data.keeping import Keeper
+from influence_cli.data.kinds import Reading
+from influence_cli.data.memory import unpacking_in_pieces
+from influence_cli.data.readers.dialect import GZIP_MAGIC, opened
+from influence_cli.data.readers.in_place import is_large
+from influence_cli.data.readers.text_polars import polars_for
+from influence_cli.data.row_store import SUFFIX, RowStore
+from influence_cli.data.stored import worked_elsewhere
+from influence_cli.data.table import Table
+from influence_cli.memory import addresses_limited, shown
+
+HEAD_BYTES = 2**16
+"""Of a text table, from which the length of its lines is told."""
+READING_BYTES = 4e7
+"""What reading a table takes beside its numbers, as if it were numbers too (measured)."""
+GZIP_TIMES = 4
+"""How much longer text is than packed, at the least."""
+STORE_TIMES = 1.2
+"""Bytes of a store beside those of float64 numbers: vocabularies, and columns that are written twice."""
+
+_announce: ContextVar[Callable[[str], None]] = ContextVar("announce", default=lambda text: None)
+
+
+@contextmanager
+def announcing(say: Callable[[str], None]) -> Iterator[None]:
+    """What is written beside the data inside is said by ``say``."""
+    token = _announce.set(say)
+    try:
+        yield
+    finally:
+        _announce.reset(token)
+
+
+def numbers_in(paths: Sequence[Path], *, parquet: bool) -> float:
+    """Rows times columns of tables, about, from their beginnings."""
+    count = 0.0
+    for path in paths:
+        if parquet:
+            with suppress(Exception):  # what is wrong with it, whoever reads it says
+                polars = polars_for()
+                rows = polars.scan_parquet(path).select(polars.len()).collect().item()
+                count += rows * len(polars.read_parquet_schema(path))
+            continue
+        with opened(path) as file:
+            head = file.read(HEAD_BYTES)
+        with path.open("rb") as raw:
+            size = path.stat().st_size * (GZIP_TIMES if raw.read(2) == GZIP_MAGIC else 1)
+        lines = head.split(b"\n")[1:-1] or [head]
+        fields = max(max(map(line.count, (b",", b";", b"\t", b"|"))) for line in lines[:10]) + 1
+        count += fields * size / (1 + sum(map(len, lines)) / len(lines))
+    return count
+
+
+def converted(
+    paths: Sequence[Path],
+    source: str,
+    reading: Reading,
+    others: Sequence[str | None],
+    read: Callable[[Keeper], Table],
+) -> Table | None:
+    """The table in the store beside its files, into which ``read`` puts it once; None where it fits into memory.
+
+    Its folder is named by the ``source``, the files, and what was said of ``reading`` and of ``others``.
+    """
+    parquet = paths[0].name.lower().endswith((".parquet", ".pq"))
+    needed = 8.0 * numbers_in(paths, parquet=parquet)
+    beside = 0.0 if addresses_limited() else READING_BYTES  # whose reader takes less, and refuses what it does not hold
+    if worked_elsewhere() or not is_large(needed + beside, split=True):
+        return None
+    how = asdict(reading) | {"texts": sorted(reading.texts)}
+    key = sha256(json.dumps([[path.name for path in paths], how, list(others)]).encode()).hexdigest()[:12]
+    name = re.sub(r"[*?\[\]]+", "_", Path(source).name)
+    say = _announce.get()
+    store = RowStore(paths[0].absolute().parent / f"{name}{SUFFIX}" / key, paths, say)
+    with store.locked(), unpacking_in_pieces():
+        found = store.table()
+        if found is None:
+            changed = "again, because it was changed, " if (store.folder / "table.json").exists() else ""
+            size = sum(path.stat().st_size for path in paths)
+            say(
+                f"{source} ({shown(size)}) does not fit into memory beside the rest: it is converted once, {changed}to"
+                f" {store.folder}, about {shown(STORE_TIMES * needed)}, and as much for its features"
+            )
+            found = store.made(read)
+    return found

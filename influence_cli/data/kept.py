@@ -1,0 +1,151 @@
+"""Columns whose values stay in a file: read where they are asked for, one column or a few rows at a time."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influence_cli.errors import FileError
+
+CODES = np.dtype(np.int32)
+"""Of the places of texts in their vocabulary, as a file keeps them."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Values of one column one behind the other: where they begin in the file, how many there are, their type, and
+    whether all are known to be finite."""
+
+    offset: int
+    rows: int
+    dtype: str
+    is_finite: bool = False
+
+
+class Kept:
+    """A column (r,) of int64, float64 or, with a ``vocabulary``, of text (None where there is none), in places of one
+    file; codes of text are given as codes where there is no vocabulary."""
+
+    def __init__(
+        self, path: Path, file: int, places: Sequence[Place], vocabulary: Callable[[], list[str]] | None = None
+    ):
+        self.path, self.places = path, tuple(places)
+        self._file, self._vocabulary = file, vocabulary
+        self.starts = np.cumsum([0, *(place.rows for place in places)])
+        self._as_stored = np.result_type(*(place.dtype for place in places))
+        self.dtype = self._as_stored if vocabulary is None else np.dtype(object)
+
+    def of(self, places: Sequence[Place]) -> Kept:
+        """Numbers or codes in other places of the same file."""
+        return Kept(self.path, self._file, places)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every number is known to be there and finite."""
+        return self.dtype.kind == "f" and all(place.is_finite for place in self.places)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The different texts."""
+        return self._texts[:-1].tolist()
+
+    @cached_property
+    def _texts(self) -> np.ndarray:
+        assert self._vocabulary is not None
+        return np.array([*self._vocabulary(), None], dtype=object)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """The values of these rows: a slice, or an array of numbers from 0."""
+        if isinstance(key, slice):
+            start, stop, step = key.indices(len(self))
+            key = np.arange(start, stop, step) if step != 1 else (start, max(start, stop))
+        found = self._span(*key) if isinstance(key, tuple) else self._take(np.asarray(key))
+        return found if self._vocabulary is None else self._texts[found]
+
+    def _span(self, start: int, stop: int) -> np.ndarray:
+        out = np.empty(stop - start, dtype=self._as_stored)
+        begin = int(self.starts.searchsorted(start, side="right")) - 1
+        for number in range(begin, len(self.places)):
+            low, high = max(start, int(self.starts[number])), min(stop, int(self.starts[number + 1]))
+            if high > low:
+                out[low - start : high - start] = self._read(number, low, high)
+            if high == stop:
+                break
+        return out
+
+    def _take(self, rows: np.ndarray) -> np.ndarray:
+        if rows.dtype == bool:
+            rows = np.flatnonzero(rows)
+        if len(rows) > 1 and (rows[1:] < rows[:-1]).any():
+            order = np.argsort(rows, kind="stable")
+            out = np.empty(len(rows), dtype=self._as_stored)
+            out[order] = self._take(rows[order])
+            return out
+        out = np.empty(len(rows), dtype=self._as_stored)
+        if not len(rows):
+            return out
+        first, last = self.starts.searchsorted((rows[0], rows[-1]), side="right") - 1
+        ends = [0, *rows.searchsorted(self.starts[first + 1 : last + 1]).tolist(), len(rows)]
+        for number, (low, high) in enumerate(itertools.pairwise(ends), start=int(first)):
+            if high > low:
+                begin = int(rows[low])
+                out[low:high] = self._read(number, begin, int(rows[high - 1]) + 1)[rows[low:high] - begin]
+        return out
+
+    def _read(self, number: int, start: int, stop: int) -> np.ndarray:
+        """Rows from ``start`` to ``stop`` of the column, all of them in that place."""
+        place = self.places[number]
+        kind = np.dtype(place.dtype)
+        begin = place.offset + (start - int(self.starts[number])) * kind.itemsize
+        content = os.pread(self._file, (stop - start) * kind.itemsize, begin)
+        if len(content) != (stop - start) * kind.itemsize:
+            raise FileError(f"{self.path}: the file ends before its last row", "remove its folder: it is made again")
+        return np.frombuffer(content, kind)
+
+    def min(self) -> float:
+        """Of the numbers that there are."""
+        return min(self._read(number, *self._ends(number)).min() for number in self._filled)
+
+    def max(self) -> float:
+        """Of the numbers that there are."""
+        return max(self._read(number, *self._ends(number)).max() for number in self._filled)
+
+    @property
+    def _filled(self) -> list[int]:
+        return [number for number, place in enumerate(self.places) if place.rows]
+
+    def _ends(self, number: int) -> tuple[int, int]:
+        return int(self.starts[number]), int(self.starts[number + 1])
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A column (r,) of what ``change`` makes of another one's values, when they are asked for."""
+
+    stored: Any
+    change: Callable[[np.ndarray], np.ndarray]
+    dtype: np.dtype
+
+    is_finite = False
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self.change(self.stored[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.change(np.asarray(self.stored)).astype(dtype or self.dtype, copy=False)

@@ -1,0 +1,286 @@
+"""A table on disk beside its files: its columns as they were read, and the features that were made of them.
+
+    data.csv.ginf-rows/KEY/     KEY of the files' names and of how their fields are read
+        journal.jsonl           what has been read so far: a killed conversion goes on from there
+        columns.bin             the numbers, and the places of texts in their vocabularies
+        table.json              when all is read: what the columns are, and the SHA-256 of the files
+        features-KEY.bin        float64 features in row order; KEY of the rows and of what was fitted
+
+Files are what they were while their length and times are; where these changed, their content decides.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from influence_cli.data.keeping import Keeper, KeptTexts, Part, Values
+from influence_cli.data.kept import CODES, Kept, Place
+from influence_cli.data.kinds import Texts
+from influence_cli.data.parts import PlainPart
+from influence_cli.data.stamps import content_digest, stamps
+from influence_cli.data.stored import StoredRows, made_of
+from influence_cli.data.table import Column, Table
+from influence_cli.errors import FileError
+from influence_cli.memory import shown
+
+SUFFIX = ".ginf-rows"
+"""Behind a table's name, the folder of its stores."""
+FORM = 1
+"""Of what lies in the folder; a store of another form is made again."""
+COLUMN_ROWS = 2**20
+"""Rows of one place of a column that is written as a whole."""
+
+
+class RowStore(Keeper):
+    """One table's folder, opened for these ``sources`` and this ``key`` of how they are read."""
+
+    on_disk = True
+
+    def __init__(self, folder: Path, sources: Sequence[Path], announce: Callable[[str], None]):
+        self.folder, self.sources, self.announce = folder, list(sources), announce
+        self._columns = folder / "columns.bin"
+        self._journal: list[dict[str, Any]] = []
+        self._end = 0
+        self._file = -1
+
+    def stamps(self) -> list[int] | None:
+        """Of the files that the table is in."""
+        return stamps(map(str, self.sources))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else makes the same meanwhile."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "lock").open("w") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+        except OSError as error:
+            raise FileError(
+                f"{self.folder}: the rows cannot be written beside the data: {error.strerror or error}",
+                "make room there, or link the data into a folder that has it (ln -s)",
+            ) from error
+
+    # the table, once it is whole
+
+    def table(self) -> Table | None:
+        """The table as it was read, of files that are still the same; None where there is none."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            kept = json.loads((self.folder / "table.json").read_text())
+            if kept["form"] != FORM or self._columns.stat().st_size != kept["size"]:
+                return None
+            found = self.stamps()
+            if found is None or found != kept["stamps"]:
+                if [content_digest(path) for path in self.sources] != kept["digests"]:
+                    return None
+                kept["stamps"] = found
+                _written(self.folder / "table.json", kept)
+            self._open()
+            columns = {key: self._column(one) for key, one in kept["columns"]}
+            return Table(columns, kept["rows"], tuple(kept["notes"]), frozenset(kept["index"]), store=self)
+        return None
+
+    def made(self, read: Callable[[Keeper], Table]) -> Table:
+        """What ``read`` finds, kept.  Raises FileError where the files change meanwhile."""
+        before = self.stamps()
+        with suppress(OSError):
+            (self.folder / "table.json").unlink()
+        for old in self.folder.glob("features-*"):
+            old.unlink()
+        self._resume(before)
+        with ThreadPoolExecutor(1) as aside:
+            digests = aside.submit(lambda: [content_digest(path) for path in self.sources])
+            found = read(self)
+            known = digests.result()
+        if self.stamps() != before:
+            raise FileError("the file was changed while it was read", "leave it as it is until the end")
+        columns = [(key, self._described(one)) for key, one in found.columns.items()]
+        os.fsync(self._file)
+        kept = {
+            "form": FORM,
+            "stamps": before,
+            "digests": known,
+            "size": self._end,
+            "rows": found.rows,
+            "notes": found.notes,
+            "index": sorted(found.index),
+            "columns": columns,
+        }
+        _written(self.folder / "table.json", kept)
+        (self.folder / "journal.jsonl").unlink()
+        return replace(found, store=self)
+
+    def _open(self) -> None:
+        if self._file < 0:
+            self._file = os.open(self._columns, os.O_RDWR | os.O_CREAT, 0o644)
+
+    def _described(self, column: Column) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            "kind": column.kind,
+            "described": column.described,
+            "refusal": column.refusal,
+            "words": column.words,
+        }
+        if isinstance(column.stored, Kept):
+            said["places"] = [list(asdict(place).values()) for place in column.stored.places]
+            if column.stored.dtype.kind == "O":
+                said["texts"] = self._append(_packed(column.stored.vocabulary))
+                said["size"] = self._end - said["texts"]
+        return said
+
+    def _column(self, said: Mapping[str, Any]) -> Column:
+        stored: Any = np.empty(0, dtype=object)
+        if "places" in said:
+            texts = partial(self._texts, said["texts"], said["size"]) if "texts" in said else None
+            stored = self._kept([Place(*place) for place in said["places"]], texts)
+        refusal = None if said["refusal"] is None else tuple(said["refusal"])
+        return Column(said["kind"], stored, said["described"], refusal, tuple(said["words"]))
+
+    # pieces, as they are read
+
+    def _resume(self, before: list[int] | None) -> None:
+        """Go on from what a killed run has written of the same files since the machine was started."""
+        self._journal, self._end = [{"form": FORM, "stamps": before, "boot": _boot(), "texts": []}], 0
+        self._open()
+        with suppress(OSError, ValueError, KeyError):
+            lines = (self.folder / "journal.jsonl").read_text().split("\n")[:-1]  # what follows the last end is cut
+            found = [json.loads(line) for line in lines]
+            if before is not None and all(found[0][key] == self._journal[0][key] for key in ("form", "stamps", "boot")):
+                self._journal = found
+                self._end = found[-1].get("size", 0)
+        self.learned = frozenset(self._journal[0]["texts"])
+
+    @property
+    def resumed(self) -> int:
+        """Bytes that an earlier run has written."""
+        return self._end
+
+    def start(self, texts: set[str]) -> None:
+        """As ``Keeper.start``: what was read with other columns as text is left."""
+        if self._journal[0]["texts"] != sorted(texts):
+            self._journal = [self._journal[0] | {"texts": sorted(texts)}]
+            self._end = 0
+        os.ftruncate(self._file, self._end)
+        with (self.folder / "journal.jsonl").open("w") as file:
+            file.writelines(json.dumps(one) + "\n" for one in self._journal)
+
+    def known(self, path: Path) -> tuple[list[Part], int]:
+        """As ``Keeper.known``."""
+        own = [one for one in self._journal[1:] if one["path"] == str(path)]
+        return [self._part(one) for one in own], own[-1]["end"] if own else 0
+
+    def part(self, path: Path, part: Part, end: int) -> Part:
+        """As ``Keeper.part``: written to the file, and then into the journal."""
+        columns = []
+        for key, values in part.columns.items():
+            if isinstance(values, Texts):
+                texts = _packed(values.vocabulary)
+                begin = self._append(texts)
+                columns.append(
+                    [key, self._append(values.codes.astype(CODES).data), CODES.str, False, begin, len(texts)]
+                )
+                continue
+            array = np.ascontiguousarray(values)
+            with np.errstate(over="ignore", invalid="ignore"):
+                finite = array.dtype.kind == "f" and bool(np.isfinite(array.sum()))
+            columns.append([key, self._append(array.data), array.dtype.str, finite])
+        done = {"path": str(path), "end": end, "rows": part.rows, "empty": part.empty, "columns": columns}
+        with (self.folder / "journal.jsonl").open("a") as file:
+            file.write(json.dumps(done | {"size": self._end}) + "\n")
+        return self._part(done)
+
+    def _part(self, done: Mapping[str, Any]) -> Part:
+        columns: dict[str, Values] = {}
+        for key, offset, kind, is_finite, *texts in done["columns"]:
+            own = self._kept([Place(offset, done["rows"], kind, is_finite)], None)
+            columns[key] = KeptTexts(partial(self._texts, *texts), own) if texts else own
+        return Part(columns, done["rows"], done["empty"])
+
+    def column(self, column: Column) -> Column:
+        """As ``Keeper.column``: values that are not yet in the file are written."""
+        stored, texts = column.stored, None
+        if isinstance(stored, Kept) or column.kind == "other":
+            return column
+        values = np.asarray(stored)
+        if values.dtype.kind == "O":
+            places: dict[str | None, int] = {None: -1}
+            codes = np.fromiter(
+                (places.setdefault(one, len(places) - 1) for one in values.tolist()), CODES, len(values)
+            )
+            texts, values = [str(one) for one in list(places)[1:]], codes
+        written = []
+        for start in range(0, max(len(values), 1), COLUMN_ROWS):
+            part = values[start : start + COLUMN_ROWS]
+            is_finite = part.dtype.kind == "f" and bool(np.isfinite(part).all())
+            written.append(Place(self._append(np.ascontiguousarray(part).data), len(part), part.dtype.str, is_finite))
+        kept = self._kept(written, None if texts is None else partial(list, texts))
+        return Column(column.kind, kept, column.described, column.refusal, column.words)
+
+    def _kept(self, places: Sequence[Place], texts: Callable[[], list[str]] | None) -> Kept:
+        return Kept(self._columns, self._file, places, texts)
+
+    def _append(self, content: Any) -> int:
+        """Where the content begins in the file, at whose end it is written."""
+        view, begin = memoryview(content).cast("B"), self._end
+        while len(view):
+            written = os.pwrite(self._file, view, self._end)
+            view, self._end = view[written:], self._end + written
+        return begin
+
+    def _texts(self, offset: int, size: int) -> list[str]:
+        content = os.pread(self._file, size, offset)
+        return [str(text) for text in json.loads(content)]
+
+    # features
+
+    def features(self, state: str, records: np.ndarray, blocks: Iterator[np.ndarray], count: int) -> StoredRows:
+        """The features (r, count) that ``state`` makes of the rows with these numbers: as they were written before,
+        else as the ``blocks`` give them."""
+        rows = len(records)
+        key = sha256(state.encode())
+        key.update(np.ascontiguousarray(records).data)
+        path = self.folder / f"features-{key.hexdigest()[:16]}.bin"
+        with self.locked():
+            if not path.exists():
+                self.announce(f"features of {rows:,} rows are written to {path}, {shown(8.0 * rows * count)}")
+                with path.with_suffix(".part").open("wb", buffering=0) as file:
+                    for block in blocks:
+                        view = memoryview(block.data).cast("B")
+                        while len(view):
+                            view = view[file.write(view) :]
+                    os.fsync(file.fileno())
+                path.with_suffix(".part").replace(path)
+        return made_of([PlainPart(path, 0, rows)], count, np.dtype(np.float64), (rows, count))
+
+
+def _packed(texts: Sequence[str]) -> bytes:
+    return json.dumps(texts).encode()
+
+
+def _boot() -> str:
+    """Since when the machine runs: what was written before may not have reached the disk."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def _written(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON that is there as a whole or not at all."""
+    part = path.with_suffix(".part")
+    with part.open("w") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

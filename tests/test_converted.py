@@ -1,0 +1,299 @@
+"""Tables that do not fit into memory: converted once beside their files, to the same data set as in memory."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from cli_tools import environment
+
+from influence_cli.cli import run
+from influence_cli.data import convert, features, stored
+from influence_cli.data.load import load
+from influence_cli.data.options import TableOptions
+from influence_cli.data.readers import delimited, in_place, text_polars
+from influence_cli.data.row_store import RowStore
+from influence_cli.data.stored import StoredRows
+from influence_cli.errors import ExitCode, FileError
+
+ROWS = 900
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("GINF_MODEL", raising=False)
+    monkeypatch.setattr(text_polars, "PIECE_BYTES", 9000)
+    monkeypatch.setattr(delimited, "RECORDS", 130)
+    return tmp_path
+
+
+@pytest.fixture
+def converting(monkeypatch):
+    """No table is small enough for memory, and no test rows are few."""
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(features, "SMALL_BYTES", 0)
+    monkeypatch.setattr(stored, "BLOCK_BYTES", 1000)
+
+
+def frame(rows: int = ROWS) -> pl.DataFrame:
+    """Numbers with gaps, whole numbers, truth values, categories of which some are rare, dates and names."""
+    rng = np.random.default_rng(2)
+    gaps = rng.normal(size=rows).tolist()
+    gaps[3::97] = [None] * len(gaps[3::97])
+    sites = rng.choice(["north", "south, east", "été"], rows).tolist()
+    sites[5::211] = [None] * len(sites[5::211])
+    sites[-1] = "once"
+    return pl.DataFrame(
+        {
+            "x": rng.normal(size=rows) * 1e3,
+            "gaps": gaps,
+            "count": rng.integers(-40, 10_000, rows),
+            "large": rng.integers(2**53, 2**62, rows),
+            "late": [*range(rows - 9), *(0.5 + np.arange(9.0)).tolist()],
+            "smoker": rng.choice([True, False], rows),
+            "site": sites,
+            "day": [f"2024-01-{1 + row % 28:02d}" for row in range(rows)],
+            "name": [f"row {row}" for row in range(rows)],
+            "grade": rng.choice(["1", "2", "3+"], rows),
+            "died": rng.choice(["no", "yes"], rows),
+        },
+        strict=False,
+    )
+
+
+def write(kind: str) -> str:
+    """The table as files of that kind; the name or the pattern to read them by."""
+    table = frame()
+    if kind == "parquet":
+        table.write_parquet("t.parquet", row_group_size=200)
+    elif kind == "gz":
+        Path("t.csv.gz").write_bytes(gzip.compress(table.write_csv().encode()))
+        return "t.csv.gz"
+    elif kind == "pattern":
+        for part, begin in enumerate(range(0, ROWS, 300)):
+            table[begin : begin + 300].write_csv(f"part-{part}.csv")
+        return "part-*.csv"
+    elif kind == "semicolons":
+        table.select(pl.exclude("site")).write_csv("t.csv", separator=";", decimal_comma=True)
+        return "t.csv"
+    elif kind == "latin":
+        Path("t.csv").write_bytes(table.write_csv().encode("latin-1"))
+    elif kind == "empty lines":
+        Path("t.csv").write_text("\n\n".join(table.write_csv().split("\n")))
+    else:
+        table.write_csv("t.csv")
+    return f"t.{'parquet' if kind == 'parquet' else 'csv'}"
+
+
+def same(one, other) -> None:
+    for key in ("X_train", "X_test"):
+        found = getattr(one, key)
+        assert isinstance(found, StoredRows), key
+        np.testing.assert_array_equal(found[:], getattr(other, key))
+    for key in ("y_train", "y_test", "records_train", "records_test"):
+        np.testing.assert_array_equal(getattr(one, key), getattr(other, key))
+    for key in ("columns_train", "columns_test"):
+        mine, theirs = getattr(one, key), getattr(other, key)
+        assert list(mine) == list(theirs)
+        for name in mine:
+            assert mine[name].dtype == theirs[name].dtype, name
+            if mine[name].dtype == object:
+                assert mine[name].tolist() == theirs[name].tolist()
+            else:
+                assert mine[name].tobytes() == theirs[name].tobytes(), name
+    for key in ("feature_names", "notes", "preparation", "classes", "digest"):
+        assert getattr(one, key) == getattr(other, key), key
+
+
+OPTIONS = {
+    "dates in days": {"impute": "median", "date": "ordinal"},
+    "means": {"impute": "mean", "drop": ("day",), "keep": ("name",), "features": (), "standardize": False},
+    "rows left out": {"drop_missing": True, "drop": ("day",), "coding": "reference"},
+    "texts": {"impute": "most-frequent", "drop": ("day",), "categorical": ("grade",), "id_column": "name"},
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "gz", "pattern", "parquet", "semicolons", "latin", "empty lines"])
+@pytest.mark.parametrize("asked", OPTIONS)
+def test_it_is_the_data_set_of_memory_to_the_bit(folder, monkeypatch, kind, asked):
+    source = write(kind)
+    options = TableOptions(label="died", **{key: value for key, value in OPTIONS[asked].items() if key != "keep"})
+    arguments = {"task": "classification", "table": options, "seed": 3}
+    memory = load(source, **arguments)
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(features, "SMALL_BYTES", 0)
+    for _ in range(2):  # as it is converted, and as it was
+        same(load(source, **arguments), memory)
+
+
+def said_of(source: str, **options) -> list[str]:
+    """What is announced while the table is loaded."""
+    said: list[str] = []
+    with convert.announcing(said.append):
+        load(source, task="classification", table=TableOptions(label="died", impute="mean", drop=("day",), **options))
+    return said
+
+
+def test_it_is_converted_once_and_again_where_its_content_changed(folder, converting):
+    write("csv")
+    first = said_of("t.csv")
+    assert "t.csv (" in first[0] and "it is converted once, to" in first[0] and "about 95.1 kB" in first[0], first
+    assert said_of("t.csv") == []
+    os.utime("t.csv", ns=(1, 1))  # another time, the same content
+    assert said_of("t.csv") == []
+    text = Path("t.csv").read_text()
+    Path("t.csv").write_text(text.replace("yes", "no ", 1))
+    assert "again, because it was changed" in said_of("t.csv")[0]
+    assert len(said_of("t.csv", missing=("?",))) > 0  # read in another way
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing cleans up after it."""
+
+
+@pytest.mark.parametrize("kind", ["csv", "gz", "pattern", "parquet", "latin"])
+def test_a_killed_conversion_goes_on_where_it_was(folder, converting, monkeypatch, kind):
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: False)
+    source = write(kind)
+    options = {"task": "classification", "table": TableOptions(label="died", impute="mean", drop=("day",))}
+    memory = load(source, **options)
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    part, count = RowStore.part, []
+
+    def killed(self, *arguments):
+        count.append(1)
+        if len(count) == 3 - (kind == "parquet") * 2:
+            part(self, *arguments)
+            with self._columns.open("ab") as file:
+                file.write(b"half a piece")
+            raise Killed
+        return part(self, *arguments)
+
+    monkeypatch.setattr(RowStore, "part", killed)
+    with pytest.raises(Killed):
+        load(source, **options)
+    before = len(count)
+    same(load(source, **options), memory)
+    total = len(count) - before
+    whole = count.clear()
+    for store in folder.glob("*.ginf-rows/*/table.json"):
+        store.unlink()
+    monkeypatch.setattr(RowStore, "part", lambda self, *arguments: (count.append(1), part(self, *arguments))[1])
+    load(source, **options)
+    assert whole is None and total < len(count)
+
+
+@pytest.mark.parametrize(
+    ("own", "how"),
+    [
+        (["--impute", "median", "--drop", "day,name"], ["--preprocessing", "frozen"]),
+        (["--drop", "day,name,gaps,site"], []),
+    ],
+    ids=["imputed", "standardised again"],
+)
+def test_commands_say_the_same_of_a_converted_table(folder, monkeypatch, capsys, own, how):
+    write("csv")
+    told = ["--label", "died", *own, "--estimator", "logistic", "--link-data", "--tol", "1e-12"]
+    asked = ["--group", "by:site", "--group", "random:3%x3", "--test", "0:3", "--quiet", *how]
+    for way in ("memory", "store"):
+        if way == "store":
+            monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+        assert run(["train", "--data", "t.csv", *told, "-o", f"{way}.h5", "--quiet"]) == 0
+        for command in ("influence", "groundtruth"):
+            assert run([command, "--model", f"{way}.h5", *asked, "-o", f"{way}-{command}.csv"]) == 0
+    for command, figures in (("influence", ("first", "second")), ("groundtruth", ("actual",))):
+        one, other = (
+            list(csv.DictReader(Path(f"{way}-{command}.csv").read_text().splitlines())) for way in ("store", "memory")
+        )
+        assert [row["group"] for row in one] == [row["group"] for row in other]
+        for key in figures:
+            mine, theirs = (np.array([float(row[key]) for row in rows]) for rows in (one, other))
+            np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-12 * np.abs(theirs).max())
+    capsys.readouterr()
+    assert run(["train", "--data", "t.csv", *told, "-o", "again.h5"]) == 0
+    assert "every pass reads" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_a_table_is_said_as_ever(folder, converting):
+    write("csv")
+    lines = Path("t.csv").read_text().splitlines()
+    Path("ragged.csv").write_text("\n".join([*lines[:450], "1,2,3", *lines[450:]]))
+    with pytest.raises(FileError, match="every row must have 11 fields as the first line has, but line 451 has 3"):
+        load("ragged.csv", task="classification", table=TableOptions(label="died"))
+    with pytest.raises(FileError, match="column day holds dates"):
+        load("t.csv", task="classification", table=TableOptions(label="died", impute="mean"))
+    with pytest.raises(FileError, match="values are missing: gaps in 10 rows"):
+        load("t.csv", task="classification", table=TableOptions(label="died", drop=("day",)))
+    Path("t.csv.ginf-rows").rename("moved")
+    Path("t.csv.ginf-rows").write_text("no folder")
+    with pytest.raises(FileError, match="the rows cannot be written beside the data"):
+        load("t.csv", task="classification", table=TableOptions(label="died", drop=("day",)))
+
+
+MEASURED = """
+import sys
+from influence_cli.cli import run
+code = run(sys.argv[1:])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(peak, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_stays_within_what_is_allowed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(120_000, 50))
+    y = (X[:, 0] + rng.normal(size=len(X)) > 0).astype(int)
+    pl.DataFrame({f"x{j}": np.round(X[:, j], 6) for j in range(50)} | {"y": y}).write_csv("t.csv")
+    arguments = ["train", "--data", "t.csv", "--label", "y", "--memory", "280MB", "-o", "m.h5"]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *arguments],
+        env=environment(OPENBLAS_NUM_THREADS="1", POLARS_MAX_THREADS="2"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "it is converted once" in done.stderr and "every pass reads" in done.stderr
+    assert 1024.0 * float(done.stderr.split()[-2]) <= 280e6, done.stderr
+    assert json.loads(next(Path().glob("*.ginf-rows/*/table.json")).read_text())["rows"] == 120_000
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_features_alone_have_their_labels_beside_them(folder, monkeypatch, capsys, streams):
+    monkeypatch.setattr(in_place, "is_large", lambda needed, split: streams)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    y = (X[:, 0] + rng.normal(size=300) > 0).astype(int)
+    np.savez("whole.npz", X=X, y=y)
+    np.save("X_all.npy", X)
+    np.save("other.npy", X)
+    load_it = {"task": "classification", "seed": 1}
+    for name, said in (
+        ("X_all.npy", "there is no .*y_all.npy beside it"),
+        ("other.npy", "this one is called other.npy"),
+    ):
+        with pytest.raises(FileError, match=said):
+            load(name, **load_it)
+    np.save("y_all.npy", y)
+    one, other = load("X_all.npy", **load_it), load("whole.npz", **load_it)
+    assert isinstance(one.X_train, StoredRows) == streams
+    assert one.digest == other.digest
+    assert run(["train", "--data", "X_all.npy", "--link-data", "-o", "m.h5", "--quiet"]) == 0
+    np.save("y_all.npy", 1 - y)  # the labels are a file of the data too
+    assert run(["influence", "--model", "m.h5", "--group", "random:5", "--test", "0"]) == ExitCode.FILE
+    assert "its rows are no longer those of" in capsys.readouterr().err
+    Path("X_all.npy").write_bytes(b"nothing")
+    with pytest.raises(FileError, match=r"a whole \.npy file was expected"):
+        load("X_all.npy", **load_it)
