@@ -52,11 +52,12 @@ for l2 in $L2S; do
   estimate "$here/orders.h5" first-koh,first,second,second-full linear
   estimate "$here/newton.h5" newton linear
   estimate "$here/exact.h5" newton exact
+  estimate "$here/refined.h5" refined exact
   # 4: groups that stalled; they are left out, and compare says so.
   ginf groundtruth "${asked[@]}" -o "$truth" --resume > "$here/truth.csv" || [ $? -eq 4 ]
   echo "$truth: $SECONDS s" >&2
 
-  everything=("$here"/{orders,newton,exact,truth}.h5)
+  everything=("$here"/{orders,newton,exact,refined,truth}.h5)
   ginf compare "${everything[@]}" --against first --format csv --plot "$here/figure2.$FIGURE" --figure curve --force \
     > "$here/table.csv"
   ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$here/table.txt"

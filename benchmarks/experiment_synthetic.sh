@@ -41,7 +41,7 @@ estimate() {  # FILE METHODS EVALUATION GROUPS
   made "$1" || ginf influence "${asked[@]}" --method "$2" --evaluate "$3" -o "$1" "${@:4}" > /dev/null
 }
 estimate "$results/orders.h5" first-koh,first,second,second-full,newton linear "${groups[@]}"
-estimate "$results/exact.h5" newton exact "${groups[@]}"
+estimate "$results/exact.h5" newton,refined exact "${groups[@]}"
 estimate "$results/figure1.h5" first,second linear "${drawn[@]}"
 # 4: groups that stalled; they are left out, and compare says so.
 ginf groundtruth "${asked[@]}" "${groups[@]}" -o "$truth" --resume > /dev/null || [ $? -eq 4 ]

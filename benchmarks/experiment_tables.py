@@ -13,8 +13,8 @@ import csv
 import sys
 from pathlib import Path
 
-METHODS = ("first-koh", "first", "second", "second-full", "newton", "newton exact")
-ACROSS = METHODS[1:]
+METHODS = ("first-koh", "first", "second", "second-full", "newton", "newton exact", "refined")
+ACROSS = METHODS[1:-1]
 CELLS = ("random 36%", "random 50%", "random 60%", "coherent 5%", "coherent 9%", "a whole class")
 
 Cells = dict[str, dict[str, dict[str, str]]]
