@@ -60,7 +60,7 @@ for l2 in $L2S; do
   everything=("$here"/{orders,newton,exact,refined,truth}.h5)
   ginf compare "${everything[@]}" --against first --format csv --plot "$here/figure2.$FIGURE" --figure curve --force \
     > "$here/table.csv"
-  ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$here/table.txt"
+  COLUMNS=170 ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$here/table.txt"
   ginf compare "$here"/{orders,truth}.h5 --format csv --plot "$here/figure1.$FIGURE" --figure scatter --force --quiet \
     > /dev/null
   cat "$here/table.txt"

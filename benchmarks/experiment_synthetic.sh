@@ -49,7 +49,7 @@ ginf groundtruth "${asked[@]}" "${groups[@]}" -o "$truth" --resume > /dev/null |
 everything=("$results"/{orders,exact,truth}.h5)
 ginf compare "${everything[@]}" --against first --format csv --plot "$results/figure2.$FIGURE" --figure curve --force \
   > "$results/table.csv"
-ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$results/table.txt"
+COLUMNS=170 ginf compare "${everything[@]}" --against first --format table --no-color --quiet > "$results/table.txt"
 ginf compare "$results"/{figure1,truth}.h5 --format csv --plot "$results/figure1.$FIGURE" --figure scatter --force \
   --quiet > /dev/null
 cat "$results/table.txt"
