@@ -5,6 +5,13 @@ at a time, and figures then agree to the last bit.  Set before NumPy is imported
 import os
 import signal
 
+LONGEST = (
+    *("test_cli_streams", "test_fuzz", "test_select_cli", "test_selection_weights", "test_groundtruth_resume"),
+    *("test_cli_files", "test_scheduler", "test_groundtruth_experiments", "test_link_data", "test_groundtruth"),
+    *("test_plots", "test_selection_strategies", "test_streamed", "test_mlp_cli", "test_artifacts_digests"),
+)
+"""Files that take longest, by seconds of processor (``--durations``): one of them begun last leaves a core idle."""
+
 for library in ("OPENBLAS", "OMP", "MKL"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
@@ -12,6 +19,15 @@ for number in (signal.SIGINT, signal.SIGHUP):
     # A shell's background job ignores them, and so would every process that a test starts and sends one to.
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+# Else every process that a test starts compiles the package anew: a third of its time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 def pytest_addoption(parser):

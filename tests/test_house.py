@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parent.parent / "influence_cli"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -20,16 +19,17 @@ LONG = {"commands/groundtruth.py groundtruth", "commands/influence.py influence"
 """Functions that break the rule still: shorten the set, never lengthen it."""
 
 
-@pytest.fixture(params=FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def path(request: pytest.FixtureRequest) -> Path:
-    return request.param
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 
-def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
-    """Every function of the file, under its path and name."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield f"{path.relative_to(PACKAGE).as_posix()} {node.name}", node
+def functions() -> Iterator[tuple[Path, str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Every function of the package, with its file, and under its path and name."""
+    for path, tree in trees().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield path, f"{path.relative_to(PACKAGE).as_posix()} {node.name}", node
 
 
 def is_command(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -43,37 +43,39 @@ def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[ast.arg
     return [one for one in every if one.arg not in ("self", "cls")]
 
 
-def test_a_file_is_one_thing(path):
-    count = len(path.read_text(encoding="utf-8").splitlines())
-    assert count <= MOST_LINES, f"{count} lines: split it by meaning"
+def test_a_file_is_one_thing():
+    counts = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert not {path: count for path, count in counts.items() if count > MOST_LINES}, "split it by meaning"
 
 
-def test_a_function_is_one_thought(path):
-    for name, function in functions(path):
+def test_a_function_is_one_thought():
+    found = set()
+    for _, name, function in functions():
         first = function.body[0].lineno if is_command(function) else function.lineno  # options are not counted
-        count = (function.end_lineno or first) - first + 1
-        assert count <= MOST_FUNCTION_LINES or name in LONG, f"{name}: {count} lines"
+        if (function.end_lineno or first) - first + 1 > MOST_FUNCTION_LINES:
+            found.add(name)
+    assert not found - LONG
 
 
-def test_a_function_takes_few_parameters(path):
-    if path.relative_to(PACKAGE).parts[0] in INTERFACES:
-        return
-    for name, function in functions(path):
-        count = len(parameters(function))
-        assert count <= MOST_PARAMETERS, f"{name}: {count} parameters: a dataclass holds what belongs"
+def test_a_function_takes_few_parameters():
+    inside = [each for each in functions() if each[0].relative_to(PACKAGE).parts[0] not in INTERFACES]
+    wide = {name for _, name, function in inside if len(parameters(function)) > MOST_PARAMETERS}
+    assert not wide, "a dataclass holds what belongs together"
 
 
-def test_every_function_is_annotated(path):
-    for name, function in functions(path):
+def test_every_function_is_annotated():
+    for _, name, function in functions():
         bare = [one.arg for one in parameters(function) if one.annotation is None]
         assert not bare, f"{name}: {bare}"
         assert function.returns is not None or function.name == "__init__", f"{name}: no type of its result"
 
 
-def test_imports_are_absolute(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        assert not isinstance(node, ast.ImportFrom) or not node.level, f"line {node.lineno}"
+def test_imports_are_absolute():
+    for path, tree in trees().items():
+        for node in ast.walk(tree):
+            assert not isinstance(node, ast.ImportFrom) or not node.level, f"{path}:{node.lineno} imports relatively"
 
 
-def test_no_text_points_to_a_document_that_is_not_here(path):
-    assert "DESIGN" not in path.read_text(encoding="utf-8"), "docs/design.md is where docstrings point"
+def test_no_text_points_to_a_document_that_is_not_here():
+    named = [path for path in FILES if "DESIGN" in path.read_text(encoding="utf-8")]
+    assert not named, "docs/design.md is where docstrings point"

@@ -41,8 +41,7 @@ def plot(*arguments, name="few"):
     return run([*base, *arguments])
 
 
-@pytest.mark.parametrize("ending", sorted(MAGIC))
-@pytest.mark.parametrize("figure", ["scatter", "curve"])
+@pytest.mark.parametrize(("figure", "ending"), [("scatter", "png"), ("scatter", "pdf"), ("curve", "svg")])
 def test_the_same_bytes_each_time(tmp_path, ending, figure):
     for name in ("a", "b"):
         assert plot("--plot", f"{name}.{ending}", "--figure", figure) == ExitCode.OK

@@ -1,7 +1,7 @@
 """A few seconds of every campaign; ``--fuzz-seconds`` gives more, and ``--fuzz-seed`` others.
 
-``benchmarks/faults.py`` counts them in thousands, and docs/reliability.md has the table.  Each campaign has an
-interpreter of its own: libraries that have started threads here do not survive the forks that it lives by.
+``benchmarks/faults.py`` counts them in thousands, and docs/reliability.md has the table.  As there, campaigns share an
+interpreter, and it is not this one: libraries that have started threads here do not survive the forks they live by.
 """
 
 import itertools
@@ -36,10 +36,15 @@ def run(name, folder, seed, seconds):
     return getattr(campaigns, name)(folder, seed, numbers(seconds))
 
 
+@pytest.fixture(scope="module")
+def apart():
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("name", ["bytes", "edits", "signed", "data", "command_lines", "signals", "surroundings"])
-def test_campaign(tmp_path, request, name):
+def test_campaign(tmp_path, request, apart, name):
     seed, seconds = (float(request.config.getoption(option)) for option in ("--fuzz-seed", "--fuzz-seconds"))
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as apart:
-        tally = apart.submit(run, name, tmp_path, int(seed), seconds / 6).result()
+    tally = apart.submit(run, name, tmp_path, int(seed), seconds / 6).result()
     assert not tally.found, f"seed {int(seed)}"
     assert tally.runs
