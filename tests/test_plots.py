@@ -22,9 +22,15 @@ SIZES = [group for size in (10, 50, 200, 600) for group in drawn(f"random:{size}
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, groups in (("few", table(*SIZES[:12], *CLASSES)), ("many", table(*SIZES, *CLASSES))):
-        estimates, truth = results(groups)
-        save_influence(f"{name}-i.h5", estimates)
-        save_truth(f"{name}-t.h5", truth)
+        save(name, groups)
+
+
+def save(name, groups):
+    """Files of estimates and truth; the truth."""
+    estimates, truth = results(groups)
+    save_influence(f"{name}-i.h5", estimates)
+    save_truth(f"{name}-t.h5", truth)
+    return truth
 
 
 @pytest.fixture
@@ -90,9 +96,7 @@ def test_no_label_is_cut_at_the_edge(drawn_figures):
 
 
 def test_a_curve_needs_two_sizes(capsys):
-    estimates, truth = results(table(*SIZES[:6]))
-    save_influence("one-i.h5", estimates)
-    save_truth("one-t.h5", truth)
+    save("one", table(*SIZES[:6]))
     assert plot("--plot", "a.png", "--figure", "curve", name="one") == ExitCode.USAGE
     assert "no kind of group has two" in capsys.readouterr().err
 
@@ -168,9 +172,7 @@ def test_matplotlib_missing(monkeypatch, capsys):
 
 
 def test_nothing_to_draw(capsys):
-    estimates, truth = results(table(*SIZES[:2]))
-    save_influence("tiny-i.h5", estimates)
-    save_truth("tiny-t.h5", truth)
+    truth = save("tiny", table(*SIZES[:2]))
     assert plot("--plot", "a.png", "--figure", "curve", name="tiny") == ExitCode.USAGE
     assert "there is no correlation to draw at any size\nhint: try --figure scatter" in capsys.readouterr().err
     assert plot("--plot", "a.png", name="tiny") == ExitCode.OK
