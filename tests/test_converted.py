@@ -15,8 +15,10 @@ import polars as pl
 import pytest
 from cli_tools import environment
 
+from influence_cli import memory
 from influence_cli.cli import run
 from influence_cli.data import convert, features, stored
+from influence_cli.data import load as load_module
 from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
 from influence_cli.data.readers import delimited, in_place, text_polars
@@ -241,6 +243,7 @@ def test_what_is_wrong_with_a_table_is_said_as_ever(folder, converting):
 
 MEASURED = """
 import sys
+from influence_cli import memory
 from influence_cli.cli import run
 code = run(sys.argv[1:])
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -268,6 +271,15 @@ def test_memory_stays_within_what_is_allowed(tmp_path, monkeypatch):
     assert "it is converted once" in done.stderr and "every pass reads" in done.stderr
     assert 1024.0 * float(done.stderr.split()[-2]) <= 280e6, done.stderr
     assert json.loads(next(Path().glob("*.ginf-rows/*/table.json")).read_text())["rows"] == 120_000
+
+
+def test_compressed_rows_that_do_not_fit_are_refused_before_they_are_read(folder, monkeypatch, capsys):
+    Path("a.svm").write_text("1 1:0.5 3:2\n0 2:1\n" * 20)
+    monkeypatch.setattr(memory, "at_hand", lambda: 1e6)
+    monkeypatch.setattr(load_module, "read_svmlight", None)
+    assert run(["train", "--data", "a.svm", "-o", "m.h5"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert "not enough memory: reading a.svm takes about 100 MB" in said and "compressed rows" in said, said
 
 
 @pytest.mark.parametrize("streams", [False, True])

@@ -159,11 +159,13 @@ class TableSource:
 
 def _complete(table: Table, columns: list[str]) -> tuple[Table, tuple[str, ...]]:
     """The rows in which none of the columns is missing, and a note on the others."""
-    missing = {key: table.columns[key].missing for key in columns if table.columns[key].kind != "other"}
-    whole = ~np.logical_or.reduce(list(missing.values()))
+    whole, counts = np.ones(table.rows, dtype=bool), []
+    for key in dict.fromkeys(columns):
+        if table.columns[key].kind != "other" and (missing := table.columns[key].missing).any():
+            counts.append((key, int(missing.sum())))
+            whole &= ~missing
     if whole.all():
         return table, ()
-    counts = [(key, int(mask.sum())) for key, mask in missing.items() if mask.any()]
     where = ", ".join(f"{key} in {count:,}" for key, count in counts[:10])
     more = f" and {len(counts) - 10} more columns" if len(counts) > 10 else ""
     out = table.rows - int(whole.sum())

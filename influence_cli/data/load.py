@@ -33,7 +33,7 @@ from influence_cli.data.readers.svmlight import read_svmlight
 from influence_cli.data.row_store import SUFFIX
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
-from influence_cli.memory import accounted
+from influence_cli.memory import accounted, require
 
 Kind = TypeVar("Kind")
 
@@ -63,6 +63,7 @@ NEEDS_LESS = (
     "raise the limit (--memory, ulimit -v, the container's), or store the rows as .npz or .h5, which are read piece by"
     " piece where they do not fit"
 )
+NOT_STREAMED = "compressed rows are held in memory as a whole (docs/scale.md): raise --memory, or give fewer rows"
 PATTERN = "*?["
 """Characters of which one makes a path that does not exist a pattern of paths."""
 
@@ -261,6 +262,7 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
     check_regular(path, "a file of data")
     if path.name.lower().endswith(SVMLIGHT):
         test = None if test_source is None else _test_paths(test_source, SVMLIGHT, source)[0]
+        require(f"reading {source}", _needed([path] if test is None else [path, test]) or 0.0, NOT_STREAMED)
         return read_svmlight(path, test, test_source or "", None if maker is None else maker.width)
     reader = _by_ending(path, READERS)
     if reader is None:

@@ -215,11 +215,11 @@ class RowStore(Keeper):
             return column
         values = np.asarray(stored)
         if values.dtype.kind == "O":
-            places: dict[str | None, int] = {None: -1}
-            codes = np.fromiter(
-                (places.setdefault(one, len(places) - 1) for one in values.tolist()), CODES, len(values)
-            )
-            texts, values = [str(one) for one in list(places)[1:]], codes
+            known = dict.fromkeys(values.tolist())
+            known.pop(None, None)
+            texts = [str(one) for one in known]
+            places: dict[str | None, int] = {text: at for at, text in enumerate(texts)} | {None: -1}
+            values = np.fromiter(map(places.__getitem__, values.tolist()), CODES, len(values))
         written = []
         for start in range(0, max(len(values), 1), COLUMN_ROWS):
             part = values[start : start + COLUMN_ROWS]
