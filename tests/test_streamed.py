@@ -17,6 +17,7 @@ import pytest
 from cli_tools import environment
 from threadpoolctl import threadpool_limits
 
+from influence_cli.artifacts import model as model_file
 from influence_cli.cli import run
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
@@ -25,6 +26,7 @@ from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.fused import FusedGlm
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
+from influence_cli.core.rows import streamed_design
 from influence_cli.core.training import train as fitted
 from influence_cli.data.readers import hdf5, in_place, npz
 from influence_cli.data.stored import PlainPart, ReadSoFar, StoredRows
@@ -284,6 +286,7 @@ def test_it_streams_by_itself_from_60_percent_of_what_there_is(folder, monkeypat
 
 MEASURED = """
 import sys
+from influence_cli.artifacts import model as model_file
 from influence_cli.cli import run
 code = run(sys.argv[1:])
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
@@ -373,6 +376,49 @@ LIMITED = """
 import resource, sys
 most = int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
+from influence_cli.artifacts import model as model_file
 from influence_cli.cli import run
 sys.exit(run(sys.argv[2:]))
 """
+
+
+SMALL_GROUPS = ["--group", "random:10x100", "--test", "0:3", "--method", "first,second,newton,rif"]
+
+
+def passes_read(monkeypatch, X_bytes: int, *arguments: str) -> float:
+    """Passes over all rows, by the bytes that are read in blocks, in a command on streamed rows."""
+    read, add = [], ReadSoFar.add
+    with monkeypatch.context() as patch:
+        patch.setattr(ReadSoFar, "add", lambda self, count, seconds: (read.append(count), add(self, count, seconds)))
+        assert run([*arguments, "--quiet"]) == 0
+    return sum(read) / X_bytes
+
+
+@pytest.mark.parametrize("kind", ["logistic", "linear", "poisson", "softmax"])
+def test_small_groups_take_no_pass_over_the_rows_of_a_linked_model(folder, monkeypatch, kind):
+    X, y = problem(kind)
+    np.savez("a.npz", X_train=X[:-500], y_train=y[:-500], X_test=X[-500:], y_test=y[-500:])
+    estimator = kind.replace("softmax", "logistic")
+    monkeypatch.setattr(model_file, "STARTED", np.inf)  # the file counts as one that was there before
+    assert run(["train", "--data", "a.npz", "--estimator", estimator, "--link-data", "-o", "m.h5", "--quiet"]) == 0
+    X_bytes = (M - 500) * D * 8
+    with h5py.File("m.h5") as file:
+        assert {"squares", "gradient", "hessian"} == set(file["sums"])
+    monkeypatch.setattr(in_place, "SMALL_BYTES", 0)
+    monkeypatch.setattr(in_place, "ROW_BYTES", 8)
+    monkeypatch.setattr(streamed_design, "SCATTERED", 0)  # a row by itself is cheap, as in a large file
+    asked = ["influence", "--model", "m.h5", *SMALL_GROUPS]
+    assert passes_read(monkeypatch, X_bytes, *asked, "-o", "in-place.csv") == 0.0
+    assert (
+        passes_read(monkeypatch, X_bytes, *asked[:-1], "first,second,refined", "-o", "refined.csv") == 0.0
+    )  # in memory
+    monkeypatch.setattr(model_file, "_kept", lambda arrays: None)
+    assert (
+        passes_read(monkeypatch, X_bytes, *asked, "-o", "streamed.csv") >= 1.0
+    )  # the one block is read once, for both passes
+    monkeypatch.setattr(in_place, "ROW_BYTES", 1e9)
+    assert passes_read(monkeypatch, X_bytes, *asked, "-o", "memory.csv") == 0.0
+    for way in ("in-place", "streamed"):
+        for one, other in zip(records(f"{way}.csv"), records("memory.csv"), strict=True):
+            for method in ("first", "second", "newton", "rif"):
+                assert float(one[method]) == pytest.approx(float(other[method]), rel=1e-12, abs=1e-15)

@@ -18,8 +18,9 @@ from influence_cli.artifacts import storage
 from influence_cli.artifacts.dataset import dataset_of, entries
 from influence_cli.artifacts.entries import DIGESTS
 from influence_cli.artifacts.schema import KINDS
-from influence_cli.artifacts.schema_data import LINK, PIPELINE
+from influence_cli.artifacts.schema_data import LINK, PIPELINE, SUMS
 from influence_cli.artifacts.storage import Opened, PathLike
+from influence_cli.core.objectives.kept import Kept
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import files_of
@@ -42,7 +43,8 @@ class ModelArtifact:
     ``settings`` (JSON-able) says everything that determined theta besides the data: estimator, penalty and its
     scaling, intercept, tolerance, seed.  ``training`` says how it went.  With a ``link`` the file has no features and
     no columns: the link says of which files (absolute paths) or built-in data they are made again.  ``pipeline`` are
-    the bytes of the .skops file of a model that was brought, where the rows are in the file too.
+    the bytes of the .skops file of a model that was brought, where the rows are in the file too.  ``kept`` are sums
+    over all rows.
     """
 
     dataset: Dataset
@@ -53,6 +55,7 @@ class ModelArtifact:
     training: dict[str, Any] = field(default_factory=dict)
     link: dict[str, str] | None = None
     pipeline: bytes | None = None
+    kept: Kept | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -91,7 +94,8 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
     else:
         arrays[LINK] = artifact.link
     if artifact.factor is not None:
-        arrays.update(_factor_entries(artifact.factor))
+        arrays |= _factor_entries(artifact.factor)
+    arrays |= _kept_entries(artifact.kept)
     storage.write(path, "model", arrays, artifact.settings, force=force)
 
 
@@ -125,6 +129,7 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None 
         training=arrays["@training"],
         link=link,
         pipeline=arrays[PIPELINE].tobytes() if PIPELINE in arrays else None,
+        kept=_kept(arrays),
     )
     _verify(path, artifact, arrays)
     return artifact
@@ -186,13 +191,15 @@ def _known(dataset: Dataset, digest: str) -> Dataset:
     return dataset
 
 
-def add_factor(path: PathLike, factor: CholeskyFactor, *, model_digest: str | None = None) -> None:
-    """Cache a factor that was computed after the model was saved; atomic.
+def add_factor(
+    path: PathLike, factor: CholeskyFactor, kept: Kept | None = None, *, model_digest: str | None = None
+) -> None:
+    """Cache a factor that was computed after the model was saved, and the sums that were made beside it; atomic.
 
     With ``model_digest`` the factor is refused (FileError) if another model has taken the file's place meanwhile.
     """
     expect = None if model_digest is None else {"@model_digest": model_digest}
-    storage.extend(path, "model", _factor_entries(factor), expect=expect)
+    storage.extend(path, "model", _factor_entries(factor) | _kept_entries(kept), expect=expect)
 
 
 def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any]) -> str:
@@ -206,6 +213,21 @@ def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any
 def _factor_entries(factor: CholeskyFactor) -> dict[str, Any]:
     # LAPACK's factors are in column order: transposed they are row-major already, and nothing is copied either way
     return {_FACTOR: np.ascontiguousarray(factor.lower.T), f"{_FACTOR}@damping": float(factor.damping)}
+
+
+def _kept_entries(kept: Kept | None) -> dict[str, Any]:
+    if kept is None:
+        return {}
+    arrays = {name: getattr(kept, name) for name in ("squares", "hessian", "gram", "typical")}
+    arrays["gradient"] = kept.gradient[:, 0]
+    return {f"/sums/{name}": np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
+
+
+def _kept(arrays: Mapping[str, Any]) -> Kept | None:
+    squares, gradient, *others = (arrays.get(entry.path) for entry in SUMS)
+    if squares is None or gradient is None:
+        return None
+    return Kept(arrays["/params/theta"][:, None], squares, gradient[:, None], *others)
 
 
 def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The entries of a model's data that come in several: compressed rows, and columns that are many."""
+"""The entries of a model that come in several: compressed rows, columns that are many, and sums over all rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,44 @@ from influence_cli.artifacts.entries import Entry
 
 LINK = "@data_link"
 PIPELINE = "/pipeline/skops"
+_SQUARES = "/sums/squares"
+SUMS = (
+    Entry(
+        _SQUARES,
+        "float64",
+        ("D",),
+        "weighted mean squares of the features, and of the intercept's ones; with what follows it spares later commands"
+        " passes over all rows",
+        required=False,
+    ),
+    Entry("/sums/gradient", "float64", ("P",), "gradient of the loss at theta, without the penalty", beside=_SQUARES),
+    Entry(
+        "/sums/hessian",
+        "float64",
+        ("P", "P"),
+        "the Hessian of loss and penalty at theta, without damping; where it has fewer numbers than the features",
+        required=False,
+        large=True,
+        beside=_SQUARES,
+    ),
+    Entry(
+        "/sums/gram",
+        "float64",
+        ("D", "D"),
+        "weighted mean of the features' outer products: the first Kronecker factor of the Hessian's approximation",
+        required=False,
+        large=True,
+        beside=_SQUARES,
+    ),
+    Entry(
+        "/sums/typical",
+        "float64",
+        ("K", "K"),
+        "weighted mean of the loss's second derivatives in the outputs: the second one",
+        beside="/sums/gram",
+    ),
+)
+"""What ``core.objectives.kept.Kept`` has."""
 
 
 def compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:

@@ -52,6 +52,11 @@ def chosen_estimation(
     return how
 
 
+def reads_few(how: Estimation, trust: Trust) -> bool:
+    """Whether what is asked takes the groups' own rows alone, of a model whose file has the sums over all rows."""
+    return set(how.methods) <= {"first-koh", "first", "second", "newton", "rif"} and not (how.errors or trust.verify)
+
+
 def warn_of_time(model: TrainedModel, plan: GroupPlan, how: Estimation, common: Common) -> None:
     """Say where ``refined`` will take long, and what takes less."""
     if REFINED not in how.methods:

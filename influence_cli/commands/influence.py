@@ -96,6 +96,7 @@ def influence(
         check_alone,
         chosen_estimation,
         is_quick,
+        reads_few,
         warn_of_time,
         write_explanation,
     )
@@ -115,7 +116,8 @@ def influence(
     how = chosen_estimation(request, method, evaluate, trust, common)
     output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
     with common.limited_threads():
-        opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output})
+        rows = request.rows_asked() if reads_few(how, trust) else None
+        opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output}, rows=rows)
         prepared = prepare(request.on(opened), preprocessing)
         opened = prepared.opened
         check_possible(opened.model, how.methods)

@@ -25,6 +25,7 @@ from influence_cli.core.quantities import QUANTITIES
 from influence_cli.core.solvers.choice import SOLVERS, HessianSolver, make_solver
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load
+from influence_cli.data.readers.in_place import for_few
 from influence_cli.errors import FileError, UsageError
 from influence_cli.memory import budget, shown
 from influence_cli.models.settings import ModelSettings
@@ -74,18 +75,25 @@ def check_tolerance(tol: float) -> None:
 
 
 def open_model(
-    path: str | None, common: Common, *, network: Network = Network(), outputs: Mapping[str, str | None] | None = None
+    path: str | None,
+    common: Common,
+    *,
+    network: Network = Network(),
+    outputs: Mapping[str, str | None] | None = None,
+    rows: int | None = None,
 ) -> OpenModel:
     """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5.
 
-    What ``network`` sets takes the place of what a network was trained with.  Raises UsageError where one of the
+    What ``network`` sets takes the place of what a network was trained with; ``rows`` says how many training rows will
+    be looked at, where that is known.  Raises UsageError where one of the
     ``outputs`` (by option) is a file that the model is linked to.
     """
     reserve()
     if path is None and not Path(DEFAULT_MODEL).exists():
         _train_default(common)
     path = DEFAULT_MODEL if path is None else path
-    model, artifact = stored(path)
+    with for_few(rows):
+        model, artifact = stored(path)
     if artifact.link is not None:
         output.refuse_inputs(outputs or {}, artifact.link.values())
     chosen = model.with_curvature(network.curvature, network.damping)
@@ -104,6 +112,8 @@ def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float
     Raises UsageError where ``--memory`` is less than that, and where workers shall read rows that are in no file.
     """
     rows = dataset.streamed
+    if rows is not None and rows.by_choice:
+        return
     if rows is None:
         if common.scheduler is not None:
             raise UsageError(
@@ -139,9 +149,10 @@ def _train_default(common: Common) -> None:
         check_target(DEFAULT_MODEL, force=False)
         dataset = load("digits", task="classification")
         model = fit(dataset, DEFAULT_SETTINGS)
+        model.sum_up("cholesky")
         factor = make_solver(model.objective, model.theta, "cholesky").factor
         origin = {"data": "digits", "test_fraction": 0.2, "seed": 0}
-        store(DEFAULT_MODEL, replace(model, factor=factor, origin=origin), force=False)
+        store(DEFAULT_MODEL, model.changed(factor=factor, origin=origin), force=False)
     except UsageError:
         if not Path(DEFAULT_MODEL).exists():
             raise
@@ -164,10 +175,12 @@ def open_solver(opened: OpenModel, requested: str, common: Common, *, beside: fl
     common.detail(
         f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason)
     )
+    if not cached:
+        model.sum_up(choice.kind)
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
     if solver.factor is not None and not cached and not opened.overridden:
         try:
-            add_factor(opened.path, solver.factor, model_digest=opened.digest)
+            add_factor(opened.path, solver.factor, model.kept, model_digest=opened.digest)
             common.detail(f"cached the factor in {opened.path}")
         except FileError as error:
             common.note(f"the factor could not be cached: {error.message}")
@@ -190,6 +203,13 @@ class Request:
             "seed": seed,
             "quantity": self.asked.quantity,
         }
+
+    def rows_asked(self) -> int | None:
+        """How many rows the groups have in all, where their text says it; None where all rows decide about them."""
+        counts = [_rows_asked(spec) for spec in self.specs]
+        known = [count for count in counts if count is not None]
+        of_removed = self.tests is not None and self.tests.kind == REMOVED
+        return sum(known) if len(known) == len(counts) and not of_removed else None
 
     def inputs(self) -> list[str | None]:
         """The files that the command reads: none of them may be written."""
@@ -214,6 +234,13 @@ def parse(asked: Asked, written: Written, solver: str) -> Request:
     check_solver(solver)
     check_quantity(asked.quantity)
     return Request(asked, read_specs(asked), None if asked.test is None else parse_tests(asked.test))
+
+
+def _rows_asked(spec: GroupSpec) -> int | None:
+    if spec.kind == "rows" and spec.path is None and not spec.each:
+        return len(spec.rows)
+    size = spec.size if spec.kind == "random" else None
+    return None if size is None or size.count is None else size.count * (spec.times or 1)
 
 
 def row_files(specs: Iterable[GroupSpec]) -> list[str]:

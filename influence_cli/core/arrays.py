@@ -15,6 +15,12 @@ def columns_of(values: np.ndarray) -> np.ndarray:
     return values[:, None] if values.ndim == 1 else values
 
 
+def symmetric(lower: np.ndarray) -> np.ndarray:
+    """The symmetric matrix of which the lower triangle is given."""
+    lower = np.tril(lower)
+    return lower + np.tril(lower, -1).T
+
+
 def norms(a: np.ndarray) -> np.ndarray:
     """|a_g|."""
     return np.sqrt(dots(a, a))

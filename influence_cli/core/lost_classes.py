@@ -95,6 +95,7 @@ def without_classes(objective: Glm, kept: np.ndarray) -> Reduced:
     reduced.penalty = Penalty(penalty.ridge, penalty.gauge, len(kept))
     found = Reduced(reduced, kept)
     reduced.y = found.codes(objective.y)
+    reduced.kept = None
     for name in ("_kinds", "_training_gram", "_in_single"):
         reduced.__dict__.pop(name, None)  # cached of the whole model
     return found

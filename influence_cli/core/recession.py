@@ -21,7 +21,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from influence_cli.core.arrays import columns_of, norms
+from influence_cli.core.arrays import columns_of, norms, symmetric
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal
 from influence_cli.core.quantities import Valued, of_columns
@@ -132,8 +132,7 @@ def settle(objective: Objective, trained: np.ndarray, start: np.ndarray, w: Weig
 
 def _dense(objective: Objective, theta: np.ndarray, w: RowWeights) -> np.ndarray:
     """The Hessian, (P, P), both triangles."""
-    lower = np.tril(objective.dense_curvature(theta, w, np.dtype(np.float64)))
-    return lower + np.tril(lower, -1).T
+    return symmetric(objective.dense_curvature(theta, w, np.dtype(np.float64)))
 
 
 def _along(

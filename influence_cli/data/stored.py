@@ -57,6 +57,8 @@ class StoredRows:
     """
 
     ndim = 2
+    by_choice = False
+    """Whether they would fit into memory, and are left in their files because few of them are asked for."""
     dtype = np.dtype(np.float64)
 
     def __init__(self, parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load, located
 from influence_cli.data.options import TableOptions
+from influence_cli.data.readers.in_place import for_few
 from influence_cli.errors import UsageError, unknown_word
 from influence_cli.models.rank import without_dependent
 from influence_cli.models.sample_weights import weighted
@@ -34,7 +36,8 @@ def linked_rows(settings: Mapping[str, Any], link: Mapping[str, str]) -> Dataset
 
         return read_rows(link["from"], link["data"], table, seed=seed).dataset
     task, fraction = ESTIMATORS[settings["estimator"]], settings["test_fraction"]
-    dataset = load(link["data"], task=task, test_fraction=fraction, seed=seed, table=table)
+    with for_few(None) if table.standardize or not settings.get("l2") else nullcontext():  # these look at every row
+        dataset = load(link["data"], task=task, test_fraction=fraction, seed=seed, table=table)
     dataset = weighted(dataset, table.weights, settings.get("class_weight"))[0]
     if settings.get("l2") == 0 and not settings.get("hidden"):
         reduced = without_dependent(dataset, bool(settings.get("fit_intercept")))

@@ -29,6 +29,7 @@ def store(
         training={"grad_norm": model.grad_norm, "iterations": model.iterations, "seconds": model.seconds},
         link=link,
         pipeline=pipeline,
+        kept=model.kept,
     )
     save_model(path, artifact, force=force)
     return artifact
@@ -53,7 +54,7 @@ def stored(path: str) -> tuple[TrainedModel, ModelArtifact]:
         {key: value for key, value in artifact.settings.items() if key not in settings.as_dict()},
     )
     try:
-        model.check()
+        model.check(artifact.kept)
     except GinfError as error:
         raise invalid(path, "model", {"@config": error.message}) from error
     return model, artifact

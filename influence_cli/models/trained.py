@@ -20,12 +20,13 @@ from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.fused import glm_of
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.kept import Kept
 from influence_cli.core.objectives.mlp import Form, Mlp
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Watch
 from influence_cli.core.removal import Removal, removal
 from influence_cli.core.solvers.choice import SolverChoice, choose_solver
-from influence_cli.core.solvers.cholesky import CholeskyFactor
+from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, CholeskyFactor
 from influence_cli.core.training import train
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.readers.in_place import refuse_streamed
@@ -71,14 +72,36 @@ class TrainedModel:
     def objective(self) -> Objective:
         return objective_of(self.dataset, self.settings)
 
-    def check(self) -> None:
-        """Raises FileError where settings, rows and parameters do not go together: of a file, they may be anything."""
+    @property
+    def kept(self) -> Kept | None:
+        """What is known of all rows at ``theta``, if anything."""
+        return getattr(vars(self).get("objective"), "kept", None)
+
+    def sum_up(self, kind: str) -> None:
+        """Make what later commands need of all rows to solve with that kind of solver, in a pass or two."""
+        objective = self.objective
+        if isinstance(objective, Glm) and objective.kept is None:
+            dense = objective.size <= DOUBLE_UP_TO and objective.size**2 <= self.dataset.X_train.size
+            objective.summed(self.theta, hessian=kind == "cholesky" and dense, kronecker=kind == "cg")
+
+    def check(self, kept: Kept | None = None) -> None:
+        """Raises FileError where settings, rows and parameters do not go together: of a file, they may be anything.
+
+        ``kept`` are the sums over all rows that the file has; from then on the model has them.
+        """
         own, data = self.settings, self.dataset
         if ESTIMATORS[own.estimator] != data.task:
             raise FileError(f"{own.estimator} is for {ESTIMATORS[own.estimator]}, and the rows are of a {data.task}")
         if data.classes and len(data.classes) < 2:
             raise FileError(f"expected at least two classes, found {len(data.classes)}")
         check_responses(data, own)
+        if kept is not None and not own.is_network:
+            columns = data.X_train.shape[1] + own.fit_intercept
+            if kept.squares.shape != (columns,):
+                raise FileError(
+                    f"/sums/squares has the shape {kept.squares.shape}, expected ({columns},) by its settings"
+                )
+            vars(self)["objective"] = objective_of(data, own, kept)  # where cached_property keeps it
         shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
             ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
         )
@@ -250,8 +273,8 @@ def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
             )
 
 
-def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
-    """J on the training rows."""
+def objective_of(dataset: Dataset, settings: ModelSettings, kept: Kept | None = None) -> Objective:
+    """J on the training rows; ``kept`` are sums over them that were made before."""
     if settings.is_network:
         refuse_streamed(dataset.X_train, f"--estimator {settings.estimator}")
         if not isinstance(dataset.X_train, np.ndarray):
@@ -282,6 +305,7 @@ def objective_of(dataset: Dataset, settings: ModelSettings) -> Objective:
         intercept=settings.fit_intercept,
         penalize_intercept=settings.penalize_intercept,
         weights=dataset.weights,
+        kept=kept,
     )
 
 

@@ -57,6 +57,7 @@ def train(
             model = _train(source, table, form, settings, common)
         choice = model.choose_solver(solver)
         common.detail(f"solver {choice.kind}: {choice.reason}")
+        model.sum_up(choice.kind)
         model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
         linked = kept.link_data or model.dataset.streamed is not None
         link = link_to(source.name, source.test_data, form.from_model) if linked else None

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
+from influence_cli.core.arrays import symmetric
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.hessian import CHUNK_ROWS, assembled, sign_of
+from influence_cli.core.objectives.kept import Kept
 from influence_cli.core.objectives.passes import Passes
 from influence_cli.core.rows.rows import Rows
 from influence_cli.core.rows.sparse_design import Features
@@ -105,11 +107,12 @@ class FusedGlm(Glm):
         return super().loss_gradient(theta, w)
 
     def training_gradient(self, theta: np.ndarray) -> np.ndarray:
-        return self._summed(theta, as_weights(self.weights)).gradient.copy()
+        w = as_weights(self.weights)
+        return self.loss_gradient(theta, w) if self._known(theta, w) else self._summed(theta, w).gradient.copy()
 
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
         w, theta = as_weights(w), theta.reshape(len(theta), -1)
-        if not self._is_training(theta, w):
+        if not self._is_training(theta, w) or self._known(theta, w):
             return super().dense_curvature(theta, w, dtype)
         every = np.arange(self.design.columns)
         return assembled(self._summed(theta, w).blocks, self.penalty, w, every, np.dtype(dtype))
@@ -118,8 +121,7 @@ class FusedGlm(Glm):
         w = as_weights(w)
         if not self._is_training(theta, w):
             return super().dense_curvatures(theta, w)
-        lower = np.tril(self.dense_curvature(theta, w, np.dtype(np.float64)))
-        return (lower + np.tril(lower, -1).T)[None]
+        return symmetric(self.dense_curvature(theta, w, np.dtype(np.float64)))[None]
 
     def thinned(self) -> Glm | None:
         """The same model on a few of the rows, whose minimum training may start from; None where that does not help."""
@@ -144,10 +146,13 @@ class FusedGlm(Glm):
         return self._sums
 
 
-def glm_of(X: Features | Rows, y: np.ndarray, family: Family, **options: Any) -> Glm:
-    """The ``Glm`` for these rows: of few parameters and many rows one that fuses its sums."""
+def glm_of(X: Features | Rows, y: np.ndarray, family: Family, *, kept: Kept | None = None, **options: Any) -> Glm:
+    """The ``Glm`` for these rows: of few parameters and many rows one that fuses its sums.  What is ``kept`` of them
+    spares it even the pass that a new one takes."""
     size = family.outputs * (X.shape[1] + bool(options.get("intercept", True)))
     is_long = not isinstance(X, np.ndarray) or X.size >= FUSED_FROM
-    if isinstance(X, csr_array) or size > FUSED_UP_TO or not is_long:
-        return Glm(X, y, family, **options)
-    return FusedGlm(X, y, family, **options)
+    kind = Glm if isinstance(X, csr_array) or size > FUSED_UP_TO or not is_long else FusedGlm
+    made = kind.__new__(kind)
+    made.kept = kept
+    made.__init__(X, y, family, **options)  # type: ignore[misc]
+    return made

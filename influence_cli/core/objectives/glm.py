@@ -11,13 +11,14 @@ from functools import cached_property
 
 import numpy as np
 
+from influence_cli.core.arrays import columns_of, symmetric
 from influence_cli.core.objectives.families.base import Family
-from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.gradient_change import departure
 from influence_cli.core.objectives.hessian import glm_hessian, glm_hessians
+from influence_cli.core.objectives.kept import Kept
 from influence_cli.core.objectives.objective import Departure, Objective, Product, Tuning
 from influence_cli.core.objectives.passes import CurvatureStates, Passes, state_bytes
-from influence_cli.core.objectives.penalty import Penalty
+from influence_cli.core.objectives.penalty import penalty_of
 from influence_cli.core.rows.rows import Rows
 from influence_cli.core.rows.sparse_design import Features, design_of
 from influence_cli.core.solvers.dual import Dual, curvature_roots, is_wide
@@ -37,6 +38,9 @@ class Glm(Objective):
     default to 1/m.
     """
 
+    kept: Kept | None = None
+    """What these rows, weights and penalty gave ``summed``, here or (``fused.glm_of``) before."""
+
     def __init__(
         self,
         X: Features | Rows,
@@ -50,18 +54,29 @@ class Glm(Objective):
     ):
         self.design = design_of(X, intercept)
         self.passes = Passes(self.design, family)
-        self.y = y
-        self.family = family
-        self.outputs = family.outputs
+        self.y, self.family, self.outputs = y, family, family.outputs
         self.weights = np.broadcast_to(1.0 / len(y), len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
-        squares = self._squares = self.design.squares(self.weights)
-        self.penalty = _penalty(squares, family, l2, intercept and not penalize_intercept)
+        squares = self._squares = self.design.squares(self.weights) if self.kept is None else self.kept.squares
+        self.penalty = penalty_of(squares, family, l2, intercept and not penalize_intercept)
         self.wide = (
             self.bounded and self.design.keeps_states and is_wide(self.design.rows, self.outputs, self.design.columns)
         )
         self.tuning = Tuning(cheap_preconditioner=self.wide or self.design.columns <= CHEAP_COLUMNS)
         self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
+
+    def summed(self, theta: np.ndarray, *, hessian: bool, kronecker: bool) -> None:
+        """Make what there is to keep of theta (P, 1), in passes over all rows."""
+        H = symmetric(self.dense_curvature(theta, self.weights, np.dtype(np.float64))) if hessian else None
+        gram, typical = None, None
+        if kronecker and not self.wide and kronecker_fits(self.outputs, self.design.columns, self.design.stored):
+            gram, typical = self._training_gram, self._typical_curvature(theta, self.weights)
+        self.kept = Kept(theta.copy(), self._squares, self.training_gradient(theta), H, gram, typical)
+
+    def _known(self, theta: np.ndarray, w: Weights) -> Kept | None:
+        """What is kept of theta (P, G), if these are the parameters and weights of the training."""
+        kept = self.kept if w.whole and w.base is self.weights and w.penalty is None else None
+        return kept if kept is not None and np.array_equal(kept.theta, theta) else None
 
     def features_left(self, w: Weights) -> np.ndarray:
         taken = np.stack([self.design.chosen_squares(rows, w.base[rows]) for rows in w.rows], axis=1)
@@ -98,7 +113,7 @@ class Glm(Objective):
         return self.design.largest() <= SINGLE_LARGEST
 
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
 
         def of_block(rows: slice) -> np.ndarray:
             return w.total(self.family.loss(self.passes.outputs(theta, rows), self.y[rows]), rows)
@@ -106,7 +121,9 @@ class Glm(Objective):
         return np.sum(list(self.design.each(of_block, theta.shape[1] * self.passes.free)), axis=0)
 
     def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
+        if known := self._known(theta, w):
+            return known.gradient.copy()
         few = self.passes.few(w, 2)
         if theta.shape[1] > 1 or (w.groups == 1 and not few[0]):
             return self._gradient_pass(theta, w, lambda outputs, weights, rows: None)
@@ -125,7 +142,7 @@ class Glm(Objective):
         return self.passes.weighted(theta, w, few, _unused, alone)
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         if self.design.may_be_away:  # what is seen on the way would stay there
             return self.value(theta, w), self.gradient(theta, w)
         return self.seen_on_the_way(theta, w, lambda outputs, rows: None)
@@ -166,7 +183,7 @@ class Glm(Objective):
         return bool((self.penalty.ridge[: self.design.X.shape[1]] > 0).all())
 
     def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         few = self.passes.few(w, 2)
         states = CurvatureStates(self.passes, theta, w, few)
 
@@ -187,7 +204,7 @@ class Glm(Objective):
         return product
 
     def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
 
         def rowwise(eta_u: np.ndarray, rows: slice) -> np.ndarray:
             state = self.family.curvature_state(self.passes.outputs(theta, rows))
@@ -196,26 +213,32 @@ class Glm(Objective):
         return self.passes.sweep(u, rowwise, u.shape[1])
 
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
-        w = as_weights(w)
-        return glm_hessian(self.design, self.family, self.penalty, _columns(theta), w, dtype)
+        theta, w = columns_of(theta), as_weights(w)
+        if (known := self._known(theta, w)) and known.hessian is not None:
+            return np.array(known.hessian, dtype=dtype, order="F")
+        return glm_hessian(self.design, self.family, self.penalty, theta, w, dtype)
 
     def dense_curvatures(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
         """The Hessians of J without damping at theta (P, G), each under the weights of its group, (G, P, P): for few
         parameters."""
-        return glm_hessians(self.passes, self.penalty, _columns(theta), as_weights(w))
+        return glm_hessians(self.passes, self.penalty, columns_of(theta), as_weights(w))
 
     @cached_property
     def _training_gram(self) -> np.ndarray:
+        if self.kept is not None and self.kept.gram is not None:
+            return self.kept.gram
         return self.design.gram(self.weights)
 
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
-        theta, w = _columns(theta), as_weights(w)
-        weights = w.column()
+        theta, w = columns_of(theta), as_weights(w)
         if self.wide:
             return self.dual(theta, w)
-        between = self._typical_curvature(theta, weights)
+        weights, known = w.column(), self._known(theta, w)
+        typical = None if known is None else known.typical
+        between = self._typical_curvature(theta, weights) if typical is None else typical
         if kronecker_fits(self.outputs, self.design.columns, self.design.stored):
-            kept = w.whole and w.base is self.weights and self.tuning.cheap_preconditioner
+            training = w.whole and w.base is self.weights
+            kept = training and (typical is not None or self.tuning.cheap_preconditioner)
             within = self._training_gram if kept else self.design.gram(weights)
             return Kronecker(between, within, self.penalty.block(0, w.penalty), self.penalty.gauge)
         penalty = self.penalty.diagonal(w.penalty)
@@ -223,7 +246,7 @@ class Glm(Objective):
 
     def dual(self, theta: np.ndarray, w: RowWeights) -> Dual:
         """The inverse Hessian of J at theta (P, 1) under the weights of one group, by a matrix of the rows' size."""
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         state = self.family.curvature_state(self.passes.outputs(theta, slice(0, self.design.rows)))
         return Dual(self.design, curvature_roots(self.family, state, w.column()), self.penalty, w.penalty)
 
@@ -240,7 +263,7 @@ class Glm(Objective):
         return np.sum(list(self.design.each(of_block, self.passes.free)), axis=0) / w.sum()
 
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        theta, V = _columns(theta), _columns(V)
+        theta, V = columns_of(theta), columns_of(V)
         out = np.empty((self.design.rows, max(theta.shape[1], V.shape[1])))
 
         def of_block(rows: slice) -> np.ndarray:
@@ -250,7 +273,7 @@ class Glm(Objective):
         return self.design.filled(of_block, out, V.shape[1] * self.passes.free)
 
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
-        theta, V, U = _columns(theta), _columns(V), _columns(U)
+        theta, V, U = columns_of(theta), columns_of(V), columns_of(U)
         outputs, out = self.passes.outputs, np.empty((self.design.rows, max(V.shape[1], U.shape[1])))
 
         def of_block(rows: slice) -> np.ndarray:
@@ -263,7 +286,7 @@ class Glm(Objective):
         return self.passes.largest(V, self.family.self_concordance)
 
     def deviation(self, theta: np.ndarray) -> np.ndarray:
-        theta, outputs = _columns(theta), self.passes.outputs
+        theta, outputs = columns_of(theta), self.passes.outputs
         scale = self.family.curvature_scale(self.y, self.weights)
         middle = outputs(theta, slice(0, 1))
 
@@ -276,7 +299,7 @@ class Glm(Objective):
 
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         def of_block(rows: slice) -> np.ndarray:
-            return self.family.residual(self.passes.outputs(_columns(theta), rows), self.y[rows])[0].T
+            return self.family.residual(self.passes.outputs(columns_of(theta), rows), self.y[rows])[0].T
 
         return self.design.filled(of_block, np.empty((self.design.rows, self.outputs)), self.passes.free)
 
@@ -309,7 +332,7 @@ class Glm(Objective):
 
     def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
         design = design_of(X, self.design.intercept)
-        stack = _columns(theta).T.reshape(-1, self.design.columns)
+        stack = columns_of(theta).T.reshape(-1, self.design.columns)
         return design.forward(stack, slice(0, design.rows)).reshape(-1, self.outputs, design.rows)
 
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
@@ -325,20 +348,3 @@ def _units(squares: np.ndarray, family: Family, y: np.ndarray, w: np.ndarray) ->
     """Root mean squares (D,) of the features, from their mean squares, times that of a typical row's curvature."""
     scale = family.curvature_scale(y, w)
     return np.sqrt(scale * np.where((squares > 0) & np.isfinite(squares), squares, 1.0))
-
-
-def _penalty(squares: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
-    """The penalty of D coefficients an output; ``squares`` (D,) are the weighted mean squares of their features."""
-    ridge = np.full(len(squares), float(l2))
-    if free_intercept:
-        ridge[-1] = 0.0
-    gauge = np.zeros(len(squares))
-    free = ridge == 0.0
-    if isinstance(family, Softmax) and free.any():
-        # On the scale of the loss Hessian's own diagonal; a column of zeros still needs a definite Hessian.
-        gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
-    return Penalty(ridge, gauge, family.outputs)
-
-
-def _columns(theta: np.ndarray) -> np.ndarray:
-    return theta[:, None] if theta.ndim == 1 else theta

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.weights import GroupPenalty
 
 
@@ -77,3 +78,16 @@ class Penalty:
     def complete(self) -> bool:
         """Whether every parameter is penalised, so that a minimum always exists."""
         return bool((self.ridge > 0).all())
+
+
+def penalty_of(squares: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
+    """The penalty of D coefficients an output; ``squares`` (D,) are the weighted mean squares of their features."""
+    ridge = np.full(len(squares), float(l2))
+    if free_intercept:
+        ridge[-1] = 0.0
+    gauge = np.zeros(len(squares))
+    free = ridge == 0.0
+    if family.shift_invariant and free.any():
+        # On the scale of the loss Hessian's own diagonal; a column of zeros still needs a definite Hessian.
+        gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
+    return Penalty(ridge, gauge, family.outputs)

@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
+from influence_cli.core.arrays import symmetric
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import FARTHEST, Poisson
@@ -171,8 +172,7 @@ def _functional(problem: Problem) -> _Functional | None:
 
 def _terms(problem: Problem, objective: Glm, theta: np.ndarray, w: Weights, b: np.ndarray) -> _Rows | None:
     """None where the rows do not determine the parameters well enough to prove anything."""
-    A = np.tril(objective.dense_curvature(theta, w, np.dtype(np.float64)))
-    A = A + np.tril(A, -1).T
+    A = symmetric(objective.dense_curvature(theta, w, np.dtype(np.float64)))
     scale = np.sqrt(A.diagonal())
     if not (scale > 0).all() or not np.linalg.cond(A / np.outer(scale, scale)) < WORST_CONDITION:
         return None

@@ -14,6 +14,7 @@ from time import perf_counter
 
 import numpy as np
 
+from influence_cli.core.arrays import symmetric
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective, Product
 from influence_cli.core.parallel import alone_where_narrow
@@ -133,18 +134,19 @@ def _dual(objective: Objective, theta: np.ndarray) -> Dual:
 
 
 def _narrow_product(objective: Objective, theta: np.ndarray) -> Product | None:
-    """The product V -> H V by H itself, made when it is first used, for few parameters: no solve reads the rows.
+    """The product V -> H V by H itself, made when it is first used, for few parameters or where it is kept: no solve
+    reads the rows.
 
     None for more parameters, and where the dense matrix may be another one than that of products (a network's).
     """
-    if objective.size > HESSIAN_UP_TO or not objective.convex:
+    has_hessian = isinstance(objective, Glm) and objective.kept is not None and objective.kept.hessian is not None
+    if not objective.convex or (objective.size > HESSIAN_UP_TO and not has_hessian):
         return None
     kept: list[np.ndarray] = []
 
     def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
         if not kept:
-            lower = np.tril(objective.dense_curvature(theta, objective.weights, np.dtype(np.float64)))
-            whole = lower + np.tril(lower, -1).T
+            whole = symmetric(objective.dense_curvature(theta, objective.weights, np.dtype(np.float64)))
             whole[np.diag_indices(objective.size)] += objective.damping
             kept.append(whole)
         return np.asfortranarray(kept[0] @ V)

@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from influence_cli.data.parts import ChunkedPart, PlainPart
 from influence_cli.data.readers.hdf5 import HINT, is_model, link_problem, storage_problem
 from influence_cli.data.readers.npy import labels_of
 from influence_cli.data.readers.npz import NPZ_DAMAGE, NPZ_HINT, array_keys
+from influence_cli.data.stamps import trusted
 from influence_cli.data.stored import SMALL_BYTES, StoredRows, made_of, worked_elsewhere
 from influence_cli.errors import FileError, UsageError, check_regular
 from influence_cli.memory import at_hand, lack
@@ -26,10 +30,27 @@ SHARE = 0.6
 """Share of the memory at hand from which on the features of a file are not read into it."""
 SPLIT_COPIES = 2.2
 """Memory that features take while they are split, in their own size (measured)."""
+ROW_BYTES = 32 * 2**10
+"""Bytes read in order in the time of a row by itself, which costs a page: up to so many of all features there are for
+each row that is asked for, reading these alone is the shorter way."""
 LOCAL_HEADER = 30
 """Bytes of a zip member's own header, before its name."""
 CONVERT = "store them as float64 in row order without packing: numpy.savez(FILE, X=np.ascontiguousarray(X), y=y)"
 ENDINGS = (".npz", ".npy", ".h5", ".hdf5")
+
+
+_asked: ContextVar[int | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def for_few(rows: int | None) -> Iterator[None]:
+    """Files that are read inside are read for so many of their rows, where that is known, and hardly for a pass over
+    all: of rows that need no check the features stay in their file, however few they are beside the memory."""
+    token = _asked.set(rows)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
 
 
 def read_in_place(path: Path) -> RawData | None:
@@ -44,12 +65,14 @@ def read_in_place(path: Path) -> RawData | None:
         return None
     features = [one for one in found.values() if isinstance(one, StoredRows | _Unfit)]
     needed = 8.0 * sum(math.prod(one.stored_shape) for one in features)
-    if not is_large(needed, split=len(found) == 2):
+    by_choice = not is_large(needed, split=len(found) == 2)
+    if by_choice and not (_is_for_few(needed) and all(isinstance(one, StoredRows) for one in features)):
         return None
     for one in features:
         if isinstance(one, _Unfit):
             raise lack(f"reading {path}", needed, f"{one.reason}, so it cannot be streamed; {CONVERT}")
         one.check_reachable()
+        one.by_choice = by_choice
     weight = found.pop("sample_weight", None)
     arrays = [_labels(one) if isinstance(one, _Labels) else one for one in found.values()]
     if len(arrays) == 4 and 8 * arrays[2].size <= SMALL_BYTES:
@@ -66,6 +89,12 @@ def is_large(needed: float, *, split: bool) -> bool:
         return True
     available = at_hand()
     return needed > SHARE * available or (split and SPLIT_COPIES * needed > available)
+
+
+def _is_for_few(needed: float) -> bool:
+    """Whether of features of that many bytes so few rows are asked that each may cost a page."""
+    asked = _asked.get()
+    return asked is not None and trusted.get() and needed > SMALL_BYTES and asked * ROW_BYTES <= needed
 
 
 class _Unfit:
