@@ -253,6 +253,10 @@ def _text(items: Sequence[str]) -> np.ndarray:
     HDF5's strings of variable length lie in a heap without checksums, and one wrong bit there made the library loop
     for ever.  In this form text is checked like everything else, and 64 KiB are no limit for an attribute either.
     """
+    whole = "\0".join(items)
+    if whole.isascii() and whole.count("\0") == len(items) - 1:  # in the time of a loop over the names
+        length = max([1, *map(len, items)])
+        return np.array(items, dtype=f"S{length}").astype(h5py.string_dtype("utf-8", length))
     # a file name that is not UTF-8 reaches a label or a config as surrogates; it shall come back as it was
     try:
         encoded = [item.encode("utf-8", "surrogateescape") for item in items]

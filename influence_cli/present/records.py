@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+import numpy as np
+
 from influence_cli.core import stopping
 
 FORMATS = ("auto", "table", "json", "ndjson", "csv", "md", "html")
@@ -44,7 +46,12 @@ def write_records(columns: Mapping[str, Any], form: str, stream: TextIO) -> None
 
 def plain(values: Any) -> list[Any]:
     """Values as Python's own, NaN and infinities as None."""
-    values = values.tolist() if hasattr(values, "tolist") else values
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind in "iub" or (values.dtype.kind == "f" and np.isfinite(values).all()):
+            return list(values.tolist())
+        values = values.tolist()
+    if not any(issubclass(kind, float) for kind in set(map(type, values))):
+        return list(values)
     return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
 
 
@@ -77,6 +84,8 @@ def _parts(columns: Mapping[str, Any], stream: TextIO) -> Iterator[dict[str, lis
 
 def _csv_cells(values: list[Any]) -> list[Any]:
     """Lists as JSON."""
+    if list not in set(map(type, values)):
+        return values
     return [json.dumps(value) if isinstance(value, list) else value for value in values]
 
 

@@ -77,6 +77,9 @@ class RowDigests(Sequence[str]):
     def __len__(self) -> int:
         return self.m
 
+    def __iter__(self) -> Iterator[str]:
+        return (hashlib.sha256(row.to_bytes(8, "little")).hexdigest() for row in range(self.m))
+
     def __getitem__(self, at: Any) -> Any:
         if isinstance(at, slice):
             return tuple(digest_of(np.array([row])) for row in range(*at.indices(self.m)))
