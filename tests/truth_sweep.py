@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influence_cli.core.objectives.families.binomial import Binomial
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
+from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.outcome import after_removal, before_removal
@@ -20,7 +22,16 @@ from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
 from influence_cli.errors import NotConvergedError
 
-KINDS = ("linear", "logistic", "softmax", "poisson")
+KINDS = ("linear", "logistic", "softmax", "poisson", "binomial", "ridge-classifier")
+CLASSES = ("logistic", "softmax", "ridge-classifier")
+FAMILIES = {
+    "linear": Gaussian(),
+    "logistic": Logistic(),
+    "softmax": Softmax(3),
+    "poisson": Poisson(),
+    "binomial": Binomial(),
+    "ridge-classifier": Signed(2),
+}
 PENALTIES = (0.0, 1e-4, 1e-2, 1.0, 10.0)
 SIZES = ("one", "few", "tenth", "half", "most", "class")
 
@@ -54,7 +65,7 @@ class Problem:
 def draw(seed: int) -> Problem:
     """A problem; every kind, penalty, intercept, convention and size comes up."""
     rng = np.random.default_rng(seed)
-    kind, size = KINDS[seed % 4], SIZES[rng.integers(len(SIZES))]
+    kind, size = KINDS[seed % len(KINDS)], SIZES[rng.integers(len(SIZES))]
     m, d = int(rng.integers(24, 70)), int(rng.integers(1, 5))
     X = rng.normal(size=(m + 1, d)) * 10.0 ** rng.uniform(-1, 1, size=d)
     beta = rng.normal(size=(d, 3)) / np.abs(X).mean(axis=0)[:, None]
@@ -63,13 +74,16 @@ def draw(seed: int) -> Problem:
         y = eta[:, 0] + rng.normal(size=m + 1)
     elif kind == "poisson":
         y = rng.poisson(np.exp(np.clip(0.4 * eta[:, 0], -3, 3))).astype(float)
-    elif kind == "logistic":
+    elif kind == "binomial":
+        trials = rng.integers(1, 9, size=m + 1)
+        y = rng.binomial(trials, 1.0 / (1.0 + np.exp(-np.clip(0.4 * eta[:, 0], -3, 3)))) / trials
+    elif kind in ("logistic", "ridge-classifier"):
         y = (eta[:, 0] + 2 * rng.logistic(size=m + 1) > 0).astype(int)
     else:
         y = (eta + 2 * rng.gumbel(size=(m + 1, 3))).argmax(axis=1)
     w = rng.uniform(0.5, 2.0, size=m) if rng.random() < 0.4 else np.ones(m)
     counts = {"one": 1, "few": 3, "tenth": max(1, m // 10), "half": m // 2, "most": int(0.95 * m)}
-    if size == "class" and kind in ("logistic", "softmax"):
+    if size == "class" and kind in CLASSES:
         group = np.flatnonzero(y[:m] == y[0])
     else:
         group = np.sort(rng.choice(m, counts.get(size, 5), replace=False))
@@ -91,7 +105,7 @@ class Figure:
 
 def by_the_core(problem: Problem) -> Figure | None:
     """The truth as ``groundtruth`` finds it; None where the model itself has no minimum."""
-    family = {"linear": Gaussian(), "logistic": Logistic(), "softmax": Softmax(3), "poisson": Poisson()}[problem.kind]
+    family = FAMILIES[problem.kind]
     objective = Glm(
         problem.X,
         problem.y,
@@ -106,7 +120,7 @@ def by_the_core(problem: Problem) -> Figure | None:
         solver = make_solver(objective, theta, "cholesky")
     except NotConvergedError:
         return None
-    quantity = Prediction(family) if problem.kind in ("linear", "poisson") else Logit(family, 0)
+    quantity = Logit(family, 0) if problem.kind in CLASSES else Prediction(family)
     quantity = Probability(family) if problem.kind == "softmax" else quantity
     target = RowTarget(objective, quantity, problem.x_test[None], np.zeros(1, dtype=np.int64))
     base = target.value(theta)[:, 0]
@@ -165,8 +179,11 @@ def _minimise(problem: Problem, w: np.ndarray) -> tuple[float, bool]:
     if problem.kind == "softmax":
         p = np.exp(eta - eta.max())
         return float(p[0] / p.sum()), done
-    if problem.kind == "logistic":
-        return float(-eta[0]), done and bool(np.abs(theta).max() < 50)
+    if problem.kind == "ridge-classifier":
+        return float(-eta[0]), done
+    if problem.kind in ("logistic", "binomial"):
+        f = -eta[0] if problem.kind == "logistic" else 1.0 / (1.0 + np.exp(-eta[0]))
+        return float(f), done and bool(np.abs(theta).max() < 50)
     return float(np.exp(eta[0]) if problem.kind == "poisson" else eta[0] * size), done and bool(
         problem.kind == "linear" or np.abs(theta).max() < 25
     )
@@ -176,10 +193,12 @@ def _rows(kind: str, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nda
     """Losses (m,), residuals (m, K) and curvatures (m, K, K) of the rows."""
     if kind == "linear":
         return 0.5 * (eta[:, 0] - y) ** 2, eta - y[:, None], np.ones((len(y), 1, 1))
+    if kind == "ridge-classifier":
+        return _rows("linear", eta, 2.0 * y - 1.0)
     if kind == "poisson":
         mean = np.exp(np.minimum(eta, 200.0))
         return mean[:, 0] - y * eta[:, 0], mean - y[:, None], mean[:, :, None]
-    if kind == "logistic":
+    if kind in ("logistic", "binomial"):
         p = 1.0 / (1.0 + np.exp(-np.clip(eta, -500, 500)))
         return np.logaddexp(0.0, eta[:, 0]) - y * eta[:, 0], p - y[:, None], (p * (1 - p))[:, :, None]
     p = np.exp(eta - eta.max(axis=1, keepdims=True))
