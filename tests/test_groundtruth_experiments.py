@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-METHODS = {"first-koh", "first", "second", "second-full", "newton", "newton exact"}
-
-
+METHODS = {"first-koh", "first", "second", "second-full", "newton", "newton exact", "refined"}
 SMALL = {"DRAWS": "4", "SIZES": "10% 36%", "COHERENT": "5%", "TESTS": "misclassified:2", "L2S": "1e-3"}
 
 
@@ -75,14 +73,15 @@ def test_the_mnist_experiment_on_small_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "first"), [("experiment_synthetic.sh", []), ("experiment_mnist.sh", ["sample_data/digits"])]
+    ("name", "first", "estimates"),
+    [("experiment_synthetic.sh", [], 3), ("experiment_mnist.sh", ["sample_data/digits"], 4)],
 )
-def test_a_folder_holds_one_experiment(name, first, tmp_path):
+def test_a_folder_holds_one_experiment(name, first, estimates, tmp_path):
     results = tmp_path / "results"
     settings = recorded(tmp_path)
     assert script(name, *first, results, env=settings).returncode == 0
     commands = [command for command, _ in asked(tmp_path)]
-    assert commands == ["train", *["influence"] * 3, "groundtruth", *["compare"] * 3]
+    assert commands == ["train", *["influence"] * estimates, "groundtruth", *["compare"] * 3]
     other = script(name, *first, results, env=settings | {"DRAWS": "5"})
     assert other.returncode == 2
     assert "was begun with DRAWS=4 SIZES='10% 36%'" in other.stderr
