@@ -176,24 +176,15 @@ def groundtruth(
     Example: ginf groundtruth --group coherent:3 --test 17
     """
     from contextlib import ExitStack
-    from functools import partial
 
-    import numpy as np
-
-    from influence_cli.analysis.advice import NO_PROOF
-    from influence_cli.analysis.certification import Certifier
     from influence_cli.analysis.credit import Crediting, game_of
-    from influence_cli.analysis.groundtruth import check_strategy, count_stalled, start_truth
+    from influence_cli.analysis.groundtruth import check_strategy, start_truth
     from influence_cli.analysis.influence import working_bytes
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
     from influence_cli.commands import output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.core import stopping
-    from influence_cli.core.credit import MISSING
-    from influence_cli.errors import ExitCode
-    from influence_cli.present.changes import MEASURED, closing_line, truth_page
-    from influence_cli.results import OK
 
     way.check(written)
     check_preprocessing(preprocessing)
@@ -228,12 +219,29 @@ def groundtruth(
             measure(kept, question, plan, working, way, common)
             if game is not None:
                 divide(kept, question, game, working, way, common)
-    result = kept.result
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
-    columns = result.columns()
+    return answer(kept.result, question, way, written, common)
+
+
+def answer(result: TruthResult, question: Question, way: Way, written: Written, common: Common) -> int:
+    """Write the result, and say what of it is not known; the exit code."""
+    from functools import partial
+
+    import numpy as np
+
+    from influence_cli.analysis.advice import NO_PROOF
+    from influence_cli.analysis.certification import Certifier
+    from influence_cli.analysis.groundtruth import count_stalled
+    from influence_cli.commands import output
+    from influence_cli.core.credit import MISSING
+    from influence_cli.errors import ExitCode
+    from influence_cli.present.changes import MEASURED, closing_line, truth_page
+    from influence_cli.results import OK
+
+    columns, model = result.columns(), question.model
     page = partial(truth_page, result, columns, output.view_of(written, common))
-    closing, model = closing_line(result, columns, MEASURED), opened.model
+    closing = closing_line(result, columns, MEASURED)
     output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
     if missing.any():
@@ -241,7 +249,7 @@ def groundtruth(
         common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {why}")
     unknown = sum(state != OK for state in result.status)
     if unknown:
-        warn(f"{unknown} of {len(plan)} groups have null changes: see status")
+        warn(f"{unknown} of {len(result.status)} groups have null changes: see status")
     lost = result.credit_state is not None and bool((result.credit_state == MISSING).any())
     return ExitCode.NOT_CONVERGED if lost or count_stalled(result) else ExitCode.OK
 
@@ -280,15 +288,7 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
     how = way.how(kept.result, session.jobs_at_a_time(way.jobs, blocks))
     with common.progress("retraining", kept.pending) as advance:
         try:
-            groundtruth(
-                question,
-                working,
-                plan,
-                kept.result,
-                how,
-                keep=kept.keep,
-                advance=advance,
-            )
+            groundtruth(question, working, plan, kept.result, how, keep=kept.keep, advance=advance)
         except KeyboardInterrupt:
             kept.keep(kept.result)  # where Python calls: it may have come between a block and its file
             raise

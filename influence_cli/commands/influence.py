@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from influence_cli.commands.options import (
     completing,
     warn,
 )
+
+if TYPE_CHECKING:
+    from influence_cli.commands.session import OpenModel
+    from influence_cli.results import InfluenceResult
 
 
 @command
@@ -85,11 +89,9 @@ def influence(
 
     Example: ginf influence --group coherent:3 --test 17
     """
-    from influence_cli.analysis.groundtruth import is_an_answer
     from influence_cli.analysis.influence import check_possible, working_bytes
     from influence_cli.analysis.influence import influence as estimate
-    from influence_cli.analysis.verify import agreement, verified
-    from influence_cli.artifacts.results import save_influence
+    from influence_cli.analysis.verify import verified
     from influence_cli.commands import output, session
     from influence_cli.commands.diagnostics import write_diagnostics
     from influence_cli.commands.estimation import (
@@ -101,8 +103,7 @@ def influence(
         write_explanation,
     )
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
-    from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.changes import closing_line, influence_figures, influence_page
+    from influence_cli.errors import UsageError
 
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
@@ -141,14 +142,24 @@ def influence(
         }
         with common.progress("estimating", len(plan) * len(question) * how.rounds) as advance:
             result = estimate(question, working, plan, how, provenance=opened.provenance(config), advance=advance)
-        shown = result
-        if trust.verify or (trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)):
-            shown = verified(question, working, plan, result)
-    kept = shown if trust.verify else result
+        quick = trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)
+        shown = verified(question, working, plan, result) if trust.verify or quick else result
+    return answer(shown if trust.verify else result, shown, opened, written, common)
+
+
+def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, written: Written, common: Common) -> int:
+    """Write the result, ``shown`` where a person looks at it and ``kept`` else; the exit code."""
+    from influence_cli.analysis.groundtruth import is_an_answer
+    from influence_cli.analysis.verify import agreement
+    from influence_cli.artifacts.results import save_influence
+    from influence_cli.commands import output
+    from influence_cli.errors import ExitCode
+    from influence_cli.present.changes import closing_line, influence_figures, influence_page
+
     view = output.view_of(written, common)
     columns = kept.columns()
     figures = influence_figures(kept, columns)
-    answer = output.Answer(
+    page = output.Answer(
         columns,
         lambda: influence_page(shown, shown.columns(), view),
         opened.model.dataset,
@@ -156,11 +167,11 @@ def influence(
         figures.headline,
         closing_line(kept, columns, figures.changes),
     )
-    output.emit(answer, written, common)
-    for sentence in filter(None, (*result.notes, agreement(shown))):
+    output.emit(page, written, common)
+    for sentence in filter(None, (*kept.notes, agreement(shown))):
         common.note(sentence)
-    failed = sum(not is_an_answer(state) for state in result.status)
+    failed = sum(not is_an_answer(state) for state in kept.status)
     if failed:
-        warn(f"{failed} of {len(result.status)} groups have values that are null: see status")
-    unmet = result.unmet is not None and bool(result.unmet.any())
+        warn(f"{failed} of {len(kept.status)} groups have values that are null: see status")
+    unmet = kept.unmet is not None and bool(kept.unmet.any())
     return ExitCode.NOT_CONVERGED if failed or unmet else ExitCode.OK

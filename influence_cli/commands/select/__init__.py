@@ -21,6 +21,8 @@ from influence_cli.commands.select.options import ROWS, Drawn, Sought
 if TYPE_CHECKING:
     from influence_cli.analysis.question import Question
     from influence_cli.analysis.select import Choice, Search
+    from influence_cli.commands.session import OpenModel
+    from influence_cli.results import SelectionResult
 
 RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; retraining (--verify) makes it again"
 FLIPPED_FROZEN = (
@@ -54,18 +56,15 @@ def select(
 
     Example: ginf select --test 17 --size 10% --strategy greedy,relinearize --verify
     """
-    import sys
-
     from influence_cli.analysis.flips import SIGN, ask_flip, ranked
     from influence_cli.analysis.question import ask
     from influence_cli.analysis.searches import followed
     from influence_cli.analysis.select import Watch
     from influence_cli.analysis.select import select as search_for
-    from influence_cli.artifacts.selection import save_selection
     from influence_cli.commands import output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
-    from influence_cli.errors import ExitCode, UsageError
-    from influence_cli.present.selection import draw, rows_text, selection_page
+    from influence_cli.errors import UsageError
+    from influence_cli.present.selection import draw
     from influence_cli.specs.tests import parse_tests
 
     tests_spec = None if test is None else parse_tests(test)
@@ -106,6 +105,18 @@ def select(
     if drawn.plot is not None:
         plain = ask(opened.model, tests, quantity)
         output.save_picture(drawn.plot, draw(plain, working, result, drawn.plot, drawn.figure), common)
+    return answer(result, sought, opened, written, common)
+
+
+def answer(result: SelectionResult, sought: Sought, opened: OpenModel, written: Written, common: Common) -> int:
+    """Write what was found, and say what of it is not sure; the exit code."""
+    import sys
+
+    from influence_cli.artifacts.selection import save_selection
+    from influence_cli.commands import output
+    from influence_cli.errors import ExitCode
+    from influence_cli.present.selection import rows_text, selection_page
+
     if written.format == ROWS:
         if written.output is not None:
             save_selection(written.output, result, force=common.force)
@@ -113,13 +124,13 @@ def select(
     else:
         columns = output.identified(result.columns(), opened.model.dataset)
         view = output.view_of(written, common)
-        answer = output.Answer(
+        page = output.Answer(
             columns,
             lambda: selection_page(result, columns, view),
             save=lambda path: save_selection(path, result, force=common.force),
             headline="actual" if sought.verify or sought.flip else "predicted_second",
         )
-        output.emit(answer, written, common)
+        output.emit(page, written, common)
     unsure = [record for record in result.entries if record["status"] != "ok"]
     for record in unsure:
         of_row = "" if record["test"] is None else f"test {record['test']}, "
