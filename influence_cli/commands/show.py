@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +10,12 @@ from influence_cli.commands.bundles import command
 from influence_cli.commands.options import Common, Written
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from influence_cli.commands.output import Answer
     from influence_cli.present.changes import View
+    from influence_cli.present.tables import Page
+    from influence_cli.results import InfluenceResult, SelectionResult, TruthResult
 
 
 @command
@@ -56,52 +60,45 @@ def _model(file: str, view: View) -> Answer:
 
 def _influence(file: str, view: View) -> Answer:
     from influence_cli.artifacts.results import load_influence
-    from influence_cli.commands import output
     from influence_cli.present.changes import influence_figures, influence_page
-    from influence_cli.present.facts import with_facts
     from influence_cli.present.words import counted
 
     result = load_influence(file)
-    columns = result.columns()
-    what = f"{file}: estimates for {len(result.groups):,} groups and {counted(len(result.tests), 'test row')}"
-    return output.Answer(
-        columns,
-        lambda: with_facts(what, influence_page(result, columns, view), result.provenance),
-        headline=influence_figures(result, columns).headline,
-    )
+    what = f"estimates for {len(result.groups):,} groups and {counted(len(result.tests), 'test row')}"
+    headline = influence_figures(result, result.columns()).headline
+    return _answer(f"{file}: {what}", result, lambda columns: influence_page(result, columns, view), headline)
 
 
 def _truth(file: str, view: View) -> Answer:
     from influence_cli.artifacts.results import load_truth
-    from influence_cli.commands import output
     from influence_cli.present.changes import truth_page
-    from influence_cli.present.facts import with_facts
     from influence_cli.present.words import counted
     from influence_cli.results import PENDING
 
     result = load_truth(file)
-    columns = result.columns()
     pending = sum(status == PENDING for status in result.status)
     left = f", {pending:,} of them still to be retrained (--resume)" if pending else ""
-    what = (
-        f"{file}: retraining without {len(result.groups):,} groups{left}, for {counted(len(result.tests), 'test row')}"
-    )
-    return output.Answer(
-        columns, lambda: with_facts(what, truth_page(result, columns, view), result.provenance), headline="actual"
-    )
+    what = f"retraining without {len(result.groups):,} groups{left}, for {counted(len(result.tests), 'test row')}"
+    return _answer(f"{file}: {what}", result, lambda columns: truth_page(result, columns, view), "actual")
 
 
 def _selection(file: str, view: View) -> Answer:
     from influence_cli.artifacts.selection import load_selection
-    from influence_cli.commands import output
-    from influence_cli.present.facts import with_facts
     from influence_cli.present.selection import selection_page
 
     result = load_selection(file)
-    columns = result.columns()
     what = f"{file}: {len(result.entries):,} selected groups"
-    return output.Answer(
-        columns,
-        lambda: with_facts(what, selection_page(result, columns, view), result.provenance),
-        headline="predicted_second",
-    )
+    return _answer(what, result, lambda columns: selection_page(result, columns, view), "predicted_second")
+
+
+def _answer(
+    what: str,
+    result: InfluenceResult | TruthResult | SelectionResult,
+    page: Callable[[dict[str, Any]], Page],
+    headline: str,
+) -> Answer:
+    from influence_cli.commands import output
+    from influence_cli.present.facts import with_facts
+
+    columns = result.columns()
+    return output.Answer(columns, lambda: with_facts(what, page(columns), result.provenance), headline=headline)

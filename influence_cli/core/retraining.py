@@ -25,7 +25,7 @@ import numpy as np
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
-from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, decrements
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, goal_of_move
 from influence_cli.core.optimise.newton import newton
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import DESCENT, NEWTON, descend, has_cheap_factor, memory_chunks, restarted
@@ -70,8 +70,7 @@ def retrain_cold(
     start = objective.initial(seed) + outward
     if not objective.convex:
         return descend(objective, start, w, tol=tol, max_iterations=objective.tuning.max_iterations, watch=watch)
-    first = objective.gradient(theta + outward, w)
-    goal = Goal(tol, decrements(first, -preconditioner(first)))
+    goal = goal_of_move(objective, theta + outward, w, preconditioner, tol)
     return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
 
 
@@ -98,8 +97,7 @@ def retrain(
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
     if has_cheap_factor(objective) and w.base.size * objective.size**2 <= SMALL_TABLE:
-        first = objective.gradient(start, w)
-        goal = Goal(tol, decrements(first, -preconditioner(first)))
+        goal = goal_of_move(objective, start, w, preconditioner, tol)
         return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
     known = isinstance(nearer, Inverses)
     exact = has_cheap_factor(objective) and not known
@@ -195,9 +193,8 @@ def _downhill(
     watch: Watch | None,
 ) -> Minimum:
     """L-BFGS with the trained model's curvature, and from where that no longer serves with each column's own."""
-    first = objective.gradient(start, w)
-    goal = Goal(tol, decrements(first, -preconditioner(first)))
-    start = np.broadcast_to(start, first.shape)
+    goal = goal_of_move(objective, start, w, preconditioner, tol)
+    start = np.broadcast_to(start, (len(start), len(goal.scale)))
     block = lbfgs(
         objective,
         start,

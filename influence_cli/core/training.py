@@ -8,7 +8,7 @@ import numpy as np
 
 from influence_cli.core.objectives.fused import FusedGlm
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, decrements
+from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, goal_of_move
 from influence_cli.core.optimise.newton import STEPS, inverses, newton
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import descend, has_cheap_factor
@@ -144,8 +144,7 @@ def _goal(objective: Objective, theta: np.ndarray, preconditioner: Preconditione
     deviation = objective.deviation(theta)
     if deviation[0] > 0:
         return Goal(tol, deviation)
-    gradient = objective.gradient(theta, objective.weights)
-    return Goal(tol, decrements(gradient, -preconditioner(gradient)))
+    return goal_of_move(objective, theta, objective.weights, preconditioner, tol)
 
 
 def _require_finite_minimum(objective: Objective, theta: np.ndarray, preconditioner: Preconditioner) -> None:

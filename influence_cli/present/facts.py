@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from influence_cli.present.tables import Block, Page
@@ -19,14 +20,7 @@ def with_facts(title: str, page: Page, provenance: Provenance) -> Page:
     rows.append(("model digest", provenance.model_digest[:SHOWN_DIGITS]))
     facts = Block("Made with", ("", ""), rows)
     first, *others = page.blocks or (Block("", ("",), ()),)
-    named = Block(
-        f"{page.title}. {first.title}" if first.title else page.title,
-        first.headings,
-        first.rows,
-        first.numbers,
-        first.below,
-        first.spare,
-    )
+    named = replace(first, title=f"{page.title}. {first.title}" if first.title else page.title)
     return Page(title, (facts, named, *others), page.legend)
 
 

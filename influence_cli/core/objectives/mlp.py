@@ -24,9 +24,8 @@ from influence_cli.core.objectives.networks.activations import ACTIVATIONS
 from influence_cli.core.objectives.networks.decay import weight_decay
 from influence_cli.core.objectives.networks.dense import add_rows, is_definite
 from influence_cli.core.objectives.networks.kfac import kfac
-from influence_cli.core.objectives.networks.network import Layer, Network
+from influence_cli.core.objectives.networks.network import Layer, Network, Tape, take
 from influence_cli.core.objectives.networks.products import add_product, add_third
-from influence_cli.core.objectives.networks.tape import Tape, take
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
 from influence_cli.core.parallel import summed
 from influence_cli.core.rows.sparse_design import Features
@@ -196,10 +195,8 @@ class Mlp(Objective):
 
     def _tape(self, layers: list[Layer], piece: Piece, *, exact: bool) -> Tape:
         hidden, eta = self.network.forward(layers, self.X[piece.rows])
-        tape = Tape(hidden, self.family.curvature_state(eta), [], [])
-        if exact:
-            tape.deltas, tape.pulls = self.network.backward(layers, hidden, self._cotangent(eta, piece))
-        return tape
+        back = self.network.backward(layers, hidden, self._cotangent(eta, piece)) if exact else ([], [])
+        return Tape(hidden, self.family.curvature_state(eta), *back)
 
     def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
         """Exact under either curvature."""

@@ -35,8 +35,8 @@ class Mixing:
     and later at a fine one.
     """
 
-    def __init__(self, columns: int, size: int, depth: int | None = None, units: np.ndarray | float = 1.0):
-        self._depth, self._units = depth or DEPTH, units
+    def __init__(self, columns: int, size: int, units: np.ndarray | float = 1.0):
+        self._units = units
         self._steps = np.empty((columns, 0, size))
         self._changes = np.empty((columns, 0, size))
         self._images: np.ndarray | None = None
@@ -72,8 +72,8 @@ class Mixing:
         return ahead.T
 
     def _with(self, kept: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """The last ``depth`` of these differences (A, n, P) and a new one (A, P)."""
-        return np.concatenate([kept, new[:, None]], axis=1)[:, -self._depth :]
+        """The last ``DEPTH`` of these differences (A, n, P) and a new one (A, P)."""
+        return np.concatenate([kept, new[:, None]], axis=1)[:, -DEPTH:]
 
 
 def anderson(

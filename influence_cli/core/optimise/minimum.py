@@ -14,7 +14,8 @@ import numpy as np
 
 from influence_cli.core.arrays import dots, norms
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.weights import Weights
+from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import RowWeights, Weights
 
 ROUNDING = 16 * np.finfo(float).eps
 """Rounding errors of a gradient, relative to what its terms are made of: a few for each of its operations, and for the
@@ -112,6 +113,12 @@ class Minimum:
             self.decrement[columns],
             self.left[:, columns],
         )
+
+
+def goal_of_move(objective: Objective, start: np.ndarray, w: RowWeights, inverse: Preconditioner, tol: float) -> Goal:
+    """``tol`` times the first move of a minimisation of J(.; w) from ``start`` (P, 1 or G), as ``inverse`` has it."""
+    first = objective.gradient(start, w)
+    return Goal(tol, decrements(first, -inverse(first)))
 
 
 def decrements(gradient: np.ndarray, move: np.ndarray) -> np.ndarray:

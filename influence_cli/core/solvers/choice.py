@@ -36,6 +36,8 @@ SOLVERS = ("auto", "cholesky", "dual", "cg")
 EXACT = 1e-6
 """Relative error of products with the dual form's inverse up to which it counts as exact: where the penalty is all but
 0 beside the curvature, it loses its digits."""
+SOLVED = 1e-10
+"""Relative residual of a solution."""
 SIDE_BY_SIDE = 256
 """Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
 
@@ -109,18 +111,18 @@ class HessianSolver:
 
 @alone_where_narrow(lambda objective, *arguments, **options: objective.size)
 def make_solver(
-    objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None, tol: float = 1e-10
+    objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None
 ) -> HessianSolver:
     """The solver of that kind (cholesky, dual or cg) at theta (P, 1), with a factor that was cached, if any."""
     product = _narrow_product(objective, theta) or objective.curvature(theta, objective.weights)
     size, units = objective.size, objective.units
     if kind == "cg":
-        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, tol, size, units)
+        return HessianSolver(product, objective.preconditioner(theta, objective.weights), None, SOLVED, size, units)
     if kind == "dual":
         dual = _dual(objective, theta)
-        return HessianSolver(product, dual, None, tol, size, units, dual)
+        return HessianSolver(product, dual, None, SOLVED, size, units, dual)
     factor = factorize(objective, theta) if factor is None else factor
-    return HessianSolver(product, factor, factor, tol, size, units)
+    return HessianSolver(product, factor, factor, SOLVED, size, units)
 
 
 def _dual(objective: Objective, theta: np.ndarray) -> Dual:

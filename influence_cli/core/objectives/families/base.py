@@ -91,6 +91,31 @@ class Family(ABC):
         return 1.0
 
 
+class Squared(Family):
+    """Half the squared errors: the second derivative is 1, the third 0."""
+
+    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
+        return np.ones_like(eta)
+
+    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return state * a
+
+    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return np.zeros_like(a)
+
+    def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
+        return a
+
+    def self_concordance(self, a: np.ndarray) -> np.ndarray:
+        return np.zeros_like(a[:, 0])
+
+    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
+        return state[:, 0] if j == k else np.zeros_like(state[:, 0])
+
+    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return np.eye(self.outputs)
+
+
 class Regressor(Family):
     """A family of numeric responses with one output."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from influence_cli.core.objectives.families.base import Classifier
+from influence_cli.core.objectives.families.base import Classifier, Squared
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 
 
-class Signed(Classifier):
+class Signed(Squared, Classifier):
     """l = sum_k (eta_k - t_k)^2 / 2 with t_k = +1 for the row's own class and -1 for the others.
 
     Two classes have one output, whose sign is the prediction.  Scores are no log-odds, and there are no probabilities.
@@ -27,27 +27,6 @@ class Signed(Classifier):
 
     def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         return eta - self._targets(y)
-
-    def curvature_state(self, eta: np.ndarray) -> np.ndarray:
-        return np.ones_like(eta)
-
-    def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
-        return state * a
-
-    def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
-        return np.zeros_like(a)
-
-    def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
-        return a
-
-    def self_concordance(self, a: np.ndarray) -> np.ndarray:
-        return np.zeros_like(a[:, 0])
-
-    def pair(self, state: np.ndarray, j: int, k: int) -> np.ndarray:
-        return state[:, 0] if j == k else np.zeros_like(state[:, 0])
-
-    def typical_curvature(self, state: np.ndarray, w: np.ndarray) -> np.ndarray:
-        return np.eye(self.outputs)
 
     def predict(self, eta: np.ndarray) -> np.ndarray:
         return self._ranking.predict(eta)

@@ -16,8 +16,7 @@ import numpy as np
 from scipy.linalg.lapack import dpotrf, spotrf
 
 from influence_cli.core.objectives.families.base import Family
-from influence_cli.core.objectives.networks.network import Layer, Network
-from influence_cli.core.objectives.networks.tape import Tape
+from influence_cli.core.objectives.networks.network import Layer, Network, Tape
 
 
 def add_rows(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
-from influence_cli.core.objectives.networks.network import Layer, Network
-from influence_cli.core.objectives.networks.tape import Tape
+from influence_cli.core.objectives.networks.network import Layer, Network, Tape
 
 
 def add_product(
