@@ -220,18 +220,20 @@ def _logistic(model: Any) -> Recipe:
         )
     C = _strength_chosen(model) if type(model).__name__.endswith("CV") else float(model.C)
     free = penalty in (None, "none") or bool(np.isposinf(C))
-    return Recipe(
-        type(model).__name__,
+    return _recipe(
+        model,
         "logistic",
-        _parameters(model),
-        bool(model.fit_intercept),
-        "sum" if free else "C",
-        0.0 if free else C,
-        np.asarray(model.classes_),
-        _balanced(model),
+        ("sum", 0.0) if free else ("C", C),
+        classes=np.asarray(model.classes_),
+        balanced=_balanced(model),
         balanced_by_rows="sample_weight" not in signature(compute_class_weight).parameters,
         stops_at=_stops_at(model, ("lbfgs", "newton-cg", "newton-cholesky")),
     )
+
+
+def _recipe(model: Any, estimator: str, penalty: tuple[str, float], **more: Any) -> Recipe:
+    """What every estimator says, the kind and the strength of its ``penalty``, and what else one says."""
+    return Recipe(type(model).__name__, estimator, _parameters(model), bool(model.fit_intercept), *penalty, **more)
 
 
 def _strength_chosen(model: Any) -> float:
@@ -250,20 +252,13 @@ def _strength_chosen(model: Any) -> float:
 
 
 def _least_squares(model: Any) -> Recipe:
-    parameters = _one_output(model)
-    return Recipe(type(model).__name__, "linear", parameters, bool(model.fit_intercept), "sum", 0.0, stops_at=EXACT)
+    _require_one_output(model)
+    return _recipe(model, "linear", ("sum", 0.0), stops_at=EXACT)
 
 
 def _ridge(model: Any) -> Recipe:
-    return Recipe(
-        type(model).__name__,
-        "linear",
-        _one_output(model),
-        bool(model.fit_intercept),
-        "sum",
-        _alpha(model),
-        stops_at=_ridge_stops_at(model),
-    )
+    _require_one_output(model)
+    return _recipe(model, "linear", ("sum", _alpha(model)), stops_at=_ridge_stops_at(model))
 
 
 def _ridge_stops_at(model: Any) -> float | None:
@@ -274,43 +269,29 @@ def _ridge_stops_at(model: Any) -> float | None:
 def _ridge_classifier(model: Any) -> Recipe:
     _refuse_positive(model)
     classes = np.asarray(model.classes_)
-    parameters = _parameters(model)
-    if len(parameters) != (1 if len(classes) == 2 else len(classes)):
+    if len(_parameters(model)) != (1 if len(classes) == 2 else len(classes)):
         raise _unsupported(model, "several labels a row", "it is one model a label", "fit one classifier a label")
-    return Recipe(
-        type(model).__name__,
+    return _recipe(
+        model,
         "ridge-classifier",
-        parameters,
-        bool(model.fit_intercept),
-        "sum",
-        _alpha(model),
-        classes,
-        _balanced(model),
+        ("sum", _alpha(model)),
+        classes=classes,
+        balanced=_balanced(model),
         balanced_by_rows=True,
         stops_at=_ridge_stops_at(model),
     )
 
 
 def _poisson(model: Any) -> Recipe:
-    return Recipe(
-        type(model).__name__,
-        "poisson",
-        _parameters(model),
-        bool(model.fit_intercept),
-        "mean",
-        float(model.alpha),
-        stops_at=_stops_at(model, ("lbfgs", "newton-cholesky")),
-    )
+    stops_at = _stops_at(model, ("lbfgs", "newton-cholesky"))
+    return _recipe(model, "poisson", ("mean", float(model.alpha)), stops_at=stops_at)
 
 
-def _one_output(model: Any) -> np.ndarray:
+def _require_one_output(model: Any) -> None:
     _refuse_positive(model)
-    parameters = _parameters(model)
-    if len(parameters) > 1:
-        raise _unsupported(
-            model, f"{len(parameters)} outputs", "it is one model an output", "fit one regression an output"
-        )
-    return parameters
+    count = len(_parameters(model))
+    if count > 1:
+        raise _unsupported(model, f"{count} outputs", "it is one model an output", "fit one regression an output")
 
 
 def _parameters(model: Any) -> np.ndarray:
