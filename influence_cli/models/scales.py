@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from influence_cli.core.rescaling import Standardised
+from influence_cli.models.transformers import is_idle
 
 if TYPE_CHECKING:
     from influence_cli.models.trained import TrainedModel
@@ -53,23 +54,15 @@ def pipeline_scales(steps: Sequence[tuple[str, Any]], count: int, *, complete: b
     """Of the ``count`` features that a pipeline makes, where standardising is all that it has learnt from the rows,
     beside the names of categories; else None.  ``complete`` says that no value is missing, so that none is imputed."""
     idle = (*STATELESS, "SimpleImputer") if complete else STATELESS
-    made = _of_steps([step for _, step in steps], count, idle)
-    if made is None:
-        return None
-    columns, mean, scale, centred = made
-    return Standardised(columns, mean, scale, centred)
+    return _of_steps([step for _, step in steps], count, idle)
 
 
-Scales = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""``columns``, ``mean``, ``scale`` and ``centred`` of ``Standardised``."""
+def _nothing(count: int) -> Standardised:
+    return Standardised(np.zeros(count, dtype=bool), np.zeros(count), np.ones(count), np.zeros(count, dtype=bool))
 
 
-def _nothing(count: int) -> Scales:
-    return np.zeros(count, dtype=bool), np.zeros(count), np.ones(count), np.zeros(count, dtype=bool)
-
-
-def _of_steps(steps: Sequence[Any], count: int, idle: Sequence[str]) -> Scales | None:
-    learning = [step for step in steps if not _passes(step) and type(step).__name__ not in idle]
+def _of_steps(steps: Sequence[Any], count: int, idle: Sequence[str]) -> Standardised | None:
+    learning = [step for step in steps if not is_idle(step) and type(step).__name__ not in idle]
     if not learning:
         return _nothing(count)
     if len(learning) > 1 or learning[0] is not steps[-1]:
@@ -77,18 +70,18 @@ def _of_steps(steps: Sequence[Any], count: int, idle: Sequence[str]) -> Scales |
     return _of_transformer(learning[0], count, idle)
 
 
-def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Scales | None:
+def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Standardised | None:
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     if isinstance(transformer, StandardScaler):
-        columns, mean, scale, centred = _nothing(transformer.n_features_in_)
+        found = _nothing(transformer.n_features_in_)
         if transformer.scale_ is not None:
-            columns[:], scale[:] = True, transformer.scale_
+            found.columns[:], found.scale[:] = True, transformer.scale_
         if transformer.with_mean and transformer.mean_ is not None:
-            mean[:], centred[:] = transformer.mean_, True
-        return columns, mean, scale, centred
+            found.mean[:], found.centred[:] = transformer.mean_, True
+        return found
     if isinstance(transformer, OneHotEncoder):
         plain = transformer.drop is None and transformer.min_frequency is None and transformer.max_categories is None
         return _nothing(count) if plain else None
@@ -105,10 +98,6 @@ def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Scales
         own = _of_steps([one], wide, idle) if wide else _nothing(0)
         if own is None:
             return None
-        for whole, part in zip(out, own, strict=True):
+        for whole, part in zip(vars(out).values(), vars(own).values(), strict=True):
             whole[place] = part
     return out
-
-
-def _passes(step: Any) -> bool:
-    return step is None or isinstance(step, str)

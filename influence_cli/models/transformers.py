@@ -89,24 +89,34 @@ def fitted_parts(steps: Steps, X: Any) -> Iterator[FittedPart]:
 
 
 def _parts(step: str, transformer: Any, X: Any) -> Iterator[FittedPart]:
+    from sklearn.pipeline import Pipeline
+
+    inside = _inside(transformer)
+    if inside is None:
+        yield FittedPart(step, transformer, X)
+    elif isinstance(transformer, Pipeline):
+        yield from fitted_parts([(name, one) for name, one, _ in inside], X)
+    else:
+        for name, one, columns in inside:
+            yield from _parts(name, one, X if columns is None else _columns(X, columns))
+
+
+def _inside(transformer: Any) -> list[tuple[str, Any, Any]] | None:
+    """The names, transformers and columns (None: all) of what is fitted inside; None of a transformer by itself."""
     from sklearn.compose import ColumnTransformer
     from sklearn.pipeline import FeatureUnion, Pipeline
 
-    if isinstance(transformer, Pipeline):
-        yield from fitted_parts([one for one in transformer.steps if not _passes(one[1])], X)
-    elif isinstance(transformer, ColumnTransformer):
-        for name, one, columns in transformer.transformers_:
-            if not _passes(one):
-                yield from _parts(name, one, _columns(X, columns))
-    elif isinstance(transformer, FeatureUnion):
-        for name, one in transformer.transformer_list:
-            if not _passes(one):
-                yield from _parts(name, one, X)
+    if isinstance(transformer, ColumnTransformer):
+        found = list(transformer.transformers_)
+    elif isinstance(transformer, FeatureUnion | Pipeline):
+        steps = transformer.steps if isinstance(transformer, Pipeline) else transformer.transformer_list
+        found = [(name, one, None) for name, one in steps]
     else:
-        yield FittedPart(step, transformer, X)
+        return None
+    return [part for part in found if not is_idle(part[1])]
 
 
-def _passes(transformer: Any) -> bool:
+def is_idle(transformer: Any) -> bool:
     """Whether a step lets its columns through, or drops them."""
     return transformer is None or isinstance(transformer, str)
 
@@ -127,22 +137,14 @@ def text_columns(steps: Steps) -> frozenset[str]:
 
 
 def _text_columns(transformer: Any, names: Any) -> set[str]:
-    from sklearn.compose import ColumnTransformer
-    from sklearn.pipeline import FeatureUnion, Pipeline
-
-    if isinstance(transformer, ColumnTransformer):
-        inside = [one for _, one, _ in transformer.transformers_ if not _passes(one)]
-    elif isinstance(transformer, FeatureUnion):
-        inside = [one for _, one in transformer.transformer_list if not _passes(one)]
-    elif isinstance(transformer, Pipeline):
-        inside = [one for _, one in transformer.steps if not _passes(one)]
-    else:
-        own = getattr(transformer, "feature_names_in_", names)
-        categories = getattr(transformer, "categories_", None)
-        if own is None or categories is None or len(categories) != len(own):
-            return set()
-        return {str(key) for key, known in zip(own, categories, strict=True) if _are_texts(known)}
-    return set().union(*(_text_columns(one, getattr(one, "feature_names_in_", names)) for one in inside))
+    inside = _inside(transformer)
+    if inside is not None:
+        return set().union(*(_text_columns(one, getattr(one, "feature_names_in_", names)) for _, one, _ in inside))
+    own = getattr(transformer, "feature_names_in_", names)
+    categories = getattr(transformer, "categories_", None)
+    if own is None or categories is None or len(categories) != len(own):
+        return set()
+    return {str(key) for key, known in zip(own, categories, strict=True) if _are_texts(known)}
 
 
 def _are_texts(categories: np.ndarray) -> bool:
