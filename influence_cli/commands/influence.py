@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,6 +23,7 @@ from influence_cli.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from influence_cli.analysis.reliability import Estimation
     from influence_cli.commands.session import OpenModel
     from influence_cli.results import InfluenceResult
 
@@ -132,12 +133,7 @@ def influence(
         config = {
             **request.config(common.seed),
             **prepared.config(estimates=True),
-            "methods": list(how.methods),
-            "evaluate": how.evaluate,
-            "rel_error": how.rel_error,
-            **({"errors": True} if trust.errors else {}),
-            **({} if how.certify is None else {"certify": how.certify}),
-            **({"verify": True} if trust.verify else {}),
+            **settings_of(how, trust),
             "solver": working.kind,
         }
         with common.progress("estimating", len(plan) * len(question) * how.rounds) as advance:
@@ -145,6 +141,18 @@ def influence(
         quick = trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)
         shown = verified(question, working, plan, result) if trust.verify or quick else result
     return answer(shown if trust.verify else result, shown, opened, written, common)
+
+
+def settings_of(how: Estimation, trust: Trust) -> dict[str, Any]:
+    """What of an estimation a file keeps."""
+    return {
+        "methods": list(how.methods),
+        "evaluate": how.evaluate,
+        "rel_error": how.rel_error,
+        **({"errors": True} if trust.errors else {}),
+        **({} if how.certify is None else {"certify": how.certify}),
+        **({"verify": True} if trust.verify else {}),
+    }
 
 
 def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, written: Written, common: Common) -> int:
