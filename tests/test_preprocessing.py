@@ -36,15 +36,9 @@ from influence_cli.errors import UsageError
 
 pandas = pytest.importorskip("pandas")
 
-TIGHT = {"solver": "newton-cholesky", "tol": 1e-12}
-
 
 def logistic(**settings):
-    return LogisticRegression(**TIGHT, **settings)
-
-
-def ridge(alpha: float = 2.0, **settings):
-    return Ridge(alpha=alpha, **settings)
+    return LogisticRegression(solver="newton-cholesky", tol=1e-12, **settings)
 
 
 def cancer():
@@ -102,22 +96,23 @@ def columns(*, scaler=StandardScaler, **encoder):
 PIPELINES = {
     "standardised": (cancer, [StandardScaler()], logistic()),
     "not centred": (cancer, [StandardScaler(with_mean=False)], logistic(C=0.1)),
-    "not scaled": (diabetes, [StandardScaler(with_std=False)], ridge(50.0)),
+    "not scaled": (diabetes, [StandardScaler(with_std=False)], Ridge(50.0)),
     "ranges": (cancer, [MinMaxScaler()], logistic()),
+    "clipped": (cancer, [MinMaxScaler(clip=True)], logistic()),
     "quartiles": (wine, [RobustScaler()], logistic()),
     "largest": (wine, [MaxAbsScaler()], logistic(C=10.0)),
     "three classes": (wine, [StandardScaler()], logistic()),
     "balanced": (cancer, [StandardScaler()], logistic(class_weight="balanced")),
     "balanced only": (wine, [FunctionTransformer()], logistic(class_weight="balanced", C=1e-3)),
-    "regression": (diabetes, [StandardScaler()], ridge()),
-    "no intercept": (diabetes, [StandardScaler()], ridge(fit_intercept=False)),
+    "regression": (diabetes, [StandardScaler()], Ridge(2.0)),
+    "no intercept": (diabetes, [StandardScaler()], Ridge(2.0, fit_intercept=False)),
     "poisson": (diabetes, [StandardScaler()], PoissonRegressor(alpha=0.1, solver="newton-cholesky", tol=1e-12)),
-    "no learning before": (diabetes, [PolynomialFeatures(2, include_bias=False), StandardScaler()], ridge()),
+    "no learning before": (diabetes, [PolynomialFeatures(2, include_bias=False), StandardScaler()], Ridge(2.0)),
     "imputed, encoded": (clinic, [columns(handle_unknown="ignore")], logistic()),
     "imputed ranges": (clinic, [columns(scaler=MinMaxScaler, handle_unknown="ignore")], logistic(C=5.0)),
     "a level left out": (clinic, [columns(drop="first", handle_unknown="ignore")], logistic()),
     "pca": (cancer, [StandardScaler(), PCA(5, svd_solver="full")], logistic()),
-    "selected": (diabetes, [SelectKBest(k=4), StandardScaler()], ridge()),
+    "selected": (diabetes, [SelectKBest(k=4), StandardScaler()], Ridge(2.0)),
 }
 FOREIGN = ("pca", "selected")
 
@@ -222,11 +217,13 @@ def test_without_a_penalty_and_with_columns_left_out(gaps):
     assert newton.values["newton"] == pytest.approx(truth, abs=1e-7)
     frozen = model.groundtruth(**ask, preprocessing="frozen").actual
     assert (np.abs(frozen - truth).max() > 1e-4) == gaps
+    lost = model.groundtruth(**ask | {"groups": {"East": groups["East"]}}).columns()["status"]
+    assert [one.startswith("unbounded: ") for one in lost] == list(groups["East"][:8])  # determined no more
 
 
 def test_verified_selections_are_refitted():
     X, y, _ = diabetes()
-    pipeline = make_pipeline(StandardScaler(), ridge()).fit(X, y)
+    pipeline = make_pipeline(StandardScaler(), Ridge(2.0)).fit(X, y)
     model = GroupInfluence.from_sklearn(pipeline, X, y)
     ask = {"quantity": "prediction", "strategies": "greedy", "verify": True}
     (found,) = model.select(40, X[:1], **ask).records()

@@ -165,10 +165,10 @@ def test_imputed_cells_alone_are_made_again(folder, impute, intercept):
     columns = [state["column"] for state in states]
     source = table_source(columns, train_table, test_table, TableOptions(impute=impute, standardize=True))
     old = Made(data.X_train, data.X_test, data.feature_names)
-    complete = [~np.any([one.columns[key].missing for key in columns], axis=0) for one in (train_table, test_table)]
+    complete = ~np.any([train_table.columns[key].missing for key in columns], axis=0)
     for rows in (np.flatnonzero(data.columns_train["site"] == "East"), np.arange(0, M, 2), np.array([3])):
         short = refit.remake(rows)
-        long = remake(source, rows, old, *complete, align=True, centred=intercept)
+        long = remake(source, rows, old, complete, align=True, centred=intercept)
         assert long.aligned
         kept = np.setdiff1d(np.arange(M), rows)
         assert short.X_train[kept] == pytest.approx(long.X_train[kept], abs=1e-9)

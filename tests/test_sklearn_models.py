@@ -14,7 +14,7 @@ from sklearn.linear_model import (
     RidgeClassifier,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 
 from influence_cli import GroupInfluence
 from influence_cli.core.objectives.families.signed import Signed
@@ -264,3 +264,14 @@ def test_the_signed_family_has_the_derivatives_of_its_loss(classes):
         from influence_cli.core.quantities import row_quantity
 
         row_quantity("prob", Signed(classes), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_category_that_is_lost_counts_as_an_infrequent_one(sparse):
+    X = np.array([["North"]] * 60 + [["East"]] * 20 + [["West"]] * 4, dtype=object)
+    y = np.arange(84.0) % 7 + 3 * (X[:, 0] == "West")
+    encoder = OneHotEncoder(min_frequency=10, handle_unknown="infrequent_if_exist", sparse_output=sparse)
+    pipeline = make_pipeline(encoder, Ridge()).fit(X, y)
+    base, kept = pipeline.predict(X[[0, 60, 80]]), X[:, 0] != "East"
+    found = GroupInfluence.from_sklearn(pipeline, X, y).groundtruth([~kept], X[[0, 60, 80]], quantity="prediction")
+    assert found.actual[0] == pytest.approx(pipeline.fit(X[kept], y[kept]).predict(X[[0, 60, 80]]) - base, abs=1e-9)

@@ -60,7 +60,7 @@ def pipeline_refit(
     if not _same(whole.X, dataset.X_train):
         return Unfitted("its transformers were fitted on other rows, or fit otherwise every time")
     old = Made(dataset.X_train, dataset.X_test, dataset.feature_names)
-    remaking = remade_by(source, old, (complete, complete_test), settings, align=affine)
+    remaking = remade_by(source, old, complete, settings, align=affine)
     return Refit(dataset, settings, None, remaking, affine, balancing)
 
 

@@ -213,26 +213,25 @@ def _of_table(
         return partial(OwnTable(old, states, train, test, scales, impute or "").without, centred=settings.fit_intercept)
     scaled = bool(preparation.get("standardize"))
     options = TableOptions(impute=impute, standardize=scaled, coding=preparation.get("coding"))
-    complete = _complete_rows(train, columns), _complete_rows(test, columns)
-    return remade_by(table_source(columns, train, test, options), old, complete, settings)
+    return remade_by(table_source(columns, train, test, options), old, _complete_rows(train, columns), settings)
 
 
 def remade_by(
     source: Source,
     old: Made,
-    complete: tuple[np.ndarray, np.ndarray] | None,
+    complete: np.ndarray | None,
     settings: ModelSettings,
     *,
     align: bool = True,
 ) -> Callable[[np.ndarray], Remade]:
     """``remade.remake`` as a function of the rows; ``complete`` None says that no cell is ever imputed."""
     if complete is None:
-        complete = np.ones(old.X.shape[0], dtype=bool), np.ones(old.X_test.shape[0], dtype=bool)
+        complete = np.ones(old.X.shape[0], dtype=bool)
 
     own = narrowed(source, old.names, settings) if align else source
 
     def make(rows: np.ndarray) -> Remade:
-        return remake(own, rows, old, *complete, align=align, centred=settings.fit_intercept)
+        return remake(own, rows, old, complete, align=align, centred=settings.fit_intercept)
 
     return make
 
@@ -246,7 +245,8 @@ def narrowed(source: Source, names: Sequence[str], settings: ModelSettings) -> S
     def make(kept: np.ndarray) -> Made:
         made = source(kept)
         there = [column for column, name in enumerate(made.names) if name in set(names)]
-        return Made(made.X[:, there], made.X_test[:, there], tuple(made.names[column] for column in there))
+        kept_names = tuple(made.names[column] for column in there)
+        return Made(made.X[:, there], made.X_test[:, there], kept_names, len(there) < len(made.names))
 
     return make
 

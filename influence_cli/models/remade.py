@@ -31,11 +31,16 @@ ROUNDING = 1e-8
 
 @dataclass(frozen=True)
 class Made:
-    """Features of the kept training rows X (k, d), of all test rows (n, d), and their names."""
+    """Features of the kept training rows X (k, d), of all test rows (n, d), and their names.
+
+    ``is_narrowed`` where combinations of other features are left out: a test row of a category that no kept row has is
+    then no row whose categories are all 0, but one that the rows do not determine.
+    """
 
     X: Rows
     X_test: Rows
     names: tuple[str, ...]
+    is_narrowed: bool = False
 
 
 Source = Callable[[np.ndarray], Made]
@@ -130,24 +135,23 @@ def remake(
     rows: np.ndarray,
     old: Made,
     complete: np.ndarray,
-    complete_test: np.ndarray,
     *,
     align: bool,
     centred: bool,
 ) -> Remade:
     """The features without ``rows``; ``old`` are those of all rows.
 
-    ``complete`` (m,) and ``complete_test`` (n,) say of which rows no cell was imputed.  ``align`` asks for the old
-    features' units; ``centred`` allows a ``shift``, for which the model needs an intercept.
+    ``complete`` (m,) says of which training rows no cell was imputed.  ``align`` asks for the old features' units;
+    ``centred`` allows a ``shift``, for which the model needs an intercept.
     """
     m = old.X.shape[0]
     kept = np.setdiff1d(np.arange(m), rows)
     made = _stored_as(old, source(kept))
     if align and _columns_of(made.names, old.names):
         if issparse(old.X):
-            found = _aligned_sparse(made, old, kept) if complete.all() and complete_test.all() else None
+            found = _aligned_sparse(made, old, kept) if complete.all() else None
         else:
-            found = _aligned(made, old, kept, complete, complete_test, centred)
+            found = _aligned(made, old, kept, complete, centred)
         if found is not None:
             return found
     whole = _spread(made.X, kept, m)
@@ -165,17 +169,21 @@ def _stored_as(old: Made, made: Made) -> Made:
     return Made(change(made.X), change(made.X_test), made.names)
 
 
-def _aligned(
-    made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, complete_test: np.ndarray, centred: bool
-) -> Remade | None:
-    """The new features in the old ones' units; None where they are not affine functions of them."""
+def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, centred: bool) -> Remade | None:
+    """The new features in the old ones' units; None where they are not affine functions of them.
+
+    Test rows are what the new transformers make of them, which is another function outside the kept rows' values: it
+    clips, or takes a category that it has not met for an infrequent one.
+    """
     place = {name: at for at, name in enumerate(made.names)}
     whole = complete[kept]
     X_train, X_test = np.array(old.X), np.array(old.X_test)
     ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
     for column, name in enumerate(old.names):
         if name not in place:  # a category that no kept row has
-            X_train[:, column], X_test[:, column] = 0.0, 0.0
+            X_train[:, column] = 0.0
+            if not made.is_narrowed:
+                X_test[:, column] = 0.0
             continue
         new, new_test = made.X[:, place[name]], made.X_test[:, place[name]]
         x, y = old.X[kept, column][whole], new[whole]
@@ -188,7 +196,7 @@ def _aligned(
         if not np.allclose((x - shift[column]) / ratio[column], y, rtol=ROUNDING, atol=ROUNDING):
             return None
         X_train[kept[~whole], column] = ratio[column] * new[~whole] + shift[column]
-        X_test[~complete_test, column] = ratio[column] * new_test[~complete_test] + shift[column]
+        X_test[:, column] = ratio[column] * new_test + shift[column]
     if not centred:
         X_train, X_test, shift = X_train - shift, X_test - shift, np.zeros_like(shift)
     return Remade(X_train, X_test, old.names, ratio, shift, True)
@@ -196,7 +204,7 @@ def _aligned(
 
 def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
     """The same of compressed rows, whose columns are multiples of the old ones; None where they are not."""
-    from scipy.sparse import csr_array, diags_array
+    from scipy.sparse import coo_array, csr_array
 
     own, at = csr_array(old.X[kept]), {name: column for column, name in enumerate(old.names)}
     there = np.array([at[name] for name in made.names])
@@ -208,9 +216,8 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
     ratio[own.indices] = own.data / new.data
     if not np.allclose(ratio[own.indices] * new.data, own.data, rtol=ROUNDING, atol=0.0):
         return None
-    known = np.zeros(len(old.names))
-    known[there] = 1.0
-    X_test = csr_array(old.X_test @ diags_array(known))
+    to_old = coo_array((ratio[there], (np.arange(len(there)), there)), shape=(len(there), len(ratio)))
+    X_test = csr_array(made.X_test @ to_old)
     return Remade(old.X, X_test, old.names, ratio, np.zeros(len(ratio)), True)
 
 
