@@ -35,20 +35,22 @@ LEAST, BLIND = 1e-4, 0.02
 """The largest tightening of the tolerance in a round, and the tightening where the interval is infinite."""
 
 
+def why_unproven(question: Question) -> str:
+    """Why nothing can be proven of what is asked, or an empty text."""
+    if question.of_weights:
+        why = "it is of models without a penalty, and a certificate needs one"
+        return f"--quantity {question.quantity} has no proof: {why}"
+    if not all(has_proof(target) for target in question.targets):
+        why = "of scores those have one that are made of predicted classes"
+        return f"--quantity {question.quantity} has no proof: {why}"
+    return no_certificate(question.model.objective)
+
+
 class Certifier:
     """Proven intervals for one question on one model, whose figures are to be known to a share ``rel``."""
 
     def __init__(self, question: Question, objective: Objective, theta: np.ndarray, base: np.ndarray, rel: float):
         self.question, self.objective, self.theta, self.base, self.rel = question, objective, theta, base, rel
-
-    def why_not(self) -> str:
-        """Why nothing can be proven, or an empty text."""
-        quantity = self.question.quantity
-        if self.question.of_weights:
-            return f"--quantity {quantity} has no proof: it is of models without a penalty, and a certificate needs one"
-        if not all(has_proof(target) for target in self.question.targets):
-            return f"--quantity {quantity} has no proof: of scores those have one that are made of predicted classes"
-        return no_certificate(self.objective)
 
     @cached_property
     def _geometry(self) -> RowGeometry:
@@ -129,7 +131,7 @@ def prove_truth(
     """low and high (2, G, T) of the changes that retraining gave, refined further where they are too wide for ``rel``;
     NaN where nothing is proven, None where nothing can be."""
     certifier = Certifier(question, question.model.objective, before.theta, before.base, rel)
-    if certifier.why_not():
+    if why_unproven(question):
         return None
     counts = np.isfinite(ended.change)
     steps = np.zeros(w.groups, dtype=np.int64)

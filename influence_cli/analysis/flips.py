@@ -12,7 +12,7 @@ import numpy as np
 from influence_cli.analysis.question import OF_MODEL, Question, TestRows, ask
 from influence_cli.analysis.select import Choice, Entry, Single, Watch, retrained
 from influence_cli.core.objectives.families.base import Classifier
-from influence_cli.core.quantities import Logit, Margin, OfWeights, RowTarget
+from influence_cli.core.quantities import Logit, Margin, OfWeights, RowTarget, Target
 from influence_cli.core.selection.bounds import fewest_rows
 from influence_cli.core.selection.flip import Flip, flip
 from influence_cli.core.selection.problem import DECREASE, INCREASE
@@ -25,6 +25,8 @@ SIGN, SIGNIFICANCE = FLIPS = ("sign", "significance")
 """What ``--flip-of`` of a coefficient may be."""
 PREDICTED = "margin of the predicted class"
 """The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
+TELLING = 0.5
+"""Width of a proven interval, relative to f after the flip, that tells its sign."""
 NEVER_NEGATIVE = ("loss", "prob", "worst", "abs")
 
 
@@ -34,7 +36,8 @@ class FlipSearch:
 
     ``base`` and ``after`` are f before and after removal, by retraining, and ``actual`` their difference; ``minimal``
     says whether every single row was put back in vain, and no group of fewer than ``at_least`` rows flips, which is
-    proven (1 says nothing).  Without such a group ``rows`` is None.
+    proven (1 says nothing).  Without such a group ``rows`` is None.  With ``choice.certify`` the change lies from
+    ``low`` to ``high``, and ``proven`` says that f has the other sign in all of that interval.
     """
 
     choice: Choice
@@ -57,7 +60,29 @@ class FlipSearch:
         record |= {"at_least": fewest, "optimal": (rows is not None and fewest == len(rows)) or None}
         if single.quantity == PREDICTED:
             record["class_after"] = None if rows is None else _class_without(single, rows)
+        if self.choice.certify is not None:
+            record |= _certified(single, rows, record, self.choice.certify)
         yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)
+
+
+def _certified(single: Single, rows: np.ndarray | None, record: dict[str, Any], rel: float) -> dict[str, Any]:
+    """The proven interval of a flip, narrow enough to tell the sign of f where that can be had."""
+    nothing = {"low": float("nan"), "high": float("nan"), "proven": None if rows is None else False}
+    before, change, after = record["base"], record["actual"], record["after"]
+    if rows is None or not (np.isfinite(after) and change):
+        return nothing
+    rel = min(rel, TELLING * abs(after / change))
+    truth = retrained(_frozen(single, (single.target,)), single.solver, [rows], Provenance("", "", {}), certify=rel)
+    assert truth.low is not None and truth.high is not None
+    low, high = float(truth.low[0, 0]), float(truth.high[0, 0])
+    other = before + high < 0 if before > 0 else before + low > 0
+    return {"low": low, "high": high, "proven": other}
+
+
+def _frozen(single: Single, targets: tuple[Target, ...]) -> Question:
+    """A question about the same row with the preprocessing as it is, as the flip itself is judged."""
+    model = replace(single.model, refit=None)
+    return Question(model, None, single.quantity, np.full(len(targets), single.code), targets)
 
 
 def _class_without(single: Single, rows: np.ndarray) -> str | None:
@@ -68,9 +93,7 @@ def _class_without(single: Single, rows: np.ndarray) -> str | None:
     if len(classes) == 2:
         return classes[1 - int(target.y[0])]
     scores = tuple(replace(target, quantity=Logit(family, code)) for code in range(len(classes)))
-    # with the preprocessing as it is, as the flip itself is judged
-    question = Question(replace(model, refit=None), None, PREDICTED, np.full(len(scores), single.code), scores)
-    truth = retrained(question, single.solver, [rows], Provenance("", "", {}))
+    truth = retrained(_frozen(single, scores), single.solver, [rows], Provenance("", "", {}))
     after = truth.base + truth.actual[0]
     return classes[int(np.argmax(after))] if np.isfinite(after).all() else None
 

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from influence_cli.analysis.certification import BEGIN, Certifier
+from influence_cli.analysis.certification import BEGIN, Certifier, why_unproven
 from influence_cli.analysis.pooled import in_steps
 from influence_cli.analysis.question import Question
 from influence_cli.core.arrays import columns_of
@@ -182,8 +182,8 @@ class Reliability:
         if certifier is None or certifier.objective is not after.objective:
             certifier = Certifier(after.question, after.objective, self.question.model.theta, base, wanted)
         self._certifier = certifier
-        self.unproven = self.unproven or certifier.why_not()
-        if certifier.why_not():
+        self.unproven = self.unproven or why_unproven(after.question)
+        if self.unproven:
             return found
         certifier = certifier.put(after.question, base)
         found, ends = certifier.narrow(found, after.weights, self.solver.preconditioner, counts.T)

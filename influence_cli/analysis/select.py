@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
-from influence_cli.analysis.advice import ill_conditioned
+from influence_cli.analysis.advice import NO_PROOF, ill_conditioned
+from influence_cli.analysis.certification import why_unproven
 from influence_cli.analysis.describe import Description
 from influence_cli.analysis.groundtruth import Retraining, groundtruth, start_truth
 from influence_cli.analysis.influence import influence
 from influence_cli.analysis.question import Question, TestRows, without_nan
 from influence_cli.analysis.reliability import Estimation
+from influence_cli.analysis.winners import prove_winners
 from influence_cli.core.conditions import ILL, conditions
 from influence_cli.core.parallel import alone_where_narrow
 from influence_cli.core.quantities import Target
@@ -56,6 +58,8 @@ class Choice:
     """Whether relinearize is followed by ``swap``, judged by retraining: see ``searches.followed``."""
     at_most: bool = False
     """Whether a group may have fewer rows than the size."""
+    certify: float | None = None
+    """The share of a change within which its proven interval is to be, if any."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,14 @@ class Watch:
 
 @dataclass
 class Entry:
-    """A record in the making: ``groups`` are retrained if asked for, and ``rows`` written (None for random)."""
+    """A record in the making: ``groups`` are retrained if asked for, ``rows`` written (None for random), and ``ends``
+    (2, groups) the proven intervals of their changes, if any."""
 
     record: dict[str, Any]
     groups: list[np.ndarray]
     rows: np.ndarray | None
     column: int
+    ends: np.ndarray = field(default_factory=lambda: np.empty((2, 0)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,7 @@ def select(
             entries.append(entry)
             watch.entered(1)
     if search.choice.verify:
-        verify(question, solver, entries, search.choice.direction, provenance, watch)
+        verify(question, solver, entries, search.choice, provenance, watch)
     else:
         _doubt(question, solver, entries)
     description = Description(question.model.dataset)
@@ -207,25 +213,30 @@ def verify(
     question: Question,
     solver: HessianSolver,
     entries: Sequence[Entry],
-    direction: str,
+    choice: Choice,
     provenance: Provenance,
     watch: Watch,
 ) -> None:
-    """Retrain without every group of every entry, side by side, each once; puts ``actual`` into the records."""
+    """Retrain without every group of every entry, side by side, each once; puts ``actual`` into the records, and what
+    is proven."""
     distinct = {rows.tobytes(): rows for entry in entries for rows in entry.groups}
     if not distinct:
         return
     place = {key: number for number, key in enumerate(distinct)}
-    truth = retrained(question, solver, list(distinct.values()), provenance, watch)
+    truth = retrained(question, solver, list(distinct.values()), provenance, watch, certify=choice.certify)
     for entry in entries:
         numbers = [place[rows.tobytes()] for rows in entry.groups]
         values = truth.actual[numbers, entry.column]
         if entry.record["draws"] is not None:
-            entry.record |= spread("actual", values, 1.0 if direction == INCREASE else -1.0)
+            entry.record |= spread("actual", values, 1.0 if choice.direction == INCREASE else -1.0)
         elif numbers:
             entry.record["actual"] = float(values[0])
         statuses = [truth.status[number] for number in numbers]
         entry.record["status"] = _status(entry.record["status"], statuses, np.isnan(values))
+        if truth.low is not None and truth.high is not None:
+            entry.ends = np.array([truth.low[numbers, entry.column], truth.high[numbers, entry.column]])
+    if choice.certify is not None:
+        prove_winners(entries, choice.direction)
 
 
 def retrained(
@@ -234,12 +245,23 @@ def retrained(
     groups: Sequence[np.ndarray],
     provenance: Provenance,
     watch: Watch = Watch(),
+    *,
+    certify: float | None = None,
 ) -> TruthResult:
     """The truth about groups of rows."""
     plan = _plan(question, groups)
-    begun = start_truth(question, plan, provenance)
-    how = Retraining(question.model.objective.tuning.tolerance)
+    begun = start_truth(question, plan, provenance, certify=certify)
+    how = Retraining(question.model.objective.tuning.tolerance, certify=certify)
     return groundtruth(question, solver, plan, begun, how, advance=watch.verified)
+
+
+def unproven(question: Question, result: SelectionResult) -> str:
+    """Of how many retrained changes nothing is proven, and why; an empty text where something is of all."""
+    known = [record for record in result.entries if np.isfinite(record["actual"])]
+    without = sum(np.isnan(record["low"]) for record in known)
+    if not without:
+        return ""
+    return f"no proof for {without:,} of {len(known):,} changes: {why_unproven(question) or NO_PROOF}"
 
 
 def estimated(single: Single, groups: Sequence[np.ndarray], rel_error: float) -> InfluenceResult:

@@ -20,6 +20,7 @@ from influence_cli.models.in_memory import provenance_of
 from influence_cli.models.preprocessing import REFIT
 from influence_cli.results import InfluenceResult, Provenance, SelectionResult, TruthResult
 from influence_cli.specs.from_python import Groups, count_of_rows, pool_rows
+from influence_cli.specs.relative import parse_relative
 from influence_cli.tabular import Records
 
 Result = InfluenceResult | TruthResult
@@ -46,6 +47,7 @@ class Finding(Asking):
         flip: bool = False,
         flip_of: str = "sign",
         verify: bool = False,
+        certify: float | None = None,
         draws: int = 100,
         rounds: int = 50,
         constraint: str = L1,
@@ -57,17 +59,17 @@ class Finding(Asking):
 
         A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
         ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
-        ``within`` says which rows may be removed.  Of ``candidates`` (groups as for ``influence``) each is judged, and
-        the best union of at most ``size``.  ``flip`` looks for the smallest group, of at most ``size`` rows (None: half
-        of all), without which the predicted class is another, retrained; of a coefficient (``quantity`` "param:NAME" or
-        "t:NAME") its sign, or ``flip_of`` "significance" at 5%.  ``strategies`` are ("relinearize",), with
-        candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out where there would be too many groups.  The other
-        arguments are the options of ``ginf select``.
+        ``certify`` proves it to lie from ``low`` to ``high``, narrower than that share of it; ``proven`` is whether the
+        best is so of all compared, or a flip is one. ``within`` says which rows may be removed. Of ``candidates``
+        (groups as for ``influence``) each is judged, and the best union of at most ``size``. ``flip`` looks for the
+        smallest group, of at most ``size`` rows (None: half of all), without which the predicted class is another,
+        retrained; of a coefficient (``quantity`` "param:NAME" or "t:NAME") its sign, or ``flip_of`` "significance" at
+        5%. ``strategies`` are ("relinearize",), with candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out
+        where there would be too many groups. The other arguments are the options of ``ginf select``.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))
-        >>> y = X[:, 0].copy()
-        >>> y[7] = 30.0
+        >>> y = np.where(np.arange(40) == 7, 30.0, X[:, 0])
         >>> model = GroupInfluence.fit(X, y, estimator="linear")
         >>> found = model.select(1, X[:1], quantity="prediction", direction="decrease", strategies="greedy")
         >>> found.records()[0]["rows"]
@@ -79,17 +81,17 @@ class Finding(Asking):
 
         _check_words(direction, constraint, merit)
         _check_flip(flip, flip_of, strategies is None and candidates is None and direction == "increase")
+        how = _certified(certify, verify or flip)
         asked = "margin" if flip and self.model.dataset.classes and quantity == "loss" and y_test is None else quantity
         question = self._ask(X_test, y_test, asked, mean, preprocessing)
         question = ask_flip(question.model, question.tests, quantity, flip_of) if flip else ranked(question)
-        how: dict[str, Any] = {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit, "seed": seed}
-        how |= {"verify": verify, "at_most": at_most}
+        how |= {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit}
+        how |= {"verify": verify, "at_most": at_most, "seed": seed}
         names, search = self._search(size, strategies, within, candidates, flip, how | {"direction": direction})
         search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), "within": within is not None, **how}
         kept |= {"flip": True, "flip_of": flip_of} if flip else {"direction": direction}
-        provenance = provenance_of(question.model, kept)
-        return select(question, self.solver, search, provenance=provenance)
+        return select(question, self.solver, search, provenance=provenance_of(question.model, kept))
 
     @python_words
     def describe(
@@ -269,6 +271,13 @@ class Finding(Asking):
         page = report_page(sources, View(top=top), None, 0, warn)
         with replacing(path, force=force) as sink:
             sink.write(render(page, ending).encode("utf-8", "backslashreplace"))
+
+
+def _certified(certify: float | None, retrained: bool) -> dict[str, Any]:
+    """The option of a search.  Raises UsageError for what is no share, or proves nothing."""
+    if certify is not None and not retrained:
+        raise UsageError("certify proves what retraining found", hint="add verify=True")
+    return {} if certify is None else {"certify": parse_relative(str(certify), "certify")}
 
 
 def _check_flip(flip: bool, of: str, by_itself: bool) -> None:

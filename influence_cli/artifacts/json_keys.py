@@ -88,6 +88,7 @@ _SELECTION_CONFIG = (
         flip=TRUTH,
         flip_of=TEXT,
         draws=WHOLE,
+        certify=NUMBER,
         constraint=TEXT,
         merit=TEXT,
         rounds=WHOLE,

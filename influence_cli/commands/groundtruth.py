@@ -231,7 +231,7 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
     import numpy as np
 
     from influence_cli.analysis.advice import NO_PROOF
-    from influence_cli.analysis.certification import Certifier
+    from influence_cli.analysis.certification import why_unproven
     from influence_cli.analysis.groundtruth import count_stalled
     from influence_cli.commands import output
     from influence_cli.core.credit import MISSING
@@ -245,7 +245,7 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
     output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
     if missing.any():
-        why = Certifier(question, model.objective, model.theta, result.base, 1.0).why_not() or NO_PROOF
+        why = why_unproven(question) or NO_PROOF
         common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {why}")
     unknown = sum(state != OK for state in result.status)
     if unknown:

@@ -31,6 +31,8 @@ SHOWN_ROWS = 10
 """Training rows of a group that are named under a table."""
 TELLING = 20.0
 """How many times what was found a proven bound is at most that a table shows; records have every one."""
+UNPROVEN = ": the intervals leave it open (a smaller --certify may tell)"
+"""Of a best group or a flip that is not proven."""
 SHOWN_TESTS = 6
 """Test rows in a picture, each a panel or a line."""
 
@@ -146,6 +148,9 @@ def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool
     columns = {"predicted_second": "predicted"}
     columns |= {"predicted_first": "first order"} if verbose else {}
     columns |= {"actual": "retrained"} if verified else {}
+    grouped = any(record.get("groups") for record in records)  # names are long, and the sentence below tells
+    if (verbose or not grouped) and any(record.get("low") is not None for record in records):
+        columns |= {"low": "proven from", "high": "to"}
     drawn = {"predicted_second_spread": "spread", "predicted_second_best": "best drawn"} if verbose else {}
     return columns | {key: drawn[key] for key in drawn if any(record[key] is not None for record in records)}
 
@@ -165,6 +170,9 @@ def _proven(record: Mapping[str, Any], name: str) -> list[str]:
         found.append(f"{name}: optimal, no other group of {sized} rows moves it more")
     if _tells(record):
         found.append(f"no group of {sized} rows can move it by more than {record['bound']:+.4g}: that is proven")
+    if "proven" in record and record["proven"] is not None:
+        what = "the flip" if "flips" in record else f"{name}: best by retraining of the groups compared, which"
+        found.append(f"{what} is {'' if record['proven'] else 'not '}proven{'' if record['proven'] else UNPROVEN}")
     if (record.get("at_least") or 1) > 1:
         found.append(f"no group of fewer than {record['at_least']:,} rows flips it: that is proven")
     return found

@@ -105,13 +105,16 @@ def select(
     if drawn.plot is not None:
         plain = ask(opened.model, tests, quantity)
         output.save_picture(drawn.plot, draw(plain, working, result, drawn.plot, drawn.figure), common)
-    return answer(result, sought, opened, written, common)
+    return answer(result, question, sought, opened, written, common)
 
 
-def answer(result: SelectionResult, sought: Sought, opened: OpenModel, written: Written, common: Common) -> int:
+def answer(
+    result: SelectionResult, question: Question, sought: Sought, opened: OpenModel, written: Written, common: Common
+) -> int:
     """Write what was found, and say what of it is not sure; the exit code."""
     import sys
 
+    from influence_cli.analysis.select import unproven
     from influence_cli.artifacts.selection import save_selection
     from influence_cli.commands import output
     from influence_cli.errors import ExitCode
@@ -131,6 +134,8 @@ def answer(result: SelectionResult, sought: Sought, opened: OpenModel, written: 
             headline="actual" if sought.verify or sought.flip else "predicted_second",
         )
         output.emit(page, written, common)
+    if sought.share is not None and (sentence := unproven(question, result)):
+        common.note(sentence)
     unsure = [record for record in result.entries if record["status"] != "ok"]
     for record in unsure:
         of_row = "" if record["test"] is None else f"test {record['test']}, "
@@ -187,6 +192,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
         seed=common.seed,
         verify=sought.verify,
         at_most=sought.at_most,
+        certify=sought.share,
     )
     if sought.candidates:
         offered = session.plan(model, [parse_group(text) for text in sought.candidates], common.seed)
@@ -223,6 +229,7 @@ def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
     used += ["draws"] if sought.curve is not None else []
     return {
         **{key: choice.draws if key == "draws" else getattr(sought, key) for key in used},
+        **({} if choice.certify is None else {"certify": choice.certify}),
         "within": [parse_group(text).text for text in sought.within or ()],
         "candidates": [parse_group(text).text for text in sought.candidates or ()],
         "strategies": [] if sought.flip or sought.describe else list(choice.strategies),

@@ -37,6 +37,8 @@ def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_f
         output.check_choice("--flip-of", sought.flip_of, FLIPS)
         if not sought.flip:
             raise UsageError("--flip-of says what --flip is about", hint="add --flip")
+    if sought.share is not None and not (sought.verify or sought.flip):
+        raise UsageError("--certify proves what retraining found", hint="add --verify")
     if sought.flip:
         _check_flip(sought, drawn, needs_tests=not asks_for_rows and not quantity.startswith(OF_MODEL))
     elif sought.describe is None and not sizes and not sought.candidates:
@@ -88,6 +90,7 @@ def _check_described(sought: Sought, drawn: Drawn) -> None:
         ("--flip", sought.flip, "ask for either"),
         ("--sizes", sought.curve is not None, "ask for either"),
         ("--at-most", sought.at_most, "--support says how many rows a group has at least"),
+        ("--certify", sought.certify is not None, "ginf groundtruth --certify proves the changes of its groups"),
         ("--within", bool(sought.within), "--columns says what groups are described by"),
         ("--candidates", bool(sought.candidates), "--describe makes the groups itself"),
         ("--plot", drawn.plot is not None, "leave --plot out"),
@@ -107,6 +110,7 @@ def _check_curve(sought: Sought, strategies: tuple[str, ...], written: Written) 
         ("--at-most", sought.at_most),
         ("--flip", sought.flip),
         ("--candidates", bool(sought.candidates)),
+        ("--certify", sought.certify is not None),
         ("--format rows", written.format == ROWS),
     ):
         if given:

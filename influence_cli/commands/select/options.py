@@ -60,6 +60,16 @@ class Sought:
         str, typer.Option("--direction", help="increase or decrease: which change of the quantity is looked for.")
     ] = "increase"
     verify: Annotated[bool, typer.Option("--verify", help="Retrain without every group found: fills actual.")] = False
+    certify: Annotated[
+        str | None,
+        typer.Option(
+            "--certify",
+            metavar="REL",
+            help="Prove what retraining found: an interval of every change, low and high, narrower than this share of"
+            " it; whether the best group is proven to be the best of those compared, and a flip to be one.",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None
     flip: Annotated[
         bool,
         typer.Option(
@@ -156,6 +166,13 @@ class Sought:
         if self.curve is not None:
             return curve_sizes(self.curve)
         return tuple(one_size(text) for text in self.size.split(",")) if self.size is not None else ()
+
+    @property
+    def share(self) -> float | None:
+        """The number of ``--certify``.  Raises UsageError for what is none."""
+        from influence_cli.specs.relative import parse_relative
+
+        return None if self.certify is None else parse_relative(self.certify, "--certify")
 
     def least(self, m: int) -> int:
         """The rows of ``--support``, of m.  Raises UsageError."""
