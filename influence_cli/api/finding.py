@@ -64,15 +64,14 @@ class Finding(Asking):
         (groups as for ``influence``) each is judged, and the best union of at most ``size``. ``flip`` looks for the
         smallest group, of at most ``size`` rows (None: half of all), without which the predicted class is another,
         retrained; of a coefficient (``quantity`` "param:NAME" or "t:NAME") its sign, or ``flip_of`` "significance" at
-        5%. ``strategies`` are ("relinearize",), with candidates ("greedy", "swap"); ``"all"`` leaves ``exact`` out
-        where there would be too many groups. The other arguments are the options of ``ginf select``.
+        5%. ``strategies`` are ("relinearize",), with candidates ("greedy", "swap"); ``"all"`` leaves out what would be
+        too many groups. All else is as for ``ginf select``.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))
         >>> y = np.where(np.arange(40) == 7, 30.0, X[:, 0])
-        >>> model = GroupInfluence.fit(X, y, estimator="linear")
-        >>> found = model.select(1, X[:1], quantity="prediction", direction="decrease", strategies="greedy")
-        >>> found.records()[0]["rows"]
+        >>> asked = {"quantity": "prediction", "direction": "decrease", "strategies": "greedy"}
+        >>> GroupInfluence.fit(X, y, estimator="linear").select(1, X[:1], **asked).records()[0]["rows"]
         [7]
         """
         from influence_cli.analysis.flips import ask_flip, ranked
@@ -85,8 +84,8 @@ class Finding(Asking):
         asked = "margin" if flip and self.model.dataset.classes and quantity == "loss" and y_test is None else quantity
         question = self._ask(X_test, y_test, asked, mean, preprocessing)
         question = ask_flip(question.model, question.tests, quantity, flip_of) if flip else ranked(question)
-        how |= {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit}
-        how |= {"verify": verify, "at_most": at_most, "seed": seed}
+        how |= {"draws": draws, "rounds": rounds, "constraint": constraint, "merit": merit, "seed": seed}
+        how |= {"verify": verify, "at_most": at_most}
         names, search = self._search(size, strategies, within, candidates, flip, how | {"direction": direction})
         search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), "within": within is not None, **how}
