@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from influence_cli.data.load import load
 from influence_cli.errors import UsageError
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.trained import fit
-from influence_cli.results import OK, Provenance
+from influence_cli.results import OK, UNCERTAIN, Provenance
 from influence_cli.specs.from_python import train_rows
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import plan_groups
@@ -134,3 +135,22 @@ def test_a_row_of_leverage_one_and_a_class_of_one_row_are_told():
     classes = GroupInfluence.fit(X[:, :2], y, l2=0.1)
     found = classes.influence("rows:each", X[:1, :2], y[:1], methods=["first"], quantity="logit:2", evaluate="linear")
     assert np.flatnonzero(found.ends[:, 0]).tolist() == [5]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "regression"])
+def test_a_linear_change_of_the_loss_that_training_minimised_is_uncertain(kind, tmp_path):
+    known = model_of(kind, tmp_path)
+    data = replace(known.dataset, X_test=known.dataset.X_train, y_test=known.dataset.y_train)
+    model = fit(data, known.settings)
+    plan, solver = plan_of(model, "rows:each"), make_solver(model.objective, model.theta, "cholesky")
+
+    def statuses(model, rows, evaluate="linear"):
+        asked = question.ask(model, TestRows(rows, mean=True), "loss")
+        return set(influence(asked, solver, plan, Estimation(("first",), evaluate), provenance=NOWHERE).status)
+
+    every = np.arange(data.rows)
+    (said,) = statuses(model, every)
+    assert said.startswith(UNCERTAIN) and "ask for --evaluate exact" in said
+    assert statuses(model, every, "exact") == {OK}
+    assert statuses(model, every[1:]) == {OK}
+    assert statuses(known, np.arange(len(known.dataset.y_test))) == {OK}

@@ -192,6 +192,9 @@ def test_what_is_missing_is_named(folder, capsys):
     asked = ("influence", "--model", str(folder / "good.h5"))
     assert "no group of training rows was given" in refused(capsys, 2, *asked, "--test", "1")
     assert "--quantity loss needs test rows" in refused(capsys, 2, *asked, "--group", "random:3")
+    line = ("influence", "--model", str(folder / "line.h5"), "--group", "random:3")
+    assert "misclassified" not in refused(capsys, 2, *line)
+    assert "--test all" in refused(capsys, 2, *line, "--quantity", "score:r2")
 
 
 def test_a_regression_has_no_classes(folder, capsys):

@@ -180,3 +180,17 @@ def test_python_takes_exposure_and_keeps_it(table, tmp_path):
         GroupInfluence.fit(X, table["claims"], exposure=table["years"].where(table.index != 2, 0), estimator="poisson")
     with pytest.raises(Exception, match="trials is for estimator binomial"):
         GroupInfluence.fit(X, table["won"], trials=table["played"])
+
+
+def test_a_mean_over_rows_counts_each_once_and_says_so(table, data, tmp_path, capsys):
+    model = ginf_train(data, tmp_path / "m.h5", *POISSON, *PLAIN)
+    capsys.readouterr()
+    assert run(["influence", "--model", model, "--group", "rows:0,1,2,3,4,5", "--test", "mean"]) == 0
+    found = capsys.readouterr()
+    before, after = peer(table, "poisson"), peer(table.drop(index=GONE), "poisson")
+    rates, seen = [[of_row(one, row) for _, row in table.iterrows()] for one in (before, after)], table["claims"]
+    losses = [np.array(rate) - seen / table["years"] * np.log(rate) for rate in rates]
+    assert values_of(found.out, "refined")[0] == pytest.approx((losses[1] - losses[0]).mean(), rel=0.05)
+    assert "each counts once, whatever its years" in found.err
+    assert run(["influence", "--model", model, "--group", "rows:0", "--test", "0"]) == 0
+    assert "counts once" not in capsys.readouterr().err

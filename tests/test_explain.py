@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,11 @@ def test_a_figure_without_a_finite_value_is_not_explained(model, folder, capsys)
     own = int(np.flatnonzero(data["y_test"] == 1)[0])
     _, err = ask(capsys, "--model", model, "--group", "coherent:1", "--test", str(own), "--explain", code=4)
     assert "there is nothing to explain: without the group the figure has no finite value" in err
+
+
+def test_a_response_is_rounded_to_be_read(folder, capsys):
+    line = train(save_regression(folder / "l.npz"), folder / "l.h5", "--estimator", "linear")
+    text, _ = ask(capsys, "--model", line, "--group", "rows:1,2", "--test", "3", "--explain", "--format", "table")
+    true, guess = re.search(r"\(true (\S+), predicted (\S+)\)", " ".join(text.split())).groups()
+    assert float(true) == float(f"{np.load(folder / 'l.npz')['y_test'][3]:.4g}")
+    assert max(len(number.lstrip("-")) for number in (true, guess)) <= 8

@@ -328,3 +328,15 @@ def test_help_has_an_example(capsys):
 def test_values_are_finite(select):
     _, out, _ = select("--test", "all", "--size", "10%", "--strategy", "greedy", "--format", "json")
     assert np.isfinite([record["predicted_second"] for record in records(out)]).all()
+
+
+def test_a_loss_at_its_minimum_ranks_nothing_and_that_is_said(tmp_path, capsys):
+    data = tmp_path / "t.csv"
+    data.write_text("a,y\n" + "".join(f"{at % 7},{at % 5 + at % 7}\n" for at in range(40)))
+    for fraction, flat in (("0", True), ("0.3", False)):
+        model = str(tmp_path / f"{fraction}.h5")
+        ask = ["--label", "y", "--estimator", "linear", "--test-fraction", fraction, "-o", model]
+        assert run(["train", "--data", str(data), *ask]) == 0
+        capsys.readouterr()
+        assert run(["select", "--model", model, "--test", "mean", "--size", "3"]) == 0
+        assert ("the test rows are the training rows" in capsys.readouterr().err) is flat

@@ -8,7 +8,7 @@ import numpy as np
 
 from influence_cli.core.recession import ENDLESS
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import REFINED, InfluenceResult
+from influence_cli.results import MEAN_TEST, REFINED, REMOVED_TEST, InfluenceResult
 
 LARGE_SHARE = 0.6
 """Share of the rows from which on the error of a single step was measured to cover 83 to 91% only."""
@@ -26,6 +26,7 @@ def advice(model: TrainedModel, result: InfluenceResult, growth: Mapping[str, np
         _unmet(model, result),
         _infinite(model, result),
         _network(model, result),
+        _each_once(model, result),
     ]
     return tuple(sentence for sentence in found if sentence)
 
@@ -92,6 +93,12 @@ def _network(model: TrainedModel, result: InfluenceResult) -> str:
         " response of; groundtruth --retrain proximal measures the same, --retrain warm or cold, and --verify, a new"
         " training"
     )
+
+
+def _each_once(model: TrainedModel, result: InfluenceResult) -> str:
+    if not model.per or not set(result.tests.tolist()) & {MEAN_TEST, REMOVED_TEST}:
+        return ""
+    return f"in a mean over rows each counts once, whatever its {model.per}: training, and D squared, weigh rows by it"
 
 
 def stationarity(left: float, first: np.ndarray) -> str:

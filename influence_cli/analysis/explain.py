@@ -144,8 +144,13 @@ def _asked(question: Question) -> str:
     if not isinstance(name, int):
         return "the model" if name is None else "the chosen test rows together"
     known = question.names
-    true = [] if known.true[0] is None else [f"true {known.true[0]}"]
-    return f"test row {name} ({', '.join([*true, f'predicted {known.predicted[0]}'])})"
+    labels = {"true": known.true[0], "predicted": known.predicted[0]}
+    said = [
+        f"{key} {f'{label:.4g}' if isinstance(label, float) else label}"
+        for key, label in labels.items()
+        if label is not None
+    ]
+    return f"test row {name} ({', '.join(said)})"
 
 
 def _named(model: TrainedModel, row: int) -> dict[str, Any]:

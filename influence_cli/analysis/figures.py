@@ -9,7 +9,7 @@ import numpy as np
 
 from influence_cli.analysis.advice import advice, ill_conditioned, stationarity, unproven
 from influence_cli.analysis.pooled import ABSOLUTE
-from influence_cli.analysis.question import Question
+from influence_cli.analysis.question import Question, at_minimum
 from influence_cli.analysis.reliability import Estimation, Reliability
 from influence_cli.core.conditions import ILL
 from influence_cli.core.estimators import Estimate
@@ -21,6 +21,10 @@ from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Prove
 from influence_cli.specs.planned import GroupPlan
 
 EXACTLY = "ask for --evaluate exact"
+FLAT = (
+    f"{UNCERTAIN}the test rows are the training rows, whose mean loss is at its minimum: a linear change, which follows"
+    f" its slope, says nothing of it: {EXACTLY}"
+)
 
 Figures = tuple[np.ndarray, list[str]]
 """Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
@@ -87,7 +91,7 @@ class Tables:
         known, question, plan, refined = self.known, self.question, self.plan, REFINED in self.how.methods
         provenance = question.named(provenance)
         if self.how.estimators and self.how.evaluate == "linear":
-            if why := _tied(question):
+            if why := _tied(question) or (FLAT if at_minimum(question) else ""):
                 self.status = [why if own == OK else own for own in self.status]
             if question.quantity.startswith(ABSOLUTE):
                 self._doubt_sizes()

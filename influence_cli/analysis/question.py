@@ -34,6 +34,8 @@ TEST_BYTES = 1e9
 
 TRIED = 10_000
 """Rows on which it is tried whether a score can be had."""
+SOME, NO_SLOPE = 16, 1e-5
+"""Rows whose longest gradient is the measure, and the share of it that counts as none: training leaves about 1e-8."""
 OF_MODEL = ("param:", "t:")
 """How quantities begin that need no test row."""
 NEEDS_LABEL = ("loss",)
@@ -176,7 +178,8 @@ def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: st
             return np.array([NO_TEST]), [wald_target(model.objective, index, model.theta, model.observations)]
         return np.array([NO_TEST]), [ParameterTarget(index)]
     if tests is None:
-        hint = "for example --test 17 or --test misclassified:5"
+        several = "misclassified:5" if model.dataset.classes else "0:50"
+        hint = "for example --test all" if pooled(quantity) else f"for example --test 17 or --test {several}"
         raise UsageError(f"--quantity {quantity} needs test rows", hint=hint)
     if (together := pooled(quantity)) is not None:
         return np.array([MEAN_TEST]), [pooled_target(model, tests.rows, together)]
@@ -231,6 +234,18 @@ def _of_removed(model: TrainedModel, quantity: str, groups: Sequence[np.ndarray]
 def without_nan(values: np.ndarray) -> list[Any]:
     """Plain values, None where there is none."""
     return [None if isinstance(one, float) and np.isnan(one) else one for one in values.tolist()]
+
+
+def at_minimum(question: Question) -> bool:
+    """Whether f is the very loss that training minimised, the mean over its rows: it has no slope but the penalty's."""
+    (target, *more), theta = question.targets, question.model.theta
+    if more or question.quantity != "loss" or not isinstance(target, MeanTarget):
+        return False
+    if len(target.rows.y) != question.model.dataset.rows:
+        return False
+    left = target.gradient(theta) + question.model.objective.penalty.product(theta)
+    few = replace(target.rows, X=target.rows.X[:SOME], y=target.rows.y[:SOME]).gradient(theta)
+    return bool(np.linalg.norm(left) <= NO_SLOPE * np.linalg.norm(few, axis=0).max())
 
 
 def _rows_of(target: RowTarget) -> list[RowTarget]:

@@ -28,6 +28,10 @@ RANKED_FROZEN = "groups are ranked with the preprocessing as it was fitted; retr
 FLIPPED_FROZEN = (
     "--flip retrains with the preprocessing as it was fitted: ginf groundtruth makes it again without the group"
 )
+FLAT = (
+    "the test rows are the training rows, whose mean loss is at its minimum: predicted changes, by which groups are"
+    " ranked, follow its slope and say nothing of it; ask about other test rows, or see what --verify retrains"
+)
 FOLLOWED = "relinearize is followed by exchanges judged by retraining: that is cheap here (--strategy says otherwise)"
 LARGEST_SHARE = 0.5
 """Share of the training rows that --flip looks through without --size."""
@@ -57,7 +61,7 @@ def select(
     Example: ginf select --test 17 --size 10% --strategy greedy,relinearize --verify
     """
     from influence_cli.analysis.flips import SIGN, ask_flip, ranked
-    from influence_cli.analysis.question import ask
+    from influence_cli.analysis.question import ask, at_minimum
     from influence_cli.analysis.searches import followed
     from influence_cli.analysis.select import Watch
     from influence_cli.analysis.select import select as search_for
@@ -91,6 +95,8 @@ def select(
             question = ranked(ask(opened.model, tests, quantity))
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
+        if not (sought.flip or sought.describe) and at_minimum(question):
+            common.note(FLAT)
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
         working = session.open_solver(opened, solver, common, beside=session.ranking_bytes(opened.model.dataset))
         search = followed(search, question, working) if sought.strategy is None else search
