@@ -54,7 +54,8 @@ played` is binomial regression: the response is won / played, a share, and rows 
 row removes its whole exposure, or all of its trials; losses and predictions are those of one year, or one trial, and a
 mean over rows (`--test mean`) counts each row once, while training and D squared weigh it. An exposure of 0 or less,
 and more successes than trials, are refused by record. Neither column is a feature; both can name groups. In Python:
-`GroupInfluence.fit(X, claims, exposure=years, estimator="poisson")`, `fit(X, won, trials=played, estimator="binomial")`.
+`GroupInfluence.fit(X, claims, exposure=years, estimator="poisson")`, `fit(X, won, trials=played,
+estimator="binomial")`.
 
 What stands here is what `ginf train --data stays.csv --label died` prints, and its exit code. The good table has the
 columns `age,site,died` and 12 rows. `tests/test_tables_page.py` makes this page and holds it true.
