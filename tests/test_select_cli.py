@@ -330,7 +330,7 @@ def test_values_are_finite(select):
     assert np.isfinite([record["predicted_second"] for record in records(out)]).all()
 
 
-def test_a_loss_at_its_minimum_ranks_nothing_and_that_is_said(tmp_path, capsys):
+def test_a_loss_at_its_minimum_ranks_nothing_and_flips_keep_the_preprocessing(tmp_path, capsys):
     data = tmp_path / "t.csv"
     data.write_text("a,y\n" + "".join(f"{at % 7},{at % 5 + at % 7}\n" for at in range(40)))
     for fraction, flat in (("0", True), ("0.3", False)):
@@ -340,3 +340,6 @@ def test_a_loss_at_its_minimum_ranks_nothing_and_that_is_said(tmp_path, capsys):
         capsys.readouterr()
         assert run(["select", "--model", model, "--test", "mean", "--size", "3"]) == 0
         assert ("the test rows are the training rows" in capsys.readouterr().err) is flat
+        out = f"{model}.flip.h5"
+        assert run(["select", "--model", model, "--quantity", "param:a", "--flip", "-o", out]) == 0
+        assert load_selection(Path(out)).provenance.config["preprocessing"] == "frozen"  # as its note says

@@ -35,14 +35,15 @@ class Prepared:
     asked: str | None
     unfitted: Unfitted | None
 
-    def config(self, *, estimates: bool = False) -> dict[str, str]:
-        """What a result's file says about it, of ``estimates`` or of retraining; nothing of a model without any."""
+    def config(self, *, estimates: bool = False, flips: bool = False) -> dict[str, str]:
+        """What a result's file says about it, of ``estimates``, of ``flips``, which keep it as it was fitted, or of
+        retraining; nothing of a model without any."""
         refit = self.opened.model.refit
         if self.asked == FROZEN or self.unfitted is not None:
             return {"preprocessing": FROZEN}
         if refit is None:
             return {}
-        return {"preprocessing": FROZEN if estimates and not refit.estimates else REFIT}
+        return {"preprocessing": FROZEN if flips or (estimates and not refit.estimates) else REFIT}
 
     def note(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
         """One line where the preprocessing stays as it was fitted although a group takes much of it away, or where

@@ -61,7 +61,7 @@ def select(
     Example: ginf select --test 17 --size 10% --strategy greedy,relinearize --verify
     """
     from influence_cli.analysis.flips import SIGN, ask_flip, ranked
-    from influence_cli.analysis.question import ask, at_minimum
+    from influence_cli.analysis.question import ask
     from influence_cli.analysis.searches import followed
     from influence_cli.analysis.select import Watch
     from influence_cli.analysis.select import select as search_for
@@ -95,8 +95,6 @@ def select(
             question = ranked(ask(opened.model, tests, quantity))
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
-        if not (sought.flip or sought.describe) and at_minimum(question):
-            common.note(FLAT)
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
         working = session.open_solver(opened, solver, common, beside=session.ranking_bytes(opened.model.dataset))
         search = followed(search, question, working) if sought.strategy is None else search
@@ -104,7 +102,7 @@ def select(
             common.note(FOLLOWED)
         config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
         config |= {"top": len(search)} if sought.describe else {}
-        config |= {"solver": working.kind} | prepared.config()
+        config |= {"solver": working.kind} | prepared.config(flips=sought.flip)
         with common.progress("search", len(search) * len(question)) as advance:
             watch = Watch(step=lambda label: advance(0), entered=advance, verified=lambda groups: advance(0))
             result = search_for(question, working, search, provenance=opened.provenance(config), watch=watch)
@@ -176,12 +174,15 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
     from influence_cli.analysis.curve import DRAWS as CURVE_DRAWS
     from influence_cli.analysis.curve import CurveSearch
     from influence_cli.analysis.flips import FlipSearch
+    from influence_cli.analysis.question import at_minimum
     from influence_cli.analysis.searches import ALL, RowSearch, UnionSearch, drop_impossible
     from influence_cli.analysis.select import Choice
     from influence_cli.commands import session
     from influence_cli.specs.from_python import pool_rows
     from influence_cli.specs.groups import parse_group
 
+    if not sought.flip and at_minimum(question):
+        common.note(FLAT)
     model = question.model
     m = model.dataset.rows
     sizes = [size.of(m) for size in sought.sizes()]
