@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cli_tools import save_blobs, train
 
+from influence_cli import GroupInfluence
 from influence_cli.artifacts.results import load_influence
 from influence_cli.cli import run
 from influence_cli.results import EXTRAPOLATED, LIMIT
@@ -80,3 +81,15 @@ def test_the_file_keeps_it_and_the_table_shows_it(folder, tmp_path, capsys):
     assert kept.statuses() == [row["status"] for row in kept.records()]
     assert run([*asked[:5], "--test", "all", "-o", str(path), "--force", "--quiet"]) == 0
     assert load_influence(path).ends is None
+
+
+@pytest.mark.parametrize("estimator", ["linear", "poisson"])
+def test_fewer_rows_than_parameters_leave_predictions_open(estimator):
+    """The last pivot of such a Hessian is rounding, which a small one before it raises."""
+    rng = np.random.default_rng(5)
+    X, groups = rng.normal(size=(60, 3)), [np.sort(rng.permutation(60)[3:]) for _ in range(200)]
+    y = 1.0 + rng.poisson(np.exp(X @ [0.5, -0.5, 0.25]))
+    model = GroupInfluence.fit(X, y, estimator=estimator, l2=0.0)
+    truth = model.groundtruth(groups, rng.normal(size=(1, 3)), y[:1], quantity="prediction").records()
+    assert {row["actual"] for row in truth} == {None}
+    assert all(row["status"].startswith("unbounded: ") for row in truth)

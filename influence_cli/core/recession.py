@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+from scipy.linalg.lapack import dpocon
 
 from influence_cli.core.arrays import columns_of, norms, symmetric
 from influence_cli.core.objectives.objective import Objective
@@ -86,16 +87,22 @@ class Settled:
 
 
 def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights) -> bool:
-    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1): the Hessian is definite there and no
-    row's outputs move by ``FINITE_REACH`` in a Newton step.  False may mean either."""
+    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1): the Hessian is definite there, by more
+    than the rounding of its factor, and no row's outputs move by ``FINITE_REACH`` in a Newton step.  False may mean
+    either."""
     if objective.bounded:
         return True
     if objective.size > DOUBLE_UP_TO:
         return False
     try:
-        step = -factorize(objective, theta, w)(objective.gradient(theta, w))
+        factor = factorize(objective, theta, w)
     except NotConvergedError:
         return False
+    # Without units: rows of length 1.  A small pivot in the middle raises the rounding of one that should be 0.
+    least, _ = dpocon(factor.lower / np.linalg.norm(factor.lower, axis=1)[:, None], 1.0, uplo="L")
+    if least <= FLAT:
+        return False
+    step = -factor(objective.gradient(theta, w))
     return bool(objective.self_concordance(step)[0] < FINITE_REACH)
 
 

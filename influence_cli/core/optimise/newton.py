@@ -72,17 +72,19 @@ def inverses(objective: Glm, theta: np.ndarray, w: RowWeights) -> tuple[Inverses
     limit = DEPENDENT * max(objective.size, LEAST_SIZE) * np.finfo(float).eps
     definite = np.isfinite(diagonal).all(axis=1) & (diagonal > 0).all(axis=1)
     hessians[~definite] = np.eye(objective.size)
-    pivots = _pivots(hessians)
-    definite &= (pivots > limit * diagonal).all(axis=1)
-    hessians[~definite] = np.eye(objective.size)
-    return Inverses(np.linalg.inv(hessians)), definite
+    lower = _factors(hessians)
+    definite &= (lower.diagonal(axis1=1, axis2=2) ** 2 > limit * diagonal).all(axis=1)
+    lower[~definite] = np.eye(objective.size)
+    # Of a Hessian whose last pivot is rounding LAPACK may find no inverse, of its factor always.
+    inverse = np.linalg.inv(lower)
+    return Inverses(inverse.transpose(0, 2, 1) @ inverse), definite
 
 
-def _pivots(hessians: np.ndarray) -> np.ndarray:
-    """The squared diagonals of the Cholesky factors, (G, P): NaN of a matrix that has none."""
+def _factors(hessians: np.ndarray) -> np.ndarray:
+    """The Cholesky factors, (G, P, P): NaN of a matrix that has none."""
     try:
-        return np.linalg.cholesky(hessians).diagonal(axis1=1, axis2=2) ** 2
+        return np.linalg.cholesky(hessians)
     except np.linalg.LinAlgError:
         if len(hessians) == 1:
-            return np.full(hessians.shape[:2], np.nan)
-        return np.concatenate([_pivots(one[None]) for one in hessians])
+            return np.full_like(hessians, np.nan)
+        return np.concatenate([_factors(one[None]) for one in hessians])
