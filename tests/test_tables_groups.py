@@ -144,3 +144,18 @@ def test_nothing_in_a_spec_is_evaluated():
         plan("column:site=__import__('os').getcwd()")
     with pytest.raises(UsageError, match="holds numbers, and '5\\+5' is none"):
         plan("column:age=5+5")
+
+
+@pytest.mark.parametrize(("label", "named"), [("0.0", 0), ("1.0", 1), ("100%", 2), ("1,000", 3), ("$100", 2)])
+def test_a_class_is_named_as_the_file_writes_it(label, named):
+    data = TrainRows(np.zeros((M, 1)), np.arange(M) % 4, ("0", "1", "100", "1000"), {})
+    found = plan_groups([parse_group(f"coherent:{label}"), parse_group(f"coherent:{label}:3")], data)
+    assert found.rows(0).tolist() == list(range(named, M, 4))
+    assert set(found.rows(1).tolist()) < set(range(named, M, 4))
+
+
+def test_a_label_that_is_another_text_is_not_read_as_a_number():
+    data = TrainRows(np.zeros((M, 1)), np.arange(M) % 2, ("01", "1"), {})
+    assert plan_groups([parse_group("coherent:01")], data).rows(0).tolist() == list(range(0, M, 2))
+    with pytest.raises(UsageError, match="expected one of the 2 classes"):
+        plan_groups([parse_group("coherent:2.0")], data)

@@ -92,6 +92,14 @@ def test_quoted_fields_hold_separators_quotes_and_line_breaks(read):
     assert data.feature_names == ('the "site"=a, b', 'the "site"=c\nd')
 
 
+@pytest.mark.parametrize("first", ["x^2", "x^", "x\x01"])
+def test_a_name_that_looks_packed_is_read(read, first):
+    rows = "".join(f"{at % 7},{at % 3 + 0.5},{'ny'[at % 2]}\n" for at in range(30))
+    data = read(f"{first},z,y\n{rows}", name="p.csv")
+    assert data.rows + len(data.X_test) == 30
+    assert len(data.feature_names) == 2
+
+
 def test_empty_lines_are_passed_over_and_counted(read):
     data = read(GOOD.replace("\n41", "\n\n41") + "\n\n")
     assert data.notes[0] == "a.csv: 3 empty lines were passed over"

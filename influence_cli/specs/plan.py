@@ -9,12 +9,13 @@ same rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, TextIO
 
 import numpy as np
 
+from influence_cli.data.notation import read_numbers
 from influence_cli.data.readers.in_place import refuse_streamed
 from influence_cli.errors import UsageError, about
 from influence_cli.specs.by import conditions_by_keys
@@ -103,6 +104,15 @@ class _Data(TrainRows):
         return [frozen(np.flatnonzero(self.y == code)) for code in range(len(self.classes))]
 
 
+def _as_named(label: str, classes: Sequence[str]) -> str:
+    """The class that a label is the number of: the file's 1.0, 10% or 1,000 is the class 1, 10 or 1000."""
+    if label in classes:
+        return label
+    (value,) = read_numbers([label]).values
+    same = [one for one in classes if value is not None and read_numbers([one]).values == [value]]
+    return same[0] if same else label
+
+
 def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     if not data.classes:
         raise UsageError(
@@ -112,7 +122,7 @@ def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     if spec.label == EVERY_CLASS:
         codes, size, times = range(len(data.classes)), spec.size, spec.times
     else:
-        code, size, times = resolve_label(spec, data.classes)
+        code, size, times = resolve_label(replace(spec, label=_as_named(spec.label or "", data.classes)), data.classes)
         codes = range(code, code + 1)
     for number in range(times or len(codes)):
         code = codes[number % len(codes)]

@@ -134,6 +134,7 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
         and not found.lone_returns
         and not at + above
         and not extra
+        and not found.head.startswith((b"x^", b"x\x01"))  # which polars takes for packed: a column x^2
         and mark != " "
         and not (found.has_quotes and _has_loose_quotes(path, mark))
     )
