@@ -121,7 +121,7 @@ class Asked:
             "--group",
             "-g",
             metavar="SPEC",
-            help="Groups of training rows (repeatable): by:COLUMN[:BINS], column:NAME=VALUE (or LOW..HIGH),"
+            help="Groups of rows (repeatable): by:COLUMN[:BINS], column:NAME=VALUE (or LOW..HIGH),"
             " coherent:CLASS, random:5%x10, rows:0,5 or each, records:1, ids:P1, neighbours:ROW:50, cluster:9.",
             autocompletion=group_kinds,
         ),
