@@ -287,3 +287,10 @@ def test_records_read_one_by_one_are_those_that_polars_reads(read, monkeypatch):
             patch.setattr("influence_cli.data.readers.delimited.by_polars", lambda *given: None)
             slowly = read(content, **options)
         assert quickly.digest == slowly.digest
+
+
+@pytest.mark.parametrize("written", ["kr {}", "Rs. {}", "{},-", "{}-", "'{}", '=""{}""'])
+def test_amounts_in_other_notations_are_no_categories(read, written):
+    rows = "".join(f'"{written.format(1000 + 37 * at)}",{at % 3 + 0.5},{"ny"[at % 2]}\n' for at in range(30))
+    with pytest.raises(FileError, match="column paid holds 30 different numbers with a unit"):
+        read(f"paid,z,y\n{rows}")

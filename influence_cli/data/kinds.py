@@ -23,8 +23,10 @@ FEW_SORTS = 20
 
 SHOWN_WORDS, LONGEST_WORD = 5, 40
 """Words, and characters of a word, that a sentence shows."""
-_WITH_UNIT = re.compile(r"[<>~≈=]{0,2}\s*[+-]?[$€£¥]?\s*\d[\d.,'’]*\s*[^\W\d]{0,6}[./²³°\"'%]*[^\W\d]{0,4}")
-"""A number with a comparison before it or a unit behind: 4.5 kg, 12K, <0.1, 5'."""
+_WITH_UNIT = re.compile(
+    r"[<>~≈='\"]{0,2}\s*[+-]?(?:[$€£¥]|kr\.?|Rs\.?)?\s*\d[\d.,'’]*\s*(?:[^\W\d]{0,6}[./²³°\"'%]*[^\W\d]{0,4}|-)"
+)
+"""A number with a comparison or a sign before it or a unit behind: 4.5 kg, 12K, <0.1, 5', kr 12, 12,- and ="12"."""
 DATE_NUMBERS = (19_000_101, 21_001_231)
 """Whole numbers from and to which a column may be dates without separators, 20240131."""
 
