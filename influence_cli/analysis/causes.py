@@ -8,7 +8,7 @@ from time import perf_counter
 
 import numpy as np
 
-from influence_cli.analysis.select import Choice, Entry, Single, Watch, estimated
+from influence_cli.analysis.select import Choice, Entry, OneByOne, Single, Watch, estimated
 from influence_cli.analysis.verify import REFINED_PASSES
 from influence_cli.core.selection.causes import Found, describe, distinct, findings, mask_of
 from influence_cli.core.selection.second_order import Expansion
@@ -33,7 +33,7 @@ REL_ERROR = 0.002
 
 
 @dataclass(frozen=True)
-class DescribedSearch:
+class DescribedSearch(OneByOne):
     """The ``top`` groups of up to ``depth`` conditions on the columns and at least ``support`` rows, a record each.
 
     ``predicted_first`` and ``predicted_second`` are linear, as in the other searches; ``estimate`` is ``refined`` with
@@ -49,7 +49,7 @@ class DescribedSearch:
     def __len__(self) -> int:
         return self.top
 
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+    def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         begun = perf_counter()
         watch.step(DESCRIBE)
         cells = [column.cells for column in self.columns]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.analysis.searches import RowSearch
-from influence_cli.analysis.select import Choice, Entry, Single, Watch, estimated, retrained
+from influence_cli.analysis.select import Choice, Entry, OneByOne, Single, Watch, estimated, retrained
 from influence_cli.core.selection.problem import Problem
 from influence_cli.results import OK, REFINED, Provenance
 
@@ -18,7 +18,7 @@ REL_ERROR = 0.05
 
 
 @dataclass(frozen=True)
-class CurveSearch:
+class CurveSearch(OneByOne):
     """A record a size: the group that the one strategy finds, with ``refined`` as its ``estimate`` and ``error``, and
     the mean (``random_estimate``, ``random_actual``) and standard deviation (``.._spread``) over ``random_draws``
     random groups of the same size."""
@@ -29,8 +29,8 @@ class CurveSearch:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
-        own = list(RowSearch(self.choice, self.sizes).entries(single, watch))
+    def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
+        own = list(RowSearch(self.choice, self.sizes).of_one(single, watch))
         draws = [rows for size in self.sizes for rows in self._drawn(single.problem(size, self.choice))]
         groups = [rows for entry in own for rows in entry.groups]
         watch.step("estimates")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
@@ -14,8 +14,9 @@ from influence_cli.analysis.select import Choice, Entry, Single, Watch, retraine
 from influence_cli.core.objectives.families.base import Classifier
 from influence_cli.core.quantities import Logit, Margin, OfWeights, RowTarget, Target
 from influence_cli.core.selection.bounds import fewest_rows
-from influence_cli.core.selection.flip import Flip, flip
-from influence_cli.core.selection.problem import DECREASE, INCREASE
+from influence_cli.core.selection.flip import Flip, flipping
+from influence_cli.core.selection.problem import DECREASE, INCREASE, Problem
+from influence_cli.core.selection.together import at_once, side_by_side
 from influence_cli.core.wald import LEVEL, WaldTarget
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
@@ -46,11 +47,20 @@ class FlipSearch:
     def __len__(self) -> int:
         return 1
 
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
-        watch.step("flip")
+    def entries(self, singles: Sequence[Single], watch: Watch) -> Iterator[Entry]:
+        """The searches for all f, side by side: ``seconds`` is an equal share of what they take."""
+        together = at_once(singles[0].problem(self.largest, self.choice)) if singles else 1
+        for first in range(0, len(singles), together):
+            watch.step("flip")
+            begun, part = perf_counter(), singles[first : first + together]
+            problems = [single.problem(self.largest, self.choice) for single in part]
+            found = side_by_side([flipping(problem, watch.step) for problem in problems])
+            each = (perf_counter() - begun) / len(part)
+            for single, problem, one in zip(part, problems, found, strict=True):
+                yield self._entry(single, problem, one, each)
+
+    def _entry(self, single: Single, problem: Problem, found: Flip, seconds: float) -> Entry:
         begun = perf_counter()
-        problem = single.problem(self.largest, self.choice)
-        found = flip(problem, advance=watch.step)
         record = _flip_record(single.record("flip", problem), found, problem.rows)
         if isinstance(single.target, OfWeights):  # the terms of the second order know nothing of the rows themselves
             record |= {"predicted_first": float("nan"), "predicted_second": float("nan")}
@@ -62,7 +72,7 @@ class FlipSearch:
             record["class_after"] = None if rows is None else _class_without(single, rows)
         if self.choice.certify is not None:
             record |= _certified(single, rows, record, self.choice.certify)
-        yield Entry(record | {"seconds": perf_counter() - begun}, [], rows, single.column)
+        return Entry(record | {"seconds": seconds + perf_counter() - begun}, [], rows, single.column)
 
 
 def _certified(single: Single, rows: np.ndarray | None, record: dict[str, Any], rel: float) -> dict[str, Any]:

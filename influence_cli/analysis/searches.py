@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from influence_cli.analysis.question import Question
-from influence_cli.analysis.select import Choice, Entry, Search, Single, Watch, spread
+from influence_cli.analysis.select import Choice, Entry, OneByOne, Search, Single, Watch, spread
 from influence_cli.core.selection.bounds import largest_change
 from influence_cli.core.selection.evaluate import RETRAINED, evaluate, worth
 from influence_cli.core.selection.exact import MOST_SUBSETS, exact
@@ -64,7 +64,7 @@ def drop_impossible(choice: Choice, sizes: Sequence[int]) -> tuple[tuple[str, ..
 
 
 @dataclass(frozen=True)
-class RowSearch:
+class RowSearch(OneByOne):
     """A record a size and strategy: the group of rows whose removal changes f most, in the direction asked for."""
 
     choice: Choice
@@ -73,7 +73,7 @@ class RowSearch:
     def __len__(self) -> int:
         return len(self.sizes) * len(self.choice.strategies)
 
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+    def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         for size in self.sizes:
             problem = single.problem(size, self.choice)
             # With the preprocessing made again retraining is another one than the bound is about, which keeps P numbers
@@ -174,7 +174,7 @@ def _run(
 
 
 @dataclass(frozen=True)
-class UnionSearch:
+class UnionSearch(OneByOne):
     """Given groups as candidates: a record each, then one a strategy for its best union of at most ``limit``."""
 
     choice: Choice
@@ -192,7 +192,7 @@ class UnionSearch:
     def __len__(self) -> int:
         return len(self.groups) + len(self.choice.strategies)
 
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+    def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         pool = Pool(single.problem(1, self.choice), tuple(group.rows for group in self.groups), self.limit)
         begun = perf_counter()
         watch.step(SINGLE)

@@ -150,8 +150,20 @@ class Search(Protocol):
     def __len__(self) -> int:
         """How many records there are for one f."""
 
-    def entries(self, single: Single, watch: Watch) -> Iterator[Entry]:
+    def entries(self, singles: Sequence[Single], watch: Watch) -> Iterator[Entry]:
+        """The records for every f, in this order."""
+
+
+class OneByOne:
+    """A search of which each f is another."""
+
+    def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         """The records for one f."""
+        raise NotImplementedError
+
+    def entries(self, singles: Sequence[Single], watch: Watch) -> Iterator[Entry]:
+        for single in singles:
+            yield from self.of_one(single, watch)
 
 
 @alone_where_narrow(lambda question, *arguments, **options: question.model.objective.size)
@@ -162,16 +174,15 @@ def select(
 
     ``actual`` is NaN unless ``choice.verify``, whatever a strategy has retrained on its way.
     """
-    singles = (
+    singles = [
         Single(question.model, solver, question.quantity, column, int(code), target, _tests_of(question, int(code)))
         for column, (code, target) in enumerate(zip(question.codes, question.each(), strict=True))
-    )
+    ]
     provenance = question.named(provenance)
     entries = []
-    for single in singles:
-        for entry in search.entries(single, watch):
-            entries.append(entry)
-            watch.entered(1)
+    for entry in search.entries(singles, watch):
+        entries.append(entry)
+        watch.entered(1)
     if search.choice.verify:
         verify(question, solver, entries, search.choice, provenance, watch)
     else:

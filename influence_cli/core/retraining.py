@@ -96,7 +96,7 @@ def retrain(
     start = theta + FAR_OUT * outward if outward.any() else theta
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
-    if has_cheap_factor(objective) and w.base.size * objective.size**2 <= SMALL_TABLE:
+    if newton_alone(objective):
         goal = goal_of_move(objective, start, w, preconditioner, tol)
         return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
     known = isinstance(nearer, Inverses)
@@ -124,6 +124,13 @@ def retrain(
     )
     rest = _by_newton(_Task(objective, w, preconditioner, goal, watch).take(left), begin)
     return mixed.continue_with(left, rest)
+
+
+def newton_alone(objective: Objective) -> bool:
+    """Whether groups are retrained by Newton steps with their own Hessians from the start, each from a point (P, G) of
+    its own if need be: the time that takes is hardly that of the groups."""
+    small = len(objective.weights) * objective.size**2 <= SMALL_TABLE
+    return objective.convex and small and has_cheap_factor(objective)
 
 
 def _no_higher_than(start: np.ndarray, theta: np.ndarray, objective: Objective, w: Weights) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.optimise.minimum import Minimum
 from influence_cli.core.optimise.newton import inverses
 from influence_cli.core.optimise.restarts import has_cheap_factor
 from influence_cli.core.outcome import Trained, after_removal
@@ -18,6 +19,7 @@ from influence_cli.core.retraining import retrain
 from influence_cli.core.selection.problem import Problem
 from influence_cli.core.selection.second_order import blocks
 from influence_cli.core.solvers.preconditioners import Preconditioner
+from influence_cli.core.weights import Weights
 
 AUTO, SECOND, NEWTON, RETRAINED = "auto", "second", "newton", "retrained"
 MERITS = (AUTO, SECOND, NEWTON, RETRAINED)
@@ -108,10 +110,17 @@ def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]
 def _retrained(
     problem: Problem, weights: Removal, start: np.ndarray, preconditioner: Preconditioner
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where a class has lost its rows f is at its limit, and theta where searches can go on from."""
     objective, w = problem.objective, weights.removed
-    tol = objective.tuning.tolerance
-    minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=tol)
+    minimum = retrain(objective, start, w, preconditioner=preconditioner, tol=objective.tuning.tolerance)
+    return change_after(problem, minimum, w)
+
+
+def change_after(problem: Problem, minimum: Minimum, w: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """Parameters (P, G) and change of f (G,) of groups that were retrained to ``minimum`` under the weights w.
+
+    Where a class has lost its rows f is at its limit, and theta where searches can go on from.
+    """
+    objective, tol = problem.objective, problem.objective.tuning.tolerance
     before = Trained(problem.theta, np.array([problem.base]), np.zeros(1))
     found = after_removal(objective, [under(problem.target, w)], before, minimum, w, tol)
     change = np.where(found.minimum.converged, found.change[0], np.nan)

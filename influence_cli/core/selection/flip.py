@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from influence_cli.core.removal import removal
-from influence_cli.core.selection.evaluate import RETRAINED, Evaluated, evaluate
+from influence_cli.core.selection.evaluate import Evaluated
 from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import DECREASE, INCREASE, Problem, Selection
-from influence_cli.core.selection.relinearize import relinearize
+from influence_cli.core.selection.relinearize import relinearizing
 from influence_cli.core.selection.second_order import Expansion
-from influence_cli.core.selection.swap import swap
+from influence_cli.core.selection.swap import swapping
+from influence_cli.core.selection.together import Steps, alone, ranked, valued
 from influence_cli.errors import UNBOUNDED
 
 ENDLESS = UNBOUNDED + "without this group f has the other sign and grows for ever"
@@ -51,22 +51,27 @@ class Flip:
 
 def flip(problem: Problem, *, advance: Callable[[str], None] = lambda note: None) -> Flip:
     """The smallest group of at most ``problem.size`` rows that is found; ``problem.direction`` plays no part."""
+    return alone(flipping(problem, advance))
+
+
+def flipping(problem: Problem, advance: Callable[[str], None]) -> Steps[Flip]:
+    """``flip`` as one of several searches."""
     search = _Search(replace(problem, direction=DECREASE if problem.base > 0 else INCREASE), advance)
     if problem.base == 0.0:
         return Flip(None, 0.0, float("nan"), problem.size, False, "f is 0 already: it has no sign to change")
-    best = search.bracket()
+    best = yield from search.bracket()
     if best is None:
         status = f"no group of at most {problem.size:,} rows was found that flips"
         return Flip(None, problem.base, float("nan"), problem.size, False, status)
-    best, checked = search.prune(best)
-    fewer = search.in_turn(len(best.rows) - 1)
+    best, checked = yield from search.prune(best)
+    fewer = yield from search.in_turn(len(best.rows) - 1)
     if fewer is not None:
-        best, checked = search.prune(fewer)
+        best, checked = yield from search.prune(fewer)
     for _ in range(LAST_TRIES):
-        fewer = search.swapped(best)
+        fewer = yield from search.swapped(best)
         if fewer is None:
             break
-        best, checked = search.prune(fewer)
+        best, checked = yield from search.prune(fewer)
     at = search.at(len(best.rows))
     after = problem.base + best.realised
     minimal = checked == len(best.rows)
@@ -91,21 +96,22 @@ class _Search:
 
     def expansion(self, size: int) -> Expansion:
         if size not in self._expansions:
-            self._expansions[size] = Expansion(replace(self.problem, size=size))
+            known = next(iter(self._expansions.values()), Expansion(self.problem))
+            self._expansions[size] = known.resized(size)
         return self._expansions[size]
 
     def flips(self, change: float) -> bool:
         """Whether f has the other sign after a change."""
         return bool((self.problem.base + change) * self.problem.base < 0)
 
-    def bracket(self) -> Selection | None:
+    def bracket(self) -> Steps[Selection | None]:
         """The smallest size that re-linearising finds by bisection, above all sizes at which greedy fails."""
         most = self.problem.size
         sizes = sorted({min(1 << power, most) for power in range(most.bit_length() + 1)})
         low, best = 0, None
         for size in sizes:
             groups = [leading(self.expansion(size), self.problem.sign), *strongest(self.expansion(size))]
-            changes = self._evaluate(groups).change
+            changes = (yield from self._evaluate(groups)).change
             flipping = [number for number in range(len(groups)) if self.flips(float(changes[number]))]
             if flipping:
                 at = flipping[0]
@@ -114,17 +120,17 @@ class _Search:
                 break
             low = size
         if best is None:
-            best = self._relinearized(most, ())
+            best = yield from self._relinearized(most, ())
             if best is None:
                 return None
         low = 0 if low == len(best.rows) else low // 2
         while len(best.rows) - low > 1:
             middle = (low + len(best.rows)) // 2
-            better = self._relinearized(middle, ())
+            better = yield from self._relinearized(middle, ())
             low, best = (middle, best) if better is None else (low, better)
         return best
 
-    def in_turn(self, most: int) -> Selection | None:
+    def in_turn(self, most: int) -> Steps[Selection | None]:
         """At most so many rows that flip, each the one that matters most after retraining without those before it
         (Kuschnig et al. 2021); None where there are none, or where that would take long."""
         problem = self.problem
@@ -133,13 +139,12 @@ class _Search:
             return None
         rows, theta = np.empty(0, dtype=np.int64), problem.theta
         for _ in range(most):
-            w = removal(problem.objective.weights, [rows], problem.scaling).removed
-            scores = problem.scores_at(theta, w)
+            scores = yield from ranked(problem, rows, theta)
             left = np.setdiff1d(problem.candidates, rows)
             rows = np.sort(np.append(rows, left[scores[left].argmax()]))
             if not problem.leaves_some(rows):
                 return None
-            here = self._evaluate([rows])
+            here = yield from self._evaluate([rows])
             change, theta = float(here.change[0]), here.theta
             if np.isnan(change):
                 return None
@@ -147,12 +152,12 @@ class _Search:
                 return Selection("greedy", rows, float("nan"), float("nan"), change)
         return None
 
-    def prune(self, best: Selection) -> tuple[Selection, int]:
+    def prune(self, best: Selection) -> Steps[tuple[Selection, int]]:
         """Put rows back while what is left flips; and how many single rows were put back in vain."""
         while len(best.rows) > 1:
-            order = self._order(best)
+            order = yield from self._order(best)
             groups = [np.delete(best.rows, place) for place in order[:CHECKED]]
-            change = self._evaluate(groups).change
+            change = (yield from self._evaluate(groups)).change
             left = [number for number in range(len(groups)) if self.flips(float(change[number]))]
             if not left:
                 return best, len(groups)
@@ -160,32 +165,34 @@ class _Search:
             best = replace(best, rows=groups[at], realised=float(change[at]))
         return best, len(best.rows)
 
-    def swapped(self, best: Selection) -> Selection | None:
+    def swapped(self, best: Selection) -> Steps[Selection | None]:
         """A group with one row fewer that flips, by re-linearising and exchanges from the answer's best rows."""
         size = len(best.rows) - 1
         if size < 1:
             return None
-        start = np.delete(best.rows, self._order(best)[0])
-        found_one = self._relinearized(size, (start,))
+        order = yield from self._order(best)
+        start = np.delete(best.rows, order[0])
+        found_one = yield from self._relinearized(size, (start,))
         if found_one is not None:
             return found_one
-        end = swap(self.at(size), self.expansion(size), starts=(start,), rounds=ROUNDS, advance=self.advance)
-        change = float(self._evaluate([end.rows]).change[0])
+        problem, expansion = self.at(size), self.expansion(size)
+        end = yield from swapping(problem, expansion, starts=(start,), rounds=ROUNDS, advance=self.advance)
+        change = float((yield from self._evaluate([end.rows])).change[0])
         return replace(end, realised=change) if self.flips(change) else None
 
-    def _relinearized(self, size: int, starts: Sequence[np.ndarray]) -> Selection | None:
+    def _relinearized(self, size: int, starts: Sequence[np.ndarray]) -> Steps[Selection | None]:
         problem, expansion = self.at(size), self.expansion(size)
         self.tried += 1
-        end = relinearize(problem, expansion, rounds=ROUNDS, starts=starts, enough=self.flips, advance=self.advance)
+        advance, enough = self.advance, self.flips
+        end = yield from relinearizing(problem, expansion, rounds=ROUNDS, starts=starts, advance=advance, enough=enough)
         return end if self.flips(end.realised) else None
 
-    def _order(self, best: Selection) -> np.ndarray:
+    def _order(self, best: Selection) -> Steps[np.ndarray]:
         """Places in the group, from the row that seems to matter least."""
-        problem = self.at(len(best.rows))
-        theta = self._evaluate([best.rows]).theta
-        w = removal(problem.objective.weights, [best.rows], problem.scaling).removed
-        return np.argsort(problem.scores_at(theta, w)[best.rows], kind="stable")
+        here = yield from self._evaluate([best.rows])
+        scores = yield from ranked(self.at(len(best.rows)), best.rows, here.theta)
+        return np.argsort(scores[best.rows], kind="stable")
 
-    def _evaluate(self, groups: list[np.ndarray]) -> Evaluated:
+    def _evaluate(self, groups: list[np.ndarray]) -> Steps[Evaluated]:
         self.advance("flip")
-        return evaluate(self.problem, RETRAINED, groups)
+        return (yield from valued(self.problem, groups))

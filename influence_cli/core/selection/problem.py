@@ -18,6 +18,7 @@ from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.solvers.cg import Solution
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import factorize
+from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import RowWeights, Weights, as_weights, members, relaxed_members
 from influence_cli.errors import NotConvergedError, UsageError
@@ -124,28 +125,40 @@ class Problem:
                 pass
         return self.solver.preconditioner
 
-    def scores_at(
-        self, theta: np.ndarray, w: RowWeights, preconditioner: Callable[[np.ndarray], np.ndarray] | None = None
-    ) -> np.ndarray:
-        """The slope of f in every row's share of a group, at the parameters (P, 1) of training without the group, w
-        being its weights then: (m,), up to one positive factor, times the sign.
+    def scores_at(self, theta: np.ndarray, w: RowWeights, preconditioner: Preconditioner | None = None) -> np.ndarray:
+        """``scores_at`` of this problem alone, (m,), at theta (P, 1)."""
+        return scores_at([self], theta, w, preconditioner or self.solver.preconditioner)[:, 0]
 
-        With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
-        w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.
-        """
-        target = under(self.target, as_weights(w))
-        adjoint = refined_conjugate_gradient(
-            HessianAt(self.objective, theta, w),
-            target.gradient(theta),
-            preconditioner=preconditioner or self.solver.preconditioner,
-            tol=RANKING,
-        )
-        # A ranking: what is left of the residual far out, where little curvature is, does no harm.
-        influence = self.objective.row_products(theta, np.nan_to_num(adjoint.x))[:, 0]
-        if self.scaling == PER_MEAN:
-            influence -= as_weights(w).column() @ influence
-        scores = self.objective.weights * influence
-        return self.sign * (scores + target.at_once(theta) if isinstance(target, OfWeights) else scores)
+
+def scores_at(
+    problems: Sequence[Problem], theta: np.ndarray, w: RowWeights, preconditioner: Preconditioner
+) -> np.ndarray:
+    """The slope of each problem's f in every row's share of a group, at the parameters (P, G) of training without the
+    group, w being its weights then: (m, G), up to one positive factor, times the sign.
+
+    With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
+    w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.  The problems differ in
+    f, size and sign alone.
+    """
+    objective, w = problems[0].objective, as_weights(w)
+    own = [(under(one.target, w.take(np.array([g]))), theta[:, g : g + 1]) for g, one in enumerate(problems)]
+    adjoint = refined_conjugate_gradient(
+        HessianAt(objective, theta, w),
+        np.hstack([target.gradient(point) for target, point in own]),
+        preconditioner=preconditioner,
+        tol=RANKING,
+    )
+    # A ranking: what is left of the residual far out, where little curvature is, does no harm.
+    influence = objective.row_products(theta, np.nan_to_num(adjoint.x))
+    for g, (one, (target, point)) in enumerate(zip(problems, own, strict=True)):
+        scores = influence[:, g]
+        if one.scaling == PER_MEAN:
+            scores -= w.column(g) @ scores
+        scores *= objective.weights
+        if isinstance(target, OfWeights):
+            scores += target.at_once(point)
+        scores *= one.sign
+    return influence
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,11 @@ import numpy as np
 
 from influence_cli.core.removal import removal
 from influence_cli.core.selection.bounds import rises_with_one_parameter
-from influence_cli.core.selection.evaluate import RETRAINED, evaluate, improves, known, worth
+from influence_cli.core.selection.evaluate import improves, known, worth
 from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import Problem, Selection, exchanged
 from influence_cli.core.selection.second_order import Expansion
+from influence_cli.core.selection.together import Steps, alone, ranked, valued
 
 SHARES = 4
 """Shares of an exchange (1/2, 1/4, ...) that are retrained side by side."""
@@ -38,20 +39,32 @@ def relinearize(
     *,
     rounds: int = 50,
     starts: Sequence[np.ndarray] = (),
-    enough: Callable[[float], bool] = lambda change: False,
     advance: Callable[[str], None] = lambda note: None,
 ) -> Selection:
-    """From the best of the greedy group and ``starts``, until no exchange gains or ``rounds`` are over.
+    """From the best of the greedy group and ``starts``, until no exchange gains or ``rounds`` are over."""
+    return alone(relinearizing(problem, expansion, rounds=rounds, starts=starts, advance=advance))
+
+
+def relinearizing(
+    problem: Problem,
+    expansion: Expansion,
+    *,
+    rounds: int,
+    starts: Sequence[np.ndarray],
+    advance: Callable[[str], None],
+    enough: Callable[[float], bool] = lambda change: False,
+) -> Steps[Selection]:
+    """``relinearize`` as one of several searches.
 
     ``enough`` may end the search early: it is told the change of f realised so far.
     """
     first = leading(expansion, problem.sign)
-    given, alone = [rows for rows in starts if len(rows) == problem.size], strongest(expansion)
-    groups = [first, *given, *alone]
-    tried = evaluate(problem, RETRAINED, groups)
+    given, own = [rows for rows in starts if len(rows) == problem.size], strongest(expansion)
+    groups = [first, *given, *own]
+    tried = yield from valued(problem, groups)
     values = worth(problem, tried.change)
-    usual = values[: len(groups) - len(alone)].max()
-    if alone and not values[-1] > LEVERAGE_PAYS * max(usual, 0.0):
+    usual = values[: len(groups) - len(own)].max()
+    if own and not values[-1] > LEVERAGE_PAYS * max(usual, 0.0):
         values[-1] = -np.inf
     at = int(np.argmax(values))
     rows, theta, best = groups[at], tried.theta[:, at : at + 1], float(values[at])
@@ -61,10 +74,9 @@ def relinearize(
             status = f"stopped after {rounds} rounds: more may gain (--rounds)"
             break
         taken += 1
-        w = removal(problem.objective.weights, [rows], problem.scaling).removed
-        here = problem.preconditioner_at(theta, w)
-        scores = problem.scores_at(theta, w, here)
-        step = _exchange(problem, rows, theta, scores, best, share, here)
+        here = problem.preconditioner_at(theta, removal(problem.objective.weights, [rows], problem.scaling).removed)
+        scores = yield from ranked(problem, rows, theta, here)
+        step = yield from _exchange(problem, rows, theta, scores, best, share, here)
         advance("relinearize")
         if step is None:
             break
@@ -82,7 +94,7 @@ def _exchange(
     best: float,
     share: float,
     preconditioner: Callable[[np.ndarray], np.ndarray],
-) -> tuple[np.ndarray, np.ndarray, float, float] | None:
+) -> Steps[tuple[np.ndarray, np.ndarray, float, float] | None]:
     """The best better group on the way to the k highest scores, with its share of the way; None where there is none.
 
     ``share`` is the last round's: where that was the whole way it is tried by itself, else with its neighbours.
@@ -97,7 +109,7 @@ def _exchange(
     while count:
         batch = sorted({max(1, round(part * count)) for part in shares}, reverse=True)
         groups = [exchanged(inside, out[:n], into[:n]) for n in batch]
-        tried = evaluate(problem, RETRAINED, groups, theta, preconditioner)
+        tried = yield from valued(problem, groups, theta, preconditioner)
         values = worth(problem, tried.change)
         at = int(np.argmax(values))
         if improves(float(values[at]), best):

@@ -20,7 +20,7 @@ rows and a solve, and it is never formed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -49,6 +49,12 @@ class Expansion:
     """Both influences of groups of ``problem.size`` rows, with their slopes in s."""
 
     problem: Problem
+
+    def resized(self, size: int) -> Expansion:
+        """That of groups of another size, which shares what is known: it is of single rows."""
+        other = Expansion(replace(self.problem, size=size))
+        other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "problem"})
+        return other
 
     @cached_property
     def adjoint(self) -> np.ndarray:
@@ -193,6 +199,11 @@ class Expansion:
 
 def blocks(problem: Problem, count: int) -> list[slice]:
     """Slices over groups, as many at a time as memory should take."""
-    step = int(min(64, max(1, BLOCK_BYTES / (8.0 * problem.rows * problem.objective.outputs))))
-    step = max(step, min(256, int(2e5 / (problem.rows * problem.objective.outputs))))
+    step = block_size(problem)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
+
+
+def block_size(problem: Problem) -> int:
+    """Groups that one pass works on."""
+    step = int(min(64, max(1, BLOCK_BYTES / (8.0 * problem.rows * problem.objective.outputs))))
+    return max(step, min(256, int(2e5 / (problem.rows * problem.objective.outputs))))

@@ -21,13 +21,13 @@ from math import comb
 import numpy as np
 
 from influence_cli.core.optimise.restarts import has_cheap_factor
-from influence_cli.core.removal import removal
 from influence_cli.core.selection.evaluate import (
     AUTO,
     GAIN,
     NEWTON,
     RETRAINED,
     SECOND,
+    Evaluated,
     evaluate,
     improves,
     known,
@@ -37,6 +37,7 @@ from influence_cli.core.selection.evaluate import (
 from influence_cli.core.selection.greedy import found, leading, strongest
 from influence_cli.core.selection.problem import Problem, Selection, exchanged
 from influence_cli.core.selection.second_order import Expansion, Parts
+from influence_cli.core.selection.together import Steps, alone, ranked, valued
 
 SHORTLIST = 32
 """Rows on each side whose pairs are weighed together on the quadratic form."""
@@ -66,6 +67,19 @@ def swap(
 
     ``rounds`` limits one search; ``merit`` is one of ``MERITS`` instead of the above.
     """
+    return alone(swapping(problem, expansion, merit=merit, starts=starts, rounds=rounds, advance=advance))
+
+
+def swapping(
+    problem: Problem,
+    expansion: Expansion,
+    *,
+    merit: str = AUTO,
+    starts: Sequence[np.ndarray],
+    rounds: int,
+    advance: Callable[[str], None],
+) -> Steps[Selection]:
+    """``swap`` as one of several searches."""
     small = _pairs(problem) <= EVERY_PAIR and problem.rows * problem.objective.size <= CHEAP
     merit = (RETRAINED if small else NEWTON) if merit == AUTO else merit
     # A loss also rises where the prediction overshoots: the group that first lowers it may be the better start.
@@ -75,14 +89,14 @@ def swap(
         groups += [np.sort(rng.choice(problem.candidates, problem.size, replace=False)) for _ in range(RESTARTS)]
     distinct = list({rows.tobytes(): rows for rows in groups if len(rows) == problem.size}.values())
     if not small:
-        distinct = [_best(problem, expansion, merit, distinct)]
+        distinct = [(yield from _best(problem, expansion, merit, distinct))]
     ends, total, finished = [], 0, True
     explored: set[bytes] = set()
     for start in distinct:
         if merit == SECOND:
             rows, value, taken, done = _on_form(problem, expansion, start, rounds, advance)
         else:
-            rows, value, taken, done = _on_merit(problem, merit, start, rounds, explored, advance)
+            rows, value, taken, done = yield from _on_merit(problem, merit, start, rounds, explored, advance)
         ends.append((value, rows))
         total, finished = total + taken, finished and done
     value, rows = max(ends, key=lambda end: end[0])
@@ -127,11 +141,17 @@ def _pairs(problem: Problem) -> int:
     return problem.size * (len(problem.candidates) - problem.size)
 
 
-def _best(problem: Problem, expansion: Expansion, merit: str, groups: list[np.ndarray]) -> np.ndarray:
+def _best(problem: Problem, expansion: Expansion, merit: str, groups: list[np.ndarray]) -> Steps[np.ndarray]:
     """The group of highest merit."""
     if merit == SECOND:
         return groups[int(np.argmax(problem.sign * expansion.second(problem.members(groups))))]
-    return groups[int(np.argmax(worth(problem, evaluate(problem, merit, groups).change)))]
+    tried = yield from _tried(problem, merit, groups)
+    return groups[int(np.argmax(worth(problem, tried.change)))]
+
+
+def _tried(problem: Problem, merit: str, groups: list[np.ndarray], start: np.ndarray | None = None) -> Steps[Evaluated]:
+    """The groups by their merit, retrained from ``start`` (P, 1)."""
+    return (yield from valued(problem, groups, start)) if merit == RETRAINED else evaluate(problem, merit, groups)
 
 
 def _on_form(
@@ -199,25 +219,25 @@ def _on_merit(
     rounds: int,
     explored: set[bytes],
     advance: Callable[[str], None],
-) -> tuple[np.ndarray, float, int, bool]:
+) -> Steps[tuple[np.ndarray, float, int, bool]]:
     """As ``_on_form``, with every exchange evaluated.
 
     The search joins an earlier one, and ends, at a group in ``explored``, to which it adds those that it goes through.
     """
     rows = start
-    tried = evaluate(problem, merit, [rows])
+    tried = yield from _tried(problem, merit, [rows])
     theta, best = tried.theta, float(worth(problem, tried.change)[0])
     for taken in range(1, rounds + 1):
         if rows.tobytes() in explored:
             return rows, best, taken - 1, True
         explored.add(rows.tobytes())
         advance("swap")
-        w = removal(problem.objective.weights, [rows], problem.scaling).removed
-        groups = _exchanges(problem, rows, problem.scores_at(theta, w))
+        scores = yield from ranked(problem, rows, theta)
+        groups = _exchanges(problem, rows, scores)
         if not groups:
             return rows, best, taken, True
         groups = promising(problem, groups, theta) if merit == RETRAINED else groups
-        tried = evaluate(problem, merit, groups, theta if merit == RETRAINED else None)
+        tried = yield from _tried(problem, merit, groups, theta)
         values = worth(problem, tried.change)
         at = int(np.argmax(values))
         if not improves(float(values[at]), best):

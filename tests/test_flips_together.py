@@ -1,0 +1,59 @@
+"""Searches for flips side by side: the answers are those of each by itself, from far fewer retrainings."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from core_cases import family
+from oracle import LINEAR, LOGISTIC, SOFTMAX
+from selection_cases import make_case
+
+from influence_cli.core.quantities import Margin, Prediction, RowTarget
+from influence_cli.core.selection import evaluate, together
+from influence_cli.core.selection.flip import flip, flipping
+from influence_cli.core.selection.problem import Problem
+from influence_cli.core.selection.together import side_by_side
+
+
+def problems(kind: str, count: int, scaling: str) -> list[Problem]:
+    """The same model asked about several test rows."""
+    case = make_case(kind, m=40, size=20, scaling=scaling)
+    objective, model = case.problem.objective, case.problem
+    rows = np.random.default_rng(5).normal(size=(count, 1, case.x.shape[1]))
+    if kind == LINEAR:
+        targets = [RowTarget(objective, Prediction(family(case.oracle)), x, np.zeros(1)) for x in rows]
+    else:
+        labels = [objective.family.predict(objective.predict_outputs(model.theta, x))[0] for x in rows]
+        of = Margin(family(case.oracle))
+        targets = [RowTarget(objective, of, x, label) for x, label in zip(rows, labels, strict=True)]
+    return [replace(model, target=target) for target in targets]
+
+
+@pytest.mark.parametrize("scaling", ["per-mean", "per-sum"])
+@pytest.mark.parametrize("kind", [LINEAR, LOGISTIC, SOFTMAX])
+def test_side_by_side_finds_what_each_search_finds(kind, scaling, monkeypatch):
+    calls = []
+    for module in (evaluate, together):
+        real = module.retrain
+        monkeypatch.setattr(module, "retrain", lambda *a, real=real, **k: calls.append(1) or real(*a, **k))
+    asked = problems(kind, 8, scaling)
+    each, apart = [], []
+    for one in asked:
+        calls.clear()
+        each.append(flip(one))
+        apart.append(len(calls))
+    calls.clear()
+    found = side_by_side([flipping(one, lambda note: None) for one in asked])
+    assert sum(one.selection is not None for one in each) >= 2
+    for one, other in zip(found, each, strict=True):
+        assert (one.selection is None, one.minimal, one.status) == (
+            other.selection is None,
+            other.minimal,
+            other.status,
+        )
+        assert one.after == pytest.approx(other.after, rel=1e-9, abs=1e-12, nan_ok=True)
+        if one.selection is not None:
+            assert one.selection.rows.tolist() == other.selection.rows.tolist()
+            assert one.selection.predicted_second == pytest.approx(other.selection.predicted_second, rel=1e-9)
+    assert len(calls) <= 1.5 * max(apart)  # a block holds 256 groups or more: the longest search sets the count
+    assert len(calls) < sum(apart) / 2
