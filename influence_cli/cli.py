@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from inspect import signature
 from typing import Annotated
 
 import typer
@@ -14,6 +13,7 @@ import typer
 from influence_cli import __version__, process
 from influence_cli.commands.compare import compare
 from influence_cli.commands.groundtruth import groundtruth
+from influence_cli.commands.help import Command, name_values
 from influence_cli.commands.influence import influence
 from influence_cli.commands.report import report
 from influence_cli.commands.select import select
@@ -31,10 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for _command in (train, influence, groundtruth, select, compare, report, show):
-    for _option in (one.annotation for one in signature(_command).parameters.values()):
-        if _option.__origin__ in (bool, bool | None):
-            _option.__metadata__[0].metavar = ""  # a switch takes no value
-    app.command()(_command)
+    name_values(_command)
+    app.command(cls=Command)(_command)
 
 
 def _show_version(value: bool) -> None:

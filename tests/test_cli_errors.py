@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 from cli_tools import leftovers, save_blobs, save_regression, train
+from typer.main import get_command
 
 from influence_cli.cli import app, run
 from influence_cli.errors import GinfError
@@ -261,8 +262,17 @@ def test_help_has_a_purpose_an_example_and_fits(name, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "80")
     assert run([name, "-h"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 24, "more than a screen"
     assert max(map(len, lines)) <= 80
-    text = " ".join(line.strip() for line in lines)
+    assert f"more: ginf {name} --help" in lines[-1]
+    assert f"Example: ginf {name} " in " ".join(line.strip() for line in lines)
+    assert run([name, "--help"]) == 0
+    full = capsys.readouterr().out.splitlines()
+    text = " ".join(line.strip() for line in full)
+    assert max(map(len, full)) <= 80
+    options = [flag for one in get_command(app).commands[name].params for flag in one.opts if flag.startswith("--")]
+    assert len(options) >= 9
+    assert not [flag for flag in options if not re.search(rf"(?<![\w-]){flag}(?![\w-])", text)]
     assert f"Example: ginf {name} " in text
     assert "…" not in text, "something is cut"
     for option in re.findall(r"--format|--seed", text):

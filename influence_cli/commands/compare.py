@@ -14,6 +14,7 @@ from influence_cli.commands.options import MANY, OUTPUT, Common, Plot, Written
 if TYPE_CHECKING:
     from influence_cli.tabular import Records
 
+CHECKS = "Checks"
 FIGURES = ("auto", "scatter", "curve")
 
 
@@ -55,6 +56,7 @@ def compare(
             "--fail-under",
             metavar="METHOD=R,...",
             help="Exit code 5 if a method's correlation over all groups is below R: second=0.9,first=0.8.",
+            rich_help_panel=CHECKS,
         ),
     ] = None,
     fail_error: Annotated[
@@ -63,6 +65,7 @@ def compare(
             "--fail-error",
             metavar="[METHOD=]REL,...",
             help="Exit code 5 if a method's error over all groups is above REL: 10%, or second=20%,newton=5%.",
+            rich_help_panel=CHECKS,
         ),
     ] = None,
     fail_slope: Annotated[
@@ -71,6 +74,7 @@ def compare(
             "--fail-slope",
             metavar="[METHOD=]LOW..HIGH,...",
             help="Exit code 5 if a method's slope over all groups lies outside of LOW..HIGH: 0.9..1.1.",
+            rich_help_panel=CHECKS,
         ),
     ] = None,
     plot: Plot = None,

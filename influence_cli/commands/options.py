@@ -53,8 +53,8 @@ Test = Annotated[
         "-t",
         metavar="ROWS",
         autocompletion=test_words,
-        help="17, 3,5, 0:50, record:12, id:P21, misclassified:5, all, mean (over all), or removed (each"
-        " group's own rows).",
+        help="17, 3,5, 0:50, record:12, id:P21, misclassified:5, all, mean (over all) or removed."
+        "  removed: each group's own rows.",
     ),
 ]
 Quantity = Annotated[
@@ -67,7 +67,7 @@ Quantity = Annotated[
             *("gap:", "gap-tpr:", "gap-fpr:", "gap-loss:", "worst:", "score:", "abs:"),
         ),
         help="What changes: loss, margin, prob (true class), prob:CLASS, logit:CLASS, prediction, param:NAME, t:NAME"
-        " (Wald statistic); of all test rows gap:COLUMN[:CLASS], gap-tpr: and gap-fpr: likewise, gap-loss:COLUMN,"
+        " (Wald statistic).  Of all test rows gap:COLUMN[:CLASS], gap-tpr: and gap-fpr: likewise, gap-loss:COLUMN,"
         " worst:COLUMN, score:NAME, or abs: before these.",
     ),
 ]

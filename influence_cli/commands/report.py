@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from influence_cli.commands.bundles import command
-from influence_cli.commands.options import OUTPUT, Common
+from influence_cli.commands.options import Common
 
 if TYPE_CHECKING:
     from influence_cli.present.report_sections import Source
@@ -21,14 +21,12 @@ def report(
     ],
     page: Annotated[
         str,
-        typer.Option("-o", "--output", metavar="FILE", help="Page to write, .html or .md.", rich_help_panel=OUTPUT),
+        typer.Option("-o", "--output", metavar="FILE", help="Page to write, .html or .md."),
     ],
     common: Common,
     top: Annotated[
         int | None,
-        typer.Option(
-            "--top", min=1, metavar="N", help="Only the N largest effects of each test row.", rich_help_panel=OUTPUT
-        ),
+        typer.Option("--top", min=1, metavar="N", help="Only the N largest effects of each test row."),
     ] = None,
 ) -> int:
     """Write one page to hand over: the question, the model, the groups with bars, the truth, how to repeat it.

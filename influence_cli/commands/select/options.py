@@ -36,6 +36,7 @@ class Sought:
             "--sizes",
             metavar="1%,2%,...,20%",
             help="A removal curve: the group of --strategy (greedy) at each size, against random groups of that size.",
+            rich_help_panel=SEARCH,
         ),
     ] = None
     at_most: Annotated[
@@ -54,11 +55,12 @@ class Sought:
             help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.",
             show_default="relinearize, followed by retrained exchanges where they are cheap; with --candidates"
             " greedy,swap",
+            rich_help_panel=SEARCH,
         ),
     ] = None
-    direction: Annotated[
-        str, typer.Option("--direction", help="increase or decrease: which change of the quantity is looked for.")
-    ] = "increase"
+    direction: Annotated[str, typer.Option("--direction", help="Change that is looked for: increase or decrease.")] = (
+        "increase"
+    )
     verify: Annotated[bool, typer.Option("--verify", help="Retrain without every group found: fills actual.")] = False
     certify: Annotated[
         str | None,
@@ -84,11 +86,17 @@ class Sought:
             autocompletion=completing("sign", "significance"),
             help="What of --quantity param:NAME or t:NAME is to flip: its sign, or its significance at 5%.",
             show_default="sign",
+            rich_help_panel=SEARCH,
         ),
     ] = None
     within: Annotated[
         list[str] | None,
-        typer.Option("--within", metavar="SPEC", help="Only rows of this group may be removed (repeatable: of any)."),
+        typer.Option(
+            "--within",
+            metavar="SPEC",
+            help="Only rows of this group may be removed (repeatable: of any).",
+            rich_help_panel=SEARCH,
+        ),
     ] = None
     candidates: Annotated[
         list[str] | None,
@@ -106,6 +114,7 @@ class Sought:
             min=1,
             help="Causes in words: the groups of up to DEPTH conditions on columns (sex=f,age=60..75) that change the"
             " quantity most for their size; --top of them (10).",
+            rich_help_panel=SEARCH,
         ),
     ] = None
     support: Annotated[

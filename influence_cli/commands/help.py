@@ -1,0 +1,63 @@
+"""How a command's help is laid out: ``-h`` gives its common options on one screen, ``--help`` all of them in panels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from inspect import signature
+from typing import Any
+
+from typer.core import TyperCommand
+
+SHORT, LONG = "-h", "--help"
+VALUES = {str: "TEXT", int: "N", float: "X", list[str]: "A,B"}
+"""What stands for the value of an option that names none of its own."""
+ALSO_COMMON = {"verify", "output", "top"}
+"""Options on the screen of ``-h`` that stand among their kind in ``--help``."""
+
+
+class Command(TyperCommand):
+    """A command whose ``-h`` leaves out the options of every named panel, and all but first sentences."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as usual, and note which help is asked for."""
+        ctx.meta[SHORT] = SHORT in args and LONG not in args
+        return super().parse_args(ctx, args)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option of the help itself, which takes no value."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.metavar, option.help = "", f"{SHORT}: the common options.  {LONG}: all of them."
+        return option
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help that was asked for."""
+        if not ctx.meta.get(SHORT):
+            super().format_help(ctx, formatter)
+            return
+        purpose, *_, example = (self.help or "").split("\n\n")
+        options: list[Any] = self.params
+        shown = [one for one in options if one.name in ALSO_COMMON or getattr(one, "rich_help_panel", None) is None]
+        self.format_usage(ctx, formatter)
+        formatter.write_text(purpose)
+        formatter.write_text(example)
+        formatter.write_paragraph()
+        formatter.write_dl([(one.get_help_record(ctx)[0].split(" <")[0], _first_sentence(one.help)) for one in shown])
+        formatter.write_paragraph()
+        formatter.write_text(f"All options, {len(options) - len(shown)} more: {ctx.command_path} {LONG}")
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
+
+
+def name_values(function: Callable[..., int]) -> None:
+    """Give each option of a command a short word for its value; a switch takes none."""
+    for one in signature(function).parameters.values():
+        kind, option = one.annotation.__origin__, one.annotation.__metadata__[0]
+        plain = next((known for known in (bool, *VALUES) if kind in (known, known | None)), None)
+        if plain is bool:
+            option.metavar = ""
+        elif plain is not None and option.metavar is None:
+            option.metavar = VALUES[plain]
