@@ -174,6 +174,7 @@ def test_large_arrays_lie_in_one_piece_and_load_ready_to_use(tmp_path):
     loaded = load_model(tmp_path / "a.h5")
     assert loaded.dataset.X_train.flags.c_contiguous
     assert loaded.factor.lower.flags.f_contiguous
+    assert load_model(tmp_path / "a.h5", with_factor=False).factor is None
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -17,6 +17,7 @@ import numpy as np
 from influence_cli.artifacts import storage
 from influence_cli.artifacts.dataset import dataset_of, entries
 from influence_cli.artifacts.entries import DIGESTS
+from influence_cli.artifacts.schema import KINDS
 from influence_cli.artifacts.schema_data import LINK, PIPELINE, SUMS
 from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.core.objectives.kept import Kept
@@ -98,9 +99,14 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
     storage.write(path, "model", arrays, artifact.settings, force=force)
 
 
-def load_model(path: PathLike, *, fetch: Fetch | None = None) -> ModelArtifact:
-    """Read and verify a model; ``fetch`` makes the data of a linked model again, of its settings and its link."""
-    opened = storage.read(path, "model")
+def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None = None) -> ModelArtifact:
+    """Read and verify a model; without ``with_factor`` its largest array stays on the disk and ``factor`` is None.
+
+    ``fetch`` makes the data of a linked model again, of its settings and its link.
+    """
+    left = () if with_factor else (_FACTOR,)
+    keys = [entry.path for entry in KINDS["model"].entries if entry.path not in left]
+    opened = storage.read(path, "model", keys)
     arrays = opened.arrays
     link = arrays.get(LINK)
     if link is None:
@@ -151,7 +157,11 @@ def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
     expected, found = (
         f"{train:,} training and {test:,} test rows of {features:,} features with the digest {digest[:12]}"
         for train, test, features, digest in (
-            (*counts, len(arrays["/data/feature_names"]), arrays["@data_digest"]),
+            (
+                *counts,
+                len(arrays["/data/feature_names"]),
+                arrays["@data_digest"],
+            ),
             (data.rows, data.X_test.shape[0], data.X_train.shape[1], data.digest),
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,8 @@ def extend(path: PathLike, kind: str, arrays: Mapping[str, Any], *, expect: Mapp
             _put_all(file, spec, {**packed, **replaced}, sink)
 
 
-def read(path: PathLike, kind: str) -> Opened:
-    """Open and check a file.
+def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Opened:
+    """Open and check a file; ``keys`` limits which datasets are read (attributes always are).
 
     FileError names every problem of the file at once, and the command that makes a right one.
     """
@@ -134,7 +134,9 @@ def read(path: PathLike, kind: str) -> Opened:
         found = {name: describe_stored(item) for name, item in stored.items()}
         problems = {**_listed(spec, kept, stored), **check(spec, found), **problems}
         for name, item in stored.items():
-            if name in problems:
+            entry = spec.entry(name)
+            wanted = "@" in name or keys is None or name in keys or (entry is not None and entry.path in keys)
+            if name in problems or not wanted:
                 continue
             values[name], problem = _value(spec, name, item, kept)
             if problem is not None:

@@ -95,16 +95,17 @@ class TrainedModel:
         if data.classes and len(data.classes) < 2:
             raise FileError(f"expected at least two classes, found {len(data.classes)}")
         check_responses(data, own)
-        if kept is not None and not own.is_network:
-            columns = data.X_train.shape[1] + own.fit_intercept
-            if kept.squares.shape != (columns,):
-                raise FileError(
-                    f"/sums/squares has the shape {kept.squares.shape}, expected ({columns},) by its settings"
-                )
+        columns = data.X_train.shape[1] + own.fit_intercept
+        if own.is_network:
+            kept = None
+        if kept is not None and kept.squares.shape == (columns,):
             vars(self)["objective"] = objective_of(data, own, kept)  # where cached_property keeps it
         shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
             ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
         )
+        if kept is not None:
+            shapes += (("/sums/squares", kept.squares.shape, (columns,)),)
+            shapes += (("/sums/gradient", kept.gradient.shape, self.theta.shape),)
         if self.residuals is not None:
             shapes += (("/gradients/residuals", self.residuals.shape, (data.rows, self.objective.outputs)),)
         for path, found, expected in shapes:
