@@ -54,7 +54,7 @@ def test_the_first_answer_is_the_one_that_is_told(tmp_path, monkeypatch, capsys)
     (record,) = json.loads(capsys.readouterr().out)
     text = " ".join(README.read_text(encoding="utf-8").split())
     told = f"Without the {record['size']} 3s among the training rows its loss, {record['base']:.2f} now, would rise by"
-    assert f"{told} {record['refined']:.1f}, give or take {record['error']:.2g}" in text
+    assert f"{told} {record['refined']:.1f}, give or take {record['error']:.2g}:" in text
 
 
 def test_every_exit_code_appears():
