@@ -10,9 +10,9 @@ from selection_cases import make_case
 
 from influence_cli.core.quantities import Margin, Prediction, RowTarget
 from influence_cli.core.selection import evaluate, together
-from influence_cli.core.selection.flip import flip, flipping
-from influence_cli.core.selection.problem import Problem
-from influence_cli.core.selection.together import side_by_side
+from influence_cli.core.selection.flip import _Search, flip, flipping
+from influence_cli.core.selection.problem import Problem, Selection
+from influence_cli.core.selection.together import alone, ranked, side_by_side
 
 
 def problems(kind: str, count: int, scaling: str) -> list[Problem]:
@@ -57,3 +57,29 @@ def test_side_by_side_finds_what_each_search_finds(kind, scaling, monkeypatch):
             assert one.selection.predicted_second == pytest.approx(other.selection.predicted_second, rel=1e-9)
     assert len(calls) <= 1.5 * max(apart)  # a block holds 256 groups or more: the longest search sets the count
     assert len(calls) < sum(apart) / 2
+
+
+@pytest.mark.parametrize("checked", [1000, 40])
+def test_many_rows_go_back_in_few_retrainings(checked, monkeypatch):
+    """A group far larger than a flip takes: one row back at a time was a retraining of every row for each."""
+    case = make_case(LOGISTIC, m=400, size=200)
+    x, at = case.x, case.problem
+    label = at.objective.family.predict(at.objective.predict_outputs(at.theta, x))[0]
+    problem = replace(at, target=RowTarget(at.objective, Margin(family(case.oracle)), x, label), direction="decrease")
+    monkeypatch.setattr("influence_cli.core.selection.flip.CHECKED", checked)
+    search = _Search(problem, lambda note: None)
+    order = alone(ranked(problem, np.empty(0, dtype=np.int64), problem.theta))
+    rows = np.sort(np.argsort(-order)[:200])
+    (change,) = evaluate.evaluate(problem, evaluate.RETRAINED, [rows]).change
+    assert search.flips(change)
+    blocks = []
+    real = search._evaluate
+    monkeypatch.setattr(search, "_evaluate", lambda groups: blocks.append(len(groups)) or real(groups))
+    best, shown = alone(search.prune(Selection("greedy", rows, np.nan, np.nan, float(change))))
+    back = len(rows) - len(best.rows)
+    assert back > 60 and len(blocks) < back / 2
+    assert shown == min(checked, len(best.rows))
+    ends = evaluate.evaluate(problem, evaluate.RETRAINED, [best.rows, *(np.delete(best.rows, i) for i in range(shown))])
+    assert search.flips(ends.change[0]) and best.realised == pytest.approx(ends.change[0], rel=1e-9)
+    if checked == 1000:
+        assert not any(search.flips(one) for one in ends.change[1:])

@@ -154,16 +154,34 @@ class _Search:
 
     def prune(self, best: Selection) -> Steps[tuple[Selection, int]]:
         """Put rows back while what is left flips; and how many single rows were put back in vain."""
+        while len(best.rows) > CHECKED:
+            fewer = yield from self._returned(best, (yield from self._order(best)))
+            if fewer is None:
+                break
+            best = fewer
         while len(best.rows) > 1:
             order = yield from self._order(best)
             groups = [np.delete(best.rows, place) for place in order[:CHECKED]]
             change = (yield from self._evaluate(groups)).change
-            left = [number for number in range(len(groups)) if self.flips(float(change[number]))]
-            if not left:
+            free = [number for number in range(len(groups)) if self.flips(float(change[number]))]
+            if not free:
                 return best, len(groups)
-            at = max(left, key=lambda number: self.problem.sign * change[number])
-            best = replace(best, rows=groups[at], realised=float(change[at]))
+            free.sort(key=lambda number: self.problem.sign * change[number], reverse=True)
+            one = replace(best, rows=groups[free[0]], realised=float(change[free[0]]))
+            best = (yield from self._returned(best, order[free], least=2)) or one
         return best, len(best.rows)
+
+    def _returned(self, best: Selection, order: np.ndarray, least: int = 1) -> Steps[Selection | None]:
+        """The group without the first 1, 2, 4, ... of these places, ``least`` or more: as many as still flips, or None.
+
+        One place at a time, a group of thousands of rows would be retrained thousands of times for each.
+        """
+        powers = (1 << power for power in range(len(order).bit_length()))
+        counts = [count for count in powers if least <= count < len(best.rows)]
+        groups = [np.delete(best.rows, order[:count]) for count in counts]
+        change = (yield from self._evaluate(groups)).change.tolist() if groups else []
+        found_ones = [pair for pair in zip(groups, change, strict=True) if self.flips(pair[1])]
+        return replace(best, rows=found_ones[-1][0], realised=found_ones[-1][1]) if found_ones else None
 
     def swapped(self, best: Selection) -> Steps[Selection | None]:
         """A group with one row fewer that flips, by re-linearising and exchanges from the answer's best rows."""
