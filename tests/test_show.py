@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cli_tools import rows_of, save_blobs, train
 
+from influence_cli import GroupInfluence
 from influence_cli.artifacts.results import load_influence
 from influence_cli.cli import run
 
@@ -158,3 +159,22 @@ def test_coefficients_say_of_what_they_are(tmp_path, capsys, estimator, label, s
     assert run([*ask, "-o", str(tmp_path / "c.h5")]) == 0
     _, out, _ = shown(capsys, tmp_path / "c.h5", "--format", "table")
     assert f"Coefficients, the largest first{said}" in out.splitlines()
+
+
+def test_a_flip_names_only_the_options_that_it_used(folder, tmp_path, capsys):
+    asked = ["select", "--model", str(folder / "m.h5"), "--test", "1", "--flip", "--quiet"]
+    assert run([*asked, "-o", str(tmp_path / "f.h5")]) == 0
+    code, out, _ = shown(capsys, tmp_path / "f.h5", "--format", "table")
+    made = out[out.index("Made with") : out.index("data digest")].splitlines()[1:]
+    assert code == 0
+    assert {line.split()[0] for line in made if line.strip()} == {"flip", "model", "seed", "solver", "test"}
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    model = GroupInfluence.fit(X, (X[:, 0] + rng.normal(size=40) > 0).astype(int))
+    flipped = model.select(None, X[:1], flip=True).provenance.config
+    unused = {"strategies", "direction", "draws", "rounds", "constraint", "merit", "verify", "at_most"}
+    assert flipped["flip"] is True
+    assert flipped["quantity"] is None
+    assert not unused & set(flipped)
+    greedy = model.select(3, X[:1], quantity="prob:1", strategies="greedy").provenance.config
+    assert unused & set(greedy) == {"strategies", "direction", "verify", "at_most"}

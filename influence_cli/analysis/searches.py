@@ -32,10 +32,17 @@ OF_GROUPS = ("random", "greedy", "swap", "exact")
 ALL = "all"
 SINGLE = "single"
 """What the record of a given group by itself is called."""
+USERS = {"draws": {"random"}, "constraint": {"pgd"}, "merit": {"swap"}, "rounds": {"pgd", "relinearize", "swap"}}
+"""The strategies that an option is for."""
 AFFORDABLE = 2e9
 """Multiply-adds of small matrices, ten seconds or so, up to which exchanges follow the default search."""
 EVERY_SIZE = 12
 """Sizes that are searched for the best group of at most some rows."""
+
+
+def options_of(strategies: Sequence[str]) -> list[str]:
+    """The options of a search that these strategies read; a search for a flip has no strategies and reads none."""
+    return [option for option, users in USERS.items() if users & set(strategies)]
 
 
 def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class Finding(Asking):
         search = followed(search, question, self.solver) if strategies is None else search
         kept = {"size": size, "quantity": quantity, "strategies": list(names), "within": within is not None, **how}
         kept |= {"flip": True, "flip_of": flip_of} if flip else {"direction": direction}
-        return select(question, self.solver, search, provenance=provenance_of(question.model, kept))
+        return select(question, self.solver, search, provenance=provenance_of(question.model, _used(kept, names)))
 
     @python_words
     def describe(
@@ -288,6 +288,17 @@ def _check_flip(flip: bool, of: str, by_itself: bool) -> None:
         raise UsageError(f"flip_of {of} says what flip is about", hint="add flip=True")
     if flip and not by_itself:
         raise UsageError("flip searches by itself, towards the flip", hint="leave strategies and direction out")
+
+
+def _used(kept: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Of the options those that the strategies read; a flip has none, and its default quantity stands for the class."""
+    from influence_cli.analysis.searches import USERS, options_of
+
+    unused = {*USERS} - {*options_of(names)}
+    if "flip" in kept:
+        unused |= {"verify", "at_most", "strategies"}
+        kept = kept | {"quantity": None if kept["quantity"] == "loss" else kept["quantity"]}
+    return {option: value for option, value in kept.items() if option not in unused}
 
 
 def _check_words(direction: str, constraint: str, merit: str) -> None:

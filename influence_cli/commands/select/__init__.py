@@ -100,7 +100,7 @@ def select(
         search = followed(search, question, working) if sought.strategy is None else search
         if search.choice.follow:
             common.note(FOLLOWED)
-        config = {"test": test, "quantity": quantity, "seed": common.seed, **_config(sought, search.choice)}
+        config = {"test": test, "seed": common.seed, **_config(sought, search.choice, quantity)}
         config |= {"top": len(search)} if sought.describe else {}
         config |= {"solver": working.kind} | prepared.config(flips=sought.flip)
         with common.progress("search", len(search) * len(question)) as advance:
@@ -217,27 +217,23 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
     return RowSearch(choice, sizes) if sought.curve is None else CurveSearch(choice, sizes)
 
 
-def _config(sought: Sought, choice: Choice) -> dict[str, Any]:
+def _config(sought: Sought, choice: Choice, quantity: str) -> dict[str, Any]:
     """What the result's file keeps of the options."""
+    from influence_cli.analysis.searches import options_of
     from influence_cli.specs.groups import parse_group
 
     used = ["size", "flip"] if sought.flip else ["size", "at_most", "direction", "verify", "flip"]
     used = ["curve", "direction", "verify"] if sought.curve is not None else used
     used += ["flip_of"] if sought.flip_of else []
     used = ["describe", "support", "columns", "direction", "verify"] if sought.describe else used
-    for option, users in (
-        ("draws", "random"),
-        ("constraint", "pgd"),
-        ("merit", "swap"),
-        ("rounds", "pgd relinearize swap"),
-    ):
-        if not (sought.flip or sought.describe) and set(users.split()) & set(choice.strategies):
-            used.append(option)
+    strategies = [] if sought.flip or sought.describe else list(choice.strategies)
+    used += options_of(strategies)
     used += ["draws"] if sought.curve is not None else []
     return {
+        "quantity": None if sought.flip and quantity == "loss" else quantity,  # the default of a flip is the class
         **{key: choice.draws if key == "draws" else getattr(sought, key) for key in used},
         **({} if choice.certify is None else {"certify": choice.certify}),
         "within": [parse_group(text).text for text in sought.within or ()],
         "candidates": [parse_group(text).text for text in sought.candidates or ()],
-        "strategies": [] if sought.flip or sought.describe else list(choice.strategies),
+        "strategies": strategies,
     }
