@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
+from influence_cli.data.inside import inside
 from influence_cli.data.keeping import Keeper
 from influence_cli.data.kinds import Reading
 from influence_cli.data.memory import unpacking_in_pieces
@@ -34,14 +35,9 @@ STORE_TIMES = 1.2
 _announce: ContextVar[Callable[[str], None]] = ContextVar("announce", default=lambda text: None)
 
 
-@contextmanager
-def announcing(say: Callable[[str], None]) -> Iterator[None]:
+def announcing(say: Callable[[str], None]) -> AbstractContextManager[None]:
     """What is written beside the data inside is said by ``say``."""
-    token = _announce.set(say)
-    try:
-        yield
-    finally:
-        _announce.reset(token)
+    return inside(_announce, say)
 
 
 def numbers_in(paths: Sequence[Path], *, parquet: bool) -> float:

@@ -6,13 +6,13 @@ import gzip
 import math
 import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
 
+from influence_cli.data.inside import inside
 from influence_cli.errors import FileError
 from influence_cli.memory import at_hand
 
@@ -27,14 +27,9 @@ and what packs to less than a hundredth is a mistake or a trap."""
 _in_pieces: ContextVar[bool] = ContextVar("in_pieces", default=False)
 
 
-@contextmanager
-def unpacking_in_pieces() -> Iterator[None]:
+def unpacking_in_pieces() -> AbstractContextManager[None]:
     """What is read inside is let go piece by piece, so that memory sets it no limit."""
-    token = _in_pieces.set(True)
-    try:
-        yield
-    finally:
-        _in_pieces.reset(token)
+    return inside(_in_pieces, True)
 
 
 def most() -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from time import time
 
 import numpy as np
+
+from influence_cli.data.inside import inside
 
 STARTED, TICK = time(), 0.1
 """When this process began to look at files, and seconds by which the clock of a file system may lag behind."""
@@ -19,14 +21,9 @@ trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 """Whether what is read was checked before, and nobody has touched it since."""
 
 
-@contextmanager
-def trusting() -> Iterator[None]:
+def trusting() -> AbstractContextManager[None]:
     """Files that are read inside have been checked before, and nobody has touched them since."""
-    token = trusted.set(True)
-    try:
-        yield
-    finally:
-        trusted.reset(token)
+    return inside(trusted, True)
 
 
 def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from influence_cli.data.inside import inside
 from influence_cli.data.parts import Part, PlainPart
 from influence_cli.data.stamps import trusted
 from influence_cli.errors import FileError, UsageError
@@ -265,14 +266,9 @@ Maker: TypeAlias = Callable[[Sequence[Part], int, np.dtype, tuple[int, ...]], St
 _maker: ContextVar[Maker] = ContextVar("maker", default=StoredRows)
 
 
-@contextmanager
-def making(maker: Maker) -> Iterator[None]:
+def making(maker: Maker) -> AbstractContextManager[None]:
     """Rows of files that are opened inside are what ``maker`` makes of their parts: rows that others work on."""
-    token = _maker.set(maker)
-    try:
-        yield
-    finally:
-        _maker.reset(token)
+    return inside(_maker, maker)
 
 
 def made_of(parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]) -> StoredRows:

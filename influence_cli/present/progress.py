@@ -21,7 +21,7 @@ def progress(label: str, total: int | None, *, quiet: bool, color: bool) -> Iter
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn() if total is not None else TextColumn("{task.completed}"),
         TimeRemainingColumn(),
         console=console(sys.stderr, color),
         transient=True,

@@ -8,8 +8,7 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from influence_cli.data.from_arrays import RawData
+from influence_cli.data.inside import inside
 from influence_cli.data.parts import ChunkedPart, PlainPart
 from influence_cli.data.readers.hdf5 import HINT, is_model, link_problem, storage_problem
 from influence_cli.data.readers.npy import labels_of
@@ -42,15 +42,10 @@ ENDINGS = (".npz", ".npy", ".h5", ".hdf5")
 _asked: ContextVar[int | None] = ContextVar("asked", default=None)
 
 
-@contextmanager
-def for_few(rows: int | None) -> Iterator[None]:
+def for_few(rows: int | None) -> AbstractContextManager[None]:
     """Files that are read inside are read for so many of their rows, where that is known, and hardly for a pass over
     all: of rows that need no check the features stay in their file, however few they are beside the memory."""
-    token = _asked.set(rows)
-    try:
-        yield
-    finally:
-        _asked.reset(token)
+    return inside(_asked, rows)
 
 
 def read_in_place(path: Path) -> RawData | None:
