@@ -28,7 +28,7 @@ class Command(TyperCommand):
         """
         ctx.meta[SHORT] = SHORT in args and LONG not in args
         takes_value = {
-            name: not one.is_flag
+            name: not getattr(one, "is_flag", True)
             for one in self.params
             for name in (*one.opts, *one.secondary_opts)
             if name.startswith("-")
