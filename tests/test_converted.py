@@ -14,14 +14,20 @@ import numpy as np
 import polars as pl
 import pytest
 from cli_tools import environment
+from scipy.sparse import csr_array
 
 from influence_cli import memory
 from influence_cli.cli import run
-from influence_cli.data import convert, features, stored
+from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.removal import removal
+from influence_cli.core.rows import streamed_design
+from influence_cli.data import compressed, convert, features, stored
 from influence_cli.data import load as load_module
+from influence_cli.data.compressed import CompressedRows
 from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
-from influence_cli.data.readers import delimited, in_place, text_polars
+from influence_cli.data.readers import delimited, in_place, svmlight, text_polars
 from influence_cli.data.row_store import RowStore
 from influence_cli.data.stored import StoredRows
 from influence_cli.errors import ExitCode, FileError
@@ -271,6 +277,177 @@ def test_memory_stays_within_what_is_allowed(tmp_path, monkeypatch):
     assert "it is converted once" in done.stderr and "every pass reads" in done.stderr
     assert 1024.0 * float(done.stderr.split()[-2]) <= 280e6, done.stderr
     assert json.loads(next(Path().glob("*.ginf-rows/*/table.json")).read_text())["rows"] == 120_000
+
+
+def save_svmlight(name: str, kind: str, rows: int, columns: int, *, seed: int = 0, first: int = 1) -> None:
+    """Rows with an empty one, a column that is used nowhere, numbers that are written as 0, and a comment."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(rows, columns)) * (rng.random((rows, columns)) < 0.2)
+    X[3], X[:, 1] = 0.0, 0.0
+    outputs = X @ np.random.default_rng(5).normal(size=(columns, 3))
+    y = {
+        "logistic": (outputs[:, 0] + rng.logistic(size=rows) > 0).astype(int),
+        "softmax": (outputs + rng.gumbel(size=(rows, 3))).argmax(axis=1),
+        "linear": outputs[:, 0] + rng.normal(size=rows),
+        "poisson": rng.poisson(np.exp(0.3 * outputs[:, 0])),
+    }[kind]
+    lines = [
+        f"{label!r} " + " ".join(f"{place + first}:{X[row, place].item()!r}" for place in np.flatnonzero(X[row]))
+        for row, label in enumerate(y.tolist())
+    ]
+    lines[5] = f"{y[5].item()!r} {first}:0 {columns + first + 1}:0.5 # a comment"
+    text = "\n".join(lines) + "\n"
+    Path(name).write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+
+
+@pytest.fixture
+def compressing(monkeypatch):
+    """No compressed rows are small enough for memory."""
+    monkeypatch.setattr(load_module, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(svmlight, "PIECE_BYTES", 9000)
+    monkeypatch.setattr(compressed, "BLOCK_BYTES", 3000)
+
+
+@pytest.mark.parametrize("name", ["a.svm", "a.svm.gz", "zero.svm"])
+@pytest.mark.parametrize("more", [{}, {"standardize": True}, {"test_data": "b.svm"}])
+def test_compressed_rows_are_those_of_memory_to_the_bit(folder, monkeypatch, name, more):
+    save_svmlight(name, "logistic", 700, 30, first=int(name != "zero.svm"))
+    save_svmlight("b.svm", "logistic", 90, 34, seed=1)
+    arguments = {"task": "classification", "table": TableOptions(**more), "seed": 3}
+    memory = load(name, **arguments)
+    monkeypatch.setattr(load_module, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(svmlight, "PIECE_BYTES", 9000)
+    monkeypatch.setattr(compressed, "BLOCK_BYTES", 3000)
+    picked = np.random.default_rng(1).permutation(memory.X_train.shape[0])[:50]
+    for _ in range(2):  # as it is converted, and as it was
+        found = load(name, **arguments)
+        assert isinstance(found.X_train, CompressedRows) and found.digest == memory.digest
+        assert found.notes == memory.notes and found.preparation == memory.preparation
+        assert len({part.count for part in found.X_train.parts}) > 3
+        for rows in (slice(0, 500), slice(7, 7), picked, np.sort(picked), np.array([4, 4, -1])):
+            one, other = found.X_train[rows], memory.X_train[rows]
+            assert one.shape == other.shape and one.nnz == other.nnz and (one != other).nnz == 0
+            assert one.has_canonical_format
+
+
+@pytest.mark.parametrize(
+    ("kind", "columns", "extra"),
+    [
+        ("logistic", 200, ["--standardize"]),
+        ("softmax", 30, ["--class-weight", "balanced"]),
+        ("linear", 30, []),
+        ("poisson", 30, ["--standardize"]),
+    ],
+)
+def test_commands_give_the_bits_of_memory_on_compressed_rows(folder, monkeypatch, kind, columns, extra):
+    save_svmlight("a.svm", kind, 500, columns)
+    told = ["--data", "a.svm", "--estimator", kind.replace("softmax", "logistic"), *extra, "--link-data", "--quiet"]
+    asked = {
+        "influence": "--group random:5%x2 --group random:10 --test 0:3 --method first,second,newton,rif,refined",
+        "groundtruth": "--group random:5%x2 --group rows:0,5,9 --test 0:3",
+        "select": "--size 20 --test 1",
+    }
+    for way in ("memory", "store"):
+        if way == "store":
+            monkeypatch.setattr(load_module, "is_large", lambda needed, split: True)
+            monkeypatch.setattr(svmlight, "PIECE_BYTES", 9000)
+        assert run(["train", *told, "-o", f"{way}.h5"]) == 0
+        for command, options in asked.items():
+            given = ["--model", f"{way}.h5", *options.split(), "--quiet", "-o", f"{way}-{command}.csv"]
+            assert run([command, *given]) == 0
+    for command in asked:
+        one, other = (
+            list(csv.DictReader(Path(f"{way}-{command}.csv").read_text().splitlines())) for way in ("store", "memory")
+        )
+        for mine, theirs in zip(one, other, strict=True):
+            varies = {"seconds", "description", "bound", "optimal"}  # the last are not known of streamed rows
+            assert {key: mine[key] for key in set(mine) - varies} == {key: theirs[key] for key in set(theirs) - varies}
+
+
+def test_many_rows_of_compressed_groups_are_visited_in_one_pass(folder, compressing, monkeypatch):
+    save_svmlight("a.svm", "softmax", 600, 40)
+    own = load("a.svm", task="classification", test_fraction=0.0)
+    X = own.X_train
+    memory = csr_array(X[:])
+    groups = [np.arange(0, 600, 2), np.arange(100, 400), np.array([7])]
+    weights = np.full(600, 1 / 600)
+    theta = 0.1 * np.random.default_rng(3).normal(size=(3 * (X.shape[1] + 1), 3))
+    for scattered in (0.0, 1e9):  # row by row, and all groups at once
+        monkeypatch.setattr(streamed_design, "SCATTERED", scattered)
+        removed = removal(weights, groups, "per-mean").removed
+        one, other = (
+            Glm(rows, own.y_train, Softmax(3), l2=1e-2, weights=weights).curvature(theta, removed)(theta)
+            for rows in (X, memory)
+        )
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+def test_a_killed_conversion_of_compressed_rows_goes_on(folder, compressing, monkeypatch):
+    save_svmlight("a.svm", "logistic", 700, 30)
+    said, part, count = [], RowStore.part, []
+
+    def killed(self, *arguments):
+        count.append(1)
+        found = part(self, *arguments)
+        if len(count) == 3:
+            raise Killed
+        return found
+
+    monkeypatch.setattr(RowStore, "part", killed)
+    with pytest.raises(Killed):
+        load("a.svm", task="classification")
+    with convert.announcing(said.append):
+        digest = load("a.svm", task="classification").digest
+    pieces = -(-Path("a.svm").stat().st_size // 9000)
+    assert len(count) <= pieces + 1  # none is read twice
+    assert "a.svm (" in said[0] and "it is converted once, to" in said[0]
+    text = Path("a.svm").read_text()
+    Path("a.svm").write_text(text.replace("1 ", "0 ", 1))
+    with convert.announcing(said.append):
+        assert load("a.svm", task="classification").digest != digest
+    assert "again, because it was changed" in said[1]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("1 1:2 x:3", "the svmlight format was expected"),
+        ("1 3:1 2:1", "should be sorted"),
+        ("1 2:nan", "but 1 of the .* are not: the first is nan in column x1, row 90|but 1 of the .* is not: the first"),
+        ("1 20000000:1", "more than the 10,000,000"),
+    ],
+)
+def test_what_is_wrong_with_compressed_rows_is_said_as_ever(folder, compressing, line, expected):
+    save_svmlight("a.svm", "logistic", 100, 30)
+    lines = Path("a.svm").read_text().splitlines()
+    Path("a.svm").write_text("\n".join([*lines[:90], line, *lines[90:]]))
+    with pytest.raises(FileError, match=expected):
+        load("a.svm", task="classification")
+    Path("a.svm").write_text("")
+    with pytest.raises(FileError, match="the file holds no rows"):
+        load("a.svm", task="classification")
+
+
+def flipped(path: Path) -> None:
+    """One bit in the middle of a file is another one."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_numbers_of_a_store_that_were_changed_are_made_again(folder, converting):
+    write("csv")
+    options = {"task": "classification", "table": TableOptions(label="died", impute="mean", drop=("day",))}
+    digest = load("t.csv", **options).digest
+    for name, reason in (("columns.bin", "because what was made of it was changed"), ("features-*.bin", "again")):
+        for path in folder.glob(f"t.csv.ginf-rows/*/{name}"):
+            flipped(path)
+        said = said_of("t.csv")
+        assert reason in said[0], (name, said)
+        assert load("t.csv", **options).digest == digest
+    for path in folder.glob("t.csv.ginf-rows/*/*.bin"):
+        os.utime(path, ns=(1, 1))  # another time, the same content
+    assert said_of("t.csv") == []
 
 
 def test_compressed_rows_that_do_not_fit_are_refused_before_they_are_read(folder, monkeypatch, capsys):

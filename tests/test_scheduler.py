@@ -78,6 +78,29 @@ def test_every_command_gives_the_bits_of_one_machine(folder, crew, streamed, cap
         same_bits(folder / f"{command}-own.h5", folder / f"{command}-far.h5")
 
 
+def test_compressed_rows_are_converted_and_give_the_same_bits(tmp_path, crew, monkeypatch, capsys):
+    from influence_cli.data import load
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(900, 40)) * (rng.random((900, 40)) < 0.2)
+    y = (X[:, 0] + rng.logistic(size=900) > 0).astype(int).tolist()
+    lines = (f"{y[row]} " + " ".join(f"{j + 1}:{X[row, j]:.3f}" for j in np.flatnonzero(X[row])) for row in range(900))
+    (tmp_path / "d.svm").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, options in (("own", MEMORY), ("far", ("--scheduler", crew.address))):
+        if name == "own":
+            monkeypatch.setattr(load, "is_large", lambda needed, split: True)
+        model = str(tmp_path / f"{name}.h5")
+        assert run(["train", "--data", str(tmp_path / "d.svm"), "--standardize", "-o", model, *options]) == 0
+        assert ("every pass reads" if name == "own" else "by the workers of") in capsys.readouterr().err
+        for command, asked in COMMANDS.items():
+            words = asked.replace("--verify", "").split()
+            out = str(tmp_path / f"{command}-{name}.h5")
+            assert run([command, "--model", model, *words, "-o", out, *options, "--quiet"]) == 0
+    same_bits(tmp_path / "own.h5", tmp_path / "far.h5")
+    for command in COMMANDS:
+        same_bits(tmp_path / f"{command}-own.h5", tmp_path / f"{command}-far.h5")
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     place = tmp_path_factory.mktemp("small")
@@ -157,6 +180,11 @@ def test_what_is_wrong_is_said(small, crew, streamed, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "distributed", None)
         assert 'pip install "ginf[dask]"' in said("--scheduler", crew.address, code=2)
+    np.savez_compressed(small / "packed.npz", X=np.ones((4, 2)), y=np.arange(4))
+    train = ["train", "-o", str(small / "t.h5"), "--scheduler", crew.address, "--data"]
+    assert run([*train, str(small / "packed.npz")]) == 2
+    assert "its features are packed, so workers cannot read them in place" in capsys.readouterr().err
+    assert run([*train, "digits"]) == 2 and "those of digits are held in memory" in capsys.readouterr().err
     table = small / "t.csv"
     table.write_text("a,y\n" + "".join(f"{i},{i % 2}\n" for i in range(40)), encoding="utf-8")
     assert (

@@ -50,6 +50,12 @@ class Restandardising:
         self._X, self._how = X, how
         self._first, self._second = _moments(X)
 
+    @property
+    def mean_and_deviation(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every column over all rows, (d,) each."""
+        mean, square = self._first / self._X.shape[0], self._second / self._X.shape[0]
+        return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
+
     def without(self, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """``ratio`` and ``shift`` (d, G) for G arrays of row numbers; 1 and 0 where nothing was standardised."""
         if all(len(rows) == 1 for rows in groups):
@@ -72,7 +78,7 @@ class Restandardising:
     def _without_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``ratio`` and ``shift`` (d, n) without each of n rows."""
         how, count = self._how, self._X.shape[0] - 1
-        own = self._X[rows].toarray() if isinstance(self._X, csr_array) else self._X[rows]
+        own = _dense(self._X[rows])
         mean, square = (self._first - own) / count, (self._second - own**2) / count
         variance = square - mean**2
         for at, column in np.argwhere(how.columns & (variance < CANCELLED * square)):
@@ -87,8 +93,7 @@ class Restandardising:
         kept[rows] = False
         if not isinstance(self._X, np.ndarray | csr_array):
             return _exact_moments(self._X, kept, columns)
-        picked = self._X[:, columns]
-        values = (picked.toarray() if isinstance(picked, csr_array) else picked)[kept]
+        values = _dense(self._X[:, columns])[kept]
         return values.mean(axis=0), values.var(axis=0)
 
     def _ratio(self, mean: np.ndarray, variance: np.ndarray, count: int) -> np.ndarray:
@@ -129,16 +134,27 @@ def _moments(X: Features | Rows) -> tuple[np.ndarray, np.ndarray]:
         return np.asarray(X.sum(axis=0)).ravel(), np.asarray(X.multiply(X).sum(axis=0)).ravel()
     if isinstance(X, np.ndarray):
         return X.sum(axis=0), np.einsum("ij,ij->j", X, X)
-    parts = [_moments(X[rows]) for rows in design_of(X, False).blocks(1)]
-    return np.sum([first for first, _ in parts], axis=0), np.sum([second for _, second in parts], axis=0)
+    first, second = np.zeros((2, X.shape[1]))
+    for rows in design_of(X, False).blocks(1):
+        own = _moments(X[rows])
+        first += own[0]
+        second += own[1]
+    return first, second
 
 
 def _exact_moments(X: Rows, kept: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of these columns over the rows ``kept`` (m,) bool."""
     blocks, count = list(design_of(X, False).blocks(1)), int(kept.sum())
-    mean = np.sum([X[rows][kept[rows]][:, columns].sum(axis=0) for rows in blocks], axis=0) / count
-    squares = [((X[rows][kept[rows]][:, columns] - mean) ** 2).sum(axis=0) for rows in blocks]
-    return mean, np.sum(squares, axis=0) / count
+
+    def own(rows: slice) -> np.ndarray:
+        return _dense(X[rows][kept[rows]][:, columns])
+
+    mean = np.sum([own(rows).sum(axis=0) for rows in blocks], axis=0) / count
+    return mean, np.sum([((own(rows) - mean) ** 2).sum(axis=0) for rows in blocks], axis=0) / count
+
+
+def _dense(X: Features) -> np.ndarray:
+    return X.toarray() if isinstance(X, csr_array) else X
 
 
 def rescaled_preconditioner(objective: Objective, w: Weights, preconditioner: Preconditioner) -> Preconditioner:

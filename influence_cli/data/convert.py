@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from influence_cli.data.inside import inside
 from influence_cli.data.keeping import Keeper
@@ -77,18 +78,25 @@ def converted(
     if worked_elsewhere() or not is_large(needed + beside, split=True):
         return None
     how = asdict(reading) | {"texts": sorted(reading.texts)}
-    key = sha256(json.dumps([[path.name for path in paths], how, list(others)]).encode()).hexdigest()[:12]
+    size = f"about {shown(STORE_TIMES * needed)}, and as much for its features"
+    return in_store(paths, source, [how, list(others)], size, read)
+
+
+def in_store(
+    paths: Sequence[Path], source: str, how: Sequence[Any], size: str, read: Callable[[Keeper], Table]
+) -> Table:
+    """The table in the store beside its files, into which ``read`` puts it once, as it is said ``how``; ``size`` says
+    how large that is."""
+    key = sha256(json.dumps([[path.name for path in paths], *how]).encode()).hexdigest()[:12]
     name = re.sub(r"[*?\[\]]+", "_", Path(source).name)
     say = _announce.get()
     store = RowStore(paths[0].absolute().parent / f"{name}{SUFFIX}" / key, paths, say)
     with store.locked(), unpacking_in_pieces():
         found = store.table()
         if found is None:
-            changed = "again, because it was changed, " if (store.folder / "table.json").exists() else ""
-            size = sum(path.stat().st_size for path in paths)
-            say(
-                f"{source} ({shown(size)}) does not fit into memory beside the rest: it is converted once, {changed}to"
-                f" {store.folder}, about {shown(STORE_TIMES * needed)}, and as much for its features"
-            )
+            again = f"again, because {store.outdated}, " if store.outdated else ""
+            length = sum(path.stat().st_size for path in paths)
+            why = "shall be read by workers" if worked_elsewhere() else "does not fit into memory beside the rest"
+            say(f"{source} ({shown(length)}) {why}: it is converted once, {again}to {store.folder}, {size}")
             found = store.made(read)
     return found

@@ -10,9 +10,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 
-from influence_cli.data.sparse import Rows, parts
+from influence_cli.data.sparse import Rows, is_compressed, parts
 from influence_cli.data.stored import StoredRows
 
 
@@ -97,11 +96,11 @@ class Dataset:
         """SHA-256 over every array and name but the records: two data sets with one digest are the same data."""
         digest = hashlib.sha256()
         for array in (self.X_train, self.y_train, self.X_test, self.y_test):
-            if issparse(array):
+            if is_compressed(array):
                 digest.update(f"csr{array.shape}".encode())
-            for part in parts(array) if issparse(array) else (array,):
+            for part in parts(array) if is_compressed(array) else (array,):
                 digest.update(f"{part.dtype.str}{part.shape}".encode())
-                for piece in (part[rows] for rows in part.blocks()) if isinstance(part, StoredRows) else (part,):
+                for piece in (part,) if isinstance(part, np.ndarray) else part.pieces():
                     digest.update(np.ascontiguousarray(piece).data)
         digest.update(repr((self.feature_names, self.classes)).encode())
         for part, columns in (("train", self.columns_train), ("test", self.columns_test)):

@@ -22,13 +22,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from influence_cli.data.kept import Mapped
 from influence_cli.data.options import IMPUTE, REFERENCE, TableOptions
 from influence_cli.data.ordinal import dates_in_days
 from influence_cli.data.placing import BLOCK_ROWS, Block, Placed, in_blocks, write
-from influence_cli.data.sparse import CENTRED, Rows, scaled_rows
+from influence_cli.data.sparse import CENTRED, Rows, is_compressed, scaled_rows
 from influence_cli.data.stored import SMALL_BYTES, StoredRows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
@@ -105,8 +104,7 @@ def _with_date(state: dict[str, Any], orders: Mapping[str, str]) -> dict[str, An
 
 def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
     """Arrays standardised as a table's numeric columns are, in place; compressed rows without centring."""
-    if isinstance(X_train, csr_array):
-        assert isinstance(X_test, csr_array)
+    if is_compressed(X_train):
         X_train, X_test, scales = scaled_rows(X_train, X_test)
         state = [_numeric(key, 0.0, scale) for key, scale in zip(names, scales.tolist(), strict=True)]
         return Features(X_train, X_test, names, state, (CENTRED,))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from influence_cli.data.builtin import BUILTIN
-from influence_cli.data.convert import converted
+from influence_cli.data.convert import converted, in_store
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.frames import FeatureMaker
 from influence_cli.data.from_arrays import RawData, prepare_arrays
@@ -24,16 +24,17 @@ from influence_cli.data.readers.delimited import read_delimited
 from influence_cli.data.readers.dialect import encoding_of, separator_of
 from influence_cli.data.readers.hdf5 import read_hdf5
 from influence_cli.data.readers.idx import IDX_NAME, read_idx_folder
-from influence_cli.data.readers.in_place import ENDINGS, read_in_place
+from influence_cli.data.readers.in_place import ENDINGS, SPLIT_COPIES, is_large, read_in_place
 from influence_cli.data.readers.npy import beside_of, read_npy
 from influence_cli.data.readers.npz import read_npz
 from influence_cli.data.readers.pandas_tables import read_as_pandas
 from influence_cli.data.readers.parquet import read_parquet
-from influence_cli.data.readers.svmlight import read_svmlight
+from influence_cli.data.readers.svmlight import in_pieces, read_svmlight, stored_svmlight
 from influence_cli.data.row_store import SUFFIX
+from influence_cli.data.stored import worked_elsewhere
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
-from influence_cli.memory import accounted, require
+from influence_cli.memory import accounted, at_hand, require, shown
 
 Kind = TypeVar("Kind")
 
@@ -63,7 +64,12 @@ NEEDS_LESS = (
     "raise the limit (--memory, ulimit -v, the container's), or store the rows as .npz or .h5, which are read piece by"
     " piece where they do not fit"
 )
-NOT_STREAMED = "compressed rows are held in memory as a whole (docs/scale.md): raise --memory, or give fewer rows"
+NOT_STREAMED = (
+    "compressed rows that do not fit are converted (docs/scale.md), which takes some memory too, and those of a brought"
+    " model are held as a whole: raise --memory, or give fewer rows"
+)
+CONVERTING_BYTES = 1e8
+"""Memory beside Python's own from which on compressed rows can be converted: a piece of text, and its numbers."""
 PATTERN = "*?["
 """Characters of which one makes a path that does not exist a pattern of paths."""
 
@@ -95,8 +101,23 @@ def load(
         raise UsageError(f"the seed must be a whole number from 0, but it is {seed}")
     check_options(options)
     paths = [] if source in BUILTIN else _existing(source)
+    _refuse_held(paths, source, maker)
     with accounted(f"reading {source}", _needed(paths), NEEDS_LESS):
         return _loaded(paths, source, (task, test_fraction, seed), options, maker)
+
+
+def _refuse_held(paths: list[Path], source: str, maker: FeatureMaker | None) -> None:
+    """Raises UsageError for rows that have to be in memory as a whole, where workers shall read them; and where it is
+    known beforehand that there is too little for those that a brought model takes."""
+    if worked_elsewhere() and not (maker is None and paths and paths[0].name.lower().endswith((*ENDINGS, *SVMLIGHT))):
+        what = f"those of {source}" if maker is None else "those of a model that was brought (--from)"
+        raise UsageError(
+            f"--scheduler is for rows that every worker reads from a file, and {what} are held in memory",
+            "train with --scheduler on a .npz or .h5 file, whose features are float64 in row order, or on a .svm file",
+        )
+    needed = _needed(paths)
+    if maker is not None and needed is not None:
+        require(f"reading {source} as a whole for the model that was brought", needed - PYTHON_BYTES, NEEDS_LESS)
 
 
 def _needed(paths: list[Path]) -> float | None:
@@ -262,7 +283,10 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
     check_regular(path, "a file of data")
     if path.name.lower().endswith(SVMLIGHT):
         test = None if test_source is None else _test_paths(test_source, SVMLIGHT, source)[0]
-        require(f"reading {source}", _needed([path] if test is None else [path, test]) or 0.0, NOT_STREAMED)
+        needed = _needed([path] if test is None else [path, test]) or 0.0
+        if maker is None and is_large(needed / SPLIT_COPIES, split=True) and at_hand() > CONVERTING_BYTES:
+            return _svmlight_in_store({source: path} if test is None else {source: path, test_source or "": test})
+        require(f"reading {source}", needed, NOT_STREAMED)
         return read_svmlight(path, test, test_source or "", None if maker is None else maker.width)
     reader = _by_ending(path, READERS)
     if reader is None:
@@ -283,6 +307,16 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
         if one.X_test is not None:
             raise UsageError(f"{name} has a split of its own and does not go with --test-data", "leave one out")
     return replace(raw, X_test=other.X_train, y_test=other.y_train)
+
+
+def _svmlight_in_store(paths: Mapping[str, Path]) -> RawData:
+    """The rows of one file, or of that and of its test rows, in a store beside each."""
+    tables = []
+    for name, path in paths.items():
+        size = f"about {shown(_needed([path]) or 0.0)} at the most"
+        with about(name):
+            tables.append(in_store([path], name, ["compressed rows"], size, partial(in_pieces, path)))
+    return stored_svmlight(tables)
 
 
 def _by_ending(path: Path, kinds: Mapping[str, Kind]) -> Kind | None:

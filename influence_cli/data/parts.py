@@ -27,39 +27,61 @@ class Part(Protocol):
         """Rows from ``start`` on into all of ``out`` (n, d).  Raises FileError."""
 
 
-class PlainPart:
-    """Rows of one file, one behind the other from ``offset`` bytes on, in row-major order."""
+class OpenFile:
+    """A file that stays open, is read in many places, and is not to be changed meanwhile."""
 
-    def __init__(self, path: Path, offset: int, rows: int):
-        self.path, self.offset, self.rows = path, offset, rows
+    def __init__(self, path: Path):
+        self.path = path
         self._file = path.open("rb", buffering=0)
         self._as_opened = self._stamp()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PlainPart, (self.path.absolute(), self.offset, self.rows)
+        return OpenFile, (self.path.absolute(),)
 
     def _stamp(self) -> tuple[int, int]:
         found = os.fstat(self._file.fileno())
         return found.st_size, found.st_mtime_ns
 
-    def read(self, start: int, out: np.ndarray) -> None:
-        """As ``Part.read``; what comes behind is read ahead by the system meanwhile."""
+    def fill(self, out: np.ndarray, place: int) -> np.ndarray:
+        """``out`` (contiguous) with the bytes from ``place`` on; the system reads ahead what comes behind.
+
+        Raises FileError.
+        """
         if self._stamp() != self._as_opened:
             raise FileError(f"{self.path}: the file was changed while it was in use", "leave it as it is until the end")
-        file, row_bytes = self._file.fileno(), out.nbytes // max(len(out), 1)
-        view, place = memoryview(out.view(np.uint8).reshape(-1).data), self.offset + start * row_bytes
+        view = memoryview(out.view(np.uint8).reshape(-1).data)
         if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file, place + len(view), len(view), os.POSIX_FADV_WILLNEED)
+            os.posix_fadvise(self._file.fileno(), place + len(view), len(view), os.POSIX_FADV_WILLNEED)
         while len(view):
-            got = os.preadv(file, [view], place)
+            got = os.preadv(self._file.fileno(), [view], place)
             if not got:
                 raise FileError(f"{self.path}: the file ends before its last row", "write it again")
             view, place = view[got:], place + got
+        return out
+
+    def bytes_at(self, places: Sequence[int], count: int) -> bytes:
+        """So many bytes from each of these places on, one behind the other."""
+        file = self._file.fileno()
+        return b"".join([os.pread(file, count, place) for place in places])
+
+
+class PlainPart:
+    """Rows of one file, one behind the other from ``offset`` bytes on, in row-major order."""
+
+    def __init__(self, path: Path, offset: int, rows: int):
+        self.path, self.offset, self.rows = path, offset, rows
+        self._file = OpenFile(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlainPart, (self.path.absolute(), self.offset, self.rows)
+
+    def read(self, start: int, out: np.ndarray) -> None:
+        """As ``Part.read``."""
+        self._file.fill(out, self.offset + start * (out.nbytes // max(len(out), 1)))
 
     def single(self, rows: Sequence[int], row_bytes: int) -> bytes:
         """These rows, each read by itself."""
-        file, offset = self._file.fileno(), self.offset
-        return b"".join([os.pread(file, row_bytes, offset + row * row_bytes) for row in rows])
+        return self._file.bytes_at([self.offset + row * row_bytes for row in rows], row_bytes)
 
 
 class ChunkedPart:

@@ -5,8 +5,10 @@
         columns.bin             the numbers, and the places of texts in their vocabularies
         table.json              when all is read: what the columns are, and the SHA-256 of the files
         features-KEY.bin        float64 features in row order; KEY of the rows and of what was fitted
+        features-KEY.json       the SHA-256 of these
 
-Files are what they were while their length and times are; where these changed, their content decides.
+Files, the store's own too, are what they were while their length and times are; where these changed, their content
+decides.  Of what a disk changes by itself nothing is known before: to look for it would take a pass in every command.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ from influence_cli.memory import shown
 
 SUFFIX = ".ginf-rows"
 """Behind a table's name, the folder of its stores."""
-FORM = 1
+FORM = 2
 """Of what lies in the folder; a store of another form is made again."""
 COLUMN_ROWS = 2**20
 """Rows of one place of a column that is written as a whole."""
@@ -54,6 +56,8 @@ class RowStore(Keeper):
         self._journal: list[dict[str, Any]] = []
         self._end = 0
         self._file = -1
+        self.outdated = ""
+        """Why the table is to be read again, where there was one."""
 
     def stamps(self) -> list[int] | None:
         """Of the files that the table is in."""
@@ -78,15 +82,14 @@ class RowStore(Keeper):
     def table(self) -> Table | None:
         """The table as it was read, of files that are still the same; None where there is none."""
         with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads((self.folder / "table.json").read_text())
-            if kept["form"] != FORM or self._columns.stat().st_size != kept["size"]:
+            path = self.folder / "table.json"
+            kept = json.loads(path.read_text())
+            self.outdated = "it was changed"
+            if kept["form"] != FORM or not _is_still(self.sources, kept["sources"], path, kept):
                 return None
-            found = self.stamps()
-            if found is None or found != kept["stamps"]:
-                if [content_digest(path) for path in self.sources] != kept["digests"]:
-                    return None
-                kept["stamps"] = found
-                _written(self.folder / "table.json", kept)
+            self.outdated = "what was made of it was changed"
+            if not _is_still([self._columns], kept["own"], path, kept):
+                return None
             self._open()
             columns = {key: self._column(one) for key, one in kept["columns"]}
             return Table(columns, kept["rows"], tuple(kept["notes"]), frozenset(kept["index"]), store=self)
@@ -101,18 +104,17 @@ class RowStore(Keeper):
             old.unlink()
         self._resume(before)
         with ThreadPoolExecutor(1) as aside:
-            digests = aside.submit(lambda: [content_digest(path) for path in self.sources])
+            marked = aside.submit(_marked, self.sources)
             found = read(self)
-            known = digests.result()
+            known = marked.result()
         if self.stamps() != before:
             raise FileError("the file was changed while it was read", "leave it as it is until the end")
         columns = [(key, self._described(one)) for key, one in found.columns.items()]
         os.fsync(self._file)
         kept = {
             "form": FORM,
-            "stamps": before,
-            "digests": known,
-            "size": self._end,
+            "sources": known,
+            "own": _marked([self._columns]),
             "rows": found.rows,
             "notes": found.notes,
             "index": sorted(found.index),
@@ -189,13 +191,13 @@ class RowStore(Keeper):
                 texts = _packed(values.vocabulary)
                 begin = self._append(texts)
                 columns.append(
-                    [key, self._append(values.codes.astype(CODES).data), CODES.str, False, begin, len(texts)]
+                    [key, self._append(values.codes.astype(CODES).data), part.rows, CODES.str, False, begin, len(texts)]
                 )
                 continue
             array = np.ascontiguousarray(values)
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = array.dtype.kind == "f" and bool(np.isfinite(array.sum()))
-            columns.append([key, self._append(array.data), array.dtype.str, finite])
+            columns.append([key, self._append(array.data), len(array), array.dtype.str, finite])
         done = {"path": str(path), "end": end, "rows": part.rows, "empty": part.empty, "columns": columns}
         with (self.folder / "journal.jsonl").open("a") as file:
             file.write(json.dumps(done | {"size": self._end}) + "\n")
@@ -203,8 +205,8 @@ class RowStore(Keeper):
 
     def _part(self, done: Mapping[str, Any]) -> Part:
         columns: dict[str, Values] = {}
-        for key, offset, kind, is_finite, *texts in done["columns"]:
-            own = self._kept([Place(offset, done["rows"], kind, is_finite)], None)
+        for key, offset, count, kind, is_finite, *texts in done["columns"]:
+            own = self._kept([Place(offset, count, kind, is_finite)], None)
             columns[key] = KeptTexts(partial(self._texts, *texts), own) if texts else own
         return Part(columns, done["rows"], done["empty"])
 
@@ -253,20 +255,49 @@ class RowStore(Keeper):
         key.update(np.ascontiguousarray(records).data)
         path = self.folder / f"features-{key.hexdigest()[:16]}.bin"
         with self.locked():
-            if not path.exists():
-                self.announce(f"features of {rows:,} rows are written to {path}, {shown(8.0 * rows * count)}")
+            if not _are_features(path):
+                again = " again, because they were changed" if path.exists() else ""
+                self.announce(f"features of {rows:,} rows are written to {path}{again}, {shown(8.0 * rows * count)}")
+                digest = sha256()
                 with path.with_suffix(".part").open("wb", buffering=0) as file:
                     for block in blocks:
                         view = memoryview(block.data).cast("B")
+                        digest.update(view)
                         while len(view):
                             view = view[file.write(view) :]
                     os.fsync(file.fileno())
                 path.with_suffix(".part").replace(path)
+                known = {"stamps": stamps([str(path)]), "digests": [digest.hexdigest()]}
+                _written(path.with_suffix(".json"), known)
         return made_of([PlainPart(path, 0, rows)], count, np.dtype(np.float64), (rows, count))
 
 
 def _packed(texts: Sequence[str]) -> bytes:
     return json.dumps(texts).encode()
+
+
+def _marked(paths: Sequence[Path]) -> dict[str, Any]:
+    """By what files are known again."""
+    return {"stamps": stamps(map(str, paths)), "digests": [content_digest(path) for path in paths]}
+
+
+def _is_still(paths: Sequence[Path], known: dict[str, Any], path: Path, kept: Mapping[str, Any]) -> bool:
+    """Whether files have the content by which they are ``known``; ``path`` has that among what is ``kept``."""
+    found = stamps(map(str, paths))
+    if found is None or found != known["stamps"]:
+        if [content_digest(one) for one in paths] != known["digests"]:
+            return False
+        known["stamps"] = found
+        _written(path, kept)
+    return True
+
+
+def _are_features(path: Path) -> bool:
+    """Whether the features in this file are those that were written."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(path.with_suffix(".json").read_text())
+        return _is_still([path], known, path.with_suffix(".json"), known)
+    return False
 
 
 def _boot() -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import csr_array, issparse
 
+from influence_cli.data.compressed import CompressedRows, scaled
 from influence_cli.errors import FileError
 
 Rows: TypeAlias = np.ndarray | csr_array
@@ -18,6 +19,11 @@ MOST_FEATURES = 10_000_000
 CENTRED = (
     "the features are sparse: scaled to deviation 1 but not centred, because subtracting means would fill in every zero"
 )
+
+
+def is_compressed(X: Any) -> bool:
+    """Whether rows, wherever they are, are given as CSR."""
+    return getattr(X, "format", None) == "csr"
 
 
 def checked_rows(X: Any, columns: tuple[str, ...], where: str) -> csr_array:
@@ -59,13 +65,36 @@ def refuse_wide(features: int) -> None:
         )
 
 
-def scaled_rows(X_train: csr_array, X_test: csr_array) -> tuple[csr_array, csr_array, np.ndarray]:
+def scaled_rows(X_train: Any, X_test: Any) -> tuple[Any, Any, np.ndarray]:
     """Both divided by the deviations (d,) of the training rows, zeros counted, without centring."""
+    if isinstance(X_train, CompressedRows):
+        scale = _deviations(X_train)
+        test = X_test.scaled(scale) if isinstance(X_test, CompressedRows) else scaled(X_test, 1.0 / scale)
+        return X_train.scaled(scale), test, scale
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler(with_mean=False).fit(X_train)
     test = csr_array(scaler.transform(X_test)) if X_test.shape[0] else X_test
     return csr_array(scaler.transform(X_train)), test, scaler.scale_
+
+
+def _deviations(X: CompressedRows) -> np.ndarray:
+    """As scikit-learn's ``StandardScaler`` finds them, to the bit: each sum is made number by number."""
+    (m, d), mean, left, squares, count = X.shape, *(np.zeros(X.shape[1]) for _ in range(4))
+    for block in X.pieces():
+        np.add.at(mean, block.indices, block.data)
+        count += np.bincount(block.indices, minlength=d)
+    mean /= m
+    for block in X.pieces():
+        away = block.data - mean[block.indices]
+        np.add.at(left, block.indices, away)
+        np.add.at(squares, block.indices, away * away)
+    gaps = count < m
+    left[gaps] -= (m - count[gaps]) * mean[gaps]
+    squares[gaps] += (m - count[gaps]) * mean[gaps] ** 2
+    variance, eps = (squares - left**2 / m) / m, np.finfo(np.float64).eps
+    constant = variance <= m * eps * variance + (m * mean * eps) ** 2
+    return np.where(constant, 1.0, np.sqrt(variance))
 
 
 def no_rows(X: Rows) -> Rows:
@@ -82,6 +111,6 @@ def same_rows(X: Rows, other: Rows) -> bool:
     )
 
 
-def parts(X: csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three arrays that CSR is."""
-    return X.data, X.indices, X.indptr
+def parts(X: Any) -> tuple[Any, Any, Any]:
+    """The three arrays that CSR is; of stored rows, what gives them piece by piece."""
+    return X.strips if isinstance(X, CompressedRows) else (X.data, X.indices, X.indptr)

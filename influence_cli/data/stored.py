@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
@@ -121,7 +121,7 @@ class StoredRows:
         made._mean, made._scale = mean, scale
         return made
 
-    def _copied(self) -> StoredRows:
+    def _copied(self) -> Self:
         made = copy(self)
         made._own = threading.local()
         return made
@@ -134,7 +134,11 @@ class StoredRows:
         step = max(1, BLOCK_BYTES // (8 * max(self.columns, 1)))
         return (slice(start, min(start + step, len(self))) for start in range(0, len(self), step))
 
-    def __getitem__(self, rows: Any) -> np.ndarray:
+    def pieces(self) -> Iterator[Any]:
+        """All rows, a block at a time."""
+        return (self[rows] for rows in self.blocks())
+
+    def __getitem__(self, rows: Any) -> Any:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             return self._block(start, max(stop, start)) if step == 1 else self.take(np.arange(start, stop, step))
@@ -143,7 +147,7 @@ class StoredRows:
         rows = np.asarray(rows)
         return self.take(np.flatnonzero(rows) if rows.dtype == bool else rows)
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
+    def take(self, rows: np.ndarray) -> Any:
         """The rows of these numbers (n,), in their order: (n, d)."""
         rows = np.where(rows < 0, rows + len(self), rows)
         if len(rows) > 1 and (rows[1:] < rows[:-1]).any():
@@ -179,29 +183,42 @@ class StoredRows:
             part.read(int(at[0]) - first, whole)
             out[:] = whole[at - at[0]]
 
-    def _block(self, start: int, stop: int) -> np.ndarray:
+    def _block(self, start: int, stop: int) -> Any:
         """Rows from ``start`` to ``stop``.  The last block of each thread is kept: two products in a row ask for it."""
         own = self._own
         if getattr(own, "place", None) == (start, stop):
             return own.block
         own.place = own.block = None
         if stop <= start:
-            return np.empty((0, self.columns))
+            return self.take(NO_ROWS)
         first, last = (start, stop) if self._chosen is None else (self._chosen[start], self._chosen[stop - 1] + 1)
-        out = self._buffer(int(last - first))
-        begin = int(np.searchsorted(self._starts, first, side="right")) - 1
-        for number in range(begin, len(self.parts)):
-            low, high = max(first, self._starts[number]), min(last, self._starts[number + 1])
-            if high > low:
-                begun = perf_counter()
-                self.parts[number].read(int(low - self._starts[number]), out[low - first : high - first])
-                self.read.add(int(high - low) * out.strides[0], perf_counter() - begun)
+        out = self._span(int(first), int(last))
         if self._chosen is not None and last - first > stop - start:
             out = out[self._chosen[start:stop] - first]
         block = self._finished(out)
-        block.flags.writeable = False
+        (block if isinstance(block, np.ndarray) else block.data).flags.writeable = False
         own.place, own.block = (start, stop), block
         return block
+
+    def _span(self, first: int, last: int) -> Any:
+        """Rows of the files from ``first`` to ``last``, as the files have them."""
+        out = self._buffer(last - first)
+        for number, low, high in self._places(first, last):
+            begin = int(self._starts[number]) + low - first
+            begun = perf_counter()
+            self.parts[number].read(low, out[begin : begin + high - low])
+            self.read.add((high - low) * out.strides[0], perf_counter() - begun)
+        return out
+
+    def _places(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
+        """Which rows of which parts lie from ``first`` to ``last``."""
+        for number in range(int(np.searchsorted(self._starts, first, side="right")) - 1, len(self.parts)):
+            start = int(self._starts[number])
+            low, high = max(first - start, 0), min(last - start, self.parts[number].rows)
+            if high > low:
+                yield number, low, high
+            elif start >= last:
+                return
 
     @property
     def _stored_columns(self) -> int:
@@ -218,7 +235,7 @@ class StoredRows:
     def _holders(self) -> int:
         return sys.getrefcount(self._own.room)
 
-    def _finished(self, out: np.ndarray) -> np.ndarray:
+    def _finished(self, out: Any) -> Any:
         if out.dtype != np.float64:
             with np.errstate(over="ignore"):
                 out = out.astype(np.float64)
@@ -261,9 +278,16 @@ class FromOne:
         return list(range(1, self._count + 1))
 
 
-Maker: TypeAlias = Callable[[Sequence[Part], int, np.dtype, tuple[int, ...]], StoredRows]
+Maker: TypeAlias = Callable[[type[StoredRows], Sequence[Any], int, np.dtype, tuple[int, ...]], StoredRows]
 
-_maker: ContextVar[Maker] = ContextVar("maker", default=StoredRows)
+
+def _made_here(
+    kind: type[StoredRows], parts: Sequence[Any], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]
+) -> StoredRows:
+    return kind(parts, columns, dtype, stored_shape)
+
+
+_maker: ContextVar[Maker] = ContextVar("maker", default=_made_here)
 
 
 def making(maker: Maker) -> AbstractContextManager[None]:
@@ -271,11 +295,17 @@ def making(maker: Maker) -> AbstractContextManager[None]:
     return inside(_maker, maker)
 
 
-def made_of(parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]) -> StoredRows:
-    """Rows of these parts, of whoever works on them here."""
-    return _maker.get()(parts, columns, dtype, stored_shape)
+def made_of(
+    parts: Sequence[Any],
+    columns: int,
+    dtype: np.dtype,
+    stored_shape: tuple[int, ...],
+    kind: type[StoredRows] = StoredRows,
+) -> StoredRows:
+    """Rows of that kind, of whoever works on them here."""
+    return _maker.get()(kind, parts, columns, dtype, stored_shape)
 
 
 def worked_elsewhere() -> bool:
     """Whether others work on the rows: then they are left in their files, however few there are."""
-    return _maker.get() is not StoredRows
+    return _maker.get() is not _made_here

@@ -26,7 +26,7 @@ import numpy as np
 from influence_cli.core import stopping
 from influence_cli.core.parallel import span_count
 from influence_cli.core.rows.rows import Add, Piece
-from influence_cli.data.parts import Part
+from influence_cli.data.compressed import CompressedRows
 from influence_cli.data.stamps import content_digest
 from influence_cli.data.stored import StoredRows, making
 from influence_cli.engines import remote
@@ -95,7 +95,7 @@ class WorkedRows(StoredRows):
 
     def check_reachable(self) -> None:
         """Raises FileError where a worker sees other files under the same paths, or none."""
-        self.cluster.check_files([part.path for part in self.parts])
+        self.cluster.check_files(list(dict.fromkeys(part.path for part in self.parts)))
 
     def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
         """As ``Engine.total``."""
@@ -111,6 +111,10 @@ class WorkedRows(StoredRows):
         return self.cluster.results(work, blocks, None)
 
 
+class WorkedCompressedRows(WorkedRows, CompressedRows):
+    """The same of compressed rows."""
+
+
 class Cluster:
     """A scheduler's workers, and what they have been sent."""
 
@@ -121,9 +125,17 @@ class Cluster:
         self._sent: set[int] = set()
         self._checked: set[Path] = set()
 
-    def rows(self, parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]) -> WorkedRows:
+    def rows(
+        self,
+        kind: type[StoredRows],
+        parts: Sequence[Any],
+        columns: int,
+        dtype: np.dtype,
+        stored_shape: tuple[int, ...],
+    ) -> WorkedRows:
         """Rows of these parts of files."""
-        made = WorkedRows(parts, columns, dtype, stored_shape)
+        worked = WorkedCompressedRows if kind is CompressedRows else WorkedRows
+        made = worked(parts, columns, dtype, stored_shape)
         made.cluster = self
         return made
 

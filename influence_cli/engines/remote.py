@@ -18,7 +18,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from influence_cli.core.weights import Weights
-from influence_cli.data.parts import Part
+from influence_cli.data.compressed import CompressedRows
 from influence_cli.data.stored import StoredRows
 
 SHARED_BYTES = 1 << 14
@@ -90,7 +90,8 @@ class _Pickler(cloudpickle.Pickler):
             return _with_strides, (value.shape, value.dtype.str, content, value.strides)
         if isinstance(value, StoredRows):
             changed = {name: vars(value)[name] for name in ("_chosen", "_mean", "_scale", "_kept")}
-            return _read_here, (value.parts, value.columns, value.file_dtype, value.stored_shape, changed)
+            kind = CompressedRows if isinstance(value, CompressedRows) else StoredRows
+            return _read_here, (kind, value.parts, value.columns, value.file_dtype, value.stored_shape, changed)
         if isinstance(value, Weights):  # without what it has worked out: that is larger than itself
             own = (value.base, value.rows, value.kept, value.taken, value.membership, value.penalty)
             return Weights, own
@@ -98,10 +99,15 @@ class _Pickler(cloudpickle.Pickler):
 
 
 def _read_here(
-    parts: Sequence[Part], columns: int, dtype: np.dtype, shape: tuple[int, ...], changed: dict[str, Any]
+    kind: type[StoredRows],
+    parts: Sequence[Any],
+    columns: int,
+    dtype: np.dtype,
+    shape: tuple[int, ...],
+    changed: dict[str, Any],
 ) -> StoredRows:
     """The rows, read by the process that this runs in."""
-    rows = StoredRows(parts, columns, dtype, shape)
+    rows = kind(parts, columns, dtype, shape)
     vars(rows).update(changed)
     return rows
 

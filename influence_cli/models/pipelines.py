@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 from scipy.sparse import issparse
 
-from influence_cli.core.rescaling import Standardised
+from influence_cli.core.rescaling import Restandardising, Standardised
 from influence_cli.data.dataset import Dataset
 from influence_cli.models.preprocessing import (
     Balancing,
     Refit,
     Unfitted,
-    deviation,
     matters,
     narrowed,
     needs_shift,
@@ -66,9 +65,7 @@ def pipeline_refit(
 
 def _suits(scales: Standardised, dataset: Dataset) -> bool:
     """Whether the scaled features have mean 0 and deviation 1 over the rows, as they have where they were fitted."""
-    X = dataset.X_train
-    mean = np.asarray(X.mean(axis=0)).ravel()
-    spread = deviation(X, mean)
+    mean, spread = Restandardising(dataset.X_train, scales).mean_and_deviation
     centred = np.abs(mean) <= ROUNDING**0.5 * np.maximum(spread, 1e-300) + ROUNDING
     scaled = (np.abs(spread - 1.0) <= 1e-6) | (spread <= 1e-6)
     return bool((centred | ~scales.centred).all() and (scaled | ~scales.columns).all())

@@ -13,14 +13,13 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
 
 from influence_cli.core.rescaling import Restandardising, Standardised, group_penalty
 from influence_cli.core.weights import GroupPenalty
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.features import mean_and_scale
 from influence_cli.data.options import TableOptions
 from influence_cli.data.ordinal import in_days
+from influence_cli.data.sparse import is_compressed
 from influence_cli.data.stored import StoredRows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
@@ -185,7 +184,7 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
     preparation = dataset.preparation or {}
     scales = None
     if matters(settings):
-        scales = own_scales(preparation, dataset.feature_names, sparse=issparse(dataset.X_train))
+        scales = own_scales(preparation, dataset.feature_names, sparse=is_compressed(dataset.X_train))
     old = Made(dataset.X_train, dataset.X_test, dataset.feature_names)
     imputed = any(state.get("impute") is not None for state in states)
     shifted = scales is not None and needs_shift(scales, settings)
@@ -286,13 +285,9 @@ def moved_most(
     """The group and feature whose mean or scale removal moves most, and by how much, where that is over ``MOVED``."""
     d = X.shape[1]
     every, none = np.ones(d, dtype=bool), np.zeros(d)
-    if isinstance(X, StoredRows):
-        mean, spread = mean_and_scale(X)
-    else:
-        mean = np.asarray(X.mean(axis=0)).ravel()
-        spread = deviation(X, mean)
-    varies = spread > 0
     again = Restandardising(X, Standardised(every, none, np.ones(d), every))
+    mean, spread = again.mean_and_deviation
+    varies = spread > 0
     most: tuple[str, str, float] | None = None
     for group, label in enumerate(labels):
         ratio, shift = again.without([rows(group)])
@@ -303,9 +298,3 @@ def moved_most(
         if moved[column] > (MOVED if most is None else most[2]):
             most = (label, names[column], float(moved[column]))
     return most
-
-
-def deviation(X: Any, mean: np.ndarray) -> np.ndarray:
-    """Standard deviation of every column, (d,)."""
-    square = np.asarray(X.multiply(X).mean(axis=0)).ravel() if issparse(X) else np.einsum("ij,ij->j", X, X) / len(X)
-    return np.sqrt(np.maximum(square - mean**2, 0.0))

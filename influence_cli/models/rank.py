@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from scipy.linalg import qr
-from scipy.sparse import csr_array, hstack, issparse
+from scipy.sparse import csr_array, hstack
 from scipy.sparse.linalg import lsmr
 
+from influence_cli.core.rows.sparse_design import design_of
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.readers.in_place import refuse_streamed
-from influence_cli.data.sparse import Rows
+from influence_cli.data.sparse import Rows, is_compressed
 from influence_cli.data.stored import StoredRows
 from influence_cli.errors import NotConvergedError
 from influence_cli.models.sklearn import Recipe
@@ -76,11 +77,11 @@ def without_dependent(dataset: Dataset, fit_intercept: bool) -> Reduced | None:
     Raises NotConvergedError where the columns left determine every training response, so that no minimum is unique.
     """
     X = dataset.X_train
+    if is_compressed(X) and X.shape[1] > MOST_COLUMNS:
+        return None
     if isinstance(X, StoredRows):
         if not _clearly_independent(X, dataset, fit_intercept):
             refuse_streamed(X, "--l2 0 with columns that are, or nearly are, combinations of others")
-        return None
-    if issparse(X) and X.shape[1] > MOST_COLUMNS:
         return None
     kept = independent_columns(X if dataset.weights is None else X[dataset.weights > 0], fit_intercept)
     if len(kept) == X.shape[1]:
@@ -108,12 +109,8 @@ def without_dependent(dataset: Dataset, fit_intercept: bool) -> Reduced | None:
 
 def _clearly_independent(X: StoredRows, dataset: Dataset, fit_intercept: bool) -> bool:
     """Whether no column is nearly a combination of others (and of ones), told from one pass."""
-    gram = np.zeros((X.shape[1] + fit_intercept, X.shape[1] + fit_intercept))
-    for rows in X.blocks():
-        block = np.hstack([X[rows], np.ones((rows.stop - rows.start, int(fit_intercept)))])
-        if dataset.weights is not None:
-            block = block[dataset.weights[rows] > 0]
-        gram += block.T @ block
+    counted = np.ones(dataset.rows) if dataset.weights is None else (dataset.weights > 0).astype(np.float64)
+    gram = design_of(X, fit_intercept).gram(counted)
     size = np.sqrt(gram.diagonal())
     return bool(size.all() and np.linalg.eigvalsh(gram / np.outer(size, size))[0] > CLEARLY_INDEPENDENT)
 

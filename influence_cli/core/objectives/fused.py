@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from influence_cli.core.arrays import symmetric
 from influence_cli.core.objectives.families.base import Family
@@ -19,7 +18,7 @@ from influence_cli.core.objectives.hessian import CHUNK_ROWS, assembled, sign_of
 from influence_cli.core.objectives.kept import Kept
 from influence_cli.core.objectives.passes import Passes
 from influence_cli.core.rows.rows import Rows
-from influence_cli.core.rows.sparse_design import Features
+from influence_cli.core.rows.sparse_design import Features, is_compressed
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 FUSED_UP_TO = 300
@@ -151,7 +150,7 @@ def glm_of(X: Features | Rows, y: np.ndarray, family: Family, *, kept: Kept | No
     spares it even the pass that a new one takes."""
     size = family.outputs * (X.shape[1] + bool(options.get("intercept", True)))
     is_long = not isinstance(X, np.ndarray) or X.size >= FUSED_FROM
-    kind = Glm if isinstance(X, csr_array) or size > FUSED_UP_TO or not is_long else FusedGlm
+    kind = Glm if is_compressed(X) or size > FUSED_UP_TO or not is_long else FusedGlm
     made = kind.__new__(kind)
     made.kept = kept
     made.__init__(X, y, family, **options)  # type: ignore[misc]

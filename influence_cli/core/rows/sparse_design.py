@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import csr_array
 
-from influence_cli.core.parallel import spread, summed
+from influence_cli.core.parallel import spread
 from influence_cli.core.rows import design
 from influence_cli.core.rows.design import Design
 from influence_cli.core.rows.rows import Rows
@@ -58,7 +58,7 @@ class SparseDesign(Design):
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
 
     def largest(self) -> float:
-        return float(np.abs(self.X.data).max(initial=0.0))
+        return max(float(np.abs(_rows_of(self.X, rows).data).max(initial=0.0)) for rows in self.blocks(1))
 
     def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
         return _Kernel(self, W).forward(_rows_of(self.X, rows))
@@ -73,7 +73,16 @@ class SparseDesign(Design):
 
         widest = max(len(W), outputs)
         operations = self.stored * widest * NONZERO_FLOPS
-        return summed(add, list(self.blocks(widest)), (outputs, self.columns), operations=operations)
+        return self.total(add, list(self.blocks(widest)), (outputs, self.columns), operations)
+
+    def outputs_of(self, W: np.ndarray, X: csr_array) -> np.ndarray:
+        return _Kernel(self, W).forward(X)
+
+    def add_product(self, R: np.ndarray, X: csr_array, out: np.ndarray) -> None:
+        d = X.shape[1]
+        out[:, :d] += (X.T @ np.ascontiguousarray(R.T, dtype=np.float64)).T
+        if self.intercept:
+            out[:, d] += R.sum(axis=1)
 
     def sweep_chosen(
         self,
@@ -173,16 +182,30 @@ class _Kernel:
             out[:, d] += self._ones
 
 
+class StreamedSparseDesign(StreamedDesign, SparseDesign):
+    """X (m, d) as ``Rows`` that give compressed blocks."""
+
+    def picked(self, rows: np.ndarray) -> Design:
+        return SparseDesign(self.X.take(rows), self.intercept)
+
+
+def is_compressed(X: Any) -> bool:
+    """Whether rows, wherever they are, are given as CSR."""
+    return getattr(X, "format", None) == "csr"
+
+
 def design_of(X: Features | Rows, intercept: bool) -> Design:
     """The design of an array, of compressed rows, or of rows that are read again in every pass."""
+    if isinstance(X, np.ndarray):
+        return Design(X, intercept)
     if isinstance(X, csr_array):
         return SparseDesign(X, intercept)
-    return Design(X, intercept) if isinstance(X, np.ndarray) else StreamedDesign(X, intercept)
+    return (StreamedSparseDesign if is_compressed(X) else StreamedDesign)(X, intercept)
 
 
 def _rows_of(X: csr_array, rows: slice | np.ndarray) -> csr_array:
     """These rows; of a slice as a view: slicing, and the constructor too, would copy the numbers."""
-    if isinstance(rows, np.ndarray):
+    if isinstance(rows, np.ndarray) or not isinstance(X, csr_array):
         return X[rows]
     ends = X.indptr[rows.start : rows.stop + 1]
     part = csr_array((rows.stop - rows.start, X.shape[1]))

@@ -64,11 +64,12 @@ class StreamedDesign(Design):
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        row_bytes = 8 * max(self.X.shape[1], 1)
+        each = max(self.stored / max(self.rows, 1), 1.0)
+        row_bytes = 8 * each
         pages = sum(map(len, chosen)) * max(row_bytes, PAGE_BYTES)
         if pages * SCATTERED <= self.rows * row_bytes:
             return super().sweep_chosen(W, rowwise, chosen, outputs)
-        W, size = W.astype(self.dtype, copy=False), max(64, SHARED_NUMBERS // max(self.X.shape[1], 1))
+        W, size = W.astype(self.dtype, copy=False), max(64, int(SHARED_NUMBERS / each))
         blocks = [slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size)]
 
         def add(span: Sequence[slice], out: np.ndarray) -> None:

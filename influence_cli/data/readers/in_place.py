@@ -64,6 +64,8 @@ def read_in_place(path: Path) -> RawData | None:
     if by_choice and not (_is_for_few(needed) and all(isinstance(one, StoredRows) for one in features)):
         return None
     for one in features:
+        if isinstance(one, _Unfit) and worked_elsewhere():
+            raise UsageError(f"--scheduler: {path}: {one.reason}, so workers cannot read them in place", CONVERT)
         if isinstance(one, _Unfit):
             raise lack(f"reading {path}", needed, f"{one.reason}, so it cannot be streamed; {CONVERT}")
         one.check_reachable()

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from influence_cli.data.compressed import ENDS, INDICES, NUMBERS, CompressedRows, parts_of
 from influence_cli.data.from_arrays import RawData
+from influence_cli.data.keeping import Keeper, Part, joined_numbers
+from influence_cli.data.readers.dialect import opened
 from influence_cli.data.sparse import refuse_wide
+from influence_cli.data.stored import made_of
+from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
 HINT = "each line must be LABEL INDEX:VALUE INDEX:VALUE ..."
+PIECE_BYTES = 8 * 2**20
+"""Of text that is parsed at once: as numbers it takes a few times as much."""
+NO_INDEX = np.iinfo(np.int64).max
+"""The least index of a piece without any."""
 
 
 def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", width: int | None = None) -> RawData:
@@ -22,14 +35,8 @@ def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", wid
 
     Whether indices begin at 0 or 1 is read from the files together, as scikit-learn does.
     """
-    from sklearn.datasets import load_svmlight_files
-
     paths = [path] if test is None else [path, test]
-    try:
-        parts = load_svmlight_files([str(one) for one in paths], zero_based="auto")
-    except (ValueError, OverflowError, MemoryError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
-        which = "" if test is None else f"here or in {test_name} "
-        raise FileError(f"the svmlight format was expected, but {which}found something else ({error})", HINT) from None
+    parts = _parsed([str(one) for one in paths], "auto", "" if test is None else f"here or in {test_name} ")
     if not parts[0].shape[0]:
         raise FileError("the file holds no rows", HINT)
     if not parts[0].shape[1]:
@@ -50,6 +57,67 @@ def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", wid
             " out",
         )
     return replace(RawData.of([_with_width(one, width) for one in parts]), notes=notes)
+
+
+def _parsed(files: list[Any], zero_based: bool | str, which: str = "") -> list[Any]:
+    """X and y of each of these paths or files.  Raises FileError."""
+    from sklearn.datasets import load_svmlight_files
+
+    try:
+        return list(load_svmlight_files(files, zero_based=zero_based))
+    except (ValueError, OverflowError, MemoryError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+        raise FileError(f"the svmlight format was expected, but {which}found something else ({error})", HINT) from None
+
+
+def in_pieces(path: Path, keeper: Keeper) -> Table:
+    """Labels and compressed rows of a file as columns that the ``keeper`` takes, PIECE_BYTES of it at a time.
+
+    Each piece has the y (n,) of its rows, the ``ends`` (n + 1,) of these among its numbers, their ``indices`` and the
+    ``numbers``, of which none is 0, and the ``range`` (2,) of the indices as they were written.  Raises FileError.
+    """
+    keeper.start(set())
+    parts, begin = keeper.known(path)
+    with opened(path) as file:
+        file.seek(begin)
+        while content := file.read(PIECE_BYTES) + file.readline():
+            begin += len(content)
+            X, y = _parsed([BytesIO(content)], True)
+            indices = X.indices
+            refuse_wide(int(indices.max(initial=0)))
+            written = np.array([indices.min(), indices.max()] if len(indices) else [NO_INDEX, -1], dtype=np.int64)
+            X.eliminate_zeros()
+            columns = {
+                "y": y,
+                "ends": X.indptr.astype(ENDS),
+                "indices": X.indices.astype(INDICES),
+                "numbers": X.data,
+                "range": written,
+            }
+            parts.append(keeper.part(path, Part(columns, len(y), 0), begin))
+    if not sum(part.rows for part in parts):
+        raise FileError("the file holds no rows", HINT)
+    joined = {key: joined_numbers([part.columns[key] for part in parts]) for key in parts[0].columns}  # type: ignore[misc]
+    columns = {key: Column("numeric", values, "numbers") for key, values in joined.items()}
+    return Table(columns, sum(part.rows for part in parts))
+
+
+def stored_svmlight(tables: Sequence[Table]) -> RawData:
+    """The rows of one file, or of that and of its test rows, of which ``in_pieces`` made the tables; as
+    ``read_svmlight`` otherwise."""
+    ranges = [table.columns["range"].values.reshape(-1, 2) for table in tables]
+    least, most = [one[:, 0].min() for one in ranges], max(int(one[:, 1].max()) for one in ranges)
+    base = int(all(0 < one < NO_INDEX for one in least))
+    if most < base:
+        raise FileError("no row has a feature", HINT)
+    refuse_wide(most + 1 - base)
+    arrays: list[Any] = []
+    for table in tables:
+        ends, indices, numbers = (table.columns[key].stored for key in ("ends", "indices", "numbers"))
+        shape = (table.rows, most + 1 - base)
+        rows = made_of(parts_of(ends, indices, numbers, base), shape[1], NUMBERS, shape, CompressedRows)
+        rows.check_reachable()
+        arrays += [rows, table.columns["y"].values]
+    return RawData.of(arrays)
 
 
 def _width(X: Any) -> int:
