@@ -34,9 +34,10 @@ def minimum(name: str) -> None:
     """A small gradient is a minimum only where the exact Hessian, undamped, is definite."""
     from scipy.sparse.linalg import LinearOperator, eigsh, lobpcg
 
+    from influence_cli.commands.options import Common, Network
     from influence_cli.commands.session import open_model
 
-    model = open_model(name, quiet=True, curvature="hessian", damping=0.0).model
+    model = open_model(name, Common(quiet=True), network=Network("hessian", 0.0)).model
     objective, theta, size = model.objective, model.theta, model.objective.size
     product, inverse = (
         objective.curvature(theta, objective.weights),
@@ -53,8 +54,8 @@ def minimum(name: str) -> None:
     top = eigsh(hessian, k=1, which="LA", return_eigenvectors=False, tol=1e-2)[0]
     print(
         f"{size:,} parameters, gradient norm {model.grad_norm:.1e}, exact Hessian from {low[at]:.1e} (residual"
-        f" {off:.0e}) to {top:.2g}; accuracy {model.score(model.dataset.X_train, model.dataset.y_train):.3f} on the"
-        f" training rows, {model.score(model.dataset.X_test, model.dataset.y_test):.3f} on the test rows"
+        f" {off:.0e}) to {top:.2g}; accuracy {model.score('train'):.3f} on the training rows,"
+        f" {model.score('test'):.3f} on the test rows"
     )
 
 

@@ -12,7 +12,7 @@ set -euo pipefail
 data=${1:?usage: $0 DATA RESULTS} results=${2:?usage: $0 DATA RESULTS}
 ROWS=${ROWS:-10000}                          # training rows
 HIDDEN=${HIDDEN:-10,10} L2=${L2:-3e-3}       # the network
-TOL=${TOL:-1e-6}                             # gradient norm at which its training ends
+TOL=${TOL:-1e-6}                             # relative Newton decrement at which its training ends
 DRAWS=${DRAWS:-8}                            # groups a size
 SIZES=${SIZES-2% 5% 10% 30%}                 # random groups
 COHERENT=${COHERENT-2% 5%}                   # groups of one class, the classes in turn

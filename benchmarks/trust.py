@@ -179,7 +179,7 @@ def measure(problem: Problem, size: str, groups: Removal, tally: Tally) -> None:
     cell = (problem.name, problem.l2)
 
     for rel in RELS:
-        goal = Goal(problem.target.value, base, rel, counts)
+        goal = Goal(problem.target, base, rel, counts)
         with Passes.counted(outputs) as used:
             found = refine(objective, theta, w, M, goal, gradient=gradient)
         off, met = np.abs(found.change - truth), found.met & counts
@@ -187,7 +187,7 @@ def measure(problem: Problem, size: str, groups: Removal, tally: Tally) -> None:
                ((off <= found.error + floor) & counts).sum())  # fmt: skip
         tally.refined.setdefault(rel, []).append((size, problem.l2, *row))
 
-    goal = Goal(problem.target.value, base, 0.05, counts)
+    goal = Goal(problem.target, base, 0.05, counts)
     with Passes.counted(outputs) as used:
         two = refine(objective, theta, w, M, replace(goal, steps=2), gradient=gradient)
     _record(tally, size, "two steps", two.change, truth, counts, floor, used[0] / w.groups)
@@ -235,7 +235,7 @@ def _measure_proofs(problem, groups, end, retrained, counts, retraining_passes, 
     M, base = problem.solver.preconditioner, problem.base
     asked, geometry = [(problem.target, base)], RowGeometry.of(objective)
     true_low, true_high = proven(objective, end, w, M, geometry, asked)
-    goal = Goal(problem.target.value, base, 0.05, counts)
+    goal = Goal(problem.target, base, 0.05, counts)
     points = [refine(objective, theta, w, M, replace(goal, steps=k)).theta for k in (2, 4, 8)]
     points += [refine(objective, theta, w, M, goal).theta, retrained]
     for point in points:
@@ -250,11 +250,11 @@ def _measure_proofs(problem, groups, end, retrained, counts, retraining_passes, 
     from influence_cli.analysis.certification import BEGIN, Certifier
 
     class Asked:
-        targets, quantity = (problem.target,), "loss"
+        targets, quantity, by_group = (problem.target,), "loss", False
         value = staticmethod(problem.target.value)
 
     with Passes.counted(objective.passes.free) as used:
-        first = refine(objective, theta, w, M, Goal(problem.target.value, base, 0.01 * BEGIN, counts))
+        first = refine(objective, theta, w, M, Goal(problem.target, base, 0.01 * BEGIN, counts))
         certifier = Certifier(Asked, objective, theta, base, 0.01)
         _, ends = certifier.narrow(first, w, M, counts)
     width = (ends[1] - ends[0])[counts] <= 0.01 * np.abs(first.change[counts]) + 1e-9

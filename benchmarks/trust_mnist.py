@@ -49,7 +49,7 @@ def compare(objective: Glm, theta: np.ndarray, solver, target: RowTarget, groups
         return target.value(theta + found.change) - base[:, None]
 
     def refined(rel: float, steps: int | None = None) -> np.ndarray:
-        goal = Goal(target.value, base, rel, counts, steps)
+        goal = Goal(target, base, rel, counts, steps)
         gradient = first_gradient(objective, theta, groups)
         return refine(objective, theta, groups.removed, solver.preconditioner, goal, gradient=gradient).change
 

@@ -93,3 +93,47 @@ def test_fewer_rows_than_parameters_leave_predictions_open(estimator):
     truth = model.groundtruth(groups, rng.normal(size=(1, 3)), y[:1], quantity="prediction").records()
     assert {row["actual"] for row in truth} == {None}
     assert all(row["status"].startswith("unbounded: ") for row in truth)
+
+
+def test_three_rows_left_for_four_parameters_separate_whatever_their_classes():
+    """Retraining runs off to where nothing has curvature or slope; what was left in the end looked like a minimum."""
+    rng = np.random.default_rng(10)
+    X, slopes = rng.normal(size=(60, 3)), rng.normal(size=3)
+    y = (X @ slopes + rng.logistic(size=60) / 2 > 0).astype(int)
+    groups = [np.sort(rng.permutation(60)[:57]) for _ in range(20)]
+    model = GroupInfluence.fit(X, y, l2=0.0)
+    for asked in (model.groundtruth, model.influence):
+        rows = asked(groups, X[:1], y[:1], quantity="prob").records()
+        assert all(row["status"].startswith("unbounded: ") for row in rows)
+        for row, group in zip(rows, groups, strict=True):
+            # A row that was kept goes to its class; any other one goes wherever the free parameter takes it.
+            found = row["actual"] if asked == model.groundtruth else row["refined"]
+            assert found == (None if 0 in group else pytest.approx(1.0 - row["base"], abs=1e-12))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_what_separable_rows_leave_open_is_what_a_linear_program_says(classes):
+    """Rows of rounded features, so that some separate wholly, some in part, and some touch."""
+    from scipy.optimize import linprog
+
+    seen = set()
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        X = np.round(rng.normal(size=(50, 2)))
+        y = (X @ rng.normal(size=(2, classes)) / 2 + rng.gumbel(size=(50, classes))).argmax(axis=1)
+        groups = [np.sort(rng.choice(50, size, replace=False)) for size in (30, 38, 43, 46)]
+        groups = [group for group in groups if len(set(np.delete(y, group))) == classes]
+        model = GroupInfluence.fit(X, y, l2=0.0)
+        rows = model.groundtruth(groups, [[0.3, -0.4]], [1], quantity="loss").records()
+        for row, group in zip(rows, groups, strict=True):
+            kept = np.delete(np.arange(50), group)
+            own = np.eye(classes)[y[kept]]
+            forms = np.array([
+                np.kron(one - np.eye(classes)[k], [*x, 1.0])
+                for one, x, at in zip(own, X[kept], y[kept], strict=True) for k in range(classes) if k != at
+            ])  # fmt: skip
+            grow = linprog(-forms.sum(axis=0), A_ub=-forms, b_ub=np.zeros(len(forms)), bounds=(-1, 1))
+            finite = -grow.fun < 1e-9 and np.linalg.matrix_rank(forms) == forms.shape[1] - 3
+            seen.add(finite)
+            assert row["status"].startswith("ok" if finite else "unbounded: "), (seed, len(kept))
+    assert seen == {True, False}

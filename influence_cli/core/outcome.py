@@ -11,7 +11,7 @@ from influence_cli.core.arrays import columns_of
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Minimum
 from influence_cli.core.quantities import Target
-from influence_cli.core.recession import FAR_OUT, Before, Recession, Settled, settled_groups
+from influence_cli.core.recession import FAR_OUT, Before, Settled, settled_groups, without
 from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
@@ -59,8 +59,9 @@ def after_removal(
     The error is that of one more step: with e what f changes along ``minimum.left``, and q the tolerance, 2 (|e| + q
     |change|), and what the rounding of f and an unfinished training make of it.
     """
-    without = Recession(objective.recession(w), settled_groups(objective, before.theta, minimum.theta, w, tol))
-    minimum = _replaced(minimum, without.settled) if without.settled else minimum
+    settled = settled_groups(objective, before.theta, minimum.theta, w, tol)
+    open_ended = without(objective, objective.recession(w), settled)
+    minimum = _replaced(minimum, settled) if settled else minimum
     changes, errors, unbounded, first = [], [], [], 0
     for target in targets:
         near = target.value(minimum.theta)
@@ -68,7 +69,7 @@ def after_removal(
         first, base, off = part.stop, columns_of(before.base[part]), columns_of(before.off[part])
         with np.errstate(invalid="ignore"):
             to_go = np.nan_to_num(np.abs(target.value(minimum.theta + np.nan_to_num(minimum.left)) - near))
-            value, along = without.ends(target, minimum.theta, Before(before.theta, base), out=FAR_OUT)
+            value, along = open_ended.ends(target, minimum.theta, Before(before.theta, base), out=FAR_OUT)
             change = value - base
             rounding = ROUNDING_OF_F * (np.abs(value) + np.abs(base))
         changes.append(change)
@@ -77,7 +78,7 @@ def after_removal(
     along = np.concatenate(unbounded)
     status = [STOPPED.format(norm, tol) for norm in minimum.grad_norm]
     for g in np.flatnonzero(minimum.converged):
-        status[g] = without.status(int(g)) if along[:, g].any() else FINE
+        status[g] = open_ended.status(int(g)) if along[:, g].any() else FINE
     return Outcome(np.concatenate(changes), np.concatenate(errors), tuple(status), minimum, along)
 
 

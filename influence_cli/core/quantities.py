@@ -9,7 +9,7 @@ test rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 
@@ -185,6 +185,15 @@ class PerColumn(Protocol):
 def of_columns(target: F, columns: np.ndarray) -> F:
     """What is asked of some of G columns."""
     return cast(F, target.of(columns)) if isinstance(target, PerColumn) else target
+
+
+def tested_rows(target: Any) -> Features | None:
+    """The rows (T, d) whose outputs f is made of, whatever it makes of them; None where there are none."""
+    if hasattr(target, "X"):
+        return cast("Features", target.X)
+    parts = [getattr(target, name) for name in ("rows", "target") if hasattr(target, name)]
+    parts += getattr(target, "targets", ())
+    return tested_rows(parts[0]) if len(parts) == 1 else None
 
 
 @runtime_checkable

@@ -7,25 +7,28 @@ Without a group J may have no minimum.  Three things lead there:
     rows that can be separated without a penalty, wholly or in part (of counts: zeros from the rest)
     columns that the rows left do not determine, without a penalty
 
-The first is known in advance (``Objective.recession``).  The others are found by ``settle``, which follows Newton's
-method in the space that the rows do determine until the rest has no curvature left.  In each case J has an infimum, and
-an f that does not depend on the open directions has its value there.  Estimates, retraining, selection and scores all
-ask this module.
+The first is known in advance (``Objective.recession``).  The others are found by ``core.separation``, and ``settle``
+follows Newton's method in the space that the rows do determine.  In each case J has an infimum; an f that does not
+depend on the open directions has its value there, and an f that goes the same way however J falls has a limit.
+Estimates, retraining, selection and scores all ask this module.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from scipy.linalg.lapack import dpocon
 
-from influence_cli.core.arrays import columns_of, norms, symmetric
+from influence_cli.core.arrays import columns_of, symmetric
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal
-from influence_cli.core.quantities import Valued, of_columns
+from influence_cli.core.quantities import RowTarget, Valued, of_columns, tested_rows
+from influence_cli.core.separation import Separation, separation
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.core.weights import RowWeights, Weights
 from influence_cli.errors import UNBOUNDED, NotConvergedError
@@ -45,14 +48,20 @@ SMALL = 16.0, 24.0
 """The same for scores, which clip probabilities at 1e-16 or so: by then they are 1e-7 and 4e-11."""
 MOVES = 1e-6
 """Change of f, relative to |f|, along a direction from far out on, that says that it has no limit there."""
+ENDLESS_FROM = 1e100
+"""Size of f from which on it is infinite: means of counts end at the largest numbers."""
 DEPENDS, DEPENDS_ON_BASE = 1e-7, 1e-9
 """Change of f along an open direction, relative to |f| there and to |f| before removal, that is more than the rounding
 of the direction."""
 FLAT = 1e-13
-"""Curvature, relative to that of the trained model, up to which a direction is open: a row that is separated keeps
+"""Curvature, relative to that of its parameters, up to which no minimum is certain: a row that is separated keeps
 exp(-30) of its own."""
-SETTLING_STEPS = 200
-"""Newton steps; each takes a row that is to be separated about one further."""
+SETTLING_STEPS = 100
+"""Newton steps; each takes a row that is hardly not separated about one further."""
+RULED_OUT = 50.0
+"""How far out, in units of the outputs, what can be separated is taken out of J: exp(-50) is no part of it any more."""
+SHIFTS = (0.0, 1e-10, 1e-6, 1e-3)
+"""Added to a curvature of diagonal 1 in turn until it is definite: far from the minimum steps may be rough."""
 HALVINGS = 30
 FINITE_REACH = 0.5
 """Change of some row's outputs in a Newton step under which a minimum is certain
@@ -75,6 +84,19 @@ class Settled:
     left: np.ndarray
     decrement: float
     converged: bool
+    separation: Separation | None = None
+
+    def limits(self, target: Valued, lost: np.ndarray) -> np.ndarray:
+        """f of one group where J has fallen for ever, (T,), infinite where it has no limit; NaN where f depends on how
+        that is done.  The outputs of ``lost`` (K,) classes are ruled out."""
+        rows = tested_rows(target)
+        count = len(target.value(self.theta))
+        if self.separation is None or rows is None:
+            return np.full(count, np.nan)
+        decided, least = self.separation.decided(rows, lost)
+        decided = decided if isinstance(target, RowTarget) else np.full(count, decided.all())
+        found = limits(target, self.theta, self.separation.outward / least)[:, 0]
+        return np.where(decided, np.where(np.abs(found) > ENDLESS_FROM, np.copysign(np.inf, found), found), np.nan)
 
     @property
     def status(self) -> str:
@@ -106,46 +128,51 @@ def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights) -> bool:
     return bool(objective.self_concordance(step)[0] < FINITE_REACH)
 
 
-def settle(objective: Objective, trained: np.ndarray, start: np.ndarray, w: Weights, tol: float) -> Settled:
-    """The infimum of a convex J(.; w), w of one group, from ``start`` (P, 1), and the directions that are open there.
-
-    Newton's method with a generalised inverse of the Hessian: eigenvalues relative to the curvature at the ``trained``
-    parameters (P, 1) that are no more than ``FLAT`` count as 0.  Rows that can be separated lose their curvature as
-    they go, so that a direction of recession becomes flat, and the rest is a minimisation of its own (Geyer 2009: the
-    limiting conditional model).
-    """
-    unit = np.sqrt(np.maximum(_dense(objective, trained, objective.weights).diagonal(), 0.0))[:, None]
-    unit = np.where(unit > 0, unit, objective.units[:, None])
-    theta, done = np.array(start, order="F"), False
-    value, gradient = objective.value_and_gradient(theta, w)
+def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settled:
+    """The infimum of J(.; w), w of one group and nothing penalised, seen from the ``trained`` parameters (P, 1), and
+    the directions that are open there: ``core.separation`` says which, and Newton's method finds the rest."""
+    lost = FAR_OUT * objective.recession(w)
+    found = separation(objective, w)
+    if found is None:
+        return Settled(trained + lost, np.zeros((len(trained), 0)), np.zeros_like(trained), np.inf, False)
     goal = Goal(tol, np.full(1, float(objective.deviation(trained)[0])))
+    theta, step, decrement, done = trained, np.zeros_like(trained), 0.0, False
     for _ in range(SETTLING_STEPS):
-        curvature, basis = np.linalg.eigh(_dense(objective, theta, w) / unit / unit.T)
-        held = curvature > max(FLAT, 4 * len(theta) * np.finfo(float).eps) * max(float(curvature[-1]), 1.0)
-        along = basis[:, held].T @ (gradient / unit)
-        step = -basis[:, held] @ (along / curvature[held, None]) / unit
-        decrement = float(np.sqrt(max(float((along[:, 0] ** 2 / curvature[held]).sum()), 0.0)))
-        open_directions = basis[:, ~held] / unit
-        done = decrement <= goal.decrement(objective, theta, value)[0]
-        # A step that still takes a row far is one of a row that is being separated.
-        if done and objective.self_concordance(step)[0] < FINITE_REACH:
+        out = max(0.0, RULED_OUT - float(found.growth(theta).min(initial=RULED_OUT))) * found.outward
+        value, gradient = objective.value_and_gradient(theta + out, w)
+        curvature = found.held.T @ symmetric(objective.dense_curvature(theta + out, w, np.dtype(float))) @ found.held
+        step, definite = _newton_step(curvature, found.held.T @ gradient)
+        step = found.held @ step
+        decrement = float(np.sqrt(max(-float((gradient * step).sum()), 0.0)))
+        done = definite and bool(decrement <= goal.decrement(objective, theta, value)[0])
+        done = done and bool(objective.self_concordance(step)[0] < FINITE_REACH)
+        if done:  # the whole step, too short for J to tell
+            theta = theta + step
             break
-        theta, value, gradient, moved = _along(objective, theta, value, gradient, step, w)
-        if not moved:
+        moved = _along(objective, (theta + out, value, gradient), step, w, found.held)
+        if moved is None:
             break
+        theta = moved - out
     scale = max(1.0, float(objective.deviation(trained)[0]))
-    return Settled(theta, open_directions * scale, step, decrement, bool(done))
+    return Settled(theta + lost, found.open * scale, step, decrement, done, found)
 
 
-def _dense(objective: Objective, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-    """The Hessian, (P, P), both triangles."""
-    return symmetric(objective.dense_curvature(theta, w, np.dtype(np.float64)))
+def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, bool]:
+    """-curvature^-1 gradient (r, 1), and whether the curvature (r, r) is definite."""
+    unit = np.sqrt(np.maximum(curvature.diagonal(), np.finfo(float).tiny))[:, None]
+    for shift in SHIFTS:
+        with suppress(np.linalg.LinAlgError):
+            lower = np.linalg.cholesky(curvature / unit / unit.T + shift * np.eye(len(unit)))
+            return -np.linalg.solve(lower.T, np.linalg.solve(lower, gradient / unit)) / unit, shift == 0.0
+    return np.zeros_like(gradient), False
 
 
 def _along(
-    objective: Objective, theta: np.ndarray, value: np.ndarray, gradient: np.ndarray, step: np.ndarray, w: RowWeights
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Move along the step as far as J falls, or where it cannot be told, as the gradient does; and whether it did."""
+    objective: Objective, at: tuple[np.ndarray, ...], step: np.ndarray, w: Weights, held: np.ndarray
+) -> np.ndarray | None:
+    """The point along the step from ``at`` (theta, J and its gradient) where J has fallen, or if that cannot be told,
+    its gradient in ``held`` (P, r); None if there is none."""
+    theta, value, gradient = at
     slope = float((gradient * step).sum())
     for halving in range(HALVINGS):
         share = 0.5**halving
@@ -153,10 +180,10 @@ def _along(
         there, slopes = objective.value_and_gradient(trial, w)
         falls = there[0] <= value[0] + 1e-4 * share * slope
         unresolved = abs(there[0] - value[0]) <= 1e-14 * abs(value[0])
-        shorter = norms(slopes / objective.units[:, None])[0] < norms(gradient / objective.units[:, None])[0]
+        shorter = np.linalg.norm(held.T @ slopes) < np.linalg.norm(held.T @ gradient)
         if np.isfinite(there[0]) and ((falls and slope < 0) or (unresolved and shorter)):
-            return trial, there, slopes, True
-    return theta, value, gradient, False
+            return trial
+    return None
 
 
 @runtime_checkable
@@ -181,22 +208,20 @@ def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarr
         return np.where(endless & direction.any(axis=0), np.sign(change) * np.inf, last)
 
 
-def depends(target: Valued, settled: Settled, base: np.ndarray, lost: bool) -> np.ndarray:
-    """Whether f changes along any of the open directions, to either side, (T,); ``base`` (T,) is f before removal.
-
-    Rows that are separated are far out, and f there with them, so that only long ways show what is open.  Where a class
-    is ``lost`` the ways are shorter than that of its intercept, which rules the class out.
-    """
+def depends(target: Valued, settled: Settled, base: np.ndarray) -> np.ndarray:
+    """Whether f changes along any of the open directions, to either side, (T,); ``base`` (T,) is f before removal."""
     out = np.zeros(len(base), dtype=bool)
     if not settled.open.shape[1]:
         return out
-    here = target.value(settled.theta)
-    far = FAR_OUT / 2.0 if lost else FAR
+    here, rows = target.value(settled.theta), tested_rows(target)
     with np.errstate(invalid="ignore"):
-        for step in (-far, -1.0, 1.0, far):
+        for step in (-FAR, -1.0, 1.0, FAR):
             there = target.value(settled.theta + step * settled.open)
             visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
             out |= ~(np.abs(there - here) <= visible).all(axis=1)
+    if rows is not None and settled.separation is not None:  # an f of 0 is rounding on every way
+        still = settled.separation.still(rows)
+        out &= ~(still if isinstance(target, RowTarget) else still.all())
     return out
 
 
@@ -214,11 +239,12 @@ Ends = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Recession:
-    """What G groups leave without a minimum: ``direction`` (P, G) of lost classes, 0 where there is none, and the
-    groups that have ``settled``, with or without open directions."""
+    """What G groups leave without a minimum: ``direction`` (P, G) of lost classes, 0 where there is none, the groups
+    that have ``settled``, with or without open directions, and the outputs (K, G) of classes that are ``ruled_out``."""
 
     direction: np.ndarray
     settled: dict[int, Settled]
+    ruled_out: np.ndarray
 
     def ends(self, target: Valued, theta: np.ndarray, before: Before, *, out: float = 0.0) -> Ends:
         """f without the groups, and whether it is a figure taken along a direction without a minimum: (T, G) each.
@@ -229,7 +255,7 @@ class Recession:
         """
         value = np.array(np.broadcast_to(target.value(theta), (len(before.base), self.direction.shape[1])))
         along = np.zeros(value.shape, dtype=bool)
-        lost = np.flatnonzero(self.direction.any(axis=0))
+        lost = np.flatnonzero(self.direction.any(axis=0) & ~np.isin(np.arange(value.shape[1]), list(self.settled)))
         if lost.size:
             outward = self.direction[:, lost]
             back = (theta[:, lost] if theta.shape[1] > 1 else theta) - out * outward
@@ -239,8 +265,11 @@ class Recession:
             along[:, lost] = ~np.isclose(*begun, rtol=DEPENDS, atol=0.0, equal_nan=True) | ~np.isfinite(value[:, lost])
         for g, one in self.settled.items():
             base = columns_of(before.base)[:, min(g, before.base.size // len(before.base) - 1)]
-            loose = depends(of_columns(target, np.array([g])), one, base, bool(g in lost))
-            value[loose, g], along[:, g] = np.nan, along[:, g] | loose
+            own = of_columns(target, np.array([g]))
+            along[:, g] = depends(own, one, base)
+            value[:, g] = own.value(one.theta)[:, 0]
+            if along[:, g].any():
+                value[along[:, g], g] = one.limits(own, self.ruled_out[:, g])[along[:, g]]
         return value, along
 
     def of_all(self, targets: Sequence[Valued], theta: np.ndarray, base: np.ndarray) -> np.ndarray:
@@ -267,7 +296,13 @@ def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession 
     direction = objective.recession(w)
     found = settled_groups(objective, theta, theta, w, objective.tuning.tolerance)
     loose = {g: one for g, one in found.items() if one.open.shape[1] or not one.converged}
-    return Recession(direction, loose) if loose or direction.any() else None
+    return without(objective, direction, loose) if loose or direction.any() else None
+
+
+def without(objective: Objective, direction: np.ndarray, settled: dict[int, Settled]) -> Recession:
+    """What groups leave without a minimum, from the directions (P, G) of lost classes and the groups that settled."""
+    outputs = direction.reshape(objective.outputs, -1, direction.shape[1])[:, -1]
+    return Recession(direction, settled, (outputs < 0) & (objective.outputs > 1))
 
 
 def settled_groups(
@@ -286,5 +321,6 @@ def settled_groups(
         if objective.size > SETTLED_UP_TO:
             out[g] = Settled(here, np.zeros((len(here), 0)), np.zeros_like(here), np.inf, converged=False)
         else:
-            out[g] = settle(objective, trained, here, own, tol)
+            assert isinstance(objective, Glm)
+            out[g] = settle(objective, trained, own, tol)
     return out

@@ -86,6 +86,12 @@ class Family(ABC):
         ``present`` (G, S) bool are left; 0 where there is none."""
         return np.zeros((len(present), self.outputs))
 
+    def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Linear forms (F, K, b) of the rows' outputs: the loss of a row never rises along a change of its outputs
+        where none of them is negative, and 0 where it is ``fixed`` (F, b) bool."""
+        own = np.broadcast_to(np.eye(self.outputs)[:, :, None], (self.outputs, self.outputs, len(y)))
+        return own, np.ones((self.outputs, len(y)), dtype=bool)
+
     def curvature_scale(self, y: np.ndarray, w: np.ndarray) -> float:
         """The size of a row's second derivative where that has a unit, else 1; w (m,)."""
         return 1.0

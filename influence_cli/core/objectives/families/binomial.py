@@ -32,6 +32,9 @@ class Binomial(LogitCurvature, Regressor):
         mean = float(np.average(y, weights=w))
         return np.array([np.log(mean / (1.0 - mean)) if 0.0 < mean < 1.0 else 0.0])
 
+    def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.where(y >= 1, 1.0, -1.0)[None, None], ((y > 0) & (y < 1))[None]
+
     def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
         """0 for a share of 0, 1 for a share of 1, else 2."""
         return np.where(y <= 0, 0, np.where(y >= 1, 1, 2)), 3

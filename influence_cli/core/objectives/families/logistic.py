@@ -69,6 +69,9 @@ class Logistic(LogitCurvature, Classifier):
         """Change of the output (G, 1) that rules the absent classes (G, 2) out."""
         return absent[:, :1].astype(float) - absent[:, 1:]
 
+    def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return (2.0 * y - 1.0)[None, None], np.zeros((1, len(y)), dtype=bool)
+
     def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Log-odds of the row's own class, (G, b), and its derivative (G, 1, b)."""
         sign = 2.0 * y - 1.0

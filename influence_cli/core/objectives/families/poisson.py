@@ -62,6 +62,9 @@ class Poisson(Regressor):
         mean = float(np.average(y, weights=w))
         return mean if mean > 0 else 1.0
 
+    def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.broadcast_to(-1.0, (1, 1, len(y))), (y > 0)[None]
+
     def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
         """0 for a response of 0, else 1."""
         return (y > 0).astype(np.int64), 2

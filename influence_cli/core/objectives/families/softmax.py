@@ -81,6 +81,13 @@ class Softmax(Classifier):
         """Change of the outputs (G, K) that rules the absent classes (G, K) out, summing to 0 over the classes."""
         return absent.mean(axis=1, keepdims=True) - absent
 
+    def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A row's own score over each other one."""
+        unit = np.eye(self.classes)
+        rivals = np.array([np.delete(np.arange(self.classes), k) for k in range(self.classes)])
+        own = unit[:, None] - unit[rivals]
+        return own[y.astype(np.int64)].transpose(1, 2, 0), np.zeros((self.classes - 1, len(y)), dtype=bool)
+
     def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """eta_y - max of the others, (G, b), and its derivative (G, K, b)."""
         rows = np.arange(y.size)

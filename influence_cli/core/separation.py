@@ -1,0 +1,279 @@
+"""Without a penalty: the directions along which the rows' losses never rise, decided by linear programs.
+
+The loss of a row never rises along theta + t v where linear forms of its outputs (``Family.forms``) are not negative
+along v; some are held at 0.  Such v are a cone.  One v at a time is found in it, the forms that grow along it are left
+out, and the search goes on among the others until none of these can grow (Geyer 2009: the limiting conditional model).
+What the forms that stay determine has a minimum of its own; all other directions are ``open``.
+
+Features are centred, where there is an intercept, and scaled, so that neither unit nor origin plays a part.  A program
+sees some of the forms, and those that its answer breaks are added: few are needed, as many as there are parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.weights import Weights
+
+NUMBERS = 5e7
+"""Numbers of the features up to which they are looked at."""
+CAP = 1e-2
+"""Growth of a form of length 1 beyond which no more is sought: many that grow a little say more than one that grows
+much."""
+TINY = 1e-9
+"""Growth, of a form of length 1, that is no more than what a linear program leaves."""
+ROUNDS, ADDED = 100, 10
+"""Programs for one direction, and the forms that join each, in multiples of the parameters."""
+NEGLIGIBLE = 64 * np.finfo(float).eps
+"""Singular values, relative to the largest, that are the rounding of features of size 1."""
+COMBINATIONS = 1e8
+"""Numbers of the growing forms, and of test rows, up to which it is asked whether the ones are made of the others."""
+
+
+@dataclass(frozen=True)
+class Separation:
+    """What rows without a penalty leave open, in the parameters' own units.
+
+    ``open`` (P, q) spans the directions that the forms that stay leave open, ``held`` (P, r) the others; along
+    ``outward`` (P, 1) every form that can grow does, by 1 at least, and no other (0 where none can).
+    """
+
+    open: np.ndarray
+    held: np.ndarray
+    outward: np.ndarray
+    _forms: _Forms
+    _grows: np.ndarray
+
+    def growth(self, theta: np.ndarray) -> np.ndarray:
+        """The forms that grow, at theta (P, 1), (s,)."""
+        return self._forms.values(self._forms.scale.inverse(theta))[self._grows]
+
+    def still(self, X: np.ndarray) -> np.ndarray:
+        """Whether no output of rows X (T, d), or no difference of two where only these count, is open, (T,)."""
+        forms, basis = self._forms, self._forms.scale.inverse(self.open)
+        scaled = forms.scale.features(X)
+        along = np.einsum("td,kdq->tkq", scaled, basis.reshape(forms.outputs, scaled.shape[1], basis.shape[1]))
+        if len(forms.gauge):
+            along -= along.mean(axis=1, keepdims=True)
+        return np.asarray(np.abs(along).max(axis=(1, 2), initial=0.0) <= TINY * np.linalg.norm(scaled, axis=1))
+
+    def decided(self, X: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, float]:
+        """Whether all differences of the outputs of rows X (T, d) stay or go to plus or minus infinity, the same
+        whichever way J falls, (T,), and the least growth of one that does not stay, per step of ``outward``.
+
+        The outputs of ``lost`` (K,) classes count as ruled out.  A difference is decided if it is a combination of
+        growing forms without a negative coefficient, but for what the other forms hold.
+        """
+        from scipy.optimize import nnls
+
+        forms, basis = self._forms, self._forms.scale.inverse(self.open)
+        single = np.eye(forms.outputs)[~lost]
+        if len(forms.gauge):
+            single = (single[:, None] - single)[np.triu_indices(len(single), 1)]
+        out, least = np.zeros(X.shape[0], dtype=bool), np.inf
+        if float(self._grows.sum()) * basis.shape[1] * len(out) * len(single) > COMBINATIONS:
+            return out, 1.0
+        made_of = basis.T @ forms.unit_rows(self._grows).T
+        outward = forms.scale.inverse(self.outward)[:, 0]
+        for t, x in enumerate(forms.scale.features(X)):
+            asked = [np.kron(one, x) for one in single]
+            ways = [(form, basis.T @ form) for form in asked]
+            moving = [(form, way) for form, way in ways if np.linalg.norm(way) > TINY * np.linalg.norm(form)]
+            along = np.array([form @ outward for form, _ in moving])
+            out[t] = made_of.shape[1] > 0 or not moving
+            for (_, way), growth in zip(moving, along, strict=True):
+                unit = np.sign(growth) * way / np.linalg.norm(way)
+                out[t] &= growth != 0.0 and nnls(made_of, unit, maxiter=10 * sum(made_of.shape))[1] <= TINY
+                if not out[t]:
+                    break
+            if out[t] and len(along):
+                least = min(least, float(np.abs(along).min()))
+        return out, least if np.isfinite(least) else 1.0
+
+
+def separation(objective: Glm, w: Weights) -> Separation | None:
+    """What the rows with a weight in w, of one group, leave open; None where there are too many numbers to look."""
+    kept = np.flatnonzero(w.column() > 0)
+    if float(len(kept)) * objective.size > NUMBERS or float(len(kept)) * objective.size**2 > 1e3 * NUMBERS:
+        return None
+    forms = _Forms(objective, kept)
+    live, grown = ~forms.fixed & (forms.lengths > 0), []
+    away = forms.scale.inverse(objective.recession(w))
+    if away.any():  # a class without rows is ruled out for all rows, those elsewhere as well
+        growing = live & (forms.values(away) > 0)
+        grown, live = [(away, growing)], live & ~growing
+    basis = forms.span(forms.fixed & (forms.lengths > 0), forms.gauge)
+    while True:
+        held = forms.span(live, basis.T)
+        if held.shape[1] == basis.shape[1]:
+            break
+        found = _direction(forms, live, held @ _complement(held.T @ basis))
+        if found is None:
+            break
+        direction, growing = found
+        grown.append((direction, growing))
+        live = live & ~growing
+    grows = np.zeros_like(live)
+    outward = np.zeros((objective.size, 1))
+    for direction, growing in reversed(grown):  # the first ones go farthest
+        grows |= growing
+        ahead, already = forms.values(direction)[growing], forms.values(outward)[growing]
+        outward = outward + direction * max(float(((1.0 - already) / ahead).max()), 0.0)
+    scale = forms.scale
+    return Separation(scale.apply(_complement(held)), scale.apply(held), scale.apply(outward), forms, grows)
+
+
+def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """A direction (P, 1) in the span of ``basis`` (P, r) along which no ``live`` form (F, n) falls and some grow, and
+    which do, (F, n); None where there is none."""
+    size, places = basis.shape[1], np.flatnonzero(live)
+    seen = np.zeros(live.size, dtype=bool)
+    seen[places[np.linspace(0, len(places) - 1, min(len(places), 20 + 4 * size)).astype(int)]] = True
+
+    def growth(along: np.ndarray) -> np.ndarray:
+        return np.where(live, forms.values(along) / np.where(live, forms.lengths, 1.0), 0.0).ravel()
+
+    for _ in range(ROUNDS):
+        rows = forms.unit_rows(seen.reshape(live.shape)) @ basis
+        way = _program(rows)
+        if way is None:  # all that were seen must stay: what do the others along what these leave?
+            free = basis @ _complement(_orthonormal(rows))
+            wrong = np.max([np.zeros(live.size), *(np.abs(growth(one[:, None])) for one in free.T)], axis=0)
+        else:
+            direction = basis @ way[:, None]
+            wrong = -growth(direction)
+        wrong[seen] = 0.0
+        if (wrong > TINY).any():
+            worst = np.argsort(-wrong)[: ADDED * size]
+            seen[worst[wrong[worst] > TINY]] = True
+            continue
+        if way is None:
+            return None
+        growing = live & (growth(direction) > TINY).reshape(live.shape)
+        # What stays is made to stay exactly; a direction that then breaks a form was none.
+        staying = forms.span(live & ~growing)
+        direction -= staying @ (staying.T @ direction)
+        exact = growing.any() and growth(direction)[growing.ravel()].min() > 0.0
+        return (direction, growing) if exact else None
+    return None
+
+
+def _program(rows: np.ndarray) -> np.ndarray | None:
+    """A way a (r,) with rows (s, r) a >= 0 along which as many as can grow do; None where none can."""
+    from scipy.optimize import linprog
+
+    count, size = rows.shape
+    found = linprog(
+        np.concatenate([np.zeros(size), -np.ones(count)]),
+        A_ub=np.hstack([-rows, np.eye(count)]),
+        b_ub=np.zeros(count),
+        bounds=[(-1.0, 1.0)] * size + [(0.0, CAP)] * count,
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    return found.x[:size] if found.x is not None and -found.fun > TINY else None
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """theta_j = u_j / spread_j, and the intercept takes the centre's part: columns of ``apply`` are theta of u."""
+
+    centre: np.ndarray
+    spread: np.ndarray
+    outputs: int
+    intercept: bool
+
+    def features(self, X: np.ndarray) -> np.ndarray:
+        """(n, D) of X (n, d)."""
+        X = X.toarray() if hasattr(X, "toarray") else np.asarray(X, dtype=float)
+        out = np.where(self.spread > 0, (X - self.centre) / np.where(self.spread > 0, self.spread, 1.0), 0.0)
+        # A column that does not vary among the rows left is 0 there, and something elsewhere.
+        flat = self.spread == 0
+        out[:, flat] = np.where(np.abs(X - self.centre)[:, flat] <= NEGLIGIBLE * np.abs(self.centre[flat]), 0.0,
+                                X[:, flat] - self.centre[flat])  # fmt: skip
+        return np.hstack([out, np.ones((len(out), 1))]) if self.intercept else out
+
+    def apply(self, u: np.ndarray) -> np.ndarray:
+        """theta (P, n) of u (P, n)."""
+        return self._each(u, 1.0 / np.where(self.spread > 0, self.spread, 1.0), to=True)
+
+    def inverse(self, theta: np.ndarray) -> np.ndarray:
+        """u (P, n) of theta (P, n)."""
+        return self._each(theta, np.where(self.spread > 0, self.spread, 1.0), to=False)
+
+    def _each(self, vectors: np.ndarray, factor: np.ndarray, *, to: bool) -> np.ndarray:
+        d = len(factor)
+        stack = np.array(vectors, dtype=float).reshape(self.outputs, d + self.intercept, vectors.shape[1])
+        slopes = stack[:, :d] * factor[:, None]
+        if self.intercept:
+            own = slopes if to else stack[:, :d]
+            stack[:, d] += (-1.0 if to else 1.0) * np.einsum("kdn,d->kn", own, self.centre)
+        stack[:, :d] = slopes
+        return stack.reshape(vectors.shape)
+
+
+class _Forms:
+    """The linear forms of the rows ``kept`` in scaled parameters u (P,): ``fixed`` (F, n) are held at 0."""
+
+    def __init__(self, objective: Glm, kept: np.ndarray):
+        design, family, self.outputs = objective.design, objective.family, objective.outputs
+        d = design.columns - design.intercept
+        X = np.asarray(design.dense(kept, np.ones(d, dtype=bool)), dtype=float)
+        largest = np.abs(X).max(axis=0, initial=0.0)
+        centre = np.median(X, axis=0) if design.intercept and len(X) else np.zeros(d)
+        away = np.abs(X - centre)
+        away[away <= NEGLIGIBLE * largest] = 0.0
+        varies = (away > 0).sum(axis=0)
+        typical = np.exp(np.log(np.where(away > 0, away, 1.0)).sum(axis=0) / np.maximum(varies, 1))
+        spread = np.where(varies > 0, typical, 0.0)
+        self.scale = _Scale(centre, spread, self.outputs, design.intercept)
+        self._X = self.scale.features(X)
+        self._blur = float((largest / np.where(spread > 0, spread, np.inf)).max(initial=1.0))
+        self._combinations, self.fixed = family.forms(objective.y[kept])
+        self.lengths = np.linalg.norm(self._combinations, axis=1) * np.linalg.norm(self._X, axis=1)
+        D = design.columns
+        self.gauge = np.tile(np.eye(D), self.outputs) if family.shift_invariant else np.zeros((0, D * self.outputs))
+
+    def values(self, u: np.ndarray) -> np.ndarray:
+        """(F, n) at u (P, 1)."""
+        eta = u.reshape(self.outputs, -1) @ self._X.T
+        return np.einsum("fkn,kn->fn", self._combinations, eta)
+
+    def rows(self, which: np.ndarray) -> np.ndarray:
+        """The forms ``which`` (F, n) as rows (s, P)."""
+        form, row = np.nonzero(which)
+        own = self._combinations[form, :, row]
+        return (own[:, :, None] * self._X[row][:, None]).reshape(len(row), own.shape[1] * self._X.shape[1])
+
+    def unit_rows(self, which: np.ndarray) -> np.ndarray:
+        """The same of length 1."""
+        return self.rows(which) / self.lengths[which][:, None]
+
+    def span(self, which: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
+        """An orthonormal basis (P, r) of what these forms (F, n), and ``others`` (n, P), span."""
+        size = self.outputs * self._X.shape[1]
+        upper = np.zeros((0, size)) if others is None else others
+        places = np.argwhere(which)
+        step = max(1, 4 * size)
+        for at in range(0, len(places), step):
+            part = np.zeros_like(which)
+            part[tuple(places[at : at + step].T)] = True
+            upper = np.asarray(np.linalg.qr(np.vstack([upper, self.unit_rows(part)]), mode="r"))
+        return _orthonormal(upper, NEGLIGIBLE * self._blur)
+
+
+def _orthonormal(rows: np.ndarray, negligible: float = NEGLIGIBLE) -> np.ndarray:
+    """An orthonormal basis (P, r) of the span of rows (n, P)."""
+    if not len(rows):
+        return np.zeros((rows.shape[1], 0))
+    _, s, Vt = np.linalg.svd(rows, full_matrices=False)
+    return Vt[s > negligible * s[0]].T if s.size and s[0] > 0 else np.zeros((rows.shape[1], 0))
+
+
+def _complement(basis: np.ndarray) -> np.ndarray:
+    """An orthonormal basis (P, P - r) of what is orthogonal to ``basis`` (P, r), of full rank."""
+    size, rank = basis.shape
+    return np.linalg.qr(np.hstack([basis, np.eye(size)]), mode="reduced")[0][:, rank:] if rank else np.eye(size)
