@@ -57,7 +57,7 @@ def code_of_test(name: int | str | None) -> int:
     return NO_TEST if name is None else REMOVED_TEST if name == REMOVED else MEAN_TEST
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GroupTable:
     """G groups without their rows, which ``digest`` stands for.
 
@@ -127,7 +127,7 @@ def _with_jackknife(columns: dict[str, Any], found: float | None) -> dict[str, A
     return columns if found is None else columns | {"crv3": [found] * len(columns["status"])}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
@@ -222,7 +222,7 @@ class InfluenceResult(Tabular):
         return found
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TruthResult(Tabular):
     """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
 
@@ -305,7 +305,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
     }
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SelectionResult(Tabular):
     """Selected groups: one record each, with the group's sorted ``rows`` (n,) or None, and NaN for what is unknown.
 

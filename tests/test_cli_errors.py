@@ -228,6 +228,21 @@ def test_wrong_usage_of_train(tmp_path, capsys, monkeypatch, options, code, text
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("train --impute --drop hospital", "--impute needs a value, and the option --drop stands in its place"),
+        ("report m.h5 -o --force", "-o needs a value, and the option --force stands in its place"),
+        ("influence --model m.h5 -t --no-verify", "-t needs a value, and the option --no-verify stands in its place"),
+        ("train --label=--drop --data none.csv", "none.csv"),
+    ],
+)
+def test_an_option_is_no_value_of_another(line, text, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run(line.split()) in (2, 3)
+    assert text in capsys.readouterr().err
+
+
 def test_a_misspelt_command(capsys):
     assert "Did you mean 'train'?" in refused(capsys, 2, "trian")
 

@@ -66,6 +66,19 @@ def test_pairs_of_one_side_only_are_counted_and_repeated_ones_taken_once():
     assert matched.notes == ("102 figures are in more than one file: the first file's are used",)
 
 
+def test_a_file_that_is_given_twice_counts_once():
+    def loaded():
+        estimates, truth = results()
+        asked = replace(estimates.provenance, config={**estimates.provenance.config, "preprocessing": "refit"})
+        return ("i", replace(estimates, provenance=asked)), ("t", truth)
+
+    first, truth = loaded()
+    second, _ = loaded()
+    matched = match([truth, first, second])
+    assert any("are in more than one file" in note for note in matched.notes)
+    assert compare(matched, Settings(50)).rows == compare(match([truth, first]), Settings(50)).rows
+
+
 def test_groups_with_the_same_rows_count_once():
     twice = replace(GROUPS, digest=(GROUPS.digest[1], *GROUPS.digest[1:]))
     estimates, truth = results(twice)

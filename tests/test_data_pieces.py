@@ -115,3 +115,21 @@ def test_pieces_pick_rows_as_one_array_does():
         assert np.array_equal(column[key], whole[key])
     assert (len(column), column.min(), column.max(), column.is_finite) == (20, 0.0, 19.0, True)
     assert not Pieces([np.array([1.0, np.nan]), np.ones(2)], np.dtype(float)).is_finite
+
+
+@pytest.mark.parametrize(("word", "missing"), [("", ()), ("NaN", ()), ("NA", ()), ("-9", ("-9",)), ("nil", ("nil",))])
+def test_words_for_a_missing_value_among_numbers_alone(word, missing, tmp_path, monkeypatch):
+    """Pieces of numbers alone are read without looking each field up among the words, and mean the same."""
+    rng = np.random.default_rng(4)
+    rows = [[f"{x:.6f}", f"{z:.6f}", str(int(x + z > 0))] for x, z in rng.normal(size=(ROWS, 2))]
+    gone = [7, 300, 301, 590]
+    for row in gone:
+        rows[row][1] = word
+    path = tmp_path / "n.csv"
+    path.write_text("\n".join(["x,z,y", *map(",".join, rows)]) + "\n")
+    options = TableOptions(label="y", missing=missing, impute="mean")
+    found = datasets(path, monkeypatch, options)
+    same(*found)
+    records = np.concatenate([found[0].records_train, found[0].records_test])
+    values = np.concatenate([found[0].columns_train["z"], found[0].columns_test["z"]])
+    assert sorted(records[np.isnan(values.astype(float))] - 1) == gone

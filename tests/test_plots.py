@@ -195,3 +195,63 @@ def test_the_format_is_checked_before_matplotlib_is_looked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UsageError, match="expected a name ending"):
         plots.check_plot("a.txt")
+
+
+def test_the_points_farthest_from_agreement_are_named(drawn_figures):
+    truth = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
+    names = tuple(f"site {at}" for at in range(5))
+    clouds = {
+        "first": plots.Cloud(truth + np.array([0.0, 0.9, 0.01, -0.5, 0.0]), truth, 0.9, names),
+        "second": plots.Cloud(truth + np.array([0.0, 0.3, 0.01, 0.0, 0.0]), truth, 0.9, names),
+    }
+    plots.scatter({"one": clouds}, "png", change="change", note="", columns=1)
+    (ax,) = (one for one in drawn_figures[0].axes if one.get_title())
+    named = {text.get_text(): text.xy for text in ax.texts}
+    assert named == {"site 1": (1.9, 1.0), "site 3": (2.5, 3.0)}
+
+
+def test_names_beside_points_stay_apart_and_inside(drawn_figures, monkeypatch):
+    """Identifiers without a space once drew the picture together to a strip, and were cut at its edges."""
+    from matplotlib.text import Text
+
+    count = 40
+    columns = {
+        "leverage": np.r_[np.linspace(0.01, 0.02, count - 4), 0.05, 0.05, 0.0501, 0.049],
+        "studentized": np.r_[np.zeros(count - 4), 2.0, 2.01, 2.02, 1.99],
+        "cooks_distance": np.r_[np.full(count - 4, 0.001), 0.5, 0.6, 0.7, 0.8],
+        "group": [f"rows:{at}" for at in range(count)],
+        "id": [f"customer-{'ABCDEFGHIJ' * 6}-{at:03d}" for at in range(count)],
+    }
+    from influence_cli.present import diagnostics
+
+    monkeypatch.setattr(diagnostics, "rendered", plots.rendered)
+    diagnostics.leverage_picture(columns, 3, count, "png")
+    drawn_figures[0].draw_without_rendering()
+    (ax,) = drawn_figures[0].axes
+    assert ax.get_position().width > 0.7
+    boxes = [Text.get_window_extent(text) for text in ax.texts]
+    assert len(ax.texts) <= 5 and {text.get_text()[-3:] for text in ax.texts} >= {"036", "037", "038", "039"}
+    frame = ax.get_window_extent()
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+
+
+@pytest.mark.parametrize("percent", [[1.0, 2.0], [1.0]])
+def test_predicted_and_retrained_stand_on_one_axis(monkeypatch, percent):
+    """On scales of their own they looked alike where a prediction was three times too short."""
+    from influence_cli.present import plots_select
+
+    seen = []
+    monkeypatch.setattr(plots_select, "rendered", lambda figure, ending: seen.append(figure) or b"")
+    sizes = np.array(percent)
+    curve = plots_select.Curve(sizes, 1.1 * sizes, 3.6 * sizes, np.full(len(sizes), np.nan))
+    plots_select.sizes({"test row 3": {"relinearize": curve}}, "png", change="change of the loss")
+    (figure,) = seen
+    (ax,) = figure.axes
+    if len(percent) == 1:
+        assert [bar.get_width() for bar in ax.patches] == [1.1, 3.6]
+    else:
+        drawn_lines = [np.asarray(line.get_ydata()).tolist() for line in ax.get_lines()][:2]
+        assert drawn_lines == [[1.1, 2.2], [3.6, 7.2]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()][-2:] == ["predicted (second order)", "retrained"]

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -308,28 +309,97 @@ def test_a_page_is_replaced_only_with_force_and_an_input_never(folder, tmp_path,
     assert (tmp_path / "t.md").read_bytes() == before
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-@pytest.mark.parametrize("width", [400, 1400])
-def test_a_browser_reads_and_sorts_it_without_an_error(html, tmp_path, width):
-    """A script of the test's own sorts by the number of rows, and writes what it found into the page's title."""
-    probe = """<script>
-    document.querySelectorAll("table.cards th button")[1].click();
-    const cells = [...document.querySelector("table.cards").tBodies[0].rows].map(row => row.cells[1].textContent);
-    const beyond = one => one.getBoundingClientRect().right > innerWidth + 1;
-    const wide = [...document.querySelectorAll("body *")].filter(beyond);
-    document.title = JSON.stringify({cells, wide: wide.map(one => one.outerHTML.slice(0, 80)), at: innerWidth});
-    </script>"""
-    copy = tmp_path / "probe.html"
-    copy.write_text(html.read_text().replace("</body>", f"{probe}</body>"))
+@pytest.fixture(scope="module")
+def long_names(tmp_path_factory):
+    """A page whose identifiers, groups and paths have no place to break a line, and whose figures end in e-05."""
+    made = tmp_path_factory.mktemp("a-folder-with-a-name-that-has-no-space-and_no_place_to_break_a_line_at")
+    rng, rows = np.random.default_rng(0), ["customer,a,site,y"]
+    for at in range(200):
+        a = rng.normal()
+        site = "WithoutAnySpaceAtAll" * 3 + f"{at % 40}"
+        rows.append(f"customer-{'0000-' * 5}{'ABCDEFGH' * 4}-{at},{a:.3f},{site},{int(a + rng.normal() > 0)}")
+    (made / "d.csv").write_text("\n".join(rows) + "\n")
+    train(str(made / "d.csv"), made / "m.h5", "--label", "y", "--id", "customer", "--drop", "site")
+    asked = ["--model", str(made / "m.h5"), "--group", "by:site", "--test", "0", "--quiet"]
+    assert run(["influence", *asked, "--certify", "1%", "--verify", "-o", str(made / "i.h5")]) == 0
+    assert run(["report", str(made / "i.h5"), str(made / "m.h5"), "-o", str(made / "a.html"), "--quiet"]) == 0
+    return made / "a.html"
+
+
+def browse(tmp_path, page, width, *options):
+    """What Chromium writes to its output when it shows a page."""
     browser = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     done = subprocess.run(
-        [*browser, "--enable-logging=stderr", f"--window-size={width},900", "--dump-dom", copy.as_uri()],
+        [*browser, "--enable-logging=stderr", f"--window-size={width},900", *options, page.as_uri()],
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert "CONSOLE" not in done.stderr
-    page = Page(done.stdout.split("</head>")[0])
-    found = json.loads(page.text[page.text.index('{"cells"') :].split("body{")[0])
+    return done.stdout
+
+
+def probed(tmp_path, page, width, probe):
+    """What a script of the test's own finds on a page in a frame of that width: no window is under 500 wide."""
+    text = page.read_text().replace("</body>", f"<script>{probe}</script></body>")
+    outer = tmp_path / "outer.html"
+    frame = f'<iframe srcdoc="{escape(text)}" style="width:{width}px;height:900px;border:0"></iframe>'
+    outer.write_text(f"<!doctype html><head><title>none</title></head><body>{frame}")
+    return json.loads(Page(browse(tmp_path, outer, 1500, "--dump-dom").split("</head>")[0]).text)
+
+
+WITH_CHROMIUM = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+BEYOND = """
+const beyond = one => one.getBoundingClientRect().right > innerWidth + 1;
+const wide = [...document.querySelectorAll("body *")].filter(beyond).map(one => one.outerHTML.slice(0, 80));"""
+
+
+@WITH_CHROMIUM
+@pytest.mark.parametrize("width", [400, 1400])
+def test_a_browser_reads_and_sorts_it_without_an_error(html, tmp_path, width):
+    """A script of the test's own sorts by the number of rows, and hands over what it found as a title."""
+    probe = f"""
+    document.querySelectorAll("table.cards th button")[1].click();
+    const cells = [...document.querySelector("table.cards").tBodies[0].rows].map(row => row.cells[1].textContent);
+    {BEYOND}
+    parent.document.title = JSON.stringify({{cells, wide, at: innerWidth}});"""
+    found = probed(tmp_path, html, width, probe)
+    assert found["at"] == width
     assert found["cells"] == ["12", "5", "5", "5"], "largest first"
     assert found["wide"] == [], "nothing is cut"
+
+
+@WITH_CHROMIUM
+@pytest.mark.parametrize("width", [400, 1000, 1400])
+def test_long_names_run_off_no_page_and_no_figure_is_broken(long_names, tmp_path, width):
+    """Every word of a column of figures stands on one line: a figure that ends in e- is another figure."""
+    probe = f"""
+    const broken = [];
+    for (const cell of document.querySelectorAll("td.n, pre")) {{
+      const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT);
+      while (texts.nextNode()) {{
+        const node = texts.currentNode;
+        for (const word of node.data.matchAll(/[^\\s\u00a0]+/g)) {{
+          const range = document.createRange();
+          range.setStart(node, word.index);
+          range.setEnd(node, word.index + word[0].length);
+          const lines = new Set([...range.getClientRects()].map(one => Math.round(one.top)));
+          if (word[0].length < 30 && lines.size > 1) broken.push(word[0]);
+        }}
+      }}
+    }}
+    {BEYOND}
+    parent.document.title = JSON.stringify({{wide, broken, at: innerWidth}});"""
+    assert "e-0" in long_names.read_text()
+    found = probed(tmp_path, long_names, width, probe)
+    assert found == {"wide": [], "broken": [], "at": width}
+
+
+@WITH_CHROMIUM
+@pytest.mark.skipif(shutil.which("pdftotext") is None, reason="no pdftotext on this machine")
+def test_every_sheet_of_paper_has_the_headings_of_its_table(long_names, tmp_path):
+    browse(tmp_path, long_names, 1400, "--no-pdf-header-footer", f"--print-to-pdf={tmp_path / 'a.pdf'}")
+    done = subprocess.run(["pdftotext", "-layout", tmp_path / "a.pdf", "-"], capture_output=True, text=True, check=True)
+    with_changes = [sheet for sheet in done.stdout.split("\f") if re.search(r"±\s\d", sheet)]
+    assert len(with_changes) > 1
+    assert all("(refined)" in sheet for sheet in with_changes)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +212,37 @@ def test_the_command_flips_significance(tmp_path, capsys):
     assert run([*asked, "--flip-of", "size"]) == 2
     assert run(["influence", *asked[1:-1], "--group", "rows:each", "--top", "3"]) == 0
     assert "--evaluate exact, as the quantity depends on the rows left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("estimator", ["linear", "logistic", "poisson"])
+def test_cluster_covariances_of_all_families_are_those_of_refits(estimator, weighted):
+    X, y = problem(estimator)
+    part = np.arange(M) % 6
+    weights = np.random.default_rng(1).integers(1, 5, M).astype(float) if weighted else np.ones(M)
+    A = np.column_stack([X, np.ones(M)])
+    of = {"linear": sm.families.Gaussian(), **FAMILIES}[estimator]
+
+    def refit(kept):
+        return sm.GLM(y[kept], A[kept], family=of, freq_weights=weights[kept]).fit(tol=1e-13).params
+
+    moves = np.array([refit(part != k) for k in range(6)]) - refit(part >= 0)
+    model = GroupInfluence.fit(X, y, estimator=estimator, l2=0.0, sample_weight=weights if weighted else None)
+    clusters = {f"c{k}": np.flatnonzero(part == k) for k in range(6)}
+    assert model.cluster_covariance(clusters) == pytest.approx(5 / 6 * moves.T @ moves, rel=1e-6, abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "published"), [("linear", 0.00019211063418441514), ("poisson", 0.0013646812579437312)]
+)
+def test_strikes_by_airport_are_those_of_pyfixest(estimator, published):
+    """pyfixest 0.60 (feols and fepois, CRV3) leaves (G - 1)/G out and multiplies by G/(G - 1) (N - 1)/(N - k)."""
+    with (Path(__file__).parent.parent / "sample_data" / "strikes.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    speed, damaged = (np.array([float(row[name]) for row in rows]) for name in ("speed", "damaged"))
+    airport = np.array([row["airport"] for row in rows])
+    model = GroupInfluence.fit(speed[:, None], damaged, estimator=estimator, l2=0.0)
+    found = model.cluster_covariance({str(name): np.flatnonzero(airport == name) for name in np.unique(airport)})
+    count, m = len(np.unique(airport)), len(rows)
+    theirs = found[0, 0] * (count / (count - 1)) ** 2 * (m - 1) / (m - 2)
+    assert theirs**0.5 == pytest.approx(published, rel=3e-8)

@@ -9,6 +9,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from influence_cli.errors import UsageError
+
 SHORT, LONG = "-h", "--help"
 VALUES = {str: "TEXT", int: "N", float: "X", list[str]: "A,B"}
 """What stands for the value of an option that names none of its own."""
@@ -20,8 +22,23 @@ class Command(TyperCommand):
     """A command whose ``-h`` leaves out the options of every named panel, and all but first sentences."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as usual, and note which help is asked for."""
+        """Parse as usual, and note which help is asked for.
+
+        Raises UsageError where another option stands in place of a value, which the parser would take for the value.
+        """
         ctx.meta[SHORT] = SHORT in args and LONG not in args
+        takes_value = {
+            name: not getattr(one, "is_flag", True)
+            for one in self.params
+            for name in (*one.opts, *one.secondary_opts)
+            if name.startswith("-")
+        }
+        words = iter(args[: args.index("--")] if "--" in args else args)
+        for word in words:
+            value = next(words, None) if takes_value.get(word) else None
+            if value in takes_value:
+                found = f"{word} needs a value, and the option {value} stands in its place"
+                raise UsageError(found, hint=f"see {ctx.command_path} {LONG}")
         return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: Any) -> Any:

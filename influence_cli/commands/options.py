@@ -270,7 +270,7 @@ class Common:
         ),
     ] = None
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="No notes and no progress on stderr.", rich_help_panel=COMMON)
+        bool, typer.Option("--quiet", "-q", help="No notes and no progress on stderr.", rich_help_panel=COMMON)
     ] = False
     verbose: Annotated[
         bool,

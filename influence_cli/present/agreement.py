@@ -237,7 +237,10 @@ def _clouds(matched: Matched, records: Records) -> dict[str, dict[str, Any]]:
             estimate, truth = matched.estimates[row["method"]][cell.rows], matched.truth[cell.rows]
             keep = np.isfinite(estimate) & np.isfinite(truth)
             if keep.any():
-                clouds[row["method"]] = Cloud(estimate[keep], truth[keep], row["pearson"])
+                labels = [group_name(matched.groups.label[at]) for at in np.arange(len(matched.groups))[cell.rows]]
+                _, names = common_part(labels)
+                called = tuple(names[at] for at in np.nonzero(keep)[0].tolist())
+                clouds[row["method"]] = Cloud(estimate[keep], truth[keep], row["pearson"], called)
         if clouds:
             name = cell.name or cell.kind
             kind = f"by {name.removeprefix('column:')}" if name.startswith("column:") else name

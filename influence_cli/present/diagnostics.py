@@ -9,7 +9,7 @@ import numpy as np
 
 from influence_cli.errors import UsageError
 from influence_cli.present.changes import View
-from influence_cli.present.plots import rendered, style
+from influence_cli.present.plots import name_points, rendered, style
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure, group_name
@@ -86,18 +86,9 @@ def leverage_picture(columns: Mapping[str, Any], size: int, count: int, ending: 
         ax.axvline(LARGE_LEVERAGE * size / count, color="0.75", linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
         ax.scatter(leverage[shown], residual[shown], s=area, color="#0072B2", alpha=0.25, linewidths=0, zorder=2)
         ax.scatter(leverage[shown], residual[shown], s=6, color="#0072B2", linewidths=0, zorder=3)
-        names = names_of(columns)
-        middle = sum(ax.get_xlim()) / 2
-        for at in largest.tolist():
-            side = -1 if leverage[at] > middle else 1
-            ax.annotate(
-                names[at].removeprefix("id "),
-                (leverage[at], residual[at]),
-                (7 * side, 5),
-                textcoords="offset points",
-                ha="left" if side > 0 else "right",
-                fontsize=8,
-            )
         ax.set_ylabel("studentised residual")
         ax.set_xlabel("leverage\narea: Cook's distance; dashed: residuals of 2, leverage of twice the mean")
+        names = names_of(columns)
+        named = ((float(leverage[at]), float(residual[at]), names[at].removeprefix("id ")) for at in largest.tolist())
+        name_points(ax, list(named), size=8.0)
         return rendered(figure, ending)

@@ -58,17 +58,26 @@ _LOG_FROM = 12.0
 """Ratio of the largest to the smallest group from which sizes stand on a logarithmic axis."""
 _MANY_POINTS = 20_000
 """Points beyond which a vector file holds them as an image."""
+NAMED, NAMED_FROM = 5, 0.05
+"""Points of a panel that are named, the farthest from agreement, and how far they lie from it at least, as a part of
+the axis."""
+LONGEST_NAME = 28
+"""Characters of a name beside a point; the middle of a longer one is left out."""
+_BESIDE = tuple((side, lines) for lines in (1, -1, 0, 2, -2, 3, -3) for side in (1, -1))
+"""Places of a name beside its point: to the right or left, and how many lines above or below."""
 _TICK_RATIO, _TICK_GAP = 1.22, 0.07
 """Distance of ticks, as their ratio on a logarithmic axis or a part of a linear one, below which their labels touch."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """One method in a panel of ``scatter``: estimates, true values, and the correlation to state (None: none)."""
+    """One method in a panel of ``scatter``: estimates, true values, the correlation to state (None: none), and what
+    the points are called (empty: they stay nameless)."""
 
     estimate: np.ndarray
     truth: np.ndarray
     pearson: float | None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,8 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
         width, height = figure.get_size_inches()
         figure.supxlabel("\n".join(fitted(text, width) for text in (f"estimated {change}", note)), fontsize=9)
         figure.supylabel(fitted(f"actual {change}", height - 0.6), fontsize=9)
+        for ax, clouds in zip(axes, panels.values(), strict=False):
+            name_points(ax, _farthest(clouds, np.ptp(ax.get_xlim())))
         return rendered(figure, ending)
 
 
@@ -126,7 +137,10 @@ def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -
 
     with style():
         figure = Figure(figsize=(max(3.3 * len(panels), 4.2) + 0.3, 3.9), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True).ravel()
+        # a panel of one size is a column of points
+        widths = [1 + 2 * any(len(line.percent) > 1 for line in lines.values()) for lines in panels.values()]
+        shape: Any = {"width_ratios": widths}
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, gridspec_kw=shape).ravel()
         sizes = np.concatenate([line.percent for lines in panels.values() for line in lines.values()])
         for ax, (kind, lines) in zip(axes, panels.items(), strict=True):
             _curve_panel(ax, kind, lines, logarithmic=sizes.max() / sizes.min() >= _LOG_FROM)
@@ -143,6 +157,51 @@ def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -
 def fitted(text: str, inches: float) -> str:
     """A label in as many lines as its length needs."""
     return "\n".join(wrap(text, max(20, int(LETTERS_AN_INCH * inches))))
+
+
+def name_points(ax: Any, points: Sequence[tuple[float, float, str]], *, size: float = 7.0) -> None:
+    """Names beside points, the first ones first, each where it neither leaves the axes nor covers another; one that
+    finds no such place is left out.  The axes have their limits."""
+    from matplotlib.text import Text
+
+    ax.figure.draw_without_rendering()  # where the layout puts the axes
+    frame, taken = ax.get_window_extent(), list[Any]()
+    for x, y, name in points:
+        half = (LONGEST_NAME - 1) // 2
+        short = name if len(name) <= LONGEST_NAME else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
+        for side, lines in _BESIDE:
+            label = ax.annotate(
+                short,
+                (x, y),
+                (6 * side, 1.25 * size * lines),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                va="center",
+                fontsize=size,
+                zorder=4,
+                arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 0},
+            )
+            label.set_in_layout(False)
+            label.get_window_extent()  # moves the text beside its point
+            text = Text.get_window_extent(label)
+            if frame.x0 <= text.x0 and text.x1 <= frame.x1 and not any(text.overlaps(other) for other in taken):
+                taken.append(text)
+                break
+            label.remove()
+
+
+def _farthest(clouds: Mapping[str, Cloud], axis: float) -> list[tuple[float, float, str]]:
+    """The points farthest from agreement, of each name the farthest one."""
+    points = [
+        (abs(estimate - truth), float(estimate), float(truth), name)
+        for cloud in clouds.values()
+        for estimate, truth, name in zip(cloud.estimate, cloud.truth, cloud.names, strict=False)
+        if abs(estimate - truth) >= NAMED_FROM * axis
+    ]
+    first: dict[str, tuple[float, float, str]] = {}
+    for _, estimate, truth, name in sorted(points, reverse=True):
+        first.setdefault(name, (estimate, truth, name))
+    return list(first.values())[:NAMED]
 
 
 def _scatter_panel(ax: Any, title: str, clouds: Mapping[str, Cloud]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.present.plots import legend, rendered, size_axis, style
+from influence_cli.present.plots import fitted, legend, rendered, size_axis, style
 
 _STYLES: dict[str, tuple[str, str, Any]] = {
     "random": ("#7F7F7F", "x", (0, (1, 1.2))),
@@ -22,6 +22,8 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "exact": ("#000000", "*", (0, (2, 1))),
 }
 """Colour, marker and dashes of each strategy."""
+_PREDICTED: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "markerfacecolor": "white"}
+"""How what is predicted differs from what is retrained, in any colour."""
 _LOG_FROM = 12.0
 
 
@@ -47,34 +49,45 @@ class Image:
 
 
 def sizes(panels: Mapping[str, Mapping[str, Curve]], ending: str, *, change: str) -> bytes:
-    """Figure 3: a column of panels a test row; above predicted influence, below (where known) the realised one."""
+    """Figure 3: a panel a test row, with predicted and (where known) realised influence on one axis; of a single size
+    the strategies are bars."""
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
     curves = [curve for own in panels.values() for curve in own.values()]
     realised = any(np.isfinite(curve.actual).any() for curve in curves)
     every = np.unique(np.concatenate([curve.percent for curve in curves]))
-    lines = 2 if realised else 1
+    names = list(dict.fromkeys(name for own in panels.values() for name in own))
+    labels = {name: f"{name} (mean, spread)" if name == "random" else name for name in names}
+    lone = len(every) == 1
     with style():
-        figure = Figure(figsize=(max(3.1 * len(panels), 4.4) + 0.3, 2.5 * lines + 1.0), layout="constrained")
-        axes = figure.subplots(lines, len(panels), squeeze=False, sharex=True)
-        for column, (title, own) in enumerate(panels.items()):
-            axes[0, column].set_title(title)
-            for ax, key in zip(axes[:, column], ("predicted", "actual"), strict=False):
-                for name, curve in own.items():
-                    _line(ax, name, curve, key)
-                ax.axhline(0.0, color="0.7", linewidth=0.7, zorder=0)
-                ax.grid(axis="y", color="0.9", linewidth=0.6)
-                ax.set_axisbelow(True)
-                size_axis(ax, every, logarithmic=every[-1] / every[0] >= _LOG_FROM)
-        axes[0, 0].set_ylabel("predicted (second order)")
+        height = max(1.4, 0.32 * len(names)) if lone else 2.8
+        figure = Figure(figsize=(max(3.1 * len(panels), 4.4) + 0.3, height + 1.0), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=lone).ravel()
+        for ax, (title, own) in zip(axes, panels.items(), strict=True):
+            ax.set_title(title)
+            if lone:
+                _bars(ax, own, labels)
+                continue
+            for name, curve in own.items():
+                _line(ax, name, curve, realised=realised)
+            ax.axhline(0.0, color="0.7", linewidth=0.7, zorder=0)
+            ax.grid(axis="y", color="0.9", linewidth=0.6)
+            ax.set_axisbelow(True)
+            size_axis(ax, every, logarithmic=every[-1] / every[0] >= _LOG_FROM)
+        handles = [] if lone else [_key(**_look(name)) for name in names]
+        told = [] if lone else list(labels.values())
         if realised:
-            axes[1, 0].set_ylabel("actual (retrained)")
-        names = list(dict.fromkeys(name for own in panels.values() for name in own))
-        handles = [Line2D([], [], **_look(name)) for name in names]
-        labels = [f"{name} (mean, spread)" if name == "random" else name for name in names]
-        legend(figure, handles, labels, 2 * len(panels) + 1)
-        figure.supxlabel(f"group size (% of the training rows)\n{change}", fontsize=9)
+            grey = {"color": "0.35", "linestyle": "none"} if lone else {"color": "0.35"}
+            marker = "s" if lone else "o"
+            handles += [_key(marker=marker, **look) for look in (_PREDICTED | grey, grey)]
+            told += ["predicted (second order)", "retrained"]
+        if handles:
+            legend(figure, handles, told, 2 * len(panels) + 1)
+        size = f"groups of {every[0]:.2g}% of the training rows" if lone else "group size (% of the training rows)"
+        if not realised:
+            change += ", predicted (second order)"
+        width = float(figure.get_size_inches()[0])
+        figure.supxlabel(f"{fitted(change, width)}\n{size}" if lone else f"{size}\n{fitted(change, width)}", fontsize=9)
         return rendered(figure, ending)
 
 
@@ -102,15 +115,40 @@ def images(lines: Sequence[tuple[Image, Sequence[Image]]], ending: str, *, note:
         return rendered(figure, ending)
 
 
-def _line(ax: Any, name: str, curve: Curve, key: str) -> None:
-    values = getattr(curve, key)
-    if not np.isfinite(values).any():
-        return
+def _line(ax: Any, name: str, curve: Curve, *, realised: bool) -> None:
     look = _look(name)
-    ax.plot(curve.percent, values, zorder=3, **look)
-    if key == "predicted" and np.isfinite(curve.spread).any():
-        low, high = values - curve.spread, values + curve.spread
+    if np.isfinite(curve.predicted).any():
+        # beside the truth a prediction is dashed and hollow
+        ax.plot(curve.percent, curve.predicted, zorder=3, **(look | (_PREDICTED if realised else {})))
+    if np.isfinite(curve.actual).any():
+        ax.plot(curve.percent, curve.actual, zorder=3, **(look | {"linestyle": "-"}))
+    if np.isfinite(curve.spread).any():
+        low, high = curve.predicted - curve.spread, curve.predicted + curve.spread
         ax.fill_between(curve.percent, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=1)
+
+
+def _bars(ax: Any, own: Mapping[str, Curve], labels: Mapping[str, str]) -> None:
+    """A bar a strategy: hollow what it predicts, filled what retraining finds."""
+    realised = any(np.isfinite(curve.actual).any() for curve in own.values())
+    thick = 0.36 if realised else 0.6
+    for at, (name, curve) in enumerate(own.items()):
+        colour = _look(name)["color"]
+        parts = [(curve.predicted, "none" if realised else colour), *([(curve.actual, colour)] if realised else [])]
+        for place, (values, fill) in enumerate(parts):
+            if np.isfinite(values[-1]):
+                y = at + (place - 0.5) * thick if realised else at
+                error = curve.spread[-1] if place == 0 and np.isfinite(curve.spread[-1]) else None
+                ax.barh(y, values[-1], thick, xerr=error, facecolor=fill, edgecolor=colour, linewidth=1.2)
+    ax.set_yticks(range(len(own)), [labels[name] for name in own])
+    ax.margins(y=0.15)
+    ax.invert_yaxis()
+    ax.axvline(0.0, color="0.7", linewidth=0.7, zorder=0)
+
+
+def _key(**look: Any) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], **look)
 
 
 def _look(name: str) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from influence_cli.present.tables import Block, printable
 
 FORMS = {".html": "report.html.j2", ".md": "report.md.j2"}
 """Endings of a report's file, and the templates."""
+LONG_WORD = 24
+"""Characters of the longest word that is never broken on a page wide enough for a table."""
 TEXT_BAR = 12
 """Characters of the longest bar in Markdown."""
 
@@ -46,6 +48,11 @@ class Cell:
     text: str
     sort: float | None = None
     bar: Bar | None = None
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a word is so long that a column cannot be as wide: it is broken where the column ends."""
+        return max(map(len, self.text.split()), default=0) > LONG_WORD
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from influence_cli.present.words import (
     called,
     change_text,
     common_part,
+    counted,
     effect,
     figure,
     group_name,
@@ -131,6 +132,8 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     said = dict.fromkeys(sentence for result in estimates for sentence in evaluated(result))
     notes += filter(None, map(_closing, results))
     drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
+    if len(sheets) > 1:
+        drawn += "; every table has a scale of its own"
     sign = f"A positive change says that {own.sign.removeprefix('positive: ')}"
     return Section(
         f"Change of the {own.name} if a group is removed",
@@ -178,7 +181,8 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
         shares = [pair.credit.get(name) for name in named_credits]
         divided = [Cell(change_text(own, pair.truth_status), own) for own in shares]
         rows.append((*(cells[at] for at in kept), *divided))
-    numbers = frozenset(kept.index(at) for at in (1, 2, 4, 5, 6, 7, 8) if at in kept)
+    figures = (1, 2, 4, 5, 6, 7, 8, *([9] if first["test"] == REMOVED else []))
+    numbers = frozenset(kept.index(at) for at in figures if at in kept)
     numbers |= set(range(len(kept), len(kept) + len(named_credits)))
     return Sheet(
         title,
@@ -204,7 +208,9 @@ def _cells(name: str, pair: Pair, bar: Bar | None, quantity: str, marks: dict[st
         Cell(_difference(pair), None if pair.estimate is None or pair.actual is None else pair.estimate - pair.actual),
         Cell(change_text(pair.low), pair.low),
         Cell(change_text(pair.high), pair.high),
-        Cell(figure(record["base"]) if record["test"] == REMOVED else effect(quantity, pair.best)),
+        Cell(figure(record["base"]), record["base"])
+        if record["test"] == REMOVED
+        else Cell(effect(quantity, pair.best)),
         Cell(noted),
     ]
 
@@ -234,9 +240,10 @@ def about(record: Mapping[str, Any]) -> str:
 def in_words(pair: Pair, quantity: str, own: Meaning, row: str) -> str:
     """The largest effect as a sentence: who, what (of a test ``row`` that is not named yet), how much, how sure."""
     record = pair.record
-    who = f"without {group_name(record['group'])} ({record['size']:,} rows, {share(record['fraction'])})"
+    who = f"without {group_name(record['group'])} ({counted(record['size'], 'row')}, {share(record['fraction'])})"
     of_row = f" of {row[0].lower()}{row[1:]}," if row else ""
-    now = f"the {own.name}{of_row} now at {figure(record['base'])}"
+    name = own.name.replace("each group's own rows", "its own rows")
+    now = f"the {name}{of_row} now at {figure(record['base'])}"
     if pair.best is None:
         why = "has no finite value" if pair.unbounded else "has no change that could be computed"
         return f"Largest effect: {who}, {now} {why}."

@@ -159,13 +159,14 @@ class _Asking:
     def __init__(self, path: Path, dialect: Dialect, reading: Reading, keeper: Keeper):
         self._path, self._dialect, self._on_disk = path, dialect, keeper.on_disk
         self._nulls = sorted(reading.nulls - {""})
+        self._every_null_has_n = all("n" in word.lower() for word in self._nulls)
         self._was_checked = False
 
-    def _read(self, lines: bytes, **how: Any) -> pl.DataFrame | None:
+    def _read(self, lines: bytes, nulls: list[str], **how: Any) -> pl.DataFrame | None:
         polars = polars_for()
         try:
             frame = polars.read_csv(
-                lines, has_header=False, separator=self._dialect.separator, null_values=self._nulls, **how
+                lines, has_header=False, separator=self._dialect.separator, null_values=nulls, **how
             )
         except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
             return None
@@ -173,9 +174,9 @@ class _Asking:
 
     def kinds(self, lines: bytes) -> list[Any] | None:
         """Types of the columns, by the first rows or, where these are contradicted, by all of them."""
-        frame = self._read(lines, infer_schema_length=SAMPLE_ROWS)
+        frame = self._read(lines, self._nulls, infer_schema_length=SAMPLE_ROWS)
         if frame is None and self._on_disk:
-            frame = self._read(lines, infer_schema_length=None)
+            frame = self._read(lines, self._nulls, infer_schema_length=None)
         return None if frame is None else frame.dtypes
 
     def frame(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
@@ -197,13 +198,18 @@ class _Asking:
         return frame
 
     def _with(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
-        return self._read(lines, schema={f"column_{at}": kind for at, kind in enumerate(kinds, start=1)})
+        schema = {f"column_{at}": kind for at, kind in enumerate(kinds, start=1)}
+        found = None
+        if self._every_null_has_n and not (b"n" in lines or b"N" in lines) and all(kind.is_numeric() for kind in kinds):
+            # Looking every field up among the words for a missing value takes a fifth of the time of parsing.
+            found = self._read(lines, [], schema=schema)
+        return self._read(lines, self._nulls, schema=schema) if found is None else found
 
     def _learn(self, lines: bytes, kinds: list[Any]) -> None:
         """Whole numbers that turn out to have fractions, and numbers that turn out to be text.  Raises LearnedError."""
         import polars as pl
 
-        found = self._read(lines, infer_schema_length=None)
+        found = self._read(lines, self._nulls, infer_schema_length=None)
         if found is None:
             _refuse_ragged(self._path, self._dialect)
             return
