@@ -7,6 +7,7 @@ one list or array a key, groups outermost.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,12 +43,27 @@ CREDITED = (
 MEAN_TEST, NO_TEST, REMOVED_TEST = -1, -2, -3
 """Codes in ``tests`` for the mean over all test rows, for a quantity that needs none (``param:NAME``), and for the rows
 that each group removes."""
+SEVERAL = -4
+"""Code in ``tests`` of the first of several quantities of the model (``param:A,B``); the next count down from it."""
 REMOVED = "removed"
 
 
 def name_of_test(code: int) -> int | str | None:
     """What records call a test row: its number, ``mean``, ``removed``, or None where none is needed."""
-    return {MEAN_TEST: "mean", NO_TEST: None, REMOVED_TEST: REMOVED}.get(code, code)
+    return None if code <= SEVERAL else {MEAN_TEST: "mean", NO_TEST: None, REMOVED_TEST: REMOVED}.get(code, code)
+
+
+def names_in(text: str) -> list[str]:
+    """The names that stand in a list with commas between them; one that holds a comma is in double quotes."""
+    return next(csv.reader([text], skipinitialspace=True), [])
+
+
+def quantity_of(quantity: str, code: int) -> str:
+    """The quantity of the figures with that code in ``tests``."""
+    if code > SEVERAL:
+        return quantity
+    kind, _, names = quantity.partition(":")
+    return f"{kind}:{names_in(names)[SEVERAL - code]}"
 
 
 def code_of_test(name: int | str | None) -> int:
@@ -106,25 +122,27 @@ class Provenance:
     config: dict[str, Any]
 
 
-def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | None) -> float | None:
-    """The cluster-jackknife standard error (CRV3) of a coefficient from its ``changes`` (G, 1) without each cluster:
-    the root of (G - 1) / G times the sum of their squares (MacKinnon, Nielsen and Webb 2023, about all rows' estimate).
+def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | None) -> tuple[float | None, ...]:
+    """The cluster-jackknife standard errors (CRV3) of coefficients (T,) from their ``changes`` (G, T) without each
+    cluster: the root of (G - 1) / G times the sum of their squares (MacKinnon, Nielsen and Webb 2023, about all rows'
+    estimate).
 
-    None for other quantities, where the groups are not the values of a column that divide all rows, or a change is
-    missing.
+    Nothing for other quantities and where the groups are not the values of a column that divide all rows; None where
+    a change is missing.
     """
-    if not quantity.startswith("param:") or changes is None or len(groups) < 2 or not np.isfinite(changes).all():
-        return None
+    if not quantity.startswith("param:") or changes is None or len(groups) < 2:
+        return ()
     alike = set(groups.kind) == {"column"} and len(set(groups.cell)) == 1 and len(set(groups.label)) == len(groups)
     if not alike or abs(float(groups.fraction.sum()) - 1.0) > 1e-9:
-        return None
-    count = len(groups)
-    return float(np.sqrt((count - 1) / count * (changes**2).sum()))
+        return ()
+    count, sums = len(groups), (changes**2).sum(axis=0).tolist()
+    return tuple(float(np.sqrt((count - 1) / count * own)) if np.isfinite(own) else None for own in sums)
 
 
-def _with_jackknife(columns: dict[str, Any], found: float | None) -> dict[str, Any]:
-    """The columns, and behind them the standard error where there is one."""
-    return columns if found is None else columns | {"crv3": [found] * len(columns["status"])}
+def _with_jackknife(columns: dict[str, Any], result: InfluenceResult | TruthResult) -> dict[str, Any]:
+    """The columns, and behind them the standard errors where there are any."""
+    found = result.crv3
+    return columns if not found or None in found else columns | {"crv3": list(found) * len(result.groups)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -176,12 +194,12 @@ class InfluenceResult(Tabular):
         if self.actual is not None:
             columns["actual"] = self.actual.ravel()
         columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups) * len(self.tests))
-        columns = _with_jackknife(columns, self.crv3)
+        columns = _with_jackknife(columns, self)
         return columns if self.objective is None else columns | {"objective": [self.objective] * len(columns["status"])}
 
     @property
-    def crv3(self) -> float | None:
-        """Of ``param:NAME`` and the groups of a column: its ``cluster_jackknife``, retrained where that is known."""
+    def crv3(self) -> tuple[float | None, ...]:
+        """Of coefficients and the groups of a column: their ``cluster_jackknife``, retrained where that is known."""
         best = next((self.values[name] for name in (REFINED, "newton") if name in self.values), None)
         return cluster_jackknife(self.groups, self.quantity, best if self.actual is None else self.actual)
 
@@ -279,11 +297,11 @@ class TruthResult(Tabular):
         if self.low is not None and self.high is not None:
             columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
         columns |= (self.names or RowNames.unknown(len(self.tests))).columns(len(self.groups) * len(self.tests))
-        return _with_jackknife(columns | {key: values.ravel() for key, values in self.credit.items()}, self.crv3)
+        return _with_jackknife(columns | {key: values.ravel() for key, values in self.credit.items()}, self)
 
     @property
-    def crv3(self) -> float | None:
-        """Of ``param:NAME`` and the groups of a column: its ``cluster_jackknife``."""
+    def crv3(self) -> tuple[float | None, ...]:
+        """Of coefficients and the groups of a column: their ``cluster_jackknife``."""
         return cluster_jackknife(self.groups, self.quantity, self.actual)
 
 
@@ -300,7 +318,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
         "size": np.repeat(groups.size, times),
         "fraction": np.repeat(groups.fraction, times),
         "test": [name_of_test(int(row)) for row in tests] * count,
-        "quantity": [quantity] * (times * count),
+        "quantity": [quantity_of(quantity, int(row)) for row in tests] * count,
         "base": base.ravel() if base.ndim == 2 else np.tile(base, count),
     }
 

@@ -246,3 +246,64 @@ def test_strikes_by_airport_are_those_of_pyfixest(estimator, published):
     count, m = len(np.unique(airport)), len(rows)
     theirs = found[0, 0] * (count / (count - 1)) ** 2 * (m - 1) / (m - 2)
     assert theirs**0.5 == pytest.approx(published, rel=3e-8)
+
+
+def test_several_coefficients_are_asked_about_at_once(tmp_path, monkeypatch, capsys):
+    """Each has its records, its standard error and its agreement, as if it were asked alone; refits are the truth."""
+    X, y, part, expected = clustered(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    asked = ["--model", "c.h5", "--group", "by:firm"]
+    both = [*asked, "--quantity", "param:x0,x2"]
+    how = ["--method", "second,newton"]  # refined ends where all its figures are good enough
+    assert run(["groundtruth", *both, "-o", "t.h5", "--format", "json"]) == 0
+    done = capsys.readouterr()
+    records = json.loads(done.out)
+    assert [record["quantity"] for record in records] == ["param:x0", "param:x2"] * 5
+    assert {record["test"] for record in records} == {None}
+    everyone = reference("linear", X, y).params
+    for record, name in zip(records[::2], np.unique(part), strict=True):
+        move = reference("linear", X[part != name], y[part != name]).params - everyone
+        assert record["actual"] == pytest.approx(move[0], rel=1e-7)
+        assert records[records.index(record) + 1]["actual"] == pytest.approx(move[2], rel=1e-7)
+    assert [record["crv3"] for record in records[:2]] == pytest.approx(np.diag(expected)[[0, 2]] ** 0.5, rel=1e-8)
+    assert done.err.count("cluster-jackknife standard error of") == 2
+    assert run(["influence", *both, *how, "-o", "i.h5", "--format", "table"]) == 0
+    page = capsys.readouterr().out
+    assert page.index("The model: param:x0 now") < page.index("The model: param:x2 now")
+    assert page.count("cluster-jackknife standard error of") == 2
+    assert run(["compare", "i.h5", "t.h5", "--format", "json", "--fail-under", "second=0"]) == 0
+    together = json.loads(capsys.readouterr().out)
+    alone = []
+    for name in ("x0", "x2"):
+        for command, *options in (["influence", *how], ["groundtruth"]):
+            own = [*options, "--quantity", f"param:{name}", "-o", f"{name}-{command}.h5"]
+            assert run([command, *asked, *own]) == 0
+        capsys.readouterr()
+        assert run(["compare", f"{name}-influence.h5", f"{name}-groundtruth.h5", "--format", "json"]) == 0
+        alone += json.loads(capsys.readouterr().out)
+    assert together == alone
+    assert run(["report", "i.h5", "t.h5", "-o", "a.md"]) == 0
+    sections = [line for line in (tmp_path / "a.md").read_text().splitlines() if line.startswith("## ")]
+    assert [line for line in sections if "Change of" in line] == [
+        f"## Change of the parameter {name} if a group is removed" for name in ("x0", "x2")
+    ]
+    assert run(["compare", "i.h5", "t.h5", "--plot", "a.png"]) == 2
+    assert "--plot draws one quantity, and the files hold 2" in capsys.readouterr().err
+
+
+def test_names_of_several_coefficients(tmp_path):
+    rng = np.random.default_rng(2)
+    frame = {"a,b": rng.normal(size=40), "c": rng.normal(size=40), "d": rng.normal(size=40)}
+    pandas = pytest.importorskip("pandas")
+    X, y = pandas.DataFrame(frame), rng.normal(size=40)
+    model = GroupInfluence.fit(X, y, estimator="linear", l2=0.1)
+    each = {name: model.groundtruth("rows:1", quantity=f"param:{name}").actual.item() for name in frame}
+    assert model.groundtruth("rows:1", quantity='param:d,"a,b"').actual.tolist() == [[each["d"], each["a,b"]]]
+    with pytest.raises(UsageError, match="no parameter has that name: cc") as caught:
+        model.influence("rows:1", quantity="param:d,cc")
+    assert "did you mean c?" in (caught.value.hint or "")
+    with pytest.raises(UsageError, match="names a parameter twice"):
+        model.influence("rows:1", quantity="param:d,d")
+    with pytest.raises(UsageError, match="a search is about one quantity, and param:c,d names 2"):
+        model.select(3, quantity="param:c,d")

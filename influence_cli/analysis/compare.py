@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -53,9 +54,15 @@ def compare(matched: Matched, settings: Settings) -> Records:
     return Records(tuple(rows), config | {"resample": settings.resample})
 
 
-def pooled_record(records: Records, method: str) -> dict[str, Any]:
-    """The record of a method that pools everything."""
-    return next(row for row in records.rows if row["kind"] is None and row["test"] is None and row["method"] == method)
+def compare_each(matched: Sequence[Matched], settings: Settings) -> Records:
+    """The records of several quantities, one behind the other."""
+    found = [compare(own, settings) for own in matched]
+    return replace(found[0], rows=tuple(row for records in found for row in records.rows))
+
+
+def pooled_records(records: Records, method: str) -> list[dict[str, Any]]:
+    """The records of a method that pool everything, one a quantity."""
+    return [row for row in records.rows if row["kind"] is None and row["test"] is None and row["method"] == method]
 
 
 @dataclass(frozen=True)

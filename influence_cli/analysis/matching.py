@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.analysis.several import separate
 from influence_cli.errors import FileError, UsageError
 from influence_cli.results import OK, REFINED, GroupTable, InfluenceResult, TruthResult
 from influence_cli.specs.groups import cell_of_label
@@ -73,6 +74,14 @@ class Cell:
     size_max: int
     name: str = ""
     """What its groups have in common, where that is not their size."""
+
+
+def match_each(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[Matched]:
+    """The files brought together for each quantity by itself."""
+    if len({result.quantity for _, result in files}) != 1:
+        return [match(files)]  # which says so
+    parts = [[(name, own) for own in separate(result)] for name, result in files]
+    return [match(own) for own in zip(*parts, strict=True)]
 
 
 def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched:

@@ -23,10 +23,19 @@ from influence_cli.core.quantities import (
 )
 from influence_cli.core.wald import wald_target
 from influence_cli.core.weights import Weights
-from influence_cli.errors import UsageError
+from influence_cli.errors import UsageError, did_you_mean
 from influence_cli.models.scales import units
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import MEAN_TEST, NO_TEST, REMOVED_TEST, Provenance, RowNames
+from influence_cli.results import (
+    MEAN_TEST,
+    NO_TEST,
+    REMOVED_TEST,
+    SEVERAL,
+    Provenance,
+    RowNames,
+    names_in,
+    quantity_of,
+)
 
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
@@ -131,7 +140,7 @@ class Question:
     def named(self, provenance: Provenance) -> Provenance:
         """With the quantity in words, where only the data know them."""
         if self.tests is None:
-            asked = _coefficient(self.model, self.quantity)
+            asked = _coefficients(self.model, [quantity_of(self.quantity, code) for code in self.codes.tolist()])
         else:
             parts = None if self.of_removed else pooled(self.quantity)
             asked = None if parts is None else in_words(self.model, self.tests.rows, parts)
@@ -141,14 +150,20 @@ class Question:
         """One target a code."""
         if len(self.codes) == 1:
             return list(self.targets)
-        return [part for target in self.targets if isinstance(target, RowTarget) for part in _rows_of(target)]
+        return [part for target in self.targets for part in _rows_of(target)]
 
 
-def _coefficient(model: TrainedModel, quantity: str) -> str | None:
-    """What the coefficient of a standardised feature is for; None of other quantities."""
-    kind, _, name = quantity.partition(":")
-    unit = dict(zip(model.parameter_names, units(model), strict=True)).get(name) if kind == "param" else None
-    return None if unit is None else f"parameter {name} (for one standard deviation, {unit:.4g})"
+def _coefficients(model: TrainedModel, quantities: Sequence[str]) -> str | None:
+    """What coefficients are for, those of standardised features in their unit, a line each; None where none is."""
+    known = dict(zip(model.parameter_names, units(model), strict=True))
+    parts = [quantity.partition(":")[::2] for quantity in quantities]
+    found = [known.get(name) if kind == "param" else None for kind, name in parts]
+    if all(unit is None for unit in found):
+        return None
+    return "\n".join(
+        f"parameter {name}" if unit is None else f"parameter {name} (for one standard deviation, {unit:.4g})"
+        for (_, name), unit in zip(parts, found, strict=True)
+    )
 
 
 def ask(
@@ -164,19 +179,32 @@ def ask(
     return Question(model, tests, quantity, codes, tuple(targets))
 
 
+def _of_model(model: TrainedModel, quantity: str) -> tuple[np.ndarray, list[Target]]:
+    """A parameter or its t, or several."""
+    kind, _, text = quantity.partition(":")
+    known = model.parameter_names
+    asked = [text] if text in known else names_in(text) or [text]
+    for name in asked:
+        if name not in known:
+            shown = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+            hint = did_you_mean(name, known, f"the parameters are {shown}")
+            which = f": {name}" if len(asked) > 1 else ""
+            raise UsageError(f"--quantity {quantity}: no parameter has that name{which}", hint=hint)
+    if len(set(asked)) < len(asked):
+        raise UsageError(f"--quantity {quantity} names a parameter twice")
+    codes = np.array([NO_TEST]) if len(asked) == 1 else SEVERAL - np.arange(len(asked))
+    places = [known.index(name) for name in asked]
+    if kind == "t":
+        return codes, [wald_target(model.objective, at, model.theta, model.observations) for at in places]
+    return codes, [ParameterTarget(at) for at in places]
+
+
 def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
     if quantity.startswith(OF_MODEL):
-        kind, _, name = quantity.partition(":")
-        names = model.parameter_names
-        if name not in names:
-            shown = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
-            raise UsageError(f"--quantity {quantity}: no parameter has that name", hint=f"the parameters are {shown}")
+        found = _of_model(model, quantity)
         if tests is not None:
             raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
-        index = names.index(name)
-        if kind == "t":
-            return np.array([NO_TEST]), [wald_target(model.objective, index, model.theta, model.observations)]
-        return np.array([NO_TEST]), [ParameterTarget(index)]
+        return found
     if tests is None:
         several = "misclassified:5" if model.dataset.classes else "0:50"
         hint = "for example --test all" if pooled(quantity) else f"for example --test 17 or --test {several}"
@@ -248,7 +276,9 @@ def at_minimum(question: Question) -> bool:
     return bool(np.linalg.norm(left) <= NO_SLOPE * np.linalg.norm(few, axis=0).max())
 
 
-def _rows_of(target: RowTarget) -> list[RowTarget]:
+def _rows_of(target: Target) -> list[Target]:
+    if not isinstance(target, RowTarget):
+        return [target]
     parts = [slice(row, row + 1) for row in range(len(target.y))]
     return [replace(target, X=target.X[part], y=target.y[part]) for part in parts]
 

@@ -233,15 +233,15 @@ class Finding(Asking):
         >>> round(model.compare(found).records()[-1]["slope"], 1)
         1.0
         """
-        from influence_cli.analysis.compare import RESAMPLED, Settings, compare
-        from influence_cli.analysis.matching import match
+        from influence_cli.analysis.compare import RESAMPLED, Settings, compare_each
+        from influence_cli.analysis.matching import match_each
 
         check_choice("resample", resample, RESAMPLED)
         named = [(f"result {number}", result) for number, result in enumerate(results, 1)]
         _same_model(named)
-        matched = match(named)
-        check_choice("against", against, matched.methods)
-        return compare(matched, Settings(bootstrap, seed, against, resample))
+        matched = match_each(named)
+        check_choice("against", against, matched[0].methods)
+        return compare_each(matched, Settings(bootstrap, seed, against, resample))
 
     @python_words
     def report(

@@ -32,7 +32,8 @@ _RESULT = (
         "/tests/row",
         "int64",
         ("T",),
-        "row of the test split; -1 one figure for all rows, -2 none, -3 the rows that a group removes",
+        "row of the test split; -1 one figure for all rows, -2 none, -3 the rows that a group removes,"
+        " from -4 down none and each of several quantities of the model",
     ),
     Entry("/tests/base", "float64", ("T",), "f before removal; NaN where undefined or not one", finite=False),
     Entry("/groups/base", "float64", ("G",), "f of each group's own rows, where /tests/row is -3", False, finite=False),
@@ -307,7 +308,8 @@ KINDS: dict[str, Kind] = {
                     "/records/test",
                     "int64",
                     ("R",),
-                    "row of the test split; -1 one figure for all rows, -2 none, -3 the rows that a group removes",
+                    "row of the test split; -1 one figure for all rows, -2 none, -3 the rows that a group removes,"
+                    " from -4 down none and each of several quantities of the model",
                 ),
                 Entry("/records/base", "float64", ("R",), "f before removal; NaN where undefined", finite=False),
                 Entry("/records/predicted_first", "float64", ("R",), f"first-order {_CHANGE}", finite=False),

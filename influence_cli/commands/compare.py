@@ -95,9 +95,8 @@ def compare(
 
     Example: ginf compare influence.h5 truth.h5 --against first
     """
-    from influence_cli.analysis.compare import GROUPS, RESAMPLED, Settings
-    from influence_cli.analysis.compare import compare as judge
-    from influence_cli.analysis.matching import match
+    from influence_cli.analysis.compare import GROUPS, RESAMPLED, Settings, compare_each
+    from influence_cli.analysis.matching import match_each
     from influence_cli.artifacts.results import load_result, same_origin
     from influence_cli.commands import output
     from influence_cli.errors import ExitCode, UsageError
@@ -124,7 +123,11 @@ def compare(
     loaded = [(name, load_result(name)) for name in files]
     for name, result in loaded[1:]:
         same_origin(loaded[0][1].provenance, result.provenance, files[0], name)
-    matched = match(loaded)
+    matched, *others = each = match_each(loaded)
+    if others and plot is not None:
+        raise UsageError(
+            f"--plot draws one quantity, and the files hold {len(each)}", hint="leave --plot out, or ask for one"
+        )
     asked = [("--against", against), *((limit.option, limit.method) for limit in limits)]
     for option, method in asked:
         if method is not None and method not in matched.methods:
@@ -132,14 +135,14 @@ def compare(
                 f"{option} {method}: the files hold no estimates by that method",
                 hint="they hold " + ", ".join(matched.methods),
             )
-    for sentence in matched.notes:
+    for sentence in dict.fromkeys(sentence for own in each for sentence in own.notes):
         common.note(sentence)
     with common.limited_threads():
-        records = judge(matched, Settings(bootstrap, common.seed, against, resample))
+        records = compare_each(each, Settings(bootstrap, common.seed, against, resample))
     if plot is not None:
         output.save_picture(plot, draw(matched, records, figure, ending), common)
     view = output.view_of(written, common)
-    output.emit(output.Answer(records.columns(), lambda: agreement_page(matched, records, view)), written, common)
+    output.emit(output.Answer(records.columns(), lambda: agreement_page(each, records, view)), written, common)
     check_limits(records, matched.methods, limits)
     return ExitCode.OK
 
@@ -203,24 +206,26 @@ def _bounds(option: str, text: str) -> tuple[float, float] | None:
 
 def check_limits(records: Records, methods: Sequence[str], limits: Sequence[Limit]) -> None:
     """Raises CheckFailedError with every method whose figure over all groups is beyond its limit, or has no value."""
-    from influence_cli.analysis.compare import pooled_record
+    from influence_cli.analysis.compare import pooled_records
     from influence_cli.errors import CheckFailedError
     from influence_cli.present.changes import BEST_FIRST
 
     failures: dict[str, list[str]] = {}
     for limit in limits:
         method = limit.method or next((name for name in BEST_FIRST if name in methods), methods[0])
-        record = pooled_record(records, method)
         key, name, _, _ = _CHECKS[limit.option]
-        value = record[key]
-        wanted = _wanted(limit)
-        if value is None:
-            sentence = f"{method} has no {name} ({record['status']}), expected {wanted}"
-        elif not limit.low <= value <= limit.high:
-            sentence = f"{method} has {value:.6g}, expected {wanted}"
-        else:
-            continue
-        failures.setdefault(limit.option, []).append(sentence)
+        pooled = pooled_records(records, method)
+        for record in pooled:
+            value = record[key]
+            wanted = _wanted(limit)
+            who = method if len(pooled) == 1 else f"{method} of {record['quantity']}"
+            if value is None:
+                sentence = f"{who} has no {name} ({record['status']}), expected {wanted}"
+            elif not limit.low <= value <= limit.high:
+                sentence = f"{who} has {value:.6g}, expected {wanted}"
+            else:
+                continue
+            failures.setdefault(limit.option, []).append(sentence)
     if failures:
         parts = [
             f"{_CHECKS[option][1]} over all groups ({option}): {'; '.join(told)}" for option, told in failures.items()

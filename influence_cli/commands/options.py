@@ -66,9 +66,9 @@ Quantity = Annotated[
             *("loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "t:"),
             *("gap:", "gap-tpr:", "gap-fpr:", "gap-loss:", "worst:", "score:", "abs:"),
         ),
-        help="What changes: loss, margin, prob (true class), prob:CLASS, logit:CLASS, prediction, param:NAME, t:NAME"
-        " (Wald statistic).  Of all test rows gap:COLUMN[:CLASS], gap-tpr: and gap-fpr: likewise, gap-loss:COLUMN,"
-        " worst:COLUMN, score:NAME, or abs: before these.",
+        help="What changes: loss, margin, prob (true class), prob:CLASS, logit:CLASS, prediction,"
+        " param:NAME[,NAME...], t:NAME (Wald statistic).  Of all test rows gap:COLUMN[:CLASS], gap-tpr: and gap-fpr:"
+        " likewise, gap-loss:COLUMN, worst:COLUMN, score:NAME, or abs: before these.",
     ),
 ]
 Solver = Annotated[

@@ -156,8 +156,8 @@ def emit(answer: Answer, written: Written, common: Common) -> None:
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise FileError(f"cannot write the results to standard output: {reason}") from error
-    if answer.closing and not is_page(written):
-        common.note(answer.closing)
+    for sentence in answer.closing.splitlines() if not is_page(written) else ():
+        common.note(sentence)
     if unsaved is not None:
         raise unsaved
 

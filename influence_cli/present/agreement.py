@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,24 +30,28 @@ MOST_TESTS = 5
 """Test rows that are shown one by one; more are taken together."""
 
 
-def agreement_page(matched: Matched, records: Records, view: View) -> Page:
+def agreement_page(matched: Matched | Sequence[Matched], records: Records, view: View) -> Page:
     """Group by group where there are few, and the pooled records, block by block; the best method is marked."""
-    shown = [row for row in records.rows if row["test"] is None]
-    tests, bootstrap = len(matched.tests), records.config["bootstrap"]
+    each = [matched] if isinstance(matched, Matched) else list(matched)
+    first = each[0]
+    tests, bootstrap = len(first.tests), records.config["bootstrap"]
     drawn = _drawn(records, "the groups and of the test rows")
     interval = "95% interval:" if records.config["against"] is None else "its interval: 95%,"
     correlation = "correlation" if records.config["against"] is None else "r, correlation"
     marks: dict[str, int] = {}
-    blocks = [
-        *_group_blocks(matched, view),
-        _agreement_block(matched, shown, records.config["against"], marks, verbose=view.verbose),
-    ]
+    blocks: list[Block] = []
+    for own in each:
+        shown = [row for row in records.rows if row["test"] is None and row["quantity"] == own.quantity]
+        table = _agreement_block(own, shown, records.config["against"], marks, verbose=view.verbose)
+        if len(each) > 1:
+            table = replace(table, title=f"{table.title} of {own.quantity}")
+        blocks += [*_group_blocks(own, view, several=len(each) > 1), table]
     pooling = f"mean over {tests} test rows (one by one: --format csv)" if tests > 1 else "one test row"
     against = records.config["against"]
     explained = [
-        f"{correlation}: Pearson, {pooling}" + ("; * highest" if len(matched.methods) > 1 else ""),
+        f"{correlation}: Pearson, {pooling}" + ("; * highest" if len(first.methods) > 1 else ""),
         "ceiling: the correlation that the noise between repeated retrainings leaves to any estimate"
-        if matched.repeats is not None
+        if first.repeats is not None
         else "",
         f"{interval} BCa bootstrap, {bootstrap:,} resamples of {drawn}; none from fewer than 8 of them"
         if bootstrap
@@ -57,17 +62,20 @@ def agreement_page(matched: Matched, records: Records, view: View) -> Page:
         else "",
         "slope: of truth on estimate, 1 is ideal; error: |estimate - truth| / |truth|",
         *(f"[{number}] {status}" for status, number in marks.items()),
-        matched.objective,
+        first.objective,
     ]
-    title = f"Estimates against retraining. {meaning(matched.quantity, matched.in_words, removed=_of_removed(matched))}"
-    return Page(title, tuple(blocks), tuple(filter(None, explained)))
+    words = meaning(first.quantity, first.in_words, removed=_of_removed(first))
+    if len(each) > 1:
+        asked = "\n".join(own.in_words or f"parameter {own.quantity.partition(':')[2]}" for own in each)
+        words = meaning(first.quantity, asked)
+    return Page(f"Estimates against retraining. {words}", tuple(blocks), tuple(filter(None, explained)))
 
 
 def _of_removed(matched: Matched) -> bool:
     return bool(matched.tests.tolist() == [REMOVED_TEST])
 
 
-def _group_blocks(matched: Matched, view: View) -> Iterator[Block]:
+def _group_blocks(matched: Matched, view: View, *, several: bool = False) -> Iterator[Block]:
     """Estimates, truth and error of every group, where they are few enough to be read; of many test rows pooled."""
     count, methods = len(matched.groups), matched.methods
     if count > MOST_GROUPS:
@@ -95,6 +103,7 @@ def _group_blocks(matched: Matched, view: View) -> Iterator[Block]:
         code = None if column is None else name_of_test(int(matched.tests[column]))
         called = (None, None) if column is None else matched.names.get(int(matched.tests[column]), (None, None))
         title = f"All {len(matched.tests)} test rows together" if column is None else row_name(code, *called)
+        title += f": {matched.quantity}" if several else ""
         headline = next((name for name in BEST_FIRST if name in methods), methods[0])
         spare = tuple(start + at for at, method in enumerate(methods) if method != headline)
         yield Block(title, headings, rows, frozenset(range(1, len(headings))), spare=spare)

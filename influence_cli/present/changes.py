@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.analysis.several import separate
 from influence_cli.core.credit import BANZHAF, CREDITS, EXACT_UP_TO, SHAPLEY
 from influence_cli.present.records import plain
 from influence_cli.present.removed import IN_SAMPLE, pooled, removed_title, without_text
@@ -194,7 +195,7 @@ class _Sheet:
         if status != OK:
             mark = f"[{self.marks.setdefault(status, len(self.marks) + 1)}]"
         change = record[self.figures.headline]
-        return (*shown, change_text(change, status) if self.own else effect(self.quantity, change), mark)
+        return (*shown, change_text(change, status) if self.own else effect(record["quantity"], change), mark)
 
     def headings(self) -> tuple[str, ...]:
         if self.own:
@@ -228,25 +229,30 @@ def _page(
     if sheet.own:
         title = removed_title(result.quantity)
         legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
-    legend += filter(None, [closing_line(result, columns, figures.changes)])
+    legend += filter(None, closing_line(result, columns, figures.changes).split("\n"))
     return Page(title + ("" if model is None else f" (model {model})"), tuple(blocks), tuple(legend))
 
 
 def closing_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
     """What all groups say together, or an empty text: of ``--test removed`` the mean by each of the ``changes`` (key to
     heading), of a coefficient and clusters its standard error."""
-    if result.crv3 is not None:
-        name, count, base = result.quantity.partition(":")[2], len(result.groups), float(result.base[0])
-        return (
-            f"cluster-jackknife standard error of {name} (CRV3, {count:,} clusters): {figure(result.crv3)}; the"
-            f" coefficient is {figure(base)}, t = {figure(base / result.crv3)} with {count - 1:,} degrees of freedom"
-            if result.crv3
-            else ""
-        )
+    told = [_standard_error(part) for part in separate(result) if part.crv3 and part.crv3[0]]
+    if told:
+        return "\n".join(told)
     if result.tests.tolist() != [REMOVED_TEST]:
         return ""
     no_changes = {"low", "high", "spread"}
     return pooled(result.quantity, columns, {key: name for key, name in changes.items() if key not in no_changes})
+
+
+def _standard_error(result: InfluenceResult | TruthResult) -> str:
+    """The standard error of a coefficient that the changes without each cluster give."""
+    name, count, base, error = result.quantity.partition(":")[2], len(result.groups), result.base[0], result.crv3[0]
+    assert error is not None
+    return (
+        f"cluster-jackknife standard error of {name} (CRV3, {count:,} clusters): {figure(error)}; the coefficient is"
+        f" {figure(float(base))}, t = {figure(float(base) / error)} with {count - 1:,} degrees of freedom"
+    )
 
 
 def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
@@ -282,7 +288,9 @@ def _by_group(sheet: _Sheet) -> tuple[list[Block], int]:
     rows = []
     for at in kept:
         record = records[at]
-        name = row_name(record["test"], record["record"], record["id"])
+        name = (
+            record["quantity"] if record["test"] is None else row_name(record["test"], record["record"], record["id"])
+        )
         classes = (label_text(record["true"]), label_text(record["predicted"]))
         rows.append((name, *classes, figure(record["base"]), *sheet.cells(record)))
     first = records[0]
@@ -306,7 +314,7 @@ def _about(sheet: _Sheet, record: Mapping[str, Any]) -> str:
         parts.append(f"predicted {label_text(record['predicted'])}")
     name = row_name(record["test"], record["record"], record["id"])
     about = f"{name}: {', '.join(parts)}" if parts else name
-    now = f"{_short(sheet.quantity, record)} now {figure(record['base'])}"
+    now = f"{_short(record['quantity'], record)} now {figure(record['base'])}"
     return f"{about}; {now}" if parts else f"{about}: {now}"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from influence_cli.analysis.compare import Settings, compare
 from influence_cli.analysis.matching import match, truths_of
+from influence_cli.analysis.several import separate
 from influence_cli.errors import FileError
 from influence_cli.present.changes import View
 from influence_cli.present.report import GLOSSARY, Report, Section
@@ -38,7 +39,8 @@ def _findings(sources: Sequence[Source], view: View, seed: int, note: Note) -> l
     for source in sources:
         content = source.content
         if isinstance(content, InfluenceResult | TruthResult):
-            results.setdefault(content.quantity, []).append((source.name, content))
+            for part in separate(content):
+                results.setdefault(part.quantity, []).append((source.name, part))
         elif isinstance(content, SelectionResult):
             selections.append(content)
         else:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from influence_cli.results import names_in
+
 INFINITE = "unbounded"
 """How the statuses begin of figures that have no finite truth."""
 LONGEST_LIST = 60
@@ -60,6 +62,10 @@ def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False
     if quantity in _MEANING:
         return _MEANING[quantity]
     kind, _, name = quantity.removeprefix("abs:").partition(":")
+    if asked is not None and "\n" in asked:  # of several
+        asked = "parameters " + ", ".join(part.removeprefix("parameter ") for part in asked.splitlines())
+    if kind in ("param", "t"):
+        name = ", ".join(names_in(name))
     called = asked or (_NAMES[kind].format(name) if name and kind in _NAMES else quantity)
     if quantity.startswith("abs:"):
         called = called if asked else f"size of the {called}"

@@ -117,7 +117,7 @@ def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     if not data.classes:
         raise UsageError(
             f"group {shown(spec.text)}: this data has no classes (its response is a number)",
-            hint="Use random:, rows:, neighbours: or cluster:.",
+            hint="for example --group by:COLUMN, random:10% or cluster:5",
         )
     if spec.label == EVERY_CLASS:
         codes, size, times = range(len(data.classes)), spec.size, spec.times

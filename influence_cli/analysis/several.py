@@ -1,0 +1,42 @@
+"""Results of several quantities of the model (``param:A,B``), each as if it were asked alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from influence_cli.results import NO_TEST, SEVERAL, InfluenceResult, TruthResult, quantity_of
+
+R = TypeVar("R", bound=InfluenceResult | TruthResult)
+OF_GROUPS = ("tests", "steps", "grad_norm", "iterations", "seconds")
+"""Arrays of a result that have no axis of test rows."""
+
+
+def separate(result: R) -> tuple[R, ...]:
+    """A result of several quantities of the model, each as if it were asked alone; of others itself."""
+    codes = result.tests.tolist()
+    if not codes or codes[0] > SEVERAL:
+        return (result,)
+
+    def part(key: str, value: Any, at: int) -> Any:
+        if isinstance(value, Mapping):
+            return {name: part(key, own, at) for name, own in value.items()}
+        return value[..., at : at + 1] if isinstance(value, np.ndarray) and key not in OF_GROUPS else value
+
+    found = []
+    for at, code in enumerate(codes):
+        config = result.provenance.config
+        asked = part_of(config.get("asked"), code)
+        own: dict[str, Any] = {key: part(key, value, at) for key, value in vars(result).items()}
+        own |= {"tests": np.array([NO_TEST]), "quantity": quantity_of(result.quantity, code), "names": None}
+        own["provenance"] = replace(result.provenance, config=config | ({} if asked is None else {"asked": asked}))
+        found.append(replace(result, **own))
+    return tuple(found)
+
+
+def part_of(asked: str | None, code: int) -> str | None:
+    """What one of several quantities is in words, of which there is a line each."""
+    return None if asked is None else asked.splitlines()[SEVERAL - code]
