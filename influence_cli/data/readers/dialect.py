@@ -142,6 +142,8 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
     for key, name in zip(names[-len(header) :], header, strict=True):
         if name and key != name:
             notes.append(f"column {key}: the header calls it {name}, as a column before it")
+    if extra and not trailing:
+        notes.append(f"the rows have one field more than the header: the first is their name, {following[0][0]!r}")
     skipped = above + records[at][0] - 1
     return Dialect(
         *(zipped, found.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)),
