@@ -159,3 +159,40 @@ def test_a_label_that_is_another_text_is_not_read_as_a_number():
     assert plan_groups([parse_group("coherent:01")], data).rows(0).tolist() == list(range(0, M, 2))
     with pytest.raises(UsageError, match="expected one of the 2 classes"):
         plan_groups([parse_group("coherent:2.0")], data)
+
+
+def test_rows_without_a_number_are_said_to_be_in_no_group():
+    missing = len(those(np.isnan, "dose"))
+    found = plan("by:dose:3", "by:age:2", "by:site")
+    assert found.notes == (f"by:dose:3: {missing} of {M} training rows have no number in dose and are in no group",)
+    assert sum(found.size[: len(plan("by:dose:3"))]) == M - missing
+    assert plan("by:age:2,dose:2", "random:5").notes == (
+        f"by:age:2,dose:2: {missing} of {M} training rows have no number in age or dose and are in no group",
+    )
+
+
+def test_python_and_the_command_line_warn_of_rows_in_no_group(tmp_path, capsys):
+    from cli_tools import train
+
+    from influence_cli import GroupInfluence
+    from influence_cli.cli import run
+
+    rng = np.random.default_rng(0)
+    lines = [f"{rng.normal():.3f},{'' if at % 4 == 0 else at},{at % 2 if at < 90 else ''}" for at in range(100)]
+    (tmp_path / "train.csv").write_text("\n".join(["x,dose,y", *lines[:60]]) + "\n")
+    (tmp_path / "test.csv").write_text("\n".join(["x,dose,y", *lines[60:]]) + "\n")
+    options = ("--label", "y", "--test-data", str(tmp_path / "test.csv"), "--impute", "median")
+    train(str(tmp_path / "train.csv"), tmp_path / "m.h5", *options)
+    asked = ["--model", str(tmp_path / "m.h5"), "--group", "by:dose:2", "--format", "csv"]
+    capsys.readouterr()
+    assert run(["influence", *asked, "--test", "misclassified:1"]) == 0
+    said = capsys.readouterr().err
+    assert "by:dose:2: 15 of 60 training rows have no number in dose and are in no group" in said
+    assert "--test misclassified:1: 10 test rows have no label and count as not misclassified" in said
+    assert run(["select", *asked[:2], "--candidates", "by:dose:2", "--size", "1", "--test", "0"]) == 0
+    assert "15 of 60 training rows" in capsys.readouterr().err
+    model = GroupInfluence.load(str(tmp_path / "m.h5"))
+    with pytest.warns(UserWarning, match="15 of 60 training rows"):
+        model.influence(["by:dose:2", "random:5"], "all", quantity="prob:1")
+    assert run(["influence", *asked, "--test", "all", "--quantity", "gap:dose"]) == 2
+    assert "hint: fill dose in the file of test rows, or name rows that have one" in capsys.readouterr().err

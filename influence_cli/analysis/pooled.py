@@ -180,7 +180,8 @@ def _column_values(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> tupl
     missing = sum(value is None or value != value for value in values.tolist())
     if missing:
         raise UsageError(
-            f"--quantity {asked.text}: {missing:,} of the {len(rows):,} test rows have no value of {column}"
+            f"--quantity {asked.text}: {missing:,} of the {len(rows):,} test rows have no value of {column}",
+            hint=f"fill {column} in the file of test rows, or name rows that have one: --test 0,5,9",
         )
     return column, values, label
 

@@ -191,7 +191,10 @@ class Asking:
         return make_solver(model.objective, model.theta, kind, factor=model.factor)
 
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
-        return resolve_groups(groups, self.model.dataset, seed, self.made.labels)
+        plan = resolve_groups(groups, self.model.dataset, seed, self.made.labels)
+        for sentence in plan.notes:
+            warn(sentence, stacklevel=4)
+        return plan
 
     def _ask(
         self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str, plan: GroupPlan | None = None

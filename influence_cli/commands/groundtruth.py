@@ -200,7 +200,7 @@ def groundtruth(
         opened = prepared.opened
         check_strategy(opened.model, way.strategy, way.repeats)
         tol = opened.model.objective.tuning.tolerance if way.tol is None else way.tol
-        plan, question = request.of(opened.model, common.seed)
+        plan, question = request.of(opened.model, common)
         prepared.note(plan, common, estimates=False)
         game = None if way.credit is None else game_of(question, plan, Crediting(way.credit, way.draws, common.seed))
         config = request.config(common.seed) | way.config(tol) | prepared.config()

@@ -123,7 +123,7 @@ def influence(
         prepared = prepare(request.on(opened), preprocessing)
         opened = prepared.opened
         check_possible(opened.model, how.methods)
-        plan, question = request.of(opened.model, common.seed)
+        plan, question = request.of(opened.model, common)
         prepared.note(plan, common, estimates=True)
         beside = working_bytes(opened.model, plan, len(question), how.methods)
         working = session.open_solver(opened, solver, common, beside=beside)

@@ -221,11 +221,11 @@ class Request:
             return opened
         return replace(opened, model=replace(opened.model, dataset=opened.model.dataset.on_itself()))
 
-    def of(self, model: TrainedModel, seed: int) -> tuple[GroupPlan, Question]:
+    def of(self, model: TrainedModel, common: Common) -> tuple[GroupPlan, Question]:
         """The groups of the model's training rows, and the question about its test rows.  Raises UsageError."""
-        groups = plan(model, self.specs, seed)
+        groups = plan(model, self.specs, common)
         drawn = RowsOf(groups)
-        return groups, ask(model, pick_tests(model, self.tests), self.asked.quantity, drawn)
+        return groups, ask(model, pick_tests(model, self.tests, common), self.asked.quantity, drawn)
 
 
 def parse(asked: Asked, written: Written, solver: str) -> Request:
@@ -278,17 +278,23 @@ def read_specs(asked: Asked) -> list[GroupSpec]:
     return specs
 
 
-def plan(model: TrainedModel, specs: list[GroupSpec], seed: int) -> GroupPlan:
-    return plan_groups(specs, train_rows(model.dataset), seed=seed, stdin=sys.stdin)
+def plan(model: TrainedModel, specs: list[GroupSpec], common: Common) -> GroupPlan:
+    found = plan_groups(specs, train_rows(model.dataset), seed=common.seed, stdin=sys.stdin)
+    for sentence in found.notes:
+        common.note(sentence)
+    return found
 
 
-def pick_tests(model: TrainedModel, spec: TestRowSpec | None) -> TestRows | None:
+def pick_tests(model: TrainedModel, spec: TestRowSpec | None, common: Common) -> TestRows | None:
     if spec is None:
         return None
     misclassified = model.misclassified if model.dataset.classes else None
     if spec.kind == REMOVED:
         return TestRows(np.arange(0), removed=True)
     rows, mean = choose_tests(spec, model.dataset.X_test.shape[0], misclassified, row_names(model.dataset)[1])
+    unknown = int((~model.dataset.labelled).sum()) if spec.kind == "misclassified" else 0
+    if unknown:
+        common.note(f"--test {spec.text}: {unknown:,} test rows have no label and count as not misclassified")
     return TestRows(rows, mean)
 
 

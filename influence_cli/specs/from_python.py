@@ -36,6 +36,7 @@ def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = No
     """
     m = dataset.rows
     planned: list[PlannedGroup] = []
+    notes: list[str] = []
     groups = _by_name(groups)
     if isinstance(groups, str) and parse_group(groups).each:
         return _plan(groups, dataset, seed)
@@ -44,7 +45,12 @@ def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = No
             planned += _named(_group_name(name), one, dataset, seed, labels)
     else:
         for number, one in enumerate(_several(groups)):
-            planned += _specs(one, dataset, seed) if isinstance(one, str) else [_rows(None, number, one, m, labels)]
+            if isinstance(one, str):
+                drawn = _plan(one, dataset, seed)
+                planned += drawn
+                notes += drawn.notes
+            else:
+                planned.append(_rows(None, number, one, m, labels))
     if not planned:
         raise UsageError("expected at least one group, found none", hint="for example groups='random:5%'")
     seen: set[str] = set()
@@ -52,7 +58,7 @@ def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = No
         if group.label in seen:
             raise UsageError(f"the group {group.label!r} is asked for twice", hint="give each group once")
         seen.add(group.label)
-    return GroupPlan(tuple(planned), m)
+    return GroupPlan(tuple(planned), m, tuple(notes))
 
 
 def pool_rows(plan: GroupPlan) -> np.ndarray:
@@ -113,14 +119,10 @@ def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> lis
     """One group of that name; a spec that gives several numbers them."""
     if not isinstance(one, str):
         return [_rows(name, 0, one, dataset.rows, labels)]
-    found = _specs(one, dataset, seed)
+    found = list(_plan(one, dataset, seed))
     if len(found) == 1:
         return [replace(found[0], label=name)]
     return [replace(group, label=f"{name}#{number}") for number, group in enumerate(found)]
-
-
-def _specs(text: str, dataset: Dataset, seed: int) -> list[PlannedGroup]:
-    return list(_plan(text, dataset, seed))
 
 
 def _plan(text: str, dataset: Dataset, seed: int) -> GroupPlan:

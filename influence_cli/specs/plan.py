@@ -76,8 +76,10 @@ def plan_groups(
     if len(specs) == 1 and specs[0].each and data.m > 1:
         return GroupPlan(EveryRow(data.m), data.m)
     groups: list[PlannedGroup] = []
+    notes: list[str] = []
     wanted_by: dict[tuple[str, int], str] = {}
     for spec in specs:
+        first = len(groups)
         for group in PLANNERS[spec.kind](spec, data):
             if group.source in wanted_by:
                 other = wanted_by[group.source]
@@ -85,7 +87,11 @@ def plan_groups(
                 raise UsageError(f"the group {shown(group.label)} is asked for {again}", hint="Give each group once.")
             wanted_by[group.source] = spec.text
             groups.append(group)
-    return GroupPlan(tuple(groups), data.m)
+        if spec.kind == "by" and (left := data.m - sum(group.size for group in groups[first:])):
+            cut = " or ".join(key.column for key in spec.keys if key.bins is not None)
+            of = f"{left:,} of {data.m:,} training rows"
+            notes.append(f"{spec.text}: {of} have no number in {cut} and are in no group")
+    return GroupPlan(tuple(groups), data.m, tuple(notes))
 
 
 @dataclass(frozen=True)

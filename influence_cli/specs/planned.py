@@ -106,10 +106,14 @@ class RowsOf(Sequence[np.ndarray]):
 
 @dataclass(frozen=True)
 class GroupPlan:
-    """All groups of a command, in the order of their specs; ``m`` is the number of training rows."""
+    """All groups of a command, in the order of their specs; ``m`` is the number of training rows.
+
+    ``notes`` say which rows are in no group of a spec that divides the rows.
+    """
 
     groups: Sequence[PlannedGroup]
     m: int
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.groups)

@@ -83,7 +83,7 @@ def select(
         opened = prepared.opened
         if opened.model.refit is not None and not (sought.describe and opened.model.refit.estimates):
             common.note(FLIPPED_FROZEN if sought.flip else RANKED_FROZEN)
-        tests = session.pick_tests(opened.model, tests_spec)
+        tests = session.pick_tests(opened.model, tests_spec, common)
         if written.format == ROWS and tests is not None and not tests.mean and len(tests.rows) > 1:
             raise UsageError(
                 f"--format rows prints one group, and --test {test} asks for {len(tests.rows)}",
@@ -187,7 +187,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
     m = model.dataset.rows
     sizes = [size.of(m) for size in sought.sizes()]
     within = [parse_group(text) for text in sought.within or ()]
-    pool = pool_rows(session.plan(model, within, common.seed)) if within else np.arange(m)
+    pool = pool_rows(session.plan(model, within, common)) if within else np.arange(m)
     choice = Choice(
         sought.strategies(),
         pool,
@@ -202,7 +202,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
         certify=sought.share,
     )
     if sought.candidates:
-        offered = session.plan(model, [parse_group(text) for text in sought.candidates], common.seed)
+        offered = session.plan(model, [parse_group(text) for text in sought.candidates], common)
         groups = [offered.group(index) for index in range(len(offered))]
         return UnionSearch(choice, groups, sizes[0] if sizes else 1)
     if sought.flip:
