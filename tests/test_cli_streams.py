@@ -401,6 +401,69 @@ def test_completion_offers_commands_and_options(folder):
         assert done.stdout.split() == [offered]
 
 
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("ginf train --estimator ri", ["ridge-classifier"]),
+        ("ginf groundtruth --retrain ", ["warm", "cold", "proximal"]),
+        ("ginf influence --method first,se", ["first,second", "first,second-full"]),
+        ("ginf select --candidates by", ["by:"]),
+        ("ginf select --figure s", ["sizes"]),
+        ("ginf compare --figure s", ["scatter"]),
+    ],
+)
+def test_completion_offers_the_words_of_an_option(folder, words, offered):
+    count = len(words.split(" ")) - 1
+    done = ginf(cwd=folder, _GINF_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(count))
+    assert done.stdout.split() == offered
+
+
+def test_the_words_for_completion_are_those_that_are_accepted():
+    """They are written out once more, so that the shell need not wait for what checks them."""
+    from influence_cli.analysis import compare, flips, influence, searches
+    from influence_cli.commands.options import GROUPS, WORDS
+    from influence_cli.core import credit, estimators, quantities, removal, retraining
+    from influence_cli.core.objectives.networks import activations
+    from influence_cli.core.selection import evaluate, pgd, problem
+    from influence_cli.core.solvers import choice
+    from influence_cli.data import dates, options
+    from influence_cli.models import preprocessing, sample_weights, settings
+    from influence_cli.present import changes, records
+    from influence_cli.specs import plan, tests
+
+    accepted = {
+        "--test": tests._WORDS,
+        "--method": influence.METHODS,
+        "--evaluate": estimators.EVALUATIONS,
+        "--preprocessing": preprocessing.PREPROCESSINGS,
+        "--solver": choice.SOLVERS,
+        "--retrain": retraining.STRATEGIES,
+        "--credit": credit.CREDITS,
+        "--strategy": {*searches.STRATEGIES, "all"},
+        "--direction": problem.DIRECTIONS,
+        "--merit": evaluate.MERITS,
+        "--constraint": pgd.CONSTRAINTS,
+        "--flip-of": flips.FLIPS,
+        "--resample": compare.RESAMPLED,
+        "--format": records.FORMATS,
+        "--sort": changes.SORTS,
+        "--estimator": settings.ESTIMATORS,
+        "--class-weight": sample_weights.CLASS_WEIGHTS,
+        "--penalty-scaling": removal.PENALTY_SCALINGS,
+        "--activation": activations.ACTIVATIONS,
+        "--coding": options.CODINGS,
+        "--impute": options.IMPUTE,
+        "--date": {options.ORDINAL},
+        "--date-order": dates.ORDERS,
+        "--decimal": {name for name in options.DECIMALS if name.isalpha()},
+        "--quantity": {one.rstrip(".").partition(":")[0] + ":" * (":" in one) for one in quantities.QUANTITIES},
+    }
+    assert {option: set(WORDS[option]) for option in accepted} == {key: set(words) for key, words in accepted.items()}
+    assert set(GROUPS) == {f"{kind}:" for kind in plan.PLANNERS}
+    checked = {"--curvature", "--separator", "--against", "--within", "--candidates", "--group"}
+    assert WORDS.keys() - accepted.keys() - checked == {"compare --figure", "select --figure"}
+
+
 def test_completion_is_installed_at_home(folder, tmp_path):
     done = subprocess.run(
         ["bash", "-c", f"{' '.join(GINF)} --install-completion; echo $?"],

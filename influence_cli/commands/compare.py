@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from influence_cli.commands.bundles import command
-from influence_cli.commands.options import MANY, OUTPUT, Common, Plot, Written
+from influence_cli.commands.options import MANY, OUTPUT, WORDS, Common, Plot, Written
 
 if TYPE_CHECKING:
     from influence_cli.tabular import Records
 
 CHECKS = "Checks"
-FIGURES = ("auto", "scatter", "curve")
+FIGURES = WORDS["compare --figure"]
 
 
 @command

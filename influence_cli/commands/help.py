@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
 
 from typer.core import TyperCommand
 
+from influence_cli.commands.options import WORDS
 from influence_cli.errors import UsageError
 
 SHORT, LONG = "-h", "--help"
@@ -69,10 +70,25 @@ def _first_sentence(text: str) -> str:
     return re.split(r"(?<=\.)\s", text, maxsplit=1)[0]
 
 
+def completing(words: Sequence[str]) -> Callable[[str], list[str]]:
+    """Completion of an option whose value is one of these words, or several with commas between them."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{word}" for word in words if word.startswith(last)]
+
+    return complete
+
+
 def name_values(function: Callable[..., int]) -> None:
-    """Give each option of a command a short word for its value; a switch takes none."""
+    """Give each option of a command a short word for its value (a switch takes none), and the words it completes to."""
     for one in signature(function).parameters.values():
         kind, option = one.annotation.__origin__, one.annotation.__metadata__[0]
+        spelled = (option.default, *(option.param_decls or ()))  # within Annotated the first name counts as a default
+        names = [f"{command}{name}" for name in spelled for command in (f"{function.__name__} ", "")]
+        words = next((WORDS[name] for name in names if name in WORDS), None)
+        if words is not None:
+            option.autocompletion = completing(words)
         plain = next((known for known in (bool, *VALUES) if kind in (known, known | None)), None)
         if plain is bool:
             option.metavar = ""

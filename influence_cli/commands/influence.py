@@ -8,7 +8,6 @@ import typer
 
 from influence_cli.commands.bundles import command
 from influence_cli.commands.options import (
-    METHODS,
     MORE,
     OUTPUT,
     Asked,
@@ -18,7 +17,6 @@ from influence_cli.commands.options import (
     Solver,
     Trust,
     Written,
-    completing,
     warn,
 )
 
@@ -40,7 +38,6 @@ def influence(
         typer.Option(
             "--method",
             rich_help_panel=MORE,
-            autocompletion=completing(*METHODS),
             help="Comma separated: first-koh, first, second, second-full, newton, rif, refined.",
             show_default="first,second,refined; of rows:each first,rif",
         ),

@@ -18,22 +18,49 @@ MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be ma
 MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
 
 
-def completing(*words: str) -> Callable[[str], list[str]]:
-    """Completion of an option whose value is one of these words, or several with commas between them."""
-
-    def complete(incomplete: str) -> list[str]:
-        before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{word}" for word in words if word.startswith(last)]
-
-    return complete
-
-
-METHODS = ("first", "second", "refined", "newton", "second-full", "first-koh", "rif")
 STRATEGIES = ("relinearize", "greedy", "swap", "pgd", "random", "exact", "all")
-group_kinds = completing(
-    "coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:"
-)
-test_words = completing("misclassified", "all", "mean", "removed")
+METHODS = ("first", "second", "refined", "newton", "second-full", "first-koh", "rif")
+GROUPS = ("coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:")
+WORDS: dict[str, tuple[str, ...]] = {
+    "--group": GROUPS,
+    "--within": GROUPS,
+    "--candidates": GROUPS,
+    "--test": ("misclassified", "all", "mean", "removed"),
+    "--quantity": (
+        *("loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "t:"),
+        *("gap:", "gap-tpr:", "gap-fpr:", "gap-loss:", "worst:", "score:", "abs:"),
+    ),
+    "--method": METHODS,
+    "--against": METHODS,
+    "--evaluate": ("exact", "linear"),
+    "--preprocessing": ("refit", "frozen"),
+    "--solver": ("auto", "cholesky", "dual", "cg"),
+    "--curvature": ("gauss-newton", "hessian"),
+    "--retrain": ("warm", "cold", "proximal"),
+    "--credit": ("shapley", "banzhaf"),
+    "--strategy": STRATEGIES,
+    "--direction": ("increase", "decrease"),
+    "--merit": ("auto", "second", "newton", "retrained"),
+    "--constraint": ("l1", "capped"),
+    "--flip-of": ("sign", "significance"),
+    "--resample": ("groups", "groups-tests"),
+    "compare --figure": ("auto", "scatter", "curve"),
+    "select --figure": ("auto", "sizes", "rows"),
+    "--format": ("auto", "table", "json", "ndjson", "csv", "md", "html"),
+    "--sort": ("effect", "given", "size"),
+    "--estimator": ("logistic", "linear", "poisson", "binomial", "ridge-classifier", "mlp", "mlp-regressor"),
+    "--class-weight": ("balanced", "none"),
+    "--penalty-scaling": ("per-mean", "per-sum"),
+    "--activation": ("sigmoid", "tanh"),
+    "--coding": ("full", "reference"),
+    "--impute": ("median", "mean", "most-frequent"),
+    "--date": ("ordinal",),
+    "--date-order": ("dmy", "mdy", "ymd"),
+    "--separator": ("comma", "semicolon", "tab", "bar", "blank"),
+    "--decimal": ("comma", "point"),
+}
+"""What options whose values are words take, or begin with, for the shell to complete; of one command behind its name.
+Written out because nothing heavy may be imported for it; a test holds them to what is checked."""
 
 Model = Annotated[
     str | None,
@@ -52,7 +79,6 @@ Test = Annotated[
         "--test",
         "-t",
         metavar="ROWS",
-        autocompletion=test_words,
         help="17, 3,5, 0:50, record:12, id:P21, misclassified:5, all, mean (over all) or removed."
         "  removed: each group's own rows.",
     ),
@@ -62,10 +88,6 @@ Quantity = Annotated[
     typer.Option(
         "--quantity",
         metavar="NAME",
-        autocompletion=completing(
-            *("loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "t:"),
-            *("gap:", "gap-tpr:", "gap-fpr:", "gap-loss:", "worst:", "score:", "abs:"),
-        ),
         help="What changes: loss, margin, prob (true class), prob:CLASS, logit:CLASS, prediction,"
         " param:NAME[,NAME...], t:NAME (Wald statistic).  Of all test rows gap:COLUMN[:CLASS], gap-tpr: and gap-fpr:"
         " likewise, gap-loss:COLUMN, worst:COLUMN, score:NAME, or abs: before these.",
@@ -76,7 +98,6 @@ Solver = Annotated[
     typer.Option(
         "--solver",
         rich_help_panel=MORE,
-        autocompletion=completing("auto", "cholesky", "dual", "cg"),
         help="auto, cholesky, dual (fewer rows than columns) or cg: how H x = b is solved.",
     ),
 ]
@@ -94,7 +115,6 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
-        autocompletion=completing("auto", "table", "json", "ndjson", "csv", "md", "html"),
         help="auto, table, json, ndjson, csv, md or html.  auto: a table on a terminal, CSV in a pipe.",
         rich_help_panel=OUTPUT,
     ),
@@ -123,7 +143,6 @@ class Asked:
             metavar="SPEC",
             help="Groups of rows (repeatable): by:COLUMN[:BINS], column:NAME=VALUE (or LOW..HIGH),"
             " coherent:CLASS, random:5%x10, rows:0,5 or each, records:1, ids:P1, neighbours:ROW:50, cluster:9.",
-            autocompletion=group_kinds,
         ),
     ] = None
     groups: Annotated[
@@ -222,7 +241,6 @@ class Written:
         str,
         typer.Option(
             "--sort",
-            autocompletion=completing("effect", "given", "size"),
             help="Order of the groups in a table: effect (largest first), given, or size.",
             rich_help_panel=OUTPUT,
         ),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from influence_cli.commands.options import MANY, OUTPUT, STRATEGIES, Plot, completing
+from influence_cli.commands.options import MANY, OUTPUT, WORDS, Plot
 from influence_cli.commands.select.sizes import curve_sizes, one_size
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SEARCH = "Search"
 ROWS = "rows"
-FIGURES = ("auto", "sizes", "rows")
+FIGURES = WORDS["select --figure"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,6 @@ class Sought:
         str | None,
         typer.Option(
             "--strategy",
-            autocompletion=completing(*STRATEGIES),
             help="Comma separated: random, greedy, pgd, relinearize, swap, exact; or all.",
             show_default="relinearize, followed by retrained exchanges where they are cheap; with --candidates"
             " greedy,swap",
@@ -83,7 +82,6 @@ class Sought:
         str | None,
         typer.Option(
             "--flip-of",
-            autocompletion=completing("sign", "significance"),
             help="What of --quantity param:NAME or t:NAME is to flip: its sign, or its significance at 5%.",
             show_default="sign",
             rich_help_panel=SEARCH,
