@@ -142,8 +142,12 @@ def test_results_are_compared_and_reported(loans, tmp_path):
     other = model.influence("random:5x10", frame[72:74], y[72:74])
     with pytest.raises(FileError, match="result 1 and result 2 do not belong together"):
         model.report(str(tmp_path / "s.html"), found, other)
-    with pytest.raises(UsageError, match=r"expected the ending \.html or \.md"):
+    with pytest.raises(UsageError, match=r"expected the ending \.html or \.md") as caught:
         model.report(str(tmp_path / "r.pdf"), found)
+    assert str(caught.value).startswith(f"path {tmp_path / 'r.pdf'}: ")
+    flipped = [model.select(*size, X_test=test, y_test=label, flip=True).records()[0] for size in ((), (None,))]
+    assert [list(map(int, one["rows"])) for one in flipped] == [list(map(int, flipped[0]["rows"]))] * 2
+    assert {one["size"] for one in model.select(X_test=test, y_test=label, candidates="random:5x3").records()} == {5}
 
 
 def test_errors_name_the_arguments(loans):

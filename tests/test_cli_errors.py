@@ -325,3 +325,27 @@ def test_parameters_that_the_rows_do_not_determine_are_refused_whatever_the_solv
     said = capsys.readouterr().err
     assert "6 training rows do not determine the parameters of 9 columns (more features than rows): x5" in said
     assert not (tmp_path / "m.h5").exists()
+
+
+def test_words_that_are_nearly_right_are_guessed(folder, capsys):
+    asked = ["--model", str(folder / "good.h5"), "--test", "1"]
+    for words, guess in (
+        (["influence", "--group", "random:3", "--quantity", "probability"], "did you mean prob?"),
+        (["influence", "--group", "random:3", "--method", "seccond"], "did you mean second?"),
+        (["select", "--size", "3", "--strategy", "gredy"], "did you mean greedy?"),
+    ):
+        assert run([words[0], *asked, *words[1:]]) == 2
+        assert f"hint: {guess}" in capsys.readouterr().err
+
+
+def test_a_group_that_does_not_suit_the_data_is_named_with_its_line(folder, tmp_path, capsys):
+    groups = tmp_path / "groups.txt"
+    groups.write_text("random:3\n\n# more\nrows:99999\n")
+    assert run(["influence", "--model", str(folder / "good.h5"), "--test", "1", "--groups", str(groups)]) == 2
+    assert f"ginf: error: {groups}:4: group 'rows:99999': " in capsys.readouterr().err
+
+
+def test_usage_names_files_without_braces(capsys):
+    for command, usage in (("compare", "FILE..."), ("report", "FILE..."), ("show", "FILE")):
+        assert run([command, "-h"]) == 0
+        assert f"Usage: ginf {command} [OPTIONS] {usage}\n" in capsys.readouterr().out

@@ -187,7 +187,8 @@ def _of_model(model: TrainedModel, quantity: str) -> tuple[np.ndarray, list[Targ
     for name in asked:
         if name not in known:
             shown = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-            hint = did_you_mean(name, known, f"the parameters are {shown}")
+            guess = did_you_mean(name, known, "")
+            hint = f"the parameters are {shown}" + (f"; {guess}" if guess else "")
             which = f": {name}" if len(asked) > 1 else ""
             raise UsageError(f"--quantity {quantity}: no parameter has that name{which}", hint=hint)
     if len(set(asked)) < len(asked):

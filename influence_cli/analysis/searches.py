@@ -23,7 +23,7 @@ from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.swap import follow, swap, swap_operations
 from influence_cli.core.selection.unions import Pool, Union, exact_union, greedy_union, swap_union
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.errors import NotConvergedError, UsageError
+from influence_cli.errors import NotConvergedError, UsageError, did_you_mean
 from influence_cli.specs.planned import Group
 
 STRATEGIES = ("random", "greedy", "pgd", "relinearize", "swap", "exact")
@@ -52,7 +52,8 @@ def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[
         return known
     for name in names:
         if name not in STRATEGIES:
-            raise UsageError(f"unknown --strategy {name!r}", hint="choose from " + ", ".join((*known, ALL)))
+            otherwise = "choose from " + ", ".join((*known, ALL))
+            raise UsageError(f"unknown --strategy {name!r}", hint=did_you_mean(name, (*known, ALL), otherwise))
         if name not in known:
             raise UsageError(
                 f"--strategy {name} ranks rows and --candidates gives groups", hint="choose from " + ", ".join(known)

@@ -33,7 +33,7 @@ class Finding(Asking):
     @python_words
     def select(
         self,
-        size: int | float | Sequence[int] | None,
+        size: int | float | Sequence[int] | None = None,
         X_test: Any = None,
         y_test: Any = None,
         *,
@@ -61,11 +61,11 @@ class Finding(Asking):
         ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
         ``certify`` proves it to lie from ``low`` to ``high``, narrower than that share of it; ``proven`` is whether the
         best is so of all compared, or a flip is one. ``within`` says which rows may be removed. Of ``candidates``
-        (groups as for ``influence``) each is judged, and the best union of at most ``size``. ``flip`` looks for the
-        smallest group, of at most ``size`` rows (None: half of all), without which the predicted class is another,
-        retrained; of a coefficient (``quantity`` "param:NAME" or "t:NAME") its sign, or ``flip_of`` "significance" at
-        5%. ``strategies`` are ("relinearize",), with candidates ("greedy", "swap"); ``"all"`` leaves out what would be
-        too many groups. All else is as for ``ginf select``.
+        (groups as for ``influence``) each is judged, and the best union of at most ``size`` (None: 1). ``flip`` looks
+        for the smallest group, of at most ``size`` rows (None: half of all), without which the predicted class is
+        another, retrained; of a coefficient (``quantity`` "param:NAME" or "t:NAME") its sign, or ``flip_of``
+        "significance" at 5%. ``strategies`` are ("relinearize",), with candidates ("greedy", "swap"); ``"all"`` leaves
+        out what would be too many groups. All else is as for ``ginf select``.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))

@@ -45,6 +45,7 @@ def python_words(function: Callable[P, R]) -> Callable[P, R]:
 
 def in_python(text: str) -> str:
     """A sentence with arguments for options."""
+    text = re.sub(r"(?<![\w-])-o(?= )", "path", text)
     return _OPTION.sub(lambda found: _ARGUMENTS.get(found[1], found[1].replace("-", "_")), text)
 
 

@@ -23,7 +23,7 @@ def compare(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FILE...",
+            metavar="FILE",
             help="Files of ginf influence and ginf groundtruth, in any order; one of influence --verify is enough.",
         ),
     ],

@@ -42,6 +42,10 @@ class Command(TyperCommand):
                 raise UsageError(found, hint=f"see {ctx.command_path} {LONG}")
         return super().parse_args(ctx, args)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The parts of the line of usage: what is needed stands without braces."""
+        return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
+
     def get_help_option(self, ctx: Any) -> Any:
         """The option of the help itself, which takes no value."""
         option = super().get_help_option(ctx)

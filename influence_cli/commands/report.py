@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def report(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Files of one model, of any ginf command: model, results, selections."),
+        typer.Argument(metavar="FILE", help="Files of one model, of any ginf command: model, results, selections."),
     ],
     page: Annotated[
         str,

@@ -289,4 +289,5 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
             raise UsageError(f"--quantity {name}: no class is named {label!r}", hint=hint)
         # of the probability of one class, the label that is asked with says which
         return Probability(family) if kind == "prob" else Logit(family, classes.index(label))
-    raise UsageError(f"unknown --quantity {name!r}", hint="choose from " + ", ".join(QUANTITIES))
+    hint = did_you_mean(name, QUANTITIES, "choose from " + ", ".join(QUANTITIES))
+    raise UsageError(f"unknown --quantity {name!r}", hint=hint)

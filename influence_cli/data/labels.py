@@ -23,6 +23,7 @@ LONGEST_LABEL = 60
 """Characters of a label that a message shows."""
 
 REGRESSION = "for a numeric response use --estimator linear"
+COUNTS = ", for counts of events --estimator poisson"
 CLASSIFICATION = "for classes use --estimator logistic"
 
 
@@ -35,7 +36,7 @@ def class_names(y: np.ndarray, where: str) -> tuple[tuple[str, ...], np.ndarray]
         raise FileError(
             f"class labels were expected, but the labels look like a numeric response: "
             f"{len(values)} distinct values in {len(y)} rows, such as {_print(values[0])} and {_print(values[1])}",
-            f"{REGRESSION}; if they are classes, store them as strings",
+            f"{REGRESSION}{COUNTS * _are_counts(values)}; if they are classes, store them as strings",
         )
     if len(values) < 2:
         raise FileError(
@@ -130,6 +131,11 @@ def _finite(y: np.ndarray, where: str) -> None:
         f"{'is' if count == 1 else 'are'} not: the first is {y[row]} in row {row} (counted from 0)",
         "remove the rows without a label",
     )
+
+
+def _are_counts(values: np.ndarray) -> bool:
+    """Whether distinct numbers may be counts: whole, from 0 on."""
+    return bool(values.dtype.kind in "iuf" and values[0] == 0 and (values == np.round(values)).all())
 
 
 def _looks_continuous(values: np.ndarray, rows: int) -> bool:

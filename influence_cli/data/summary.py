@@ -46,7 +46,10 @@ def _label(data: Dataset) -> str:
         f"{in_a_sentence(data.classes[code])}: {counts[code]:,} ({counts[code] / counts.sum():.0%})" for code in order
     )
     more = f" and {len(counts) - SHOWN_CLASSES:,} more classes" if len(counts) > SHOWN_CLASSES else ""
-    return f"label {name} = {shown}{more}, of {counts.sum():,} training rows"
+    # ten digits are classes; more whole numbers from 0 on may be counts
+    whole = "0" in data.classes and len(counts) > SHOWN_CLASSES and all(label.isdigit() for label in data.classes)
+    counted = "; if these are counts of events, add --estimator poisson" * whole
+    return f"label {name} = {shown}{more}, of {counts.sum():,} training rows{counted}"
 
 
 def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:

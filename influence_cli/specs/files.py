@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, TextIO
 
 from influence_cli.errors import UsageError
@@ -14,7 +15,12 @@ from influence_cli.specs.lists import LINE_END, STDIN, read_text
 
 
 def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
-    """The specs of a file (``-``: standard input), one a line, each already checked to be a spec.
+    """The specs of a file (``-``: standard input), each already checked to be one: the texts of ``read_specs``."""
+    return [text for text, _ in read_specs(path, stdin)]
+
+
+def read_specs(path: str, stdin: TextIO | None = None) -> list[tuple[str, str]]:
+    """The specs of a file, one a line, and the file and line that each stands in.
 
     A file that a command of ginf wrote as CSV, JSON or a JSON object a line gives the groups of its records.  Blank
     lines and lines that begin with ``#`` are skipped.  A ``#`` further right belongs to the spec, because a label may
@@ -23,7 +29,7 @@ def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
     name, text = read_text(path, stdin)
     records = _records_in(text)
     if records is not None:
-        return specs_of_records(records, name)
+        return [(text, name) for text in specs_of_records(records, name)]
     specs = []
     for number, line in enumerate(LINE_END.split(text), start=1):
         line = line.strip()
@@ -38,7 +44,7 @@ def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
                 f"{name}:{number}: {line} would read standard input, which already holds the list of groups",
                 hint="Put the row numbers into a file and write rows:@FILE.",
             )
-        specs.append(line)
+        specs.append((line, f"{name}:{number}"))
     if not specs:
         raise UsageError(f"{name} holds no group", hint="Write one spec a line, for example random:5%.")
     return specs
@@ -110,7 +116,7 @@ def collect_specs(
             hint="Put one of the two into a file.",
         )
     if file is not None:
-        specs += [parse_group(text) for text in read_group_file(file, stdin)]
+        specs += [replace(parse_group(text), origin=origin) for text, origin in read_specs(file, stdin)]
     return specs
 
 

@@ -53,7 +53,7 @@ class GroupSpec:
     """One parsed spec; only the fields of its kind are set.
 
     ``base`` is the canonical text without ``xN``: two spellings of one spec have one base, and the seed of every
-    draw derives from it.  ``body`` is what stood behind the kind, for labels that look like ``LABEL:SIZE``.
+    draw derives from it.  ``body`` is what stood behind the kind, ``origin`` the line of a file it stood in.
     """
 
     kind: str
@@ -70,6 +70,7 @@ class GroupSpec:
     keys: tuple[Key, ...] = ()
     conditions: tuple[Condition, ...] = ()
     body: str = field(default="", compare=False, repr=False)
+    origin: str = field(default="", compare=False, repr=False)
 
     @property
     def text(self) -> str:

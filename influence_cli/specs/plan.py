@@ -80,7 +80,7 @@ def plan_groups(
     wanted_by: dict[tuple[str, int], str] = {}
     for spec in specs:
         first = len(groups)
-        for group in PLANNERS[spec.kind](spec, data):
+        for group in _planned(spec, data):
             if group.source in wanted_by:
                 other = wanted_by[group.source]
                 again = "twice" if other == spec.text else f"by {shown(other)} and by {shown(spec.text)}"
@@ -92,6 +92,16 @@ def plan_groups(
             of = f"{left:,} of {data.m:,} training rows"
             notes.append(f"{spec.text}: {of} have no number in {cut} and are in no group")
     return GroupPlan(tuple(groups), data.m, tuple(notes))
+
+
+def _planned(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
+    """The groups of a spec; an error says in which line of which file the spec stands."""
+    try:
+        yield from PLANNERS[spec.kind](spec, data)
+    except UsageError as error:
+        if spec.origin:
+            raise UsageError(f"{spec.origin}: {error.message}", hint=error.hint) from None
+        raise
 
 
 @dataclass(frozen=True)

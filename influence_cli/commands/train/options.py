@@ -55,7 +55,7 @@ class Source:
         str | None,
         typer.Option(
             "--sample-weight",
-            help="Column (or the array sample_weight of an .npz file) with the rows' weights; it is no feature.",
+            help="Column (or array of an .npz file) with the rows' weights.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -75,8 +75,8 @@ class Form:
         typer.Option(
             "--from",
             help="A fitted scikit-learn model (.skops): LogisticRegression, LinearRegression, Ridge, RidgeClassifier,"
-            " PoissonRegressor, or a Pipeline that ends in one.  --data is what it was fitted on, all of it; test rows"
-            " come from --test-data.  Its penalty, classes and convention of removal are taken from it.",
+            " PoissonRegressor, or a Pipeline that ends in one.  --data is all that it was fitted on; test rows come"
+            " from --test-data.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -84,7 +84,7 @@ class Form:
         bool,
         typer.Option(
             "--polish/--no-polish",
-            help="Bring the parameters of --from to the minimum (--tol); without, refuse a model that is not there.",
+            help="Bring the parameters of --from to the minimum; without, refuse others.",
             rich_help_panel=MODEL,
         ),
     ] = True
@@ -100,7 +100,7 @@ class Form:
         str | None,
         typer.Option(
             "--class-weight",
-            help="balanced: all classes weigh the same.  Counted once, on all training rows; removal keeps them.",
+            help="balanced: all classes weigh the same.",
             show_default="none",
             rich_help_panel=MODEL,
         ),
@@ -113,8 +113,7 @@ class Form:
         float | None,
         typer.Option(
             "--C",
-            help="scikit-learn's C = 1/(lambda m), m the sum of the weights if there are any; brings"
-            " --penalty-scaling per-sum with it.",
+            help="scikit-learn's C = 1/(lambda m), m the rows or the sum of their weights.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -122,8 +121,8 @@ class Form:
         str | None,
         typer.Option(
             "--penalty-scaling",
-            help="What removal does to the kept rows' weights: per-mean (1/(m-k), the paper) or per-sum (1/m, as"
-            " scikit-learn refitted with the same C).",
+            help="Weight of each row that is kept: per-mean 1/(m-k), as in the paper, or per-sum 1/m, as scikit-learn"
+            " refitted with the same C.",
             show_default="per-mean; per-sum with --C",
             rich_help_panel=MODEL,
         ),
@@ -135,7 +134,7 @@ class Form:
         bool | None,
         typer.Option(
             "--penalize-intercept/--free-intercept",
-            help="Let the penalty hold the intercept too, so that the loss stays finite without a whole class.",
+            help="Let the penalty hold the intercept too: without a whole class the loss stays finite.",
             show_default="free; penalised where --data is not given",
             rich_help_panel=MODEL,
         ),
@@ -152,7 +151,7 @@ class Form:
         float | None,
         typer.Option(
             "--tol",
-            help="Where training ends: at a Newton decrement of this share of the outputs' standard deviation.",
+            help="Newton decrement at which training ends, as a share of the outputs' deviation.",
             show_default="1e-8; 1e-6 for networks",
             rich_help_panel=TRAINING,
         ),
@@ -179,8 +178,7 @@ class Kept:
         bool,
         typer.Option(
             "--link-data",
-            help="Keep the absolute path and the digest of the data in the model file instead of its arrays, for data"
-            " too large to copy; it must stay where and as it is.",
+            help="Keep the path of the data in the model file, not its arrays; it must stay where and as it is.",
             rich_help_panel=OUTPUT,
         ),
     ] = False

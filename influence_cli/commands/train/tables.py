@@ -22,8 +22,7 @@ class Tables:
         str | None,
         typer.Option(
             "--exposure",
-            help="Column of what the counts of --label were counted in, for --estimator poisson: rates weighted by it,"
-            " which is the offset log(exposure).",
+            help="Column that counts of --label were counted in, for --estimator poisson (offset log(exposure)).",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -31,7 +30,7 @@ class Tables:
         str | None,
         typer.Option(
             "--successes",
-            help="Column of the successes among --trials, in the place of --label: binomial regression.",
+            help="Column of successes among --trials, instead of --label: binomial regression.",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -43,14 +42,14 @@ class Tables:
         list[str] | None,
         typer.Option(
             "--drop",
-            help="Columns (A,B or repeated) that are no features; they can still name groups.",
+            help="Columns that are no features; they can still name groups (A,B or repeated).",
         ),
     ] = None
     features: Annotated[
         list[str] | None,
         typer.Option(
             "--features",
-            help="Columns (A,B or repeated) that are the features.",
+            help="Columns that are the features.",
             show_default="all but --label, --drop, --id and what names or numbers rows",
             rich_help_panel=TABLE,
         ),
@@ -59,7 +58,7 @@ class Tables:
         list[str] | None,
         typer.Option(
             "--keep",
-            help="Columns (A,B or repeated) that are features although they look as if they named or numbered rows.",
+            help="Columns that are features though they look as if they named or numbered rows.",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -67,7 +66,7 @@ class Tables:
         list[str] | None,
         typer.Option(
             "--categorical",
-            help="Columns (A,B or repeated) of codes: each value is a category, though it looks like a number.",
+            help="Columns of numbers that are codes: each value is a category.",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -75,7 +74,7 @@ class Tables:
         str | None,
         typer.Option(
             "--coding",
-            help="0/1 columns of a category: full (one for each value) or reference (none for the first value).",
+            help="0/1 columns of a category: full, or reference (none for its first value).",
             show_default="full; reference where lambda is 0",
             rich_help_panel=TABLE,
         ),
@@ -91,7 +90,7 @@ class Tables:
         list[str] | None,
         typer.Option(
             "--missing",
-            help="More words (A,B or repeated) that mean a missing value in any column.",
+            help="More words that mean a missing value.",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -121,7 +120,7 @@ class Tables:
         str | None,
         typer.Option(
             "--date-order",
-            help="dmy, mdy or ymd: the order of day, month and year.",
+            help="dmy, mdy or ymd.",
             show_default="told from the values",
             rich_help_panel=TABLE,
         ),
@@ -130,7 +129,7 @@ class Tables:
         str | None,
         typer.Option(
             "--separator",
-            help="What separates fields: a character, comma, semicolon, tab, bar or blank.",
+            help="A character, or comma, semicolon, tab, bar or blank.",
             show_default="told from the file",
             rich_help_panel=TABLE,
         ),
@@ -139,7 +138,7 @@ class Tables:
         str | None,
         typer.Option(
             "--decimal",
-            help="The decimal mark, a comma or a point; the other one separates thousands.",
+            help="The decimal mark: comma or point.",
             show_default="told from the file",
             rich_help_panel=TABLE,
         ),
@@ -157,7 +156,7 @@ class Tables:
         bool | None,
         typer.Option(
             "--standardize/--no-standardize",
-            help="Scale numbers to mean 0 and deviation 1 by the training rows (without a group: see --preprocessing).",
+            help="Scale numbers to mean 0 and deviation 1.",
             show_default="on for tables, off for arrays",
             rich_help_panel=TABLE,
         ),
