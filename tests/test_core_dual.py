@@ -22,6 +22,7 @@ from influence_cli.core.solvers.dual import is_wide
 from influence_cli.core.training import train
 from influence_cli.core.weights import GroupPenalty, as_weights
 from influence_cli.errors import UsageError
+from influence_cli.memory import limited
 
 M, D = 12, 40
 RNG = np.random.default_rng(5)
@@ -98,6 +99,13 @@ def test_wide_models_choose_it_and_narrow_ones_do_not():
     assert choose_solver("auto", size=7130, outputs=1, rows=72, cached=False, wide=is_wide(72, 1, 7130)).kind == "dual"
     for rows, columns in ((72, 60), (5000, 7130), (60_000, 785), (20, 400)):
         assert not is_wide(rows, 1, columns)
+
+
+def test_the_matrix_of_the_rows_is_not_made_where_there_is_no_room_for_it():
+    assert is_wide(5_000, 1, 100_000)
+    assert not is_wide(40_000, 1, 100_000)  # 12.8 GB, whatever X takes
+    with limited(400e6):
+        assert not is_wide(5_000, 1, 100_000)  # 200 MB, and its factor
     model = Glm(X, RNG.integers(2, size=M), Logistic(), l2=0.0)
     with pytest.raises(UsageError, match="with a penalty on every slope"):
         make_solver(model, np.zeros((model.size, 1)), "dual")

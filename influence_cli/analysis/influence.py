@@ -145,8 +145,8 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
     results = 16.0 * groups * tests * len(methods)
     curvatures = 20.0 * model.dataset.rows * objective.outputs if model.dataset.streamed is None else 0.0
     adjoints = 16.0 * objective.size * min(tests, piece(objective.size))
-    solves = 48.0 * objective.size * min(max(tests, WIDEST), SIDE_BY_SIDE)
-    bytes_each = _group_bytes(model, plan)
+    solves = 48.0 * objective.size * min(max(tests, min(groups, WIDEST)), SIDE_BY_SIDE)
+    bytes_each = _group_bytes(model, plan) - (0.0 if REFINED in methods else 8.0 * 3 * DEPTH * objective.size)
     blocks = max((bytes_each[block].sum() for block in group_blocks(model, plan)), default=0.0)
     waiting = min(groups, _held(model, methods)) if tests > piece(objective.size) else 0
     held = 8.0 * objective.size * len(methods) * waiting

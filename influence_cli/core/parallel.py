@@ -37,6 +37,8 @@ NARROW = 1000
 """Parameters of a model up to which work outside of the loops is too little for more than one thread."""
 SPANS = 32
 """Partial sums of a loop at most: enough that threads which finish early find more to do."""
+WAITING_BYTES = 16 * 2**20
+"""Of partial sums that are ready before those that come before them: of more than that their threads wait."""
 SPAN_OPERATIONS = 64
 """Multiply-adds for each number of a partial sum that make it worth having: adding it up costs about ten."""
 
@@ -259,17 +261,27 @@ def summed(
     if count == 1:
         spread(lambda _: work(items, total), range(1), operations=operations)
         return total
-    lock, waiting, added = threading.Lock(), {}, 0
+    turn, waiting, added, ended = threading.Condition(), {}, 0, False
+    most = max(1, WAITING_BYTES // total.nbytes)
 
     def add(number: int) -> None:
-        nonlocal added, total
+        nonlocal added, total, ended
         own = np.zeros(shape)
-        work(items[number * len(items) // count : (number + 1) * len(items) // count], own)
-        with lock:
+        try:
+            work(items[number * len(items) // count : (number + 1) * len(items) // count], own)
+        except BaseException:
+            with turn:
+                ended = True  # nobody waits for a sum that does not come
+                turn.notify_all()
+            raise
+        with turn:
+            # Spans begin in their order, so that whoever makes the next one in turn does not wait.
+            turn.wait_for(lambda: number == added or len(waiting) < most or ended)
             waiting[number] = own
             while added in waiting:
                 total += waiting.pop(added)
                 added += 1
+            turn.notify_all()
 
     spread(add, range(count), operations=operations)
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from influence_cli.core.objectives.fused import FUSED_UP_TO
+from influence_cli.core.objectives.hessian import CHUNK_ROWS
 from influence_cli.core.parallel import thread_count
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO
 from influence_cli.data.stored import StoredRows
@@ -23,6 +24,9 @@ def forecast(rows: StoredRows, size: int, *, groups: bool, beside: float = 0.0) 
     """Bytes of memory at the peak of work on a model of ``size`` parameters, of which ``beside`` are for results."""
     buffers = thread_count() * (GROUPS_BYTES if groups else BLOCK_BYTES)
     matrices = 4 * 8.0 * size**2 if size <= DOUBLE_UP_TO else 0.0
+    if FUSED_UP_TO < size <= DOUBLE_UP_TO:  # the Hessian is made of dense rows, and of these weighted
+        buffers += (thread_count() + 1) * 8.0 * CHUNK_ROWS * rows.shape[1]
+        matrices += 0.0 if groups else thread_count() * 2 * 8.0 * size**2  # sums of threads, which the system has late
     return resident() + buffers + matrices + ROW_BYTES * len(rows) + beside
 
 

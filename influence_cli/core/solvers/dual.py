@@ -19,6 +19,7 @@ from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.design import Design
 from influence_cli.core.weights import GroupPenalty
+from influence_cli.memory import at_hand
 
 GRAM_COLUMNS = 1 << 14
 """Columns of X that are scaled at a time: a block stays far smaller than X."""
@@ -31,6 +32,9 @@ LEAST_OPERATIONS = 1e8
 SAVING = 4.0
 """How many times fewer operations it must take: small products run at a lower rate."""
 
+MOST_BYTES, MEMORY_SHARE = 8e9, 0.5
+"""Memory of the rows' matrix with its factor, and its share of what there is."""
+
 
 def dual_operations(rows: int, outputs: int, columns: int) -> float:
     """Multiply-adds of the matrix of the rows and its factor."""
@@ -38,7 +42,10 @@ def dual_operations(rows: int, outputs: int, columns: int) -> float:
 
 
 def is_wide(rows: int, outputs: int, columns: int) -> bool:
-    """Whether the rows' matrix costs far less than even the K factors of D x D of a Kronecker approximation."""
+    """Whether the rows' matrix costs far less than even the K factors of D x D of a Kronecker approximation, and there
+    is room for it and its factor: of sparse rows X may be a hundred times smaller."""
+    if 16.0 * (float(rows) * outputs) ** 2 > min(MOST_BYTES, MEMORY_SHARE * at_hand()):
+        return False
     other = float(rows) * columns**2 + outputs * float(columns) ** 3 / 3
     return other >= max(LEAST_OPERATIONS, SAVING * dual_operations(rows, outputs, columns))
 

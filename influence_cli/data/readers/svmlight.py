@@ -21,7 +21,7 @@ from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
 HINT = "each line must be LABEL INDEX:VALUE INDEX:VALUE ..."
-PIECE_BYTES = 8 * 2**20
+PIECE_BYTES = 4 * 2**20
 """Of text that is parsed at once: as numbers it takes a few times as much."""
 NO_INDEX = np.iinfo(np.int64).max
 """The least index of a piece without any."""
