@@ -22,9 +22,10 @@ from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
 from influence_cli.core.rows import streamed_design
-from influence_cli.data import compressed, convert, features, stored
+from influence_cli.data import compressed, convert, features, row_store, stored
 from influence_cli.data import load as load_module
 from influence_cli.data.compressed import CompressedRows
+from influence_cli.data.kept import KeptByPart
 from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
 from influence_cli.data.readers import delimited, in_place, svmlight, text_polars
@@ -426,6 +427,29 @@ def test_what_is_wrong_with_compressed_rows_is_said_as_ever(folder, compressing,
     Path("a.svm").write_text("")
     with pytest.raises(FileError, match="the file holds no rows"):
         load("a.svm", task="classification")
+
+
+@pytest.mark.parametrize("kind", ["csv", "gz", "pattern"])
+def test_many_different_texts_are_not_held_at_once(folder, converting, monkeypatch, kind):
+    """Each piece keeps its own; what may be numbers or dates in another piece is still told from all."""
+    spaced = [f" row {row // 2}" + " " * (row % 2) for row in range(ROWS)]  # the same once they are cleaned
+    spaced[7], spaced[800] = "", "NA"
+    codes = [f"{row % 400}" if row < 600 else f"code {row}" for row in range(ROWS)]
+    table = frame().with_columns(pl.Series("spaced", spaced), pl.Series("codes", codes))
+    monkeypatch.setitem(globals(), "frame", lambda: table)
+    source = write(kind)
+    drop = ("day", "spaced", "codes", "name")
+    arguments = {"task": "classification", "table": TableOptions(label="died", impute="mean", drop=drop)}
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: False)
+    memory = load(source, **arguments)
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(row_store, "MANY_TEXTS", 300)
+    for _ in range(2):
+        found = load(source, **arguments)
+        same(found, memory)
+        by_part = {key for key, one in found.columns_train._columns.items() if isinstance(one.stored, KeptByPart)}
+        assert by_part == {"name", "spaced"}
+        assert len(found.columns_train._columns["name"].stored.places) > 2
 
 
 def flipped(path: Path) -> None:

@@ -261,7 +261,8 @@ def summed(
     if count == 1:
         spread(lambda _: work(items, total), range(1), operations=operations)
         return total
-    turn, waiting, added, ended = threading.Condition(), {}, 0, False
+    waiting: dict[int, np.ndarray] = {}
+    turn, added, ended = threading.Condition(), 0, False
     most = max(1, WAITING_BYTES // total.nbytes)
 
     def add(number: int) -> None:

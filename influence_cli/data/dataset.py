@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 from influence_cli.data.sparse import Rows, is_compressed, parts
 from influence_cli.data.stored import StoredRows
+from influence_cli.data.table import ColumnValues
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,25 @@ class Dataset:
                     digest.update(np.ascontiguousarray(piece).data)
         digest.update(repr((self.feature_names, self.classes)).encode())
         for part, columns in (("train", self.columns_train), ("test", self.columns_test)):
-            for name, values in columns.items():
-                digest.update(repr((part, name, values.dtype.str, values.shape)).encode())
-                digest.update(_column_bytes(values))
+            for name in columns:
+                dtype, rows, pieces = _pieces(columns, name)
+                digest.update(repr((part, name, dtype.str, (rows,))).encode())
+                for number, values in enumerate(pieces):
+                    digest.update(b"\0" if number and dtype.kind == "O" else b"")
+                    digest.update(_column_bytes(values))
         if self.id_column is not None or self.preparation is not None:
             digest.update(json.dumps([self.id_column, self.preparation], sort_keys=True).encode())
         if self.weights is not None:
             digest.update(b"weights")
             digest.update(np.ascontiguousarray(self.weights).data)
         return digest.hexdigest()
+
+
+def _pieces(columns: Mapping[str, np.ndarray], name: str) -> tuple[np.dtype, int, Iterable[np.ndarray]]:
+    """Type and length of a column, and its values in pieces, one where they are at hand."""
+    if isinstance(columns, ColumnValues):
+        return columns.pieces(name)
+    return columns[name].dtype, len(columns[name]), (columns[name],)
 
 
 def _column_bytes(values: np.ndarray) -> bytes:

@@ -15,9 +15,9 @@ from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
 from influence_cli.memory import require
 
-TEXT_BYTES, MANY_TEXTS = 150, 2**20
-"""Of one text in a vocabulary, about, while vocabularies are joined; how many are joined without a look at the memory.
-"""
+TEXT_BYTES, MANY_TEXTS = 400, 2**17
+"""Of one text in a vocabulary, about, while it is told what a column is; how many are joined without a look at the
+memory."""
 
 Values: TypeAlias = "np.ndarray | Pieces | Kept | Texts"
 
@@ -53,6 +53,11 @@ class Keeper:
     def column(self, column: Column) -> Column:
         """A column of all pieces, as it shall be used."""
         return column
+
+    def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
+        """The column of text that the parts are, as they are ``cleaned`` one by one; None where they are not so many
+        different texts that these are better not held at once, and where one of them is not cleaned so."""
+        return None
 
 
 class KeptTexts(Texts):

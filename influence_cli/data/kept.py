@@ -131,6 +131,31 @@ class Kept:
         return int(self.starts[number]), int(self.starts[number + 1])
 
 
+class KeptByPart(Kept):
+    """A column (r,) of text, None where there is none, in places with a vocabulary each: of so many different texts
+    that they are not held at once."""
+
+    def __init__(self, path: Path, file: int, places: Sequence[Place], each: Sequence[Callable[[], list[str]]]):
+        super().__init__(path, file, places)
+        self._each = tuple(each)
+        self.dtype = self._as_stored = np.dtype(object)
+        self.at: list[list[int]] = []
+        """Where the vocabularies lie, as who made it keeps them."""
+        self._last: tuple[int, np.ndarray] = -1, np.empty(0, dtype=object)
+
+    @property
+    def vocabulary(self) -> list[str]:
+        return list(dict.fromkeys(text for own in self._each for text in own()))
+
+    def _read(self, number: int, start: int, stop: int) -> np.ndarray:
+        codes = super()._read(number, start, stop)
+        held, texts = self._last
+        if held != number:
+            texts = np.array([*self._each[number](), None], dtype=object)
+            self._last = number, texts
+        return texts[codes]
+
+
 @dataclass(frozen=True)
 class Mapped:
     """A column (r,) of what ``change`` makes of another one's values, when they are asked for."""

@@ -110,6 +110,20 @@ def _cleaned(texts: Texts, nulls: frozenset[str]) -> Texts:
     return Texts(list(places), np.array([*new, -1], dtype=np.int64)[texts.codes])
 
 
+def plainly_text(texts: Texts, key: str, reading: Reading) -> Texts | None:
+    """A part of a column, cleaned, of which no text may be anything else, so that the column is text whatever the other
+    such parts hold; else None."""
+    made = _cleaned(texts, reading.nulls)
+    if key in reading.texts:
+        return made
+    said = [word for word in made.vocabulary if word.lower() not in MISSING_WORDS]
+    if not said or any(word in SIGNS or _WITH_UNIT.fullmatch(word) for word in said):
+        return None
+    found = read_numbers(said, reading.decimal, reading.separator)
+    may_be_other = found.count or found.doubt is not None or dates.are_times(said) or dates.orders_of(said)
+    return None if may_be_other else made
+
+
 def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
     words = texts.vocabulary
     if not words:

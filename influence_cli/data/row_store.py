@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.data.keeping import Keeper, KeptTexts, Part, Values
-from influence_cli.data.kept import CODES, Kept, Place
+from influence_cli.data.keeping import MANY_TEXTS, Keeper, KeptTexts, Part, Values
+from influence_cli.data.kept import CODES, Kept, KeptByPart, Place
 from influence_cli.data.kinds import Texts
 from influence_cli.data.parts import PlainPart
 from influence_cli.data.stamps import content_digest, stamps
@@ -137,7 +137,9 @@ class RowStore(Keeper):
         }
         if isinstance(column.stored, Kept):
             said["places"] = [list(asdict(place).values()) for place in column.stored.places]
-            if column.stored.dtype.kind == "O":
+            if isinstance(column.stored, KeptByPart):
+                said["vocabularies"] = column.stored.at
+            elif column.stored.dtype.kind == "O":
                 said["texts"] = self._append(_packed(column.stored.vocabulary))
                 said["size"] = self._end - said["texts"]
         return said
@@ -145,8 +147,10 @@ class RowStore(Keeper):
     def _column(self, said: Mapping[str, Any]) -> Column:
         stored: Any = np.empty(0, dtype=object)
         if "places" in said:
+            places = [Place(*place) for place in said["places"]]
             texts = partial(self._texts, said["texts"], said["size"]) if "texts" in said else None
-            stored = self._kept([Place(*place) for place in said["places"]], texts)
+            by_part = "vocabularies" in said
+            stored = self._by_part(places, said["vocabularies"]) if by_part else self._kept(places, texts)
         refusal = None if said["refusal"] is None else tuple(said["refusal"])
         return Column(said["kind"], stored, said["described"], refusal, tuple(said["words"]))
 
@@ -229,6 +233,26 @@ class RowStore(Keeper):
             written.append(Place(self._append(np.ascontiguousarray(part).data), len(part), part.dtype.str, is_finite))
         kept = self._kept(written, None if texts is None else partial(list, texts))
         return Column(column.kind, kept, column.described, column.refusal, column.words)
+
+    def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
+        """As ``Keeper.many_texts``: every part keeps a vocabulary of its own."""
+        texts = [part for part in parts if isinstance(part, KeptTexts)]
+        if len(texts) < len(parts) or sum(len(part.vocabulary) for part in texts) <= MANY_TEXTS:
+            return None
+        places, vocabularies = [], []
+        for part in texts:
+            own = cleaned(Texts(part.vocabulary, part.codes))
+            if own is None:
+                return None
+            packed = _packed(own.vocabulary)
+            vocabularies.append((self._append(packed), len(packed)))
+            places.append(Place(self._append(own.codes.astype(CODES).data), len(own.codes), CODES.str))
+        return Column("text", self._by_part(places, vocabularies), "text")
+
+    def _by_part(self, places: Sequence[Place], vocabularies: Sequence[Sequence[int]]) -> KeptByPart:
+        made = KeptByPart(self._columns, self._file, places, [partial(self._texts, *one) for one in vocabularies])
+        made.at = [list(one) for one in vocabularies]
+        return made
 
     def _kept(self, places: Sequence[Place], texts: Callable[[], list[str]] | None) -> Kept:
         return Kept(self._columns, self._file, places, texts)

@@ -14,6 +14,9 @@ from influence_cli.data.pieces import Pieces, Restored
 LOOK_FIRST = 1000
 """Rows that mostly tell whether numbers are whole, before all are looked at."""
 
+PIECE_ROWS = 2**16
+"""Of a column that is gone through without having it as a whole."""
+
 ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
 
 
@@ -94,6 +97,12 @@ class ColumnValues(Mapping[str, np.ndarray]):
 
     def __getitem__(self, key: str) -> np.ndarray:
         return self._columns[key].values
+
+    def pieces(self, key: str) -> tuple[np.dtype, int, Iterator[np.ndarray]]:
+        """Type and length of a column, and its values a piece at a time."""
+        column = self._columns[key]
+        spans = (slice(start, start + PIECE_ROWS) for start in range(0, len(column), PIECE_ROWS))
+        return column.stored.dtype, len(column), (column.part(span) for span in spans)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

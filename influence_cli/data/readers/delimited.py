@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from influence_cli.data.keeping import Keeper, Part, Values, joined_numbers, joined_texts
 from influence_cli.data.kept import Kept
-from influence_cli.data.kinds import Reading, Texts, kind_of
+from influence_cli.data.kinds import Reading, Texts, kind_of, plainly_text
 from influence_cli.data.notation import read_numbers
 from influence_cli.data.pieces import Pieces, apart
 from influence_cli.data.readers.dialect import Dialect, dialect_of, records_of
@@ -87,7 +88,9 @@ def read_delimited(
     if empty:
         notes.append(f"{empty:,} empty {'line was' if empty == 1 else 'lines were'} passed over")
     for key in first.header:
-        found, said = kind_of(joined([part.columns[key] for part in parts]), key, reading)
+        own = [part.columns[key] for part in parts]
+        many = keeper.many_texts(own, partial(plainly_text, key=key, reading=reading))
+        found, said = (many, ()) if many is not None else kind_of(joined(own), key, reading)
         columns[key] = keeper.column(found)
         notes += said
     return Table(columns, sum(part.rows for part in parts), tuple(notes))

@@ -28,7 +28,7 @@ SAMPLE_PLACES = 8
 """Places of a file at which columns are looked at for what polars would read as a number and is none."""
 SAMPLE_ROWS = 10_000
 """polars guesses types from these and, if a later row contradicts, from all, which takes five times as long."""
-PIECES_FROM, PIECE_BYTES = 2**26, 2**24
+PIECES_FROM, PIECE_BYTES = 2**26, 2**23
 """Bytes of a file from which on it is read in pieces, and of a piece."""
 LONGEST_PIECE = 8
 """Times PIECE_BYTES that are looked through for the end of a field in quotes."""
