@@ -320,3 +320,12 @@ def test_newton_says_where_the_hessian_without_the_group_is_ill_conditioned(tmp_
     ridge = fit(data, ModelSettings("linear", 1e-3, "per-sum", False, False, 1e-12))
     if unit == 1.0:
         assert set(run(ridge, plan, [0, 1], methods=("newton",), evaluate="exact").status) == {OK}
+
+
+def test_the_memory_of_newton_includes_each_groups_own_approximation(softmax):
+    """One group needs K factors of D x D for itself, which nothing else in the forecast stands for."""
+    plan, P, K = plan_of(softmax, "random:5"), softmax.objective.size, softmax.objective.outputs
+    assert softmax.objective.tuning.cheap_preconditioner
+    more = {method: module.working_bytes(softmax, plan, 1, (method,)) for method in ("first", "newton", "refined")}
+    assert more["newton"] - more["first"] >= 8 * P**2 / K
+    assert more["refined"] - more["first"] >= 8 * P**2 / K

@@ -21,7 +21,7 @@ from influence_cli.core.selection.evaluate import RETRAINED, SECOND
 from influence_cli.core.selection.exact import exact
 from influence_cli.core.selection.flip import flip
 from influence_cli.core.selection.greedy import greedy
-from influence_cli.core.selection.pgd import CONSTRAINTS, pgd
+from influence_cli.core.selection.pgd import CONSTRAINTS, _values, pgd
 from influence_cli.core.selection.problem import DIRECTIONS
 from influence_cli.core.selection.random import random
 from influence_cli.core.selection.relinearize import relinearize
@@ -117,6 +117,20 @@ def test_pgd_is_at_least_greedy(direction, scaling, constraint):
         assert case.problem.sign * found.predicted_second >= base - 1e-12
         gained += case.problem.sign * found.predicted_second > base + 1e-9
     assert gained
+
+
+def test_pgd_tries_no_share_that_no_group_can_have():
+    """Weights of 12 in all on the heaviest rows: second grows without bounds towards a share of 1."""
+    case = weighted_case(LOGISTIC, 40, 12)
+    heaviest = np.argsort(-case.oracle.training())
+    trials = np.zeros((3, 40))
+    trials[0, heaviest[:12]] = 1.0
+    trials[1, heaviest[:3]] = 6.0
+    trials[2] = 12 / 40
+    shares = case.expansion.share(case.problem.relaxed(trials))
+    assert shares[1] > 0.9 and shares[0] == pytest.approx(case.problem.largest_share)
+    values = _values(case.problem, case.expansion, trials, [np.sort(heaviest[:12])], {})
+    assert np.isfinite(values[[0, 2]]).all() and values[1] == -np.inf
 
 
 @pytest.mark.parametrize("scaling", PENALTY_SCALINGS)
