@@ -56,8 +56,8 @@ def main() -> None:
     failure = process.drain()
     if failure is not None:  # which never hides what the run found
         reason = (failure.strerror or str(failure)).lower()
-        told = _report(f"cannot write the results to standard output: {reason}", None, ExitCode.FILE)
-        code = code or told
+        code_of_report = _report(f"cannot write the results to standard output: {reason}", None, ExitCode.FILE)
+        code = code or code_of_report
     process.drain()
     sys.exit(code)
 

@@ -207,7 +207,7 @@ def cpu_quota(system: Path = Path("/")) -> float | None:
         lines = (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
-    found = []
+    quotas = []
     for line in lines:
         number, controllers, path = line.split(":", 2)
         if number == "0":
@@ -219,8 +219,8 @@ def cpu_quota(system: Path = Path("/")) -> float | None:
         for tree in trees:
             folder = system / tree / path.strip("/")
             depth = len(folder.relative_to(system / tree).parts)
-            found += [read(place) for place in (folder, *folder.parents[:depth])]
-    return min((quota for quota in found if quota is not None), default=None)
+            quotas += [read(place) for place in (folder, *folder.parents[:depth])]
+    return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _quota_v2(folder: Path) -> float | None:

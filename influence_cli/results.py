@@ -141,8 +141,8 @@ def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | N
 
 def _with_jackknife(columns: dict[str, Any], result: InfluenceResult | TruthResult) -> dict[str, Any]:
     """The columns, and behind them the standard errors where there are any."""
-    found = result.crv3
-    return columns if not found or None in found else columns | {"crv3": list(found) * len(result.groups)}
+    error = result.crv3
+    return columns if not error or None in error else columns | {"crv3": list(error) * len(result.groups)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -188,7 +188,7 @@ class InfluenceResult(Tabular):
             columns["error"] = self.errors[REFINED].ravel()
         if self.steps is not None:
             columns["steps"] = np.repeat(self.steps, len(self.tests))
-        columns |= {f"{method}_error": own.ravel() for method, own in self.errors.items() if method != REFINED}
+        columns |= {f"{method}_error": errors.ravel() for method, errors in self.errors.items() if method != REFINED}
         if self.low is not None and self.high is not None:
             columns |= {"low": self.low.ravel(), "high": self.high.ravel()}
         if self.actual is not None:
@@ -231,13 +231,13 @@ class InfluenceResult(Tabular):
 
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
-        found = _repeat(self.status, len(self.tests))
-        free = (OK, *(own for own in set(self.status) if own.startswith(UNCERTAIN)))
+        by_pair = _repeat(self.status, len(self.tests))
+        free = (OK, *(status for status in set(self.status) if status.startswith(UNCERTAIN)))
         for code, flags in ((0, self.ends), (TRUTHS.index(UNMET), self.unmet)):
             if flags is not None:
-                pairs = zip(found, flags.ravel().tolist(), strict=True)
-                found = [TRUTHS[code or int(flag)] if flag and own in free else own for own, flag in pairs]
-        return found
+                pairs = zip(by_pair, flags.ravel().tolist(), strict=True)
+                by_pair = [TRUTHS[code or int(flag)] if flag and status in free else status for status, flag in pairs]
+        return by_pair
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -274,14 +274,14 @@ class TruthResult(Tabular):
 
     def statuses(self) -> list[str]:
         """What is to be said of each (group, test row) pair, groups outermost."""
-        found = _repeat(self.status, len(self.tests))
+        by_pair = _repeat(self.status, len(self.tests))
         if self.unbounded is not None:
-            pairs = zip(found, self.unbounded.ravel().tolist(), strict=True)
-            found = [own if along or not own.startswith(UNBOUNDED) else OK for own, along in pairs]
+            pairs = zip(by_pair, self.unbounded.ravel().tolist(), strict=True)
+            by_pair = [status if along or not status.startswith(UNBOUNDED) else OK for status, along in pairs]
         if self.credit_state is not None:
-            states = zip(found, self.credit_state.ravel().tolist(), strict=True)
-            found = [CREDITED[state] if own == OK else own for own, state in states]
-        return found
+            states = zip(by_pair, self.credit_state.ravel().tolist(), strict=True)
+            by_pair = [CREDITED[state] if status == OK else status for status, state in states]
+        return by_pair
 
     def columns(self) -> dict[str, Any]:
         """The records, a column a key."""

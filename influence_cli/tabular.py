@@ -81,5 +81,5 @@ def _brief(value: Any) -> str:
 
 def _plain(values: Any) -> list[Any]:
     """Values as a list of Python's own types, None for NaN."""
-    found = values.tolist() if isinstance(values, np.ndarray) else list(values)
-    return [None if isinstance(value, float) and value != value else value for value in found]
+    plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    return [None if isinstance(value, float) and value != value else value for value in plain]

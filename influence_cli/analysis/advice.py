@@ -20,7 +20,7 @@ STATIONARY = 0.05
 
 def advice(model: TrainedModel, result: InfluenceResult, growth: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """One sentence and a remedy for each thing that is wrong; ``growth[method]`` (G,) is the q of its error."""
-    found = [
+    sentences = [
         *(_growing(method, q, result) for method, q in growth.items() if method != REFINED),
         _large_groups(result),
         _unmet(model, result),
@@ -28,7 +28,7 @@ def advice(model: TrainedModel, result: InfluenceResult, growth: Mapping[str, np
         _network(model, result),
         _each_once(model, result),
     ]
-    return tuple(sentence for sentence in found if sentence)
+    return tuple(sentence for sentence in sentences if sentence)
 
 
 def _growing(method: str, q: np.ndarray, result: InfluenceResult) -> str:

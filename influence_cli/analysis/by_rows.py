@@ -88,8 +88,8 @@ class _Figures:
             groups = [plan.rows(index) for index in range(block.start, block.stop)] if not plan.each_row else None
             changes = parts.of_each(self._methods) if groups is None else parts.of_groups(self._methods, groups)
             moved = _by_penalties(model, groups, plan.m, adjoints)
-            for method, found in changes.items():
-                tables.values[method][block, columns] = found if method == "first-koh" else found + moved
+            for method, change in changes.items():
+                tables.values[method][block, columns] = change if method == "first-koh" else change + moved
             if groups is not None:
                 tables.digests[block] = [digest_of(rows) for rows in groups]
             self._leave_out(parts, groups, block, columns)

@@ -50,27 +50,27 @@ class DescribedSearch(OneByOne):
         return self.top
 
     def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
-        begun = perf_counter()
+        started = perf_counter()
         watch.step(DESCRIBE)
         cells = [column.cells for column in self.columns]
         problem = single.problem(self.support, self.choice)
         expansion = Expansion(problem)
-        found = describe(expansion, cells, self.depth, self.support, watch.step)
-        places = self._promising(found, single)
-        groups = [self._group(found, place) for place in places]
+        description = describe(expansion, cells, self.depth, self.support, watch.step)
+        places = self._promising(description, single)
+        groups = [self._group(description, place) for place in places]
         result = estimated(single, [group.rows for group in groups], REL_ERROR) if groups else None
         value = np.empty(0) if result is None else result.values[REFINED][:, 0]
         worth = problem.sign * value / np.array([group.size for group in groups])
         order = [at for at in np.argsort(-np.nan_to_num(worth), kind="stable").tolist() if worth[at] > 0]
         if result is None or not order:
             sentence = f"no described group of at least {self.support:,} rows moves it in that direction"
-            empty = {"size": None, "fraction": None, "status": sentence, **_NOTHING, "tried": found.tried}
+            empty = {"size": None, "fraction": None, "status": sentence, **_NOTHING, "tried": description.tried}
             yield Entry(single.record(DESCRIBE, problem) | empty, [], None, single.column)
             return
         kept = [order[at] for at in distinct([groups[at].rows for at in order], problem.rows, self.top)]
         members = problem.members([groups[at].rows for at in kept])
         predicted = zip(expansion.first(members).tolist(), expansion.second(members).tolist(), strict=True)
-        share, statuses = (perf_counter() - begun) / len(kept), result.statuses()
+        share, statuses = (perf_counter() - started) / len(kept), result.statuses()
         for at, (first, second) in zip(kept, predicted, strict=True):
             group = groups[at]
             fraction = group.size / problem.rows
@@ -78,21 +78,23 @@ class DescribedSearch(OneByOne):
             record |= {"predicted_first": first, "predicted_second": second, "status": statuses[at]}
             record |= {"group": group.label, "estimate": float(value[at])}
             record |= {"error": float(result.errors[REFINED][at, 0]), "per_percent": value[at] / (100 * fraction)}
-            yield Entry(record | {"tried": found.tried}, [group.rows], group.rows, single.column)
+            yield Entry(record | {"tried": description.tried}, [group.rows], group.rows, single.column)
 
-    def _promising(self, found: Found, single: Single) -> list[int]:
+    def _promising(self, described: Found, single: Single) -> list[int]:
         """Places of the groups that are estimated: all where that is affordable, else the best of the best findings."""
         model, cells = single.model, [column.cells for column in self.columns]
         if model.refit is not None and not model.refit.shared:  # every estimate makes the preprocessing again
-            return [place for one in findings(found, cells, SPARE * self.top, 1) for place in one]
+            return [place for one in findings(described, cells, SPARE * self.top, 1) for place in one]
         cost = 2.0 * model.dataset.rows * model.objective.size * REFINED_PASSES
         most = max(SPARE * self.top * EACH, min(MOST_ESTIMATED, int(ESTIMATING / cost)))
-        if len(found) <= most:
-            return list(range(len(found)))
-        return [place for one in findings(found, cells, SPARE * self.top, most // (SPARE * self.top)) for place in one]
+        if len(described) <= most:
+            return list(range(len(described)))
+        return [
+            place for one in findings(described, cells, SPARE * self.top, most // (SPARE * self.top)) for place in one
+        ]
 
-    def _group(self, found: Found, place: int) -> Group:
-        members = found.members[place]
+    def _group(self, described: Found, place: int) -> Group:
+        members = described.members[place]
         chosen = [self.columns[column].conditions[condition] for column, condition in members.tolist() if column >= 0]
         rows = np.flatnonzero(mask_of(members, [column.cells for column in self.columns]))
         return Group("column:" + ",".join(sorted(condition.text for condition in chosen)), "column", rows)

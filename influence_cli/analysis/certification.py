@@ -82,47 +82,47 @@ class Certifier:
         return np.array(proven(self.objective, reached, w, preconditioner, self._geometry, asked, products=products))
 
     def narrow(
-        self, found: Refined, w: Weights, preconditioner: Preconditioner, counts: np.ndarray
+        self, refined: Refined, w: Weights, preconditioner: Preconditioner, counts: np.ndarray
     ) -> tuple[Refined, np.ndarray]:
         """The groups of ``found`` refined until their intervals are narrow, and low and high, (2, T, G)."""
-        ends = self.intervals(found.theta, w, preconditioner, products=0)
+        ends = self.intervals(refined.theta, w, preconditioner, products=0)
         goal, before = np.full(w.groups, self.rel * BEGIN), np.full(w.groups, -1.0)
         for rounds in range(ROUNDS):
-            missing = self._missing(found, ends, counts)
+            missing = self._missing(refined, ends, counts)
             # A width that no longer falls is that of rounding.
             left = np.flatnonzero((missing < 1.0) & (missing > GAIN * before))
             before = np.where(missing > 0, missing, before)
             if not left.size:
                 break
             goal *= np.where(missing > 0, np.maximum(SPARE * np.minimum(missing, 1.0), LEAST), BLIND)
-            here, own = self.of(left), w.take(left)
+            here, weights_left = self.of(left), w.take(left)
             graded = not in_steps(self.question.quantity)
             at = Goal(here.question, here.base, float(goal[left].min()), counts[:, left], graded=graded)
-            further = refine(self.objective, self.theta, own, preconditioner, at, start=found.theta[:, left])
-            found = _with(found, left, further)
+            further = refine(self.objective, self.theta, weights_left, preconditioner, at, start=refined.theta[:, left])
+            refined = _with(refined, left, further)
             products = PRODUCTS if rounds else 0
-            ends[:, :, left] = here.intervals(further.theta, own, preconditioner, products=products)
-        return found, ends
+            ends[:, :, left] = here.intervals(further.theta, weights_left, preconditioner, products=products)
+        return refined, ends
 
-    def _missing(self, found: Refined, ends: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    def _missing(self, refined: Refined, ends: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """The least ratio of the width that was asked for to a pair's width, (G,): 0 where an interval is infinite, and
         infinite where it is a point up to rounding."""
         with np.errstate(divide="ignore", invalid="ignore"):
             width = ends[1] - ends[0]
-            ratio = np.where(np.isfinite(width), self.rel * np.abs(found.change) / width, 0.0)
+            ratio = np.where(np.isfinite(width), self.rel * np.abs(refined.change) / width, 0.0)
             size = np.abs(columns_of(self.base)) + np.abs(ends[1]) + in_steps(self.question.quantity)
             ratio = np.where(width <= POINT * size, np.inf, ratio)
-        return np.where(counts & np.isfinite(found.change), ratio, np.inf).min(axis=0, initial=np.inf)
+        return np.where(counts & np.isfinite(refined.change), ratio, np.inf).min(axis=0, initial=np.inf)
 
 
-def _with(found: Refined, groups: np.ndarray, further: Refined) -> Refined:
+def _with(refined: Refined, groups: np.ndarray, further: Refined) -> Refined:
     """The same with these groups (A,) taken further; steps add up."""
-    change, error, met = found.change.copy(), found.error.copy(), found.met.copy()
-    theta, steps = found.theta.copy(), found.steps.copy()
+    change, error, met = refined.change.copy(), refined.error.copy(), refined.met.copy()
+    theta, steps = refined.theta.copy(), refined.steps.copy()
     change[:, groups], error[:, groups], met[:, groups] = further.change, further.error, further.met
     theta[:, groups] = further.theta
     steps[groups] += further.steps
-    return replace(found, change=change, error=error, met=met, theta=theta, steps=steps)
+    return replace(refined, change=change, error=error, met=met, theta=theta, steps=steps)
 
 
 def prove_truth(

@@ -88,8 +88,8 @@ def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: 
         estimate, asked = matched.estimates[method][rows], matched.asked[method][rows]
         judge = partial(_record, matched, cell, method, intervals[method], settings)
         figures = [] if lone else _per_test(estimate, truth, asked)
-        for column, found in enumerate(figures):
-            by_test[column].append(judge(column, found))
+        for column, of_column in enumerate(figures):
+            by_test[column].append(judge(column, of_column))
         pooled.append(judge(None, _pooled(estimate, truth, asked)))
     if ceilings is not None:
         for column, bound in enumerate((*(() if lone else ceilings), agreement.pooled(ceilings))):
@@ -150,8 +150,8 @@ def _record(
             for name, low in (("pearson", "pearson_low"), ("difference", "difference_low"))
             if record.get(name) is not None and record[low] is None
         ]
-        told = [*({record["status"]} - {OK}), *(f"{name}: {NO_INTERVAL}" for name in untold)]
-        record["status"] = "; ".join(told) or OK
+        reasons = [*({record["status"]} - {OK}), *(f"{name}: {NO_INTERVAL}" for name in untold)]
+        record["status"] = "; ".join(reasons) or OK
     return record
 
 
@@ -217,7 +217,7 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
         if settings.resample == GROUPS_TESTS
         else None
     )
-    own = {method: _Samples(resamples, len(rows), shares) for method in estimates}
+    samples = {method: _Samples(resamples, len(rows), shares) for method in estimates}
     held = [method for method in estimates if settings.against not in (None, method)]
     gap = {method: _Samples(resamples, len(rows), shares) for method in held}
     for start in range(0, len(matched.tests), TEST_BLOCK):
@@ -229,7 +229,7 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
         drawn = dict(zip(values, stack, strict=True))
         left = dict(zip(values, agreement.jackknife_pearson(list(values.values()), y), strict=True))
         for method in values:
-            own[method].add(r[method], drawn[method], left[method])
+            samples[method].add(r[method], drawn[method], left[method])
         for method in gap:
             assert settings.against is not None
             x, z = values[method], values[settings.against]
@@ -244,12 +244,12 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
                 point = agreement.pearson(x, y) - agreement.pearson(z, y)
                 gap[method].add(point, both[0] - both[1], without[0] - without[1])
     nothing = np.full(len(matched.tests) + 1, np.nan)
-    found = {}
+    by_name = {}
     for method in estimates:
-        _, low, high = own[method].summary()
+        _, low, high = samples[method].summary()
         difference = gap[method].summary() if method in gap else (nothing, nothing, nothing)
-        found[method] = _Intervals(low, high, *difference)
-    return found
+        by_name[method] = _Intervals(low, high, *difference)
+    return by_name
 
 
 class _Samples:
@@ -301,10 +301,10 @@ class _Mean:
         return np.where(self._count > 0, self._sum / np.maximum(self._count, 1), np.nan)
 
 
-def _gain(found: _Intervals, at: int, method: str, against: str) -> dict[str, Any]:
+def _gain(intervals: _Intervals, at: int, method: str, against: str) -> dict[str, Any]:
     """``gain`` is true only where the whole interval of the difference lies above 0, and null where there is none."""
     difference, low, high = (
-        _null(values[at]) for values in (found.difference, found.difference_low, found.difference_high)
+        _null(values[at]) for values in (intervals.difference, intervals.difference_low, intervals.difference_high)
     )
     return {
         "against": None if method == against else against,

@@ -69,8 +69,8 @@ def game_of(question: Question, plan: GroupPlan, asked: Crediting) -> Game:
         )
     rows = [plan.rows(index) for index in range(len(plan))]
     owner = np.full(plan.m, -1)
-    for number, own in enumerate(rows):
-        shared = own[owner[own] >= 0]
+    for number, member in enumerate(rows):
+        shared = member[owner[member] >= 0]
         if len(shared):
             other = plan.label[owner[shared[0]]]
             raise UsageError(
@@ -78,11 +78,11 @@ def game_of(question: Question, plan: GroupPlan, asked: Crediting) -> Game:
                 f" {shown(plan.label[number])} share {len(shared):,} rows",
                 hint="name the parts of one partition, such as --group by:COLUMN",
             )
-        owner[own] = number
+        owner[member] = number
     chosen = coalitions(asked.kind, len(plan), asked.draws, asked.seed)
     weights = question.model.objective.weights
     outside = owner < 0
-    heavy = np.array([weights[own].any() for own in rows])
+    heavy = np.array([weights[member].any() for member in rows])
     # Without a row of any weight there is nothing to train on, and with all rows nothing to retrain.
     held = np.any(chosen.member[:, heavy], axis=1) | bool(weights[outside].any())
     trained = held & ~chosen.member.all(axis=1)
@@ -101,16 +101,16 @@ def with_credit(
 ) -> tuple[TruthResult, str]:
     """The result with the groups' values, and a sentence about their sum: the same question put to every coalition,
     retrained as ``how`` says."""
-    begun = start_truth(question, game.removals, result.provenance, repeats=how.repeats)
-    found = groundtruth(question, solver, game.removals, begun, replace(how, certify=None), advance=advance)
+    partial = start_truth(question, game.removals, result.provenance, repeats=how.repeats)
+    retrained = groundtruth(question, solver, game.removals, partial, replace(how, certify=None), advance=advance)
     shape = len(game.chosen.member), len(question)
     value, error, unbounded = np.zeros(shape), np.zeros(shape), np.zeros(shape, dtype=bool)
-    answered = np.array([is_an_answer(status) for status in found.status], dtype=bool)
-    value[game.trained] = np.where(answered[:, None], found.actual, np.nan)
-    if found.actual_error is not None:
-        error[game.trained] = np.nan_to_num(found.actual_error)
-    if found.unbounded is not None:
-        unbounded[game.trained] = found.unbounded
+    answered = np.array([is_an_answer(status) for status in retrained.status], dtype=bool)
+    value[game.trained] = np.where(answered[:, None], retrained.actual, np.nan)
+    if retrained.actual_error is not None:
+        error[game.trained] = np.nan_to_num(retrained.actual_error)
+    if retrained.unbounded is not None:
+        unbounded[game.trained] = retrained.unbounded
     value[~game.trained & ~game.chosen.member.all(axis=1)] = change_of_nothing(question)
     values = credit(game.chosen, value, error, unbounded)
     keys = {game.kind: values.value, f"{game.kind}_error": values.off}

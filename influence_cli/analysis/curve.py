@@ -30,20 +30,20 @@ class CurveSearch(OneByOne):
         return len(self.sizes)
 
     def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
-        own = list(RowSearch(self.choice, self.sizes).of_one(single, watch))
+        entries = list(RowSearch(self.choice, self.sizes).of_one(single, watch))
         draws = [rows for size in self.sizes for rows in self._drawn(single.problem(size, self.choice))]
-        groups = [rows for entry in own for rows in entry.groups]
+        groups = [rows for entry in entries for rows in entry.groups]
         watch.step("estimates")
         result = estimated(single, [*groups, *draws], REL_ERROR)
         value, error = result.values[REFINED][:, 0], result.errors[REFINED][:, 0]
         statuses = result.statuses()
-        by_size = (len(own), self.choice.draws)
+        by_size = (len(entries), self.choice.draws)
         random = {"estimate": value[len(groups) :].reshape(by_size)}
         if self.choice.verify:
             truth = retrained(single.question, single.solver, draws, Provenance("", "", {}), watch)
             random["actual"] = truth.actual[:, 0].reshape(by_size)
         places = iter(range(len(groups)))
-        for number, entry in enumerate(own):
+        for number, entry in enumerate(entries):
             record = entry.record | {"estimate": float("nan"), "error": float("nan")}
             for at in [next(places) for _ in entry.groups]:
                 record |= {"estimate": float(value[at]), "error": float(error[at])}

@@ -42,15 +42,15 @@ class Description:
         A value's share is held against its share of all training rows (by the binomial's standard error), a mean
         against the mean of all in units of their standard deviation, "3.1 sd under the mean".
         """
-        found = sorted(self._differences(rows), key=lambda one: -one[0])
-        most = [text for z, text in found if z >= LEAST_Z][:MOST_FEATURES]
+        differences = sorted(self._differences(rows), key=lambda one: -one[0])
+        most = [text for z, text in differences if z >= LEAST_Z][:MOST_FEATURES]
         return "; ".join(filter(None, [self._labels(rows), *most]))
 
     def _labels(self, rows: np.ndarray) -> str:
         data, name = self._data, self._response
         if not data.classes:
-            found = self._mean(name, data.y_train, rows)
-            return "" if found is None else found[1]
+            difference = self._mean(name, data.y_train, rows)
+            return "" if difference is None else difference[1]
         counts = np.bincount(data.y_train[rows], minlength=len(data.classes))
         code = int(counts.argmax())
         share = self._share(name, data.y_train, code)
@@ -72,14 +72,14 @@ class Description:
         for name, values in self._columns.items():
             seen = np.concatenate([values[:SAMPLE], values[rows]])
             few = values.dtype.kind == "O" or len(np.unique(seen)) <= MOST_VALUES
-            found = (self._value if few else self._mean)(name, values, rows)
-            if found is not None:
-                yield found
+            difference = (self._value if few else self._mean)(name, values, rows)
+            if difference is not None:
+                yield difference
 
     def _value(self, name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
         """The value that most of the group's rows have, if it is commoner there than elsewhere."""
-        own = values[rows].tolist()
-        (common, count), k = Counter(own).most_common(1)[0], len(own)
+        chosen = values[rows].tolist()
+        (common, count), k = Counter(chosen).most_common(1)[0], len(chosen)
         if common is None or common != common or count * 2 < k:
             return None
         share = self._share(name, values, common)
@@ -94,14 +94,14 @@ class Description:
             numbers = values.astype(np.float64)
             self._moments[name] = float(np.nanmean(numbers)), float(np.nanstd(numbers))
         mean, deviation = self._moments[name]
-        own = values[rows].astype(np.float64)
-        own = own[~np.isnan(own)]
-        if not len(own) or deviation == 0.0:
+        chosen = values[rows].astype(np.float64)
+        chosen = chosen[~np.isnan(chosen)]
+        if not len(chosen) or deviation == 0.0:
             return None
-        away = (float(own.mean()) - mean) / deviation
-        side = "over" if away > 0 else "under"
-        where = f"{abs(away):.1f} sd {side} the mean" if abs(away) >= 0.05 else "as in all rows in the mean"
-        return abs(away) * float(np.sqrt(len(own))), f"{name} {where}"
+        distance = (float(chosen.mean()) - mean) / deviation
+        side = "over" if distance > 0 else "under"
+        where = f"{abs(distance):.1f} sd {side} the mean" if abs(distance) >= 0.05 else "as in all rows in the mean"
+        return abs(distance) * float(np.sqrt(len(chosen))), f"{name} {where}"
 
     def _share(self, name: str, values: np.ndarray, value: object) -> float:
         if (name, value) not in self._shares:

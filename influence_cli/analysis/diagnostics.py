@@ -49,7 +49,7 @@ def diagnostics(
 
     Raises UsageError for models that have none.
     """
-    found = row_diagnostics(model.objective, model.theta, solver, model.observations)
+    of_rows = row_diagnostics(model.objective, model.theta, solver, model.observations)
     names = [f"dfbetas:{name}" for name in model.parameter_names]
     count = len(plan)
     rows = np.arange(plan.m) if plan.each_row else np.full(count, -1)
@@ -57,7 +57,7 @@ def diagnostics(
     if not plan.each_row:
         for block in group_blocks(model, plan):
             groups = [plan.rows(index) for index in range(block.start, block.stop)]
-            values["leverage"][block] = [found.leverage[group].sum() for group in groups]
+            values["leverage"][block] = [of_rows.leverage[group].sum() for group in groups]
             several = [at for at, group in enumerate(groups) if len(group) > 1]
             if several:
                 values["cooks_distance"][block.start + np.array(several)] = groups_cooks_distance(
@@ -65,21 +65,21 @@ def diagnostics(
                     model.theta,
                     solver,
                     [groups[at] for at in several],
-                    found.dispersion,
+                    of_rows.dispersion,
                     model.observations,
                 )
             rows[block] = [group[0] if len(group) == 1 else -1 for group in groups]
     single = rows >= 0
-    values["leverage"][single] = found.leverage[rows[single]]
-    values["cooks_distance"][single] = found.cooks_distance[rows[single]]
+    values["leverage"][single] = of_rows.leverage[rows[single]]
+    values["cooks_distance"][single] = of_rows.cooks_distance[rows[single]]
     for key in OF_ROWS:
-        values[key] = np.where(single, getattr(found, key)[rows], np.nan)
+        values[key] = np.where(single, getattr(of_rows, key)[rows], np.nan)
     for number, name in enumerate(names):
-        values[name] = np.where(single, found.dfbetas[rows, number], np.nan)
+        values[name] = np.where(single, of_rows.dfbetas[rows, number], np.nan)
     status = [OK] * count
     for index in np.flatnonzero(np.isnan(values["cooks_distance"])).tolist():
         status[index] = UNDETERMINED
-    record, ids = (_of_rows(own, rows) for own in (model.dataset.records_train, model.dataset.ids_train))
+    record, ids = (_of_rows(row_names, rows) for row_names in (model.dataset.records_train, model.dataset.ids_train))
     digests = [] if plan.each_row else [plan.group(index).digest for index in range(count)]
     return DiagnosticsResult(provenance, plan.table(digests), values, tuple(status), record, ids)
 

@@ -63,14 +63,14 @@ class Explanation:
     def records(self, model: TrainedModel) -> Records:
         """The terms, the total, the interplay and the largest rows, a record each."""
         nothing = {"row": None, "record": None, "id": None, "true": None}
-        found = [{"part": part, **nothing, "change": value, "share": None} for part, value in self.terms.items()]
-        found.append({"part": TOTAL, **nothing, "change": self.refined, "share": None})
-        found.append({"part": INTERPLAY, **nothing, "change": self.interplay, "share": None})
+        parts = [{"part": part, **nothing, "change": value, "share": None} for part, value in self.terms.items()]
+        parts.append({"part": TOTAL, **nothing, "change": self.refined, "share": None})
+        parts.append({"part": INTERPLAY, **nothing, "change": self.interplay, "share": None})
         total = float(np.abs(self.own).sum())
-        for row, own in zip(self.rows[:SHOWN].tolist(), self.own[:SHOWN].tolist(), strict=True):
-            share = abs(own) / total if total else None
-            found.append({"part": ROW, **_named(model, row), "change": own, "share": share})
-        return Records(tuple(found))
+        for row, row_share in zip(self.rows[:SHOWN].tolist(), self.own[:SHOWN].tolist(), strict=True):
+            share = abs(row_share) / total if total else None
+            parts.append({"part": ROW, **_named(model, row), "change": row_share, "share": share})
+        return Records(tuple(parts))
 
 
 def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Explanation:
@@ -91,8 +91,8 @@ def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Expla
     groups = model.removal([rows])
     target = question.targets[0]
     adjoint = solver.solve(target.gradient(theta))
-    found = estimate(objective, theta, solver, groups, ("first-koh", "first", "second"))
-    koh, first, second = (_figure(found[name].rhs, adjoint.x) for name in ("first-koh", "first", "second"))
+    estimates = estimate(objective, theta, solver, groups, ("first-koh", "first", "second"))
+    koh, first, second = (_figure(estimates[name].rhs, adjoint.x) for name in ("first-koh", "first", "second"))
     how = Estimation((REFINED,))
     known = Reliability(question, solver, how, 1)
     without = recession(objective, theta, groups.removed)
@@ -100,19 +100,19 @@ def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Expla
     if without is not None:
         counts = np.isin(without.of_all(question.targets, theta, known.base).T, (FINITE, LIMIT))
     change, problems = known.refine(slice(0, 1), known.after(groups, without), counts)
-    problem = next((state for state in (adjoint.why(0), *found["second"].problems, *problems) if state != OK), OK)
+    problem = next((state for state in (adjoint.why(0), *estimates["second"].problems, *problems) if state != OK), OK)
     refined = float(change[0, 0])
     if problem != OK or not np.isfinite(refined):
         why = problem if problem != OK else "without the group the figure has no finite value"
         raise NotConvergedError(
             f"there is nothing to explain: {why}", hint="ginf influence without --explain says more"
         )
-    own, method = _one_by_one(model, solver, rows, adjoint.x)
-    order = np.argsort(-np.abs(own), kind="stable")
+    shares, method = _one_by_one(model, solver, rows, adjoint.x)
+    order = np.argsort(-np.abs(shares), kind="stable")
     terms = {ROWS: koh, WEIGHTS: first - koh, CURVATURE: second - first, BEYOND: refined - second}
     error = float(known.errors[REFINED][0, 0])
     return Explanation(
-        plan.label[0], _asked(question), float(known.base[0]), terms, refined, error, rows[order], own[order], method
+        plan.label[0], _asked(question), float(known.base[0]), terms, refined, error, rows[order], shares[order], method
     )
 
 
@@ -131,11 +131,11 @@ def _one_by_one(
     except UsageError:
         weights = objective.weights[rows]
         return weights * objective.row_products(theta, adjoint)[rows, 0], "first-koh"
-    found = []
+    shares = []
     for start in range(0, len(rows), SIDE_BY_SIDE):
         part: Removal = removal(objective.weights, list(rows[start : start + SIDE_BY_SIDE, None]), scaling)
-        found.append((singles.sums(part)[0] * adjoint).sum(axis=0))
-    return np.concatenate(found), "rif"
+        shares.append((singles.sums(part)[0] * adjoint).sum(axis=0))
+    return np.concatenate(shares), "rif"
 
 
 def _asked(question: Question) -> str:

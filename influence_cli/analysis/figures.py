@@ -51,10 +51,10 @@ class Tables:
                 if problem != OK:
                     self.fail(index, f"{method}: {problem}")
 
-    def doubt(self, groups: slice, found: Mapping[str, Estimate]) -> None:
+    def doubt(self, groups: slice, estimates: Mapping[str, Estimate]) -> None:
         """Take note of what is known about the Hessians of these groups' Newton steps."""
-        if "newton" in found and found["newton"].conditions is not None:
-            self.conditions[groups] = found["newton"].conditions
+        if "newton" in estimates and estimates["newton"].conditions is not None:
+            self.conditions[groups] = estimates["newton"].conditions
 
     def fail(self, index: int, why: str) -> None:
         """Say of a group why it has no figures, unless something was said already."""
@@ -70,9 +70,9 @@ class Tables:
     ) -> None:
         """Find the pairs whose truth is no minimum's, from what the groups leave without one, if anything."""
         if without is not None:
-            found = without.of_all(targets, self.question.model.theta, self.known.base_of(groups)[tests])
+            values = without.of_all(targets, self.question.model.theta, self.known.base_of(groups)[tests])
             rows = np.arange(len(self.plan))[groups]
-            self.ends[rows, tests] = found.T
+            self.ends[rows, tests] = values.T
 
     def finite(self, groups: slice) -> np.ndarray:
         """Which pairs of these groups have a finite truth, (G, T)."""
@@ -92,19 +92,19 @@ class Tables:
         provenance = question.named(provenance)
         if self.how.estimators and self.how.evaluate == "linear":
             if why := _tied(question) or (FLAT if at_minimum(question) else ""):
-                self.status = [why if own == OK else own for own in self.status]
+                self.status = [why if status == OK else status for status in self.status]
             if question.quantity.startswith(ABSOLUTE):
                 self._doubt_sizes()
         if question.of_removed:
             self.status = [
-                UNDEFINED if lost else own for own, lost in zip(self.status, np.isnan(known.base[0]), strict=True)
+                UNDEFINED if lost else status for status, lost in zip(self.status, np.isnan(known.base[0]), strict=True)
             ]
         for index in np.flatnonzero(self.conditions > ILL):
             self.fail(int(index), UNCERTAIN + f"newton: {ill_conditioned(self.conditions[index])}")
         proven = self.how.certify is not None
         if not question.model.objective.convex and (refined or known.errors):
             provenance = replace(provenance, config={**provenance.config, "objective": PROXIMAL})
-        found = InfluenceResult(
+        changes = InfluenceResult(
             provenance,
             plan.table(self.digests),
             question.codes,
@@ -121,10 +121,10 @@ class Tables:
             known.high if proven else None,
             names=question.names,
         )
-        sentences = advice(question.model, found, known.growth)
+        sentences = advice(question.model, changes, known.growth)
         if refined:
-            sentences += (stationarity(known.left, known.first), unproven(found, known.unproven))
-        return replace(found, notes=tuple(filter(None, sentences)))
+            sentences += (stationarity(known.left, known.first), unproven(changes, known.unproven))
+        return replace(changes, notes=tuple(filter(None, sentences)))
 
 
 def _tied(question: Question) -> str:

@@ -52,27 +52,27 @@ class FlipSearch:
         together = at_once(singles[0].problem(self.largest, self.choice)) if singles else 1
         for first in range(0, len(singles), together):
             watch.step("flip")
-            begun, part = perf_counter(), singles[first : first + together]
+            started, part = perf_counter(), singles[first : first + together]
             problems = [single.problem(self.largest, self.choice) for single in part]
-            found = side_by_side([flipping(problem, watch.step) for problem in problems])
-            each = (perf_counter() - begun) / len(part)
-            for single, problem, one in zip(part, problems, found, strict=True):
+            flips = side_by_side([flipping(problem, watch.step) for problem in problems])
+            each = (perf_counter() - started) / len(part)
+            for single, problem, one in zip(part, problems, flips, strict=True):
                 yield self._entry(single, problem, one, each)
 
-    def _entry(self, single: Single, problem: Problem, found: Flip, seconds: float) -> Entry:
-        begun = perf_counter()
-        record = _flip_record(single.record("flip", problem), found, problem.rows)
+    def _entry(self, single: Single, problem: Problem, result: Flip, seconds: float) -> Entry:
+        started = perf_counter()
+        record = _flip_record(single.record("flip", problem), result, problem.rows)
         if isinstance(single.target, OfWeights):  # the terms of the second order know nothing of the rows themselves
             record |= {"predicted_first": float("nan"), "predicted_second": float("nan")}
-        rows = None if found.selection is None else found.selection.rows
-        towards = DECREASE if found.before > 0 else INCREASE
+        rows = None if result.selection is None else result.selection.rows
+        towards = DECREASE if result.before > 0 else INCREASE
         fewest = fewest_rows(replace(problem, direction=towards), problem.size if rows is None else len(rows))
         record |= {"at_least": fewest, "optimal": (rows is not None and fewest == len(rows)) or None}
         if single.quantity == PREDICTED:
             record["class_after"] = None if rows is None else _class_without(single, rows)
         if self.choice.certify is not None:
             record |= _certified(single, rows, record, self.choice.certify)
-        return Entry(record | {"seconds": seconds + perf_counter() - begun}, [], rows, single.column)
+        return Entry(record | {"seconds": seconds + perf_counter() - started}, [], rows, single.column)
 
 
 def _certified(single: Single, rows: np.ndarray | None, record: dict[str, Any], rel: float) -> dict[str, Any]:
@@ -108,9 +108,9 @@ def _class_without(single: Single, rows: np.ndarray) -> str | None:
     return classes[int(np.argmax(after))] if np.isfinite(after).all() else None
 
 
-def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:
-    selection = found.selection
-    record |= {"direction": "decrease" if found.before > 0 else "increase", "status": found.status}
+def _flip_record(record: dict[str, Any], result: Flip, m: int) -> dict[str, Any]:
+    selection = result.selection
+    record |= {"direction": "decrease" if result.before > 0 else "increase", "status": result.status}
     if selection is None:
         record |= {"size": None, "fraction": None}
     else:
@@ -123,10 +123,10 @@ def _flip_record(record: dict[str, Any], found: Flip, m: int) -> dict[str, Any]:
             "rounds": selection.rounds,
         }
     return record | {
-        "after": _finite(found.after),
+        "after": _finite(result.after),
         "flips": selection is not None,
-        "minimal": found.minimal if selection is not None else None,
-        "largest": found.largest,
+        "minimal": result.minimal if selection is not None else None,
+        "largest": result.largest,
         "found_by": selection.strategy if selection is not None else None,
     }
 

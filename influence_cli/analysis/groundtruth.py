@@ -69,8 +69,8 @@ class _Seed:
 
     def of(self, groups: slice) -> _Seed:
         """The same where f differs by group, of some of these."""
-        own = replace(self.before, base=self.before.base[:, groups], off=self.before.off[:, groups])
-        return replace(self, before=own)
+        before = replace(self.before, base=self.before.base[:, groups], off=self.before.off[:, groups])
+        return replace(self, before=before)
 
 
 class _StoppedError(Exception):
@@ -121,7 +121,7 @@ def groundtruth(
     question: Question,
     solver: HessianSolver,
     plan: GroupPlan,
-    begun: TruthResult,
+    partial: TruthResult,
     how: Retraining,
     *,
     keep: Callable[[TruthResult], None] = lambda result: None,
@@ -133,8 +133,8 @@ def groundtruth(
     has no finite limit without the group.  ``keep`` is called with the result so far whenever a block is done.  Ctrl-C
     ends each block in flight after its present pass over the rows.
     """
-    result = begun
-    todo = [block for block in truth_blocks(question.model, len(plan)) if PENDING in begun.status[block]]
+    result = partial
+    todo = [block for block in truth_blocks(question.model, len(plan)) if PENDING in partial.status[block]]
     stop = Event()
 
     def precondition(r: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ def groundtruth(
         return solver.preconditioner(r)
 
     stoppable = replace(solver, preconditioner=precondition)
-    base = begun.base.T if question.of_removed else begun.base
+    base = partial.base.T if question.of_removed else partial.base
     seeds = _seeds(question, base, solver, how) if todo else []
 
     def work(block: slice) -> Block:
@@ -223,13 +223,13 @@ def _retrain_block(
         if how.certify is not None:
             proven = prove_truth(question, solver, gone.removed, seeds[0].before, runs[0], how.certify)
     else:
-        found = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
-        runs, (proven, *_) = [one for one, _ in found], [ends for _, ends in found]
+        outcomes = [_retrain_one_by_one(question, solver, rows, seed, how, watch) for seed in seeds]
+        runs, (proven, *_) = [one for one, _ in outcomes], [ends for _, ends in outcomes]
     every = zip(*(run.status for run in runs), strict=True)
-    statuses = [next((own for own in states if own != OK), OK) for states in every]
+    statuses = [next((status for status in states if status != OK), OK) for states in every]
     if question.of_removed:
         unknown = np.isnan(seeds[0].before.base[0])
-        statuses = [UNDEFINED if lost else own for own, lost in zip(statuses, unknown, strict=True)]
+        statuses = [UNDEFINED if lost else status for status, lost in zip(statuses, unknown, strict=True)]
     return Block(
         block,
         np.stack([run.change.T for run in runs]),
@@ -254,22 +254,22 @@ def _retrain_one_by_one(
     """As ``_retrain_from`` of groups without which the kept rows change, with what is proven, (2, G, T); the parameters
     of each are its own affair."""
     both = []
-    for at, own in enumerate(rows):
-        asked, begun = question, seed
+    for at, group in enumerate(rows):
+        asked, seed_of_group = question, seed
         if question.of_removed:
-            asked, begun = question.of(np.array([at])), seed.of(slice(at, at + 1))
-        both.append(_retrain_one(asked, solver, own, begun, how, watch))
-    found = [outcome for outcome, _ in both]
+            asked, seed_of_group = question.of(np.array([at])), seed.of(slice(at, at + 1))
+        both.append(_retrain_one(asked, solver, group, seed_of_group, how, watch))
+    outcomes = [outcome for outcome, _ in both]
     nothing = np.full((2, 1, len(question)), np.nan)
-    ends = np.concatenate([nothing if own is None else own for _, own in both], axis=1)
-    ended = [one.minimum for one in found]
+    ends = np.concatenate([nothing if group is None else group for _, group in both], axis=1)
+    ended = [one.minimum for one in outcomes]
     names = ("grad_norm", "iterations", "converged", "decrement")
     none = np.empty((0, len(rows)))
     minimum = Minimum(
         theta=none, left=none, **{name: np.concatenate([getattr(one, name) for one in ended]) for name in names}
     )
-    parts = {name: np.hstack([getattr(one, name) for one in found]) for name in ("change", "error", "unbounded")}
-    return Outcome(status=tuple(one.status[0] for one in found), minimum=minimum, **parts), ends
+    parts = {name: np.hstack([getattr(one, name) for one in outcomes]) for name in ("change", "error", "unbounded")}
+    return Outcome(status=tuple(one.status[0] for one in outcomes), minimum=minimum, **parts), ends
 
 
 def _retrain_one(
@@ -292,10 +292,10 @@ def _retrain_one(
         before = replace(before, theta=objective.initial(seed.seed))
         inverse = objective.preconditioner(before.theta, other.removal.removed)
         solver = replace(solver, preconditioner=inverse, factor=None, dual=None)
-    found = _retrain_from(other.question, solver, other.removal, before, seed.seed, how, watch)
+    outcome = _retrain_from(other.question, solver, other.removal, before, seed.seed, how, watch)
     if how.certify is None:
-        return found, None
-    return found, prove_truth(other.question, solver, other.removal.removed, before, found, how.certify)
+        return outcome, None
+    return outcome, prove_truth(other.question, solver, other.removal.removed, before, outcome, how.certify)
 
 
 def _seeds(question: Question, base: np.ndarray, solver: HessianSolver, how: Retraining) -> list[_Seed]:
@@ -331,6 +331,8 @@ def _retrain_from(
         if how.strategy == WARM:
             near = hessians_after(objective, theta, solver, gone) or small_groups(objective, theta, solver, gone)
         minimum = retrain(minimised, theta, gone.removed, preconditioner=M, nearer=near, tol=how.tol, watch=watch)
-    found = after_removal(minimised, question.targets, before, minimum, gone.removed, how.tol)
-    known = np.array([is_an_answer(status) for status in found.status]) & np.isfinite(found.change)
-    return replace(found, change=np.where(known, found.change, np.nan), error=np.where(known, found.error, np.nan))
+    outcome = after_removal(minimised, question.targets, before, minimum, gone.removed, how.tol)
+    known = np.array([is_an_answer(status) for status in outcome.status]) & np.isfinite(outcome.change)
+    return replace(
+        outcome, change=np.where(known, outcome.change, np.nan), error=np.where(known, outcome.error, np.nan)
+    )

@@ -29,8 +29,8 @@ def cluster_covariance(model: TrainedModel, solver: HessianSolver, plan: GroupPl
     size = model.objective.size
     targets = tuple(ParameterTarget(index) for index in range(size))
     question = Question(model, None, "param:*", np.full(size, NO_TEST), targets)
-    begun = start_truth(question, plan, Provenance("", "", {}))
-    truth = groundtruth(question, solver, plan, begun, Retraining(model.objective.tuning.tolerance))
+    partial = start_truth(question, plan, Provenance("", "", {}))
+    truth = groundtruth(question, solver, plan, partial, Retraining(model.objective.tuning.tolerance))
     lost = [index for index in range(len(plan)) if truth.status[index] != OK]
     if lost:
         raise NotConvergedError(f"without {plan.label[lost[0]]}: {truth.status[lost[0]]}")

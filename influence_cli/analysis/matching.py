@@ -99,11 +99,11 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
             raise UsageError(f"none of the files holds {what}: {_names(files)}", hint=f"add one: {command}")
     _check_quantities(files)
     merge = _Merge([*(result for _, result in truths), *(result for _, result in influences)])
-    truth, told = merge.blank()
+    truth, status_of_truth = merge.blank()
     estimates: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     repeated = 0
     for _, measured in truths:
-        repeated += merge.put(truth, told, measured, measured.actual)
+        repeated += merge.put(truth, status_of_truth, measured, measured.actual)
     linear = {method for _, result in influences if result.evaluate == "linear" for method in result.values}
     linear.discard(REFINED)
     for _, result in influences:
@@ -112,9 +112,9 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
             target, present = estimates.setdefault(name, merge.blank())
             repeated += merge.put(target, present, result, values)
     guessed = np.logical_or.reduce([present for _, present in estimates.values()])
-    both = guessed & told
+    both = guessed & status_of_truth
     if not both.any():
-        groups, tests = (int((guessed.any(axis) & told.any(axis)).sum()) for axis in (1, 0))
+        groups, tests = (int((guessed.any(axis) & status_of_truth.any(axis)).sum()) for axis in (1, 0))
         raise FileError(
             f"{_names(influences)} and {_names(truths)} have nothing in common: {groups} groups with the same rows and"
             f" {tests} test rows are in both",
@@ -128,7 +128,7 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
         files[0][1].quantity,
         truth[block],
         {name: values[block] for name, (values, _) in estimates.items()},
-        {name: (present & told)[block] for name, (_, present) in estimates.items()},
+        {name: (present & status_of_truth)[block] for name, (_, present) in estimates.items()},
         (),
         _objectives(influences, truths),
         _repeats(merge, [result for _, result in truths], block),
@@ -138,15 +138,17 @@ def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched
     notes = [
         *filter(None, [matched.objective]),
         *_notes_on_preprocessing(files),
-        *_notes_on_matching(merge, int((guessed & ~told).sum()), int((told & ~guessed).sum()), repeated),
+        *_notes_on_matching(
+            merge, int((guessed & ~status_of_truth).sum()), int((status_of_truth & ~guessed).sum()), repeated
+        ),
         *_notes_on_values(matched, truths),
     ]
     return replace(matched, notes=tuple(notes))
 
 
 def _in_words(results: Iterable[InfluenceResult | TruthResult]) -> str | None:
-    told = {result.provenance.config.get("asked") for result in results}
-    return told.pop() if len(told) == 1 else None
+    wordings = {result.provenance.config.get("asked") for result in results}
+    return wordings.pop() if len(wordings) == 1 else None
 
 
 def _called(results: Iterable[InfluenceResult | TruthResult]) -> dict[int, tuple[int | None, Any]]:
@@ -233,14 +235,16 @@ class _Merge:
         return repeated
 
     def groups(self, places: np.ndarray) -> GroupTable:
-        found = [self._described[self._digests[place]] for place in places]
+        described = [self._described[self._digests[place]] for place in places]
         return GroupTable(
-            tuple(table.label[number] for table, number in found),
-            tuple(table.kind[number] for table, number in found),
-            np.array([table.size[number] for table, number in found], dtype=np.int64),
-            np.array([table.fraction[number] for table, number in found]),
+            tuple(table.label[number] for table, number in described),
+            tuple(table.kind[number] for table, number in described),
+            np.array([table.size[number] for table, number in described], dtype=np.int64),
+            np.array([table.fraction[number] for table, number in described]),
             tuple(self._digests[place] for place in places),
-            tuple(table.cell[number] for table, number in found) if all(table.cell for table, _ in found) else (),
+            tuple(table.cell[number] for table, number in described)
+            if all(table.cell for table, _ in described)
+            else (),
         )
 
 
@@ -251,9 +255,9 @@ def _repeats(merge: _Merge, truths: Sequence[TruthResult], block: tuple[np.ndarr
         return None
     runs = []
     for number in range(len(known[0])):
-        target, told = merge.blank()
+        target, status_of_truth = merge.blank()
         for result, repeats in zip(truths, known, strict=True):
-            merge.put(target, told, result, repeats[number])
+            merge.put(target, status_of_truth, result, repeats[number])
         runs.append(target[block])
     return np.stack(runs)
 

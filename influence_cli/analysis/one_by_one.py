@@ -51,8 +51,8 @@ def influence_one_by_one(
         if not other.aligned:
             tables.fail(index, OTHER_FEATURES)
             continue
-        own = removal(model.objective.weights, [group.rows], scaling)
-        _fill_in(tables, solver, where, own, other, singles)
+        gone = removal(model.objective.weights, [group.rows], scaling)
+        _fill_in(tables, solver, where, gone, other, singles)
     return tables.result(provenance)
 
 
@@ -60,7 +60,7 @@ def _fill_in(
     tables: Tables,
     solver: HessianSolver,
     where: slice,
-    own: Removal,
+    gone: Removal,
     other: Without,
     singles: SingleRemovals | None,
 ) -> None:
@@ -72,9 +72,9 @@ def _fill_in(
     after = After(other.question, changed, weights, changed.gradient(model.theta, weights), lost)
     if how.estimators:
         new = Changed(changed, weights)
-        found = estimate_changed(model.objective, model.theta, solver, own, new, how.estimators, singles)
-        tables.doubt(where, found)
-        solved = {method: one.solved(solver) for method, one in found.items()}
+        estimates = estimate_changed(model.objective, model.theta, solver, gone, new, how.estimators, singles)
+        tables.doubt(where, estimates)
+        solved = {method: one.solved(solver) for method, one in estimates.items()}
         for method, one in solved.items():
             change, problem = _change(one, other, model.theta, known.base_of(where).reshape(-1), how.evaluate)
             tables.put(where, tables.digests[where], {method: (change[None], [problem])}, every)

@@ -74,8 +74,8 @@ def pooled(quantity: str) -> Pooled | None:
 
 def in_steps(quantity: str) -> bool:
     """Whether the quantity has no derivative."""
-    found = pooled(quantity)
-    return found is not None and found.in_steps
+    target = pooled(quantity)
+    return target is not None and target.in_steps
 
 
 def why_exact(quantity: str) -> str:
@@ -115,9 +115,9 @@ def in_words(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> str | None
     if asked.kind == SCORE:
         return None
     if asked.kind == WORST:
-        found = _worst(model, rows, asked, model.dataset.X_test[rows], model.dataset.y_test[rows])
+        worst_value = _worst(model, rows, asked, model.dataset.X_test[rows], model.dataset.y_test[rows])
         column, values, _ = _column_values(model, rows, asked)
-        worst = np.unique(_comparable(values))[int(np.argmax(found.means(model.theta)[:, 0]))]
+        worst = np.unique(_comparable(values))[int(np.argmax(worst_value.means(model.theta)[:, 0]))]
         return f"largest mean loss over the values of {column} (now where it is {worst})"
     column, values, label = _column_values(model, rows, asked)
     first, second = _two_values(column, values, asked)
@@ -163,11 +163,11 @@ def _gap(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y: n
 
 def _worst(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y: np.ndarray) -> WorstTarget:
     column, values, _ = _column_values(model, rows, asked)
-    found, codes = np.unique(_comparable(values), return_inverse=True)
-    if len(found) < 2:
+    different, codes = np.unique(_comparable(values), return_inverse=True)
+    if len(different) < 2:
         raise UsageError(
-            f"--quantity {asked.text}: a column with several values is expected, but {column} is {found[0]} in all of"
-            " the chosen test rows",
+            f"--quantity {asked.text}: a column with several values is expected, but {column} is {different[0]} in all"
+            " of the chosen test rows",
             hint="choose more test rows (--test all)",
         )
     return WorstTarget(RowTarget(model.objective, Loss(model.family), X, y), codes)
@@ -192,15 +192,15 @@ def _comparable(values: np.ndarray) -> np.ndarray:
 
 def _two_values(column: str, values: np.ndarray, asked: Pooled) -> np.ndarray:
     """The column's two values in sorted order."""
-    found = np.unique(_comparable(values))
-    if len(found) != 2:
-        shown = ", ".join(map(str, found[:5])) + (", ..." if len(found) > 5 else "")
+    different = np.unique(_comparable(values))
+    if len(different) != 2:
+        shown = ", ".join(map(str, different[:5])) + (", ..." if len(different) > 5 else "")
         raise UsageError(
-            f"--quantity {asked.text}: a column with two values is expected, but {column} has {len(found):,} in the"
+            f"--quantity {asked.text}: a column with two values is expected, but {column} has {len(different):,} in the"
             f" chosen test rows: {shown}",
-            hint="choose more test rows (--test all)" if len(found) < 2 else "choose a column with two values",
+            hint="choose more test rows (--test all)" if len(different) < 2 else "choose a column with two values",
         )
-    return found
+    return different
 
 
 def _column_and_class(model: TrainedModel, asked: Pooled) -> tuple[str, str | None]:

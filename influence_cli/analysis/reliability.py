@@ -120,17 +120,17 @@ class Reliability:
             values=after.question.value,
             base=self.base_of(where),
         )
-        for method, found in solved.items():
-            assert found.change is not None
+        for method, solution in solved.items():
+            assert solution.change is not None
             figures = values[method][where]
-            own, self.growth[method][where] = errors.of(found.change, figures.T)
-            self.errors[method][where] = np.where(self.graded & np.isfinite(figures), own.T, np.nan)
+            error, self.growth[method][where] = errors.of(solution.change, figures.T)
+            self.errors[method][where] = np.where(self.graded & np.isfinite(figures), error.T, np.nan)
 
     def refine(self, where: slice, after: After, counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Refined changes (G, T) of the groups ``where``, NaN where f has no finite value after removal (``counts``
         false, (G, T)) or none was found, and what went wrong with each group (G,)."""
         rel, wanted = self.how.rel_error, self.how.certify
-        found = refine(
+        refined = refine(
             after.objective,
             self.question.model.theta,
             after.weights,
@@ -145,21 +145,21 @@ class Reliability:
             gradient=after.gradient,
         )
         if wanted is not None:
-            found = self._prove(where, after, found, counts, wanted)
+            refined = self._prove(where, after, refined, counts, wanted)
         if after.without is not None:
-            found = self._at_the_ends(after.without, after.question, found, self.base_of(where))
-        change = found.change.T
+            refined = self._at_the_ends(after.without, after.question, refined, self.base_of(where))
+        change = refined.change.T
         known = counts & np.isfinite(change)
-        self.errors[REFINED][where] = np.where(known & self.graded, found.error.T, np.nan)
-        self.unmet[where] = known & ~found.met.T & (rel * np.abs(change) < found.error.T)
-        self.steps[where], self.first[where] = found.steps, found.first
+        self.errors[REFINED][where] = np.where(known & self.graded, refined.error.T, np.nan)
+        self.unmet[where] = known & ~refined.met.T & (rel * np.abs(change) < refined.error.T)
+        self.steps[where], self.first[where] = refined.steps, refined.first
         problems = [INFINITE if lost else OK for lost in (counts & ~known).any(axis=1)]
         return np.where(known, change, np.nan), problems
 
-    def _at_the_ends(self, without: Recession, question: Question, found: Refined, base: np.ndarray) -> Refined:
+    def _at_the_ends(self, without: Recession, question: Question, refined: Refined, base: np.ndarray) -> Refined:
         """Groups without which J has no minimum: f at its limits, or where the rest of J settles."""
-        theta = found.theta.copy()
-        error, met, tol = found.error.copy(), found.met.copy(), question.model.objective.tuning.tolerance
+        theta = refined.theta.copy()
+        error, met, tol = refined.error.copy(), refined.met.copy(), question.model.objective.tuning.tolerance
         for g, one in without.settled.items():
             theta[:, g : g + 1], met[:, g] = one.theta, one.converged
         values, first, trained = [], 0, question.model.theta
@@ -174,9 +174,9 @@ class Reliability:
         rounding = VISIBLE * (np.abs(value) + np.abs(base))
         for g in without.settled:
             error[:, g] = tol * np.abs(change[:, g]) + rounding[:, g]
-        return replace(found, change=change, error=error, met=met)
+        return replace(refined, change=change, error=error, met=met)
 
-    def _prove(self, where: slice, after: After, found: Refined, counts: np.ndarray, wanted: float) -> Refined:
+    def _prove(self, where: slice, after: After, refined: Refined, counts: np.ndarray, wanted: float) -> Refined:
         """Take the groups ``where`` on until their proven intervals are narrow enough, and keep these."""
         certifier, base = self._certifier, self.base_of(where)
         if certifier is None or certifier.objective is not after.objective:
@@ -184,9 +184,9 @@ class Reliability:
         self._certifier = certifier
         self.unproven = self.unproven or why_unproven(after.question)
         if self.unproven:
-            return found
+            return refined
         certifier = certifier.put(after.question, base)
-        found, ends = certifier.narrow(found, after.weights, self.solver.preconditioner, counts.T)
+        refined, ends = certifier.narrow(refined, after.weights, self.solver.preconditioner, counts.T)
         low, high = np.where(np.isfinite(ends[1] - ends[0]), ends, np.nan)
         self.low[where], self.high[where] = low.T, high.T
-        return found
+        return refined

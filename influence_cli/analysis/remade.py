@@ -38,8 +38,8 @@ def without(question: Question, rows: np.ndarray) -> Without:
         raise FileError("without the group the features are others, and so are the parameters")
     if question.tests is not None and not model.dataset.labelled.all():
         # What the model predicts for a row without a label is what it predicted before removal.
-        own = model.dataset
-        data = replace(data, y_test=np.where(own.labelled, own.y_test, model.predict(own.X_test)))
+        dataset = model.dataset
+        data = replace(data, y_test=np.where(dataset.labelled, dataset.y_test, model.predict(dataset.X_test)))
     other = replace(model, dataset=data, factor=None, refit=None)
     group = removal(other.objective.weights, [rows], model.settings.penalty_scaling, changed.penalty)
     asked = ask(other, question.tests, question.quantity, [rows]).of(np.zeros(1, dtype=np.int64), group.removed)

@@ -55,10 +55,10 @@ class ScoreTarget:
         """Raises UsageError where the scorer has no value for the model as it is."""
         eta = self.objective.predict_outputs(theta, self.X)[0]
         try:
-            found = self._raw(eta)
+            score = self._raw(eta)
         except (ValueError, AttributeError, TypeError, NotImplementedError) as error:
             raise UsageError(f"--quantity {self.quantity} cannot be had of these test rows: {error}") from None
-        if not np.isfinite(found):
+        if not np.isfinite(score):
             raise UsageError(
                 f"--quantity {self.quantity} is undefined for these {len(self.y):,} test rows",
                 hint="take more test rows, of every class",
@@ -73,8 +73,8 @@ class ScoreTarget:
     def _raw(self, eta: np.ndarray) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = float(self.scorer(_estimator(self.family), eta.T, self.y))
-        return abs(found) if self.absolute else found
+            score = float(self.scorer(_estimator(self.family), eta.T, self.y))
+        return abs(score) if self.absolute else score
 
 
 def score_target(

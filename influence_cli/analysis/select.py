@@ -267,9 +267,9 @@ def retrained(
 ) -> TruthResult:
     """The truth about groups of rows."""
     plan = _plan(question, groups)
-    begun = start_truth(question, plan, provenance, certify=certify)
+    partial = start_truth(question, plan, provenance, certify=certify)
     how = Retraining(question.model.objective.tuning.tolerance, certify=certify)
-    return groundtruth(question, solver, plan, begun, how, advance=watch.verified)
+    return groundtruth(question, solver, plan, partial, how, advance=watch.verified)
 
 
 def unproven(question: Question, result: SelectionResult) -> str:
@@ -296,13 +296,13 @@ def _plan(question: Question, groups: Sequence[np.ndarray]) -> GroupPlan:
     return GroupPlan(planned, question.model.dataset.rows)
 
 
-def _status(own: str, statuses: Sequence[str], missing: np.ndarray) -> str:
+def _status(status: str, statuses: Sequence[str], missing: np.ndarray) -> str:
     """What the search said and what retraining without its groups said, where some have no value or have a limit."""
-    said = [] if own == OK else [own]
+    said = [] if status == OK else [status]
     if len(statuses) == 1 and statuses[0].startswith(UNBOUNDED):
         return "; ".join([statuses[0], *(one for one in said if not one.startswith(UNBOUNDED))])
     if not missing.any():
-        return own
+        return status
     of = f"{missing.sum()} of {len(statuses)} groups: " if len(statuses) > 1 else ""
     return "; ".join([*said, f"no actual change: {of}{statuses[int(np.argmax(missing))]}"])
 

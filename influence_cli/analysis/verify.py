@@ -38,9 +38,9 @@ def predicted_seconds(model: TrainedModel, plan: GroupPlan, passes: float) -> fl
 
 def verified(question: Question, solver: HessianSolver, plan: GroupPlan, result: InfluenceResult) -> InfluenceResult:
     """The result with ``actual``, NaN where retraining has no value, which is what ``groundtruth`` measures."""
-    begun = start_truth(question, plan, result.provenance)
+    partial = start_truth(question, plan, result.provenance)
     how = Retraining(question.model.objective.tuning.tolerance)
-    truth = groundtruth(question, solver, plan, begun, how)
+    truth = groundtruth(question, solver, plan, partial, how)
     return replace(result, actual=truth.actual)
 
 

@@ -61,13 +61,13 @@ def dataset_of(path: PathLike, arrays: Mapping[str, Any]) -> Dataset:
 
 def feature_entries(data: Dataset) -> dict[str, Any]:
     """What the schema has for the features of both splits."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     for split, X in (("X_train", data.X_train), ("X_test", data.X_test)):
         if issparse(X):
-            found |= {f"/data/{split}_csr/{part}": array for part, array in zip(_PARTS, parts(X), strict=True)}
+            entries |= {f"/data/{split}_csr/{part}": array for part, array in zip(_PARTS, parts(X), strict=True)}
         else:
-            found[f"/data/{split}"] = X
-    return found
+            entries[f"/data/{split}"] = X
+    return entries
 
 
 def features_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[Rows, Rows]:
@@ -82,9 +82,9 @@ def features_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[Rows, Rows]:
         folder = f"/data/{split}_csr"
         data, indices, indptr = (arrays[f"{folder}/{part}"] for part in _PARTS)
         shape = len(arrays[labels]), columns
-        found = _row_problems(indices, indptr, *shape)
-        problems |= {f"{folder}/{part}": problem for part, problem in found.items()}
-        if not found:
+        wrong = _row_problems(indices, indptr, *shape)
+        problems |= {f"{folder}/{part}": problem for part, problem in wrong.items()}
+        if not wrong:
             made.append(csr_array((data, indices, indptr), shape=shape))
     if len({issparse(X) for X in made}) > 1:
         problems["/data"] = "expected both splits dense or both in compressed rows, found one of each"
@@ -111,19 +111,19 @@ def _row_problems(indices: np.ndarray, indptr: np.ndarray, rows: int, columns: i
 
 def column_entries(data: Dataset) -> dict[str, Any]:
     """What the schema has for a data set's columns; nothing for arrays without names."""
-    found: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if data.columns_train:
         names = tuple(data.columns_train)
         index: dict[str, int] = {}
         together = _together(data, names)
-        found |= together
+        entries |= together
         done = {number for kind in _KINDS for number in together.get(f"{_MANY}{kind}", np.empty(0)).tolist()}
         for folder, columns in ((_TRAIN, data.columns_train), (_TEST, data.columns_test)):
             for number, name in enumerate(names):
                 if name in columns and number not in done:
-                    found[f"{folder}{number}"] = _packed(columns[name], index)
-        found[_NAMES], found[_VOCABULARY] = names, tuple(index)
-    return found
+                    entries[f"{folder}{number}"] = _packed(columns[name], index)
+        entries[_NAMES], entries[_VOCABULARY] = names, tuple(index)
+    return entries
 
 
 def columns_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -166,7 +166,7 @@ def columns_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[dict[str, np.
 
 def _together(data: Dataset, names: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of columns of numbers that are many and short."""
-    found: dict[str, np.ndarray] = {}
+    entries: dict[str, np.ndarray] = {}
     for kind in _KINDS:
         here = [
             number
@@ -177,10 +177,10 @@ def _together(data: Dataset, names: Sequence[str]) -> dict[str, np.ndarray]:
             and max(data.columns_train[name].nbytes, data.columns_test[name].nbytes) <= SHORT_BYTES
         ]
         if len(here) >= MANY_COLUMNS:
-            found[f"{_MANY}{kind}"] = np.array(here, dtype=np.int64)
+            entries[f"{_MANY}{kind}"] = np.array(here, dtype=np.int64)
             for split, columns in (("train", data.columns_train), ("test", data.columns_test)):
-                found[f"{_MANY}{kind}_{split}"] = np.stack([columns[names[number]] for number in here])
-    return found
+                entries[f"{_MANY}{kind}_{split}"] = np.stack([columns[names[number]] for number in here])
+    return entries
 
 
 def _packed(values: np.ndarray, index: dict[str, int]) -> np.ndarray:

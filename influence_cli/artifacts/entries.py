@@ -121,22 +121,22 @@ HEADER = (
 """What every file has; the last two from version 3 on."""
 
 
-def check(kind: Kind, found: Mapping[str, Found]) -> dict[str, str]:
+def check(kind: Kind, stored: Mapping[str, Found]) -> dict[str, str]:
     """Problem by path of what is missing, of a wrong dtype or of a shape that contradicts another."""
     problems: dict[str, str] = {}
     symbols: dict[str, tuple[int, str]] = {}
     for entry in (*HEADER, *kind.entries):
-        paths = [path for path in found if entry.matches(path)]
-        instead = next((one for one in entry.unless if one in found), None)
-        if not paths and instead is None and _is_due(entry, found):
+        paths = [path for path in stored if entry.matches(path)]
+        instead = next((one for one in entry.unless if one in stored), None)
+        if not paths and instead is None and _is_due(entry, stored):
             others = f" (or {' or '.join(entry.unless)})" if entry.unless else ""
             problems[entry.path] = f"missing, expected {entry.expected()}{others}"
         if paths and instead is not None:
             problems[entry.path] = f"found beside {instead}, expected one of the two"
-        if paths and entry.beside and entry.beside not in found:
+        if paths and entry.beside and entry.beside not in stored:
             problems[entry.beside] = f"missing, expected beside {entry.path}"
         for path in paths:
-            if problem := _check_one(entry, path, found[path], symbols):
+            if problem := _check_one(entry, path, stored[path], symbols):
                 problems[path] = problem
     return problems
 
@@ -151,17 +151,17 @@ def markdown(entries: tuple[Entry, ...]) -> str:
     return "\n".join(_markdown_lines(entries)) + "\n"
 
 
-def _is_due(entry: Entry, found: Mapping[str, Found]) -> bool:
+def _is_due(entry: Entry, stored: Mapping[str, Found]) -> bool:
     """Whether the entry is missed in a file that lacks it and what may stand in its place."""
-    return entry.required and all(one in found for one in (entry.owner, entry.beside) if one)
+    return entry.required and all(one in stored for one in (entry.owner, entry.beside) if one)
 
 
-def _check_one(entry: Entry, path: str, found: Found, symbols: dict[str, tuple[int, str]]) -> str | None:
+def _check_one(entry: Entry, path: str, stored: Found, symbols: dict[str, tuple[int, str]]) -> str | None:
     dtypes = ["str" if dtype == "json" else dtype for dtype in entry.dtypes]
-    wrong = f"expected {entry.expected()}, found {found.dtype} {_shape_text(found.shape)}".rstrip()
-    if found.dtype not in dtypes or len(found.shape) != len(entry.shape):
+    wrong = f"expected {entry.expected()}, found {stored.dtype} {_shape_text(stored.shape)}".rstrip()
+    if stored.dtype not in dtypes or len(stored.shape) != len(entry.shape):
         return wrong
-    for symbol, length in zip(entry.shape, found.shape, strict=True):
+    for symbol, length in zip(entry.shape, stored.shape, strict=True):
         if isinstance(symbol, int):
             if length != symbol:
                 return wrong

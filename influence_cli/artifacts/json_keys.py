@@ -142,9 +142,9 @@ def problems(kind: str, attribute: str, value: Any) -> Iterator[str]:
     for key in KEYS[kind].get(attribute, ()):
         if key.required and key.name not in value:
             yield f"expected the key {key.name}, {key.type}, found none"
-        found = value.get(key.name)
-        if (found is not None or (key.required and key.name in value)) and not TYPES[key.type](found):
-            yield f"expected {key.type} for {key.name}, found {shown(found)}"
+        item = value.get(key.name)
+        if (item is not None or (key.required and key.name in value)) and not TYPES[key.type](item):
+            yield f"expected {key.type} for {key.name}, found {shown(item)}"
 
 
 def unlisted(kind: str, attribute: str, value: Mapping[str, Any]) -> list[str]:

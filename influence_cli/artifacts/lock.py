@@ -71,8 +71,8 @@ def hold(handle: int) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed runs of this user left in a folder; never another living run's, which holds a lock on it."""
-    with suppress(OSError), os.scandir(folder) as found:
-        for entry in found:
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
             if entry.name.startswith(PREFIX) and entry.name.endswith((".tmp", ".lock")):
                 with suppress(OSError):
                     _remove_if_left(entry.path)

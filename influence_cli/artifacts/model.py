@@ -154,7 +154,7 @@ def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
         ) from error
     if same:
         return _known(replace(data, name=arrays["@data_name"], notes=()), arrays["@data_digest"])
-    expected, found = (
+    expected, actual = (
         f"{train:,} training and {test:,} test rows of {features:,} features with the digest {digest[:12]}"
         for train, test, features, digest in (
             (
@@ -168,7 +168,7 @@ def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
     if data.digest != arrays["@data_digest"]:
         raise FileError(
             f"{path} was trained with --link-data, and its rows are no longer those of {', '.join(link.values())}:"
-            f" expected {expected}, found {found}",
+            f" expected {expected}, found {actual}",
             _LINK_HINT,
         )
     return _known(replace(data, name=arrays["@data_name"], notes=()), data.digest)
@@ -181,8 +181,8 @@ def files_of_link(link: Mapping[str, str]) -> list[str]:
 
 def _stamped(link: Mapping[str, str] | None) -> dict[str, list[int]]:
     """What tells later that none of the files was touched: reading 4 GB to know it would take half a minute."""
-    found = None if link is None else stamps(files_of_link(link), before=STARTED)
-    return {} if found is None else {"stamps": found}
+    stamp = None if link is None else stamps(files_of_link(link), before=STARTED)
+    return {} if stamp is None else {"stamps": stamp}
 
 
 def _known(dataset: Dataset, digest: str) -> Dataset:
@@ -238,8 +238,8 @@ def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> 
     elif artifact.digest != arrays["@model_digest"]:
         problems["/params/theta"] = _OTHER_MODEL
     if artifact.factor is not None and f"{_FACTOR}@sha256" in arrays:
-        found = hashlib.sha256(np.ascontiguousarray(artifact.factor.lower.T).data).hexdigest()
-        if found != arrays[f"{_FACTOR}@sha256"]:
+        digest = hashlib.sha256(np.ascontiguousarray(artifact.factor.lower.T).data).hexdigest()
+        if digest != arrays[f"{_FACTOR}@sha256"]:
             problems[_FACTOR] = "damaged: expected the array whose SHA-256 is its attribute sha256, found another"
     problems.update(_label_problems(artifact.dataset))
     weights = artifact.dataset.weights

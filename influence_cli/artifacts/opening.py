@@ -54,8 +54,8 @@ def check_readable(path: Path, spec: Kind) -> None:
 
 def check_header(file: h5py.File, path: Path, spec: Kind) -> int:
     """The version of the file.  Raises FileError where it is not one of ours, of that kind and of a known version."""
-    found = attribute(file, "format")
-    if not isinstance(found, str) or found != FORMAT:
+    name = attribute(file, "format")
+    if not isinstance(name, str) or name != FORMAT:
         inside = ", ".join(list(file)[:5]) or "nothing"
         raise FileError(f"{path} is an HDF5 file but not one of ginf's (it holds {inside})", hint=make(spec))
     kind, version = attribute(file, "kind"), attribute(file, "format_version")

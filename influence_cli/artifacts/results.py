@@ -108,7 +108,9 @@ def load_truth(path: PathLike) -> TruthResult:
         low=opened.arrays.get("/proven/low"),
         high=opened.arrays.get("/proven/high"),
         unbounded=_flags(opened, "/unbounded"),
-        credit={name.removeprefix(_CREDIT): own for name, own in opened.arrays.items() if name.startswith(_CREDIT)},
+        credit={
+            name.removeprefix(_CREDIT): values for name, values in opened.arrays.items() if name.startswith(_CREDIT)
+        },
         credit_state=opened.arrays.get("/credit_state"),
     )
 
@@ -201,8 +203,8 @@ def _flags(opened: Opened, path: str) -> np.ndarray | None:
 
 def _names_path(result: InfluenceResult | TruthResult) -> str:
     """Names are those of the test rows, or of single rows that are measured by themselves."""
-    own = result.names is not None and len(result.names.true) != len(result.tests)
-    return "/groups/names" if own else "/tests/names"
+    by_group = result.names is not None and len(result.names.true) != len(result.tests)
+    return "/groups/names" if by_group else "/tests/names"
 
 
 def _names_text(names: RowNames) -> list[str]:

@@ -29,7 +29,7 @@ def save_selection(path: PathLike, result: SelectionResult, *, force: bool = Fal
         "/records/test": np.array([code_of_test(record["test"]) for record in records], dtype=np.int64),
         "/records/details": [_details(record) for record in records],
         "/rows/number": np.concatenate(rows).astype(np.int64),
-        "/rows/end": np.cumsum([len(own) for own in rows], dtype=np.int64),
+        "/rows/end": np.cumsum([len(numbers) for numbers in rows], dtype=np.int64),
     }
     for key in _FIGURES:
         arrays[f"/records/{key}"] = np.array([record[key] for record in records], dtype=np.float64)
@@ -63,20 +63,20 @@ def load_selection(path: PathLike) -> SelectionResult:
 
 def _read_details(path: PathLike, text: str) -> dict[str, Any]:
     try:
-        found = json_keys.parse(text)
+        details = json_keys.parse(text)
     except ValueError as error:
-        found = str(error)
-    if not isinstance(found, dict):
+        details = str(error)
+    if not isinstance(details, dict):
         raise storage.invalid(
-            path, "selection", {"/records/details": f"expected objects, found {json_keys.shown(found)}"}
+            path, "selection", {"/records/details": f"expected objects, found {json_keys.shown(details)}"}
         )
-    return found
+    return details
 
 
 def _details(record: dict[str, Any]) -> str:
     """What has no dataset of its own; ``base`` keeps its place among the keys."""
-    own = {key: value for key, value in record.items() if key not in _TYPED or key == "base"}
-    return json.dumps({key: None if key == "base" or _unknown(value) else value for key, value in own.items()})
+    details = {key: value for key, value in record.items() if key not in _TYPED or key == "base"}
+    return json.dumps({key: None if key == "base" or _unknown(value) else value for key, value in details.items()})
 
 
 def _unknown(value: Any) -> bool:

@@ -105,8 +105,8 @@ def extend(path: PathLike, kind: str, arrays: Mapping[str, Any], *, expect: Mapp
             stored, problems = survey(file, spec, target.stat().st_size)
             if problems or unsigned:
                 raise invalid(path, kind, problems | unsigned)
-            found = {name: describe_stored(item) for name, item in stored.items()}
-        _check_values(spec, arrays, {**found, **{name: describe(value) for name, value in arrays.items()}})
+            described = {name: describe_stored(item) for name, item in stored.items()}
+        _check_values(spec, arrays, {**described, **{name: describe(value) for name, value in arrays.items()}})
         packed = _packed(arrays)
         replaced: dict[str, Any] = {}
         if kept is not None:
@@ -131,8 +131,8 @@ def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Open
         version = check_header(file, path, spec)
         stored, problems = survey(file, spec, path.stat().st_size)
         kept, unsigned = _kept_digests(root_attributes(file), version)
-        found = {name: describe_stored(item) for name, item in stored.items()}
-        problems = {**_listed(spec, kept, stored), **check(spec, found), **problems}
+        described = {name: describe_stored(item) for name, item in stored.items()}
+        problems = {**_listed(spec, kept, stored), **check(spec, described), **problems}
         for name, item in stored.items():
             entry = spec.entry(name)
             wanted = "@" in name or keys is None or name in keys or (entry is not None and entry.path in keys)
@@ -174,9 +174,9 @@ def to_json(value: Any) -> str:
 # --- writing ---
 
 
-def _check_values(spec: Kind, values: Mapping[str, Any], found: Mapping[str, Found]) -> None:
+def _check_values(spec: Kind, values: Mapping[str, Any], described: Mapping[str, Found]) -> None:
     problems = dict.fromkeys(unknown(spec, values), "not in the schema")
-    problems.update(check(spec, found))
+    problems.update(check(spec, described))
     for name, value in values.items():
         entry = spec.entry(name)
         if name not in problems and entry and (problem := _value_problem(entry, value)):
@@ -290,12 +290,12 @@ def _kept_digests(root: Mapping[str, Any], version: int) -> tuple[dict[str, Any]
         return None, {}
     try:
         kept = json_keys.parse(text) if isinstance(text, str) else None
-        found = digests.content(root)
+        digests_kept = digests.content(root)
     except ValueError as error:
         return {}, {CONTENT_DIGEST: f"damaged: {error}"}
     if not isinstance(kept, dict):
         return {}, {DIGESTS: f"expected an object with an entry for every dataset, found {json_keys.shown(kept)}"}
-    if expected != found:
+    if expected != digests_kept:
         problem = "expected the SHA-256 of the other attributes, found another: some are damaged, or were edited"
         return kept, {CONTENT_DIGEST: problem if expected is not None else "missing, expected the file's SHA-256"}
     return kept, {}
@@ -326,8 +326,10 @@ def _value(spec: Kind, name: str, item: Any, kept: Mapping[str, Any] | None) -> 
     array = stored_array(item)
     problem = None
     if kept is not None:
-        own = {one.path.partition("@")[2] for one in spec.entries if one.owner == name}
-        problem = digests.problem(kept[name], array, {key: attribute(item, key) for key in own if key in item.attrs})
+        attributes = {one.path.partition("@")[2] for one in spec.entries if one.owner == name}
+        problem = digests.problem(
+            kept[name], array, {key: attribute(item, key) for key in attributes if key in item.attrs}
+        )
     value = texts(array) if array.dtype.kind in "SO" else array
     return value, (None if entry is None else _value_problem(entry, value)) or problem
 

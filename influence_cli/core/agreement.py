@@ -80,8 +80,8 @@ def slope(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     keep = both_finite(estimate, truth)
     x, y = _columns(estimate, keep), _columns(truth, keep)
     with np.errstate(all="ignore"):
-        found = (x.unit * y.unit).sum(0) * (y.norm / x.norm)
-    return np.where(x.varies & (keep.sum(0) >= LEAST) & np.isfinite(found), found, np.nan)
+        slopes = (x.unit * y.unit).sum(0) * (y.norm / x.norm)
+    return np.where(x.varies & (keep.sum(0) >= LEAST) & np.isfinite(slopes), slopes, np.nan)
 
 
 def common_slope(estimate: np.ndarray, truth: np.ndarray) -> float:
@@ -99,8 +99,8 @@ def common_slope(estimate: np.ndarray, truth: np.ndarray) -> float:
     x_scale, y_scale = x_norm.max(), y_norm.max() or 1.0
     share = x_norm / x_scale
     with np.errstate(all="ignore"):
-        found = ((x.unit * y.unit).sum(0) * share * (y_norm / y_scale)).sum() / (share**2).sum() * (y_scale / x_scale)
-    return float(found) if np.isfinite(found) else np.nan
+        slopes = ((x.unit * y.unit).sum(0) * share * (y_norm / y_scale)).sum() / (share**2).sum() * (y_scale / x_scale)
+    return float(slopes) if np.isfinite(slopes) else np.nan
 
 
 def rmse(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -170,14 +170,14 @@ def bootstrap_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray, resamp
     """
     groups, tests = truth.shape
     sums = [_summands(estimate, truth) for estimate in estimates]
-    found = np.empty((len(sums), resamples, tests))
+    coefficients = np.empty((len(sums), resamples, tests))
     start = 0
     for weights in resample_weights(groups, resamples, seed):
         part = slice(start, start + len(weights))
         start = part.stop
         for number, summands in enumerate(sums):
-            found[number, part] = _from_sums(*np.split(weights @ summands, 6, axis=1))
-    return found
+            coefficients[number, part] = _from_sums(*np.split(weights @ summands, 6, axis=1))
+    return coefficients
 
 
 def jackknife_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:

@@ -133,9 +133,11 @@ class CurvatureBound:
         if sums is not None:
             self._schur(sums, objective.design.rows)
         elif objective.design.intercept:
-            own = np.append(np.zeros(d), np.sqrt(ridge[0, d])) if direction is None else direction
-            self.inverse = np.eye(K) / own[d] ** 2
-            self.shift = np.eye(K)[:, None] * (own[:d] / own[d] * self.scale)[:, :, None]
+            direction_of_intercept = np.append(np.zeros(d), np.sqrt(ridge[0, d])) if direction is None else direction
+            self.inverse = np.eye(K) / direction_of_intercept[d] ** 2
+            self.shift = (
+                np.eye(K)[:, None] * (direction_of_intercept[:d] / direction_of_intercept[d] * self.scale)[:, :, None]
+            )
 
     def _schur(self, sums: np.ndarray, rows: int) -> None:
         K, d, _ = self.shift.shape
@@ -158,9 +160,9 @@ class CurvatureBound:
         shift = np.einsum("kdl,nl->nkd", self.shift, c)
         square = x**2 @ np.einsum("nk,kd->dn", c**2, self.scale**2)
         cross = x @ np.einsum("nk,kd,nkd->dn", c, self.scale, shift)
-        own = (shift**2).sum(axis=(1, 2))
-        size = square + 2 * np.abs(cross) + own
-        outer = np.maximum(square - 2 * cross + own, 0.0) + 64 * len(self.scale[0]) * UNIT * size
+        squared = (shift**2).sum(axis=(1, 2))
+        size = square + 2 * np.abs(cross) + squared
+        outer = np.maximum(square - 2 * cross + squared, 0.0) + 64 * len(self.scale[0]) * UNIT * size
         return self._root(outer + np.einsum("nk,kl,nl->n", c, self.inverse, c))
 
     def norms_by_row(self, c: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -168,9 +170,9 @@ class CurvatureBound:
         out = np.empty(len(x))
         step = max(1, CHUNK // self.shift[:, :, 0].size)
         for start in range(0, len(x), step):
-            own, rows = c[start : start + step], x[start : start + step]
-            outer = own[:, :, None] * rows[:, None] * self.scale - np.einsum("kdl,tl->tkd", self.shift, own)
-            inner = np.einsum("tk,kl,tl->t", own, self.inverse, own)
+            block, rows = c[start : start + step], x[start : start + step]
+            outer = block[:, :, None] * rows[:, None] * self.scale - np.einsum("kdl,tl->tkd", self.shift, block)
+            inner = np.einsum("tk,kl,tl->t", block, self.inverse, block)
             out[start : start + step] = self._root((outer**2).sum(axis=(1, 2)) + inner)
         return out
 
@@ -213,8 +215,8 @@ class Certificate:
 
     def of(self, g: int) -> Certificate:
         """That of one group."""
-        own = slice(g, g + 1)
-        return replace(self, theta=self.theta[:, own], radius=self.radius[own], bounds=self.bounds[own])
+        column = slice(g, g + 1)
+        return replace(self, theta=self.theta[:, column], radius=self.radius[column], bounds=self.bounds[column])
 
 
 def differences(objective: Glm) -> np.ndarray:
@@ -281,9 +283,9 @@ def _sharpened(
 ) -> tuple[np.ndarray, np.ndarray]:
     """x'(r + rho) (G,) and rho = r - H x (P, G), for x by so many steps of conjugate gradients on r (P, G)."""
     product = objective.curvature(theta, w)
-    found = conjugate_gradient(product, gradient, preconditioner=preconditioner, tol=1e-2, max_iterations=products)
-    rest = gradient - product(found.x)
-    return dots(found.x, gradient + rest), rest
+    solution = conjugate_gradient(product, gradient, preconditioner=preconditioner, tol=1e-2, max_iterations=products)
+    rest = gradient - product(solution.x)
+    return dots(solution.x, gradient + rest), rest
 
 
 def _rounding(
@@ -308,6 +310,6 @@ def _rounding(
     each = m * steep + 0.5 * (D + 6) * outputs * curvature
     penalty = 4.0 * ridge * size
     if along is not None:
-        own = np.abs(along)[:, None]
-        penalty = penalty + (D + 4.0) * own * (own * size).sum(axis=2, keepdims=True)
+        lengths = np.abs(along)[:, None]
+        penalty = penalty + (D + 4.0) * lengths * (lengths * size).sum(axis=2, keepdims=True)
     return UNIT * (each[:, None, None] * geometry.largest + penalty)

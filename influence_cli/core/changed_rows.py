@@ -50,8 +50,8 @@ def estimate_changed(
     ``group`` is its removal from ``objective``.
     """
     after = changed.weights
-    own = tuple(method for method in methods if method in ROWS_ALONE)
-    out = estimate(objective, theta, solver, group, own, singles) if own else {}
+    of_rows = tuple(method for method in methods if method in ROWS_ALONE)
+    out = estimate(objective, theta, solver, group, of_rows, singles) if of_rows else {}
     # What is left of grad J at theta* is no effect of the group.
     g = objective.gradient(theta, objective.weights) - changed.objective.gradient(theta, after)
     if "rif" in out:

@@ -57,8 +57,8 @@ def coalitions(kind: str, players: int, rounds: int, seed: int) -> Coalitions:
     draw = _orders if kind == SHAPLEY else _sets
     pairs = np.concatenate([draw(rng, players) for _ in range(rounds // 2)])
     member, number = np.unique(pairs.reshape(-1, players), axis=0, return_inverse=True)
-    found = number.reshape(pairs.shape[:3])
-    return Coalitions(member, found, np.full(found.shape[:2], 1.0 / len(found)), drawn=True)
+    members = number.reshape(pairs.shape[:3])
+    return Coalitions(member, members, np.full(members.shape[:2], 1.0 / len(members)), drawn=True)
 
 
 def credit(chosen: Coalitions, value: np.ndarray, error: np.ndarray, unbounded: np.ndarray) -> Credit:
@@ -105,5 +105,5 @@ def _orders(rng: np.random.Generator, players: int) -> np.ndarray:
 def _sets(rng: np.random.Generator, players: int) -> np.ndarray:
     """A random set and the opposite one without and with each group, (2, n, 2, n) bool."""
     chosen = rng.random(players) < 0.5
-    own = np.eye(players, dtype=bool)
-    return np.stack([np.stack([here & ~own, here | own], axis=1) for here in (chosen, ~chosen)])
+    singles = np.eye(players, dtype=bool)
+    return np.stack([np.stack([here & ~singles, here | singles], axis=1) for here in (chosen, ~chosen)])

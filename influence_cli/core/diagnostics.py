@@ -106,15 +106,15 @@ def groups_cooks_distance(
     """Cook's distance of G groups of rows, (G,); NaN where the rest does not determine the parameters, or the model
     has no minimum without the group."""
     gone = removal(objective.weights, groups, PER_SUM)
-    found = estimate(objective, theta, solver, gone, ("newton",))["newton"]
-    assert found.change is not None
+    newton = estimate(objective, theta, solver, gone, ("newton",))["newton"]
+    assert newton.change is not None
     open_ended = recession(objective, theta, gone.removed)
     if open_ended is not None:
-        found.change[:, np.flatnonzero(open_ended.direction.any(axis=0))] = np.nan
-        found.change[:, list(open_ended.settled)] = np.nan
+        newton.change[:, np.flatnonzero(open_ended.direction.any(axis=0))] = np.nan
+        newton.change[:, list(open_ended.settled)] = np.nan
     counted = np.count_nonzero(objective.weights) if observations is None else observations
-    distance = counted * (found.change * solver.product(found.change)).sum(axis=0) / (dispersion * objective.size)
-    return np.where([problem == "ok" for problem in found.problems], distance, np.nan)
+    distance = counted * (newton.change * solver.product(newton.change)).sum(axis=0) / (dispersion * objective.size)
+    return np.where([problem == "ok" for problem in newton.problems], distance, np.nan)
 
 
 def _regression(objective: Objective) -> Glm:

@@ -180,11 +180,11 @@ def _by_all_rows(
         return solution
     for part in memory_chunks(objective, np.flatnonzero(~solution.converged & ~solution.indefinite)):
         removed = kept.take(part)
-        own = per_column(objective, np.repeat(theta, len(part), axis=1), removed)
+        curvature = per_column(objective, np.repeat(theta, len(part), axis=1), removed)
         rest = refined_conjugate_gradient(
             HessianAt(objective, theta, removed),
             g[:, part],
-            preconditioner=own,
+            preconditioner=curvature,
             tol=solver.tol,
             start=solution.x[:, part],
         )

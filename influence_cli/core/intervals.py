@@ -61,8 +61,8 @@ def intervals(certificate: Certificate, target: Valued, base: np.ndarray) -> Int
     strongest rival have one sign: a rate lies between those of the certain rows and of the possible ones, and what is
     made of predicted classes alone is known where all of them are.
     """
-    found = _values(certificate, target)
-    return None if found is None else _against(*found, base)
+    interval = _values(certificate, target)
+    return None if interval is None else _against(*interval, base)
 
 
 def _values(certificate: Certificate, target: Valued) -> Interval | None:
@@ -74,8 +74,8 @@ def _values(certificate: Certificate, target: Valued) -> Interval | None:
     if isinstance(target, MeanTarget | WeightedTarget | WorstTarget):
         return _of_rows(certificate, target)
     if isinstance(target, AbsoluteTarget):
-        found = _values(certificate, target.target)
-        return None if found is None else _size_of(*found)
+        interval = _values(certificate, target.target)
+        return None if interval is None else _size_of(*interval)
     if isinstance(target, RateTarget):
         surely, possibly = _predicted(certificate, target)
         low = surely[target.second].mean(axis=0) - possibly[~target.second].mean(axis=0)
@@ -93,14 +93,14 @@ def _values(certificate: Certificate, target: Valued) -> Interval | None:
 
 def _of_rows(certificate: Certificate, target: MeanTarget | WeightedTarget | WorstTarget) -> Interval | None:
     """A weighted sum over rows, or the largest mean over their parts."""
-    found = _values(certificate, target.rows)
-    if found is None:
+    interval = _values(certificate, target.rows)
+    if interval is None:
         return None
-    low, high = found
+    low, high = interval
     slack = len(low) * np.finfo(float).eps  # of a sum in any order, relative to that of the sizes
     if isinstance(target, WorstTarget):
         sizes = np.bincount(target.part)
-        means = [np.array([end[target.part == k].sum(axis=0) / n for k, n in enumerate(sizes)]) for end in found]
+        means = [np.array([end[target.part == k].sum(axis=0) / n for k, n in enumerate(sizes)]) for end in interval]
         largest = np.maximum(*np.abs(means)).max(axis=0)
         low, high = (end.max(axis=0) for end in means)
     else:
@@ -124,9 +124,9 @@ def _size_of(low: np.ndarray, high: np.ndarray) -> Interval:
 def _predicted(certificate: Certificate, target: RateTarget) -> tuple[np.ndarray, np.ndarray]:
     """Which rows (T, G) are predicted the class for certain, and which possibly."""
     rows = RowTarget(target.objective, Margin(target.family), target.X, np.full(len(target.second), target.code))
-    found = _values(certificate, rows)
-    assert found is not None
-    return found[0] > 0, found[1] >= 0
+    interval = _values(certificate, rows)
+    assert interval is not None
+    return interval[0] > 0, interval[1] >= 0
 
 
 def _of_classes(certificate: Certificate, target: OfClasses) -> Interval | None:
@@ -138,9 +138,9 @@ def _of_classes(certificate: Certificate, target: OfClasses) -> Interval | None:
     predicted = family.predict(objective.predict_outputs(certificate.theta, target.X))  # (G, T)
     sure = np.empty(len(predicted), dtype=bool)
     for g, codes in enumerate(predicted):
-        found = _values(certificate.of(g), RowTarget(objective, Margin(family), target.X, codes))
-        assert found is not None
-        sure[g] = bool((found[0] > 0).all())
+        interval = _values(certificate.of(g), RowTarget(objective, Margin(family), target.X, codes))
+        assert interval is not None
+        sure[g] = bool((interval[0] > 0).all())
     value = target.value(certificate.theta)
     return np.where(sure, value, -np.inf), np.where(sure, value, np.inf)
 
@@ -167,8 +167,8 @@ def _of_parameter(certificate: Certificate, index: int) -> Interval:
     value = certificate.theta[index]
     if is_free(certificate.objective) and index % D == D - 1:
         # The retrained intercepts sum to 0 over the classes of a softmax, and these may not quite.
-        own = certificate.theta.reshape(K, D, -1)[:, -1].mean(axis=0)
-        value = value - own if isinstance(certificate.objective.family, Softmax) else value
+        level = certificate.theta.reshape(K, D, -1)[:, -1].mean(axis=0)
+        value = value - level if isinstance(certificate.objective.family, Softmax) else value
     slack = VALUE_ROUNDING * np.abs(value)
     return (value - half - slack)[None], (value + half + slack)[None]
 
@@ -218,20 +218,20 @@ def _within(target: RowTarget, low: np.ndarray, high: np.ndarray) -> Interval:
 def _of_softmax(certificate: Certificate, target: RowTarget) -> Interval | None:
     quantity, x = target.quantity, features(target)
     eta = certificate.objective.predict_outputs(certificate.theta, target.X)
-    found = []
+    bounds = []
     for g, bound in enumerate(certificate.bounds):
-        own, radius = eta[g].T, float(certificate.radius[g])  # (T, K)
+        outputs, radius = eta[g].T, float(certificate.radius[g])  # (T, K)
         if not np.isfinite(radius):
-            found.append((np.full(len(x), -np.inf), np.full(len(x), np.inf)))
+            bounds.append((np.full(len(x), -np.inf), np.full(len(x), np.inf)))
         elif isinstance(quantity, Loss | Probability):
-            found.append(_of_loss(certificate, bound, radius, own, x, target))
+            bounds.append(_of_loss(certificate, bound, radius, outputs, x, target))
         elif isinstance(quantity, Margin):
-            found.append(_of_margin(bound, radius, own, x, target.y))
+            bounds.append(_of_margin(bound, radius, outputs, x, target.y))
         elif isinstance(quantity, Logit):
-            found.append(_of_logit(certificate, bound, radius, own, x, quantity.k))
+            bounds.append(_of_logit(certificate, bound, radius, outputs, x, quantity.k))
         else:
             return None
-    low, high = (np.stack(ends, axis=1) for ends in zip(*found, strict=True))
+    low, high = (np.stack(ends, axis=1) for ends in zip(*bounds, strict=True))
     return _within(target, low, high)
 
 
@@ -257,10 +257,10 @@ def _of_margin(bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndar
     slack = VALUE_ROUNDING * (1 + np.abs(eta).max(axis=1))
     for k in range(K):
         rivals = y != k
-        own = eta[rows, y] - eta[:, k]
+        margins = eta[rows, y] - eta[:, k]
         half = bound.norms_by_row(unit[y] - unit[k], x) * radius + slack
-        low = np.where(rivals, np.minimum(low, own - half), low)
-        high = np.where(rivals, np.minimum(high, own + half), high)
+        low = np.where(rivals, np.minimum(low, margins - half), low)
+        high = np.where(rivals, np.minimum(high, margins + half), high)
     return low, high
 
 

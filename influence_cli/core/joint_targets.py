@@ -32,8 +32,8 @@ class WorstTarget:
         return self.means(theta).max(axis=0, keepdims=True)
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        own = self.part == self.means(theta)[:, 0].argmax()
-        return WeightedTarget(self.rows, own / own.sum()).gradient(theta)
+        members = self.part == self.means(theta)[:, 0].argmax()
+        return WeightedTarget(self.rows, members / members.sum()).gradient(theta)
 
     def means(self, theta: np.ndarray) -> np.ndarray:
         """The mean of every part, (parts, G)."""
@@ -83,8 +83,8 @@ class RateTarget:
     def value(self, theta: np.ndarray) -> np.ndarray:
         eta = self.objective.predict_outputs(theta, self.X)
         predicted = self.family.predict(eta) == self.code
-        found = predicted[:, self.second].mean(axis=1) - predicted[:, ~self.second].mean(axis=1)
-        return np.where(np.isfinite(eta).all(axis=(1, 2)), found, np.nan)[None]
+        gap = predicted[:, self.second].mean(axis=1) - predicted[:, ~self.second].mean(axis=1)
+        return np.where(np.isfinite(eta).all(axis=(1, 2)), gap, np.nan)[None]
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
         raise UsageError("a rate has no derivative to rank rows by", hint="ask for gap: or gap-loss: here")

@@ -43,8 +43,8 @@ def proven(
     lost = objective.recession(w).any(axis=0)
     whole = np.flatnonzero(~lost)
     if whole.size:
-        found = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry, products=products)
-        parts = [intervals(found, target, base) for target, base in _of_columns(asked, whole)]
+        certificate = certify(objective, theta[:, whole], w.take(whole), preconditioner, geometry, products=products)
+        parts = [intervals(certificate, target, base) for target, base in _of_columns(asked, whole)]
         _fill(low, high, whole, parts, asked)
     for g in np.flatnonzero(lost):
         at = np.array([g])
@@ -93,12 +93,12 @@ def without_classes(objective: Glm, kept: np.ndarray) -> Reduced:
     reduced.size = len(kept) * objective.design.columns
     reduced.units = objective.units[: reduced.size]
     reduced.penalty = Penalty(penalty.ridge, penalty.gauge, len(kept))
-    found = Reduced(reduced, kept)
-    reduced.y = found.codes(objective.y)
+    reduction = Reduced(reduced, kept)
+    reduced.y = reduction.codes(objective.y)
     reduced.kept = None
     for name in ("_kinds", "_training_gram", "_in_single"):
         reduced.__dict__.pop(name, None)  # cached of the whole model
-    return found
+    return reduction
 
 
 def _of_the_rest(
@@ -131,8 +131,10 @@ def _of_the_rest(
             out.append(None)
             continue
         quantity = replace(target.quantity, family=Softmax(len(kept)))
-        found = intervals(certificate, RowTarget(reduced.objective, quantity, target.X, reduced.codes(target.y)), base)
-        out.append(_where(np.isin(target.y, kept), found))
+        interval = intervals(
+            certificate, RowTarget(reduced.objective, quantity, target.X, reduced.codes(target.y)), base
+        )
+        out.append(_where(np.isin(target.y, kept), interval))
     return out
 
 
@@ -145,8 +147,8 @@ def _of_one_class(target: Target, base: np.ndarray, kept: int) -> Interval | Non
     return _where(target.y == kept, (change, change))
 
 
-def _where(known: np.ndarray, found: Interval | None) -> Interval | None:
+def _where(known: np.ndarray, interval: Interval | None) -> Interval | None:
     """The interval of the rows that are ``known`` (T,)."""
-    if found is None:
+    if interval is None:
         return None
-    return np.where(known[:, None], found[0], -np.inf), np.where(known[:, None], found[1], np.inf)
+    return np.where(known[:, None], interval[0], -np.inf), np.where(known[:, None], interval[1], np.inf)

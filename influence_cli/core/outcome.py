@@ -85,14 +85,14 @@ def after_removal(
 def _replaced(minimum: Minimum, settled: dict[int, Settled]) -> Minimum:
     """The minimum with what the groups settled to."""
     columns = np.array(list(settled))
-    found = list(settled.values())
-    theta = np.hstack([one.theta for one in found])
+    settled_groups = list(settled.values())
+    theta = np.hstack([one.theta for one in settled_groups])
     rest = Minimum(
         theta,
         minimum.grad_norm[columns],
         np.zeros(len(columns), dtype=np.int64),
-        np.array([one.converged for one in found]),
-        np.array([one.decrement for one in found]),
-        np.hstack([one.left for one in found]),
+        np.array([one.converged for one in settled_groups]),
+        np.array([one.decrement for one in settled_groups]),
+        np.hstack([one.left for one in settled_groups]),
     )
     return minimum.continue_with(columns, rest)

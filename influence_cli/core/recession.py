@@ -95,8 +95,8 @@ class Settled:
             return np.full(count, np.nan)
         decided, least = self.separation.decided(rows, lost)
         decided = decided if isinstance(target, RowTarget) else np.full(count, decided.all())
-        found = limits(target, self.theta, self.separation.outward / least)[:, 0]
-        return np.where(decided, np.where(np.abs(found) > ENDLESS_FROM, np.copysign(np.inf, found), found), np.nan)
+        limit = limits(target, self.theta, self.separation.outward / least)[:, 0]
+        return np.where(decided, np.where(np.abs(limit) > ENDLESS_FROM, np.copysign(np.inf, limit), limit), np.nan)
 
     @property
     def status(self) -> str:
@@ -132,29 +132,31 @@ def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settl
     """The infimum of J(.; w), w of one group and nothing penalised, seen from the ``trained`` parameters (P, 1), and
     the directions that are open there: ``core.separation`` says which, and Newton's method finds the rest."""
     lost = FAR_OUT * objective.recession(w)
-    found = separation(objective, w)
-    if found is None:
+    direction = separation(objective, w)
+    if direction is None:
         return Settled(trained + lost, np.zeros((len(trained), 0)), np.zeros_like(trained), np.inf, False)
     goal = Goal(tol, np.full(1, float(objective.deviation(trained)[0])))
     theta, step, decrement, done = trained, np.zeros_like(trained), 0.0, False
     for _ in range(SETTLING_STEPS):
-        out = max(0.0, RULED_OUT - float(found.growth(theta).min(initial=RULED_OUT))) * found.outward
+        out = max(0.0, RULED_OUT - float(direction.growth(theta).min(initial=RULED_OUT))) * direction.outward
         value, gradient = objective.value_and_gradient(theta + out, w)
-        curvature = found.held.T @ symmetric(objective.dense_curvature(theta + out, w, np.dtype(float))) @ found.held
-        step, definite = _newton_step(curvature, found.held.T @ gradient)
-        step = found.held @ step
+        curvature = (
+            direction.held.T @ symmetric(objective.dense_curvature(theta + out, w, np.dtype(float))) @ direction.held
+        )
+        step, definite = _newton_step(curvature, direction.held.T @ gradient)
+        step = direction.held @ step
         decrement = float(np.sqrt(max(-float((gradient * step).sum()), 0.0)))
         done = definite and bool(decrement <= goal.decrement(objective, theta, value)[0])
         done = done and bool(objective.self_concordance(step)[0] < FINITE_REACH)
         if done:  # the whole step, too short for J to tell
             theta = theta + step
             break
-        moved = _along(objective, (theta + out, value, gradient), step, w, found.held)
+        moved = _along(objective, (theta + out, value, gradient), step, w, direction.held)
         if moved is None:
             break
         theta = moved - out
     scale = max(1.0, float(objective.deviation(trained)[0]))
-    return Settled(theta + lost, found.open * scale, step, decrement, done, found)
+    return Settled(theta + lost, direction.open * scale, step, decrement, done, direction)
 
 
 def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -259,29 +261,31 @@ class Recession:
         if lost.size:
             outward = self.direction[:, lost]
             back = (theta[:, lost] if theta.shape[1] > 1 else theta) - out * outward
-            own = of_columns(target, lost)
-            value[:, lost] = limits(own, back, outward)
-            begun = own.value(before.theta), limits(own, before.theta, outward)
-            along[:, lost] = ~np.isclose(*begun, rtol=DEPENDS, atol=0.0, equal_nan=True) | ~np.isfinite(value[:, lost])
+            target_of = of_columns(target, lost)
+            value[:, lost] = limits(target_of, back, outward)
+            before_limits = target_of.value(before.theta), limits(target_of, before.theta, outward)
+            along[:, lost] = ~np.isclose(*before_limits, rtol=DEPENDS, atol=0.0, equal_nan=True) | ~np.isfinite(
+                value[:, lost]
+            )
         for g, one in self.settled.items():
             base = columns_of(before.base)[:, min(g, before.base.size // len(before.base) - 1)]
-            own = of_columns(target, np.array([g]))
-            along[:, g] = depends(own, one, base)
-            value[:, g] = own.value(one.theta)[:, 0]
+            target_of = of_columns(target, np.array([g]))
+            along[:, g] = depends(target_of, one, base)
+            value[:, g] = target_of.value(one.theta)[:, 0]
             if along[:, g].any():
-                value[along[:, g], g] = one.limits(own, self.ruled_out[:, g])[along[:, g]]
+                value[along[:, g], g] = one.limits(target_of, self.ruled_out[:, g])[along[:, g]]
         return value, along
 
     def of_all(self, targets: Sequence[Valued], theta: np.ndarray, base: np.ndarray) -> np.ndarray:
         """What the truth is of figures (T, G) seen from the trained theta (P, 1), where f is ``base`` (T,): ``FINITE``,
         ``LIMIT``, ``ENDLESS``, or ``UNKNOWN`` where it could not be shown whether a group leaves a minimum."""
-        found, first = [], 0
+        settled, first = [], 0
         for target in targets:
-            own = base[first : first + len(target.value(theta))]
-            value, along = self.ends(target, theta, Before(theta, own))
-            found.append(np.where(along, np.where(np.isfinite(value), LIMIT, ENDLESS), FINITE))
-            first += len(own)
-        out = np.concatenate(found).astype(np.uint8)
+            values = base[first : first + len(target.value(theta))]
+            value, along = self.ends(target, theta, Before(theta, values))
+            settled.append(np.where(along, np.where(np.isfinite(value), LIMIT, ENDLESS), FINITE))
+            first += len(values)
+        out = np.concatenate(settled).astype(np.uint8)
         for g, one in self.settled.items():
             out[:, g] = out[:, g] if one.converged else np.where(out[:, g] == FINITE, UNKNOWN, out[:, g])
         return out
@@ -294,8 +298,8 @@ class Recession:
 def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession | None:
     """What the groups leave without a minimum, seen from the trained theta (P, 1); None where all have one."""
     direction = objective.recession(w)
-    found = settled_groups(objective, theta, theta, w, objective.tuning.tolerance)
-    loose = {g: one for g, one in found.items() if one.open.shape[1] or not one.converged}
+    settled = settled_groups(objective, theta, theta, w, objective.tuning.tolerance)
+    loose = {g: one for g, one in settled.items() if one.open.shape[1] or not one.converged}
     return without(objective, direction, loose) if loose or direction.any() else None
 
 
@@ -315,12 +319,12 @@ def settled_groups(
         return {}
     out = {}
     for g in range(w.groups):
-        own, here = w.take(np.array([g])), theta[:, min(g, theta.shape[1] - 1)][:, None]
-        if is_finite(objective, here, own):
+        weights, here = w.take(np.array([g])), theta[:, min(g, theta.shape[1] - 1)][:, None]
+        if is_finite(objective, here, weights):
             continue
         if objective.size > SETTLED_UP_TO:
             out[g] = Settled(here, np.zeros((len(here), 0)), np.zeros_like(here), np.inf, converged=False)
         else:
             assert isinstance(objective, Glm)
-            out[g] = settle(objective, trained, own, tol)
+            out[g] = settle(objective, trained, weights, tol)
     return out

@@ -138,9 +138,9 @@ def refine(
     """
     objective = followed(objective, theta)
     if start is None:
-        runaway = objective.recession(w)
-        start = np.repeat(theta, w.groups, axis=1) + FAR_OUT * runaway
-        far = np.flatnonzero(runaway.any(axis=0))
+        directions = objective.recession(w)
+        start = np.repeat(theta, w.groups, axis=1) + FAR_OUT * directions
+        far = np.flatnonzero(directions.any(axis=0))
         if far.size and gradient is not None:
             gradient = gradient.copy()
             gradient[:, far] = objective.gradient(start[:, far], w.take(far))
@@ -268,7 +268,7 @@ class _Way:
     def _newton(self, groups: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
         """Newton-CG of these groups (A,); without a preconditioner each has its own.  Which were not served (B,)."""
         objective, w = self.objective, self.w.take(groups)
-        own = None if preconditioner is None else for_columns(preconditioner, groups)
+        inverse = None if preconditioner is None else for_columns(preconditioner, groups)
         points = Points.at(objective, self.reached[:, groups], w)
         theta, gradient = points.theta, points.gradient
         active, unserved = np.arange(len(groups)), [groups[:0]]
@@ -276,21 +276,23 @@ class _Way:
         self.rule.shortest[groups] = np.nan  # lengths in the norm of another Hessian
         for _ in range(NEWTON_STEPS):
             here = w.take(active)
-            found = refined_conjugate_gradient(
+            solution = refined_conjugate_gradient(
                 HessianAt(objective, theta[:, active], here),
                 -gradient[:, active],
-                preconditioner=for_columns(own, active) if own else per_column(objective, theta[:, active], here),
+                preconditioner=for_columns(inverse, active)
+                if inverse
+                else per_column(objective, theta[:, active], here),
                 tol=np.where(tight[active], PROOF, INNER),
-                max_iterations=SERVED if own else PATIENT,
+                max_iterations=SERVED if inverse else PATIENT,
             )
-            length = np.sqrt(np.maximum(-dots(gradient[:, active], found.x), 0.0))
-            moved = line_search(objective, points, found.x, active, here)
+            length = np.sqrt(np.maximum(-dots(gradient[:, active], solution.x), 0.0))
+            moved = line_search(objective, points, solution.x, active, here)
             self.reached[:, groups[active]] = theta[:, active]
             ends = self.rule.ends(groups[active], theta[:, active], length)
             done = ends & tight[active]
             tight[active] |= ends
-            unserved.append(groups[active[~done & ~found.converged]])
-            active = active[~done & moved & found.converged]
+            unserved.append(groups[active[~done & ~solution.converged]])
+            active = active[~done & moved & solution.converged]
             if not active.size:
                 break
         return np.concatenate(unserved)
@@ -306,9 +308,9 @@ def _raised(objective: Objective, w: Weights) -> np.ndarray | None:
     left = objective.features_left(w)
     if left is None or not (left < EMPTIED).any():
         return None
-    own = objective.units[:, None] ** 2
+    scale = objective.units[:, None] ** 2
     ridge = np.tile(objective.penalty.ridge, objective.outputs)[:, None]
-    held = left * own + ridge * (1.0 if w.penalty is None else w.penalty.scaling)
-    usual = own + ridge
+    held = left * scale + ridge * (1.0 if w.penalty is None else w.penalty.scaling)
+    usual = scale + ridge
     raised = (left < EMPTIED) & (held > np.finfo(float).eps * usual)
     return np.where(raised, 1.0 / np.where(raised, held, 1.0) - 1.0 / usual, 0.0)

@@ -54,13 +54,13 @@ class RemovedHessian:
         return np.asarray(np.linalg.norm(z, axis=0))
 
     def _solve(
-        self, rhs: np.ndarray, own: np.ndarray, product: Product | None, tol: float, max_iterations: int
+        self, rhs: np.ndarray, groups: np.ndarray, product: Product | None, tol: float, max_iterations: int
     ) -> Solution:
         def downdate(V: np.ndarray, HV: np.ndarray, at: np.ndarray) -> np.ndarray:
             # H V is known, and so is the loss's part of it over all rows.
             of_all = HV - self._objective.penalty.product(V) - self._objective.damping * V
-            curved = self._scale[own[at]] * self._member(V, own[at]) - self._offset[own[at]] * of_all
-            penalty = None if self._penalty is None else self._penalty.take(own[at])
+            curved = self._scale[groups[at]] * self._member(V, groups[at]) - self._offset[groups[at]] * of_all
+            penalty = None if self._penalty is None else self._penalty.take(groups[at])
             return curved + self._objective.penalty.removed(V, penalty)
 
         return downdated_conjugate_gradient(

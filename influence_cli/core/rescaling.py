@@ -78,8 +78,8 @@ class Restandardising:
     def _without_rows(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """``ratio`` and ``shift`` (d, n) without each of n rows."""
         how, count = self._how, self._X.shape[0] - 1
-        own = _dense(self._X[rows])
-        mean, square = (self._first - own) / count, (self._second - own**2) / count
+        rows_dense = _dense(self._X[rows])
+        mean, square = (self._first - rows_dense) / count, (self._second - rows_dense**2) / count
         variance = square - mean**2
         for at, column in np.argwhere(how.columns & (variance < CANCELLED * square)):
             lost = self._exact(rows[at : at + 1], np.array([column]))
@@ -119,11 +119,11 @@ def group_penalty(
     d, count = ratio.shape
     columns = d + intercept
     scaling = np.ones((size, count))
-    own = scaling[: units * columns].reshape(units, columns, count)
-    own[:, :d] = ratio**2
+    scales = scaling[: units * columns].reshape(units, columns, count)
+    scales[:, :d] = ratio**2
     if penalized is None or not intercept:
         return GroupPenalty(scaling)
-    own[:, d] = 0.0
+    scales[:, d] = 0.0
     direction = np.sqrt(penalized) * np.concatenate([shift, np.ones((1, count))])
     return GroupPenalty(scaling, direction)
 
@@ -136,9 +136,9 @@ def _moments(X: Features | Rows) -> tuple[np.ndarray, np.ndarray]:
         return X.sum(axis=0), np.einsum("ij,ij->j", X, X)
     first, second = np.zeros((2, X.shape[1]))
     for rows in design_of(X, False).blocks(1):
-        own = _moments(X[rows])
-        first += own[0]
-        second += own[1]
+        removed = _moments(X[rows])
+        first += removed[0]
+        second += removed[1]
     return first, second
 
 
@@ -163,7 +163,7 @@ def rescaled_preconditioner(objective: Objective, w: Weights, preconditioner: Pr
     penalty = w.penalty
     if penalty is None or penalty.direction is None or not objective.convex or not penalty.direction.any():
         return preconditioner
-    own = np.zeros_like(penalty.direction)
-    own[-1] = np.sqrt(objective.penalty.ridge[-1] * np.maximum(1.0 - penalty.scaling[len(own) - 1], 0.0))
-    along = np.stack([penalty.direction, own])
+    directions = np.zeros_like(penalty.direction)
+    directions[-1] = np.sqrt(objective.penalty.ridge[-1] * np.maximum(1.0 - penalty.scaling[len(directions) - 1], 0.0))
+    along = np.stack([penalty.direction, directions])
     return with_terms(preconditioner, along, np.array([1.0, -1.0]), objective.outputs)

@@ -177,13 +177,13 @@ def _by_products(task: _Task, begin: np.ndarray) -> Minimum:
         watch=task.watch,
     )
     for part in memory_chunks(objective, np.flatnonzero(~end.converged)) if light else ():
-        own = task.take(part)
+        task_part = task.take(part)
         rest = restarted(
             NEWTON,
             objective,
             end.take(part),
-            own.w,
-            goal=own.goal,
+            task_part.w,
+            goal=task_part.goal,
             max_iterations=STEPS,
             watch=task.watch,
         )

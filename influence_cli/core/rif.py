@@ -121,9 +121,9 @@ class SingleRemovals:
         # A row without a weight has no part, and no leverage that could be 1.
         rows = rows[self._objective.weights[rows] != 0.0]
         if len(rows):
-            found = corrected_residuals(self._objective, self._theta, rows, self._inverse, self._along)
-            self._undetermined[rows] = np.isnan(found).any(axis=1)
-            self._residuals[rows] = np.nan_to_num(found)
+            residuals = corrected_residuals(self._objective, self._theta, rows, self._inverse, self._along)
+            self._undetermined[rows] = np.isnan(residuals).any(axis=1)
+            self._residuals[rows] = np.nan_to_num(residuals)
             self._known[rows] = True
 
 
@@ -200,9 +200,9 @@ def _leverages(model: Glm, at: slice | np.ndarray, inverse: np.ndarray | Dual) -
     """S_i = X_i' H^-1 X_i of n rows, (n, K, K)."""
     design = model.design
     every = np.ones(design.columns - design.intercept, dtype=bool)
-    found = design.dense(at, every)
-    features = np.ones((len(found), design.columns), dtype=None if isinstance(inverse, Dual) else inverse.dtype)
-    features[:, : len(every)] = found
+    dense_rows = design.dense(at, every)
+    features = np.ones((len(dense_rows), design.columns), dtype=None if isinstance(inverse, Dual) else inverse.dtype)
+    features[:, : len(every)] = dense_rows
     if isinstance(inverse, Dual):
         return inverse.leverages(features)
     return row_leverages(features, inverse, model.outputs)

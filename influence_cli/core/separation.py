@@ -101,19 +101,19 @@ def separation(objective: Glm, w: Weights) -> Separation | None:
         return None
     forms = _Forms(objective, kept)
     live, grown = ~forms.fixed & (forms.lengths > 0), []
-    away = forms.scale.inverse(objective.recession(w))
-    if away.any():  # a class without rows is ruled out for all rows, those elsewhere as well
-        growing = live & (forms.values(away) > 0)
-        grown, live = [(away, growing)], live & ~growing
+    free = forms.scale.inverse(objective.recession(w))
+    if free.any():  # a class without rows is ruled out for all rows, those elsewhere as well
+        growing = live & (forms.values(free) > 0)
+        grown, live = [(free, growing)], live & ~growing
     basis = forms.span(forms.fixed & (forms.lengths > 0), forms.gauge)
     while True:
         held = forms.span(live, basis.T)
         if held.shape[1] == basis.shape[1]:
             break
-        found = _direction(forms, live, held @ _complement(held.T @ basis))
-        if found is None:
+        outward_direction = _direction(forms, live, held @ _complement(held.T @ basis))
+        if outward_direction is None:
             break
-        direction, growing = found
+        direction, growing = outward_direction
         grown.append((direction, growing))
         live = live & ~growing
     grows = np.zeros_like(live)
@@ -166,7 +166,7 @@ def _program(rows: np.ndarray) -> np.ndarray | None:
     from scipy.optimize import linprog
 
     count, size = rows.shape
-    found = linprog(
+    solution = linprog(
         np.concatenate([np.zeros(size), -np.ones(count)]),
         A_ub=np.hstack([-rows, np.eye(count)]),
         b_ub=np.zeros(count),
@@ -174,7 +174,7 @@ def _program(rows: np.ndarray) -> np.ndarray | None:
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    return found.x[:size] if found.x is not None and -found.fun > TINY else None
+    return solution.x[:size] if solution.x is not None and -solution.fun > TINY else None
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ class _Scale:
         stack = np.array(vectors, dtype=float).reshape(self.outputs, d + self.intercept, vectors.shape[1])
         slopes = stack[:, :d] * factor[:, None]
         if self.intercept:
-            own = slopes if to else stack[:, :d]
-            stack[:, d] += (-1.0 if to else 1.0) * np.einsum("kdn,d->kn", own, self.centre)
+            chosen = slopes if to else stack[:, :d]
+            stack[:, d] += (-1.0 if to else 1.0) * np.einsum("kdn,d->kn", chosen, self.centre)
         stack[:, :d] = slopes
         return stack.reshape(vectors.shape)
 
@@ -224,10 +224,10 @@ class _Forms:
         X = np.asarray(design.dense(kept, np.ones(d, dtype=bool)), dtype=float)
         largest = np.abs(X).max(axis=0, initial=0.0)
         centre = np.median(X, axis=0) if design.intercept and len(X) else np.zeros(d)
-        away = np.abs(X - centre)
-        away[away <= NEGLIGIBLE * largest] = 0.0
-        varies = (away > 0).sum(axis=0)
-        typical = np.exp(np.log(np.where(away > 0, away, 1.0)).sum(axis=0) / np.maximum(varies, 1))
+        distance = np.abs(X - centre)
+        distance[distance <= NEGLIGIBLE * largest] = 0.0
+        varies = (distance > 0).sum(axis=0)
+        typical = np.exp(np.log(np.where(distance > 0, distance, 1.0)).sum(axis=0) / np.maximum(varies, 1))
         spread = np.where(varies > 0, typical, 0.0)
         self.scale = _Scale(centre, spread, self.outputs, design.intercept)
         self._X = self.scale.features(X)
@@ -245,8 +245,10 @@ class _Forms:
     def rows(self, which: np.ndarray) -> np.ndarray:
         """The forms ``which`` (F, n) as rows (s, P)."""
         form, row = np.nonzero(which)
-        own = self._combinations[form, :, row]
-        return (own[:, :, None] * self._X[row][:, None]).reshape(len(row), own.shape[1] * self._X.shape[1])
+        combination = self._combinations[form, :, row]
+        return (combination[:, :, None] * self._X[row][:, None]).reshape(
+            len(row), combination.shape[1] * self._X.shape[1]
+        )
 
     def unit_rows(self, which: np.ndarray) -> np.ndarray:
         """The same of length 1."""

@@ -31,14 +31,14 @@ def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolve
         return None
     if groups.share.max(initial=0.0) > SHARE:
         return None
-    penalty, own = objective.penalty, groups.removed.penalty
+    penalty, penalty_of_groups = objective.penalty, groups.removed.penalty
     whole = solver.product(np.eye(objective.size, order="F"))
     of_loss = whole - penalty.block(0) - objective.damping * np.eye(objective.size)
     after = np.empty((len(groups.share), *whole.shape))
     for g, rows in enumerate(groups.member.rows):
         after[g] = whole + groups.offset[g] * of_loss - groups.scale[g] * _of_rows(objective, theta, rows)
-        if own is not None:
-            after[g] += penalty.block(0, own.take(np.array([g]))) - penalty.block(0)
+        if penalty_of_groups is not None:
+            after[g] += penalty.block(0, penalty_of_groups.take(np.array([g]))) - penalty.block(0)
     try:
         pivots = np.linalg.cholesky(after).diagonal(axis1=1, axis2=2) ** 2
     except np.linalg.LinAlgError:

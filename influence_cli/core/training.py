@@ -94,8 +94,8 @@ def _by_whole_steps(
     if not definite[0]:
         return None
     goal, steps = _goal(objective, start, inverse, tol), min(STEPS, max_iterations)
-    found = newton(objective, start, objective.weights, goal=goal, max_iterations=steps, watch=watch)
-    return found if found.converged[0] or steps == max_iterations else None
+    minimum = newton(objective, start, objective.weights, goal=goal, max_iterations=steps, watch=watch)
+    return minimum if minimum.converged[0] or steps == max_iterations else None
 
 
 def _newton_in_turn(
@@ -111,7 +111,7 @@ def _newton_in_turn(
     for tol in goals:
         theta, done = (start, 0) if minimum is None else (minimum.theta, int(minimum.iterations[0]))
         preconditioner = objective.preconditioner(theta, objective.weights)
-        found = newton_cg(
+        ended = newton_cg(
             objective,
             theta,
             objective.weights,
@@ -120,7 +120,7 @@ def _newton_in_turn(
             max_iterations=max_iterations - done,
             watch=counting_on(watch, done),
         )
-        minimum = found.counting_from(np.array([done]))
+        minimum = ended.counting_from(np.array([done]))
         if not minimum.converged[0]:
             break
         if tol <= IN_DOUBT and not objective.bounded:

@@ -86,8 +86,8 @@ class WaldTarget:
         base, factor = self.objective.weights, float(self._weights.kept[0])
         change = factor * base * self.objective.row_curvatures(theta, x, x)[:, 0] / x[self.index]
         if isinstance(self.objective.family, Gaussian):
-            own = factor * base * self.objective.residuals(theta)[:, 0] ** 2 / self._dispersion(theta)
-            change += np.where(base > 0, (1.0 - own) / self._freedom(), 0.0)
+            squares = factor * base * self.objective.residuals(theta)[:, 0] ** 2 / self._dispersion(theta)
+            change += np.where(base > 0, (1.0 - squares) / self._freedom(), 0.0)
         return -0.5 * float(t[0]) * change / factor * (1.0 if self.level is None else np.sign(float(t[0])))
 
     @property
@@ -115,10 +115,10 @@ class WaldTarget:
             inverse, definite = inverses(self.objective, theta, w)
             x = np.where(definite, inverse(unit), np.nan)
         else:
-            found = refined_conjugate_gradient(
+            solution = refined_conjugate_gradient(
                 HessianAt(self.objective, theta, w), unit, preconditioner=self._inverse, tol=1e-10
             )
-            x = np.where(found.converged, found.x, np.nan)
+            x = np.where(solution.converged, solution.x, np.nan)
         if fixed:
             self.kept["x"] = x
         return x

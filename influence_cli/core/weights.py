@@ -200,8 +200,8 @@ class Weights:
         for g, chosen in enumerate(self.rows):
             low, high = chosen.searchsorted((rows.start, rows.stop))
             if high > low:
-                own = np.full(high - low, g)
-                yield own, chosen[low:high] - rows.start, self._factors(g, slice(low, high))
+                owners = np.full(high - low, g)
+                yield owners, chosen[low:high] - rows.start, self._factors(g, slice(low, high))
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

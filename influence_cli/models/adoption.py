@@ -51,8 +51,8 @@ class Adoption:
     @property
     def sentence(self) -> str:
         polished = f", polished; outputs moved by {self.moved:.1e} of their spread" if self.moved else ""
-        own = f"gradient norm {self.grad_norm:.1e} at the parameters that were given{polished}"
-        return "; ".join([own, *self.notes])
+        norm_in_words = f"gradient norm {self.grad_norm:.1e} at the parameters that were given{polished}"
+        return "; ".join([norm_in_words, *self.notes])
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def adopt(
     says that the rows are not those of the estimator, with what ``explain`` finds different, or that it was stopped
     long before its minimum.
     """
-    begun = perf_counter()
+    started = perf_counter()
     settings = recipe.settings(total, how.scaling, how.tol)
     check_responses(dataset, settings)
     features = recipe.parameters.shape[1] - recipe.fit_intercept
@@ -118,7 +118,7 @@ def adopt(
         objective.residuals(minimum.theta),
         float(minimum.grad_norm[0]),
         int(minimum.iterations[0]),
-        perf_counter() - begun,
+        perf_counter() - started,
     )
     return model, Adoption(norm, moved, tuple(notes))
 
@@ -139,7 +139,7 @@ def _check_rows(
         other, limit = False, UNPROVEN
     if not other and moved <= limit:
         return
-    found = "; ".join(explain())
+    differences = "; ".join(explain())
     shown = f"at the minimum of these rows the outputs differ by {moved:.1%} of their spread"
     if other:
         why = (
@@ -147,12 +147,12 @@ def _check_rows(
         )
         raise FileError(
             f"{dataset.name}: these are not the rows that the {recipe.name} was fitted on: {shown}{why}"
-            + (f"; {found}" if found else ""),
+            + (f"; {differences}" if differences else ""),
             "give its own training rows, labels and weights, as they were when it was fitted",
         )
     raise FileError(
         f"{dataset.name}: the {recipe.name} is not the minimum of these rows: {shown}; either it was fitted on other"
-        f" rows, or its fit ended early" + (f"; {found}" if found else ""),
+        f" rows, or its fit ended early" + (f"; {differences}" if differences else ""),
         "give its own training rows, labels and weights; fit it with more max_iter or a smaller tol, such as 1e-8",
     )
 

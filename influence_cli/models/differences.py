@@ -23,13 +23,13 @@ def differences(steps: Steps, X: Any, y: np.ndarray) -> list[str]:
 
     Each is fitted once more, on these rows, and what it then knows of a column is held against what it knows.
     """
-    told: list[str] = []
+    sentences: list[str] = []
     try:
         for part in fitted_parts(steps, X):
-            told += islice(_of_part(part, y), SHOWN)
+            sentences += islice(_of_part(part, y), SHOWN)
     except Exception:  # whatever other people's transformers do with rows that are not theirs: there is no more to tell
         pass
-    return told[:SHOWN]
+    return sentences[:SHOWN]
 
 
 def _of_part(part: FittedPart, y: np.ndarray) -> Iterator[str]:

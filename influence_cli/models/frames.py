@@ -41,18 +41,18 @@ def features_of(dataset: Dataset, X: Any) -> Rows:
     missing = [key for key in columns if key not in column_names(X)]
     if missing:
         raise FileError(f"X_test: the model was made of columns that it has not: {', '.join(missing[:10])}")
-    own = frame_columns(X)
+    names_given = frame_columns(X)
     texts = {state["column"] for state in states if state["kind"] != "numeric"}
-    for key in texts & own.keys():
-        if own[key].dtype.kind != "O":
-            own[key] = np.array([*map(str, own[key].tolist()), None], dtype=object)[:-1]
+    for key in texts & names_given.keys():
+        if names_given[key].dtype.kind != "O":
+            names_given[key] = np.array([*map(str, names_given[key].tolist()), None], dtype=object)[:-1]
     options = TableOptions(
         impute=preparation.get("impute"),
         standardize=bool(preparation.get("standardize")),
         coding=preparation.get("coding"),
     )
     with about("X_test"):
-        made = fit_features(columns, as_table(dataset.columns_train, states), as_table(own, states), options)
+        made = fit_features(columns, as_table(dataset.columns_train, states), as_table(names_given, states), options)
     for note in made.notes:
         if UNSEEN in note:
             warn(f"X_test: {note}", stacklevel=2)

@@ -57,8 +57,8 @@ class OwnTable:
         d = X.shape[1]
         ratio, shift = np.ones(d), np.zeros(d)
         if self.scales is not None:
-            found = Restandardising(X, self.scales).without([rows])
-            ratio, shift = found[0][:, 0], found[1][:, 0]
+            standardised = Restandardising(X, self.scales).without([rows])
+            ratio, shift = standardised[0][:, 0], standardised[1][:, 0]
         if not centred:
             X, X_test, shift = X - shift, X_test - shift, np.zeros(d)
         return Remade(X, X_test, self.old.names, ratio, shift, True)
@@ -79,18 +79,18 @@ def _impute_number(
     at: int,
 ) -> None:
     """Fill the missing cells of a column of numbers or truth values, feature ``at``, by the kept rows."""
-    own, other = columns
-    values = _as_numbers(own)
-    present = values[kept & ~own.missing]
+    train, other = columns
+    values = _as_numbers(train)
+    present = values[kept & ~train.missing]
     if not len(present):
         raise FileError(f"column {state['column']} has no value in any row that is left")
     if strategy == "most-frequent":
-        found, counts = np.unique(present, return_counts=True)
-        fill = found[np.argmax(counts)]  # of several the smallest, as SimpleImputer has it
+        different, counts = np.unique(present, return_counts=True)
+        fill = different[np.argmax(counts)]  # of several the smallest, as SimpleImputer has it
     else:
         fill = np.median(present) if strategy == "median" else present.mean()
     cell = (fill - state.get("mean", 0.0)) / state.get("scale", 1.0)
-    X[own.missing, at], X_test[other.missing, at] = cell, cell
+    X[train.missing, at], X_test[other.missing, at] = cell, cell
 
 
 def _impute_text(
@@ -105,14 +105,14 @@ def _impute_text(
     rows."""
     if state.get("impute") is None:
         return
-    own, other = columns
+    train, other = columns
     code = {category: number for number, category in enumerate(state["categories"])}
-    codes = np.array([code.get(value, -1) for value in own.values[kept & ~own.missing].tolist()])
+    codes = np.array([code.get(value, -1) for value in train.values[kept & ~train.missing].tolist()])
     if not len(codes):
         raise FileError(f"column {state['column']} has no value in any row that is left")
     new = places[int(np.argmax(np.bincount(codes)))]
     there = np.array([place for place in places if place >= 0])
-    for features, missing in ((X, own.missing), (X_test, other.missing)):
+    for features, missing in ((X, train.missing), (X_test, other.missing)):
         features[np.ix_(missing, there)] = 0.0
         if new >= 0:
             features[missing, new] = 1.0

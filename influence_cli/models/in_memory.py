@@ -64,24 +64,24 @@ class InMemory:
 
     def with_tests(self, X: Any, y: Any) -> tuple[Dataset, Any]:
         """The data with these test rows (None: without any), and the rows as the transformers take them."""
-        own = self.model.dataset
+        dataset = self.model.dataset
         if X is None:
-            return own, None
+            return dataset, None
         given = made = with_columns(X, self.columns, "X_test")
-        if own.preparation is not None and is_frame(X):
-            features = features_of(own, given)
+        if dataset.preparation is not None and is_frame(X):
+            features = features_of(dataset, given)
         else:
             with about("X_test"):
                 if self.steps:
                     made = transform_with(self.steps, given)
-                features = feature_array(made, TEST, own.feature_names if not is_frame(made) else None)
-        if features.shape[1] != own.X_train.shape[1]:
-            raise FileError(f"X_test: expected {own.X_train.shape[1]} features, found {features.shape[1]}")
+                features = feature_array(made, TEST, dataset.feature_names if not is_frame(made) else None)
+        if features.shape[1] != dataset.X_train.shape[1]:
+            raise FileError(f"X_test: expected {dataset.X_train.shape[1]} features, found {features.shape[1]}")
         y = in_row_order(y, row_labels(X), "y_test", "X_test")
         labels = test_labels(y, features.shape[0], self.class_values)
         records = np.arange(1, features.shape[0] + 1)
         columns = frame_columns(X)
-        return replace(own, X_test=features, y_test=labels, columns_test=columns, records_test=records), given
+        return replace(dataset, X_test=features, y_test=labels, columns_test=columns, records_test=records), given
 
     def refit(self, dataset: Dataset, given_test: Any) -> Refit | Unfitted | None:
         """How the preprocessing is made again without groups, for what ``with_tests`` gave."""
@@ -89,10 +89,10 @@ class InMemory:
         if dataset.preparation is not None:
             if "from" in self.model.origin:
                 return Unfitted("the pipeline that it was brought from is not at hand")
-            found = own_refit(dataset, settings, self.model.origin)
-            if self.balancing is None or isinstance(found, Unfitted):
-                return found
-            return replace(found or Refit(dataset, settings), balancing=self.balancing)
+            own_steps = own_refit(dataset, settings, self.model.origin)
+            if self.balancing is None or isinstance(own_steps, Unfitted):
+                return own_steps
+            return replace(own_steps or Refit(dataset, settings), balancing=self.balancing)
         if not self.steps:
             return None if self.balancing is None else Refit(dataset, settings, balancing=self.balancing)
         rows = (self.given, given_test)
@@ -109,10 +109,10 @@ def of_estimator(
     parts = take_apart(estimator)
     steps, recipe = parts.steps, read_estimator(parts.estimator)
     columns = tuple(map(str, getattr(estimator, "feature_names_in_", column_names(X))))
-    own = with_columns(X, columns, "X")
+    frame = with_columns(X, columns, "X")
     with about("X"):
-        features = feature_array(transform_with(steps, own), TRAIN)
-    names = output_names(steps, column_names(own), features.shape[1]) if steps else column_names(own)
+        features = feature_array(transform_with(steps, frame), TRAIN)
+    names = output_names(steps, column_names(frame), features.shape[1]) if steps else column_names(frame)
     values = None if recipe.classes is None else typed(recipe.classes)
     labels = row_labels(X, y)
     dataset = training_set(X, features, names, in_row_order(y, labels, "y", "X"), values)
@@ -128,10 +128,10 @@ def of_estimator(
         total,
         Polishing(scaling, tol, polish),
         notes=notes,
-        explain=lambda: differences(explained, own, dataset.y_train),
+        explain=lambda: differences(explained, frame, dataset.y_train),
     )
     balancing = _balancing(own_weights, dataset.rows, recipe.balanced_by_rows) if recipe.balanced else None
-    return InMemory(model, values, steps, own if steps else None, labels, columns, balancing, adoption.sentence)
+    return InMemory(model, values, steps, frame if steps else None, labels, columns, balancing, adoption.sentence)
 
 
 @dataclass(frozen=True)

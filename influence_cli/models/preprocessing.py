@@ -148,9 +148,9 @@ class Refit:
     def _rebalanced(self, data: Dataset, rows: np.ndarray) -> Dataset:
         if self.balancing is None:
             return data
-        own = self.balancing
-        total = float(balance(data.y_train, len(data.classes), own.raw, by_rows=own.by_rows).sum())
-        return replace(data, weights=own.without(data.y_train, rows, len(data.classes), total))
+        balancing = self.balancing
+        total = float(balance(data.y_train, len(data.classes), balancing.raw, by_rows=balancing.by_rows).sum())
+        return replace(data, weights=balancing.without(data.y_train, rows, len(data.classes), total))
 
 
 def _parameters(settings: ModelSettings, columns: int, outputs: int) -> int:
@@ -207,7 +207,7 @@ def _of_table(
     preparation = dataset.preparation or {}
     states, impute = preparation.get("features", ()), preparation.get("impute")
     columns = [state["column"] for state in states]
-    train, test = (as_table(own, states) for own in (dataset.columns_train, dataset.columns_test))
+    train, test = (as_table(table_columns, states) for table_columns in (dataset.columns_train, dataset.columns_test))
     if is_simple(states):
         return partial(OwnTable(old, states, train, test, scales, impute or "").without, centred=settings.fit_intercept)
     scaled = bool(preparation.get("standardize"))
@@ -227,10 +227,10 @@ def remade_by(
     if complete is None:
         complete = np.ones(old.X.shape[0], dtype=bool)
 
-    own = narrowed(source, old.names, settings) if align else source
+    narrow = narrowed(source, old.names, settings) if align else source
 
     def make(rows: np.ndarray) -> Remade:
-        return remake(own, rows, old, complete, align=align, centred=settings.fit_intercept)
+        return remake(narrow, rows, old, complete, align=align, centred=settings.fit_intercept)
 
     return make
 

@@ -122,10 +122,12 @@ def _columns(X: Rows, kept: np.ndarray) -> Rows:
 def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
     """The numbers of the columns of X (m, d) that are no combination of columns before them (and of ones)."""
     lengths = np.sqrt(X.power(2).sum(axis=0)) if isinstance(X, csr_array) else np.linalg.norm(X, axis=0)
-    own = np.where(lengths > 0, lengths, 1.0)
-    means = np.asarray(X.mean(axis=0)) / own if fit_intercept else np.zeros(len(own))
+    lengths_used = np.where(lengths > 0, lengths, 1.0)
+    means = np.asarray(X.mean(axis=0)) / lengths_used if fit_intercept else np.zeros(len(lengths_used))
     if isinstance(X, csr_array) or X.shape[0] > X.shape[1]:
-        products = np.asarray((X.T @ X).toarray() if isinstance(X, csr_array) else X.T @ X) / np.outer(own, own)
+        products = np.asarray((X.T @ X).toarray() if isinstance(X, csr_array) else X.T @ X) / np.outer(
+            lengths_used, lengths_used
+        )
         products -= X.shape[0] * np.outer(means, means)
         variances = np.sqrt(np.maximum(products.diagonal(), 0.0))
         if variances.min() > BY_PRODUCTS:
@@ -136,24 +138,24 @@ def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
         values, vectors = np.linalg.eigh(products)
         Z, least = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T, BY_PRODUCTS
     else:
-        Z, least = X / own - means, DEPENDENT
+        Z, least = X / lengths_used - means, DEPENDENT
     left = np.abs(np.diag(qr(Z, mode="r")[0]))
-    found = np.zeros(X.shape[1], dtype=bool)
-    found[: len(left)] = left > least
-    return np.flatnonzero(found & (lengths > 0))
+    independent = np.zeros(X.shape[1], dtype=bool)
+    independent[: len(left)] = left > least
+    return np.flatnonzero(independent & (lengths > 0))
 
 
 def reduce_recipe(recipe: Recipe, given: Rows, reduced: Reduced) -> Recipe:
     """The estimator on the columns kept, with the parameters that give the same outputs on the training rows ``given``
     (m, d)."""
-    own, d = reduced.dataset.X_train, given.shape[1]
+    features, d = reduced.dataset.X_train, given.shape[1]
     outputs = given @ recipe.parameters[:, :d].T
-    if isinstance(own, csr_array):
-        ones = csr_array(np.ones((own.shape[0], int(recipe.fit_intercept))))
+    if isinstance(features, csr_array):
+        ones = csr_array(np.ones((features.shape[0], int(recipe.fit_intercept))))
         outputs += recipe.parameters[:, d:].T if recipe.fit_intercept else 0.0
-        design = hstack([own, ones], format="csr")
+        design = hstack([features, ones], format="csr")
         solved = [lsmr(design, one, atol=1e-14, btol=1e-14, maxiter=10_000)[0] for one in outputs.T]
         return replace(recipe, parameters=np.array(solved))
-    ones = np.ones((len(own), int(recipe.fit_intercept)))
+    ones = np.ones((len(features), int(recipe.fit_intercept)))
     outputs = outputs + ones @ recipe.parameters[:, d:].T
-    return replace(recipe, parameters=np.linalg.lstsq(np.hstack([own, ones]), outputs, rcond=None)[0].T)
+    return replace(recipe, parameters=np.linalg.lstsq(np.hstack([features, ones]), outputs, rcond=None)[0].T)

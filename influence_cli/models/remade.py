@@ -93,14 +93,14 @@ def pipeline_source(steps: Steps, train: Any, test: Any, y: np.ndarray, names: t
     fresh = [(key, _ignoring_unknown(clone(step))) for key, step in steps]
 
     def make(kept: np.ndarray) -> Made:
-        own, other = _take(train, kept), test
+        train_rows, other = _take(train, kept), test
         fitted = []
         for key, step in fresh:
             step = clone(step)
-            own = step.fit_transform(own, y[kept])
+            train_rows = step.fit_transform(train_rows, y[kept])
             other = None if other is None else _quietly(step, other)
             fitted.append((key, step))
-        X = feature_array(own, "training rows")
+        X = feature_array(train_rows, "training rows")
         X_test = X[:0] if other is None else feature_array(other, "test rows")
         return Made(X, X_test, output_names(fitted, names, X.shape[1]))
 
@@ -149,11 +149,11 @@ def remake(
     made = _stored_as(old, source(kept))
     if align and _columns_of(made.names, old.names):
         if issparse(old.X):
-            found = _aligned_sparse(made, old, kept) if complete.all() else None
+            aligned = _aligned_sparse(made, old, kept) if complete.all() else None
         else:
-            found = _aligned(made, old, kept, complete, centred)
-        if found is not None:
-            return found
+            aligned = _aligned(made, old, kept, complete, centred)
+        if aligned is not None:
+            return aligned
     whole = _spread(made.X, kept, m)
     d = whole.shape[1]
     return Remade(whole, made.X_test, made.names, np.ones(d), np.zeros(d), False)
@@ -206,15 +206,15 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
     """The same of compressed rows, whose columns are multiples of the old ones; None where they are not."""
     from scipy.sparse import coo_array, csr_array
 
-    own, at = csr_array(old.X[kept]), {name: column for column, name in enumerate(old.names)}
+    before, at = csr_array(old.X[kept]), {name: column for column, name in enumerate(old.names)}
     there = np.array([at[name] for name in made.names])
     new = csr_array(made.X)
     columns = there[new.indices]
-    if not (np.array_equal(new.indptr, own.indptr) and np.array_equal(columns, own.indices)):
+    if not (np.array_equal(new.indptr, before.indptr) and np.array_equal(columns, before.indices)):
         return None
     ratio = np.ones(len(old.names))
-    ratio[own.indices] = own.data / new.data
-    if not np.allclose(ratio[own.indices] * new.data, own.data, rtol=ROUNDING, atol=0.0):
+    ratio[before.indices] = before.data / new.data
+    if not np.allclose(ratio[before.indices] * new.data, before.data, rtol=ROUNDING, atol=0.0):
         return None
     to_old = coo_array((ratio[there], (np.arange(len(there)), there)), shape=(len(there), len(ratio)))
     X_test = csr_array(made.X_test @ to_old)

@@ -77,9 +77,9 @@ def balance(y: np.ndarray, classes: int, raw: np.ndarray | None, *, by_rows: boo
     """
     raw = np.ones(len(y)) if raw is None else np.asarray(raw, dtype=np.float64)
     counted = np.ones(len(y)) if by_rows else raw
-    own = np.bincount(y, weights=counted, minlength=classes)
+    counts = np.bincount(y, weights=counted, minlength=classes)
     with np.errstate(divide="ignore", invalid="ignore"):  # a class without weight is refused by name in with_weights
-        share = np.where(own > 0, counted.sum() / (classes * own), 0.0)
+        share = np.where(counts > 0, counted.sum() / (classes * counts), 0.0)
     return raw * share[y]
 
 

@@ -44,10 +44,10 @@ def units(model: TrainedModel) -> list[float | None]:
     if scales is None:
         return [None] * every
     known = zip(scales.columns.tolist(), scales.scale.tolist(), strict=True)
-    own = [scale if standardised else None for standardised, scale in known]
-    own += [None] * model.settings.fit_intercept
-    first = model.settings.hidden[0] if model.settings.hidden else every // len(own)
-    return (own * first + [None] * every)[:every]
+    per_feature = [scale if standardised else None for standardised, scale in known]
+    per_feature += [None] * model.settings.fit_intercept
+    first = model.settings.hidden[0] if model.settings.hidden else every // len(per_feature)
+    return (per_feature * first + [None] * every)[:every]
 
 
 def pipeline_scales(steps: Sequence[tuple[str, Any]], count: int, *, complete: bool) -> Standardised | None:
@@ -76,12 +76,12 @@ def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Standa
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
     if isinstance(transformer, StandardScaler):
-        found = _nothing(transformer.n_features_in_)
+        scales = _nothing(transformer.n_features_in_)
         if transformer.scale_ is not None:
-            found.columns[:], found.scale[:] = True, transformer.scale_
+            scales.columns[:], scales.scale[:] = True, transformer.scale_
         if transformer.with_mean and transformer.mean_ is not None:
-            found.mean[:], found.centred[:] = transformer.mean_, True
-        return found
+            scales.mean[:], scales.centred[:] = transformer.mean_, True
+        return scales
     if isinstance(transformer, OneHotEncoder):
         plain = transformer.drop is None and transformer.min_frequency is None and transformer.max_categories is None
         return _nothing(count) if plain else None
@@ -95,9 +95,9 @@ def _of_transformer(transformer: Any, count: int, idle: Sequence[str]) -> Standa
     out = _nothing(max((place.stop for place, _ in parts), default=0))
     for place, one in parts:
         wide = place.stop - place.start
-        own = _of_steps([one], wide, idle) if wide else _nothing(0)
-        if own is None:
+        scale = _of_steps([one], wide, idle) if wide else _nothing(0)
+        if scale is None:
             return None
-        for whole, part in zip(vars(out).values(), vars(own).values(), strict=True):
+        for whole, part in zip(vars(out).values(), vars(scale).values(), strict=True):
             whole[place] = part
     return out

@@ -59,8 +59,12 @@ class ModelSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """What a model file keeps: the same for a GLM as before there were networks."""
-        own = asdict(self) | {"hidden": list(self.hidden)}
-        return own if self.is_network else {key: own[key] for key in list(own)[: list(own).index("hidden")]}
+        settings = asdict(self) | {"hidden": list(self.hidden)}
+        return (
+            settings
+            if self.is_network
+            else {key: settings[key] for key in list(settings)[: list(settings).index("hidden")]}
+        )
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> ModelSettings:
@@ -69,8 +73,8 @@ class ModelSettings:
         Raises UsageError for what ``ginf train`` would not take either: no word of a file is taken for another.
         """
         known = {key: kept[key] for key in cls.__dataclass_fields__ if kept.get(key) is not None}
-        own = fields(cls)
-        missing = [field.name for field in own if field.default is MISSING and field.name not in known]
+        names = fields(cls)
+        missing = [field.name for field in names if field.default is MISSING and field.name not in known]
         if missing:
             raise UsageError(f"expected the settings {', '.join(missing)}, found none")
         settings = cls(**known | {"hidden": tuple(known.get("hidden", ()))})

@@ -83,8 +83,8 @@ class Recipe:
             l2 = 1.0 / (self.strength * total)
         else:
             l2 = self.strength / total if self.penalty == "sum" else self.strength
-        own = PER_MEAN if self.penalty == "mean" or l2 == 0 else PER_SUM
-        return ModelSettings(self.estimator, l2, scaling or own, self.fit_intercept, False, tol)
+        penalty_scaling = PER_MEAN if self.penalty == "mean" or l2 == 0 else PER_SUM
+        return ModelSettings(self.estimator, l2, scaling or penalty_scaling, self.fit_intercept, False, tol)
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,8 @@ def _searched(model: Any) -> Parts:
             hint=f"fit it with refit=True, so that it has a best_estimator_ (chosen were {model.best_params_})",
         )
     inner = take_apart(model.best_estimator_)
-    found = ", ".join(f"{key}={value}" for key, value in model.best_params_.items())
-    note = f"taken is the best_estimator_ of the {name} ({found}); no parameter is chosen again without a group"
+    parameters = ", ".join(f"{key}={value}" for key, value in model.best_params_.items())
+    note = f"taken is the best_estimator_ of the {name} ({parameters}); no parameter is chosen again without a group"
     return Parts(inner.steps, inner.estimator, (note, *inner.notes))
 
 

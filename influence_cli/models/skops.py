@@ -125,17 +125,17 @@ def is_trusted(name: str) -> bool:
     """
     if name in HARMLESS:
         return True
-    module, _, own = name.rpartition(".")
+    module, _, name_inside = name.rpartition(".")
     if not module.startswith(CLASSES) or "tests" in module.split("."):
         return False
     try:
-        found = getattr(import_module(module), own)
+        thing = getattr(import_module(module), name_inside)
     except (ImportError, AttributeError):
         return False
-    defined = str(getattr(found, "__module__", ""))
-    if isinstance(found, type):
+    defined = str(getattr(thing, "__module__", ""))
+    if isinstance(thing, type):
         return defined.startswith(CLASSES)
-    return callable(found) and defined.startswith(tuple(f"sklearn.{part}" for part in FUNCTIONS))
+    return callable(thing) and defined.startswith(tuple(f"sklearn.{part}" for part in FUNCTIONS))
 
 
 def bring(path: str, data: str, table: TableOptions, how: Polishing, *, seed: int) -> Brought:
@@ -231,17 +231,17 @@ def _as_table(values: Mapping[str, np.ndarray], columns: Sequence[str], texts: f
 
 def in_class_order(dataset: Dataset, classes: np.ndarray) -> Dataset:
     """The data set with the estimator's classes, in its order.  Raises FileError where they are not the same."""
-    wanted, found = printed(classes), dataset.classes
-    if set(wanted) != set(found):
+    wanted, labels = printed(classes), dataset.classes
+    if set(wanted) != set(labels):
         # A table's truth values are true and false, and the same in capitals for Python and pandas.
-        found = tuple({"true": "True", "false": "False"}.get(label.casefold(), label) for label in found)
-    if set(wanted) != set(found):
+        labels = tuple({"true": "True", "false": "False"}.get(label.casefold(), label) for label in labels)
+    if set(wanted) != set(labels):
         raise FileError(
             f"{dataset.name}: the model was fitted on the classes {', '.join(wanted[:20])}, but the labels of the rows"
             f" are {', '.join(dataset.classes[:20])}",
             "give the rows that it was fitted on, and their labels",
         )
-    if wanted == found:
+    if wanted == labels:
         return replace(dataset, classes=wanted)
-    code = np.array([wanted.index(label) for label in found] + [-1])  # the last for test rows without a label
+    code = np.array([wanted.index(label) for label in labels] + [-1])  # the last for test rows without a label
     return replace(dataset, classes=wanted, y_train=code[dataset.y_train], y_test=code[dataset.y_test])

@@ -89,17 +89,19 @@ class TrainedModel:
 
         ``kept`` are the sums over all rows that the file has; from then on the model has them.
         """
-        own, data = self.settings, self.dataset
-        if ESTIMATORS[own.estimator] != data.task:
-            raise FileError(f"{own.estimator} is for {ESTIMATORS[own.estimator]}, and the rows are of a {data.task}")
+        settings, data = self.settings, self.dataset
+        if ESTIMATORS[settings.estimator] != data.task:
+            raise FileError(
+                f"{settings.estimator} is for {ESTIMATORS[settings.estimator]}, and the rows are of a {data.task}"
+            )
         if data.classes and len(data.classes) < 2:
             raise FileError(f"expected at least two classes, found {len(data.classes)}")
-        check_responses(data, own)
-        columns = data.X_train.shape[1] + own.fit_intercept
-        if own.is_network:
+        check_responses(data, settings)
+        columns = data.X_train.shape[1] + settings.fit_intercept
+        if settings.is_network:
             kept = None
         if kept is not None and kept.squares.shape == (columns,):
-            vars(self)["objective"] = objective_of(data, own, kept)  # where cached_property keeps it
+            vars(self)["objective"] = objective_of(data, settings, kept)  # where cached_property keeps it
         shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
             ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
         )
@@ -108,9 +110,9 @@ class TrainedModel:
             shapes += (("/sums/gradient", kept.gradient.shape, self.theta.shape),)
         if self.residuals is not None:
             shapes += (("/gradients/residuals", self.residuals.shape, (data.rows, self.objective.outputs)),)
-        for path, found, expected in shapes:
-            if found != expected:
-                raise FileError(f"{path} has the shape {found}, expected {expected} by its settings")
+        for path, shape, expected in shapes:
+            if shape != expected:
+                raise FileError(f"{path} has the shape {shape}, expected {expected} by its settings")
         if self.factor is not None and not (self.factor.lower.diagonal() > 0).all():
             raise FileError("/hessian/cholesky: expected a diagonal greater than 0, found other numbers on it")
 
@@ -122,15 +124,15 @@ class TrainedModel:
         the outputs'.
         """
         bias = ("intercept",) if self.settings.fit_intercept else ()
-        own = (*self.dataset.feature_names, *bias)
+        names = (*self.dataset.feature_names, *bias)
         hidden = []
         for depth, width in enumerate(self.settings.hidden, start=1):
             units = [f"h{depth}.{unit}" for unit in range(width)]
-            hidden += [f"{unit}:{name}" for unit in units for name in own]
-            own = (*units, *bias)
+            hidden += [f"{unit}:{name}" for unit in units for name in names]
+            names = (*units, *bias)
         if self.family.outputs == 1:
-            return (*hidden, *own)
-        return (*hidden, *(f"{label}:{name}" for label in self.dataset.classes for name in own))
+            return (*hidden, *names)
+        return (*hidden, *(f"{label}:{name}" for label in self.dataset.classes for name in names))
 
     def predict(self, X: Rows) -> np.ndarray:
         """Class codes or responses for rows X (n, d)."""
@@ -181,8 +183,10 @@ class TrainedModel:
         alike = None if data.classes else self.family.centre(y[known], w[known])
         right, possible, unit = 0.0, 0.0, 0.0
         for rows in X.blocks() if isinstance(X, StoredRows) else [slice(None)]:
-            own = known[rows]
-            block, labels, weights = (one if own.all() else one[own] for one in (X[rows], y[rows], w[rows]))
+            true_labels = known[rows]
+            block, labels, weights = (
+                one if true_labels.all() else one[true_labels] for one in (X[rows], y[rows], w[rows])
+            )
             outputs = self.objective.predict_outputs(self.theta, block)
             if alike is None:
                 right += float((self.family.predict(outputs)[0] == labels).sum())
@@ -231,13 +235,13 @@ class TrainedModel:
         if not self.settings.is_network:
             raise UsageError(f"--curvature and --damping are for networks; this model is {self.settings.estimator}")
         check_curvature(curvature, damping)
-        own = self.settings
+        current = self.settings
         settings = replace(
-            own,
-            curvature=own.curvature if curvature is None else curvature,
-            damping=own.damping if damping is None else damping,
+            current,
+            curvature=current.curvature if curvature is None else curvature,
+            damping=current.damping if damping is None else damping,
         )
-        return replace(self, settings=settings, factor=self.factor if settings == own else None)
+        return replace(self, settings=settings, factor=self.factor if settings == current else None)
 
 
 REGRESSIONS: dict[str, type[Family]] = {"poisson": Poisson, "binomial": Binomial}
@@ -265,8 +269,8 @@ def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
         wrong = (y < 0) | (y > most)
         if wrong.any():
             row = int(np.argmax(wrong))
-            found = f"{y[row]:g} in {where} row {row}"
-            raise FileError(f"{dataset.name}: --estimator {name} expects responses {expected}, found {found}", hint)
+            example = f"{y[row]:g} in {where} row {row}"
+            raise FileError(f"{dataset.name}: --estimator {name} expects responses {expected}, found {example}", hint)
     for bound, beside, y in ((0, "over 0", dataset.y_train), (1, "under 1", most - dataset.y_train)):
         if not (y > 0).any():
             raise FileError(

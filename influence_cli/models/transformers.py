@@ -107,13 +107,13 @@ def _inside(transformer: Any) -> list[tuple[str, Any, Any]] | None:
     from sklearn.pipeline import FeatureUnion, Pipeline
 
     if isinstance(transformer, ColumnTransformer):
-        found = list(transformer.transformers_)
+        steps_inside = list(transformer.transformers_)
     elif isinstance(transformer, FeatureUnion | Pipeline):
         steps = transformer.steps if isinstance(transformer, Pipeline) else transformer.transformer_list
-        found = [(name, one, None) for name, one in steps]
+        steps_inside = [(name, one, None) for name, one in steps]
     else:
         return None
-    return [part for part in found if not is_idle(part[1])]
+    return [part for part in steps_inside if not is_idle(part[1])]
 
 
 def is_idle(transformer: Any) -> bool:
@@ -130,21 +130,21 @@ def _columns(X: Any, columns: Any) -> Any:
 
 def text_columns(steps: Steps) -> frozenset[str]:
     """Columns of which a fitted encoder knows texts as categories, such as ZIP codes: they are to be read as text."""
-    found: set[str] = set()
+    columns: set[str] = set()
     for _, transformer in steps:
-        found |= _text_columns(transformer, getattr(transformer, "feature_names_in_", None))
-    return frozenset(found)
+        columns |= _text_columns(transformer, getattr(transformer, "feature_names_in_", None))
+    return frozenset(columns)
 
 
 def _text_columns(transformer: Any, names: Any) -> set[str]:
     inside = _inside(transformer)
     if inside is not None:
         return set().union(*(_text_columns(one, getattr(one, "feature_names_in_", names)) for _, one, _ in inside))
-    own = getattr(transformer, "feature_names_in_", names)
+    names_fitted = getattr(transformer, "feature_names_in_", names)
     categories = getattr(transformer, "categories_", None)
-    if own is None or categories is None or len(categories) != len(own):
+    if names_fitted is None or categories is None or len(categories) != len(names_fitted):
         return set()
-    return {str(key) for key, known in zip(own, categories, strict=True) if _are_texts(known)}
+    return {str(key) for key, known in zip(names_fitted, categories, strict=True) if _are_texts(known)}
 
 
 def _are_texts(categories: np.ndarray) -> bool:
@@ -181,22 +181,22 @@ class Transformers:
                 f" {', '.join(missing)}",
                 f"did you mean {near[0]}?" if near else "give the table that it was fitted on",
             )
-        found = list(self.names) or features
-        for key in found:
+        columns = list(self.names) or features
+        for key in columns:
             if table.columns[key].kind == "other":
                 raise FileError(f"column {key} holds {table.columns[key].described}, which are no features")
-        if self._takes_texts and len(found) != 1:
+        if self._takes_texts and len(columns) != 1:
             raise FileError(
                 f"the pipeline begins with {type(self.steps[0][1]).__name__}, which takes one column of texts,"
-                f" but {len(found)} are left: {', '.join(found[:20])}",
+                f" but {len(columns)} are left: {', '.join(columns[:20])}",
                 "--drop the columns that it was not fitted on",
             )
-        if self.width is not None and len(found) != self.width:
+        if self.width is not None and len(columns) != self.width:
             raise FileError(
-                f"the model was fitted on {self.width} columns, but {len(found)} are left: {', '.join(found[:20])}",
+                f"the model was fitted on {self.width} columns, but {len(columns)} are left: {', '.join(columns[:20])}",
                 "--drop the columns that it was not fitted on",
             )
-        return found
+        return columns
 
     @property
     def _takes_texts(self) -> bool:

@@ -211,13 +211,13 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
     tests = len(matched.tests)
     pooled = f"mean over {tests} test rows" if tests > 1 else ""
     if figure == "scatter":
-        own = meaning_of(matched.quantity, matched.in_words, removed=_of_removed(matched))
+        meaning = meaning_of(matched.quantity, matched.in_words, removed=_of_removed(matched))
         clouds = _clouds(matched, records)
         if not clouds:
             raise UsageError("--plot: there is nothing to draw, no pair has both an estimate and a truth")
-        note = "; ".join(filter(None, (own.sign, f"correlation: {pooled}" if pooled else "")))
+        note = "; ".join(filter(None, (meaning.sign, f"correlation: {pooled}" if pooled else "")))
         columns = min(sizes, MOST_COLUMNS) if sizes > 1 else 3
-        change = f"change of the {own.name} if the group is removed"
+        change = f"change of the {meaning.name} if the group is removed"
         return scatter(clouds, ending, change=change, note=note, columns=columns)
     lines = _lines(records)
     if not lines:

@@ -43,10 +43,10 @@ def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block
     for record in records:
         status = record["status"]
         mark = "" if status == OK else f"[{marks.setdefault(status, len(marks) + 1)}]"
-        own = [change_text(record["estimate"], status), "-" if record["error"] is None else f"{record['error']:.2g}"]
-        own += [change_text(record["actual"], status)] if verified else []
-        own += [change_text(record[random]), figure(record[f"{random}_spread"])]
-        rows.append((f"{record['size']:,}", share(record["fraction"]), *own, mark))
+        cells = [change_text(record["estimate"], status), "-" if record["error"] is None else f"{record['error']:.2g}"]
+        cells += [change_text(record["actual"], status)] if verified else []
+        cells += [change_text(record[random]), figure(record[f"{random}_spread"])]
+        rows.append((f"{record['size']:,}", share(record["fraction"]), *cells, mark))
     headings = ("rows", "share", "estimated", "±", *["retrained"] * verified, "random", "spread", "")
     if not any(row[-1] for row in rows):
         headings, rows = headings[:-1], [row[:-1] for row in rows]

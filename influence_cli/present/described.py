@@ -38,11 +38,11 @@ def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block
         name = ", ".join(one.text for one in parse_group(record["group"]).conditions) if record["group"] else "none"
         status = record["status"]
         mark = "" if status == OK else f"[{marks.setdefault(status, len(marks) + 1)}]"
-        own = (record["actual"],) if verified else ()
+        measured = (record["actual"],) if verified else ()
         changes = [change_text(value, status) for value in (record["per_percent"], record["estimate"])]
         error = "-" if record["error"] is None else f"{record['error']:.2g}"
         size = "-" if record["size"] is None else f"{record['size']:,}"
-        figures = (*changes, error, *(change_text(value, status) for value in own))
+        figures = (*changes, error, *(change_text(value, status) for value in measured))
         rows.append((name, size, share(record["fraction"]), *figures, mark))
     headings = ("group column:", "rows", "share", "per 1%", "estimated", "±", *["retrained"] * verified, "")
     if not any(row[-1] for row in rows):

@@ -55,7 +55,7 @@ def diagnostics_page(columns: Mapping[str, Any], view: View) -> Page:
 def names_of(columns: Mapping[str, Any]) -> list[str]:
     """What the groups are called; a single row by its identifier, where its file has one."""
     pairs = zip(columns["group"], columns["id"], strict=True)
-    return [group_name(group) if own is None else f"id {own}" for group, own in pairs]
+    return [group_name(group) if identifier is None else f"id {identifier}" for group, identifier in pairs]
 
 
 def check_rows(sizes: np.ndarray) -> None:

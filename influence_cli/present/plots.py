@@ -94,8 +94,8 @@ def check_plot(path: str) -> str:
     """The format that a path's ending names.  UsageError for another ending, or where Matplotlib is missing."""
     ending = Path(path).suffix.lower().removeprefix(".")
     if ending not in ENDINGS:
-        found = f"found .{ending}" if ending else "found no ending"
-        raise UsageError(f"--plot {path}: expected a name ending in .png, .svg or .pdf, {found}")
+        ending_found = f"found .{ending}" if ending else "found no ending"
+        raise UsageError(f"--plot {path}: expected a name ending in .png, .svg or .pdf, {ending_found}")
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:

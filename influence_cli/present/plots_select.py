@@ -53,36 +53,36 @@ def sizes(panels: Mapping[str, Mapping[str, Curve]], ending: str, *, change: str
     the strategies are bars."""
     from matplotlib.figure import Figure
 
-    curves = [curve for own in panels.values() for curve in own.values()]
+    curves = [curve for curves_of in panels.values() for curve in curves_of.values()]
     realised = any(np.isfinite(curve.actual).any() for curve in curves)
     every = np.unique(np.concatenate([curve.percent for curve in curves]))
-    names = list(dict.fromkeys(name for own in panels.values() for name in own))
+    names = list(dict.fromkeys(name for curves_of in panels.values() for name in curves_of))
     labels = {name: f"{name} (mean, spread)" if name == "random" else name for name in names}
     lone = len(every) == 1
     with style():
         height = max(1.4, 0.32 * len(names)) if lone else 2.8
         figure = Figure(figsize=(max(3.1 * len(panels), 4.4) + 0.3, height + 1.0), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=lone).ravel()
-        for ax, (title, own) in zip(axes, panels.items(), strict=True):
+        for ax, (title, curves_of) in zip(axes, panels.items(), strict=True):
             ax.set_title(title)
             if lone:
-                _bars(ax, own, labels)
+                _bars(ax, curves_of, labels)
                 continue
-            for name, curve in own.items():
+            for name, curve in curves_of.items():
                 _line(ax, name, curve, realised=realised)
             ax.axhline(0.0, color="0.7", linewidth=0.7, zorder=0)
             ax.grid(axis="y", color="0.9", linewidth=0.6)
             ax.set_axisbelow(True)
             size_axis(ax, every, logarithmic=every[-1] / every[0] >= _LOG_FROM)
         handles = [] if lone else [_key(**_look(name)) for name in names]
-        told = [] if lone else list(labels.values())
+        labels_shown = [] if lone else list(labels.values())
         if realised:
             grey = {"color": "0.35", "linestyle": "none"} if lone else {"color": "0.35"}
             marker = "s" if lone else "o"
             handles += [_key(marker=marker, **look) for look in (_PREDICTED | grey, grey)]
-            told += ["predicted (second order)", "retrained"]
+            labels_shown += ["predicted (second order)", "retrained"]
         if handles:
-            legend(figure, handles, told, 2 * len(panels) + 1)
+            legend(figure, handles, labels_shown, 2 * len(panels) + 1)
         size = f"groups of {every[0]:.2g}% of the training rows" if lone else "group size (% of the training rows)"
         if not realised:
             change += ", predicted (second order)"
@@ -127,11 +127,11 @@ def _line(ax: Any, name: str, curve: Curve, *, realised: bool) -> None:
         ax.fill_between(curve.percent, low, high, color=look["color"], alpha=0.15, linewidth=0, zorder=1)
 
 
-def _bars(ax: Any, own: Mapping[str, Curve], labels: Mapping[str, str]) -> None:
+def _bars(ax: Any, curves: Mapping[str, Curve], labels: Mapping[str, str]) -> None:
     """A bar a strategy: hollow what it predicts, filled what retraining finds."""
-    realised = any(np.isfinite(curve.actual).any() for curve in own.values())
+    realised = any(np.isfinite(curve.actual).any() for curve in curves.values())
     thick = 0.36 if realised else 0.6
-    for at, (name, curve) in enumerate(own.items()):
+    for at, (name, curve) in enumerate(curves.items()):
         colour = _look(name)["color"]
         parts = [(curve.predicted, "none" if realised else colour), *([(curve.actual, colour)] if realised else [])]
         for place, (values, fill) in enumerate(parts):
@@ -139,7 +139,7 @@ def _bars(ax: Any, own: Mapping[str, Curve], labels: Mapping[str, str]) -> None:
                 y = at + (place - 0.5) * thick if realised else at
                 error = curve.spread[-1] if place == 0 and np.isfinite(curve.spread[-1]) else None
                 ax.barh(y, values[-1], thick, xerr=error, facecolor=fill, edgecolor=colour, linewidth=1.2)
-    ax.set_yticks(range(len(own)), [labels[name] for name in own])
+    ax.set_yticks(range(len(curves)), [labels[name] for name in curves])
     ax.margins(y=0.15)
     ax.invert_yaxis()
     ax.axvline(0.0, color="0.7", linewidth=0.7, zorder=0)

@@ -33,15 +33,15 @@ def without_text(record: Mapping[str, Any], key: str) -> str:
 def pooled(quantity: str, columns: Mapping[str, Any], keys: Mapping[str, str]) -> str:
     """All groups together in one sentence: over their rows, of a score over the groups; ``keys`` are the changes."""
     base = _numbers(columns["base"])
-    found = {IN_SAMPLE: base} | {name: base + _numbers(columns[key]) for key, name in keys.items()}
-    known = np.all([np.isfinite(values) for values in found.values()], axis=0)
+    columns_pooled = {IN_SAMPLE: base} | {name: base + _numbers(columns[key]) for key, name in keys.items()}
+    known = np.all([np.isfinite(values) for values in columns_pooled.values()], axis=0)
     if not known.any():
         return ""
     sizes, score = _numbers(columns["size"]), "score:" in quantity
     weights = np.where(known, 1.0 if score else sizes, 0.0)
     means = [
         f"{name} {figure(float(np.average(np.where(known, values, 0.0), weights=weights)))}"
-        for name, values in found.items()
+        for name, values in columns_pooled.items()
     ]
     over = f"{known.sum():,} groups" if score else f"{int(sizes[known].sum()):,} rows of {known.sum():,} groups"
     left = "" if known.all() else f" ({(~known).sum():,} groups without a figure are left out)"

@@ -114,8 +114,8 @@ def sheet_of(block: Block) -> Sheet:
 
 def _number(text: str) -> float | None:
     """What a cell is sorted by if it begins with a number."""
-    found = re.match(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?=%|\s|$)", text.strip().removeprefix("* "))
-    return None if found is None else float(found[0].replace(",", ""))
+    match = re.match(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?=%|\s|$)", text.strip().removeprefix("* "))
+    return None if match is None else float(match[0].replace(",", ""))
 
 
 def render(report: Report, ending: str) -> str:

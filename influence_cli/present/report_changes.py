@@ -77,7 +77,7 @@ class Pair:
 
 def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
     """Every pair of the files, by the digest of the group's rows and the test row."""
-    found: dict[tuple[str, Any], Pair] = {}
+    pairs: dict[tuple[str, Any], Pair] = {}
     for result in results:
         digests = [digest for digest in result.groups.digest for _ in range(len(result.tests))]
         method = error = None
@@ -85,7 +85,7 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
             method = next((name for name in BEST_FIRST if name in result.values), next(iter(result.values)))
             error = influence_figures(result, result.columns()).errors.get(method)
         for digest, record in zip(digests, result.records(), strict=True):
-            pair = found.setdefault((digest, record["test"]), Pair(record))
+            pair = pairs.setdefault((digest, record["test"]), Pair(record))
             if record.get("actual") is not None:
                 pair.actual = record["actual"]
                 pair.is_verified = method is not None
@@ -100,7 +100,7 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
                 pair.status, pair.method, pair.estimate = record["status"], method, record[method]
                 pair.objective = record.get("objective") if method == REFINED else None
                 pair.error = None if error is None else record[error]
-    return found
+    return pairs
 
 
 def _place(method: str) -> int:
@@ -117,14 +117,14 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
         tests.setdefault(pair.record["test"], []).append(pair)
     one_group = len(tests) > 1 and len({(pair.record["group"], pair.record["size"]) for pair in pairs}) == 1
     of_removed = any(pair.record["test"] == REMOVED for pair in pairs)
-    own = meaning_of(quantity, results[0].provenance.config.get("asked"), removed=of_removed)
+    meaning = meaning_of(quantity, results[0].provenance.config.get("asked"), removed=of_removed)
     blocks = [list(pairs)] if one_group else list(tests.values())
     sheets: list[Sheet] = []
     left, most = 0, max(TABLE_ROWS // max(len(blocks), 1), 1) if top is None else top
     for block in blocks:
         block.sort(key=Pair.rank)
         left += len(block[most:])
-        sheets.append(_sheet(block[:most], quantity, own, marks, one_group=one_group))
+        sheets.append(_sheet(block[:most], quantity, meaning, marks, one_group=one_group))
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
@@ -134,9 +134,9 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
     if len(sheets) > 1:
         drawn += "; every table has a scale of its own"
-    sign = f"A positive change says that {own.sign.removeprefix('positive: ')}"
+    sign = f"A positive change says that {meaning.sign.removeprefix('positive: ')}"
     return Section(
-        f"Change of the {own.name} if a group is removed",
+        f"Change of the {meaning.name} if a group is removed",
         (f"{sign}.",),
         tuple(sheets),
         notes=(drawn, *said, *dict.fromkeys(text for result in results for text in credited(result)), *notes),
@@ -150,7 +150,7 @@ def _closing(result: Result) -> str:
     return closing_line(result, columns, named)
 
 
-def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, int], *, one_group: bool) -> Sheet:
+def _sheet(pairs: Sequence[Pair], quantity: str, meaning: Meaning, marks: dict[str, int], *, one_group: bool) -> Sheet:
     """One table, its first sentence the largest effect in words."""
     first = pairs[0].record
     if one_group:
@@ -179,7 +179,7 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
         if len(methods) > 1 and pair.method is not None:
             cells[4] = replace(cells[4], text=f"{cells[4].text} ({pair.method})")
         shares = [pair.credit.get(name) for name in named_credits]
-        divided = [Cell(change_text(own, pair.truth_status), own) for own in shares]
+        divided = [Cell(change_text(meaning, pair.truth_status), meaning) for meaning in shares]
         rows.append((*(cells[at] for at in kept), *divided))
     figures = (1, 2, 4, 5, 6, 7, 8, *([9] if first["test"] == REMOVED else []))
     numbers = frozenset(kept.index(at) for at in figures if at in kept)
@@ -189,15 +189,15 @@ def _sheet(pairs: Sequence[Pair], quantity: str, own: Meaning, marks: dict[str, 
         (*(headings[at] for at in kept), *named_credits),
         rows,
         numbers,
-        lead=(in_words(pairs[0], quantity, own, names[0] if one_group else ""),),
+        lead=(in_words(pairs[0], quantity, meaning, names[0] if one_group else ""),),
     )
 
 
 def _cells(name: str, pair: Pair, bar: Bar | None, quantity: str, marks: dict[str, int]) -> list[Cell]:
     record = pair.record
-    told = dict.fromkeys(status for status in (pair.status, pair.truth_status) if status != OK)
-    noted = " ".join(f"[{marks.setdefault(status, len(marks) + 1)}]" for status in told)
-    status = next(iter(told), OK)
+    statuses = dict.fromkeys(status for status in (pair.status, pair.truth_status) if status != OK)
+    noted = " ".join(f"[{marks.setdefault(status, len(marks) + 1)}]" for status in statuses)
+    status = next(iter(statuses), OK)
     return [
         Cell(name),
         Cell(f"{record['size']:,}", record["size"]),
@@ -237,12 +237,12 @@ def about(record: Mapping[str, Any]) -> str:
     return f"{name}: {', '.join(parts)}" if parts else name
 
 
-def in_words(pair: Pair, quantity: str, own: Meaning, row: str) -> str:
+def in_words(pair: Pair, quantity: str, meaning: Meaning, row: str) -> str:
     """The largest effect as a sentence: who, what (of a test ``row`` that is not named yet), how much, how sure."""
     record = pair.record
     who = f"without {group_name(record['group'])} ({counted(record['size'], 'row')}, {share(record['fraction'])})"
     of_row = f" of {row[0].lower()}{row[1:]}," if row else ""
-    name = own.name.replace("each group's own rows", "its own rows")
+    name = meaning.name.replace("each group's own rows", "its own rows")
     now = f"the {name}{of_row} now at {figure(record['base'])}"
     if pair.best is None:
         why = "has no finite value" if pair.unbounded else "has no change that could be computed"
@@ -254,7 +254,7 @@ def in_words(pair: Pair, quantity: str, own: Meaning, row: str) -> str:
     if pair.low is not None:
         sure += f", proven from {change_text(pair.low)} to {change_text(pair.high)}"
     word = effect(quantity, pair.best)
-    return f"Largest effect: {who}, {change} ({sure}): the group {_did(word, own.about)}."
+    return f"Largest effect: {who}, {change} ({sure}): the group {_did(word, meaning.about)}."
 
 
 def _did(word: str, what: str) -> str:
@@ -277,17 +277,17 @@ def bars(pairs: Iterable[Pair], quantity: str) -> list[Bar | None]:
     def place(value: float | None) -> float | None:
         return None if value is None else 1000.0 * (min(max(value, low), high) / (high - low) - low / (high - low))
 
-    found: list[Bar | None] = []
+    drawn: list[Bar | None] = []
     for pair, (start, end) in zip(pairs, ends, strict=True):
         value = pair.best if pair.estimate is None else pair.estimate
         at, zero = place(value), place(0.0)
         if value is None or at is None or zero is None:
-            found.append(None)
+            drawn.append(None)
             continue
         text = f"{change_text(value)}: {effect(quantity, value)}"
         truth = place(pair.actual) if pair.estimate is not None else None
-        found.append(Bar(zero, min(at, zero), abs(at - zero), value > 0, text, place(start), place(end), truth))
-    return found
+        drawn.append(Bar(zero, min(at, zero), abs(at - zero), value > 0, text, place(start), place(end), truth))
+    return drawn
 
 
 def _ends(pair: Pair) -> tuple[float | None, float | None]:

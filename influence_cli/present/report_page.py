@@ -24,12 +24,12 @@ from influence_cli.results import InfluenceResult, SelectionResult, TruthResult
 Note = Callable[[str], None]
 
 
-def report_page(sources: Sequence[Source], view: View, own: str | None, seed: int, note: Note) -> Report:
+def report_page(sources: Sequence[Source], view: View, command: str | None, seed: int, note: Note) -> Report:
     """The page; ``own`` is the command that makes it again, and ``note`` is told what has to be left out."""
     name = next((source.name for source in sources if source.kind == "model"), None)
     about = "a model" if name is None else f"the model {name}"
     words = Section("What the words mean", terms=GLOSSARY)
-    sections = (*_findings(sources, view, seed, note), words, repeat_section(sources, own))
+    sections = (*_findings(sources, view, seed, note), words, repeat_section(sources, command))
     return Report(f"How {about} depends on groups of its training rows", sections)
 
 
@@ -45,9 +45,9 @@ def _findings(sources: Sequence[Source], view: View, seed: int, note: Note) -> l
             selections.append(content)
         else:
             models.append(source)
-    contents = {quantity: [result for _, result in own] for quantity, own in results.items()}
-    pairs = {quantity: pairs_of(own) for quantity, own in contents.items()}
-    asked_as = {quantity: own[0].provenance.config.get("asked") for quantity, own in contents.items()}
+    contents = {quantity: [result for _, result in members] for quantity, members in results.items()}
+    pairs = {quantity: pairs_of(members) for quantity, members in contents.items()}
+    asked_as = {quantity: members[0].provenance.config.get("asked") for quantity, members in contents.items()}
     sections = [question_section(pairs, selections, asked_as)]
     for quantity, named in results.items():
         sections.append(changes_section(contents[quantity], list(pairs[quantity].values()), view.top))

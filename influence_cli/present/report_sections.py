@@ -50,9 +50,9 @@ def question_section(
 ) -> Section:
     """What was asked, in words, a sentence a quantity; ``results`` are the pairs of each, ``asked_as`` their names."""
     sentences = []
-    for quantity, own in results.items():
-        groups = len({digest for digest, _ in own})
-        tests = {pair.record["test"]: about(pair.record) for pair in own.values()}
+    for quantity, members in results.items():
+        groups = len({digest for digest, _ in members})
+        tests = {pair.record["test"]: about(pair.record) for pair in members.values()}
         named = "; ".join(tests.values()) if len(tests) <= MOST_TESTS else f"{len(tests):,} test rows"
         some = f"each of these {groups:,} groups" if groups > 1 else "this group"
         name = meaning_of(quantity, asked_as.get(quantity)).name
@@ -66,7 +66,7 @@ def question_section(
             f"Which training rows, removed together, change the {meaning_of(selection.quantity).name} the most?"
         )
     if results:
-        every = [pair for own in results.values() for pair in own.values()]
+        every = [pair for members in results.values() for pair in members.values()]
         how = "The answers are estimates, made without retraining."
         if any(pair.actual is not None for pair in every):
             how = "The answers are estimates, with the change by retraining beside them where it is known."
@@ -132,7 +132,7 @@ def agreement_section(matched: Matched, records: Records, view: View) -> Section
     )
 
 
-def repeat_section(sources: Sequence[Source], own: str | None) -> Section:
+def repeat_section(sources: Sequence[Source], command: str | None) -> Section:
     """The files that the report is made from, and the commands that make them and the report again."""
     headings = ("file", "holds", "made by", "seed", "data digest", "model digest")
     rows = []
@@ -147,7 +147,7 @@ def repeat_section(sources: Sequence[Source], own: str | None) -> Section:
     ]
     return Section(
         "How to repeat it",
-        (*(["These commands make the files, and this page from them, again."] if own else []), *in_python),
+        (*(["These commands make the files, and this page from them, again."] if command else []), *in_python),
         (Sheet("", headings, rows),),
-        commands=tuple(filter(None, (*(source.command for source in sources), own))),
+        commands=tuple(filter(None, (*(source.command for source in sources), command))),
     )

@@ -49,8 +49,8 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
     blocks = []
     marks: dict[str, int] = {}
     for test in dict.fromkeys(record["test"] for record in records):
-        own = [record for record in records if record["test"] == test]
-        merged = _merged(own)
+        of_test = [record for record in records if record["test"] == test]
+        merged = _merged(of_test)
         if view.sort == EFFECT and "groups" in columns:
             merged.sort(key=lambda record: -abs(_change(record) or 0.0))
         if view.top is not None:
@@ -82,19 +82,19 @@ def _change(record: Mapping[str, Any]) -> float | None:
 def _merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The records; of unions of given groups that are one, a single one that names all who found it."""
     by_groups: dict[tuple[str, ...], dict[str, Any]] = {}
-    found = []
+    merged = []
     for record in records:
         groups = record.get("groups")
         if not groups:
-            found.append(record)
+            merged.append(record)
             continue
         key = tuple(sorted(groups))
         if key in by_groups:
             by_groups[key]["strategy"] += f", {record['strategy']}"
             continue
         by_groups[key] = dict(record)
-        found.append(by_groups[key])
-    return found
+        merged.append(by_groups[key])
+    return merged
 
 
 def _block(
@@ -163,19 +163,19 @@ def _tells(record: Mapping[str, Any]) -> bool:
 
 def _proven(record: Mapping[str, Any], name: str) -> list[str]:
     """What is said of all other groups (of the rows that may be removed)."""
-    found = []
+    sentences = []
     size = record.get("at_most") or record["size"]
     sized = "" if size is None else f"{'at most ' if record.get('at_most') else ''}{size:,}"
     if record.get("optimal") and "flips" not in record:
-        found.append(f"{name}: optimal, no other group of {sized} rows moves it more")
+        sentences.append(f"{name}: optimal, no other group of {sized} rows moves it more")
     if _tells(record):
-        found.append(f"no group of {sized} rows can move it by more than {record['bound']:+.4g}: that is proven")
+        sentences.append(f"no group of {sized} rows can move it by more than {record['bound']:+.4g}: that is proven")
     if "proven" in record and record["proven"] is not None:
         what = "the flip" if "flips" in record else f"{name}: best by retraining of the groups compared, which"
-        found.append(f"{what} is {'' if record['proven'] else 'not '}proven{'' if record['proven'] else UNPROVEN}")
+        sentences.append(f"{what} is {'' if record['proven'] else 'not '}proven{'' if record['proven'] else UNPROVEN}")
     if (record.get("at_least") or 1) > 1:
-        found.append(f"no group of fewer than {record['at_least']:,} rows flips it: that is proven")
-    return found
+        sentences.append(f"no group of fewer than {record['at_least']:,} rows flips it: that is proven")
+    return sentences
 
 
 def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
@@ -192,15 +192,15 @@ def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
 
 def rows_text(result: SelectionResult) -> str:
     """The row numbers of the best group, one a line; of several, the best by retraining."""
-    found = [record for record in result.entries if record["rows"] is not None and record["strategy"] != SINGLE]
-    if len(found) > 1 and "per_percent" not in found[0]:
-        sign = 1.0 if found[0]["direction"] == "increase" else -1.0
-        found = [record for record in found if np.isfinite(record["actual"])]
-        found.sort(key=lambda record: -sign * record["actual"])
-    if not found:
+    records = [record for record in result.entries if record["rows"] is not None and record["strategy"] != SINGLE]
+    if len(records) > 1 and "per_percent" not in records[0]:
+        sign = 1.0 if records[0]["direction"] == "increase" else -1.0
+        records = [record for record in records if np.isfinite(record["actual"])]
+        records.sort(key=lambda record: -sign * record["actual"])
+    if not records:
         reason = result.entries[0]["status"] if result.entries else "nothing was found"
         raise NotConvergedError(f"--format rows: there is no group to print: {reason}")
-    return "".join(f"{row}\n" for row in found[0]["rows"].tolist())
+    return "".join(f"{row}\n" for row in records[0]["rows"].tolist())
 
 
 def draw(question: Question, solver: HessianSolver, result: SelectionResult, path: str, figure: str) -> bytes:
@@ -231,7 +231,10 @@ def _curves(question: Question, result: SelectionResult) -> dict[str, dict[str, 
             name = question.quantity
         if name in panels or len(panels) < SHOWN_TESTS:
             panels.setdefault(name, {}).setdefault(record["strategy"], []).append(record)
-    return {name: {strategy: _curve(records) for strategy, records in own.items()} for name, own in panels.items()}
+    return {
+        name: {strategy: _curve(records) for strategy, records in records_by_strategy.items()}
+        for name, records_by_strategy in panels.items()
+    }
 
 
 def _curve(records: list[dict[str, Any]]) -> Curve:
@@ -263,8 +266,8 @@ def _images(question: Question, solver: HessianSolver, result: SelectionResult) 
     out = []
     names, place = data.classes, {int(row): column for column, row in enumerate(tests.rows)}
     for test, record in list(best.items())[:SHOWN_TESTS]:
-        own = influences[record["rows"], place[test]]
-        order = np.argsort(-own if record["direction"] == "increase" else own, kind="stable")[:SHOWN_IMAGES]
+        influence = influences[record["rows"], place[test]]
+        order = np.argsort(-influence if record["direction"] == "increase" else influence, kind="stable")[:SHOWN_IMAGES]
         pixels = data.X_test[test].reshape(data.image_shape)
         guess = int(question.model.predict(data.X_test[test : test + 1])[0]) if names else None
         said = f", predicted {names[guess]}" if guess is not None else ""

@@ -124,9 +124,9 @@ def _table(block: Block, width: int) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, show_header=any(block.headings)
     )
-    for at, (heading, own) in enumerate(zip(block.headings, _widths(block, width), strict=True)):
+    for at, (heading, own_width) in enumerate(zip(block.headings, _widths(block, width), strict=True)):
         justify: JustifyMethod = "right" if at in block.numbers else "left"
-        table.add_column(Text(printable(heading)), justify=justify, overflow="fold", width=own)
+        table.add_column(Text(printable(heading)), justify=justify, overflow="fold", width=own_width)
     for row in block.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
@@ -151,7 +151,7 @@ def _widths(block: Block, width: int) -> list[int]:
 
 def _least_widths(block: Block) -> list[int]:
     """What each column needs: a number is never broken, a text folds from LEAST_TEXT characters on."""
-    found = []
+    widths = []
     for at, heading in enumerate(block.headings):
         cells = max((len(printable(row[at])) for row in block.rows), default=0)
         words = max(map(len, heading.split()), default=0)
@@ -161,8 +161,8 @@ def _least_widths(block: Block) -> list[int]:
             if max(map(len, split), default=0) > 2:
                 cells = max(2 * cells // 3, longest)
         least = min(LEAST_TEXT, max(cells, words))
-        found.append(max(cells, words) if at in block.numbers else max(least, min(longest, LONGEST_WORD)))
-    return found
+        widths.append(max(cells, words) if at in block.numbers else max(least, min(longest, LONGEST_WORD)))
+    return widths
 
 
 def _stacked(block: Block, width: int) -> Iterator[str]:

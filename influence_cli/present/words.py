@@ -80,16 +80,16 @@ def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False
 
 def meaning(quantity: str, asked: str | None = None, *, removed: bool = False) -> str:
     """The sentence that every page begins with."""
-    own = meaning_of(quantity, asked, removed=removed)
-    return f"Change of the {own.name} if the group is removed; {own.sign}"
+    meaning_found = meaning_of(quantity, asked, removed=removed)
+    return f"Change of the {meaning_found.name} if the group is removed; {meaning_found.sign}"
 
 
 def effect(quantity: str, change: float | None) -> str:
     """What the group did, in a word or two."""
-    own = meaning_of(quantity)
+    meaning_found = meaning_of(quantity)
     if change is None:
         return ""
-    return "no effect" if change == 0 else own.raised if change > 0 else own.lowered
+    return "no effect" if change == 0 else meaning_found.raised if change > 0 else meaning_found.lowered
 
 
 def change_text(value: float | None, status: str = "ok") -> str:
@@ -123,7 +123,7 @@ def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
         return "", list(labels)
     low, high = min(distinct), max(distinct)
     alike = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
-    ends = [found.end() for found in re.finditer(r"[:=#]", low[:alike])]
+    ends = [match.end() for match in re.finditer(r"[:=#]", low[:alike])]
     cut = ends[-1] if ends else 0
     # a quoted name or value stays in one piece
     while cut and low[:cut].count('"') % 2:

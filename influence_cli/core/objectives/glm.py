@@ -291,8 +291,8 @@ class Glm(Objective):
         middle = outputs(theta, slice(0, 1))
 
         def of_block(rows: slice) -> np.ndarray:
-            away, w = outputs(theta, rows) - middle, self.weights[rows]
-            return np.stack([away @ w, away**2 @ w])
+            centred, w = outputs(theta, rows) - middle, self.weights[rows]
+            return np.stack([centred @ w, centred**2 @ w])
 
         mean, square = np.sum(list(self.design.each(of_block, theta.shape[1] * self.passes.free)), axis=0)
         return np.sqrt(scale * np.maximum(square - mean**2, 0.0).sum(axis=1))

@@ -72,6 +72,6 @@ class GradientChange:
         out = w.kept * self._passes.sweep(V, rowwise, V.shape[1]) + model.penalty.product(V, w.penalty)
         lost = np.flatnonzero(~np.isfinite(out).all(axis=0))
         if lost.size:  # a row has moved too far
-            own, point = w.take(lost), self._theta + V[:, lost]
-            out[:, lost] = model.gradient(point, own) - model.gradient(self._theta, own)
+            weights, point = w.take(lost), self._theta + V[:, lost]
+            out[:, lost] = model.gradient(point, weights) - model.gradient(self._theta, weights)
         return out

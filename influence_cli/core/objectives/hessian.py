@@ -108,8 +108,8 @@ def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights
         block += np.diag(penalty.gauge / K)
         out[:, j, :, k, :] = out[:, k, :, j, :] = block
         if j == k:
-            own = [None] if w.penalty is None else [w.penalty.take(np.array([g])) for g in range(w.groups)]
-            out[:, j, :, k, :] += np.stack([penalty.block(j, one) for one in own])
+            penalties = [None] if w.penalty is None else [w.penalty.take(np.array([g])) for g in range(w.groups)]
+            out[:, j, :, k, :] += np.stack([penalty.block(j, one) for one in penalties])
     return out.reshape(G, K * D, K * D)
 
 

@@ -180,14 +180,14 @@ class Mlp(Objective):
         def product(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
             moves = self.network.layers(V)
             some = None if columns is None or np.array_equal(columns, np.arange(groups)) else columns
-            own = [Layer(take(layer.block, some), layer.inputs) for layer in layers]
+            layers_taken = [Layer(take(layer.block, some), layer.inputs) for layer in layers]
 
             def add(numbers: Sequence[int], out: np.ndarray) -> None:
                 for number in numbers:
                     piece = pieces[number]
                     tape = tapes[number] if tapes is not None else self._tape(layers, piece, exact=self.exact)
                     curve = self.family, take(piece.weights(), some)
-                    add_product(out, self.network, own, moves, tape.take(some), self.X[piece.rows], curve)
+                    add_product(out, self.network, layers_taken, moves, tape.take(some), self.X[piece.rows], curve)
 
             return self._over_pieces(add, range(len(pieces)), V.shape[1], self.size).T
 

@@ -203,8 +203,8 @@ class Objective(ABC):
         )
 
         def change(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
-            own = slice(None) if columns is None else columns
-            return self.gradient(theta + V, w if columns is None else w.take(columns)) - here[:, own]
+            chosen = slice(None) if columns is None else columns
+            return self.gradient(theta + V, w if columns is None else w.take(columns)) - here[:, chosen]
 
         return Departure(value, here, change)
 

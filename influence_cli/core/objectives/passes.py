@@ -87,8 +87,8 @@ class Passes:
 
     def largest(self, V: np.ndarray, rowwise: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """The largest over all rows, (G,), of ``rowwise`` of outputs (G, K, b) at V (P, G), but at least 0."""
-        found = self.design.each(lambda rows: rowwise(self.outputs(V, rows)).max(axis=1), V.shape[1] * self.free)
-        return np.max([np.zeros(V.shape[1]), *found], axis=0)
+        by_row = self.design.each(lambda rows: rowwise(self.outputs(V, rows)).max(axis=1), V.shape[1] * self.free)
+        return np.max([np.zeros(V.shape[1]), *by_row], axis=0)
 
     def pair_sums(self, theta: np.ndarray, w: Weights) -> np.ndarray:
         """sum_i w_i (l_i'')_jk [x_i 1] of every pair of outputs j <= k, in the order of ``np.triu_indices``:

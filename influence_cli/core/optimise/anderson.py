@@ -58,8 +58,8 @@ class Mixing:
             self._steps = self._with(self._steps, here - self._last[0])
             self._changes = self._with(self._changes, move - self._last[1])
             if image is not None:
-                own = self._steps[:, :0] if self._images is None else self._images
-                self._images = self._with(own, now[2] - self._last[2])
+                images_kept = self._steps[:, :0] if self._images is None else self._images
+                self._images = self._with(images_kept, now[2] - self._last[2])
         self._last = now
         ahead = here + move
         if self._changes.shape[1]:
@@ -95,11 +95,11 @@ def anderson(
     out from its rounding; no column ends before double precision says so.
     """
     count = w.groups
-    begun = objective.departure(origin, w)
-    there, change, rough = begun.gradient, begun.change, begun.rough
+    departure = objective.departure(origin, w)
+    there, change, rough = departure.gradient, departure.change, departure.rough
     x = np.array(np.broadcast_to(start, there.shape), order="F")
     gradient = there + change(x - origin) if (start != origin).any() else there
-    found, goal = _Best(x), Goal(tol, np.zeros(count))
+    best, goal = _Best(x), Goal(tol, np.zeros(count))
     mark, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
     active, passes, floor = np.arange(count), change, 0.0
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
@@ -112,26 +112,26 @@ def anderson(
             gradient = there[:, active] + passes(x - origin, active)
         move = -for_columns(preconditioner, active)(gradient)
         here = decrements(gradient, move) / seen.root(x, gradient, move)
-        found.look(active, iteration, x, gradient, move, here)
+        best.look(active, iteration, x, gradient, move, here)
         gained = here < mark[active] / EXPECTED_GAIN
         mark[active[gained]], mark_at[active[gained]] = here[gained], iteration
         stalled = (iteration - mark_at[active] > STALLED_AFTER) | ~np.isfinite(here)
         if iteration == 1:
             goal = Goal(tol, here)
-            found.converged |= here == 0.0
+            best.converged |= here == 0.0
         elif passes is change:
-            found.converged[active] = here <= goal.take(active).decrement(objective, x, begun.value[active])
+            best.converged[active] = here <= goal.take(active).decrement(objective, x, departure.value[active])
         elif np.median(here * np.minimum(here / last, 1.0)) < floor:
             passes = change  # by the next pass the rounding would show
-            found.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
-        keep = ~(found.converged[active] | stalled)
+            best.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
+        keep = ~(best.converged[active] | stalled)
         if not keep.any():
             break
         mixing.keep(keep)
         seen.keep(keep)
         active, last = active[keep], here[keep]
         x = mixing.next(x[:, keep], move[:, keep])
-    return Minimum(**vars(found)), goal
+    return Minimum(**vars(best)), goal
 
 
 class _Best:

@@ -165,12 +165,12 @@ class _Memory:
         """(s'y / y'M^-1 y) M^-1 q with the newest pair (Shanno and Phua 1978); without one M^-1 q."""
         aim, newest = np.ones(len(q)), np.zeros_like(q)
         for k in range(self._rho.shape[1]):
-            own = self._rho[:, k] > 0
-            aim[own], newest[own] = 1.0 / self._rho[own, k], self._y[own, k]
+            valid = self._rho[:, k] > 0
+            aim[valid], newest[valid] = 1.0 / self._rho[valid, k], self._y[valid, k]
         twice = for_columns(preconditioner, np.concatenate([columns, columns]))
         both = twice(np.concatenate([q, newest]).T).T
-        found = np.einsum("ap,ap->a", newest, both[len(q) :])
-        scale = np.divide(aim, found, out=np.ones(len(q)), where=found > 0)
+        products = np.einsum("ap,ap->a", newest, both[len(q) :])
+        scale = np.divide(aim, products, out=np.ones(len(q)), where=products > 0)
         return scale[:, None] * both[: len(q)]
 
 
@@ -188,21 +188,21 @@ def _line_search(
     """Steps (A,), 0 where none was found, and value (A,) and gradient (P, A) there."""
     count, direction, slope = len(value), way.direction.T, way.slope
     step, low, high = way.first.copy(), np.zeros(count), np.full(count, np.inf)
-    found, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)
+    step_length, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)
     waiting = np.arange(count)
     for _ in range(TRIALS):
         t = step[waiting]
         trial = theta[:, waiting] + t * direction[:, waiting]
         f, g = objective.value_and_gradient(trial, w.take(waiting))
         new_slope = dots(g, direction[:, waiting])
-        start, begun = value[waiting], slope[waiting]
+        start, slope_there = value[waiting], slope[waiting]
         flat = np.abs(f - start) <= UNRESOLVED * np.abs(start)
-        falls = (f <= start + FALL * t * begun) | (flat & (new_slope <= (2 * FALL - 1) * begun))
+        falls = (f <= start + FALL * t * slope_there) | (flat & (new_slope <= (2 * FALL - 1) * slope_there))
         falls &= np.isfinite(f) & np.isfinite(new_slope)
-        flatter = new_slope >= SLOPE * begun
+        flatter = new_slope >= SLOPE * slope_there
         good = falls & flatter
         at = waiting[good]
-        found[at], new_value[at], new_gradient[:, at] = t[good], f[good], g[:, good]
+        step_length[at], new_value[at], new_gradient[:, at] = t[good], f[good], g[:, good]
         short, long = falls & ~flatter, ~falls
         low[waiting[short]], high[waiting[long]] = t[short], t[long]
         waiting = waiting[~good]
@@ -210,4 +210,4 @@ def _line_search(
             break
         below, above = low[waiting], high[waiting]
         step[waiting] = np.where(np.isinf(above), 2.0 * below, 0.5 * (below + np.minimum(above, 1e300)))
-    return found, new_value, new_gradient
+    return step_length, new_value, new_gradient

@@ -61,7 +61,7 @@ def restarted(
     left = np.flatnonzero(~end.converged & np.isfinite(end.grad_norm))
     while left.size and done < max_iterations:
         here = w.take(left)
-        found = method.minimise(
+        minimum = method.minimise(
             objective,
             end.theta[:, left],
             here,
@@ -70,9 +70,9 @@ def restarted(
             max_iterations=min(method.renewed, max_iterations - done),
             watch=counting_on(watch, done),
         )
-        end = end.continue_with(left, found)
-        done += int(found.iterations.max())
-        left = left[~found.converged & (found.iterations > 0)]
+        end = end.continue_with(left, minimum)
+        done += int(minimum.iterations.max())
+        left = left[~minimum.converged & (minimum.iterations > 0)]
     return end
 
 

@@ -120,8 +120,8 @@ def _changes(problem: Problem, sizes: np.ndarray, *, at_most: bool, paired: int 
     if functional is None or not isinstance(objective, Glm):
         return unknown
     scaled = _is_scaled(problem)
-    own = objective.weights[problem.candidates]
-    if scaled and (at_most or np.ptp(own) > 0.0):
+    interval = objective.weights[problem.candidates]
+    if scaled and (at_most or np.ptp(interval) > 0.0):
         return unknown
     w = Weights(objective.weights, (NO_ROWS,), *(np.array([1.0 / (1.0 - problem.largest_share * scaled)]),) * 2)
     theta = problem.theta
@@ -133,7 +133,10 @@ def _changes(problem: Problem, sizes: np.ndarray, *, at_most: bool, paired: int 
         return unknown
     intervals = _intervals(rows, sizes, at_most, len(problem.candidates) <= paired)
     return np.array(
-        [_worst(problem, functional, theta, own) if np.isfinite(own).all() else np.nan for own in intervals]
+        [
+            _worst(problem, functional, theta, interval) if np.isfinite(interval).all() else np.nan
+            for interval in intervals
+        ]
     )
 
 
@@ -193,24 +196,32 @@ def _terms(problem: Problem, objective: Glm, theta: np.ndarray, w: Weights, b: n
     squared = isinstance(objective.family, Gaussian | Signed)
     kappa = 0.0 if squared else float(np.sqrt((t**2).sum(axis=0).max()))
     left = float(np.linalg.norm(solve_triangular(root, objective.gradient(theta, w)[:, 0], lower=True)))
-    own = problem.candidates
-    return _Rows(t[:, own], a[own], pull[own], t[:, own].T @ along, float(np.linalg.norm(along)), kappa, left)
+    candidates = problem.candidates
+    return _Rows(
+        t[:, candidates],
+        a[candidates],
+        pull[candidates],
+        t[:, candidates].T @ along,
+        float(np.linalg.norm(along)),
+        kappa,
+        left,
+    )
 
 
 def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool, by_pairs: bool) -> list[tuple[float, float]]:
     """Least and largest change of b'theta from theta_0 for each size, infinite where nothing is proven."""
     h = np.sqrt((rows.t**2).sum(axis=0))
     bent = rows.a * rows.along
-    sums = np.stack([_top(own, sizes) for own in (rows.a * h**2, np.abs(bent) * h, np.abs(rows.pull) * h)])
+    sums = np.stack([_top(values, sizes) for values in (rows.a * h**2, np.abs(bent) * h, np.abs(rows.pull) * h)])
     C = np.stack([sums[1] * sums[2]] * 2)
     if by_pairs:
         paired = _paired(rows, bent, sizes, at_most)
         sums, C = np.minimum(sums, paired[:3]), np.minimum(C, paired[3:])
     with np.errstate(divide="ignore", invalid="ignore"):
-        lengths = [_root(_top(own, sizes)) for own in (bent**2 / rows.a, rows.pull**2 / rows.a)]
+        lengths = [_root(_top(values, sizes)) for values in (bent**2 / rows.a, rows.pull**2 / rows.a)]
     terms = np.stack([rows.pull * rows.along, -rows.pull * rows.along])
     terms = np.maximum(terms, 0.0) if at_most else terms
-    straight, whole = (np.stack([_top(own, sizes) for own in both]) for both in (terms, np.abs(terms)))
+    straight, whole = (np.stack([_top(values, sizes) for values in both]) for both in (terms, np.abs(terms)))
     out = []
     for at in range(len(sizes)):
         rest = _remainder(rows, sums[:, at], C[:, at], float(lengths[0][at] * lengths[1][at]))
@@ -258,9 +269,9 @@ def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray, at_most: bool) -> 
             sums[number, part] = _tops(both, sizes)
     out = np.empty((5, len(sizes)))
     for at, size in enumerate(sizes):
-        own = np.array([size])
-        out[:, at] = [_top(sums[number, :, at], own)[0] for number in range(5)]
-        out[0, at] = min(sums[0, :, at].max(), _root(_top(squares[:, at], own))[0])
+        size_alone = np.array([size])
+        out[:, at] = [_top(sums[number, :, at], size_alone)[0] for number in range(5)]
+        out[0, at] = min(sums[0, :, at].max(), _root(_top(squares[:, at], size_alone))[0])
     out[1:3] = _root(out[1:3])
     return out
 

@@ -88,8 +88,8 @@ class RowEffects:
     def __init__(self, expansion: Expansion):
         problem, v = expansion.problem, expansion.adjoint
         objective, w = problem.objective, problem.objective.weights
-        bend = objective.row_curvatures(problem.theta, v, v)[:, 0]
-        self.rows = np.stack([np.ones(problem.rows), w, w * expansion.row_influence, w * bend])
+        curvatures = objective.row_curvatures(problem.theta, v, v)[:, 0]
+        self.rows = np.stack([np.ones(problem.rows), w, w * expansion.row_influence, w * curvatures])
         self._total = self.rows.sum(axis=1)
         self._curvature = float((v * problem.target.gradient(problem.theta)).sum())
         self._renormalised = problem.scaling == PER_MEAN
@@ -97,11 +97,11 @@ class RowEffects:
 
     def worth(self, sums: np.ndarray) -> np.ndarray:
         """Of sums (4, ...): the change in the direction asked for, a row."""
-        size, share, pull, bend = sums
+        size, share, pull, curvatures = sums
         with np.errstate(divide="ignore", invalid="ignore"):
             alpha = 1.0 / (1.0 - share) if self._renormalised else np.ones_like(share)
             first = alpha * pull - (alpha - 1.0) * self._total[2]
-            left = alpha * (self._total[3] - bend) + self._curvature - self._total[3]
+            left = alpha * (self._total[3] - curvatures) + self._curvature - self._total[3]
             stretch = np.ones_like(left)
             if self._curvature > 0:
                 stretch = np.clip(self._curvature / np.maximum(left, 0.0), 1.0 / MOST_STRETCH, MOST_STRETCH)
@@ -110,7 +110,7 @@ class RowEffects:
     def over_cells(self, codes: np.ndarray, count: int, rows: np.ndarray | None = None) -> np.ndarray:
         """Sums (4, count) over rows of one code each."""
         chosen = self.rows if rows is None else self.rows[:, rows]
-        return np.stack([np.bincount(codes, weights=own, minlength=count) for own in chosen])
+        return np.stack([np.bincount(codes, weights=weights, minlength=count) for weights in chosen])
 
 
 class _Gathering:
@@ -172,19 +172,19 @@ def describe(
 
 def _deepen(gathering: _Gathering, columns: Sequence[Cells], level: int, advance: Callable[[str], None]) -> None:
     """Groups of ``level`` conditions from the best findings with one fewer."""
-    found = gathering.found()
-    deepest = np.flatnonzero((found.members[:, :, 0] >= 0).sum(axis=1) == level - 1)
-    known = Found(found.members[deepest], found.worth[deepest], found.size[deepest], 0)
+    described = gathering.found()
+    deepest = np.flatnonzero((described.members[:, :, 0] >= 0).sum(axis=1) == level - 1)
+    known = Found(described.members[deepest], described.worth[deepest], described.size[deepest], 0)
     seen: set[bytes] = set()
     for place in [place for family in findings(known, columns, BEAM, BEAM_EACH) for place in family]:
         advance("describe")
-        own = known.members[place, : level - 1]
-        rows = np.flatnonzero(mask_of(own, columns))
-        for at in set(range(len(columns))) - set(own[:, 0].tolist()):
+        conditions = known.members[place, : level - 1]
+        rows = np.flatnonzero(mask_of(conditions, columns))
+        for at in set(range(len(columns))) - set(conditions[:, 0].tolist()):
             cells = columns[at]
             sums = cells.over_spans(gathering.effects.over_cells(cells.codes[rows], cells.count, rows), 1)
             added = _members(at, len(cells.spans))
-            members = np.concatenate([np.repeat(own[None], len(added), axis=0), added], axis=1)
+            members = np.concatenate([np.repeat(conditions[None], len(added), axis=0), added], axis=1)
             members = members[:, np.argsort(members[0, :, 0])]
             new = np.array([one.tobytes() not in seen for one in members])
             seen |= {one.tobytes() for one in members}
@@ -198,15 +198,17 @@ def mask_of(members: np.ndarray, columns: Sequence[Cells]) -> np.ndarray:
     return np.logical_and.reduce(masks)
 
 
-def findings(found: Found, columns: Sequence[Cells], most: int, each: int) -> list[list[int]]:
+def findings(gathered: Found, columns: Sequence[Cells], most: int, each: int) -> list[list[int]]:
     """Groups that tell the same, at most ``each`` of them together, for the ``most`` best findings: the best group, and
     with it those that share over ``OVERLAP`` of the smaller one's rows with it; then the best of the others."""
     places = np.cumsum([0, *(len(cells.spans) for cells in columns)])
-    flat = np.where(found.members[:, :, 0] >= 0, places[found.members[:, :, 0]] + found.members[:, :, 1], places[-1])
-    left = np.arange(len(found))
+    flat = np.where(
+        gathered.members[:, :, 0] >= 0, places[gathered.members[:, :, 0]] + gathered.members[:, :, 1], places[-1]
+    )
+    left = np.arange(len(gathered))
     out: list[list[int]] = []
     while len(left) and len(out) < most:
-        rows = np.flatnonzero(mask_of(found.members[left[0]], columns))
+        rows = np.flatnonzero(mask_of(gathered.members[left[0]], columns))
         share = len(rows) / min(len(rows), SAMPLED)
         rows = rows[:: max(1, len(rows) // SAMPLED)][:SAMPLED]
         masks = [
@@ -220,7 +222,7 @@ def findings(found: Found, columns: Sequence[Cells], most: int, each: int) -> li
             for level in range(1, flat.shape[1]):
                 part = part & inside[flat[left[start : start + step], level]]
             both[start : start + step] = share * part.sum(axis=1)
-        alike = both > OVERLAP * np.minimum(found.size[left], found.size[left[0]])
+        alike = both > OVERLAP * np.minimum(gathered.size[left], gathered.size[left[0]])
         alike[0] = True
         out.append(left[alike][:each].tolist())
         left = left[~alike]

@@ -122,6 +122,6 @@ def change_after(problem: Problem, minimum: Minimum, w: Weights) -> tuple[np.nda
     """
     objective, tol = problem.objective, problem.objective.tuning.tolerance
     before = Trained(problem.theta, np.array([problem.base]), np.zeros(1))
-    found = after_removal(objective, [under(problem.target, w)], before, minimum, w, tol)
-    change = np.where(found.minimum.converged, found.change[0], np.nan)
-    return found.minimum.theta - FAR_OUT * objective.recession(w), change
+    outcome = after_removal(objective, [under(problem.target, w)], before, minimum, w, tol)
+    change = np.where(outcome.minimum.converged, outcome.change[0], np.nan)
+    return outcome.minimum.theta - FAR_OUT * objective.recession(w), change

@@ -73,17 +73,17 @@ def _ascend(
     seen: dict[bytes, float],
 ) -> tuple[np.ndarray, int]:
     """The best rounding met on one ascent from a group, and the steps taken."""
-    own = problem.candidates
+    candidates = problem.candidates
     s = problem.mask(start).astype(float)
     value, slope = _signed(problem, expansion, s)
     best, best_value = start, value
     seen.setdefault(start.tobytes(), value)
-    step = FIRST_STEP / max(float(np.abs(slope[own]).max()), np.finfo(float).tiny)
+    step = FIRST_STEP / max(float(np.abs(slope[candidates]).max()), np.finfo(float).tiny)
     for taken in range(1, STEPS + 1):
         for _ in range(HALVINGS // TOGETHER):
             trials = np.zeros((TOGETHER, problem.rows))
             for number, trial in enumerate(trials):
-                trial[own] = project(s[own] + step / 2**number * slope[own], float(problem.size))
+                trial[candidates] = project(s[candidates] + step / 2**number * slope[candidates], float(problem.size))
             groups = [_round(problem, trial, slope) for trial in trials]
             values = _values(problem, expansion, trials, groups, seen)
             for rows in groups:
@@ -105,9 +105,9 @@ def _ascend(
 
 def _round(problem: Problem, s: np.ndarray, slope: np.ndarray) -> np.ndarray:
     """The k largest weights, sorted rows; by slope where weights are equal."""
-    own = problem.candidates
-    order = np.lexsort((-slope[own], -s[own]))
-    return np.sort(own[order[: problem.size]])
+    candidates = problem.candidates
+    order = np.lexsort((-slope[candidates], -s[candidates]))
+    return np.sort(candidates[order[: problem.size]])
 
 
 def _signed(problem: Problem, expansion: Expansion, s: np.ndarray) -> tuple[float, np.ndarray]:
@@ -128,7 +128,7 @@ def _values(
     real = np.flatnonzero(1.0 - expansion.share(relaxed) >= (1.0 - problem.largest_share) / 2.0)
     values = np.full(len(trials), -np.inf)
     tried = relaxed.take(real).joined(problem.members(new)) if len(real) else problem.members(new)
-    found = problem.sign * expansion.second(tried)
-    values[real] = found[: len(real)]
-    seen.update((rows.tobytes(), float(value)) for rows, value in zip(new, found[len(real) :], strict=True))
+    predicted = problem.sign * expansion.second(tried)
+    values[real] = predicted[: len(real)]
+    seen.update((rows.tobytes(), float(value)) for rows, value in zip(new, predicted[len(real) :], strict=True))
     return values

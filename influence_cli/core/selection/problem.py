@@ -76,8 +76,8 @@ class Problem:
     @cached_property
     def largest_share(self) -> float:
         """The most that a group takes of the training weights."""
-        own = self.objective.weights[self.candidates]
-        return float(np.sort(own)[len(own) - self.size :].sum())
+        weights = self.objective.weights[self.candidates]
+        return float(np.sort(weights)[len(weights) - self.size :].sum())
 
     def leaves_some(self, rows: np.ndarray) -> bool:
         """Whether a row with a weight over 0 stays when these go."""
@@ -94,8 +94,8 @@ class Problem:
 
     def top(self, scores: np.ndarray) -> np.ndarray:
         """The k candidates of highest score (m,), sorted; the lower row first among equals."""
-        own = scores[self.candidates]
-        return np.sort(self.candidates[np.argsort(-own, kind="stable")[: self.size]])
+        of_candidates = scores[self.candidates]
+        return np.sort(self.candidates[np.argsort(-of_candidates, kind="stable")[: self.size]])
 
     def members(self, groups: Sequence[np.ndarray]) -> Weights:
         """The training weights on each group's rows."""
@@ -141,16 +141,16 @@ def scores_at(
     f, size and sign alone.
     """
     objective, w = problems[0].objective, as_weights(w)
-    own = [(under(one.target, w.take(np.array([g]))), theta[:, g : g + 1]) for g, one in enumerate(problems)]
+    targets = [(under(one.target, w.take(np.array([g]))), theta[:, g : g + 1]) for g, one in enumerate(problems)]
     adjoint = refined_conjugate_gradient(
         HessianAt(objective, theta, w),
-        np.hstack([target.gradient(point) for target, point in own]),
+        np.hstack([target.gradient(point) for target, point in targets]),
         preconditioner=preconditioner,
         tol=RANKING,
     )
     # A ranking: what is left of the residual far out, where little curvature is, does no harm.
     influence = objective.row_products(theta, np.nan_to_num(adjoint.x))
-    for g, (one, (target, point)) in enumerate(zip(problems, own, strict=True)):
+    for g, (one, (target, point)) in enumerate(zip(problems, targets, strict=True)):
         scores = influence[:, g]
         if one.scaling == PER_MEAN:
             scores -= w.column(g) @ scores

@@ -59,12 +59,12 @@ def relinearizing(
     ``enough`` may end the search early: it is told the change of f realised so far.
     """
     first = leading(expansion, problem.sign)
-    given, own = [rows for rows in starts if len(rows) == problem.size], strongest(expansion)
-    groups = [first, *given, *own]
+    given, by_default = [rows for rows in starts if len(rows) == problem.size], strongest(expansion)
+    groups = [first, *given, *by_default]
     tried = yield from valued(problem, groups)
     values = worth(problem, tried.change)
-    usual = values[: len(groups) - len(own)].max()
-    if own and not values[-1] > LEVERAGE_PAYS * max(usual, 0.0):
+    usual = values[: len(groups) - len(by_default)].max()
+    if by_default and not values[-1] > LEVERAGE_PAYS * max(usual, 0.0):
         values[-1] = -np.inf
     at = int(np.argmax(values))
     rows, theta, best = groups[at], tried.theta[:, at : at + 1], float(values[at])

@@ -161,11 +161,11 @@ def _on_form(
     s = problem.mask(start)
     parts, slopes = expansion.parts_and_slopes(problem.members([start]))
     value = problem.sign * float(expansion.combine(parts))
-    own = problem.candidates
+    candidates = problem.candidates
     for taken in range(1, rounds + 1):
         advance("swap")
         slope = problem.sign * expansion.slope(parts, slopes)
-        inside, outside = own[s[own]], own[~s[own]]
+        inside, outside = candidates[s[candidates]], candidates[~s[candidates]]
         short = np.concatenate(
             [
                 inside[np.argsort(slope[inside], kind="stable")[:SHORTLIST]],

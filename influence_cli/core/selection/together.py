@@ -48,8 +48,8 @@ def valued(
 ) -> Steps[Evaluated]:
     """The groups retrained, as ``evaluate`` says."""
     start = problem.theta if theta is None else theta
-    found: Evaluated = yield Wish(problem, groups, start, preconditioner or problem.solver.preconditioner)
-    return found
+    evaluated: Evaluated = yield Wish(problem, groups, start, preconditioner or problem.solver.preconditioner)
+    return evaluated
 
 
 def ranked(
@@ -57,8 +57,8 @@ def ranked(
 ) -> Steps[np.ndarray]:
     """The scores (m,) of all rows at theta (P, 1), the parameters without ``rows``."""
     inverse = preconditioner or problem.solver.preconditioner
-    found: np.ndarray = yield Wish(problem, [rows], theta, inverse, ranking=True)
-    return found
+    order: np.ndarray = yield Wish(problem, [rows], theta, inverse, ranking=True)
+    return order
 
 
 def alone(search: Steps[T]) -> T:
@@ -88,8 +88,8 @@ def side_by_side(searches: Sequence[Steps[T]]) -> list[T]:
         asked = [wishes.pop(number) for number in alike]
         answers = {}
         for part in _blocks(asked):
-            found = _ranked(asked[part]) if ranking else _valued(asked[part])
-            answers |= zip(alike[part], found, strict=True)
+            block_answers = _ranked(asked[part]) if ranking else _valued(asked[part])
+            answers |= zip(alike[part], block_answers, strict=True)
     return [ends[number] for number in range(len(searches))]
 
 
@@ -116,9 +116,9 @@ def _valued(wishes: list[Wish]) -> list[Evaluated]:
     minimum = retrain(objective, theta, weights, preconditioner=inverse, tol=objective.tuning.tolerance)
     out, first = [], 0
     for wish in wishes:
-        own = np.arange(first, first + len(wish.groups))
-        first += len(own)
-        out.append(Evaluated(*change_after(wish.problem, minimum.take(own), weights.take(own))))
+        columns = np.arange(first, first + len(wish.groups))
+        first += len(columns)
+        out.append(Evaluated(*change_after(wish.problem, minimum.take(columns), weights.take(columns))))
     return out
 
 

@@ -56,8 +56,8 @@ class Pool:
     @cached_property
     def singles(self) -> tuple[Union, ...]:
         """Every group alone, the one of highest second-order influence (times the sign) first."""
-        found = self.unions("single", [(member,) for member in range(len(self.groups))])
-        return tuple(sorted(found, key=lambda union: -self.problem.sign * union.predicted_second))
+        alone = self.unions("single", [(member,) for member in range(len(self.groups))])
+        return tuple(sorted(alone, key=lambda union: -self.problem.sign * union.predicted_second))
 
     def unions(self, strategy: str, choices: Sequence[Members], rounds: int = 0, status: str = "ok") -> list[Union]:
         """The choices with their predictions."""
@@ -67,8 +67,8 @@ class Pool:
         for part in blocks(problem, len(choices)):
             rows = [self.rows(choice) for choice in choices[part]]
             weights = removal(problem.objective.weights, rows, problem.scaling)
-            found = estimate(problem.objective, problem.theta, problem.solver, weights, ("first", "second"))
-            first, second = (linear_change(found[name], gradient, adjoint)[:, 0] for name in ("first", "second"))
+            estimates = estimate(problem.objective, problem.theta, problem.solver, weights, ("first", "second"))
+            first, second = (linear_change(estimates[name], gradient, adjoint)[:, 0] for name in ("first", "second"))
             for number, choice in enumerate(choices[part]):
                 values = float(first[number]), float(second[number])
                 out.append(Union(strategy, choice, rows[number], *values, rounds, status))
@@ -80,8 +80,8 @@ class Pool:
         out = np.full(len(choices), -np.inf)
         tried = [choices[number] for number in fits]
         if tried and merit == SECOND:
-            found = self.unions("", tried)
-            out[fits] = worth(self.problem, np.array([union.predicted_second for union in found]))
+            unions = self.unions("", tried)
+            out[fits] = worth(self.problem, np.array([union.predicted_second for union in unions]))
         elif tried:
             change = evaluate(self.problem, merit, [self.rows(choice) for choice in tried]).change
             out[fits] = worth(self.problem, change)

@@ -83,7 +83,7 @@ def _as_the_recursion_says(
 
     The errors of the columns, in units of what is allowed, then add up like independent numbers.
     """
-    own = target > 0
-    sizes = np.random.default_rng(0).normal(size=own.sum()) / target[own]
-    off = product((x[:, own] @ sizes)[:, None])[:, 0] - Hx[:, own] @ sizes
+    positive = target > 0
+    sizes = np.random.default_rng(0).normal(size=positive.sum()) / target[positive]
+    off = product((x[:, positive] @ sizes)[:, None])[:, 0] - Hx[:, positive] @ sizes
     return bool(np.linalg.norm(off / unit.ravel()) <= 1.0)

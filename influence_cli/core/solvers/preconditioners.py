@@ -61,8 +61,8 @@ class Kronecker:
             system = value * within + block
             diagonal = np.diag_indices(len(within))
             system[diagonal] += share * gauge
-            own = system[diagonal]
-            system[diagonal] += JITTER * np.where(own > 0, own, 1.0)
+            diagonal_block = system[diagonal]
+            system[diagonal] += JITTER * np.where(diagonal_block > 0, diagonal_block, 1.0)
             self._factors.append(cholesky(system, lower=True, overwrite_a=True, check_finite=False))
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
@@ -96,8 +96,8 @@ class PerColumn:
     def __call__(self, r: np.ndarray) -> np.ndarray:
         out = np.empty_like(r)
         for one in {id(one): one for one in self.each}.values():
-            own = [g for g, other in enumerate(self.each) if other is one]
-            out[:, own] = one(r[:, own])
+            columns = [g for g, other in enumerate(self.each) if other is one]
+            out[:, columns] = one(r[:, columns])
         return out
 
 

@@ -89,8 +89,8 @@ class Family(ABC):
     def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Linear forms (F, K, b) of the rows' outputs: the loss of a row never rises along a change of its outputs
         where none of them is negative, and 0 where it is ``fixed`` (F, b) bool."""
-        own = np.broadcast_to(np.eye(self.outputs)[:, :, None], (self.outputs, self.outputs, len(y)))
-        return own, np.ones((self.outputs, len(y)), dtype=bool)
+        outputs = np.broadcast_to(np.eye(self.outputs)[:, :, None], (self.outputs, self.outputs, len(y)))
+        return outputs, np.ones((self.outputs, len(y)), dtype=bool)
 
     def curvature_scale(self, y: np.ndarray, w: np.ndarray) -> float:
         """The size of a row's second derivative where that has a unit, else 1; w (m,)."""

@@ -85,8 +85,8 @@ class Softmax(Classifier):
         """A row's own score over each other one."""
         unit = np.eye(self.classes)
         rivals = np.array([np.delete(np.arange(self.classes), k) for k in range(self.classes)])
-        own = unit[:, None] - unit[rivals]
-        return own[y.astype(np.int64)].transpose(1, 2, 0), np.zeros((self.classes - 1, len(y)), dtype=bool)
+        differences = unit[:, None] - unit[rivals]
+        return differences[y.astype(np.int64)].transpose(1, 2, 0), np.zeros((self.classes - 1, len(y)), dtype=bool)
 
     def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """eta_y - max of the others, (G, b), and its derivative (G, K, b)."""
