@@ -75,7 +75,8 @@ class Tally:
 
 
 class Passes:
-    """Passes of dense designs, counted while the block runs."""
+    """Passes of dense designs, counted while the block runs; a dense Hessian of P parameters and K outputs counts as
+    the P (K + 1) / (8 K) passes whose multiply-adds it has."""
 
     total = 0.0
 
@@ -83,7 +84,7 @@ class Passes:
     @contextmanager
     def counted(cls, outputs: int) -> Iterator[list[float]]:
         found = [0.0]
-        sweep, chosen = Design.sweep, Design.sweep_chosen
+        sweep, chosen, hessians = Design.sweep, Design.sweep_chosen, Glm.dense_curvatures
 
         def counted_sweep(self, W, rowwise, count):
             found[0] += (len(W) + count) / (2 * outputs)
@@ -93,11 +94,17 @@ class Passes:
             found[0] += sum(map(len, rows)) / self.rows
             return chosen(self, W, rowwise, rows, width)
 
+        def counted_hessians(self, theta, w):
+            K = self.outputs
+            found[0] += max(theta.shape[1], w.groups) * self.size * (K + 1) / (8 * K)
+            return hessians(self, theta, w)
+
         Design.sweep, Design.sweep_chosen = counted_sweep, counted_chosen  # type: ignore[method-assign,assignment]
+        Glm.dense_curvatures = counted_hessians  # type: ignore[method-assign]
         try:
             yield found
         finally:
-            Design.sweep, Design.sweep_chosen = sweep, chosen  # type: ignore[method-assign]
+            Design.sweep, Design.sweep_chosen, Glm.dense_curvatures = sweep, chosen, hessians  # type: ignore[method-assign]
 
 
 def data_sets(mnist: str | None) -> Iterator[tuple[str, np.ndarray, np.ndarray, object, tuple[float, ...]]]:
