@@ -254,3 +254,30 @@ if __name__ == "__main__":
     read = "".join(line(case, accepted(case), 0) for case in ACCEPTED)
     not_read = "".join(line(case, *refused(case)) for case in CASES)
     DOCUMENT.write_text(INTRODUCTION + READ + read + REFUSED + not_read + published(), encoding="utf-8")
+
+
+def test_a_missing_value_is_named_and_the_common_part_still_stands_once():
+    from influence_cli.present.words import common_part
+
+    assert common_part(["column:sex=f", "column:sex=m", "column:sex="]) == ("column:sex=", ["f", "m", "(missing)"])
+
+
+def test_long_words_are_broken_behind_a_mark(monkeypatch):
+    """They were cut where the column ended: Nord-Pas-de-Calai, and s in the next line."""
+    from influence_cli.present.tables import _folded
+
+    assert _folded("Region=Nord-Pas-de-Calais", 24) == "Region=Nord-Pas-de-\nCalais"
+    assert _folded("medical_specialty=Surgery-General", 24) == "medical_specialty=\nSurgery-General"
+    assert _folded("a short name", 24) == "a short name"
+    assert _folded("x" * 30, 24) == "x" * 30
+
+
+def test_what_is_meant_to_be_pasted_stays_in_one_line(monkeypatch, capsys):
+    import sys
+
+    from influence_cli.present.tables import Block, Page, write_page
+
+    monkeypatch.setenv("COLUMNS", "40")
+    command = "to ask about the first: --group 'column:hospital=Hospital 08,days=8..13'"
+    write_page(Page("t", (Block("", ("a",), [("b",)], below=(command,)),)), "table", sys.stdout, color=False)
+    assert command in capsys.readouterr().out.splitlines()

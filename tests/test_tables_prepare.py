@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import statistics
 from dataclasses import replace
 
@@ -306,3 +307,16 @@ def test_a_damaged_column_is_named(tmp_path, path, value, message):
     sign_again(tmp_path / "m.h5")
     with pytest.raises(FileError, match=message):
         load_model(tmp_path / "m.h5")
+
+
+def test_a_text_column_that_rather_names_something_is_pointed_out(tmp_path, capsys):
+    from influence_cli.cli import run
+
+    lines = [f"p{at // 2},{'ab'[at % 2]},{at % 7},{at % 3 == 0:d}" for at in range(200)]
+    (tmp_path / "d.csv").write_text("\n".join(["patient no,kind,x,y", *lines]) + "\n")
+    assert run(["train", "--data", str(tmp_path / "d.csv"), "--label", "y", "-o", str(tmp_path / "m.h5")]) == 0
+    said = capsys.readouterr().err
+    assert re.search(
+        r"column patient no has \d+ values in 160 training rows, a feature each: .*--drop 'patient no'", said
+    )
+    assert "column kind has" not in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ from influence_cli.data.labels import in_a_sentence
 
 SHOWN_CLASSES = 10
 SHOWN_COLUMNS = 8
+MANY_VALUES, FEW_ROWS = 50, 5
+"""A text column with more values than the first, on average in fewer rows than the second, rather names something."""
 
 
 def summary(data: Dataset) -> list[str]:
@@ -19,7 +22,7 @@ def summary(data: Dataset) -> list[str]:
     if data.preparation is None or "label" not in data.preparation:
         return []
     states = [state for state in data.preparation["features"] if "kind" in state]
-    return [_label(data), *_features(states), *_imputed(data, states), *_constant(data)]
+    return [_label(data), *_features(states), *_naming(data, states), *_imputed(data, states), *_constant(data)]
 
 
 def base_rate(data: Dataset) -> float | None:
@@ -67,6 +70,18 @@ def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         parts.append(f"{called}: {_listed(names)}, as {columns:,} columns of 0 and 1")
     if parts:
         yield f"features: {'; '.join(parts)}"
+
+
+def _naming(data: Dataset, states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Columns whose values come back so seldom that they rather name people or things than describe them."""
+    for state in states:
+        count = len(state["categories"]) if state["kind"] == "categorical" else 0
+        if count > MANY_VALUES and count * FEW_ROWS > data.rows:
+            name = state["column"]
+            yield (
+                f"column {name} has {count:,} values in {data.rows:,} training rows, a feature each: if it names"
+                f" something, leave it out with --drop {shlex.quote(name)} (it can still name groups)"
+            )
 
 
 def _imputed(data: Dataset, states: Sequence[Mapping[str, Any]]) -> Iterator[str]:

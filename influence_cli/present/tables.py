@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -82,6 +83,10 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
+PASTED = " --group "
+"""In lines with what is meant to be pasted: a line that is broken there would not run."""
+
+
 def _print(page: Page, out: Console) -> None:
     from rich.text import Text
 
@@ -99,7 +104,7 @@ def _print(page: Page, out: Console) -> None:
             missing |= dict.fromkeys(heading for heading in block.headings if heading not in fitted.headings)
             out.print(_table(fitted, out.width))
         for line in block.below:
-            out.print(Text(printable(line)))
+            out.print(Text(printable(line)), soft_wrap=PASTED in line)
     if page.legend:
         out.print()
     left = f"not shown in {out.width} columns: {', '.join(missing)}" if missing else ""
@@ -124,12 +129,25 @@ def _table(block: Block, width: int) -> Table:
     table = Table(
         box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, show_header=any(block.headings)
     )
-    for at, (heading, own_width) in enumerate(zip(block.headings, _widths(block, width), strict=True)):
+    widths = _widths(block, width)
+    for at, (heading, own_width) in enumerate(zip(block.headings, widths, strict=True)):
         justify: JustifyMethod = "right" if at in block.numbers else "left"
         table.add_column(Text(printable(heading)), justify=justify, overflow="fold", width=own_width)
     for row in block.rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(_folded(printable(cell), own)) for cell, own in zip(row, widths, strict=True)))
     return table
+
+
+def _folded(text: str, width: int) -> str:
+    """Text whose words that are wider than a column are broken behind a mark in them, where there is one."""
+    if max(map(len, text.split()), default=0) <= width:
+        return text
+    lines = [""]
+    for part in re.findall(r"[^-/_=:,.&+ ]*[-/_=:,.&+ ]|[^-/_=:,.&+ ]+", text):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _widths(block: Block, width: int) -> list[int]:

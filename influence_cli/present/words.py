@@ -11,6 +11,8 @@ from influence_cli.results import names_in
 
 INFINITE = "unbounded"
 """How the statuses begin of figures that have no finite truth."""
+MISSING = "(missing)"
+"""What stands for the value of rows that have none in a column."""
 LONGEST_LIST = 60
 """Characters of a group's list of rows that are shown; the middle of a longer one is left out."""
 
@@ -129,9 +131,9 @@ def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
     while cut and low[:cut].count('"') % 2:
         ends.pop()
         cut = ends[-1] if ends else 0
-    if any(len(label) == cut for label in distinct):
+    if any(len(label) == cut for label in distinct) and not low[:cut].endswith("="):
         return "", list(labels)
-    return low[:cut], [label[cut:] for label in labels]
+    return low[:cut], [label[cut:] or MISSING for label in labels]
 
 
 def group_name(label: str) -> str:
