@@ -82,11 +82,11 @@ class StoppedError(BaseException):
 def check_regular(path: str | os.PathLike[str], expected: str = "a file") -> os.stat_result:
     """Refuse what is no regular file before it is opened: a pipe without a writer would be waited for, a device has no
     end.  Raises FileError, and OSError where there is nothing or nothing may be read."""
-    found = os.stat(path)  # noqa: PTH116
-    if not stat.S_ISREG(found.st_mode):
-        kind = next((name for test, name in _IRREGULAR if test(found.st_mode)), "no regular file")
+    status = os.stat(path)  # noqa: PTH116
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for test, name in _IRREGULAR if test(status.st_mode)), "no regular file")
         raise FileError(f"{shown(path)} is {kind}, expected {expected}", hint="name a regular file")
-    return found
+    return status
 
 
 _IRREGULAR = (
@@ -133,30 +133,28 @@ def shown_lines(text: str) -> str:
     return "\n  ".join(shown(line) for line in text.split("\n  "))
 
 
-def nearest(found: str, choices: Iterable[str]) -> str | None:
+def nearest(text: str, choices: Iterable[str]) -> str | None:
     """The choice that a misspelt word probably meant, whatever its case; None where nothing is close."""
     import difflib
 
     folded = {choice.casefold(): choice for choice in reversed(list(choices))}
-    near = difflib.get_close_matches(found.casefold(), folded, n=1)
+    near = difflib.get_close_matches(text.casefold(), folded, n=1)
     if near:
         return folded[near[0]]
     # a short name is far from the whole word that it begins: prob, probability
-    word = found.casefold()
-    begun = [
+    word = text.casefold()
+    beginnings = [
         name for name in folded if min(len(name), len(word)) >= 4 and (word.startswith(name) or name.startswith(word))
     ]
-    return folded[begun[0]] if len(begun) == 1 else None
+    return folded[beginnings[0]] if len(beginnings) == 1 else None
 
 
-def did_you_mean(found: str, choices: Iterable[str], otherwise: str | None = None) -> str | None:
+def did_you_mean(text: str, choices: Iterable[str], otherwise: str | None = None) -> str | None:
     """A hint with the nearest choice, else ``otherwise``."""
-    near = nearest(found, choices)
+    near = nearest(text, choices)
     return f"did you mean {near}?" if near is not None else otherwise
 
 
-def unknown_word(option: str, found: str, choices: Sequence[str]) -> UsageError:
+def unknown_word(option: str, text: str, choices: Sequence[str]) -> UsageError:
     """The error for an option's word that is not one of its choices, with the nearest of them as a guess."""
-    return UsageError(
-        f"{option} must be one of {', '.join(choices)}; found {found!r}", hint=did_you_mean(found, choices)
-    )
+    return UsageError(f"{option} must be one of {', '.join(choices)}; found {text!r}", hint=did_you_mean(text, choices))

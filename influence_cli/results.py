@@ -136,7 +136,7 @@ def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | N
     if not alike or abs(float(groups.fraction.sum()) - 1.0) > 1e-9:
         return ()
     count, sums = len(groups), (changes**2).sum(axis=0).tolist()
-    return tuple(float(np.sqrt((count - 1) / count * own)) if np.isfinite(own) else None for own in sums)
+    return tuple(float(np.sqrt((count - 1) / count * total)) if np.isfinite(total) else None for total in sums)
 
 
 def _with_jackknife(columns: dict[str, Any], result: InfluenceResult | TruthResult) -> dict[str, Any]:

@@ -56,8 +56,8 @@ def compare(matched: Matched, settings: Settings) -> Records:
 
 def compare_each(matched: Sequence[Matched], settings: Settings) -> Records:
     """The records of several quantities, one behind the other."""
-    found = [compare(own, settings) for own in matched]
-    return replace(found[0], rows=tuple(row for records in found for row in records.rows))
+    agreements = [compare(matched_part, settings) for matched_part in matched]
+    return replace(agreements[0], rows=tuple(row for records in agreements for row in records.rows))
 
 
 def pooled_records(records: Records, method: str) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ class _Block:
     where: slice
     digests: tuple[str, ...]
     weights: Removal
-    found: dict[str, Estimate]
+    estimates: dict[str, Estimate]
     without: Recession | None
 
 
@@ -119,14 +119,14 @@ def influence(
         for block, part, figures in pairs:
             tables.put(block.where, block.digests, figures, part.where)
             tables.know(block.where, [part.target], block.without, part.where)
-            tables.doubt(block.where, block.found)
+            tables.doubt(block.where, block.estimates)
             advance(len(block.digests) * len(part.base))
             if how.errors and exact and part.where.stop == len(question):
                 known.estimate(
-                    block.where, known.after(block.weights, question=block.question), block.found, tables.values
+                    block.where, known.after(block.weights, question=block.question), block.estimates, tables.values
                 )
         for block in blocks.of() if how.errors and not exact else ():
-            solved = {method: found.solved(solver) for method, found in block.found.items()}
+            solved = {method: estimate.solved(solver) for method, estimate in block.estimates.items()}
             known.estimate(block.where, known.after(block.weights), solved, tables.values)
     if REFINED in how.methods:
         whole = slice(0, len(question))
@@ -151,8 +151,8 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
     waiting = min(groups, _held(model, methods)) if tests > piece(objective.size) else 0
     held = 8.0 * objective.size * len(methods) * waiting
     stepped = {"newton", REFINED} & set(methods)
-    own = chunk_bytes(objective, groups) if stepped and objective.tuning.cheap_preconditioner else 0.0
-    return results + curvatures + adjoints + solves + blocks + held + own
+    chunks = chunk_bytes(objective, groups) if stepped and objective.tuning.cheap_preconditioner else 0.0
+    return results + curvatures + adjoints + solves + blocks + held + chunks
 
 
 def group_blocks(model: TrainedModel, plan: GroupPlan, groups: slice = slice(None)) -> Iterator[slice]:
@@ -200,13 +200,13 @@ class _Blocks:
         for where in group_blocks(self.model, self.plan, groups):
             planned = [self.plan.group(index) for index in range(where.start, where.stop)]
             weights = self.model.removal([group.rows for group in planned])
-            found = {}
+            estimates = {}
             if self.methods:
-                found = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
+                estimates = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
             without = recession(objective, theta, weights.removed) if self._unsure(where) else None
             digests = tuple(group.digest for group in planned)
             question = self.question.of(np.arange(where.start, where.stop), weights.removed)
-            yield _Block(question, where, digests, weights, found, without)
+            yield _Block(question, where, digests, weights, estimates, without)
 
 
 def _pieces(question: Question, base: np.ndarray) -> list[_Piece]:
@@ -227,13 +227,13 @@ def _exact(blocks: _Blocks, known: Reliability) -> Iterator[tuple[_Block, _Piece
     for block in blocks.of():
         if blocks.question.by_group:
             pieces = _pieces(block.question, known.base_of(block.where))
-        solved = {method: found.solved(blocks.solver) for method, found in block.found.items()}
-        block = replace(block, found=solved)
+        solved = {method: solution.solved(blocks.solver) for method, solution in block.estimates.items()}
+        block = replace(block, estimates=solved)
         for part in pieces:
             figures = {}
-            for method, found in solved.items():
-                change = exact_change(found, part.target, blocks.model.theta, part.base)
-                figures[method] = _only_valid(change, found.problems)
+            for method, solution in solved.items():
+                change = exact_change(solution, part.target, blocks.model.theta, part.base)
+                figures[method] = _only_valid(change, solution.problems)
             yield block, part, figures
 
 
@@ -261,15 +261,15 @@ def _linear(
 
 def _without_needless(block: _Block) -> _Block:
     """The block with one array an estimate: the right-hand side where there is one."""
-    found = {method: one if one.rhs is None else replace(one, change=None) for method, one in block.found.items()}
-    return replace(block, found=found)
+    lighter = {method: one if one.rhs is None else replace(one, change=None) for method, one in block.estimates.items()}
+    return replace(block, estimates=lighter)
 
 
 def _by_adjoints(blocks: _Blocks, part: _Piece, codes: np.ndarray) -> Callable[[_Block], dict[str, Figures]]:
     """The figures of a block of groups for these test rows."""
     gradients = part.target.gradient(blocks.model.theta)
     if set(blocks.methods) == {"newton"}:
-        return lambda block: {"newton": _linear_figures(block.found["newton"], gradients, gradients)}
+        return lambda block: {"newton": _linear_figures(block.estimates["newton"], gradients, gradients)}
     adjoints = blocks.solver.solve(gradients)
     unsolved = {
         column: _at_test(int(codes[part.where][column])) + adjoints.why(column)
@@ -278,9 +278,9 @@ def _by_adjoints(blocks: _Blocks, part: _Piece, codes: np.ndarray) -> Callable[[
 
     def evaluate(block: _Block) -> dict[str, Figures]:
         figures = {}
-        for method, found in block.found.items():
-            change, problems = _linear_figures(found, gradients, adjoints.x)
-            if unsolved and found.rhs is not None:
+        for method, linear in block.estimates.items():
+            change, problems = _linear_figures(linear, gradients, adjoints.x)
+            if unsolved and linear.rhs is not None:
                 change[:, list(unsolved)] = np.nan
                 first = next(iter(unsolved.values()))
                 problems = [first if problem == OK else problem for problem in problems]
@@ -290,8 +290,8 @@ def _by_adjoints(blocks: _Blocks, part: _Piece, codes: np.ndarray) -> Callable[[
     return evaluate
 
 
-def _linear_figures(found: Estimate, gradients: np.ndarray, adjoints: np.ndarray) -> Figures:
-    return _only_valid(linear_change(found, gradients, adjoints), found.problems)
+def _linear_figures(estimate: Estimate, gradients: np.ndarray, adjoints: np.ndarray) -> Figures:
+    return _only_valid(linear_change(estimate, gradients, adjoints), estimate.problems)
 
 
 def _only_valid(change: np.ndarray, problems: Sequence[str]) -> Figures:

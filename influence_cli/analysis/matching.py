@@ -80,8 +80,8 @@ def match_each(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> li
     """The files brought together for each quantity by itself."""
     if len({result.quantity for _, result in files}) != 1:
         return [match(files)]  # which says so
-    parts = [[(name, own) for own in separate(result)] for name, result in files]
-    return [match(own) for own in zip(*parts, strict=True)]
+    parts = [[(name, part) for part in separate(result)] for name, result in files]
+    return [match(part) for part in zip(*parts, strict=True)]
 
 
 def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched:

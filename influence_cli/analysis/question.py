@@ -109,8 +109,8 @@ class Question:
 
     def base(self) -> np.ndarray:
         """f before removal: (T,), or (1, G) where each group is asked about its own rows."""
-        found = self.value(self.model.theta)
-        return found if self.of_removed else found[:, 0]
+        value = self.value(self.model.theta)
+        return value if self.of_removed else value[:, 0]
 
     @cached_property
     def names(self) -> RowNames:
@@ -120,12 +120,12 @@ class Question:
         if self.tests is None or (rows < 0).any():
             return RowNames.unknown(len(self))
         data = self.model.dataset
-        known, own = data.labelled[rows], data.y_test[rows]
+        known, labels = data.labelled[rows], data.y_test[rows]
         guess = self.model.predict(data.X_test[rows])
         label = data.classes.__getitem__ if data.classes else float
         nothing = [None] * len(rows)
         return RowNames(
-            tuple(label(value) if has else None for value, has in zip(own.tolist(), known, strict=True)),
+            tuple(label(value) if has else None for value, has in zip(labels.tolist(), known, strict=True)),
             tuple(label(value) for value in guess.tolist()),
             tuple(nothing if data.records_test is None else data.records_test[rows].tolist()),
             tuple(nothing if data.ids_test is None else without_nan(data.ids_test[rows])),
@@ -133,9 +133,9 @@ class Question:
 
     def _single_rows(self) -> np.ndarray:
         """The rows (G,) of groups of one row each that are asked about themselves, -1 of others."""
-        (own,) = (target for target in self.targets if isinstance(target, OwnTarget))
-        assert isinstance(own.targets, _Removed)
-        return np.array([rows[0] if len(rows) == 1 else -1 for rows in own.targets.groups], dtype=np.int64)
+        (target_of_rows,) = (target for target in self.targets if isinstance(target, OwnTarget))
+        assert isinstance(target_of_rows.targets, _Removed)
+        return np.array([rows[0] if len(rows) == 1 else -1 for rows in target_of_rows.targets.groups], dtype=np.int64)
 
     def named(self, provenance: Provenance) -> Provenance:
         """With the quantity in words, where only the data know them."""
@@ -157,12 +157,12 @@ def _coefficients(model: TrainedModel, quantities: Sequence[str]) -> str | None:
     """What coefficients are for, those of standardised features in their unit, a line each; None where none is."""
     known = dict(zip(model.parameter_names, units(model), strict=True))
     parts = [quantity.partition(":")[::2] for quantity in quantities]
-    found = [known.get(name) if kind == "param" else None for kind, name in parts]
-    if all(unit is None for unit in found):
+    indices = [known.get(name) if kind == "param" else None for kind, name in parts]
+    if all(unit is None for unit in indices):
         return None
     return "\n".join(
         f"parameter {name}" if unit is None else f"parameter {name} (for one standard deviation, {unit:.4g})"
-        for (_, name), unit in zip(parts, found, strict=True)
+        for (_, name), unit in zip(parts, indices, strict=True)
     )
 
 
@@ -202,10 +202,10 @@ def _of_model(model: TrainedModel, quantity: str) -> tuple[np.ndarray, list[Targ
 
 def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: str) -> tuple[np.ndarray, list[Target]]:
     if quantity.startswith(OF_MODEL):
-        found = _of_model(model, quantity)
+        of_model = _of_model(model, quantity)
         if tests is not None:
             raise UsageError(f"--quantity {quantity} is about the model alone", hint="leave --test out")
-        return found
+        return of_model
     if tests is None:
         several = "misclassified:5" if model.dataset.classes else "0:50"
         hint = "for example --test all" if pooled(quantity) else f"for example --test 17 or --test {several}"

@@ -104,13 +104,13 @@ class RowSearch(OneByOne):
             if entry.rows is not None or size == problem.size
         ]
         for strategy in self.choice.strategies:
-            own = [entry for entry in tried if entry.record["strategy"] == strategy]
-            groups = [entry.rows for entry in own if entry.rows is not None]
-            best = own[-1]
+            entries = [entry for entry in tried if entry.record["strategy"] == strategy]
+            groups = [entry.rows for entry in entries if entry.rows is not None]
+            best = entries[-1]
             if groups:
-                best = own[int(np.argmax(worth(problem, evaluate(problem, RETRAINED, groups).change)))]
-            every = len(sizes) == problem.size and all(entry.record["optimal"] for entry in own)
-            seconds = sum(entry.record["seconds"] for entry in own)
+                best = entries[int(np.argmax(worth(problem, evaluate(problem, RETRAINED, groups).change)))]
+            every = len(sizes) == problem.size and all(entry.record["optimal"] for entry in entries)
+            seconds = sum(entry.record["seconds"] for entry in entries)
             best.record |= {"at_most": problem.size, "optimal": every or None, "seconds": seconds}
             yield best
 
@@ -118,12 +118,12 @@ class RowSearch(OneByOne):
         choice = self.choice
         expansion = Expansion(problem)
         starts: list[np.ndarray] = []
-        begun = perf_counter()
+        started = perf_counter()
         expansion.row_influence  # noqa: B018  what all of them rank by: its time is in everyone's seconds
-        shared = perf_counter() - begun
+        shared = perf_counter() - started
         for strategy in choice.strategies:
             watch.step(strategy)
-            begun = perf_counter()
+            started = perf_counter()
             record = single.record(strategy, problem) | {"bound": bound, "optimal": None}
             groups: list[np.ndarray] = []
             try:
@@ -133,16 +133,19 @@ class RowSearch(OneByOne):
                     record |= {"predicted_first": float(draws.predicted_first.mean()), "draws": choice.draws}
                     record |= spread("predicted_second", draws.predicted_second, problem.sign)
                 else:
-                    found = _run(strategy, problem, expansion, choice, starts, watch)
-                    groups = [found.rows]
-                    starts.append(found.rows)
-                    record |= {"predicted_first": found.predicted_first, "predicted_second": found.predicted_second}
-                    record |= {"rounds": found.rounds, "status": found.status}
+                    selection = _run(strategy, problem, expansion, choice, starts, watch)
+                    groups = [selection.rows]
+                    starts.append(selection.rows)
+                    record |= {
+                        "predicted_first": selection.predicted_first,
+                        "predicted_second": selection.predicted_second,
+                    }
+                    record |= {"rounds": selection.rounds, "status": selection.status}
                     # frozen, as the search is: another preprocessing has another optimum
-                    record["optimal"] = (found.optimal and single.model.refit is None) or None
+                    record["optimal"] = (selection.optimal and single.model.refit is None) or None
             except NotConvergedError as error:
                 record["status"] = error.message
-            record["seconds"] = shared + perf_counter() - begun
+            record["seconds"] = shared + perf_counter() - started
             rows = None if strategy == "random" or not groups else groups[0]
             yield Entry(record, groups, rows, single.column)
 
@@ -202,17 +205,17 @@ class UnionSearch(OneByOne):
 
     def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         pool = Pool(single.problem(1, self.choice), tuple(group.rows for group in self.groups), self.limit)
-        begun = perf_counter()
+        started = perf_counter()
         watch.step(SINGLE)
         unions = list(pool.singles)
-        share = (perf_counter() - begun) / len(unions)
+        share = (perf_counter() - started) / len(unions)
         for union in unions:
             yield self._entry(union, pool, single, share)
         for strategy in self.choice.strategies:
             watch.step(strategy)
-            begun = perf_counter()
+            started = perf_counter()
             if strategy == "random":
-                yield self._drawn(pool, single, begun)
+                yield self._drawn(pool, single, started)
                 continue
             if strategy == "greedy":
                 union = greedy_union(pool)
@@ -220,17 +223,17 @@ class UnionSearch(OneByOne):
                 union = swap_union(pool, merit=self.choice.merit, rounds=self.choice.rounds, advance=watch.step)
             else:
                 union = exact_union(pool)
-            yield self._entry(union, pool, single, perf_counter() - begun)
+            yield self._entry(union, pool, single, perf_counter() - started)
 
-    def _drawn(self, pool: Pool, single: Single, begun: float) -> Entry:
-        found = pool.unions("random", pool.draw(self.choice.draws))
+    def _drawn(self, pool: Pool, single: Single, started: float) -> Entry:
+        unions = pool.unions("random", pool.draw(self.choice.draws))
         record = single.record("random", pool.problem) | {"size": None, "fraction": None, "groups": None}
-        record |= {"predicted_first": float(np.mean([union.predicted_first for union in found]))}
+        record |= {"predicted_first": float(np.mean([union.predicted_first for union in unions]))}
         record |= {"draws": self.choice.draws}
-        second = np.array([union.predicted_second for union in found])
+        second = np.array([union.predicted_second for union in unions])
         record |= spread("predicted_second", second, pool.problem.sign)
-        record["seconds"] = perf_counter() - begun
-        return Entry(record, [union.rows for union in found], None, single.column)
+        record["seconds"] = perf_counter() - started
+        return Entry(record, [union.rows for union in unions], None, single.column)
 
     def _entry(self, union: Union, pool: Pool, single: Single, seconds: float) -> Entry:
         record = single.record(union.strategy, pool.problem)

@@ -23,18 +23,18 @@ def separate(result: R) -> tuple[R, ...]:
 
     def part(key: str, value: Any, at: int) -> Any:
         if isinstance(value, Mapping):
-            return {name: part(key, own, at) for name, own in value.items()}
+            return {name: part(key, values, at) for name, values in value.items()}
         return value[..., at : at + 1] if isinstance(value, np.ndarray) and key not in OF_GROUPS else value
 
-    found = []
+    results = []
     for at, code in enumerate(codes):
         config = result.provenance.config
         asked = part_of(config.get("asked"), code)
-        own: dict[str, Any] = {key: part(key, value, at) for key, value in vars(result).items()}
-        own |= {"tests": np.array([NO_TEST]), "quantity": quantity_of(result.quantity, code), "names": None}
-        own["provenance"] = replace(result.provenance, config=config | ({} if asked is None else {"asked": asked}))
-        found.append(replace(result, **own))
-    return tuple(found)
+        state: dict[str, Any] = {key: part(key, value, at) for key, value in vars(result).items()}
+        state |= {"tests": np.array([NO_TEST]), "quantity": quantity_of(result.quantity, code), "names": None}
+        state["provenance"] = replace(result.provenance, config=config | ({} if asked is None else {"asked": asked}))
+        results.append(replace(result, **state))
+    return tuple(results)
 
 
 def part_of(asked: str | None, code: int) -> str | None:

@@ -102,8 +102,8 @@ class Asking:
             **({} if proven is None else {"certify": proven}),
             "seed": seed,
         }
-        found = estimates.influence(question, self.solver, plan, how, provenance=provenance_of(model, config))
-        return verified(question, self.solver, plan, found) if verify else found
+        result = estimates.influence(question, self.solver, plan, how, provenance=provenance_of(model, config))
+        return verified(question, self.solver, plan, result) if verify else result
 
     @python_words
     def groundtruth(
@@ -151,11 +151,11 @@ class Asking:
         config |= {} if proven is None else {"certify": proven}
         config |= {} if credit is None else {"credit": credit, "draws": draws}
         provenance = provenance_of(model, config)
-        begun = truth.start_truth(question, plan, provenance, repeats=repeats, certify=proven)
+        partial = truth.start_truth(question, plan, provenance, repeats=repeats, certify=proven)
         how = truth.Retraining(end, retrain, jobs, repeats, proven)
         game = None if credit is None else game_of(question, plan, Crediting(credit, draws, seed))
-        found = truth.groundtruth(question, self.solver, plan, begun, how)
-        return found if game is None else with_credit(found, game, question, self.solver, how)[0]
+        result = truth.groundtruth(question, self.solver, plan, partial, how)
+        return result if game is None else with_credit(result, game, question, self.solver, how)[0]
 
     @python_words
     def cluster_covariance(self, groups: Groups, *, seed: int = 0) -> np.ndarray:
@@ -211,11 +211,11 @@ class Asking:
         removed = spec == REMOVED
         if removed:
             dataset, given = dataset.on_itself(), self.made.given
-        found = None if preprocessing == FROZEN else self.made.refit(dataset, given)
-        if isinstance(found, Unfitted):
-            warn(f"the preprocessing stays as it was fitted: {found.reason}", stacklevel=4)
-            found = None
-        model = replace(self.model, dataset=dataset, refit=found)
+        refit = None if preprocessing == FROZEN else self.made.refit(dataset, given)
+        if isinstance(refit, Unfitted):
+            warn(f"the preprocessing stays as it was fitted: {refit.reason}", stacklevel=4)
+            refit = None
+        model = replace(self.model, dataset=dataset, refit=refit)
         tests = None if X is None else TestRows(np.arange(dataset.X_test.shape[0]), mean)
         if removed:
             tests = TestRows(np.arange(0), removed=True)

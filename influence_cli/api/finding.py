@@ -262,10 +262,10 @@ class Finding(Asking):
         ending = ending_of(path)
         check_target(path, force)
         kinds = {InfluenceResult: "influence", TruthResult: "truth", SelectionResult: "selection"}
-        by, own = f"ginf {__version__}", provenance_of(self.model, {})
+        by, provenance = f"ginf {__version__}", provenance_of(self.model, {})
         named = [(f"result {number}", result) for number, result in enumerate(results, 1)]
         _same_model([(name, one) for name, one in named if not isinstance(one, SelectionResult)])
-        sources = [Source("of Python", "model", by, self.model, own, None)]
+        sources = [Source("of Python", "model", by, self.model, provenance, None)]
         sources += [Source(name, kinds[type(one)], by, one, one.provenance, None) for name, one in named]
         page = report_page(sources, View(top=top), None, 0, warn)
         with replacing(path, force=force) as sink:
@@ -312,5 +312,7 @@ def _same_model(named: Sequence[tuple[str, Any]]) -> None:
     from influence_cli.artifacts.results import same_origin
 
     for name, one in named[1:]:
-        first, other = (found if isinstance(found, Provenance) else found.provenance for found in (named[0][1], one))
+        first, other = (
+            result if isinstance(result, Provenance) else result.provenance for result in (named[0][1], one)
+        )
         same_origin(first, other, named[0][0], name)

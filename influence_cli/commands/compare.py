@@ -135,7 +135,7 @@ def compare(
                 f"{option} {method}: the files hold no estimates by that method",
                 hint="they hold " + ", ".join(matched.methods),
             )
-    for sentence in dict.fromkeys(sentence for own in each for sentence in own.notes):
+    for sentence in dict.fromkeys(sentence for agreement in each for sentence in agreement.notes):
         common.note(sentence)
     with common.limited_threads():
         records = compare_each(each, Settings(bootstrap, common.seed, against, resample))
@@ -228,7 +228,8 @@ def check_limits(records: Records, methods: Sequence[str], limits: Sequence[Limi
             failures.setdefault(limit.option, []).append(sentence)
     if failures:
         parts = [
-            f"{_CHECKS[option][1]} over all groups ({option}): {'; '.join(told)}" for option, told in failures.items()
+            f"{_CHECKS[option][1]} over all groups ({option}): {'; '.join(sentences)}"
+            for option, sentences in failures.items()
         ]
         raise CheckFailedError("; ".join(parts))
 

@@ -95,8 +95,15 @@ def write_explanation(
     question: Question, solver: HessianSolver, plan: GroupPlan, written: Written, common: Common
 ) -> int:
     """Explain the figure and write it to standard output."""
-    found = explain(question, solver, plan)
-    columns = found.records(question.model).columns()
-    told = (found.group, int(plan.size[0]), question.quantity, found.asked, found.before, found.error)
-    emit(Answer(columns, lambda: explanation_page(columns, *told)), written, common)
+    explanation = explain(question, solver, plan)
+    columns = explanation.records(question.model).columns()
+    heading_of = (
+        explanation.group,
+        int(plan.size[0]),
+        question.quantity,
+        explanation.asked,
+        explanation.before,
+        explanation.error,
+    )
+    emit(Answer(columns, lambda: explanation_page(columns, *heading_of)), written, common)
     return ExitCode.OK

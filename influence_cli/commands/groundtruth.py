@@ -206,14 +206,14 @@ def groundtruth(
         config = request.config(common.seed) | way.config(tol) | prepared.config()
         config |= {} if solver == "auto" else {"solver": solver}
         fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats, certify=way.share)
-        begun = resume_truth(str(target), fresh, common) if way.resume else None
-        kept = Kept(fresh if begun is None else begun, target)
-        if begun is not None:
-            solver = begun.provenance.config.get("solver", solver)  # auto may decide otherwise on another day
+        partial = resume_truth(str(target), fresh, common) if way.resume else None
+        kept = Kept(fresh if partial is None else partial, target)
+        if partial is not None:
+            solver = partial.provenance.config.get("solver", solver)  # auto may decide otherwise on another day
         if kept.pending or (game is not None and not kept.result.credit):
             stack.enter_context(common.limited_threads())
             working = session.open_solver(opened, solver, common, beside=working_bytes(opened.model, plan, 1, ()))
-            if begun is None:
+            if partial is None:
                 config["solver"] = working.kind
                 kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.force)
             measure(kept, question, plan, working, way, common)
@@ -304,8 +304,8 @@ def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, w
         common.note(f"{game.outside:,} training rows in none of the groups stay in every coalition")
     jobs = session.jobs_at_a_time(way.jobs, len(truth_blocks(question.model, len(game.removals))))
     with common.progress("coalitions", len(game.removals)) as advance:
-        found, said = with_credit(kept.result, game, question, working, way.how(kept.result, jobs), advance=advance)
-    kept.keep(found)
+        whole, said = with_credit(kept.result, game, question, working, way.how(kept.result, jobs), advance=advance)
+    kept.keep(whole)
     common.note(said)
 
 
@@ -323,9 +323,9 @@ def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult |
     if not Path(path).exists():
         common.note(f"there is no {path} to go on with: starting it")
         return None
-    found = load_truth(path)
-    same_origin(found.provenance, fresh.provenance, path, fresh.provenance.config["model"])
-    was, now = found.provenance.config, fresh.provenance.config
+    truth = load_truth(path)
+    same_origin(truth.provenance, fresh.provenance, path, fresh.provenance.config["model"])
+    was, now = truth.provenance.config, fresh.provenance.config
     free = {"model", "asked", *({"solver"} - now.keys())}  # auto goes on with the solver that the file was begun with
     for key in dict.fromkeys((*now, *was)):
         if key not in free and was.get(key) != now.get(key):
@@ -333,11 +333,11 @@ def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult |
                 f"{path} cannot be resumed: it was made with {key} {was.get(key)!r}, not {now.get(key)!r}",
                 hint="repeat the command that made it, or start over with --force",
             )
-    if found.groups.digest != fresh.groups.digest or found.tests.tolist() != fresh.tests.tolist():
+    if truth.groups.digest != fresh.groups.digest or truth.tests.tolist() != fresh.tests.tolist():
         raise FileError(f"{path} cannot be resumed: its groups or test rows are others", hint="start over with --force")
-    left = sum(state == PENDING for state in found.status)
-    common.note(f"resuming {path}: {len(found.status) - left} of {len(found.status)} groups are done")
-    return found
+    left = sum(state == PENDING for state in truth.status)
+    common.note(f"resuming {path}: {len(truth.status) - left} of {len(truth.status)} groups are done")
+    return truth
 
 
 def keeping(output: str | None, so_far: TruthResult) -> str:

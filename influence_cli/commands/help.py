@@ -38,8 +38,8 @@ class Command(TyperCommand):
         for word in words:
             value = next(words, None) if takes_value.get(word) else None
             if value in takes_value:
-                found = f"{word} needs a value, and the option {value} stands in its place"
-                raise UsageError(found, hint=f"see {ctx.command_path} {LONG}")
+                message = f"{word} needs a value, and the option {value} stands in its place"
+                raise UsageError(message, hint=f"see {ctx.command_path} {LONG}")
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -67,10 +67,10 @@ def check_ending(path: str | None, *, artifact: bool = True, records: bool = Tru
     endings = ((ARTIFACT,) if artifact else ()) + (tuple(RECORDS) if records else ())
     if path is None or Path(path).suffix.lower() in endings:
         return
-    found = Path(path).suffix or "none"
+    ending = Path(path).suffix or "none"
     what = f"one of {', '.join(endings)}" if len(endings) > 1 else endings[0]
     raise UsageError(
-        f"-o {path}: expected the ending {what}, found {found}", hint=f"for example -o results{endings[0]}"
+        f"-o {path}: expected the ending {what}, found {ending}", hint=f"for example -o results{endings[0]}"
     )
 
 
@@ -196,12 +196,12 @@ def identified(columns: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
         for ids in (dataset.ids_train, dataset.ids_test)
     )
     of_tests = [test[row] if isinstance(row, int | np.integer) else None for row in columns["test"]]
-    found: dict[str, Any] = {}
+    columns_added: dict[str, Any] = {}
     for key, values in columns.items():
-        found[key] = values
+        columns_added[key] = values
         if key == "status":
-            found["test_id"] = of_tests
-    found.setdefault("test_id", of_tests)
+            columns_added["test_id"] = of_tests
+    columns_added.setdefault("test_id", of_tests)
     if "rows" in columns:
-        found["ids"] = [None if rows is None else [train[row] for row in rows] for rows in columns["rows"]]
-    return found
+        columns_added["ids"] = [None if rows is None else [train[row] for row in rows] for rows in columns["rows"]]
+    return columns_added

@@ -63,10 +63,10 @@ class Prepared:
         refit = self.opened.model.refit
         if refit is None or refit.shared or len(groups) < 2 or (estimates and not refit.estimates):
             return
-        begun = perf_counter()
+        started = perf_counter()
         with suppress(FileError):
             refit.changed(groups.rows(0))
-        seconds = (perf_counter() - begun) * len(groups)
+        seconds = (perf_counter() - started) * len(groups)
         if seconds > LONG:
             common.note(
                 f"the preprocessing is made again for each of {len(groups):,} groups, which takes about"
@@ -85,19 +85,19 @@ def prepare(opened: OpenModel, asked: str | None) -> Prepared:
     if asked == FROZEN:
         return Prepared(opened, asked, None)
     model = opened.model
-    found: Refit | Unfitted | None
+    refit: Refit | Unfitted | None
     if "from" in model.origin:
         from influence_cli.models.skops import brought_refit
 
         path = str(model.origin["from"])
-        found = brought_refit(model.dataset, model.settings, model.origin, opened.pipeline, path)
+        refit = brought_refit(model.dataset, model.settings, model.origin, opened.pipeline, path)
     else:
-        found = own_refit(model.dataset, model.settings, model.origin)
-    if not isinstance(found, Unfitted):
-        return Prepared(replace(opened, model=model.changed(refit=found)), asked, None)
+        refit = own_refit(model.dataset, model.settings, model.origin)
+    if not isinstance(refit, Unfitted):
+        return Prepared(replace(opened, model=model.changed(refit=refit)), asked, None)
     if asked == REFIT:
         raise UsageError(
-            f"--preprocessing refit: the preprocessing of {opened.path} cannot be made again: {found.reason}",
+            f"--preprocessing refit: the preprocessing of {opened.path} cannot be made again: {refit.reason}",
             hint="--preprocessing frozen keeps it as it was fitted",
         )
-    return Prepared(opened, asked, found)
+    return Prepared(opened, asked, refit)

@@ -54,9 +54,9 @@ def report(
         if model is not None:
             output.refuse_inputs({"-o": page}, [model.name])
             sources.insert(0, model)
-    own = shlex.join(["ginf", "report", *files, *(["--top", str(top)] if top else []), "-o", page])
+    command_line = shlex.join(["ginf", "report", *files, *(["--top", str(top)] if top else []), "-o", page])
     with common.limited_threads():
-        made = report_page(sources, View(top=top), own, common.seed, common.note)
+        made = report_page(sources, View(top=top), command_line, common.seed, common.note)
     with replacing(page, force=common.force) as sink:
         sink.write(render(made, ending).encode("utf-8", "backslashreplace"))
     common.note(f"wrote {page}")
@@ -94,10 +94,10 @@ def model_of(source: Source, common: Common) -> Source | None:
     name = source.provenance.config.get("model")
     if isinstance(name, str):
         try:
-            found = load_source(name)
+            model = load_source(name)
         except GinfError:
-            found = None
-        if found is not None and found.provenance.model_digest == source.provenance.model_digest:
-            return found
+            model = None
+        if model is not None and model.provenance.model_digest == source.provenance.model_digest:
+            return model
     common.note("the model's file is not at hand, so the page does not describe it: name it as well")
     return None

@@ -279,10 +279,10 @@ def read_specs(asked: Asked) -> list[GroupSpec]:
 
 
 def plan(model: TrainedModel, specs: list[GroupSpec], common: Common) -> GroupPlan:
-    found = plan_groups(specs, train_rows(model.dataset), seed=common.seed, stdin=sys.stdin)
-    for sentence in found.notes:
+    planned = plan_groups(specs, train_rows(model.dataset), seed=common.seed, stdin=sys.stdin)
+    for sentence in planned.notes:
         common.note(sentence)
-    return found
+    return planned
 
 
 def pick_tests(model: TrainedModel, spec: TestRowSpec | None, common: Common) -> TestRows | None:

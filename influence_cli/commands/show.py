@@ -52,8 +52,10 @@ def _model(file: str, view: View) -> Answer:
     columns = {"parameter": list(model.parameter_names), "value": model.theta[:, 0]}
 
     def page() -> Page:
-        own = model_page(f"{file}: a trained {model.settings.estimator} model", model, view.verbose)
-        return Page(own.title, (*own.blocks, coefficient_block(model, view.top)), own.legend)
+        page_of_model = model_page(f"{file}: a trained {model.settings.estimator} model", model, view.verbose)
+        return Page(
+            page_of_model.title, (*page_of_model.blocks, coefficient_block(model, view.top)), page_of_model.legend
+        )
 
     return output.Answer(columns, page)
 

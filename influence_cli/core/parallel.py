@@ -193,13 +193,13 @@ def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: f
 
 def collected(work: Callable[[Item], Result], items: Iterable[Item], *, operations: float = np.inf) -> list[Result]:
     """What ``work`` gives for every item, in their order; as ``spread`` otherwise."""
-    found: dict[int, Result] = {}
+    results: dict[int, Result] = {}
 
     def keep(numbered: tuple[int, Item]) -> None:
-        found[numbered[0]] = work(numbered[1])
+        results[numbered[0]] = work(numbered[1])
 
     spread(keep, enumerate(items), operations=operations)
-    return [found[number] for number in range(len(found))]
+    return [results[number] for number in range(len(results))]
 
 
 def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: int) -> None:
@@ -267,9 +267,9 @@ def summed(
 
     def add(number: int) -> None:
         nonlocal added, total, ended
-        own = np.zeros(shape)
+        partial = np.zeros(shape)
         try:
-            work(items[number * len(items) // count : (number + 1) * len(items) // count], own)
+            work(items[number * len(items) // count : (number + 1) * len(items) // count], partial)
         except BaseException:
             with turn:
                 ended = True  # nobody waits for a sum that does not come
@@ -278,7 +278,7 @@ def summed(
         with turn:
             # Spans begin in their order, so that whoever makes the next one in turn does not wait.
             turn.wait_for(lambda: number == added or len(waiting) < most or ended)
-            waiting[number] = own
+            waiting[number] = partial
             while added in waiting:
                 total += waiting.pop(added)
                 added += 1

@@ -133,18 +133,18 @@ class CompressedRows(StoredRows):
         order = None
         if len(at) > 1 and (at[1:] <= at[:-1]).any():
             at, order = np.unique(at, return_inverse=True)
-        found = []
+        blocks = []
         ends = at.searchsorted(self._starts)
         for part, first, low, high in zip(self.parts, self._starts, ends[:-1], ends[1:], strict=False):
             if high > low:
-                found += part.take(at[low:high] - first)
-        made = self._finished(self._joined(found))
+                blocks += part.take(at[low:high] - first)
+        made = self._finished(self._joined(blocks))
         return made if order is None else made[order]
 
     def _span(self, first: int, last: int) -> csr_array:
-        begun = perf_counter()
+        started = perf_counter()
         out = self._joined([self.parts[number].read(low, high) for number, low, high in self._places(first, last)])
-        self.read.add(NUMBER_BYTES * out.nnz + ENDS.itemsize * (last - first), perf_counter() - begun)
+        self.read.add(NUMBER_BYTES * out.nnz + ENDS.itemsize * (last - first), perf_counter() - started)
         return out
 
     def _joined(self, pieces: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> csr_array:
@@ -164,17 +164,17 @@ class CompressedRows(StoredRows):
     def first_not_finite(self) -> tuple[int, int, float, int] | None:
         if all(part.is_finite for part in self.parts):
             return None
-        found: tuple[int, int, float] | None = None
+        place: tuple[int, int, float] | None = None
         count = 0
         for rows in self.blocks():
             block = self[rows]
             bad = np.flatnonzero(~np.isfinite(block.data))
             count += len(bad)
-            if found is None and len(bad):
+            if place is None and len(bad):
                 at = int(bad[0])
                 row = rows.start + int(np.searchsorted(block.indptr, at, side="right")) - 1
-                found = row, int(block.indices[at]), float(block.data[at])
-        return None if found is None else (*found, count)
+                place = row, int(block.indices[at]), float(block.data[at])
+        return None if place is None else (*place, count)
 
 
 @dataclass(frozen=True)
@@ -209,8 +209,8 @@ def scaled(X: csr_array, factor: np.ndarray) -> csr_array:
 
 def parts_of(ends: Any, indices: Any, numbers: Any, base: int) -> list[CompressedPart]:
     """The parts that these columns of a store (``Kept``) are, piece by piece."""
-    file, found = OpenFile(ends.path), []
-    for one, other, own in zip(ends.places, indices.places, numbers.places, strict=True):
-        places = one.offset, other.offset, own.offset
-        found.append(CompressedPart(file, one.rows - 1, own.rows, places, base, own.is_finite or not own.rows))
-    return found
+    file, parts = OpenFile(ends.path), []
+    for one, other, number in zip(ends.places, indices.places, numbers.places, strict=True):
+        places = one.offset, other.offset, number.offset
+        parts.append(CompressedPart(file, one.rows - 1, number.rows, places, base, number.is_finite or not number.rows))
+    return parts

@@ -92,11 +92,11 @@ def in_store(
     say = _announce.get()
     store = RowStore(paths[0].absolute().parent / f"{name}{SUFFIX}" / key, paths, say)
     with store.locked(), unpacking_in_pieces():
-        found = store.table()
-        if found is None:
+        table = store.table()
+        if table is None:
             again = f"again, because {store.outdated}, " if store.outdated else ""
             length = sum(path.stat().st_size for path in paths)
             why = "shall be read by workers" if worked_elsewhere() else "does not fit into memory beside the rest"
             say(f"{source} ({shown(length)}) {why}: it is converted once, {again}to {store.folder}, {size}")
-            found = store.made(read)
-    return found
+            table = store.made(read)
+    return table

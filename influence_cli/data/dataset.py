@@ -82,15 +82,15 @@ class Dataset:
 
     def on_itself(self) -> Dataset:
         """With the training rows as its test rows, which keeps the digest: it is the same data."""
-        found = replace(
+        dataset = replace(
             self,
             X_test=self.X_train,
             y_test=self.y_train,
             columns_test=self.columns_train,
             records_test=self.records_train,
         )
-        found.__dict__["digest"] = self.digest
-        return found
+        dataset.__dict__["digest"] = self.digest
+        return dataset
 
     @cached_property
     def digest(self) -> str:

@@ -86,15 +86,15 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
 
 def _onto_disk(made: Features, placed: Placed, train: Table, test: Table) -> Features:
     """The same with its rows in the stores of their tables; few test rows are read from there."""
-    count, found = len(made.names), []
+    count, columns = len(made.names), []
     for one in (train,) if test is train else (train, test):
         blocks = in_blocks(one.rows, count, placed, is_test=one is not train)
         if one.store is not None:
-            found.append(one.store.features(json.dumps(made.state), one.record_numbers, blocks, count))
+            columns.append(one.store.features(json.dumps(made.state), one.record_numbers, blocks, count))
         else:
-            found.append(np.concatenate([block.copy() for block in blocks]))
-    X_test = found[-1]
-    return replace(made, X_train=found[0], X_test=X_test[:] if 8 * X_test.size <= SMALL_BYTES else X_test)
+            columns.append(np.concatenate([block.copy() for block in blocks]))
+    X_test = columns[-1]
+    return replace(made, X_train=columns[0], X_test=X_test[:] if 8 * X_test.size <= SMALL_BYTES else X_test)
 
 
 def _with_date(state: dict[str, Any], orders: Mapping[str, str]) -> dict[str, Any]:
@@ -130,9 +130,9 @@ def mean_and_scale(X: np.ndarray | StoredRows) -> tuple[np.ndarray, np.ndarray]:
     left, squares = np.zeros_like(mean), np.zeros_like(mean)
     with np.errstate(over="ignore"):  # of numbers over 1e154, of which whoever trains is told
         for span in spans:
-            away = X[span] - mean
-            left += away.sum(axis=0)
-            squares += np.square(away, out=away).sum(axis=0)
+            centred = X[span] - mean
+            left += centred.sum(axis=0)
+            squares += np.square(centred, out=centred).sum(axis=0)
     variance = (squares - left**2 / count) / count
     eps = np.finfo(np.float64).eps
     constant = variance <= count * eps * variance + (count * mean * eps) ** 2
@@ -230,14 +230,14 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> B
             + UNSEEN
             + (", as for the reference level" if with_reference else "")
         )
-    own = categories[1 if with_reference else 0 :]
-    places = {one: place for place, one in enumerate(own)}
+    kept = categories[1 if with_reference else 0 :]
+    places = {one: place for place, one in enumerate(kept)}
 
     def encode(values: np.ndarray) -> np.ndarray:
-        found = np.array([places.get(one, -1) for one in values.tolist()])
-        return np.equal.outer(found, np.arange(len(own)))
+        codes = np.array([places.get(one, -1) for one in values.tolist()])
+        return np.equal.outer(codes, np.arange(len(kept)))
 
-    return Block(tuple(f"{key}={one}" for one in own), state, train, test, encode, tuple(notes))
+    return Block(tuple(f"{key}={one}" for one in kept), state, train, test, encode, tuple(notes))
 
 
 def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
@@ -266,8 +266,8 @@ def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
 def _truth(values: np.ndarray) -> np.ndarray:
     """1 and 0 of true and false, NaN where there is neither."""
     table = {"true": 1.0, "false": 0.0, None: np.nan}
-    found = [table[text.lower() if isinstance(text, str) else None] for text in values.tolist()]
-    return np.array(found, dtype=np.float64)
+    codes = [table[text.lower() if isinstance(text, str) else None] for text in values.tolist()]
+    return np.array(codes, dtype=np.float64)
 
 
 def _other_kind(key: str, expected: str, column: Column) -> FileError:
@@ -299,10 +299,10 @@ def _words(table: Table, key: str) -> str:
 
 def _refuse_missing(columns: list[str], train: Table, test: Table) -> None:
     counts = {key: int(train.columns[key].missing.sum() + test.columns[key].missing.sum()) for key in columns}
-    found = {key: count for key, count in counts.items() if count}
-    if not found:
+    missing = {key: count for key, count in counts.items() if count}
+    if not missing:
         return
-    shown = [f"{key} in {count:,} row{'' if count == 1 else 's'}{_words(train, key)}" for key, count in found.items()]
+    shown = [f"{key} in {count:,} row{'' if count == 1 else 's'}{_words(train, key)}" for key, count in missing.items()]
     more = f" and {len(shown) - 10} more columns" if len(shown) > 10 else ""
     raise FileError(
         f"values are missing: {', '.join(shown[:10])}{more} (of {train.rows + test.rows:,} rows)",

@@ -173,9 +173,9 @@ def checked_features(X: Rows, columns: tuple[str, ...], where: str) -> Rows:
     if issparse(X):
         return checked_rows(X, columns, where)
     if isinstance(X, StoredRows):
-        found = X.first_not_finite()
-        if found is not None:
-            raise _not_finite(found, X.size, columns, where)
+        place = X.first_not_finite()
+        if place is not None:
+            raise _not_finite(place, X.size, columns, where)
         return X
     X = X.reshape(len(X), -1)
     if X.dtype.kind not in "biuf":
@@ -220,9 +220,9 @@ def _numbers(X: np.ndarray, columns: tuple[str, ...], where: str) -> np.ndarray:
     raise _not_numeric(where, columns[0], repr(X[0, 0].item()), 0)
 
 
-def _not_numeric(where: str, column: str, found: str, row: int) -> FileError:
+def _not_numeric(where: str, column: str, holds: str, row: int) -> FileError:
     return FileError(
-        f"features must be numbers, but column {column} of the {where} holds {found} in row {row} (counted from 0)",
+        f"features must be numbers, but column {column} of the {where} holds {holds} in row {row} (counted from 0)",
         "encode categories as numbers first, for example one 0/1 column a category",
     )
 

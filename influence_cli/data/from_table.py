@@ -97,7 +97,9 @@ class TableSource:
         with about(self.options.test_data or ""):
             column = self.test.columns.get(self.label)
             missing = np.ones(self.test.rows, dtype=bool) if column is None else column.missing
-            found = np.full(self.test.rows, -1, dtype=np.int64) if values is not None else np.full(len(missing), np.nan)
+            labels = (
+                np.full(self.test.rows, -1, dtype=np.int64) if values is not None else np.full(len(missing), np.nan)
+            )
             if column is not None and not missing.all():
                 _check_label(column, self.label)
                 present = column.values[~missing]
@@ -107,8 +109,8 @@ class TableSource:
                     known = self.test.take(np.flatnonzero(~missing))
                     per = known.columns[self.options.per]
                     present = rates.quotient(present, per, known.record_numbers, self.options)
-                found[~missing] = coded(_plain(present), values, TEST)
-            return found
+                labels[~missing] = coded(_plain(present), values, TEST)
+            return labels
 
     def parts(self, train: np.ndarray, test: np.ndarray | None) -> Parts:
         whole = len(train) == self.table.rows
@@ -124,8 +126,8 @@ class TableSource:
         else:
             made = self.maker.of_tables(self.features, table, rest)
         columns = (
-            ColumnValues(_named(table, table) | {key: own for key, (own, _) in made.restored.items()}),
-            ColumnValues(_named(rest, table) | {key: own for key, (_, own) in made.restored.items()}),
+            ColumnValues(_named(table, table) | {key: values for key, (values, _) in made.restored.items()}),
+            ColumnValues(_named(rest, table) | {key: values for key, (_, values) in made.restored.items()}),
         )
         return Parts(
             made,

@@ -83,12 +83,12 @@ def joined_texts(parts: Sequence[Texts]) -> Texts:
     codes: list[np.ndarray] = []
     in_order = True
     for part in parts:
-        own = part.vocabulary
-        in_order = in_order and own == sorted(own)
-        if isinstance(part, KeptTexts) and len(vocabulary) + len(own) > MANY_TEXTS:
-            require("holding the different texts of a column", TEXT_BYTES * len(own))
-        found = [vocabulary.setdefault(text, len(vocabulary)) for text in own]
-        codes.append(np.array([*found, -1], dtype=np.int64)[part.codes])
+        words = part.vocabulary
+        in_order = in_order and words == sorted(words)
+        if isinstance(part, KeptTexts) and len(vocabulary) + len(words) > MANY_TEXTS:
+            require("holding the different texts of a column", TEXT_BYTES * len(words))
+        codes_of_words = [vocabulary.setdefault(text, len(vocabulary)) for text in words]
+        codes.append(np.array([*codes_of_words, -1], dtype=np.int64)[part.codes])
     texts, places = list(vocabulary), np.arange(len(vocabulary) + 1)
     if in_order:  # then they are so of the file as a whole
         order = sorted(range(len(texts)), key=texts.__getitem__)

@@ -72,8 +72,8 @@ class Kept:
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
             key = np.arange(start, stop, step) if step != 1 else (start, max(start, stop))
-        found = self._span(*key) if isinstance(key, tuple) else self._take(np.asarray(key))
-        return found if self._vocabulary is None else self._texts[found]
+        values = self._span(*key) if isinstance(key, tuple) else self._take(np.asarray(key))
+        return values if self._vocabulary is None else self._texts[values]
 
     def _span(self, start: int, stop: int) -> np.ndarray:
         out = np.empty(stop - start, dtype=self._as_stored)
@@ -145,7 +145,7 @@ class KeptByPart(Kept):
 
     @property
     def vocabulary(self) -> list[str]:
-        return list(dict.fromkeys(text for own in self._each for text in own()))
+        return list(dict.fromkeys(text for texts_of in self._each for text in texts_of()))
 
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
         codes = super()._read(number, start, stop)

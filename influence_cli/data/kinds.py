@@ -119,8 +119,8 @@ def plainly_text(texts: Texts, key: str, reading: Reading) -> Texts | None:
     said = [word for word in made.vocabulary if word.lower() not in MISSING_WORDS]
     if not said or any(word in SIGNS or _WITH_UNIT.fullmatch(word) for word in said):
         return None
-    found = read_numbers(said, reading.decimal, reading.separator)
-    may_be_other = found.count or found.doubt is not None or dates.are_times(said) or dates.orders_of(said)
+    numbers = read_numbers(said, reading.decimal, reading.separator)
+    may_be_other = numbers.count or numbers.doubt is not None or dates.are_times(said) or dates.orders_of(said)
     return None if may_be_other else made
 
 
@@ -145,17 +145,17 @@ def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[s
 
 
 def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
-    found = read_numbers(said, reading.decimal, reading.separator)
-    if reading.has_decimal_commas and reading.decimal is None and found.doubt is None:
-        found = doubt_points(found, said)
+    numbers = read_numbers(said, reading.decimal, reading.separator)
+    if reading.has_decimal_commas and reading.decimal is None and numbers.doubt is None:
+        numbers = doubt_points(numbers, said)
     as_text = Column("text", texts.values(), "text")
-    if found.doubt is not None:
-        return _in_doubt(as_text, key, found.doubt), ()
+    if numbers.doubt is not None:
+        return _in_doubt(as_text, key, numbers.doubt), ()
     count = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True))
-    if said and found.count == len(said):
-        return _numeric(texts, said, found, count, key)
-    if 2 * found.count > len(said):
-        odd = [(word, count[word]) for word, value in zip(said, found.values, strict=True) if value is None]
+    if said and numbers.count == len(said):
+        return _numeric(texts, said, numbers, count, key)
+    if 2 * numbers.count > len(said):
+        odd = [(word, count[word]) for word, value in zip(said, numbers.values, strict=True) if value is None]
         odd.sort(key=lambda pair: (-pair[1], pair[0]))
         if len(texts.vocabulary) <= FEW_SORTS and all(any(map(str.isdigit, word)) for word, _ in odd):
             note = (
@@ -175,18 +175,20 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
 
 
 def _numeric(
-    texts: Texts, said: Sequence[str], found: Numbers, count: dict[str, int], key: str
+    texts: Texts, said: Sequence[str], numbers_read: Numbers, count: dict[str, int], key: str
 ) -> tuple[Column, tuple[str, ...]]:
     """A column whose texts are numbers, apart from words for a missing value."""
-    known = dict(zip(said, found.values, strict=True))
+    known = dict(zip(said, numbers_read.values, strict=True))
     numbers = [known.get(word) for word in texts.vocabulary]
     whole = all(isinstance(number, int) for number in numbers) and (texts.codes >= 0).all()
     kind = np.int64 if whole else np.float64
     filled = [np.nan if number is None else number for number in numbers]
     values = np.array(filled if whole else [*filled, np.nan], dtype=kind)[texts.codes]
     notes = []
-    if found.why:
-        notes.append(f"column {key}: {found.sample!r} is read as {known[found.sample or '']} ({found.why})")
+    if numbers_read.why:
+        notes.append(
+            f"column {key}: {numbers_read.sample!r} is read as {known[numbers_read.sample or '']} ({numbers_read.why})"
+        )
     words = [(word, count[word]) for word in texts.vocabulary if word not in known]
     if words:
         notes.append(f"column {key}: numbers, and {counted(words)} read as missing")

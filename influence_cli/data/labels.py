@@ -105,8 +105,8 @@ def _text_or_numbers(y: np.ndarray, where: str) -> np.ndarray:
         kinds = {"text" if isinstance(value, str) else "number" for value in y}
         odd = [value for value in y if not isinstance(value, str | bool | int | float | np.number | np.bool_)]
         if odd or len(kinds) > 1:
-            found = repr(odd[0]) if odd else "both"
-            raise FileError(f"the labels of the {where} must be all numbers or all strings, but they hold {found}")
+            example = repr(odd[0]) if odd else "both"
+            raise FileError(f"the labels of the {where} must be all numbers or all strings, but they hold {example}")
         y = np.array(list(y))
     if y.dtype.kind == "S":
         try:

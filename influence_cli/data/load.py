@@ -169,14 +169,14 @@ def _tables(
     if maker is not None:
         texts |= maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
     with about(source):
-        own = _read_table(paths, source, options, texts, maker)
+        table = _read_table(paths, source, options, texts, maker)
     if options.test_data is None:
-        return own, None if maker is None else own
+        return table, None if maker is None else table
     others = _test_paths(options.test_data, TABLES, source)
     if maker is None:
-        texts = frozenset(key for key, column in own.columns.items() if column.kind == "text")
+        texts = frozenset(key for key, column in table.columns.items() if column.kind == "text")
     with about(options.test_data):
-        return own, _read_table(others, options.test_data, options, texts, maker)
+        return table, _read_table(others, options.test_data, options, texts, maker)
 
 
 def _read_table(
@@ -226,9 +226,9 @@ def check_source(source: str) -> None:
 def files_of(source: str | None) -> list[str]:
     """The files that a source means; none of a built-in name, or of what there is not."""
     try:
-        found = [] if source is None or source in BUILTIN else _existing(source)
-        beside = [beside_of(path) for path in found if path.suffix.lower() == ".npy"]
-        return [str(path) for path in (*found, *beside)]
+        files = [] if source is None or source in BUILTIN else _existing(source)
+        beside = [beside_of(path) for path in files if path.suffix.lower() == ".npy"]
+        return [str(path) for path in (*files, *beside)]
     except FileError:
         return []
 
@@ -256,9 +256,9 @@ def _existing(source: str) -> list[Path]:
                 check_regular(path, "a file or a folder")
             return [path]
         if source and any(mark in source for mark in PATTERN):
-            found = sorted(Path(one) for one in glob.glob(str(path)) if not one.endswith(SUFFIX))  # noqa: PTH207
-            if found:
-                return found
+            files = sorted(Path(one) for one in glob.glob(str(path)) if not one.endswith(SUFFIX))  # noqa: PTH207
+            if files:
+                return files
         raise _not_found(source)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~name of nobody
         raise FileError(f"{source}: the path cannot be read: {getattr(error, 'strerror', None) or error}") from error

@@ -89,12 +89,12 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: st
     return Numbers(values, mark, sample, _ways(guessed, mark))
 
 
-def doubt_points(found: Numbers, texts: Sequence[str]) -> Numbers:
+def doubt_points(numbers: Numbers, texts: Sequence[str]) -> Numbers:
     """In doubt where every point has three digits behind it and other columns have decimal commas: 1.842."""
     points = [text for text in texts if "." in text]
-    if found.decimal == "." and points and all(map(_GROUPED_POINTS.fullmatch, points)):
-        return replace(found, doubt=points[0])
-    return found
+    if numbers.decimal == "." and points and all(map(_GROUPED_POINTS.fullmatch, points)):
+        return replace(numbers, doubt=points[0])
+    return numbers
 
 
 def _decimal_mark(bodies: Sequence[tuple[str, str]], separator: str) -> str | None:
@@ -141,7 +141,7 @@ def _amount(match: re.Match[str], mark: str) -> int | float | None:
 
 def _ways(guessed: Sequence[tuple[str, re.Match[str]]], mark: str) -> str:
     """How texts that are no plain numbers were read, in words."""
-    found = {
+    ways = {
         f"{'a comma' if mark == ',' else 'a point'} is the decimal mark": mark == ","
         and any("," in match["body"] for _, match in guessed),
         f"{'a point' if mark == ',' else 'a comma'} separates thousands": any(
@@ -154,4 +154,4 @@ def _ways(guessed: Sequence[tuple[str, re.Match[str]]], mark: str) -> str:
         "a percent sign is left out": any(match["back"] == "%" for _, match in guessed),
         "brackets mean minus": any(match["open"] for _, match in guessed),
     }
-    return ", ".join(words for words, present in found.items() if present)
+    return ", ".join(words for words, present in ways.items() if present)

@@ -68,12 +68,12 @@ class TableOptions:
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> TableOptions:
         """What ``as_dict`` gave, perhaps among other things."""
-        found: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         for one in fields(cls):
             value = kept.get(_KEPT_AS.get(one.name, one.name), one.default)
-            found[one.name] = tuple(value) if isinstance(value, list) else value
-        found["table_rules"] = kept.get("table_rules", 1)
-        return cls(**found)
+            options[one.name] = tuple(value) if isinstance(value, list) else value
+        options["table_rules"] = kept.get("table_rules", 1)
+        return cls(**options)
 
     def reading(self, texts: frozenset[str] = frozenset()) -> Reading:
         """How the fields of a text table are read; ``texts`` are columns that are text whatever they look like."""

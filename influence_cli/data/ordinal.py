@@ -19,11 +19,13 @@ def dates_in_days(
 
     Behind them the order of day, month and year by column, and notes.
     """
-    found = [key for key in columns if train.columns[key].kind == "date" and train.columns[key].described == "dates"]
-    if options.date != ORDINAL or not found:
+    date_columns = [
+        key for key in columns if train.columns[key].kind == "date" and train.columns[key].described == "dates"
+    ]
+    if options.date != ORDINAL or not date_columns:
         return train, test, {}, ()
     notes, known = [], {}
-    for key in found:
+    for key in date_columns:
         texts = sorted(set(train.columns[key].values.tolist()) - {None})
         orders = dates.orders_of(texts) if options.date_order is None else (options.date_order,)
         if dates.are_ambiguous(texts[:100], orders):

@@ -39,8 +39,8 @@ class OpenFile:
         return OpenFile, (self.path.absolute(),)
 
     def _stamp(self) -> tuple[int, int]:
-        found = os.fstat(self._file.fileno())
-        return found.st_size, found.st_mtime_ns
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
 
     def fill(self, out: np.ndarray, place: int) -> np.ndarray:
         """``out`` (contiguous) with the bytes from ``place`` on; the system reads ahead what comes behind.

@@ -105,15 +105,15 @@ def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[s
     for X, rows in ((X_train, split[0][1].train.rows), (X_test, split[0][1].test.rows)):
         assert rows is not None
         units = np.zeros((len(split), len(X)), dtype=np.int8)
-        made.append([Restored(X, *one, own.dtype) for one, own in zip(_each(split, units), pieces, strict=True)])
+        made.append([Restored(X, *one, group.dtype) for one, group in zip(_each(split, units), pieces, strict=True)])
         side = _Side(X, rows, columns, mean, scale, units, made[-1])
         for place, (low, high) in enumerate(itertools.pairwise(rows.searchsorted(pieces[0].starts).tolist())):
             step = -(-(high - low) // WORKERS) or 1
             jobs += [(side, place, slice(first, min(first + step, high))) for first in range(low, high, step)]
     jobs.sort(key=lambda job: job[1])
     with ThreadPoolExecutor(WORKERS) as pool:
-        for place, own in itertools.groupby(jobs, key=lambda job: job[1]):
-            list(pool.map(lambda job: job[0].write(pieces, job[1], job[2]), own))
+        for place, group in itertools.groupby(jobs, key=lambda job: job[1]):
+            list(pool.map(lambda job: job[0].write(pieces, job[1], job[2]), group))
             for one in pieces:
                 one.let_go(place)
     return {
@@ -126,8 +126,8 @@ def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[s
 
 
 def _each(split: Placed, units: np.ndarray) -> Iterator[tuple[int, float, float, np.ndarray]]:
-    for (at, block), own in zip(split, units, strict=True):
-        yield at, block.state["mean"], block.state["scale"], own
+    for (at, block), unit in zip(split, units, strict=True):
+        yield at, block.state["mean"], block.state["scale"], unit
 
 
 @dataclass(frozen=True)
@@ -168,5 +168,5 @@ class _Side:
             wrong = (missing < -LARGEST_BYTE) | (missing > LARGEST_BYTE)
             self.units[:, span][wrong] = 0
             for number in np.flatnonzero(wrong.any(axis=1)).tolist():
-                own = np.flatnonzero(wrong[number])
-                self.kept[number].except_for(span.start + own, values[number, own])
+                places = np.flatnonzero(wrong[number])
+                self.kept[number].except_for(span.start + places, values[number, places])

@@ -47,7 +47,7 @@ def feature_array(X: Any, where: str, names: tuple[str, ...] | None = None) -> R
 
     Raises FileError that names column and row of what is no number.
     """
-    own = column_names(X)
+    frame_names = column_names(X)
     if issparse(X):
         refuse_wide(X.shape[-1])
     else:
@@ -57,7 +57,7 @@ def feature_array(X: Any, where: str, names: tuple[str, ...] | None = None) -> R
             f"features must be rows and columns, but their shape is {X.shape}",
             "for a single feature use X.reshape(-1, 1)",
         )
-    return checked_features(X, names or own or tuple(f"x{column}" for column in range(X.shape[1])), where)
+    return checked_features(X, names or frame_names or tuple(f"x{column}" for column in range(X.shape[1])), where)
 
 
 def label_array(y: Any, rows: int, where: str) -> np.ndarray:
@@ -108,15 +108,15 @@ def with_columns(X: Any, columns: tuple[str, ...], name: str) -> Any:
     """A frame's ``columns`` by name, in that order; an array, or whatever has no names, as it is.  Raises FileError."""
     if not columns or not is_frame(X):
         return X
-    own = {str(key): key for key in X.columns}
-    missing = [key for key in columns if key not in own]
+    by_text = {str(key): key for key in X.columns}
+    missing = [key for key in columns if key not in by_text]
     if missing:
         raise FileError(
             f"{name}: the model was made of the columns {_listed(columns)}, but there is no {_listed(missing)} among"
-            f" {_listed(list(own))}",
+            f" {_listed(list(by_text))}",
             "give the columns that it was made of",
         )
-    return X if tuple(own) == columns else X[[own[key] for key in columns]]
+    return X if tuple(by_text) == columns else X[[by_text[key] for key in columns]]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -51,21 +51,21 @@ def quotient(counts: np.ndarray, column: Column, records: np.ndarray, options: T
 
 def divided(counts: Any, per: np.ndarray, name: str) -> np.ndarray:
     """The same of arrays (m,); ``name`` is exposure or trials.  Raises FileError."""
-    found = np.asarray(counts, dtype=np.float64)
-    if found.shape != per.shape:
-        raise FileError(f"{name}: expected {len(found):,} numbers, one a row of X, found the shape {per.shape}")
-    return _over(found, per, ("y", name), "row {:,}", np.arange(len(found)))
+    numbers = np.asarray(counts, dtype=np.float64)
+    if numbers.shape != per.shape:
+        raise FileError(f"{name}: expected {len(numbers):,} numbers, one a row of X, found the shape {per.shape}")
+    return _over(numbers, per, ("y", name), "row {:,}", np.arange(len(numbers)))
 
 
 def _over(counts: np.ndarray, per: np.ndarray, names: tuple[str, str], place: str, numbers: np.ndarray) -> np.ndarray:
     """counts / per; the first wrong row is named by ``place`` and its number."""
     each, hint = per.astype(np.float64), "leave these rows out, or correct them"
 
-    def check(wrong: np.ndarray, expected: str, found: Callable[[int], str]) -> None:
+    def check(wrong: np.ndarray, expected: str, message: Callable[[int], str]) -> None:
         if wrong.any():
             first, more = int(np.argmax(wrong)), int(wrong.sum())
             where = place.format(numbers[first])
-            raise FileError(f"{expected}, found {found(first)} in {where} and {more:,} such rows in all", hint)
+            raise FileError(f"{expected}, found {message(first)} in {where} and {more:,} such rows in all", hint)
 
     def shown(values: np.ndarray) -> Callable[[int], str]:
         return lambda row: "none" if np.isnan(values[row]) else f"{values[row]:g}"

@@ -107,11 +107,11 @@ def _check_disjoint(label: str, drop: list[str], chosen: list[str], keep: list[s
 
 def several(texts: Sequence[str], table: Table, option: str) -> list[str]:
     """Names of columns, each a text of its own or with commas between them."""
-    found: dict[str, None] = {}
+    columns: dict[str, None] = {}
     for text in map(composed, texts):
         for key in [text] if text in table.columns else [part.strip() for part in text.split(",")]:
-            found[known(key, table, option)] = None
-    return list(found)
+            columns[known(key, table, option)] = None
+    return list(columns)
 
 
 def known(key: str, table: Table, option: str) -> str:

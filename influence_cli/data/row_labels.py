@@ -45,29 +45,29 @@ def in_row_order(values: Any, labels: Any, name: str, of: str) -> Any:
     """
     if labels is None or not (is_pandas(values, "Series") or is_pandas(values, "DataFrame")):
         return values
-    own = values.index
-    if own.equals(labels):
+    index = values.index
+    if index.equals(labels):
         return values
-    if not (own.is_unique and labels.is_unique):
+    if not (index.is_unique and labels.is_unique):
         raise UsageError(
             f"{name}: its labels and those of {of} are not the same, and one label stands for several rows",
             hint=ONE_INDEX,
         )
-    found = own.get_indexer(labels)
-    absent = np.flatnonzero(found < 0)
+    places = index.get_indexer(labels)
+    absent = np.flatnonzero(places < 0)
     if len(absent):
         raise UsageError(
             f"{name}: a pandas object goes by its labels, but it has no row {_shown(labels[absent[0]])}, as {of} has"
             f" ({len(absent):,} of {len(labels):,} rows of {of} are missing)",
             hint=ONE_INDEX,
         )
-    if len(own) != len(labels) and _is_default(labels):
+    if len(index) != len(labels) and _is_default(labels):
         raise UsageError(
-            f"{name}: it has {len(own):,} rows and {of} {len(labels):,} with the default labels 0, 1, 2, ..., so that"
+            f"{name}: it has {len(index):,} rows and {of} {len(labels):,} with the default labels 0, 1, 2, ..., so that"
             " it cannot be told which of them are meant",
             hint=ONE_INDEX,
         )
-    return values.iloc[found]
+    return values.iloc[places]
 
 
 def labelled_rows(one: Any, labels: Any, where: str, of: str) -> np.ndarray:
@@ -128,7 +128,7 @@ def _label_rows(index: Any, labels: Any, where: str, of: str) -> np.ndarray:
             f" {of} has {labels.nlevels}",
             hint=f"take labels from the index of {of}",
         )
-    found = labels.isin(index)
+    members = labels.isin(index)
     known = index.isin(labels)
     if not known.all():
         raise UsageError(
@@ -137,7 +137,7 @@ def _label_rows(index: Any, labels: Any, where: str, of: str) -> np.ndarray:
             hint=POSITIONS,
         )
     if not labels.is_unique:
-        there, asked = labels[found].value_counts(), index.value_counts()
+        there, asked = labels[members].value_counts(), index.value_counts()
         other = there[there != asked.reindex(there.index)]
         if len(other):
             label = other.index[0]
@@ -148,7 +148,7 @@ def _label_rows(index: Any, labels: Any, where: str, of: str) -> np.ndarray:
             )
     elif not index.is_unique:
         raise UsageError(f"{where}: row {_shown(index[index.duplicated()][0])} is listed twice; expected each row once")
-    return np.flatnonzero(found)
+    return np.flatnonzero(members)
 
 
 def _without_labels(one: Any, where: str, of: str) -> UsageError:

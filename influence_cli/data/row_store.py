@@ -105,24 +105,24 @@ class RowStore(Keeper):
         self._resume(before)
         with ThreadPoolExecutor(1) as aside:
             marked = aside.submit(_marked, self.sources)
-            found = read(self)
+            table = read(self)
             known = marked.result()
         if self.stamps() != before:
             raise FileError("the file was changed while it was read", "leave it as it is until the end")
-        columns = [(key, self._described(one)) for key, one in found.columns.items()]
+        columns = [(key, self._described(one)) for key, one in table.columns.items()]
         os.fsync(self._file)
         kept = {
             "form": FORM,
             "sources": known,
             "own": _marked([self._columns]),
-            "rows": found.rows,
-            "notes": found.notes,
-            "index": sorted(found.index),
+            "rows": table.rows,
+            "notes": table.notes,
+            "index": sorted(table.index),
             "columns": columns,
         }
         _written(self.folder / "table.json", kept)
         (self.folder / "journal.jsonl").unlink()
-        return replace(found, store=self)
+        return replace(table, store=self)
 
     def _open(self) -> None:
         if self._file < 0:
@@ -162,10 +162,10 @@ class RowStore(Keeper):
         self._open()
         with suppress(OSError, ValueError, KeyError):
             lines = (self.folder / "journal.jsonl").read_text().split("\n")[:-1]  # what follows the last end is cut
-            found = [json.loads(line) for line in lines]
-            if before is not None and all(found[0][key] == self._journal[0][key] for key in ("form", "stamps", "boot")):
-                self._journal = found
-                self._end = found[-1].get("size", 0)
+            parts = [json.loads(line) for line in lines]
+            if before is not None and all(parts[0][key] == self._journal[0][key] for key in ("form", "stamps", "boot")):
+                self._journal = parts
+                self._end = parts[-1].get("size", 0)
         self.learned = frozenset(self._journal[0]["texts"])
 
     @property
@@ -184,8 +184,8 @@ class RowStore(Keeper):
 
     def known(self, path: Path) -> tuple[list[Part], int]:
         """As ``Keeper.known``."""
-        own = [one for one in self._journal[1:] if one["path"] == str(path)]
-        return [self._part(one) for one in own], own[-1]["end"] if own else 0
+        entries = [one for one in self._journal[1:] if one["path"] == str(path)]
+        return [self._part(one) for one in entries], entries[-1]["end"] if entries else 0
 
     def part(self, path: Path, part: Part, end: int) -> Part:
         """As ``Keeper.part``: written to the file, and then into the journal."""
@@ -210,8 +210,8 @@ class RowStore(Keeper):
     def _part(self, done: Mapping[str, Any]) -> Part:
         columns: dict[str, Values] = {}
         for key, offset, count, kind, is_finite, *texts in done["columns"]:
-            own = self._kept([Place(offset, count, kind, is_finite)], None)
-            columns[key] = KeptTexts(partial(self._texts, *texts), own) if texts else own
+            kept_place = self._kept([Place(offset, count, kind, is_finite)], None)
+            columns[key] = KeptTexts(partial(self._texts, *texts), kept_place) if texts else kept_place
         return Part(columns, done["rows"], done["empty"])
 
     def column(self, column: Column) -> Column:
@@ -241,12 +241,14 @@ class RowStore(Keeper):
             return None
         places, vocabularies = [], []
         for part in texts:
-            own = cleaned(Texts(part.vocabulary, part.codes))
-            if own is None:
+            cleaned_texts = cleaned(Texts(part.vocabulary, part.codes))
+            if cleaned_texts is None:
                 return None
-            packed = _packed(own.vocabulary)
+            packed = _packed(cleaned_texts.vocabulary)
             vocabularies.append((self._append(packed), len(packed)))
-            places.append(Place(self._append(own.codes.astype(CODES).data), len(own.codes), CODES.str))
+            places.append(
+                Place(self._append(cleaned_texts.codes.astype(CODES).data), len(cleaned_texts.codes), CODES.str)
+            )
         return Column("text", self._by_part(places, vocabularies), "text")
 
     def _by_part(self, places: Sequence[Place], vocabularies: Sequence[Sequence[int]]) -> KeptByPart:
@@ -307,11 +309,11 @@ def _marked(paths: Sequence[Path]) -> dict[str, Any]:
 
 def _is_still(paths: Sequence[Path], known: dict[str, Any], path: Path, kept: Mapping[str, Any]) -> bool:
     """Whether files have the content by which they are ``known``; ``path`` has that among what is ``kept``."""
-    found = stamps(map(str, paths))
-    if found is None or found != known["stamps"]:
+    now = stamps(map(str, paths))
+    if now is None or now != known["stamps"]:
         if [content_digest(one) for one in paths] != known["digests"]:
             return False
-        known["stamps"] = found
+        known["stamps"] = now
         _written(path, kept)
     return True
 

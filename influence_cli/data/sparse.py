@@ -86,9 +86,9 @@ def _deviations(X: CompressedRows) -> np.ndarray:
         count += np.bincount(block.indices, minlength=d)
     mean /= m
     for block in X.pieces():
-        away = block.data - mean[block.indices]
-        np.add.at(left, block.indices, away)
-        np.add.at(squares, block.indices, away * away)
+        centred = block.data - mean[block.indices]
+        np.add.at(left, block.indices, centred)
+        np.add.at(squares, block.indices, centred * centred)
     gaps = count < m
     left[gaps] -= (m - count[gaps]) * mean[gaps]
     squares[gaps] += (m - count[gaps]) * mean[gaps] ** 2

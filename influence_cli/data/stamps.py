@@ -30,23 +30,23 @@ def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:
     """What tells files that were written again from those that they were, without reading them: the length of each, and
     when its content and its place were last changed.  None of no files, of such that are gone, and of such that were
     touched in the last moment ``before`` (seconds since 1970), so that what was read of them may be what they were."""
-    found = []
+    numbers = []
     try:
         for path in map(Path, names):
             for one in sorted(path.iterdir()) if path.is_dir() else [path]:
                 now = one.stat()
                 if now.st_ctime > before - TICK:
                     return None
-                found += [now.st_size, now.st_mtime_ns, now.st_ctime_ns]
+                numbers += [now.st_size, now.st_mtime_ns, now.st_ctime_ns]
     except OSError:
         return None
-    return found or None
+    return numbers or None
 
 
 def content_digest(path: Path) -> str:
     """The SHA-256 of a file; read once while its length and time stay as they are.  Raises OSError."""
-    found = path.stat()
-    return _digest_as_of(path, found.st_size, found.st_mtime_ns)
+    status = path.stat()
+    return _digest_as_of(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

@@ -185,10 +185,10 @@ class StoredRows:
 
     def _block(self, start: int, stop: int) -> Any:
         """Rows from ``start`` to ``stop``.  The last block of each thread is kept: two products in a row ask for it."""
-        own = self._own
-        if getattr(own, "place", None) == (start, stop):
-            return own.block
-        own.place = own.block = None
+        buffers = self._own
+        if getattr(buffers, "place", None) == (start, stop):
+            return buffers.block
+        buffers.place = buffers.block = None
         if stop <= start:
             return self.take(NO_ROWS)
         first, last = (start, stop) if self._chosen is None else (self._chosen[start], self._chosen[stop - 1] + 1)
@@ -197,7 +197,7 @@ class StoredRows:
             out = out[self._chosen[start:stop] - first]
         block = self._finished(out)
         (block if isinstance(block, np.ndarray) else block.data).flags.writeable = False
-        own.place, own.block = (start, stop), block
+        buffers.place, buffers.block = (start, stop), block
         return block
 
     def _span(self, first: int, last: int) -> Any:
@@ -205,9 +205,9 @@ class StoredRows:
         out = self._buffer(last - first)
         for number, low, high in self._places(first, last):
             begin = int(self._starts[number]) + low - first
-            begun = perf_counter()
+            started = perf_counter()
             self.parts[number].read(low, out[begin : begin + high - low])
-            self.read.add((high - low) * out.strides[0], perf_counter() - begun)
+            self.read.add((high - low) * out.strides[0], perf_counter() - started)
         return out
 
     def _places(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
@@ -226,11 +226,11 @@ class StoredRows:
 
     def _buffer(self, rows: int) -> np.ndarray:
         """Room for so many rows: that of the thread's last block, unless somebody still looks at that."""
-        needed, own = rows * self._stored_columns, self._own
-        if getattr(own, "room", None) is None or own.room.size < needed or self._holders() > own.alone:
-            own.room = np.empty(needed, dtype=self.file_dtype)
-            own.alone = self._holders()
-        return own.room[:needed].reshape(rows, self._stored_columns)
+        needed, buffers = rows * self._stored_columns, self._own
+        if getattr(buffers, "room", None) is None or buffers.room.size < needed or self._holders() > buffers.alone:
+            buffers.room = np.empty(needed, dtype=self.file_dtype)
+            buffers.alone = self._holders()
+        return buffers.room[:needed].reshape(rows, self._stored_columns)
 
     def _holders(self) -> int:
         return sys.getrefcount(self._own.room)
@@ -245,7 +245,7 @@ class StoredRows:
 
     def first_not_finite(self) -> tuple[int, int, float, int] | None:
         """Row, column and value of the first number that is not finite, and how many there are; None of none."""
-        found: tuple[int, int, float] | None = None
+        first_place: tuple[int, int, float] | None = None
         count = 0
         if trusted.get():
             return None
@@ -255,10 +255,10 @@ class StoredRows:
                 continue
             bad = ~np.isfinite(block)
             count += int(bad.sum())
-            if found is None and bad.any():
+            if first_place is None and bad.any():
                 row, column = (int(place) for place in np.argwhere(bad)[0])
-                found = rows.start + row, column, float(block[row, column])
-        return None if found is None else (*found, count)
+                first_place = rows.start + row, column, float(block[row, column])
+        return None if first_place is None else (*first_place, count)
 
 
 class FromOne:

@@ -59,14 +59,14 @@ def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     words = {"numeric": "numbers", "boolean": "true or false", "categorical": "categories"}
     parts = []
     for kind, called in words.items():
-        own = [state for state in states if state["kind"] == kind]
-        if not own:
+        of_kind = [state for state in states if state["kind"] == kind]
+        if not of_kind:
             continue
         if kind != "categorical":
-            parts.append(f"{called}: {_listed([state['column'] for state in own])}")
+            parts.append(f"{called}: {_listed([state['column'] for state in of_kind])}")
             continue
-        columns = sum(len(state["categories"]) - ("reference" in state) for state in own)
-        names = [f"{state['column']} ({len(state['categories']):,})" for state in own]
+        columns = sum(len(state["categories"]) - ("reference" in state) for state in of_kind)
+        names = [f"{state['column']} ({len(state['categories']):,})" for state in of_kind]
         parts.append(f"{called}: {_listed(names)}, as {columns:,} columns of 0 and 1")
     if parts:
         yield f"features: {'; '.join(parts)}"

@@ -102,8 +102,8 @@ class WorkedRows(StoredRows):
         count, total = span_count(len(blocks), shape, operations), np.zeros(shape)
         bounds = [number * len(blocks) // count for number in range(count + 1)]
         spans = [blocks[low:high] for low, high in pairwise(bounds)]
-        for own in self.cluster.results(add, spans, shape):
-            total += own
+        for partial in self.cluster.results(add, spans, shape):
+            total += partial
         return total
 
     def each(self, work: Callable[[slice], Piece], blocks: Sequence[slice], operations: float) -> Iterator[Piece]:
@@ -145,10 +145,10 @@ class Cluster:
         if not paths:
             return
         for path in paths:
-            own = content_digest(path)
-            for worker, found in self._everywhere(content_digest, path).items():
-                if found != own:
-                    what = "no such file" if not isinstance(found, str) else "another content"
+            digest_here = content_digest(path)
+            for worker, digest in self._everywhere(content_digest, path).items():
+                if digest != digest_here:
+                    what = "no such file" if not isinstance(digest, str) else "another content"
                     raise FileError(
                         f"{path}: the worker {worker} of {self._address} has {what} there",
                         "every worker must see the same files under the same paths",
@@ -157,16 +157,16 @@ class Cluster:
 
     def check_versions(self) -> None:
         """Raises FileError where there is no worker, or one with other versions of what figures depend on."""
-        own = versions()
-        found = self._everywhere(versions)
-        if not found:
+        versions_here = versions()
+        versions_there = self._everywhere(versions)
+        if not versions_there:
             raise FileError(
                 f"no worker has joined the scheduler at {self._address}", f"start some: dask worker {self._address}"
             )
-        for worker, theirs in found.items():
+        for worker, theirs in versions_there.items():
             if not isinstance(theirs, dict):
                 raise FileError(f"the worker {worker} cannot run ginf ({theirs})", "install ginf[dask] where it runs")
-            for name, version in own.items():
+            for name, version in versions_here.items():
                 if theirs[name] != version:
                     raise FileError(
                         f"the worker {worker} has {name} {theirs[name]}, expected {version} as here",
@@ -191,15 +191,15 @@ class Cluster:
         running: dict[Any, _Job] = {}
 
         def begin(jobs: Sequence[_Job], values: dict[int, bytes]) -> None:
-            begun = []
+            futures_begun = []
             for job in jobs:
                 arguments = (self._program, content, values, shape, list(job.items))
                 future = self._client.submit(
                     remote.worked, *arguments, workers=[job.worker], allow_other_workers=True, pure=False
                 )
                 running[future] = job
-                begun.append(future)
-            Thread(target=_listen, args=(begun, self._client.loop, ended), daemon=True).start()
+                futures_begun.append(future)
+            Thread(target=_listen, args=(futures_begun, self._client.loop, ended), daemon=True).start()
 
         try:
             begin(jobs, values)
@@ -209,11 +209,11 @@ class Cluster:
                 job = running.pop(future, None)
                 if job is None:  # begun again meanwhile
                     continue
-                found = self._checked_outcome(future, outcome)
-                if found is None:  # a worker that has come since, or one that was lost with the task
+                result = self._checked_outcome(future, outcome)
+                if result is None:  # a worker that has come since, or one that was lost with the task
                     begin([job], dict(self._sender.values))
                     continue
-                done[job.first] = found
+                done[job.first] = result
                 while at < len(jobs) and jobs[at].first in done:
                     yield from done.pop(jobs[at].first)
                     at += 1

@@ -93,8 +93,8 @@ class _Pickler(cloudpickle.Pickler):
             kind = CompressedRows if isinstance(value, CompressedRows) else StoredRows
             return _read_here, (kind, value.parts, value.columns, value.file_dtype, value.stored_shape, changed)
         if isinstance(value, Weights):  # without what it has worked out: that is larger than itself
-            own = (value.base, value.rows, value.kept, value.taken, value.membership, value.penalty)
-            return Weights, own
+            state = (value.base, value.rows, value.kept, value.taken, value.membership, value.penalty)
+            return Weights, state
         return super().reducer_override(value)
 
 
@@ -177,7 +177,7 @@ def worked(
         return [work(item) for item in items]
     sums = []
     for item in items:
-        own = np.zeros(shape)
-        work(item, own)
-        sums.append(own)
+        partial = np.zeros(shape)
+        work(item, partial)
+        sums.append(partial)
     return sums

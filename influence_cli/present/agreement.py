@@ -40,12 +40,12 @@ def agreement_page(matched: Matched | Sequence[Matched], records: Records, view:
     correlation = "correlation" if records.config["against"] is None else "r, correlation"
     marks: dict[str, int] = {}
     blocks: list[Block] = []
-    for own in each:
-        shown = [row for row in records.rows if row["test"] is None and row["quantity"] == own.quantity]
-        table = _agreement_block(own, shown, records.config["against"], marks, verbose=view.verbose)
+    for agreement in each:
+        shown = [row for row in records.rows if row["test"] is None and row["quantity"] == agreement.quantity]
+        table = _agreement_block(agreement, shown, records.config["against"], marks, verbose=view.verbose)
         if len(each) > 1:
-            table = replace(table, title=f"{table.title} of {own.quantity}")
-        blocks += [*_group_blocks(own, view, several=len(each) > 1), table]
+            table = replace(table, title=f"{table.title} of {agreement.quantity}")
+        blocks += [*_group_blocks(agreement, view, several=len(each) > 1), table]
     pooling = f"mean over {tests} test rows (one by one: --format csv)" if tests > 1 else "one test row"
     against = records.config["against"]
     explained = [
@@ -66,7 +66,9 @@ def agreement_page(matched: Matched | Sequence[Matched], records: Records, view:
     ]
     words = meaning(first.quantity, first.in_words, removed=_of_removed(first))
     if len(each) > 1:
-        asked = "\n".join(own.in_words or f"parameter {own.quantity.partition(':')[2]}" for own in each)
+        asked = "\n".join(
+            agreement.in_words or f"parameter {agreement.quantity.partition(':')[2]}" for agreement in each
+        )
         words = meaning(first.quantity, asked)
     return Page(f"Estimates against retraining. {words}", tuple(blocks), tuple(filter(None, explained)))
 

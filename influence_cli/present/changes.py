@@ -236,9 +236,9 @@ def _page(
 def closing_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
     """What all groups say together, or an empty text: of ``--test removed`` the mean by each of the ``changes`` (key to
     heading), of a coefficient and clusters its standard error."""
-    told = [_standard_error(part) for part in separate(result) if part.crv3 and part.crv3[0]]
-    if told:
-        return "\n".join(told)
+    errors = [_standard_error(part) for part in separate(result) if part.crv3 and part.crv3[0]]
+    if errors:
+        return "\n".join(errors)
     if result.tests.tolist() != [REMOVED_TEST]:
         return ""
     no_changes = {"low", "high", "spread"}

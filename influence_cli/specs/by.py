@@ -18,21 +18,21 @@ def conditions_by_keys(
 
     Combinations without rows are left out.  Raises UsageError where a column suits no grouping.
     """
-    found: list[tuple[tuple[Condition, ...], np.ndarray]] = []
+    parts_found: list[tuple[tuple[Condition, ...], np.ndarray]] = []
     for key in keys:
         parts = conditions_by_value(columns, key.column) if key.bins is None else _by_bins(columns, key)
-        if not found:
-            found = [((condition,), rows) for condition, rows in parts]
+        if not parts_found:
+            parts_found = [((condition,), rows) for condition, rows in parts]
             continue
         pairs = [
             ((*known, condition), np.intersect1d(before, rows, assume_unique=True))
-            for known, before in found
+            for known, before in parts_found
             for condition, rows in parts
         ]
-        found = [(conditions, rows) for conditions, rows in pairs if len(rows)]
-        if len(found) > MOST_GROUPS:
+        parts_found = [(conditions, rows) for conditions, rows in pairs if len(rows)]
+        if len(parts_found) > MOST_GROUPS:
             raise UsageError(f"these columns have over {MOST_GROUPS:,} combinations of values", hint="name fewer")
-    return found
+    return parts_found
 
 
 def _by_bins(columns: Mapping[str, np.ndarray], key: Key) -> list[tuple[Condition, np.ndarray]]:
@@ -45,9 +45,9 @@ def _by_bins(columns: Mapping[str, np.ndarray], key: Key) -> list[tuple[Conditio
         raise UsageError(f"column {key.column} has fewer than two different numbers: there is nothing to cut")
     ends = ordered[np.ceil(np.arange(1, key.bins + 1) * len(ordered) / key.bins).astype(int) - 1]
     which = np.searchsorted(np.unique(ends), values[known], side="left")
-    found = []
+    bins = []
     for part in np.unique(which).tolist():
         rows = known[which == part]
         low, high = values[rows].min(), values[rows].max()
-        found.append((Condition(key.column, None, printed_number(low), printed_number(high)), rows))
-    return found
+        bins.append((Condition(key.column, None, printed_number(low), printed_number(high)), rows))
+    return bins

@@ -48,10 +48,10 @@ def cut_columns(
             " asked for",
             hint="for example --support 5%",
         )
-    found = [cut for name, how in each.items() if (cut := _cut(name, *how)) is not None]
-    if not found:
+    cuts = [cut for name, how in each.items() if (cut := _cut(name, *how)) is not None]
+    if not cuts:
         raise UsageError(f"no column has values or ranges that at least {least:,} rows share", hint="lower --support")
-    return found
+    return cuts
 
 
 def plain_names(data: Dataset) -> tuple[str | None, ...]:
@@ -62,14 +62,14 @@ def plain_names(data: Dataset) -> tuple[str | None, ...]:
 
 def _cut(name: str, values: np.ndarray, least: int, bins: int) -> CutColumn | None:
     missing = missing_rows(values)
-    shown, own = different(values[~missing])
+    shown, places = different(values[~missing])
     if values.dtype.kind == "f" and not np.isfinite(shown).all():
         return None
-    counts = np.bincount(own, minlength=len(shown))
+    counts = np.bincount(places, minlength=len(shown))
     if values.dtype.kind == "O" and not _are_dates(shown):
-        codes, conditions, spans = _by_value(name, shown, own, counts, least)
+        codes, conditions, spans = _by_value(name, shown, places, counts, least)
     else:
-        codes, conditions, spans = _by_range(name, shown, own, counts, bins)
+        codes, conditions, spans = _by_range(name, shown, places, counts, bins)
     whole = np.empty(len(values), dtype=np.int64)
     whole[~missing] = codes
     if missing.any():
@@ -85,18 +85,18 @@ def _cut(name: str, values: np.ndarray, least: int, bins: int) -> CutColumn | No
 
 
 def _by_value(
-    name: str, shown: np.ndarray, own: np.ndarray, counts: np.ndarray, least: int
+    name: str, shown: np.ndarray, codes: np.ndarray, counts: np.ndarray, least: int
 ) -> tuple[np.ndarray, list[Condition], list[tuple[int, int]]]:
     """A cell a frequent value, and one for the others: codes, conditions, spans."""
     often = np.argsort(-counts, kind="stable")[:MOST_VALUES]
     often = np.sort(often[counts[often] >= least])
     cell = np.full(len(shown), len(often))
     cell[often] = np.arange(len(often))
-    return cell[own], [Condition(name, shown[at]) for at in often], [(at, at) for at in range(len(often))]
+    return cell[codes], [Condition(name, shown[at]) for at in often], [(at, at) for at in range(len(often))]
 
 
 def _by_range(
-    name: str, shown: np.ndarray, own: np.ndarray, counts: np.ndarray, bins: int
+    name: str, shown: np.ndarray, codes: np.ndarray, counts: np.ndarray, bins: int
 ) -> tuple[np.ndarray, list[Condition], list[tuple[int, int]]]:
     """Cells of equally many rows as far as equal values allow, and every range of neighbours."""
     cell = np.arange(len(shown))
@@ -108,7 +108,7 @@ def _by_range(
     last = np.append(first[1:], len(shown)) - 1
     spans = [(low, high) for low in range(len(first)) for high in range(low, len(first))]
     conditions = [_range(name, shown[first[low]], shown[last[high]]) for low, high in spans]
-    return cell[own], conditions, spans
+    return cell[codes], conditions, spans
 
 
 def _are_dates(shown: np.ndarray) -> bool:

@@ -68,7 +68,7 @@ def named(column: str, ends: str = ",") -> str:
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:
     """``NAME=VALUE,NAME=LOW..HIGH,...``, sorted, so that any order of them is one spec."""
-    found: list[Condition] = []
+    conditions: list[Condition] = []
     rest = text
     while True:
         name, rest = piece(rest, "=&")
@@ -79,10 +79,10 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
                 else None
             )
             raise UsageError(f"expected column:NAME=VALUE, found no {'name' if not name else '= behind ' + name}", hint)
-        found.append(_condition(name, *_value(rest[1:])))
+        conditions.append(_condition(name, *_value(rest[1:])))
         rest = rest[1 + _length(rest[1:]) :]
         if not rest:
-            return tuple(sorted(set(found), key=lambda condition: condition.text))
+            return tuple(sorted(set(conditions), key=lambda condition: condition.text))
         rest = rest[1:]
 
 
@@ -125,10 +125,10 @@ def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tu
     rows = np.flatnonzero(~missing)
     order = np.argsort(codes, kind="stable")
     parts = np.split(rows[order], np.cumsum(np.bincount(codes, minlength=len(shown)))[:-1]) if len(shown) else []
-    found = [(Condition(name, printed_number(value)), part) for value, part in zip(shown, parts, strict=True)]
+    conditions = [(Condition(name, printed_number(value)), part) for value, part in zip(shown, parts, strict=True)]
     if missing.any():
-        found.append((Condition(name, ""), np.flatnonzero(missing)))
-    return found
+        conditions.append((Condition(name, ""), np.flatnonzero(missing)))
+    return conditions
 
 
 def numbers_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:

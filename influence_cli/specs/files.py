@@ -52,7 +52,7 @@ def read_specs(path: str, stdin: TextIO | None = None) -> list[tuple[str, str]]:
 
 def specs_of_records(records: Iterable[dict[str, Any]], name: str) -> list[str]:
     """The groups that records are about, each once: their ``group``, or the ``rows`` that were selected."""
-    found: dict[str, None] = {}
+    specs_in_order: dict[str, None] = {}
     for record in records:
         text = record.get("group")
         rows = record.get("rows")
@@ -60,10 +60,10 @@ def specs_of_records(records: Iterable[dict[str, Any]], name: str) -> list[str]:
         if not text and rows:
             text = "rows:" + ",".join(map(str, rows))
         if text:
-            found[str(text)] = None
-    if not found:
+            specs_in_order[str(text)] = None
+    if not specs_in_order:
         raise UsageError(f"{name} holds records without groups", hint="name a file of ginf influence or groundtruth")
-    specs = _specs_of_labels(found)
+    specs = _specs_of_labels(specs_in_order)
     for text in specs:
         try:
             parse_group(text)
@@ -92,8 +92,8 @@ def _records_in(text: str) -> list[dict[str, Any]] | None:
     head = text.lstrip()[:1]
     try:
         if head == "[":
-            found = json.loads(text)
-            return found if all(isinstance(record, dict) for record in found) else None
+            records = json.loads(text)
+            return records if all(isinstance(record, dict) for record in records) else None
         if head == "{":
             return [json.loads(line) for line in text.splitlines() if line.strip()]
     except ValueError:

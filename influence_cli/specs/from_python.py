@@ -119,10 +119,10 @@ def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> lis
     """One group of that name; a spec that gives several numbers them."""
     if not isinstance(one, str):
         return [_rows(name, 0, one, dataset.rows, labels)]
-    found = list(_plan(one, dataset, seed))
-    if len(found) == 1:
-        return [replace(found[0], label=name)]
-    return [replace(group, label=f"{name}#{number}") for number, group in enumerate(found)]
+    specs = list(_plan(one, dataset, seed))
+    if len(specs) == 1:
+        return [replace(specs[0], label=name)]
+    return [replace(group, label=f"{name}#{number}") for number, group in enumerate(specs)]
 
 
 def _plan(text: str, dataset: Dataset, seed: int) -> GroupPlan:
@@ -142,21 +142,21 @@ def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> Plann
             found_values = f"found {len(rows):,}"
             raise UsageError(f"{where}: expected a mask with {m:,} truth values, one a training row, {found_values}")
         rows = np.flatnonzero(rows)
-    found = np.sort(rows).astype(np.int64)
-    if not len(found):
+    numbers = np.sort(rows).astype(np.int64)
+    if not len(numbers):
         raise UsageError(f"{where} is empty; expected at least one row")
-    for row in (int(found[0]), int(found[-1])):
+    for row in (int(numbers[0]), int(numbers[-1])):
         check_row(row, where, m)
-    repeated = found[:-1][found[1:] == found[:-1]]
+    repeated = numbers[:-1][numbers[1:] == numbers[:-1]]
     if len(repeated):
         raise UsageError(f"{where}: row {repeated[0]} is listed twice; expected each row once")
-    if len(found) >= m:
+    if len(numbers) >= m:
         raise UsageError(f"{where} holds all {m:,} training rows: nothing would be left to train on")
     if name is None:
-        few = len(found) <= SHOWN_ROWS
-        name = "rows:" + ",".join(map(str, found.tolist())) if few else f"rows#{number}"
-    found.flags.writeable = False
-    return PlannedGroup(name, "rows", len(found), (name, 0), partial(same, found))
+        few = len(numbers) <= SHOWN_ROWS
+        name = "rows:" + ",".join(map(str, numbers.tolist())) if few else f"rows#{number}"
+    numbers.flags.writeable = False
+    return PlannedGroup(name, "rows", len(numbers), (name, 0), partial(same, numbers))
 
 
 def count_of_rows(size: int | float, m: int, available: int) -> int:

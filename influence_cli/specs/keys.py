@@ -24,7 +24,7 @@ class Key:
 
 def parse_keys(text: str) -> tuple[Key, ...]:
     """``NAME[:BINS],...``: columns to group by; a name that holds a comma stands in double quotes."""
-    found: list[Key] = []
+    keys: list[Key] = []
     rest = text
     while True:
         name, rest = piece(rest, ",")
@@ -38,9 +38,9 @@ def parse_keys(text: str) -> tuple[Key, ...]:
             name, bins = plain[1].strip(), _bins(plain[2])
         if not name or (rest and rest[0] != ","):
             raise UsageError(f"expected the names of columns with commas between them, found '{text}'")
-        found.append(Key(name, bins))
+        keys.append(Key(name, bins))
         if not rest:
-            return tuple(found)
+            return tuple(keys)
         rest = rest[1:]
 
 

@@ -36,8 +36,8 @@ class RowNames:
 
     def rows(self, by: str, names: Sequence[str]) -> np.ndarray:
         """The row numbers (k,) of these names, in the order given.  Raises UsageError."""
-        own = self._own(by)
-        if own is None:
+        names_known = self._own(by)
+        if names_known is None:
             if by == ID:
                 raise UsageError(
                     "this model has no identifiers", hint="train it with --id COLUMN, or ask by record: or row number"
@@ -45,17 +45,17 @@ class RowNames:
             raise UsageError(
                 "this model does not know the records of its file", hint="train it again, or ask by row number"
             )
-        place = {name: row for row, name in enumerate(own)}
-        found = [place.get(name, -1) for name in names]
-        if -1 in found:
-            raise self._unknown(by, names[found.index(-1)], own)
-        return np.array(found, dtype=np.int64)
+        place = {name: row for row, name in enumerate(names_known)}
+        places = [place.get(name, -1) for name in names]
+        if -1 in places:
+            raise self._unknown(by, names[places.index(-1)], names_known)
+        return np.array(places, dtype=np.int64)
 
     def _own(self, by: str) -> list[str | None] | None:
         values = self.records if by == RECORD else self.ids
         return None if values is None else [printed(value) for value in values.tolist()]
 
-    def _unknown(self, by: str, name: str, own: Sequence[str | None]) -> UsageError:
+    def _unknown(self, by: str, name: str, names_known: Sequence[str | None]) -> UsageError:
         what = f"record {name}" if by == RECORD else f"the identifier {name!r}"
         others = [] if self.others is None else self.others._own(by) or []
         if name in others:
@@ -65,7 +65,7 @@ class RowNames:
             return UsageError(
                 f"{what} is among the {self.others.called}, not the {self.called}", f"{option} {spec} asks for it there"
             )
-        known = [one for one in own if one is not None]
+        known = [one for one in names_known if one is not None]
         if by == RECORD:
             both = [int(one) for one in [*known, *(one for one in others if one is not None)]]
             return UsageError(f"there is no {what}: the records are {min(both):,} to {max(both):,}")

@@ -218,14 +218,14 @@ def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     if spec.clusters > data.m:
         raise UsageError(f"group {shown(spec.text)}: expected at most {data.m:,} clusters, one for each training row")
     members = kmeans(data.X, spec.clusters, seed_of(data.seed, spec.base, 0))
-    found, first = np.unique(members, return_index=True)
-    if len(found) < spec.clusters:
+    clusters, first = np.unique(members, return_index=True)
+    if len(clusters) < spec.clusters:
         raise UsageError(
-            f"group {shown(spec.text)}: the training rows form only {len(found)} distinct clusters",
-            hint=f"At most: --group cluster:{len(found)}" if len(found) > 1 else None,
+            f"group {shown(spec.text)}: the training rows form only {len(clusters)} distinct clusters",
+            hint=f"At most: --group cluster:{len(clusters)}" if len(clusters) > 1 else None,
         )
     # The numbers that k-means gives mean nothing; the smallest row of a cluster does not change with them.
-    for number, cluster in enumerate(found[np.argsort(first)]):
+    for number, cluster in enumerate(clusters[np.argsort(first)]):
         rows = frozen(np.flatnonzero(members == cluster))
         source, draw = (spec.base, number), partial(same, rows)
         yield PlannedGroup(f"{spec.base}#{number}", "cluster", len(rows), source, draw, cell=spec.base)

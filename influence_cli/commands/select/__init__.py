@@ -144,8 +144,8 @@ def answer(
     for record in unsure:
         of_row = "" if record["test"] is None else f"test {record['test']}, "
         common.note(f"{of_row}{record['strategy']}: {record['status']}")
-    found = [] if sought.flip else [record for record in unsure if record["size"] is not None]
-    failed = any(record["predicted_second"] != record["predicted_second"] for record in found)
+    lacking = [] if sought.flip else [record for record in unsure if record["size"] is not None]
+    failed = any(record["predicted_second"] != record["predicted_second"] for record in lacking)
     return ExitCode.NOT_CONVERGED if failed else ExitCode.OK
 
 

@@ -31,15 +31,15 @@ def curve_sizes(text: str) -> tuple[Size, ...]:
 
     from influence_cli.errors import UsageError
 
-    found: list[Size] = []
+    parsed: list[Size] = []
     parts = [part.strip() for part in text.split(",")]
     for at, part in enumerate(parts):
         if part != "...":
-            found.append(one_size(part, "--sizes"))
+            parsed.append(one_size(part, "--sizes"))
             continue
-        if len(found) < 2 or parts[at + 1 :][:1] in ([], ["..."]):
+        if len(parsed) < 2 or parts[at + 1 :][:1] in ([], ["..."]):
             raise UsageError(f"--sizes {text}: expected two sizes before the dots and one behind", "1%,2%,...,20%")
-        sizes = [*found[-2:], one_size(parts[at + 1], "--sizes")]
+        sizes = [*parsed[-2:], one_size(parts[at + 1], "--sizes")]
         first, second, last = (size.percent or Fraction(size.count or 0) for size in sizes)
         if len({size.percent is None for size in sizes}) > 1 or not first < second < last:
             raise UsageError(f"--sizes {text}: expected sizes that grow, all rows or all percentages")
@@ -48,6 +48,6 @@ def curve_sizes(text: str) -> tuple[Size, ...]:
         sign = "" if sizes[0].percent is None else "%"
         value = 2 * second - first
         while value < last:
-            found.append(one_size(f"{float(value):.12g}{sign}", "--sizes"))
+            parsed.append(one_size(f"{float(value):.12g}{sign}", "--sizes"))
             value += second - first
-    return tuple(found)
+    return tuple(parsed)

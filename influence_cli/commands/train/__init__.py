@@ -108,8 +108,8 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     steps = form.max_iterations or default_iterations(form.estimator)
     with common.progress(counted, None) as advance:
         model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
-    own = {} if form.class_weight is None else {"class_weight": form.class_weight}
-    return model.changed(origin=_origin(source, table, common.seed) | own)
+    weighting = {} if form.class_weight is None else {"class_weight": form.class_weight}
+    return model.changed(origin=_origin(source, table, common.seed) | weighting)
 
 
 def _bring(
@@ -133,10 +133,10 @@ def _bring(
         common.note(text)
     if brought.tests_itself:
         common.note("the test rows are the training rows: --test-data FILE gives others")
-    own: dict[str, Any] = {"from": form.from_model, "sklearn": brought.described}
+    brought_from: dict[str, Any] = {"from": form.from_model, "sklearn": brought.described}
     if brought.columns:
-        own["columns"] = list(brought.columns)
-    return replace(model, origin=_origin(source, table, common.seed) | own), adoption
+        brought_from["columns"] = list(brought.columns)
+    return replace(model, origin=_origin(source, table, common.seed) | brought_from), adoption
 
 
 def _origin(source: Source, table: TableOptions, seed: int) -> dict[str, Any]:

@@ -266,8 +266,12 @@ def resolve(form: Form, network: Network, seed: int) -> ModelSettings:
     if form.from_model is None and not form.polish:
         raise UsageError("--no-polish is for a model of --from", hint="ginf trains its own models to --tol")
     hidden = None if form.hidden is None else parse_hidden(form.hidden)
-    own = resolve_network(form.estimator, hidden, form.activation, network.curvature, network.damping, seed)
+    network_settings = resolve_network(
+        form.estimator, hidden, form.activation, network.curvature, network.damping, seed
+    )
     tol = default_tolerance(form.estimator) if form.tol is None else form.tol
     session.check_tolerance(tol)
     l2, scaling = resolve_penalty(form.l2, form.C, form.penalty_scaling, 1)
-    return ModelSettings(form.estimator, l2, scaling, form.intercept, bool(form.penalize_intercept), tol, **own)
+    return ModelSettings(
+        form.estimator, l2, scaling, form.intercept, bool(form.penalize_intercept), tol, **network_settings
+    )

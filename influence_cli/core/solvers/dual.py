@@ -56,16 +56,16 @@ class Dual:
     ``own`` is the penalty of one group, where it has its own.
     """
 
-    def __init__(self, design: Design, roots: np.ndarray, penalty: Penalty, own: GroupPenalty | None = None):
+    def __init__(self, design: Design, roots: np.ndarray, penalty: Penalty, group_penalty: GroupPenalty | None = None):
         self._X, self._roots, self._outputs = design.X, roots, roots.shape[1]
         d, K = design.X.shape[1], self._outputs
         ridge, intercept = penalty.ridge, penalty.ridge[d:]
         self._shift: np.ndarray | None = None
-        if own is not None:
-            ridge = ridge * own.scaling[: len(ridge), 0]
-            if own.direction is not None:
-                self._shift = own.direction[:d, 0] / own.direction[d, 0]
-                intercept = own.direction[d:, 0] ** 2
+        if group_penalty is not None:
+            ridge = ridge * group_penalty.scaling[: len(ridge), 0]
+            if group_penalty.direction is not None:
+                self._shift = group_penalty.direction[:d, 0] / group_penalty.direction[d, 0]
+                intercept = group_penalty.direction[d:, 0] ** 2
         self._inverse = 1.0 / ridge[:d]
         flat = roots.transpose(0, 2, 1).reshape(-1, K)
         rows, free = roots.shape[0], roots.shape[2]

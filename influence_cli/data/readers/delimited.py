@@ -88,10 +88,10 @@ def read_delimited(
     if empty:
         notes.append(f"{empty:,} empty {'line was' if empty == 1 else 'lines were'} passed over")
     for key in first.header:
-        own = [part.columns[key] for part in parts]
-        many = keeper.many_texts(own, partial(plainly_text, key=key, reading=reading))
-        found, said = (many, ()) if many is not None else kind_of(joined(own), key, reading)
-        columns[key] = keeper.column(found)
+        values = [part.columns[key] for part in parts]
+        many = keeper.many_texts(values, partial(plainly_text, key=key, reading=reading))
+        column, said = (many, ()) if many is not None else kind_of(joined(values), key, reading)
+        columns[key] = keeper.column(column)
         notes += said
     return Table(columns, sum(part.rows for part in parts), tuple(notes))
 
@@ -101,9 +101,9 @@ def _about(path: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:
     return about(str(path)) if len(paths) > 1 else nullcontext()
 
 
-def refuse_other_columns(expected: Sequence[str], found: Sequence[str]) -> None:
+def refuse_other_columns(expected: Sequence[str], names: Sequence[str]) -> None:
     """A FileError for a part of a table that has other columns than its first part."""
-    missing, new = [key for key in expected if key not in found], [key for key in found if key not in expected]
+    missing, new = [key for key in expected if key not in names], [key for key in names if key not in expected]
     said = [f"it has no {', '.join(missing[:5])}"] if missing else []
     said += [f"it also has {', '.join(new[:5])}"] if new else []
     raise FileError(f"all files of one data set need the same columns, but {' and '.join(said)}")
@@ -130,15 +130,15 @@ def _to_read_as_text(parts: Sequence[Part], header: Sequence[str], reading: Read
     return mixed | {
         key
         for key in header
-        if any(not isinstance(own := part.columns[key], Texts) and own.dtype.kind == "f" for part in parts)
+        if any(not isinstance(values := part.columns[key], Texts) and values.dtype.kind == "f" for part in parts)
     }
 
 
 def _has_decimal_comma(values: Values) -> bool:
     if not isinstance(values, Texts) or not any("," in text for text in values.vocabulary[:100]):
         return False
-    found = read_numbers(values.vocabulary, None, ";")
-    return found.decimal == "," and 2 * found.count > len(values.vocabulary)
+    numbers = read_numbers(values.vocabulary, None, ";")
+    return numbers.decimal == "," and 2 * numbers.count > len(values.vocabulary)
 
 
 def _read(path: Path, dialect: Dialect, texts: set[str], reading: Reading, keeper: Keeper) -> list[Part]:
@@ -181,11 +181,11 @@ def _by_numpy(path: Path, dialect: Dialect, texts: set[str]) -> list[Part] | Non
             if len(block) < len(rows):
                 return None  # empty lines
             values: dict[str, Values] = {}
-            for key, own in zip(dialect.header, apart((len(dialect.header), len(rows))), strict=True):
+            for key, numbers in zip(dialect.header, apart((len(dialect.header), len(rows))), strict=True):
                 if kinds[key].hasobject:
                     values[key] = _texts_of(block[key])
                 else:
-                    values[key] = number = own.view(kinds[key])
+                    values[key] = number = numbers.view(kinds[key])
                     number[:] = block[key]
             parts.append(Part(values, len(rows), 0))
     return parts or None
@@ -224,8 +224,8 @@ def _by_record(path: Path, dialect: Dialect, keeper: Keeper) -> list[Part]:
                 places.append(vocabulary.setdefault(field, len(vocabulary)))
         if parts and not rows + empty:
             return parts
-        own = zip(dialect.header, columns, codes, strict=True)
-        texts = {key: Texts(list(words), np.frombuffer(places, dtype=np.int64)) for key, words, places in own}
+        coded = zip(dialect.header, columns, codes, strict=True)
+        texts = {key: Texts(list(words), np.frombuffer(places, dtype=np.int64)) for key, words, places in coded}
         begin += rows + empty
         parts.append(keeper.part(path, Part(texts, rows, empty), begin))
         if together is None or not rows + empty:

@@ -102,15 +102,15 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
     """
     with opened(path) as file:
         zipped = isinstance(file, BoundedGzip)
-        found = _bytes(file, encoding)
+        content = _bytes(file, encoding)
     notes = []
-    if found.other is not None and encoding is None:
-        line, byte = _line_of(path, found.other[0]), found.other[1]
+    if content.other is not None and encoding is None:
+        line, byte = _line_of(path, content.other[0]), content.other[1]
         notes.append(f"the file is read as Latin-1 (line {line:,} holds the byte 0x{byte:02x}, which UTF-8 has not)")
-    elif found.encoding.startswith("utf-16"):
+    elif content.encoding.startswith("utf-16"):
         notes.append("the file is read as UTF-16")
-    text = found.head.decode(found.encoding, "replace").removeprefix("\ufeff")
-    lines = _lines(text, whole=len(found.head) < HEAD_BYTES)
+    text = content.head.decode(content.encoding, "replace").removeprefix("\ufeff")
+    lines = _lines(text, whole=len(content.head) < HEAD_BYTES)
     above = 0
     if match := re.fullmatch(r'"?sep=(.)"?\s*', lines[0] if lines else "", re.IGNORECASE):
         separator, above, lines = separator or match[1], 1, lines[1:]
@@ -130,13 +130,13 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
     following = [fields for _, fields in records[at + 1 :]]
     trailing = extra and all(not fields[-1].strip() for fields in following)
     is_plain = (
-        found.encoding in ("utf-8", "ascii")
-        and not found.lone_returns
+        content.encoding in ("utf-8", "ascii")
+        and not content.lone_returns
         and not at + above
         and not extra
-        and not found.head.startswith((b"x^", b"x\x01"))  # which polars takes for packed: a column x^2
+        and not content.head.startswith((b"x^", b"x\x01"))  # which polars takes for packed: a column x^2
         and mark != " "
-        and not (found.has_quotes and _has_loose_quotes(path, mark))
+        and not (content.has_quotes and _has_loose_quotes(path, mark))
     )
     names = _names(["", *header] if extra and not trailing else header, label, following[:1])
     for key, name in zip(names[-len(header) :], header, strict=True):
@@ -146,8 +146,8 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
         notes.append(f"the rows have one field more than the header: the first is their name, {following[0][0]!r}")
     skipped = above + records[at][0] - 1
     return Dialect(
-        *(zipped, found.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)),
-        found.has_quotes,
+        *(zipped, content.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)),
+        content.has_quotes,
     )
 
 
@@ -193,8 +193,8 @@ def decoded(content: IO[bytes], encoding: str) -> io.TextIOWrapper:
 
 
 def _other_encoding(encoding: str, error: UnicodeDecodeError) -> FileError:
-    found = error.object[error.start]
-    return FileError(f"the file is not in the encoding {encoding}: it holds the byte 0x{found:02x}", "try another one")
+    byte = error.object[error.start]
+    return FileError(f"the file is not in the encoding {encoding}: it holds the byte 0x{byte:02x}", "try another one")
 
 
 def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -315,9 +315,9 @@ def _is_comment(fields: list[str], records: Sequence[tuple[int, list[str]]], lab
 def _names(header: list[str], label: str | None, following: Sequence[list[str]]) -> list[str]:
     """The names of the columns, checked; one without a name is called by its place, and a further one of the same name
     as pandas calls it, age.1.  Raises FileError."""
-    own = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
-    taken, counts, names = set(own), Counter[str](), []
-    for name in own:
+    header_names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
+    taken, counts, names = set(header_names), Counter[str](), []
+    for name in header_names:
         key = name
         while counts[name] and key in taken:
             key = f"{name}.{counts[name]}"

@@ -75,7 +75,7 @@ def read_idx_folder(folder: Path) -> RawData:
 
 def _find_idx(folder: Path) -> dict[tuple[str, str], Path]:
     """(train|test, images|labels) -> the file; the plain one where a gzipped copy lies beside it."""
-    found: dict[tuple[str, str], Path] = {}
+    files: dict[tuple[str, str], Path] = {}
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
     except OSError as error:
@@ -85,20 +85,20 @@ def _find_idx(folder: Path) -> dict[tuple[str, str], Path]:
         if match is None:
             continue
         role = ("train" if match[1].lower() == "train" else "test", match[2].lower())
-        other = found.setdefault(role, path)
+        other = files.setdefault(role, path)
         if other.name != path.name and other.name != path.name.removesuffix(".gz"):
             raise FileError(
                 f"one file of {role[0]} {role[1]} was expected, but found {other.name} and {path.name}",
                 "leave only one of them in the folder",
             )
-    missing = [standard for role, standard in IDX_STANDARD.items() if role not in found]
+    missing = [standard for role, standard in IDX_STANDARD.items() if role not in files]
     if missing:
-        which = f"it has no {', '.join(missing)}" if found else "it has none of them"
+        which = f"it has no {', '.join(missing)}" if files else "it has none of them"
         raise FileError(
             f"a folder of data must hold the four IDX files, but {which}",
             f"the files are {', '.join(IDX_STANDARD.values())}, each plain or as .gz",
         )
-    return found
+    return files
 
 
 def _read_idx(path: Path) -> np.ndarray:
@@ -110,9 +110,9 @@ def _read_idx(path: Path) -> np.ndarray:
     content = _read_bytes(path)
     magic = content[:4]
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in IDX_TYPES or not 1 <= magic[3] <= IDX_MOST_DIMENSIONS:
-        found = f"begins with the bytes {magic.hex(' ')}" if magic else "is empty"
+        beginning = f"begins with the bytes {magic.hex(' ')}" if magic else "is empty"
         raise FileError(
-            f"an IDX file begins with 00 00, a type and a number of dimensions, but this file {found}",
+            f"an IDX file begins with 00 00, a type and a number of dimensions, but this file {beginning}",
             "download the file again",
         )
     dtype, start = np.dtype(IDX_TYPES[magic[2]]), 4 + 4 * magic[3]

@@ -55,12 +55,12 @@ def read_in_place(path: Path) -> RawData | None:
     """
     check_regular(path, "a file of data")
     of = {".npz": _of_npz, ".npy": _of_npy}.get(path.suffix.lower(), _of_hdf5)
-    found = of(path)
-    if found is None:
+    table = of(path)
+    if table is None:
         return None
-    features = [one for one in found.values() if isinstance(one, StoredRows | _Unfit)]
+    features = [one for one in table.values() if isinstance(one, StoredRows | _Unfit)]
     needed = 8.0 * sum(math.prod(one.stored_shape) for one in features)
-    by_choice = not is_large(needed, split=len(found) == 2)
+    by_choice = not is_large(needed, split=len(table) == 2)
     if by_choice and not (_is_for_few(needed) and all(isinstance(one, StoredRows) for one in features)):
         return None
     for one in features:
@@ -70,8 +70,8 @@ def read_in_place(path: Path) -> RawData | None:
             raise lack(f"reading {path}", needed, f"{one.reason}, so it cannot be streamed; {CONVERT}")
         one.check_reachable()
         one.by_choice = by_choice
-    weight = found.pop("sample_weight", None)
-    arrays = [_labels(one) if isinstance(one, _Labels) else one for one in found.values()]
+    weight = table.pop("sample_weight", None)
+    arrays = [_labels(one) if isinstance(one, _Labels) else one for one in table.values()]
     if len(arrays) == 4 and 8 * arrays[2].size <= SMALL_BYTES:
         arrays[2] = np.array(arrays[2][:])
     raw = RawData.of(arrays)
@@ -114,7 +114,7 @@ def _labels(one: Any) -> np.ndarray:
 
 def _of_npz(path: Path) -> dict[str, Any] | None:
     """By key, in the order of ``array_keys``; None of what the reader of whole arrays will refuse."""
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
             names = [one.filename.removesuffix(".npy") for one in archive.infolist() if one.filename.endswith(".npy")]
@@ -127,14 +127,14 @@ def _of_npz(path: Path) -> dict[str, Any] | None:
                 if math.prod(shape) * dtype.itemsize != info.file_size - header:
                     return None
                 if not key.lower().startswith("x"):
-                    found[key] = _Labels(lambda key=key: np.load(path, allow_pickle=False)[key])
+                    arrays[key] = _Labels(lambda key=key: np.load(path, allow_pickle=False)[key])
                     continue
                 packed = info.compress_type != zipfile.ZIP_STORED
                 offset = info.header_offset + _local_header(path, info.header_offset) + header
-                found[key] = _rows(path, offset, shape, dtype, "packed" if packed else "", is_fortran)
+                arrays[key] = _rows(path, offset, shape, dtype, "packed" if packed else "", is_fortran)
     except (OSError, FileError, *NPZ_DAMAGE):
         return None
-    return found
+    return arrays
 
 
 def _of_npy(path: Path) -> dict[str, Any] | None:

@@ -43,13 +43,13 @@ def _array(path: Path) -> np.ndarray:
     try:
         if path.stat().st_size > memory.most():
             raise memory.too_large(path.stat().st_size, memory.most())
-        found: Any = np.load(path, allow_pickle=False)
+        array: Any = np.load(path, allow_pickle=False)
     except OSError as error:
         raise FileError(f"{path.name} cannot be read: {error.strerror or error}") from error
     except (ValueError, EOFError) as error:
         raise FileError(
             f"a whole .npy file was expected, but {path.name} is damaged, or no array ({error})", HINT
         ) from error
-    if not isinstance(found, np.ndarray):
+    if not isinstance(array, np.ndarray):
         raise FileError(f"a .npy file was expected, but {path.name} is another kind", HINT)
-    return found
+    return array

@@ -47,15 +47,15 @@ def read_npz(path: Path) -> RawData:
     return replace(RawData.of(arrays), sample_weight=weight)
 
 
-def array_keys(found: list[str], hint: str) -> list[str]:
+def array_keys(names: list[str], hint: str) -> list[str]:
     """The keys of the four arrays, or of the two; a key written exactly as documented goes first."""
-    by_name = {key.lower(): key for key in sorted(found, reverse=True)}  # capitals sort first and so are kept
+    by_name = {key.lower(): key for key in sorted(names, reverse=True)}  # capitals sort first and so are kept
     for wanted in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
         if all(key in by_name for key in wanted):
             return [by_name[key] for key in wanted]
     raise FileError(
         f"the arrays X_train, y_train, X_test, y_test (or X, y) were expected, "
-        f"but found {', '.join(found) if found else 'no array'}",
+        f"but found {', '.join(names) if names else 'no array'}",
         hint,
     )
 

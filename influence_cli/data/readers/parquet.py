@@ -40,10 +40,10 @@ def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keepe
     index: set[str] = set()
     for path in paths:
         with about(str(path)) if len(paths) > 1 else nullcontext():
-            frame, own, stored = _frame(polars, path, on_disk=keeper.on_disk)
-            if frames and set(own) != set(names):
-                refuse_other_columns(names, own)
-            names = names if frames else own
+            frame, schema_names, stored = _frame(polars, path, on_disk=keeper.on_disk)
+            if frames and set(schema_names) != set(names):
+                refuse_other_columns(names, schema_names)
+            names = names if frames else schema_names
             frames.append(frame.select(names))
             index |= stored
     try:
@@ -55,10 +55,10 @@ def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keepe
     columns: dict[str, Column] = {}
     notes: list[str] = []
     for key, dtype in schema.items():
-        found, said = _column(
+        column, said = _column(
             dtype, None if _is_other(dtype) else joined([part.columns[key] for part in parts]), key, reading
         )
-        columns[key] = keeper.column(found)
+        columns[key] = keeper.column(column)
         notes += said
     return Table(columns, sum(part.rows for part in parts), tuple(notes), frozenset(index & set(columns)))
 
@@ -93,7 +93,7 @@ def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, lis
     try:
         _check_claims(polars, source, path.stat().st_size)
         frame = polars.scan_parquet(source) if on_disk else polars.read_parquet(source).lazy()
-        own = frame.collect_schema().names()
+        schema_names = frame.collect_schema().names()
         stored = polars.read_parquet_metadata(source).get("pandas")
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -101,13 +101,13 @@ def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, lis
             f"a whole .parquet file was expected, but it is damaged or of another kind ({reason})",
             "write it again, for example with polars' DataFrame.write_parquet",
         ) from None
-    if not own:
+    if not schema_names:
         raise FileError("the table has no columns")
     try:
         names = json.loads(stored)["index_columns"] if stored else []
     except (ValueError, KeyError, TypeError):
         names = []
-    return frame, own, {name for name in names if isinstance(name, str)}
+    return frame, schema_names, {name for name in names if isinstance(name, str)}
 
 
 def _check_claims(polars: Any, source: Any, length: int) -> None:

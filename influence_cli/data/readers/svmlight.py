@@ -44,16 +44,16 @@ def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", wid
     refuse_wide(parts[0].shape[1])
     if width is None:
         return RawData.of(parts)
-    found = [_width(X) for X in parts[::2]]
-    if found[0] > width:
+    widths = [_width(X) for X in parts[::2]]
+    if widths[0] > width:
         raise FileError(
-            f"the model was fitted on {width:,} features, but the rows have {found[0]:,}",
+            f"the model was fitted on {width:,} features, but the rows have {widths[0]:,}",
             "give the rows that it was fitted on",
         )
     notes: tuple[str, ...] = ()
-    if found[-1] > width:
+    if widths[-1] > width:
         notes = (
-            f"{test_name}: the model knows {width:,} features and the file has {found[-1]:,}: those beyond were left"
+            f"{test_name}: the model knows {width:,} features and the file has {widths[-1]:,}: those beyond were left"
             " out",
         )
     return replace(RawData.of([_with_width(one, width) for one in parts]), notes=notes)

@@ -73,7 +73,7 @@ def by_polars(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -
             raw = polars.read_csv(source, separator=dialect.separator, n_rows=0, infer_schema=False).columns
             if len(raw) != len(dialect.header):
                 return None
-            overrides = {own: polars.String for own, key in zip(raw, dialect.header, strict=True) if key in as_text}
+            overrides = {name: polars.String for name, key in zip(raw, dialect.header, strict=True) if key in as_text}
             frame = polars.read_csv(
                 source,
                 separator=dialect.separator,
@@ -199,22 +199,22 @@ class _Asking:
 
     def _with(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
         schema = {f"column_{at}": kind for at, kind in enumerate(kinds, start=1)}
-        found = None
+        frame = None
         if self._every_null_has_n and not (b"n" in lines or b"N" in lines) and all(kind.is_numeric() for kind in kinds):
             # Looking every field up among the words for a missing value takes a fifth of the time of parsing.
-            found = self._read(lines, [], schema=schema)
-        return self._read(lines, self._nulls, schema=schema) if found is None else found
+            frame = self._read(lines, [], schema=schema)
+        return self._read(lines, self._nulls, schema=schema) if frame is None else frame
 
     def _learn(self, lines: bytes, kinds: list[Any]) -> None:
         """Whole numbers that turn out to have fractions, and numbers that turn out to be text.  Raises LearnedError."""
         import polars as pl
 
-        found = self._read(lines, self._nulls, infer_schema_length=None)
-        if found is None:
+        frame = self._read(lines, self._nulls, infer_schema_length=None)
+        if frame is None:
             _refuse_ragged(self._path, self._dialect)
             return
         learned = set()
-        for at, (series, key) in enumerate(zip(found.get_columns(), self._dialect.header, strict=True)):
+        for at, (series, key) in enumerate(zip(frame.get_columns(), self._dialect.header, strict=True)):
             if kinds[at].is_integer() and series.dtype.is_float():
                 kinds[at] = series.dtype
             elif kinds[at] != pl.String and not series.dtype.is_numeric() and series.null_count() < len(series):
@@ -242,8 +242,8 @@ def _separate(frame: pl.DataFrame) -> dict[str, Values]:
     for row, key in zip(block, floats, strict=True):
         series = frame.get_column(key)
         row[:] = (series.fill_null(float("nan")) if series.null_count() else series).to_numpy()
-    own = dict(zip(floats, block, strict=True))
-    return {key: own[key] if key in own else values_of(frame.get_column(key)) for key in frame.columns}
+    separated = dict(zip(floats, block, strict=True))
+    return {key: separated[key] if key in separated else values_of(frame.get_column(key)) for key in frame.columns}
 
 
 def values_of(series: pl.Series) -> Values:
@@ -272,7 +272,7 @@ def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
 
     They are looked for at the beginning of the file and at places spread over it.
     """
-    found = set()
+    columns = set()
     for lines in _samples(path, dialect.zipped):
         for fields in csv.reader(lines, delimiter=dialect.separator, skipinitialspace=True):
             if len(fields) != len(dialect.header):
@@ -280,8 +280,8 @@ def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
             for key, field in zip(dialect.header, fields, strict=True):
                 text = field.strip()
                 if (text[:1] == "0" and text.isdigit() and len(text) > 1) or text.lower() in ("true", "false"):
-                    found.add(key)
-    return found
+                    columns.add(key)
+    return columns
 
 
 def _samples(path: Path, zipped: bool) -> Iterator[list[str]]:
