@@ -250,3 +250,22 @@ def test_identifiers_that_hold_commas_and_quotes_or_are_numbers():
     assert parse_names("id", written(names)) == names
     assert RowNames("rows", ids=np.array([5, 7, 9])).rows("id", ["7"]).tolist() == [1]
     assert RowNames("rows", ids=np.array([5.0, 7.0, np.nan])).rows("id", ["7"]).tolist() == [1]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_groups_of_one_row_are_called_by_its_name(here, capsys, named):
+    """Of the largest single rows a table had the numbers within the split alone, which no file knows."""
+    write("a.csv", ROWS)
+    options = ["--id", "patient"] if named else ["--drop", "patient"]
+    assert run(["train", "--data", "a.csv", "--label", "died", *options, "-o", "m.h5", "--quiet"]) == 0
+    data = load_model("m.h5").dataset
+    what, names = ("id", data.ids_train) if named else ("record", data.records_train)
+    asked = ["--model", "m.h5", "--group", "rows:each", "--test", "0", "--quiet"]
+    assert run(["influence", *asked, "-o", "i.h5"]) == 0
+    capsys.readouterr()
+    for command in ("influence", "groundtruth"):
+        assert run([command, *asked, "--format", "table"]) == 0
+        page = capsys.readouterr().out
+        assert all(f"{row} ({what} {name})" in page for row, name in enumerate(names))
+    assert run(["report", "i.h5", "m.h5", "-o", "a.md", "--quiet"]) == 0
+    assert f"| 7 ({what} {names[7]}) |" in Path("a.md").read_text(encoding="utf-8")

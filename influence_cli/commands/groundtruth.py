@@ -240,7 +240,7 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
     from influence_cli.results import OK
 
     columns, model = result.columns(), question.model
-    page = partial(truth_page, result, columns, output.view_of(written, common))
+    page = partial(truth_page, result, columns, output.view_of(written, common, model.dataset))
     closing = closing_line(result, columns, MEASURED)
     output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)

@@ -161,7 +161,7 @@ def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, wri
     from influence_cli.errors import ExitCode
     from influence_cli.present.changes import closing_line, influence_figures, influence_page
 
-    view = output.view_of(written, common)
+    view = output.view_of(written, common, opened.model.dataset)
     columns = kept.columns()
     figures = influence_figures(kept, columns)
     page = output.Answer(

@@ -79,9 +79,9 @@ def is_artifact(path: str | None) -> bool:
     return path is not None and Path(path).suffix.lower() == ARTIFACT
 
 
-def view_of(written: Written, common: Common) -> View:
-    """What of a page is wanted."""
-    return View(written.sort, written.top, common.verbose)
+def view_of(written: Written, common: Common, data: Dataset | None = None) -> View:
+    """What of a page is wanted; ``data`` knows the names of the training rows."""
+    return View(written.sort, written.top, common.verbose, data)
 
 
 def on_terminal(written: Written) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from influence_cli.analysis.several import separate
 from influence_cli.core.credit import BANZHAF, CREDITS, EXACT_UP_TO, SHAPLEY
+from influence_cli.data.dataset import Dataset
 from influence_cli.present.records import plain
 from influence_cli.present.removed import IN_SAMPLE, pooled, removed_title, without_text
 from influence_cli.present.tables import Block, Page
@@ -64,6 +65,18 @@ class View:
     sort: str = EFFECT
     top: int | None = None
     verbose: bool = False
+    data: Dataset | None = None
+    """The training rows, where their names are known."""
+
+    def name_of_row(self, label: str) -> str:
+        """What the row of a group of one row is called in its file, in brackets; nothing of other groups."""
+        row = label.removeprefix("rows:")
+        if self.data is None or row == label or not row.isdigit():
+            return ""
+        for what, names in (("id", self.data.ids_train), ("record", self.data.records_train)):
+            if names is not None:
+                return f" ({what} {names[int(row)]})"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -271,7 +284,7 @@ def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
         rows = []
         for group in kept:
             record = sheet.record(group, test)
-            name = sheet.names[group] + (called(record) if sheet.own else "")
+            name = sheet.names[group] + (called(record) if sheet.own else sheet.view.name_of_row(record["group"]))
             rows.append((name, f"{record['size']:,}", share(record["fraction"]), *sheet.cells(record)))
         title = _about(sheet, sheet.record(0, test)) if sheet.groups and not sheet.own else ""
         numbers = sheet.numbers(3) | {1, 2}

@@ -11,6 +11,7 @@ from influence_cli.present.changes import (
     CREDIT_NAMES,
     MEASURED,
     TABLE_ROWS,
+    View,
     closing_line,
     credited,
     evaluated,
@@ -108,7 +109,7 @@ def _place(method: str) -> int:
     return BEST_FIRST.index(method) if method in BEST_FIRST else len(BEST_FIRST)
 
 
-def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int | None) -> Section:
+def changes_section(results: Sequence[Result], pairs: Sequence[Pair], view: View) -> Section:
     """The groups of one quantity by the size of their effect, a table a test row; of one group a row a test row."""
     quantity = results[0].quantity
     marks: dict[str, int] = {}
@@ -120,11 +121,11 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], top: int |
     meaning = meaning_of(quantity, results[0].provenance.config.get("asked"), removed=of_removed)
     blocks = [list(pairs)] if one_group else list(tests.values())
     sheets: list[Sheet] = []
-    left, most = 0, max(TABLE_ROWS // max(len(blocks), 1), 1) if top is None else top
+    left, most = 0, max(TABLE_ROWS // max(len(blocks), 1), 1) if view.top is None else view.top
     for block in blocks:
         block.sort(key=Pair.rank)
         left += len(block[most:])
-        sheets.append(_sheet(block[:most], quantity, meaning, marks, one_group=one_group))
+        sheets.append(_sheet(block[:most], quantity, meaning, marks, view, one_group=one_group))
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
         notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
@@ -150,7 +151,9 @@ def _closing(result: Result) -> str:
     return closing_line(result, columns, named)
 
 
-def _sheet(pairs: Sequence[Pair], quantity: str, meaning: Meaning, marks: dict[str, int], *, one_group: bool) -> Sheet:
+def _sheet(
+    pairs: Sequence[Pair], quantity: str, meaning: Meaning, marks: dict[str, int], view: View, *, one_group: bool
+) -> Sheet:
     """One table, its first sentence the largest effect in words."""
     first = pairs[0].record
     if one_group:
@@ -160,6 +163,8 @@ def _sheet(pairs: Sequence[Pair], quantity: str, meaning: Meaning, marks: dict[s
         common, names = common_part([group_name(pair.record["group"]) for pair in pairs])
         if first["test"] == REMOVED:
             names = [name + called(pair.record) for name, pair in zip(names, pairs, strict=True)]
+        else:
+            names = [name + view.name_of_row(pair.record["group"]) for name, pair in zip(names, pairs, strict=True)]
         heading, title = f"group {common}".rstrip(), about(first)
     known = {key: any(getattr(pair, key) is not None for pair in pairs) for key in ("estimate", "actual", "low")}
     known["difference"] = known["estimate"] and known["actual"]

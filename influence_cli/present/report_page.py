@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from influence_cli.analysis.compare import Settings, compare
 from influence_cli.analysis.matching import match, truths_of
@@ -45,12 +46,13 @@ def _findings(sources: Sequence[Source], view: View, seed: int, note: Note) -> l
             selections.append(content)
         else:
             models.append(source)
+            view = replace(view, data=content.dataset)
     contents = {quantity: [result for _, result in members] for quantity, members in results.items()}
     pairs = {quantity: pairs_of(members) for quantity, members in contents.items()}
     asked_as = {quantity: members[0].provenance.config.get("asked") for quantity, members in contents.items()}
     sections = [question_section(pairs, selections, asked_as)]
     for quantity, named in results.items():
-        sections.append(changes_section(contents[quantity], list(pairs[quantity].values()), view.top))
+        sections.append(changes_section(contents[quantity], list(pairs[quantity].values()), view))
         sections += _agreement(named, view, seed, note)
     sections += [selection_section(selection, selection.columns(), view) for selection in selections]
     return [*sections, *(model_section(source, view) for source in models)]
