@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from truth_sweep import by_dense_newton, by_the_core, draw
 
 from influence_cli import GroupInfluence
+from influence_cli.cli import run
+from influence_cli.errors import NotConvergedError
 
 AGREES = 1e-6
 SEEDS = 12
@@ -122,3 +126,24 @@ def test_the_rows_that_empty_a_class_flip_its_prediction():
     (found,) = whole.select(3, [[4.0, 4.0]], [1], strategies=["relinearize"]).records()
     assert sorted(found["rows"]) == [60, 61, 62]
     assert found["status"].startswith("unbounded: ")
+
+
+def test_features_whose_squares_are_no_numbers_are_standardised_or_refused(tmp_path, capsys):
+    """Squares of 1e-300 are 0: the feature passed for a constant, and was left out of every figure."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    y = X @ [1.0, -1.0, 0.5] + 0.3 * rng.normal(size=60)
+    data, model, found = str(tmp_path / "small.npz"), str(tmp_path / "m.h5"), []
+    for size in (1.0, 1e-160, 1e-300):
+        small = X * [size, 1.0, 1.0]
+        if size < 1:
+            with pytest.raises(NotConvergedError, match="squares of feature 0 of 3"):
+                GroupInfluence.fit(small, y, estimator="linear", l2=0.0)
+        np.savez(data, X=small, y=y)
+        options = ("--data", data, "--estimator", "linear", "--standardize", "--l2", "0.1", "-o", model, "--force")
+        assert run(["train", *options, "--quiet"]) == 0
+        capsys.readouterr()
+        asked = ("--model", model, "--group", "rows:0,1,2", "--group", "random:50%", "--test", "all")
+        assert run(["groundtruth", *asked, "--format", "json", "--quiet"]) == 0
+        found.append([row["actual"] for row in json.loads(capsys.readouterr().out)])
+    assert found[1] == pytest.approx(found[0], rel=1e-9) and found[2] == pytest.approx(found[0], rel=1e-9)

@@ -99,13 +99,13 @@ class Restandardising:
     def _ratio(self, mean: np.ndarray, variance: np.ndarray, count: int) -> np.ndarray:
         """The new scale over the old one, where a feature that has become constant counts as of scale 1.
 
-        What counts as constant is scikit-learn's rule, in the feature's own unit.
+        What counts as constant is scikit-learn's rule, in the old scale: the square of that may be no number.
         """
         how, eps = self._how, np.finfo(float).eps
-        own_mean = np.where(how.centred, how.mean, 0.0) + how.scale * mean
-        own_variance = how.scale**2 * np.maximum(variance, 0.0)
-        constant = own_variance <= count * eps * own_variance + (count * own_mean * eps) ** 2
-        return np.where(constant, 1.0 / how.scale, np.sqrt(np.maximum(variance, 0.0)))
+        own_mean = np.where(how.centred, how.mean / how.scale, 0.0) + mean
+        variance = np.maximum(variance, 0.0)
+        constant = variance <= count * eps * variance + (count * own_mean * eps) ** 2
+        return np.where(constant, 1.0 / how.scale, np.sqrt(variance))
 
 
 def group_penalty(

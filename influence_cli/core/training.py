@@ -7,6 +7,7 @@ from contextlib import suppress
 import numpy as np
 
 from influence_cli.core.objectives.fused import FusedGlm
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, Watch, counting_on, goal_of_move
 from influence_cli.core.optimise.newton import STEPS, inverses, newton
@@ -25,6 +26,8 @@ THIN_TOLERANCE = 1e-3
 """Decrement of training on a few of the rows: beside their own error nothing."""
 REACH = 0.5
 """Reach of the Newton step from which on a finite minimum is in doubt; see ``_require_finite_minimum``."""
+FAINTEST = 1e-280
+"""Mean square of a feature under which it has lost digits, or is 0."""
 IN_DOUBT = 1e-6
 """Relative decrement at which that is asked: a row that is to be separated has a loss of about its square, 1e-12, by
 then, and no minimum is so far out."""
@@ -49,6 +52,7 @@ def train(
     max_iterations = objective.tuning.max_iterations if max_iterations is None else max_iterations
     start = objective.initial(seed) if start is None else start
     if objective.convex:
+        _require_visible(objective)
         renewed = far and objective.tuning.cheap_preconditioner and tol < RENEW_AT
         goals: tuple[float, ...] = (RENEW_AT,) if renewed else ()
         goals += (tol,) if objective.bounded else (min(tol, IN_DOUBT), tol)
@@ -77,6 +81,21 @@ def train(
             hint="raise --max-iterations or --l2, scale the columns, or accept what was reached with --tol",
         )
     return minimum
+
+
+def _require_visible(objective: Objective) -> None:
+    """Raises NotConvergedError where nothing holds the coefficient of a feature whose squares are under the smallest
+    numbers, so that it would pass for one of zeros."""
+    if objective.bounded or not isinstance(objective, Glm):
+        return
+    d = objective.design.columns - objective.design.intercept
+    faint = objective.mean_squares[:d] < FAINTEST
+    if faint.any() and (faint := faint & objective.design.used_columns()).any():
+        raise NotConvergedError(
+            f"training cannot begin: squares of feature {int(np.argmax(faint))} of {d} (counted from 0) are under all"
+            " numbers (1e-308), and without a penalty nothing else says how large its coefficient is",
+            hint="give the feature in a smaller unit, so that its values stay over 1e-140, or standardise",
+        )
 
 
 def _by_whole_steps(

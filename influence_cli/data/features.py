@@ -37,6 +37,8 @@ MOST_CATEGORIES = 1_000
 
 MOST_DENSE_BYTES = 4 * 2**30
 """The largest table of features, training and test rows together, that is held as a dense array."""
+SMALLEST = 1e-280
+"""Variance under which squares have lost digits, and are 0 in the end."""
 UNSEEN = ", which no training row has: all its features are 0 there"
 """What is said of a category that only test rows have."""
 
@@ -136,7 +138,19 @@ def mean_and_scale(X: np.ndarray | StoredRows) -> tuple[np.ndarray, np.ndarray]:
     variance = (squares - left**2 / count) / count
     eps = np.finfo(np.float64).eps
     constant = variance <= count * eps * variance + (count * mean * eps) ** 2
-    return mean, np.where(constant, 1.0, np.sqrt(variance))
+    scale = np.where(constant, 1.0, np.sqrt(variance))
+    small = np.flatnonzero(np.atleast_1d(variance) < SMALLEST)
+    if small.size and not isinstance(X, StoredRows) and (own := X if X.ndim == 1 else X[:, small]).any():
+        scale.reshape(-1)[small] = _scale_of_small(own)
+    return mean, scale
+
+
+def _scale_of_small(X: np.ndarray) -> np.ndarray:
+    """The same scale of columns (m,) or (m, d) whose squares are under the smallest numbers: in a larger unit."""
+    largest = np.abs(X).max(axis=0)
+    unit = np.where(largest > 0, largest, 1.0)
+    alike = X.min(axis=0) == X.max(axis=0)
+    return np.where(alike, 1.0, np.where(largest > 0, (X / unit).std(axis=0), 1.0) * unit)
 
 
 def _numeric(key: str, mean: float, scale: float) -> dict[str, Any]:

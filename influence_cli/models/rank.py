@@ -27,6 +27,8 @@ DEPENDENT = 1e-10
 """What is left of a column once those before it are taken out, relative to its length, at which nothing is left."""
 BY_PRODUCTS = 1e-7
 """The same where it is told from products of columns, which have half as many digits."""
+FAINT = 1e-140
+"""Largest number of a column under which its squares pass for 0; in this unit they do not."""
 CLEARLY_INDEPENDENT = 1e-6
 """Smallest eigenvalue of the columns' correlations from which on none is looked at more closely."""
 MOST_COLUMNS = 3_000
@@ -121,6 +123,10 @@ def _columns(X: Rows, kept: np.ndarray) -> Rows:
 
 def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
     """The numbers of the columns of X (m, d) that are no combination of columns before them (and of ones)."""
+    if not isinstance(X, csr_array):
+        largest = np.maximum(X.max(axis=0, initial=0.0), -X.min(axis=0, initial=0.0))
+        faint = (largest > 0) & (largest < FAINT)
+        X = X * np.where(faint, 1.0 / FAINT, 1.0) if faint.any() else X
     lengths = np.sqrt(X.power(2).sum(axis=0)) if isinstance(X, csr_array) else np.linalg.norm(X, axis=0)
     lengths_used = np.where(lengths > 0, lengths, 1.0)
     means = np.asarray(X.mean(axis=0)) / lengths_used if fit_intercept else np.zeros(len(lengths_used))

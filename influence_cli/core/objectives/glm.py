@@ -57,7 +57,7 @@ class Glm(Objective):
         self.y, self.family, self.outputs = y, family, family.outputs
         self.weights = np.broadcast_to(1.0 / len(y), len(y)) if weights is None else weights
         self.size = self.outputs * self.design.columns
-        squares = self._squares = self.design.squares(self.weights) if self.kept is None else self.kept.squares
+        squares = self.mean_squares = self.design.squares(self.weights) if self.kept is None else self.kept.squares
         self.penalty = penalty_of(squares, family, l2, intercept and not penalize_intercept)
         self.wide = (
             self.bounded and self.design.keeps_states and is_wide(self.design.rows, self.outputs, self.design.columns)
@@ -71,7 +71,7 @@ class Glm(Objective):
         gram, typical = None, None
         if kronecker and not self.wide and kronecker_fits(self.outputs, self.design.columns, self.design.stored):
             gram, typical = self._training_gram, self._typical_curvature(theta, self.weights)
-        self.kept = Kept(theta.copy(), self._squares, self.training_gradient(theta), H, gram, typical)
+        self.kept = Kept(theta.copy(), self.mean_squares, self.training_gradient(theta), H, gram, typical)
 
     def _known(self, theta: np.ndarray, w: Weights) -> Kept | None:
         """What is kept of theta (P, G), if these are the parameters and weights of the training."""
@@ -80,7 +80,7 @@ class Glm(Objective):
 
     def features_left(self, w: Weights) -> np.ndarray:
         taken = np.stack([self.design.chosen_squares(rows, w.base[rows]) for rows in w.rows], axis=1)
-        total = np.where(self._squares > 0, self._squares, 1.0)[:, None]
+        total = np.where(self.mean_squares > 0, self.mean_squares, 1.0)[:, None]
         left = w.kept * np.clip(1.0 - taken / total, 0.0, 1.0)
         return np.tile(left, (self.outputs, 1))
 

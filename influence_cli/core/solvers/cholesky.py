@@ -76,7 +76,8 @@ def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = No
         raise NotConvergedError(
             f"the Hessian is singular at parameter {at} of {objective.size}: the training rows do not"
             " determine the parameters (constant or duplicate columns, or more features than rows)",
-            hint="train with --l2 greater than 0, or drop the redundant columns"
+            hint="train with --l2 greater than 0, or drop the redundant columns; of columns that lie far from 0 beside"
+            " their spread (1e7 and more times) subtract the mean"
             if objective.convex
             else "use --damping greater than 0",
         )
