@@ -37,9 +37,9 @@ def explanation_page(
     blocks = [
         Block(
             "",
-            ("part", "meaning", "change", "share"),
-            [_cells(record, (record["part"], MEANINGS[record["part"]])) for record in terms],
-            frozenset({2, 3}),
+            ("part", "meaning", "change"),
+            [(record["part"], MEANINGS[record["part"]], change_text(record["change"])) for record in terms],
+            frozenset({2}),
         )
     ]
     if rows:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.present.words import change_text, figure, meaning_of
+from influence_cli.present.words import change_text, counted, figure, meaning_of
 
 IN_SAMPLE = "in-sample"
 
@@ -43,8 +43,9 @@ def pooled(quantity: str, columns: Mapping[str, Any], keys: Mapping[str, str]) -
         f"{name} {figure(float(np.average(np.where(known, values, 0.0), weights=weights)))}"
         for name, values in columns_pooled.items()
     ]
-    over = f"{known.sum():,} groups" if score else f"{int(sizes[known].sum()):,} rows of {known.sum():,} groups"
-    left = "" if known.all() else f" ({(~known).sum():,} groups without a figure are left out)"
+    over = counted(int(known.sum()), "group")
+    over = over if score else f"{counted(int(sizes[known].sum()), 'row')} of {over}"
+    left = "" if known.all() else f" ({counted(int((~known).sum()), 'group')} without a figure left out)"
     return f"mean over {over}{left}: {', '.join(means)}"
 
 

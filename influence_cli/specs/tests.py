@@ -140,7 +140,10 @@ def _choose_misclassified(spec: TestRowSpec, n: int, misclassified: Callable[[],
         )
     rows = np.flatnonzero(misclassified()).astype(np.int64, copy=False)
     if not len(rows):
-        raise UsageError(f"test rows {shown(spec.text)}: none of the {n:,} test rows is misclassified")
+        raise UsageError(
+            f"test rows {shown(spec.text)}: none of the {n:,} test rows is misclassified",
+            hint="ask for rows by number (--test 0:5) or for all of them (--test all)",
+        )
     if spec.count is not None and spec.count > len(rows):
         raise UsageError(
             f"test rows {shown(spec.text)}: only {len(rows):,} of the {n:,} test rows are misclassified",
