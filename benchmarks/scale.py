@@ -56,15 +56,15 @@ SPARSE = {
     "select, 0.1%": ["--size", "0.1%", "--test", "0"],
 }
 SHAPES = {  # rows, features, classes, --memory, whether as a table
-    "narrow": (1_000_000, 7, 2, "190MB", False),
+    "narrow": (2_000_000, 7, 2, "260MB", False),
     "table": (1_000_000, 7, 2, "290MB", True),
-    "usual": (160_000, 50, 2, "200MB", False),
-    "classes": (200_000, 60, 5, "260MB", False),
+    "usual": (160_000, 50, 2, "185MB", False),
+    "classes": (200_000, 60, 5, "240MB", False),
     "wide": (40_000, 400, 2, "230MB", False),
 }
 ASKED = {
     "train": [],
-    "influence": ["--group", "random:1%x100", "--method", "first,second"],
+    "influence": ["--group", "random:1%x50", "--method", "first,second"],
     "groundtruth": ["--group", "random:1%x16"],
 }
 

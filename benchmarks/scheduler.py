@@ -14,6 +14,7 @@ import random
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter, sleep
@@ -48,16 +49,26 @@ def nothing(rows: slice) -> int:
     return rows.start
 
 
-def overhead(address: str, data: Path) -> float:
-    """Median seconds of a pass that does nothing with its blocks."""
+def no_sum(span: Sequence[slice], out: np.ndarray) -> None:
+    """A sum of nothing."""
+
+
+def overhead(address: str, data: Path) -> dict[str, list[float]]:
+    """Seconds of passes that do nothing with their blocks: of pieces in order, and of sums of 51 x 8 numbers."""
+    taken: dict[str, list[float]] = {"pieces": [], "sums": []}
     with connected(address):
         design = StreamedDesign(load(str(data), task="classification").X_train, True)
-        taken = []
+        blocks = list(design.blocks(8))
+        passes = {
+            "pieces": lambda: list(design.each(nothing, 1)),
+            "sums": lambda: design.total(no_sum, blocks, (51, 8), design.operations(8)),
+        }
         for _ in range(PASSES):
-            start = perf_counter()
-            list(design.each(nothing, 1))
-            taken.append(perf_counter() - start)
-    return median(taken)
+            for name, one in passes.items():
+                start = perf_counter()
+                one()
+                taken[name].append(perf_counter() - start)
+    return taken
 
 
 def killed(crew: Crew, command: str, folder: Path, seconds: float, draw: random.Random) -> None:
@@ -102,8 +113,13 @@ def main() -> int:
                 print(lines[-1], flush=True)
         finally:
             crew.close()
-    head = f"# {chosen.rows:,} rows x {chosen.columns} columns; an empty pass on the workers takes {1e3 * empty:.0f} ms"
-    text = "\n".join([head, "", environment(), "", *lines])
+    head = f"# {chosen.rows:,} rows x {chosen.columns} columns on two workers"
+    beside = [
+        f"An empty pass of {name}: {1e3 * min(one):.1f} ms at the least, {1e3 * median(one):.1f} in the median of"
+        f" {len(one)}."
+        for name, one in empty.items()
+    ]
+    text = "\n".join([head, "", environment(), "", *beside, "", *lines])
     print(text)
     if chosen.results:
         chosen.results.write_text(text + "\n", encoding="utf-8")

@@ -230,3 +230,33 @@ def test_loops_of_a_narrow_model_still_have_all_threads():
     with threadpool_limits(3, user_api="blas"):
         assert alone_where_narrow(lambda size: size)(run)(1) == [1, 1, 1]
         assert blas_threads() == {3}
+
+
+def test_sums_that_wait_for_their_turn_take_bounded_memory(monkeypatch):
+    """While the first span takes long, the others' sums wait, and no more of them are begun than may."""
+    monkeypatch.setattr(parallel, "WAITING_BYTES", 3 * 8000)
+    begun, seen = [], []
+
+    def add(span, out):
+        begun.append(span[0])
+        if span[0] == 0:
+            sleep(0.3)
+            seen.append(len(begun))
+        out += span[0]
+
+    with threadpool_limits(3, user_api="blas"):
+        found = summed(add, range(32), (1000,), operations=1e9)
+    np.testing.assert_array_equal(found, np.full(1000, 31.0 * 32 / 2))
+    assert seen[0] <= 1 + 3 + 2  # the first, those that wait, and one in the hands of each other thread
+
+
+def test_a_sum_that_fails_keeps_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(parallel, "WAITING_BYTES", 1)
+
+    def add(span, out):
+        if span[0] == 0:
+            sleep(0.1)
+            raise ValueError("no first part")
+
+    with threadpool_limits(3, user_api="blas"), pytest.raises(ValueError, match="no first part"):
+        summed(add, range(32), (1000,), operations=1e9)

@@ -39,6 +39,8 @@ SPANS = 32
 """Partial sums of a loop at most: enough that threads which finish early find more to do."""
 WAITING_BYTES = 16 * 2**20
 """Of partial sums that are ready before those that come before them: of more than that their threads wait."""
+WAITING_SECONDS = 5.0
+"""Longest such wait: whoever was interrupted with the next span in hand never says so."""
 SPAN_OPERATIONS = 64
 """Multiply-adds for each number of a partial sum that make it worth having: adding it up costs about ten."""
 
@@ -263,7 +265,7 @@ def summed(
         return total
     waiting: dict[int, np.ndarray] = {}
     turn, added, ended = threading.Condition(), 0, False
-    most = max(1, WAITING_BYTES // total.nbytes)
+    most = max(1, WAITING_BYTES // max(total.nbytes, 1))
 
     def add(number: int) -> None:
         nonlocal added, total, ended
@@ -277,7 +279,7 @@ def summed(
             raise
         with turn:
             # Spans begin in their order, so that whoever makes the next one in turn does not wait.
-            turn.wait_for(lambda: number == added or len(waiting) < most or ended)
+            turn.wait_for(lambda: number == added or len(waiting) < most or ended, timeout=WAITING_SECONDS)
             waiting[number] = partial
             while added in waiting:
                 total += waiting.pop(added)

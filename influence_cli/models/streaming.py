@@ -11,8 +11,8 @@ from influence_cli.memory import resident
 
 BLOCK_BYTES, GROUPS_BYTES = 9e6, 21e6
 """Memory of a thread: a block of rows with what is made of it; the same where groups of many rows share a pass."""
-ROW_BYTES = 24
-"""Memory of a row, without its features: its label, and what a pass makes of it (measured, docs/scale.md)."""
+TRAINED_BYTES, ASKED_BYTES = 16, 8
+"""Memory of a row, without its features and its label, which is there by then: in training, and later (measured)."""
 RANKED_BYTES = 48
 """The same of a search that ranks all rows."""
 TRAINING_PASSES = 10
@@ -27,7 +27,7 @@ def forecast(rows: StoredRows, size: int, *, groups: bool, beside: float = 0.0) 
     if FUSED_UP_TO < size <= DOUBLE_UP_TO:  # the Hessian is made of dense rows, and of these weighted
         buffers += (thread_count() + 1) * 8.0 * CHUNK_ROWS * rows.shape[1]
         matrices += 0.0 if groups else thread_count() * 2 * 8.0 * size**2  # sums of threads, which the system has late
-    return resident() + buffers + matrices + ROW_BYTES * len(rows) + beside
+    return resident() + buffers + matrices + (ASKED_BYTES if groups else TRAINED_BYTES) * len(rows) + beside
 
 
 def passes(size: int) -> str:
