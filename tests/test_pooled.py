@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from cli_tools import save_blobs, save_regression, train, values_of
 from sklearn.compose import ColumnTransformer
@@ -224,6 +225,24 @@ def test_quantities_that_do_not_suit_are_refused(quantity, sentence):
     X, y, X_test, y_test = rows(2)
     with pytest.raises(UsageError, match=sentence):
         GroupInfluence.fit(X, y).influence(GROUP, X_test, y_test, quantity=quantity, evaluate="exact")
+
+
+@pytest.mark.parametrize("label", ["ill: no", "ill: yes", ":", "a:b:c"])
+def test_classes_and_columns_whose_names_hold_colons_are_found(label):
+    X, y, X_test, y_test = rows(2)
+    names = np.array(["no", label])[y]
+    columns = ["x0", "x1", "dose: mg"]
+    model = GroupInfluence.fit(pd.DataFrame(X, columns=columns), names)
+    frame = pd.DataFrame(X_test, columns=columns)
+    peer = model.predict(frame)
+    here, there = X_test[:, 2] == 1, X_test[:, 2] == 0
+    test_names = np.array(["no", label])[y_test]
+    for kind, of in (("gap-tpr", test_names == label), ("gap-fpr", test_names != label)):
+        found = model.influence(GROUP, frame, test_names, quantity=f"{kind}:dose: mg:{label}").records()[0]
+        shares = [(peer[at & of] == label).mean() for at in (here, there)]
+        assert found["base"] == pytest.approx(shares[0] - shares[1], abs=1e-12)
+    with pytest.raises(UsageError, match="no class is named 'ill: maybe'"):
+        model.influence(GROUP, frame, test_names, quantity="gap:dose: mg:ill: maybe")
 
 
 def test_what_the_test_rows_cannot_answer_is_said():

@@ -65,6 +65,12 @@ def test_t_is_that_of_statsmodels_with_and_without_the_rows(estimator, scaling):
         assert (off <= found.errors["refined"]).all() and (off <= 0.05 * np.abs(truth.actual) + 1e-9).all()
         assert set(truth.status) | set(found.statuses()) == {"ok"}
         assert (truth.records()[0]["test"], truth.records()[0]["quantity"]) == (None, f"t:{name}")
+    both = model.influence(groups, quantity="t:x0,intercept", errors=True, verify=True)
+    whole = reference(estimator, X, y).tvalues[[0, 3]]
+    assert whole + both.actual == pytest.approx(np.array([t[[0, 3]] for t in after]), abs=1e-6)
+    for method in ("second", "refined"):
+        assert (np.abs(both.values[method] - both.actual) <= both.errors[method]).all()
+    assert both.values["first"][:, 1] == pytest.approx(found.values["first"][:, 0], abs=1e-10)
 
 
 def test_many_parameters_are_solved_for_by_products(monkeypatch):

@@ -211,11 +211,9 @@ class _Blocks:
 
 def _pieces(question: Question, base: np.ndarray) -> list[_Piece]:
     """The test rows in parts; ``base`` is f before removal, (T,), or (1, G) of the groups that are asked."""
-    if question.by_group:
-        return [_Piece(slice(0, 1), question.targets[0], base)]
     out, start = [], 0
     for target in question.targets:
-        count = target.value(question.model.theta).shape[0]
+        count = 1 if question.by_group else target.value(question.model.theta).shape[0]
         out.append(_Piece(slice(start, start + count), target, base[start : start + count]))
         start += count
     return out

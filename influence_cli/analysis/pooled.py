@@ -208,12 +208,17 @@ def _column_and_class(model: TrainedModel, asked: Pooled) -> tuple[str, str | No
     body, names = asked.body, [*model.dataset.columns_test, *model.dataset.feature_names]
     if body in names:
         return body, None
-    head, _, tail = body.rpartition(":")
-    if head in names and asked.kind in (GAP, TPR, FPR):
-        if tail not in model.dataset.classes:
-            classes = ", ".join(model.dataset.classes[:20]) or "none: this is a regression"
-            raise UsageError(f"--quantity {asked.text}: no class is named {tail!r}", hint=f"the classes are {classes}")
-        return head, tail
+    colons = [at for at, sign in enumerate(body) if sign == ":"] if asked.kind in (GAP, TPR, FPR) else []
+    parts = [(body[:at], body[at + 1 :]) for at in colons if body[:at] in names]  # names and classes may hold colons
+    for head, tail in parts:
+        if tail in model.dataset.classes:
+            return head, tail
+    if parts:
+        classes, label = model.dataset.classes, parts[0][1]
+        known = "the classes are " + (", ".join(classes[:20]) or "none: this is a regression")
+        raise UsageError(
+            f"--quantity {asked.text}: no class is named {label!r}", hint=did_you_mean(label, classes, known)
+        )
     raise UsageError(
         f"--quantity {asked.text}: {body!r} is no column of the test rows",
         hint=did_you_mean(body, names, "the columns are " + ", ".join(dict.fromkeys(names[:20]))),
