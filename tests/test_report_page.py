@@ -323,6 +323,7 @@ def long_names(tmp_path_factory):
     asked = ["--model", str(made / "m.h5"), "--group", "by:site", "--test", "0", "--quiet"]
     assert run(["influence", *asked, "--certify", "1%", "--verify", "-o", str(made / "i.h5")]) == 0
     assert run(["report", str(made / "i.h5"), str(made / "m.h5"), "-o", str(made / "a.html"), "--quiet"]) == 0
+    assert run(["show", str(made / "i.h5"), "-o", str(made / "records.html"), "--quiet"]) == 0
     return made / "a.html"
 
 
@@ -370,9 +371,13 @@ def test_a_browser_reads_and_sorts_it_without_an_error(html, tmp_path, width):
 
 
 @WITH_CHROMIUM
-@pytest.mark.parametrize("width", [400, 1000, 1400])
-def test_long_names_run_off_no_page_and_no_figure_is_broken(long_names, tmp_path, width):
-    """Every word of a column of figures stands on one line: a figure that ends in e- is another figure."""
+@pytest.mark.parametrize(
+    ("width", "name"), [(400, "a.html"), (1000, "a.html"), (1400, "a.html"), (400, "records.html")]
+)
+def test_long_names_run_off_no_page_and_no_figure_is_broken(long_names, tmp_path, width, name):
+    """Every word of a column of figures stands on one line: a figure that ends in e- is another figure.
+
+    The page of records, -o x.html, once was wider than a telephone, and a name there one letter wide."""
     probe = f"""
     const broken = [];
     for (const cell of document.querySelectorAll("td.n, pre")) {{
@@ -391,7 +396,7 @@ def test_long_names_run_off_no_page_and_no_figure_is_broken(long_names, tmp_path
     {BEYOND}
     parent.document.title = JSON.stringify({{wide, broken, at: innerWidth}});"""
     assert "e-0" in long_names.read_text()
-    found = probed(tmp_path, long_names, width, probe)
+    found = probed(tmp_path, long_names.with_name(name), width, probe)
     assert found == {"wide": [], "broken": [], "at": width}
 
 

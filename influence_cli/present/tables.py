@@ -5,7 +5,6 @@ Machine formats never pass through here (``records.py``).  Only what a person re
 
 from __future__ import annotations
 
-import html
 import os
 import re
 import textwrap
@@ -65,7 +64,11 @@ def write_page(page: Page, form: str, stream: TextIO, *, color: bool) -> None:
     if form == "md":
         stream.writelines(f"{line}\n" for line in _markdown(page))
     elif form == "html":
-        stream.writelines(f"{line}\n" for line in _html(page))
+        # the page of a report, which fits a telephone and paper as well
+        from influence_cli.present.report import Report, Section, render, sheet_of
+
+        section = Section("", sheets=tuple(map(sheet_of, page.blocks)), notes=page.legend)
+        stream.write(render(Report(page.title, (section,)), ".html"))
     else:
         _print(page, console(stream, color))
 
@@ -132,7 +135,8 @@ def _table(block: Block, width: int) -> Table:
     widths = _widths(block, width)
     for at, (heading, own_width) in enumerate(zip(block.headings, widths, strict=True)):
         justify: JustifyMethod = "right" if at in block.numbers else "left"
-        table.add_column(Text(printable(heading)), justify=justify, overflow="fold", width=own_width)
+        named = Text(_folded(printable(heading), own_width))
+        table.add_column(named, justify=justify, overflow="fold", width=own_width)
     for row in block.rows:
         table.add_row(*(Text(_folded(printable(cell), own)) for cell, own in zip(row, widths, strict=True)))
     return table
@@ -210,38 +214,3 @@ def _markdown(page: Page) -> Iterator[str]:
             yield from ("", plain(line))
     for line in page.legend:
         yield from ("", f"*{plain(line)}*")
-
-
-_STYLE = (
-    "body{font:16px/1.45 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#1b1b1b}"
-    "h1{font-size:1.2em}h2{font-size:1em;margin-top:2em}table{border-collapse:collapse;margin:.6em 0}"
-    "th,td{padding:.2em .8em .2em 0;border-bottom:1px solid #ddd;vertical-align:top;text-align:left;"
-    "overflow-wrap:anywhere}.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
-    "p.legend{color:#555;font-size:.9em}"
-)
-
-
-def _html(page: Page) -> Iterator[str]:
-    def plain(text: str) -> str:
-        return html.escape(printable(text))
-
-    def cells(tag: str, row: Sequence[str], numbers: frozenset[int]) -> str:
-        kinds = (' class="n"' if at in numbers else "" for at in range(len(row)))
-        return "".join(f"<{tag}{kind}>{plain(cell)}</{tag}>" for cell, kind in zip(row, kinds, strict=True))
-
-    yield '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width,initial-scale=1">'
-    yield f"<title>{plain(page.title)}</title><style>{_STYLE}</style></head><body>"
-    yield f"<h1>{plain(page.title)}</h1>"
-    for block in page.blocks:
-        if block.title:
-            yield f"<h2>{plain(block.title)}</h2>"
-        yield f"<table><thead><tr>{cells('th', block.headings, block.numbers)}</tr></thead><tbody>"
-        for row in block.rows:
-            yield f"<tr>{cells('td', row, block.numbers)}</tr>"
-        yield "</tbody></table>"
-        for line in block.below:
-            yield f"<p>{plain(line)}</p>"
-    for line in page.legend:
-        yield f'<p class="legend">{plain(line)}</p>'
-    yield "</body></html>"
