@@ -121,6 +121,14 @@ def ill_conditioned(condition: float) -> str:
     )
 
 
+def few_digits(condition: float) -> str:
+    """Of a model whose Hessian has lost digits."""
+    return (
+        f"the model's Hessian has a condition number of about {condition:.0e}, so that steps with it have lost digits:"
+        " subtract the means of columns that lie far from 0, train with a larger --l2, or compare with ginf groundtruth"
+    )
+
+
 def unproven(result: InfluenceResult, why: str) -> str:
     """Of how many figures nothing is proven, and why."""
     if result.low is None:

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from influence_cli.analysis.advice import advice, ill_conditioned, stationarity, unproven
+from influence_cli.analysis.advice import advice, few_digits, ill_conditioned, stationarity, unproven
 from influence_cli.analysis.pooled import ABSOLUTE
 from influence_cli.analysis.question import Question, at_minimum
 from influence_cli.analysis.reliability import Estimation, Reliability
-from influence_cli.core.conditions import ILL
+from influence_cli.core.conditions import ILL, conditions
 from influence_cli.core.estimators import Estimate
 from influence_cli.core.quantities import MeanTarget, RowTarget, Target, ties
 from influence_cli.core.recession import FINITE, LIMIT, Recession
 from influence_cli.core.retraining import PROXIMAL
+from influence_cli.core.weights import as_weights
 from influence_cli.errors import UNDEFINED
 from influence_cli.results import OK, REFINED, UNCERTAIN, InfluenceResult, Provenance, name_of_test
 from influence_cli.specs.planned import GroupPlan
@@ -86,6 +87,15 @@ class Tables:
                     index, f"{UNCERTAIN}{method}: the linear change crosses 0, where a size has a kink: {EXACTLY}"
                 )
 
+    def _doubt_factor(self) -> None:
+        """Say of the estimates that steps with the trained model's Hessian have lost digits, where they have."""
+        own = [method for method in self.how.estimators if method != "newton"]
+        model = self.question.model
+        found = conditions(model.objective, model.theta, as_weights(model.objective.weights)) if own else None
+        if found is not None and found[0] > ILL:
+            for index in range(len(self.plan)):
+                self.fail(index, UNCERTAIN + f"{', '.join(own)}: {few_digits(found[0])}")
+
     def result(self, provenance: Provenance) -> InfluenceResult:
         """All of it, with what is known of the errors."""
         known, question, plan, refined = self.known, self.question, self.plan, REFINED in self.how.methods
@@ -101,6 +111,7 @@ class Tables:
             ]
         for index in np.flatnonzero(self.conditions > ILL):
             self.fail(int(index), UNCERTAIN + f"newton: {ill_conditioned(self.conditions[index])}")
+        self._doubt_factor()
         proven = self.how.certify is not None
         if not question.model.objective.convex and (refined or known.errors):
             provenance = replace(provenance, config={**provenance.config, "objective": PROXIMAL})

@@ -76,7 +76,8 @@ class Settled:
     """Where J(.; w) is at its infimum but for the ``open`` directions (P, q), in which J is flat or falls for ever.
 
     ``theta`` (P, 1); ``left`` (P, 1) is the Newton step that is left to go in the others, ``decrement`` its length.
-    ``converged`` is false where neither a minimum nor open directions have been shown.
+    ``converged`` is false where neither a minimum nor open directions have been shown; ``near`` says that a minimum in
+    the others is, and close, whether or not it was reached.
     """
 
     theta: np.ndarray
@@ -85,6 +86,7 @@ class Settled:
     decrement: float
     converged: bool
     separation: Separation | None = None
+    near: bool = False
 
     def limits(self, target: Valued, lost: np.ndarray) -> np.ndarray:
         """f of one group where J has fallen for ever, (T,), infinite where it has no limit; NaN where f depends on how
@@ -136,7 +138,7 @@ def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settl
     if direction is None:
         return Settled(trained + lost, np.zeros((len(trained), 0)), np.zeros_like(trained), np.inf, False)
     goal = Goal(tol, np.full(1, float(objective.deviation(trained)[0])))
-    theta, step, decrement, done = trained, np.zeros_like(trained), 0.0, False
+    theta, step, decrement, done, near = trained, np.zeros_like(trained), 0.0, False, False
     for _ in range(SETTLING_STEPS):
         out = max(0.0, RULED_OUT - float(direction.growth(theta).min(initial=RULED_OUT))) * direction.outward
         value, gradient = objective.value_and_gradient(theta + out, w)
@@ -152,11 +154,12 @@ def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settl
             theta = theta + step
             break
         moved = _along(objective, (theta + out, value, gradient), step, w, direction.held)
-        if moved is None:
+        if moved is None:  # rounding leaves no shorter step
+            near = definite and bool(objective.self_concordance(step)[0] < FINITE_REACH)
             break
         theta = moved - out
     scale = max(1.0, float(objective.deviation(trained)[0]))
-    return Settled(theta + lost, direction.open * scale, step, decrement, done, direction)
+    return Settled(theta + lost, direction.open * scale, step, decrement, done, direction, near or done)
 
 
 def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -299,7 +302,7 @@ def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession 
     """What the groups leave without a minimum, seen from the trained theta (P, 1); None where all have one."""
     direction = objective.recession(w)
     settled = settled_groups(objective, theta, theta, w, objective.tuning.tolerance)
-    loose = {g: one for g, one in settled.items() if one.open.shape[1] or not one.converged}
+    loose = {g: one for g, one in settled.items() if one.open.shape[1] or not one.near}
     return without(objective, direction, loose) if loose or direction.any() else None
 
 
