@@ -329,6 +329,8 @@ def test_compressed_rows_are_those_of_memory_to_the_bit(folder, monkeypatch, nam
             one, other = found.X_train[rows], memory.X_train[rows]
             assert one.shape == other.shape and one.nnz == other.nnz and (one != other).nnz == 0
             assert one.has_canonical_format
+        one, other = found.X_test[:, [4]], memory.X_test[:, [4]]  # what a gap between the values of a feature asks for
+        assert isinstance(found.X_test, CompressedRows) and (one != other).nnz == 0 < one.nnz
 
 
 @pytest.mark.parametrize(

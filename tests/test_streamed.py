@@ -80,6 +80,8 @@ def test_blocks_and_named_rows_are_those_of_the_array(tmp_path, dtype):
     np.testing.assert_array_equal(rows.subset(some).take(np.arange(600, 0, -7)), whole[some][600:0:-7])
     mean, scale = np.arange(3.0), np.array([1.0, 2.0, 4.0])
     np.testing.assert_array_equal(rows.standardised(mean, scale)[7:2000], (whole[7:2000] - mean) / scale)
+    np.testing.assert_array_equal(rows[:, [2]], whole[:, [2]])
+    np.testing.assert_array_equal(rows.subset(some)[5:, [0, 1]], whole[some][5:, [0, 1]])
     kept = rows[0:100].copy()
     rows[100:200]
     np.testing.assert_array_equal(kept, whole[:100])

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any, Self
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from influence_cli.data.parts import OpenFile
 from influence_cli.data.stored import BLOCK_BYTES, Cost, StoredRows
@@ -126,6 +126,10 @@ class CompressedRows(StoredRows):
         row_bytes = NUMBER_BYTES * sum(part.count for part in self.parts) / max(int(self._starts[-1]), 1)
         step = max(1, int(BLOCK_BYTES / max(row_bytes, 1.0)))
         return (slice(start, min(start + step, len(self))) for start in range(0, len(self), step))
+
+    @staticmethod
+    def _stacked(blocks: Sequence[Any]) -> Any:
+        return csr_array(vstack(blocks))
 
     def take(self, rows: np.ndarray) -> csr_array:
         rows = np.where(rows < 0, rows + len(self), rows)

@@ -139,6 +139,10 @@ class StoredRows:
         return (self[rows] for rows in self.blocks())
 
     def __getitem__(self, rows: Any) -> Any:
+        if isinstance(rows, tuple):
+            which, columns = rows
+            own = self if which == slice(None) else self.subset(np.arange(len(self))[which])
+            return self._stacked([block[:, columns] for block in own.pieces()])
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             return self._block(start, max(stop, start)) if step == 1 else self.take(np.arange(start, stop, step))
@@ -146,6 +150,10 @@ class StoredRows:
             return self.take(np.array([rows]))[0]
         rows = np.asarray(rows)
         return self.take(np.flatnonzero(rows) if rows.dtype == bool else rows)
+
+    @staticmethod
+    def _stacked(blocks: Sequence[Any]) -> Any:
+        return np.concatenate(blocks)
 
     def take(self, rows: np.ndarray) -> Any:
         """The rows of these numbers (n,), in their order: (n, d)."""
