@@ -255,3 +255,16 @@ def test_predicted_and_retrained_stand_on_one_axis(monkeypatch, percent):
         assert drawn_lines == [[1.1, 2.2], [3.6, 7.2]]
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()][-2:] == ["predicted (second order)", "retrained"]
+
+
+def test_curves_of_good_methods_are_told_apart_on_a_logarithmic_axis(drawn_figures):
+    assert plot("--plot", "a.png", name="many") == ExitCode.OK
+    assert plot("--plot", "b.png", "--figure", "curve-log", name="many") == ExitCode.OK
+    (plain, *_), (logarithmic, *_) = (figure.axes for figure in drawn_figures)
+    assert (plain.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
+    first, second = (
+        [line.get_ydata() for line in ax.get_lines() if line.get_marker() not in ("None", None, "")]
+        for ax in (plain, logarithmic)
+    )
+    np.testing.assert_allclose(np.concatenate(second), 1.0 - np.concatenate(first), rtol=1e-9)
+    assert "lower is better" in logarithmic.get_ylabel()

@@ -83,7 +83,7 @@ def compare(
         typer.Option(
             "--figure",
             help="scatter: actual against estimated change, a panel a size.  curve: correlation against group size, a"
-            " panel a kind.  auto: curve from 4 sizes of a kind on.",
+            " panel a kind.  curve-log: 1 - correlation, logarithmic.  auto: curve from 4 sizes of a kind on.",
             rich_help_panel=OUTPUT,
         ),
     ] = "auto",

@@ -230,7 +230,7 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
         )
     band = f"band: 95% bootstrap interval over {_drawn(records, 'groups and test rows')}"
     band = band if records.config["bootstrap"] else ""
-    return curve(lines, ending, note="; ".join(filter(None, (pooled, band))))
+    return curve(lines, ending, note="; ".join(filter(None, (pooled, band))), from_one=figure == "curve-log")
 
 
 def _drawn(records: Records, both: str) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from influence_cli.errors import UsageError
 from influence_cli.present.changes import View
-from influence_cli.present.plots import name_points, rendered, style
+from influence_cli.present.plot_names import name_points
+from influence_cli.present.plots import rendered, style
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure, group_name

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from influence_cli.errors import UsageError
+from influence_cli.present.plot_names import name_points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -58,13 +59,11 @@ _LOG_FROM = 12.0
 """Ratio of the largest to the smallest group from which sizes stand on a logarithmic axis."""
 _MANY_POINTS = 20_000
 """Points beyond which a vector file holds them as an image."""
+NEAREST = 1e-12
+"""What a logarithmic axis shows of a correlation that is nearer to 1: rounding."""
 NAMED, NAMED_FROM = 5, 0.05
 """Points of a panel that are named, the farthest from agreement, and how far they lie from it at least, as a part of
 the axis."""
-LONGEST_NAME = 28
-"""Characters of a name beside a point; the middle of a longer one is left out."""
-_BESIDE = tuple((side, lines) for lines in (1, -1, 0, 2, -2, 3, -3) for side in (1, -1))
-"""Places of a name beside its point: to the right or left, and how many lines above or below."""
 _TICK_RATIO, _TICK_GAP = 1.22, 0.07
 """Distance of ticks, as their ratio on a logarithmic axis or a part of a linear one, below which their labels touch."""
 
@@ -88,6 +87,11 @@ class Line:
     pearson: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def from_one(self) -> Line:
+        """How far the correlations are from 1."""
+        far = (np.maximum(1.0 - values, NEAREST) for values in (self.pearson, self.high, self.low))
+        return Line(self.percent, *far)
 
 
 def check_plot(path: str) -> str:
@@ -131,8 +135,11 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
         return rendered(figure, ending)
 
 
-def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -> bytes:
-    """Figure 2: correlation with the truth against group size, a panel a kind of group with one line a method."""
+def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str, from_one: bool = False) -> bytes:
+    """Figure 2: correlation with the truth against group size, a panel a kind of group with one line a method.
+
+    ``from_one`` draws 1 - r on a logarithmic axis, on which .995 and .9999 differ.
+    """
     from matplotlib.figure import Figure
 
     with style():
@@ -141,12 +148,18 @@ def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -
         widths = [1 + 2 * any(len(line.percent) > 1 for line in lines.values()) for lines in panels.values()]
         shape: Any = {"width_ratios": widths}
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, gridspec_kw=shape).ravel()
+        if from_one:
+            panels = {kind: {name: line.from_one() for name, line in lines.items()} for kind, lines in panels.items()}
+            axes[0].set_yscale("log")
         sizes = np.concatenate([line.percent for lines in panels.values() for line in lines.values()])
         for ax, (kind, lines) in zip(axes, panels.items(), strict=True):
             _curve_panel(ax, kind, lines, logarithmic=sizes.max() / sizes.min() >= _LOG_FROM)
-        low, high = axes[0].get_ylim()
-        axes[0].set_ylim(max(low, -1.03), min(high, 1.03))
-        axes[0].set_ylabel("Pearson correlation with retraining")
+        if not from_one:
+            low, high = axes[0].get_ylim()
+            axes[0].set_ylim(max(low, -1.03), min(high, 1.03))
+        axes[0].set_ylabel(
+            "1 - Pearson correlation (lower is better)" if from_one else "Pearson correlation with retraining"
+        )
         methods = list(dict.fromkeys(method for lines in panels.values() for method in lines))
         legend(figure, [_marker(method, line=True) for method in methods], methods, 2 * len(panels) + 1)
         width = float(figure.get_size_inches()[0])
@@ -157,37 +170,6 @@ def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str) -
 def fitted(text: str, inches: float) -> str:
     """A label in as many lines as its length needs."""
     return "\n".join(wrap(text, max(20, int(LETTERS_AN_INCH * inches))))
-
-
-def name_points(ax: Any, points: Sequence[tuple[float, float, str]], *, size: float = 7.0) -> None:
-    """Names beside points, the first ones first, each where it neither leaves the axes nor covers another; one that
-    finds no such place is left out.  The axes have their limits."""
-    from matplotlib.text import Text
-
-    ax.figure.draw_without_rendering()  # where the layout puts the axes
-    frame, taken = ax.get_window_extent(), list[Any]()
-    for x, y, name in points:
-        half = (LONGEST_NAME - 1) // 2
-        short = name if len(name) <= LONGEST_NAME else f"{name[:half]}\N{HORIZONTAL ELLIPSIS}{name[-half:]}"
-        for side, lines in _BESIDE:
-            label = ax.annotate(
-                short,
-                (x, y),
-                (6 * side, 1.25 * size * lines),
-                textcoords="offset points",
-                ha="left" if side > 0 else "right",
-                va="center",
-                fontsize=size,
-                zorder=4,
-                arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.4, "shrinkA": 0, "shrinkB": 0},
-            )
-            label.set_in_layout(False)
-            label.get_window_extent()  # moves the text beside its point
-            text = Text.get_window_extent(label)
-            if frame.x0 <= text.x0 and text.x1 <= frame.x1 and not any(text.overlaps(other) for other in taken):
-                taken.append(text)
-                break
-            label.remove()
 
 
 def _farthest(clouds: Mapping[str, Cloud], axis: float) -> list[tuple[float, float, str]]:
