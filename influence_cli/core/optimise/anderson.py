@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.arrays import dots, norms
-from influence_cli.core.objectives.objective import Objective, Product
+from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, decrements
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.weights import Weights
@@ -105,11 +105,15 @@ def anderson(
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
     last = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        if iteration == 2 and rough is not None:
-            passes = rough
-            floor = _noise(change, rough, x - origin, w.take(active), for_columns(preconditioner, active))
         if iteration > 1:
-            gradient = there[:, active] + passes(x - origin, active)
+            passes = rough if iteration == 2 and rough is not None else passes
+            changed = passes(x - origin, active)
+            gradient = there[:, active] + changed
+        if iteration == 2 and rough is not None:
+            # The rounding of the column with the largest weights stands for all.
+            at = np.array([np.argmax(w.take(active).squares())])
+            off = changed[:, at] - change((x - origin)[:, at], active[at])
+            floor = NOISE * float(decrements(off, -for_columns(preconditioner, active[at])(off))[0])
         move = -for_columns(preconditioner, active)(gradient)
         here = decrements(gradient, move) / seen.root(x, gradient, move)
         best.look(active, iteration, x, gradient, move, here)
@@ -184,12 +188,3 @@ class _Curvature:
         self._last = x, gradient, move
         return np.sqrt(self._ratios.min(axis=1))
 
-
-def _noise(change: Product, rough: Product, way: np.ndarray, w: Weights, preconditioner: Preconditioner) -> float:
-    """The decrement down to which ``rough`` changes of the gradient serve on the ``way`` (P, G).
-
-    The rounding of the column with the largest weights stands for all.
-    """
-    at = np.array([np.argmax(w.squares())])
-    off = rough(way[:, at], at) - change(way[:, at], at)
-    return NOISE * float(decrements(off, -for_columns(preconditioner, at)(off))[0])
