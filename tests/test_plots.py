@@ -259,7 +259,8 @@ def test_predicted_and_retrained_stand_on_one_axis(monkeypatch, percent):
 
 def test_curves_of_good_methods_are_told_apart_on_a_logarithmic_axis(drawn_figures):
     assert plot("--plot", "a.png", name="many") == ExitCode.OK
-    assert plot("--plot", "b.png", "--figure", "curve-log", name="many") == ExitCode.OK
+    assert plot("--plot", "b.png", "--log", name="many") == ExitCode.OK
+    assert plot("--plot", "c.png", "--log", "--figure", "scatter", name="many") == ExitCode.USAGE
     (plain, *_), (logarithmic, *_) = (figure.axes for figure in drawn_figures)
     assert (plain.get_yscale(), logarithmic.get_yscale()) == ("linear", "log")
     first, second = (

@@ -83,10 +83,16 @@ def compare(
         typer.Option(
             "--figure",
             help="scatter: actual against estimated change, a panel a size.  curve: correlation against group size, a"
-            " panel a kind.  curve-log: 1 - correlation, logarithmic.  auto: curve from 4 sizes of a kind on.",
+            " panel a kind.  auto: curve from 4 sizes of a kind on.",
             rich_help_panel=OUTPUT,
         ),
     ] = "auto",
+    log: Annotated[
+        bool,
+        typer.Option(
+            "--log", help="With --plot: a curve of 1 - correlation on a logarithmic axis.", rich_help_panel=OUTPUT
+        ),
+    ] = False,
 ) -> int:
     """Say how well the estimates agree with the truth: correlation, slope and error of each method.
 
@@ -115,6 +121,8 @@ def compare(
         raise UsageError("--against needs resamples to tell a gain from chance", hint="leave --bootstrap 0 out")
     if resample != GROUPS and bootstrap == 0:
         raise UsageError(f"--resample {resample} needs resamples", hint="leave --bootstrap 0 out")
+    if log and (plot is None or figure == "scatter"):
+        raise UsageError("--log is for the curve of --plot", hint="for example --figure curve --plot curve.png --log")
     if plot is None and figure != "auto":
         raise UsageError(f"--figure {figure} needs a file to draw into", hint="for example --plot agreement.png")
     if plot is not None:
@@ -140,7 +148,7 @@ def compare(
     with common.limited_threads():
         records = compare_each(each, Settings(bootstrap, common.seed, against, resample))
     if plot is not None:
-        output.save_picture(plot, draw(matched, records, figure, ending), common)
+        output.save_picture(plot, draw(matched, records, "curve" if log else figure, ending, from_one=log), common)
     view = output.view_of(written, common)
     output.emit(output.Answer(records.columns(), lambda: agreement_page(each, records, view)), written, common)
     check_limits(records, matched.methods, limits)

@@ -44,7 +44,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "--constraint": ("l1", "capped"),
     "--flip-of": ("sign", "significance"),
     "--resample": ("groups", "groups-tests"),
-    "compare --figure": ("auto", "scatter", "curve", "curve-log"),
+    "compare --figure": ("auto", "scatter", "curve"),
     "select --figure": ("auto", "sizes", "rows"),
     "--format": ("auto", "table", "json", "ndjson", "csv", "md", "html"),
     "--sort": ("effect", "given", "size"),

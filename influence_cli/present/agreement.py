@@ -205,7 +205,7 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return "gain" if row["gain"] else "loss" if row["difference_high"] < 0 else "not shown"
 
 
-def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
+def draw(matched: Matched, records: Records, figure: str, ending: str, *, from_one: bool = False) -> bytes:
     """The picture that ``--figure`` asks for, as the bytes of its file."""
     sizes = max(Counter(cell.kind for cell in matched.cells).values())
     if figure == "auto":
@@ -230,7 +230,7 @@ def draw(matched: Matched, records: Records, figure: str, ending: str) -> bytes:
         )
     band = f"band: 95% bootstrap interval over {_drawn(records, 'groups and test rows')}"
     band = band if records.config["bootstrap"] else ""
-    return curve(lines, ending, note="; ".join(filter(None, (pooled, band))), from_one=figure == "curve-log")
+    return curve(lines, ending, note="; ".join(filter(None, (pooled, band))), from_one=from_one)
 
 
 def _drawn(records: Records, both: str) -> str:
