@@ -257,6 +257,16 @@ def test_each_job_has_its_share_of_the_blas_threads(trained, capsys, monkeypatch
 # --- what has no value ---
 
 
+def test_a_limit_is_not_called_null(trained, capsys):
+    asked = ["groundtruth", "--model", str(trained("digits")), "--group", "coherent:3", "--test", "0", "--quantity"]
+    assert run([*asked, "prob", "--format", "json"]) == ExitCode.OK
+    told = capsys.readouterr()
+    assert json.loads(told.out)[0]["actual"] is not None
+    assert "1 of 1 groups have a status that says what their figures are not" in told.err and "null" not in told.err
+    assert run([*asked, "logit:3"]) == ExitCode.OK
+    assert "1 of 1 groups have null changes: see status" in capsys.readouterr().err
+
+
 def test_a_whole_class_with_a_free_intercept_is_null_only_where_f_has_no_finite_value(trained, capsys):
     model = trained("digits")
     asked = ("groundtruth", "--model", model, "--group", "coherent:3", "--group", "random:5%", "--test", "all")

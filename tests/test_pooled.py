@@ -202,6 +202,9 @@ def test_the_worst_is_selected_and_a_flip_of_what_has_one_sign_is_refused():
     for quantity in ("worst:x2", "abs:gap:x2", "prob:1"):
         with pytest.raises(UsageError, match="is never negative, so its sign cannot change"):
             model.select(None, X_test, y_test, quantity=quantity, flip=True)
+    with pytest.raises(UsageError) as caught:
+        model.select(None, X_test, y_test, quantity="abs:gap:x2", flip=True)
+    assert caught.value.hint == "use quantity gap:x2"
     with pytest.raises(UsageError, match="has no derivative"):
         model.select(3, X_test, y_test, quantity="gap-tpr:x2")
 

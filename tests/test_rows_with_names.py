@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -157,6 +158,15 @@ def test_the_columns_of_a_csv_end_with_the_new_keys(here, capsys):
     write("a.csv", ROWS)
     assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5", "--format", "csv"]) == 0
     assert next(csv.reader([capsys.readouterr().out.splitlines()[0]]))[-1] == "base_rate"
+
+
+def test_names_that_hold_commas_are_listed_as_a_group_asks_for_them(here, capsys):
+    write("a.csv", [f'"{row[:4]}, ward 1"{row[4:]}' for row in ROWS])
+    assert run(["train", "--data", "a.csv", "--label", "died", "--id", "patient", "-o", "m.h5", "--quiet"]) == 0
+    assert run(["select", "--model", "m.h5", "--test", "0", "--size", "2", "--format", "table"]) == 0
+    listed = re.search(r'training ids (".*?")[:;]', " ".join(capsys.readouterr().out.split()))
+    spec = "ids:" + listed[1].replace('", "', '","')
+    assert records(["influence", "--model", "m.h5", "--test", "0", "--group", spec], capsys)[0]["size"] == 2
 
 
 # --- asked for by name ---

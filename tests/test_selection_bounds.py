@@ -6,6 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
+from influence_cli import GroupInfluence
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
@@ -164,6 +165,17 @@ def test_no_smaller_group_flips(kind, quantity, how):
                 assert case.target.value(refitted(case, rows)[:, None])[0, 0] * case.base > 0
         proven.append(fewest)
     assert max(proven) > 1
+
+
+def test_where_no_group_of_the_size_flips_that_is_proven():
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(24, 2))
+    y = X @ [1.0, -1.0] + 0.5 * rng.normal(size=24)
+    (found,) = GroupInfluence.fit(X, y, estimator="linear", l2=0.0).select(2, flip=True, quantity="param:x0").records()
+    assert (found["rows"], found["at_least"]) == (None, 3)
+    A = np.column_stack([X, np.ones(24)])
+    for rows in combinations(range(24), 2):
+        assert np.linalg.lstsq(np.delete(A, rows, axis=0), np.delete(y, rows), rcond=None)[0][0] > 0
 
 
 def test_units_play_no_part():

@@ -260,6 +260,7 @@ def test_a_missing_value_is_named_and_the_common_part_still_stands_once():
     from influence_cli.present.words import common_part
 
     assert common_part(["column:sex=f", "column:sex=m", "column:sex="]) == ("column:sex=", ["f", "m", "(missing)"])
+    assert common_part(["coherent:ill: no", "coherent:ill: yes"]) == ("coherent:", ["ill: no", "ill: yes"])
 
 
 def test_long_words_are_broken_behind_a_mark(monkeypatch):

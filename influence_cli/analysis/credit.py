@@ -127,8 +127,10 @@ def _efficiency(total: np.ndarray, without_all: np.ndarray) -> str:
     if np.isnan(total).any():
         return f"values are null for {np.isnan(total).sum():,} of {total.size:,} figures, whose sum is not checked"
     off = np.abs(total - without_all).max()
-    of = f"{total[0]:+.6g}" if total.size == 1 else f"the change without all groups of each of {total.size:,} figures"
-    return f"the values add up to {of}, which is f without all groups minus f now, to within {off:.1g}"
+    many = total.size > 1
+    of = f"of each of {total.size:,} figures " if many else ""
+    to = "f without all groups minus f now" if many else f"{total[0]:+.6g}, which is f without all groups minus f now"
+    return f"{of}the values add up to {to}, to within {off:.1g}"
 
 
 def change_of_nothing(question: Question) -> np.ndarray:

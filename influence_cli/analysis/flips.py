@@ -66,7 +66,8 @@ class FlipSearch:
             record |= {"predicted_first": float("nan"), "predicted_second": float("nan")}
         rows = None if result.selection is None else result.selection.rows
         towards = DECREASE if result.before > 0 else INCREASE
-        fewest = fewest_rows(replace(problem, direction=towards), problem.size if rows is None else len(rows))
+        most = min(problem.size + 1, len(problem.candidates)) if rows is None else len(rows)
+        fewest = fewest_rows(replace(problem, direction=towards), most)
         record |= {"at_least": fewest, "optimal": (rows is not None and fewest == len(rows)) or None}
         if single.quantity == PREDICTED:
             record["class_after"] = None if rows is None else _class_without(single, rows)
@@ -160,10 +161,11 @@ def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str, of: str
     family = model.family
     if quantity != "loss" or not isinstance(family, Classifier):
         if quantity.partition(":")[0] in NEVER_NEGATIVE:
-            better = "margin or logit:CLASS" if isinstance(family, Classifier) else "prediction"
+            better = "margin or logit:CLASS, or leave it out" if isinstance(family, Classifier) else "prediction"
+            if quantity.startswith("abs:gap"):
+                better = quantity.removeprefix("abs:")
             raise UsageError(
-                f"--flip: {quantity} is never negative, so its sign cannot change",
-                hint=f"use --quantity {better}" + (", or leave it out" if isinstance(family, Classifier) else ""),
+                f"--flip: {quantity} is never negative, so its sign cannot change", hint=f"use --quantity {better}"
             )
         return ask(model, tests, quantity)
     if tests is None:

@@ -247,9 +247,11 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
     if missing.any():
         why = why_unproven(question) or NO_PROOF
         common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {why}")
-    unknown = sum(state != OK for state in result.status)
-    if unknown:
-        warn(f"{unknown} of {len(result.status)} groups have null changes: see status")
+    null = int(np.isnan(result.actual).any(axis=1).sum())
+    doubted = sum(state != OK for state in result.status) - null
+    for count, what in ((null, "null changes"), (doubted, "a status that says what their figures are not")):
+        if count > 0:
+            warn(f"{count} of {len(result.status)} groups have {what}: see status")
     lost = result.credit_state is not None and bool((result.credit_state == MISSING).any())
     return ExitCode.NOT_CONVERGED if lost or count_stalled(result) else ExitCode.OK
 

@@ -67,7 +67,7 @@ def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             continue
         columns = sum(len(state["categories"]) - ("reference" in state) for state in of_kind)
         names = [f"{state['column']} ({len(state['categories']):,})" for state in of_kind]
-        parts.append(f"{called}: {_listed(names)}, as {columns:,} columns of 0 and 1")
+        parts.append(f"{called}: {_listed(names)}, as {columns:,} column{'s' * (columns != 1)} of 0 and 1")
     if parts:
         yield f"features: {'; '.join(parts)}"
 

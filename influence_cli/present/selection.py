@@ -22,6 +22,7 @@ from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import change_text, common_part, effect, figure, meaning, share
 from influence_cli.results import OK, SelectionResult
+from influence_cli.specs.names import written
 
 SHOWN_IMAGES = 10
 """Training rows in a picture."""
@@ -183,7 +184,7 @@ def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
     they have in common; with the group's size where that tells it from others (``sized``)."""
     what = next((key for key in ("ids", "records") if record.get(key) is not None), "rows")
     rows = record[what]
-    first = ", ".join(map(str, rows[:SHOWN_ROWS]))
+    first = ", ".join(written([str(name)]) for name in rows[:SHOWN_ROWS])
     more = f" and {len(rows) - SHOWN_ROWS:,} more (--format rows prints all)" if len(rows) > SHOWN_ROWS else ""
     name = f"{record.get('found_by') or record['strategy']}{f', {len(rows):,} rows' if sized else ''}"
     common = f": {record['description']}" if record.get("description") else ""

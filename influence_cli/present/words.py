@@ -127,8 +127,8 @@ def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
     alike = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     ends = [match.end() for match in re.finditer(r"[:=#]", low[:alike])]
     cut = ends[-1] if ends else 0
-    # a quoted name or value stays in one piece
-    while cut and low[:cut].count('"') % 2:
+    # a quoted name or value stays in one piece, and so does one that holds a colon and a space
+    while cut and (low[:cut].count('"') % 2 or any(label[cut : cut + 1] == " " for label in distinct)):
         ends.pop()
         cut = ends[-1] if ends else 0
     if any(len(label) == cut for label in distinct) and not low[:cut].endswith("="):

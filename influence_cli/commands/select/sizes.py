@@ -42,7 +42,7 @@ def curve_sizes(text: str) -> tuple[Size, ...]:
         sizes = [*parsed[-2:], one_size(parts[at + 1], "--sizes")]
         first, second, last = (size.percent or Fraction(size.count or 0) for size in sizes)
         if len({size.percent is None for size in sizes}) > 1 or not first < second < last:
-            raise UsageError(f"--sizes {text}: expected sizes that grow, all rows or all percentages")
+            raise UsageError(f"--sizes {text}: expected sizes that grow, all rows or all percentages", "1%,2%,...,20%")
         if (last - second) / (second - first) > MOST_SIZES:
             raise UsageError(f"--sizes {text}: expected at most {MOST_SIZES} sizes")
         sign = "" if sizes[0].percent is None else "%"
