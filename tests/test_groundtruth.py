@@ -262,7 +262,7 @@ def test_a_limit_is_not_called_null(trained, capsys):
     assert run([*asked, "prob", "--format", "json"]) == ExitCode.OK
     told = capsys.readouterr()
     assert json.loads(told.out)[0]["actual"] is not None
-    assert "1 of 1 groups have a status that says what their figures are not" in told.err and "null" not in told.err
+    assert "1 of 1 groups have limiting or uncertain changes: see status" in told.err and "null" not in told.err
     assert run([*asked, "logit:3"]) == ExitCode.OK
     assert "1 of 1 groups have null changes: see status" in capsys.readouterr().err
 

@@ -155,6 +155,8 @@ def test_test_rows_without_labels(tmp_path, monkeypatch, reports, said):
         found = json.loads(said(*asked, "--quantity", quantity).out)
         assert len(found) == 9
         assert all(row["base"] > (0.5 if quantity == "prob" else 0) for row in found), "of the predicted class"
+        page = said("influence", *asked[1:3], "--test", "mean", "--quantity", quantity, "--format", "table").out
+        assert " of the predicted class" in page.splitlines()[0]
     shown = said(*asked, code=2)
     assert "--quantity loss needs the label of the test row, and test row 0 and 2 more have none" in shown.err
     assert "prob or margin" in shown.err

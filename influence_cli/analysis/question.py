@@ -47,6 +47,7 @@ SOME, NO_SLOPE = 16, 1e-5
 """Rows whose longest gradient is the measure, and the share of it that counts as none: training leaves about 1e-8."""
 OF_MODEL = ("param:", "t:")
 """How quantities begin that need no test row."""
+OF_TRUE_CLASS = {"prob": "probability of the {}", "margin": "log-odds of the {} against its rival"}
 NEEDS_LABEL = ("loss",)
 """Quantities that mean nothing for a row without a label; of such a row the others take the predicted class."""
 
@@ -143,8 +144,17 @@ class Question:
             asked = _coefficients(self.model, [quantity_of(self.quantity, code) for code in self.codes.tolist()])
         else:
             parts = None if self.of_removed else pooled(self.quantity)
-            asked = None if parts is None else in_words(self.model, self.tests.rows, parts)
+            asked = self._of_which_class() if parts is None else in_words(self.model, self.tests.rows, parts)
         return provenance if asked is None else replace(provenance, config={**provenance.config, "asked": asked})
+
+    def _of_which_class(self) -> str | None:
+        """A quantity of the true class in words, where some of the test rows have none; else None."""
+        assert self.tests is not None
+        unknown = ~self.model.dataset.labelled[self.tests.rows]
+        if self.quantity not in OF_TRUE_CLASS or not unknown.any():
+            return None
+        which = "predicted class" if unknown.all() else "true class (the predicted one of rows without a label)"
+        return OF_TRUE_CLASS[self.quantity].format(which)
 
     def each(self) -> list[Target]:
         """One target a code."""

@@ -239,19 +239,17 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
     from influence_cli.present.changes import MEASURED, closing_line, truth_page
     from influence_cli.results import OK
 
-    columns, model = result.columns(), question.model
-    page = partial(truth_page, result, columns, output.view_of(written, common, model.dataset))
-    closing = closing_line(result, columns, MEASURED)
-    output.emit(output.Answer(columns, page, model.dataset, None, way.credit or "actual", closing), written, common)
+    columns, data = result.columns(), question.model.dataset
+    page = partial(truth_page, result, columns, output.view_of(written, common, data))
+    key, closing = way.credit or "actual", closing_line(result, columns, MEASURED)
+    output.emit(output.Answer(columns, page, data, None, key, closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
-    if missing.any():
-        why = why_unproven(question) or NO_PROOF
-        common.note(f"no proof for {int(missing.sum()):,} of {missing.size:,} figures: {why}")
-    null = int(np.isnan(result.actual).any(axis=1).sum())
-    doubted = sum(state != OK for state in result.status) - null
-    for count, what in ((null, "null changes"), (doubted, "a status that says what their figures are not")):
-        if count > 0:
-            warn(f"{count} of {len(result.status)} groups have {what}: see status")
+    if number := int(missing.sum()):
+        common.note(f"no proof for {number:,} of {missing.size:,} figures: {why_unproven(question) or NO_PROOF}")
+    if doubted := sum(state != OK for state in result.status):
+        null = int(np.isnan(result.actual).any(axis=1).sum())
+        kind = "null" if null else "limiting or uncertain"
+        warn(f"{null or doubted} of {len(result.status)} groups have {kind} changes: see status")
     lost = result.credit_state is not None and bool((result.credit_state == MISSING).any())
     return ExitCode.NOT_CONVERGED if lost or count_stalled(result) else ExitCode.OK
 

@@ -62,7 +62,7 @@ def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False
         name = f"{own.name.replace(' of the test rows', '')} of each group's own rows"
         return replace(own, name=name, about="its own rows" if own.about else "")
     if quantity in _MEANING:
-        return _MEANING[quantity]
+        return replace(_MEANING[quantity], name=asked or _MEANING[quantity].name)
     kind, _, name = quantity.removeprefix("abs:").partition(":")
     if asked is not None and "\n" in asked:  # of several
         asked = "parameters " + ", ".join(part.removeprefix("parameter ") for part in asked.splitlines())

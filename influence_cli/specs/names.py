@@ -69,7 +69,7 @@ class RowNames:
         if by == RECORD:
             both = [int(one) for one in [*known, *(one for one in others if one is not None)]]
             return UsageError(f"there is no {what}: the records are {min(both):,} to {max(both):,}")
-        hint = did_you_mean(name, known) if len(known) <= LARGEST_GUESSED else None
+        hint = did_you_mean(name, [written([one]) for one in known]) if len(known) <= LARGEST_GUESSED else None
         return UsageError(f"no row of the {self.called} has {what}", hint)
 
 
