@@ -169,7 +169,7 @@ def _proven(record: Mapping[str, Any], name: str) -> list[str]:
     sized = "" if size is None else f"{'at most ' if record.get('at_most') else ''}{size:,}"
     if record.get("optimal") and "flips" not in record:
         sentences.append(f"{name}: optimal, no other group of {sized} rows moves it more")
-    if _tells(record):
+    elif _tells(record):
         sentences.append(f"no group of {sized} rows can move it by more than {record['bound']:+.4g}: that is proven")
     if "proven" in record and record["proven"] is not None:
         what = "the flip" if "flips" in record else f"{name}: best by retraining of the groups compared, which"
