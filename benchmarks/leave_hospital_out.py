@@ -1,6 +1,8 @@
 """Leave-hospital-out risk of 20 hospitals: estimated from one factor, beside a refit without each hospital.
 
 python benchmarks/leave_hospital_out.py > benchmarks/results/leave-hospital-out.md
+
+Ends with 1 where an estimate's changes correlate with the refits' by less than .99.
 """
 
 import csv
@@ -58,7 +60,10 @@ if __name__ == "__main__":
     )
     print("| estimate | risk over all patients | largest error of a hospital | correlation with the refits' changes |")
     print("|---|---|---|---|")
+    worst = 1.0
     for method in METHODS:
         change = np.array([one[method] for one in found])
         error, alike = np.abs(change - actual).max(), np.corrcoef(change, actual)[0, 1]
+        worst = min(worst, alike)
         print(f"| {method} | {size @ (base + change) / size.sum():.4f} | {error:.1e} | {alike:.6f} |")
+    sys.exit(int(worst < 0.99))

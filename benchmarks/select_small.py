@@ -4,11 +4,13 @@
 
 Each has 24 rows, 3 features, groups of 4 and one test row; all 10,626 groups are retrained.  Printed for every
 strategy: the share of the optimum that its group realises when retrained (mean and worst), how often it is the best.
+Ends with 1 where the default finds fewer than 55 of 60 optima, or realises less than 99% of them in the mean.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
 from time import perf_counter
 
@@ -51,7 +53,7 @@ def problem(number: int, l2: float) -> Problem:
     )
 
 
-def main() -> None:
+def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--problems", type=int, default=60)
     options.add_argument("--l2", type=float, default=0.01)
@@ -89,7 +91,9 @@ def main() -> None:
             f"{name:16}{np.mean(values):9.2%}{np.min(values):9.2%}{hit.sum():6} of {len(hit):2}"
             f"{hit[::2].sum():9}{hit[1::2].sum():10}{1e3 * seconds[name] / len(hit):9.1f}"
         )
+    default = np.array(shares["default"])
+    return int((default > 1 - SAME).mean() < 55 / 60 or default.mean() < 0.99)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -76,8 +76,13 @@ class DescribedSearch(OneByOne):
             fraction = group.size / problem.rows
             record = single.record(DESCRIBE, problem) | {"size": group.size, "fraction": fraction, "seconds": share}
             record |= {"predicted_first": first, "predicted_second": second, "status": statuses[at]}
-            record |= {"group": group.label, "estimate": float(value[at])}
-            record |= {"error": float(result.errors[REFINED][at, 0]), "per_percent": float(value[at] / (100 * fraction))}
+            estimate, error = float(value[at]), float(result.errors[REFINED][at, 0])
+            record |= {
+                "group": group.label,
+                "estimate": estimate,
+                "error": error,
+                "per_percent": estimate / (100 * fraction),
+            }
             yield Entry(record | {"tried": description.tried}, [group.rows], group.rows, single.column)
 
     def _promising(self, described: Found, single: Single) -> list[int]:

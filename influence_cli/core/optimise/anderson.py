@@ -187,4 +187,3 @@ class _Curvature:
             self._ratios = np.concatenate([self._ratios[:, 1:], mu[:, None]], axis=1)
         self._last = x, gradient, move
         return np.sqrt(self._ratios.min(axis=1))
-
