@@ -47,6 +47,7 @@ from influence_cli.core.quantities import (
 )
 from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.retraining import retrain
+from influence_cli.core.rows.design import Design
 from influence_cli.core.selection.problem import Problem
 from influence_cli.core.weights import NO_ROWS, Weights, as_weights
 
@@ -74,10 +75,12 @@ class _Functional:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The candidates' terms at theta_0, (n,) each: ``t`` (P, n), curvatures a, ``pull`` W r and ``along`` u; ``length``
-    is |A^(-1/2) b|, ``kappa`` the largest |t_i| of all rows, 0 for squared errors, and ``left`` |A^(-1/2) grad F|."""
+    """The candidates' terms at theta_0, (n,) each: lengths ``h`` of t, curvatures a, ``pull`` W r and ``along`` u, and
+    ``t`` (P, n) itself where pairs of rows are looked at; ``length`` is |A^(-1/2) b|, ``kappa`` the largest |t_i| of
+    all rows, 0 for squared errors, and ``left`` |A^(-1/2) grad F|."""
 
-    t: np.ndarray
+    t: np.ndarray | None
+    h: np.ndarray
     a: np.ndarray
     pull: np.ndarray
     along: np.ndarray
@@ -128,10 +131,10 @@ def _changes(problem: Problem, sizes: np.ndarray, *, at_most: bool, paired: int 
     if scaled:
         tol = objective.tuning.tolerance
         theta = retrain(objective, theta, w, preconditioner=problem.solver.preconditioner, tol=tol).theta
-    rows = _terms(problem, objective, theta, w, functional.direction)
+    rows = _terms(problem, (theta, w), functional.direction, by_pairs=len(problem.candidates) <= paired)
     if rows is None:
         return unknown
-    intervals = _intervals(rows, sizes, at_most, len(problem.candidates) <= paired)
+    intervals = _intervals(rows, sizes, at_most)
     return np.array(
         [
             _worst(problem, functional, theta, interval) if np.isfinite(interval).all() else np.nan
@@ -173,49 +176,56 @@ def _functional(problem: Problem) -> _Functional | None:
     return _Functional(objective.pull_back(problem.theta, rows.X, np.ones((1, 1)))[:, 0], rows)
 
 
-def _terms(problem: Problem, objective: Glm, theta: np.ndarray, w: Weights, b: np.ndarray) -> _Rows | None:
-    """None where the rows do not determine the parameters well enough to prove anything."""
+def _terms(problem: Problem, at: tuple[np.ndarray, Weights], b: np.ndarray, *, by_pairs: bool) -> _Rows | None:
+    """Terms at theta_0 under the weights of F, ``at``, for the direction b; None where the rows do not determine the
+    parameters well enough to prove anything."""
+    objective, (theta, w), candidates = problem.objective, at, problem.candidates
+    assert isinstance(objective, Glm)
     A = symmetric(objective.dense_curvature(theta, w, np.dtype(np.float64)))
     scale = np.sqrt(A.diagonal())
     if not (scale > 0).all() or not np.linalg.cond(A / np.outer(scale, scale)) < WORST_CONDITION:
         return None
     root = cholesky(A, lower=True)
-    design, passes = objective.design, objective.passes
-    every = np.ones(design.X.shape[1], dtype=bool)
-    features = np.ones((design.rows, design.columns))
-    features[:, : len(every)] = design.dense(slice(0, design.rows), every)
-    t = solve_triangular(root, features.T, lower=True)
-    eta = passes.outputs(theta, slice(0, design.rows))
+    design = objective.design
+    eta = objective.passes.outputs(theta, slice(0, design.rows))
     if isinstance(objective.family, Poisson) and eta.max() > FARTHEST / 2:
         return None
-    state = objective.family.curvature_state(eta)
     weights = as_weights(w).column()
-    a = weights * objective.family.curve(state, np.ones_like(eta))[0, 0]
+    a = weights * objective.family.curve(objective.family.curvature_state(eta), np.ones_like(eta))[0, 0]
     pull = weights * objective.family.residual(eta, objective.y)[0, 0]
-    along = solve_triangular(root, b, lower=True)
+    along, h, every = solve_triangular(root, b, lower=True), np.empty(design.rows), np.empty(design.rows)
+    step = max(1, BLOCK // (8 * len(root)))
+    for part in (slice(start, start + step) for start in range(0, design.rows, step)):
+        t = _in_units(design, root, part)
+        h[part], every[part] = np.sqrt((t**2).sum(axis=0)), along @ t
     squared = isinstance(objective.family, Gaussian | Signed)
-    kappa = 0.0 if squared else float(np.sqrt((t**2).sum(axis=0).max()))
-    left = float(np.linalg.norm(solve_triangular(root, objective.gradient(theta, w)[:, 0], lower=True)))
-    candidates = problem.candidates
     return _Rows(
-        t[:, candidates],
+        _in_units(design, root, candidates) if by_pairs else None,
+        h[candidates],
         a[candidates],
         pull[candidates],
-        t[:, candidates].T @ along,
+        every[candidates],
         float(np.linalg.norm(along)),
-        kappa,
-        left,
+        0.0 if squared else float(h.max()),
+        float(np.linalg.norm(solve_triangular(root, objective.gradient(theta, w)[:, 0], lower=True))),
     )
 
 
-def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool, by_pairs: bool) -> list[tuple[float, float]]:
+def _in_units(design: Design, root: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+    """t = A^(-1/2) x of these rows, (P, n), with A = root root'."""
+    known = design.dense(rows, np.ones(design.X.shape[1], dtype=bool))
+    features = np.ones((len(known), design.columns))
+    features[:, : known.shape[1]] = known
+    return np.asarray(solve_triangular(root, features.T, lower=True))
+
+
+def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool) -> list[tuple[float, float]]:
     """Least and largest change of b'theta from theta_0 for each size, infinite where nothing is proven."""
-    h = np.sqrt((rows.t**2).sum(axis=0))
-    bent = rows.a * rows.along
+    h, bent = rows.h, rows.a * rows.along
     sums = np.stack([_top(values, sizes) for values in (rows.a * h**2, np.abs(bent) * h, np.abs(rows.pull) * h)])
     C = np.stack([sums[1] * sums[2]] * 2)
-    if by_pairs:
-        paired = _paired(rows, bent, sizes, at_most)
+    if rows.t is not None:
+        paired = _paired(rows, rows.t, bent, sizes, at_most)
         sums, C = np.minimum(sums, paired[:3]), np.minimum(C, paired[3:])
     with np.errstate(divide="ignore", invalid="ignore"):
         lengths = [_root(_top(values, sizes)) for values in (bent**2 / rows.a, rows.pull**2 / rows.a)]
@@ -249,7 +259,7 @@ def _remainder(rows: _Rows, sums: np.ndarray, C: np.ndarray, lengths: float) -> 
     return np.asarray(e)
 
 
-def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray, at_most: bool) -> np.ndarray:
+def _paired(rows: _Rows, t: np.ndarray, bent: np.ndarray, sizes: np.ndarray, at_most: bool) -> np.ndarray:
     """q, U, V and C, the last for both signs of e, (5, S), by what every row shares with every other."""
     n = len(rows.a)
     root = np.sqrt(rows.a)
@@ -258,7 +268,7 @@ def _paired(rows: _Rows, bent: np.ndarray, sizes: np.ndarray, at_most: bool) -> 
     step = max(1, BLOCK // n)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        gram = rows.t[:, part].T @ rows.t
+        gram = t[:, part].T @ t
         for number, (left, right) in enumerate(kinds):
             both = gram * left[part, None] * right
             if number == 0:
