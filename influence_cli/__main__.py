@@ -13,7 +13,10 @@ def main() -> None:
     process.watch_signals(_clean_up)
     from influence_cli.cli import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        process.leave(end.code)
 
 
 def _clean_up() -> None:

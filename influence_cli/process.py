@@ -9,6 +9,7 @@ files appear under their names only when they are whole.
 
 from __future__ import annotations
 
+import atexit
 import io
 import math
 import os
@@ -22,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from influence_cli.core import stopping
 
@@ -133,6 +134,13 @@ def drain() -> OSError | None:
     sys.stdout.flush()
     sys.stderr.flush()
     return getattr(sys.stdout, "failure", None)
+
+
+def leave(code: object) -> NoReturn:
+    """End the process at once: Python takes up to .3 s to take its objects apart, and answers no signal meanwhile."""
+    atexit._run_exitfuncs()
+    drain()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _ask(number: int, frame: FrameType | None) -> None:

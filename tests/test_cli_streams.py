@@ -327,6 +327,26 @@ def test_a_run_that_does_not_look_ends_all_the_same(folder):
     assert (process.returncode, err) == (143, f"ginf: terminated (SIGTERM): {NOTHING}")
 
 
+LATE = """
+import os, signal, sys
+from influence_cli.__main__ import main
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid(), sent=signal.SIGTERM):
+        kill(me, sent)  # where Python takes its objects apart, with the handlers of signals gone
+late = Late()
+sys.argv = ["ginf", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--version"], 0), (["influence", "--group", "random"], 2)])
+def test_a_signal_after_the_end_changes_no_outcome(arguments, code):
+    done = subprocess.run(
+        [sys.executable, "-c", LATE, *arguments], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code and len(done.stdout + done.stderr) > 5
+
+
 def wait_for(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
