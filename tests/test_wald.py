@@ -13,6 +13,7 @@ import statsmodels.api as sm
 from cli_tools import rows_of
 
 from influence_cli import GroupInfluence
+from influence_cli.analysis.advice import advice
 from influence_cli.cli import run
 from influence_cli.core.quantities import under
 from influence_cli.core.removal import removal
@@ -71,6 +72,28 @@ def test_t_is_that_of_statsmodels_with_and_without_the_rows(estimator, scaling):
     for method in ("second", "refined"):
         assert (np.abs(both.values[method] - both.actual) <= both.errors[method]).all()
     assert both.values["first"][:, 1] == pytest.approx(found.values["first"][:, 0], abs=1e-10)
+
+
+@pytest.mark.parametrize("estimator", ["linear", "logistic", "poisson"])
+def test_t_without_all_rows_of_a_category_is_that_of_the_columns_left(estimator):
+    """Its column is 0 then, or, of the reference level, the sum of the others is the intercept."""
+    X, y = problem(estimator)
+    part = np.arange(M) % 3
+    A = np.column_stack([X[:, :2], part[:, None] == [1, 2]])
+    model = GroupInfluence.fit(A, y, estimator=estimator, l2=0.0)
+    base = reference(estimator, A, y).tvalues
+    for lost, column in ((1, 2), (0, 3)):
+        kept = part != lost
+        after = reference(estimator, np.delete(A, column, axis=1)[kept], y[kept]).tvalues
+        found = model.influence([~kept], quantity="t:x0,x1", errors=True, verify=True)
+        assert base[:2] + found.actual[0] == pytest.approx(after[:2], abs=1e-6)
+        off = np.abs(found.values["refined"] - found.actual)
+        assert (off <= found.errors["refined"]).all() and (off <= 0.05 * np.abs(found.actual)).all()
+        assert set(found.statuses()) == {"ok"}
+        (record,) = model.groundtruth([~kept], quantity=f"t:x{column}").records()
+        assert record["actual"] is None and record["status"].startswith("unbounded:")
+        sentences = " ".join(advice(model.model, model.influence([~kept], quantity=f"t:x{column}"), {}))
+        assert "do not determine them: ask about another parameter" in sentences
 
 
 def test_many_parameters_are_solved_for_by_products(monkeypatch):
@@ -298,6 +321,25 @@ def test_several_coefficients_are_asked_about_at_once(tmp_path, monkeypatch, cap
     assert "--plot draws one quantity, and the files hold 2" in capsys.readouterr().err
 
 
+def test_pages_say_what_several_quantities_of_the_model_are(tmp_path, monkeypatch, capsys):
+    clustered(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    asked = ["--model", "c.h5", "--group", "by:firm", "--quantity", "t:x0,x2"]
+    assert run(["influence", *asked, "-o", "i.h5"]) == run(["groundtruth", *asked, "-o", "t.h5"]) == 0
+    for command, sentence in (
+        (["compare", "i.h5", "t.h5"], "Change of the Wald statistic of x0, x2 if the group"),
+        (["show", "i.h5"], "i.h5: estimates for 5 groups and 2 figures of the model"),
+        (["show", "t.h5"], "t.h5: retraining without 5 groups, for 2 figures of the model"),
+    ):
+        capsys.readouterr()
+        assert run([*command, "--format", "table"]) == 0
+        assert sentence in " ".join(capsys.readouterr().out.split())
+    for quantity, sentence in (("t:x0", "depends on the rows left"), ("param:x0,x2", "one quantity, found 5 and 2")):
+        assert run(["influence", *asked[:-1], quantity, "--explain"]) == 2
+        said = capsys.readouterr().err
+        assert sentence in said and "--test" not in said
+
+
 def test_names_of_several_coefficients(tmp_path):
     rng = np.random.default_rng(2)
     frame = {"a,b": rng.normal(size=40), "c": rng.normal(size=40), "d": rng.normal(size=40)}
@@ -309,6 +351,9 @@ def test_names_of_several_coefficients(tmp_path):
     with pytest.raises(UsageError, match="no parameter has that name: cc") as caught:
         model.influence("rows:1", quantity="param:d,cc")
     assert "did you mean c?" in (caught.value.hint or "")
+    with pytest.raises(UsageError) as caught:
+        model.influence("rows:1", quantity="param:d,a,b")
+    assert 'the parameters are "a,b", c, d' in (caught.value.hint or "")
     with pytest.raises(UsageError, match="names a parameter twice"):
         model.influence("rows:1", quantity="param:d,d")
     with pytest.raises(UsageError, match="a search is about one quantity, and param:c,d names 2"):

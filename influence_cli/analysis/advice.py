@@ -74,9 +74,11 @@ def _infinite(model: TrainedModel, result: InfluenceResult) -> str:
         return ""
     pairs = _of(int(endless.sum()), endless.size, "figure")
     if model.settings.l2 == 0 or not model.dataset.classes:
+        of_t = result.quantity.startswith("t:")  # which has no meaning with a penalty
+        remedy = "ask about another parameter" if of_t else "train with --l2 greater than 0"
         return (
             f"{pairs} cannot have a finite truth, because the rows that are left without the group do not determine"
-            " them: train with --l2 greater than 0"
+            f" them: {remedy}"
         )
     remedy = "" if result.quantity == "prob" else ", or ask for --quantity prob"
     return (

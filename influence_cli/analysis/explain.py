@@ -79,10 +79,17 @@ def explain(question: Question, solver: HessianSolver, plan: GroupPlan) -> Expla
     Raises UsageError for more than one of either, for a quantity without a derivative, and where removal changes the
     features themselves; NotConvergedError where a solve or ``refined`` gave no figure.
     """
-    if len(plan) != 1 or len(question) != 1 or question.by_group:
+    if question.of_weights:
         raise UsageError(
-            f"--explain is about one group and one test row, found {len(plan):,} and {len(question):,}",
-            hint="for example --group coherent:3:20 --test 17",
+            f"--explain: --quantity {question.quantity} depends on the rows left, of which no term is known",
+            hint="ask for --quantity param:NAME",
+        )
+    if len(plan) != 1 or len(question) != 1 or question.of_removed:
+        single, example = ("quantity", "") if question.tests is None else ("test row", " --test 17")
+        found = "each group's own rows" if question.of_removed else f"{len(question):,}"
+        raise UsageError(
+            f"--explain is about one group and one {single}, found {len(plan):,} and {found}",
+            hint=f"for example --group coherent:3:20{example}",
         )
     model = question.model
     if model.refit is not None and not model.refit.shared:

@@ -36,6 +36,7 @@ from influence_cli.results import (
     names_in,
     quantity_of,
 )
+from influence_cli.specs.names import written
 
 TEST_BYTES = 1e9
 """Memory that gradients and adjoints of one piece of test rows may take."""
@@ -196,8 +197,9 @@ def _of_model(model: TrainedModel, quantity: str) -> tuple[np.ndarray, list[Targ
     asked = [text] if text in known else names_in(text) or [text]
     for name in asked:
         if name not in known:
-            shown = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
-            guess = did_you_mean(name, known, "")
+            spelled = [written([one]) for one in known]
+            shown = ", ".join(spelled[:6]) + (", ..." if len(known) > 6 else "")
+            guess = did_you_mean(name, spelled, "")
             hint = f"the parameters are {shown}" + (f"; {guess}" if guess else "")
             which = f": {name}" if len(asked) > 1 else ""
             raise UsageError(f"--quantity {quantity}: no parameter has that name{which}", hint=hint)

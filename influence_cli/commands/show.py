@@ -63,10 +63,10 @@ def _model(file: str, view: View) -> Answer:
 def _influence(file: str, view: View) -> Answer:
     from influence_cli.artifacts.results import load_influence
     from influence_cli.present.changes import influence_figures, influence_page
-    from influence_cli.present.words import counted
+    from influence_cli.present.words import asked_of
 
     result = load_influence(file)
-    what = f"estimates for {len(result.groups):,} groups and {counted(len(result.tests), 'test row')}"
+    what = f"estimates for {len(result.groups):,} groups and {asked_of(result.tests.tolist())}"
     headline = influence_figures(result, result.columns()).headline
     return _answer(f"{file}: {what}", result, lambda columns: influence_page(result, columns, view), headline)
 
@@ -74,13 +74,13 @@ def _influence(file: str, view: View) -> Answer:
 def _truth(file: str, view: View) -> Answer:
     from influence_cli.artifacts.results import load_truth
     from influence_cli.present.changes import truth_page
-    from influence_cli.present.words import counted
+    from influence_cli.present.words import asked_of
     from influence_cli.results import PENDING
 
     result = load_truth(file)
     pending = sum(status == PENDING for status in result.status)
     left = f", {pending:,} of them still to be retrained (--resume)" if pending else ""
-    what = f"retraining without {len(result.groups):,} groups{left}, for {counted(len(result.tests), 'test row')}"
+    what = f"retraining without {len(result.groups):,} groups{left}, for {asked_of(result.tests.tolist())}"
     return _answer(f"{file}: {what}", result, lambda columns: truth_page(result, columns, view), "actual")
 
 

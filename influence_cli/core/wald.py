@@ -5,8 +5,10 @@ With weights w that sum to anything, n rows with a weight over 0, P parameters, 
     t = theta_j / sqrt(phi (H^-1)_jj)       phi = 2 sum_i w_i l_i / (n - P) of a linear regression,
                                             else the weight in w of one observation
 
-which is what statsmodels calls tvalues.  It is significant at 5% where |t| exceeds the .975 quantile, of Student's
-distribution with n - P degrees of freedom for a linear regression and of the normal one for the others.
+which is what statsmodels calls tvalues.  Where the rows left do not determine every parameter (a column that only the
+group fills), the others keep their t: x solves H x = e_j, and P is the rank of H.  It is significant at 5% where |t|
+exceeds the .975 quantile, of Student's distribution with n - P degrees of freedom for a linear regression and of the
+normal one for the others.
 
 Removal changes t at once and through theta.  With x = H^-1 e_j and V = (H^-1)_jj, to first order in row i,
 
@@ -30,7 +32,7 @@ from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
-from influence_cli.core.optimise.newton import inverses
+from influence_cli.core.optimise.newton import DEPENDENT, LEAST_SIZE, inverses
 from influence_cli.core.optimise.restarts import has_cheap_factor
 from influence_cli.core.solvers.cholesky import factorize
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
@@ -39,6 +41,8 @@ from influence_cli.errors import UsageError
 
 LEVEL = 0.05
 """Level of significance."""
+DETERMINED = 1e-7
+"""Part of a parameter in the directions without curvature up to which it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +110,19 @@ class WaldTarget:
 
     def _columns(self, theta: np.ndarray, w: Weights) -> np.ndarray:
         """x (P, G); of a linear regression the same at every theta."""
-        fixed = isinstance(self.objective.family, Gaussian)
+        fixed, groups = isinstance(self.objective.family, Gaussian), theta.shape[1]
         if fixed and "x" in self.kept and self.kept["x"].shape == theta.shape:
             return self.kept["x"]
         unit = np.zeros_like(theta)
         unit[self.index] = 1.0
         if has_cheap_factor(self.objective):
             inverse, definite = inverses(self.objective, theta, w)
-            x = np.where(definite, inverse(unit), np.nan)
+            x, rank = np.where(definite, inverse(unit), np.nan), np.full(groups, len(theta))
+            for g in np.flatnonzero(~definite).tolist():
+                one = np.array([min(g, w.groups - 1)])
+                (hessian,) = self.objective.dense_curvatures(theta[:, [g]], w.take(one))
+                x[:, g], rank[g] = _column(hessian, self.index)
+            self.kept["rank"] = rank
         else:
             solution = refined_conjugate_gradient(
                 HessianAt(self.objective, theta, w), unit, preconditioner=self._inverse, tol=1e-10
@@ -138,10 +147,10 @@ class WaldTarget:
         return w.kept / self.observations
 
     def _freedom(self) -> np.ndarray:
-        """n - P, (G,)."""
+        """n - P, (G,), P being the rank of what the rows left determine."""
         weighs = self.objective.weights > 0
         left = np.count_nonzero(weighs) - self._weights.sums(weighs.astype(float))
-        return left - float(self.objective.size)
+        return left - self.kept.get("rank", np.array([self.objective.size]))
 
     def _quantile(self) -> np.ndarray:
         from scipy.stats import norm, t
@@ -150,6 +159,20 @@ class WaldTarget:
         if isinstance(self.objective.family, Gaussian):
             return np.asarray(t.ppf(1.0 - self.level / 2.0, np.maximum(self._freedom(), 1e-9)))
         return np.full(len(self._freedom()), norm.ppf(1.0 - self.level / 2.0))
+
+
+def _column(hessian: np.ndarray, index: int) -> tuple[np.ndarray, int]:
+    """x (P,) with H x = e_j for a singular H (P, P), NaN where there is none, and the rank of H."""
+    if not np.isfinite(hessian).all():
+        return np.full(len(hessian), np.nan), len(hessian)
+    diagonal = hessian.diagonal()
+    unit = np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    values, vectors = np.linalg.eigh(hessian / unit[:, None] / unit)
+    held = values > DEPENDENT * max(len(values), LEAST_SIZE) * np.finfo(float).eps * values[-1]
+    if (np.abs(vectors[index, ~held]) > DETERMINED).any():
+        return np.full(len(values), np.nan), int(held.sum())
+    part = vectors[:, held]
+    return part @ (part[index] / values[held]) / unit[index] / unit, int(held.sum())
 
 
 def wald_target(

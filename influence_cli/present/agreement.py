@@ -16,7 +16,15 @@ from influence_cli.errors import UsageError
 from influence_cli.present.changes import BEST_FIRST, GIVEN, View
 from influence_cli.present.plots import Cloud, Line, curve, scatter
 from influence_cli.present.tables import Block, Page
-from influence_cli.present.words import change_text, common_part, group_name, meaning, meaning_of, row_name
+from influence_cli.present.words import (
+    change_text,
+    common_part,
+    group_name,
+    meaning,
+    meaning_of,
+    meaning_of_several,
+    row_name,
+)
 from influence_cli.results import REMOVED_TEST, name_of_test
 from influence_cli.tabular import Records
 
@@ -66,10 +74,7 @@ def agreement_page(matched: Matched | Sequence[Matched], records: Records, view:
     ]
     words = meaning(first.quantity, first.in_words, removed=_of_removed(first))
     if len(each) > 1:
-        asked = "\n".join(
-            agreement.in_words or f"parameter {agreement.quantity.partition(':')[2]}" for agreement in each
-        )
-        words = meaning(first.quantity, asked)
+        words = meaning_of_several([agreement.quantity for agreement in each], [one.in_words for one in each])
     return Page(f"Estimates against retraining. {words}", tuple(blocks), tuple(filter(None, explained)))
 
 

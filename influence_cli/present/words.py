@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from influence_cli.results import names_in
+from influence_cli.results import MEAN_TEST, REMOVED_TEST, names_in
+from influence_cli.specs.names import written
 
 INFINITE = "unbounded"
 """How the statuses begin of figures that have no finite truth."""
@@ -84,6 +85,16 @@ def meaning(quantity: str, asked: str | None = None, *, removed: bool = False) -
     """The sentence that every page begins with."""
     meaning_found = meaning_of(quantity, asked, removed=removed)
     return f"Change of the {meaning_found.name} if the group is removed; {meaning_found.sign}"
+
+
+def meaning_of_several(quantities: Sequence[str], asked: Sequence[str | None]) -> str:
+    """The sentence about several quantities of the model, which are of one kind; those that are ``asked`` in words
+    are parameters."""
+    kinds, names = zip(*(quantity.split(":", 1) for quantity in quantities), strict=True)
+    if any(asked):
+        parts = (words or f"parameter {name}" for words, name in zip(asked, names, strict=True))
+        return meaning(quantities[0], "\n".join(parts))
+    return meaning(f"{kinds[0]}:{written(names)}")
 
 
 def effect(quantity: str, change: float | None) -> str:
@@ -163,6 +174,14 @@ def called(record: Mapping[str, Any]) -> str:
     name = f"id {record['id']}" if record["id"] is not None else f"record {record['record']}"
     parts = [name] * (name != "record None") + [f"true {label_text(record['true'])}"] * (record["true"] is not None)
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def asked_of(tests: Sequence[int]) -> str:
+    """What figures with these codes are of: test rows, all of them together, each group's own rows, or the model."""
+    if min(tests) >= 0:
+        return counted(len(tests), "test row")
+    of_one = {MEAN_TEST: "all test rows together", REMOVED_TEST: "each group's own rows"}
+    return of_one.get(tests[0], f"{counted(len(tests), 'figure')} of the model")
 
 
 def counted(number: int, what: str) -> str:
