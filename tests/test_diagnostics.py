@@ -235,6 +235,18 @@ def test_the_table_shows_the_largest_and_says_so(model, capsys):
     assert max(map(len, text.splitlines())) <= 80
 
 
+def test_what_groups_of_rows_do_not_have_takes_no_column(model, capsys):
+    asked = ["influence", "--model", model, "--group", "random:9x2", "--diagnostics", "--format", "table"]
+    assert run(asked) == ExitCode.OK
+    told = capsys.readouterr()
+    assert told.out.startswith("Groups of training rows by Cook's distance")
+    assert "residual" not in told.out and "DFFITS" not in told.out and "dffits" not in told.err
+    assert run([*asked, "--group", "rows:3"]) == ExitCode.OK
+    told = capsys.readouterr()
+    assert told.out.startswith("Training rows by Cook's distance")
+    assert "residual" in told.out and "DFFITS" in told.out and "dffits" in told.err
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [

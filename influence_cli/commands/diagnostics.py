@@ -38,7 +38,8 @@ def write_diagnostics(
     emit(answer, written, common)
     if plot is not None and ending is not None:
         save_picture(plot, leverage_picture(columns, opened.model.objective.size, plan.m, ending), common)
-    common.note("dffits and dfbetas are all rows minus without the row: the opposite sign of ginf's other figures")
+    if not np.isnan(columns["dffits"]).all():
+        common.note("dffits and dfbetas are all rows minus without the row: the opposite sign of ginf's other figures")
     failed = int(np.sum([state != OK for state in result.status]))
     if failed:
         warn(f"{failed} of {len(result.status)} groups have values that are null: see status")

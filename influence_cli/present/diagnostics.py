@@ -34,23 +34,28 @@ def diagnostics_page(columns: Mapping[str, Any], view: View) -> Page:
     distance = np.asarray(columns["cooks_distance"], dtype=float)
     order = np.argsort(np.where(np.isnan(distance), -np.inf, -distance), kind="stable")
     count = view.top or SHOWN
-    title = "Training rows by Cook's distance: how far all estimates move without them"
+    lists = {key: plain(columns[key]) for key in ("size", *HEADINGS, "status")}
+    known = [key for key in HEADINGS if any(value is not None for value in lists[key])]  # groups of rows lack two
+    what = "Training rows" if 1 in lists["size"] else "Groups of training rows"
+    title = f"{what} by Cook's distance: how far all estimates move without them"
     if len(order) > count:
         title += f" (the largest {count} of {len(order):,}; all of them: --format csv)"
-    lists = {key: plain(columns[key]) for key in ("size", *HEADINGS, "status")}
     names = names_of(columns)
     marks: dict[str, int] = {}
     rows = []
     for at in order[:count].tolist():
         status = lists["status"][at]
         mark = f"[{marks.setdefault(status, len(marks) + 1)}]" if status != "ok" else ""
-        cells = (figure(lists[key][at]) for key in HEADINGS)
+        cells = (figure(lists[key][at]) for key in known)
         rows.append((names[at], f"{lists['size'][at]:,}", *cells, mark))
-    block = Block("", ("group", "rows", *HEADINGS.values(), ""), rows, frozenset(range(1, 6)))
+    last = 2 + len(known)
+    block = Block("", ("group", "rows", *(HEADINGS[key] for key in known), ""), rows, frozenset(range(1, last)))
     if not marks:
-        block = block.without(6)
-    notes = (f"[{number}] {status}" for status, number in marks.items())
-    return Page(title, (block,), ("DFFITS: fitted values of all rows minus without the row", *notes))
+        block = block.without(last)
+    notes = [f"[{number}] {status}" for status, number in marks.items()]
+    if "dffits" in known:
+        notes.insert(0, "DFFITS: fitted values of all rows minus without the row")
+    return Page(title, (block,), tuple(notes))
 
 
 def names_of(columns: Mapping[str, Any]) -> list[str]:
