@@ -208,7 +208,7 @@ def _rows_of(X: csr_array, rows: slice | np.ndarray) -> csr_array:
     if isinstance(rows, np.ndarray) or not isinstance(X, csr_array):
         return X[rows]
     ends = X.indptr[rows.start : rows.stop + 1]
-    part = csr_array((rows.stop - rows.start, X.shape[1]))
+    part = csr_array((len(ends) - 1, X.shape[1]))  # not rows.stop: of rows beyond the last there are no numbers
     part.data, part.indices = X.data[ends[0] : ends[-1]], X.indices[ends[0] : ends[-1]]
     part.indptr = ends - ends[0]
     return part

@@ -195,7 +195,7 @@ def _terms(problem: Problem, at: tuple[np.ndarray, Weights], b: np.ndarray, *, b
     pull = weights * objective.family.residual(eta, objective.y)[0, 0]
     along, h, every = solve_triangular(root, b, lower=True), np.empty(design.rows), np.empty(design.rows)
     step = max(1, BLOCK // (8 * len(root)))
-    for part in (slice(start, start + step) for start in range(0, design.rows, step)):
+    for part in (slice(start, min(start + step, design.rows)) for start in range(0, design.rows, step)):
         t = _in_units(design, root, part)
         h[part], every[part] = np.sqrt((t**2).sum(axis=0)), along @ t
     squared = isinstance(objective.family, Gaussian | Signed)
