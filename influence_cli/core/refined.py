@@ -8,12 +8,17 @@ theta_(k-1), a group ends at the first step k >= 2 at which all of its test rows
     error_k = c max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
                                                             q = min(|r_k| / min |r_j|, .95), j < k, in the norm of M^-1
 
-or an error that the rounding of f hides; c is 1.25, and from the ninth step on 2.5.  It is the geometric tail of a
-series that shrinks by q a step: an estimate of the error, and no bound.  (q is not the ratio to the gradient before:
-where the mixing has thrown that far out, as it does of rows that are nearly separable, the step back looks like a
-contraction.)  On such a path, and from the ninth step on, the rule must hold at two steps in a row.  Where the mixing
-stalls, because the group has taken much of the curvature with it, Newton-CG goes on under the same rule, with |r_k| in
-the norm of the inverse Hessian there; its steps are rough, so the one that ends a group is solved to 1%.
+or an error that the rounding of f hides; c is 1.25.  It is the geometric tail of a series that shrinks by q a step: an
+estimate of the error, and no bound.  (q is not the ratio to the gradient before: where the mixing has thrown that far
+out, as it does of rows that are nearly separable, the step back looks like a contraction.)
+
+Such a series is not what a group makes whose curvature M does not know: one that takes a whole class, or rows without
+which the others are nearly separable.  There F rises and falls on its way, so that several moves may be small by
+chance, and a loss stands still where its row is far out.  The path of a group that takes a class, one that was thrown
+far out, and any from the ninth step on therefore is ``slow``: c is 2.5, the rule must hold at two steps in a row, and
+error_k is c |F_k| |r_k| / |r_1| at least, what the gradient has yet to lose.  Where the mixing stalls Newton-CG goes on
+under the same rule, with |r_k| in the norm of the inverse Hessian there; its steps are rough, so the one that ends a
+group is solved to 1%.
 
 A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
 its parameter but the penalty's.  M is blind to that: the way there would be long, its steps small, and the rule met
@@ -43,15 +48,14 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, for_colum
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import Weights
 
-SAFETY, SLOW_FROM, SLOW_SAFETY = 1.25, 9, 2.5
-"""Factor on the geometric tail, and from which step on a larger one: a group that takes so many has left the trained
-model's curvature behind (nearly separable rows), and its moves rise and fall."""
+SAFETY, SLOW_SAFETY = 1.25, 2.5
+"""Factor on the geometric tail, and that of a slow path."""
+WILD, SLOW_FROM = 2.0, 9
+"""Growth of the gradient, from its first length, and number of steps, from which on a path is slow."""
 FIRST_TEST = 2
 """The step at which the rule is first asked: it needs two moves."""
 SLOWEST = 0.95
 """Largest contraction that the rule reckons with."""
-WILD = 2.0
-"""Growth of the gradient, from its first length, after which one good step proves nothing."""
 VISIBLE = 16 * np.finfo(float).eps
 """Rounding of f, relative to |f| before and after removal."""
 END = 1e-9
@@ -146,7 +150,7 @@ def refine(
             gradient[:, far] = objective.gradient(start[:, far], w.take(far))
     gradient = objective.gradient(start, w) if gradient is None else gradient
     preconditioner = rescaled_preconditioner(objective, w, preconditioner)
-    way = _Way(objective, w, start, _Rule(goal, w.groups))
+    way = _Way(objective, w, start, _Rule(goal, w.groups, objective.loses_class(w)))
     left = way.mix(gradient, preconditioner)
     if goal.steps is None:
         way.newton(left, preconditioner)
@@ -155,15 +159,16 @@ def refine(
 
 
 class _Rule:
-    """F_k, its last move and the length of the gradient of every group, and whether they suffice."""
+    """F_k, its last move and the length of the gradient of every group, and whether they suffice; which paths are
+    ``slow`` (G,) from the beginning."""
 
-    def __init__(self, goal: Goal, groups: int):
+    def __init__(self, goal: Goal, groups: int, slow: np.ndarray | bool = False):
         shape = (len(goal.base), groups)
         self.goal = goal
         self.change, self.move = np.zeros(shape), np.zeros(shape)
         self.error, self.met = np.full(shape, np.inf), np.zeros(shape, dtype=bool)
         self.shortest, self.first = np.full(groups, np.nan), np.full(groups, np.nan)
-        self.unsteady, self.answered = np.zeros(groups, dtype=bool), np.zeros(groups, dtype=bool)
+        self.slow, self.answered = np.array(np.broadcast_to(slow, groups)), np.zeros(groups, dtype=bool)
         self.steps = np.full(groups, -1, dtype=np.int64)
 
     def ends(self, columns: np.ndarray, theta: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -176,13 +181,15 @@ class _Rule:
         with np.errstate(invalid="ignore", divide="ignore"):
             q = np.minimum(length / self.shortest[columns], SLOWEST)
         q = np.where(length == 0, 0.0, np.where(np.isnan(q), SLOWEST, q))
-        move = np.abs(change - self.change[:, columns])
-        safety = np.where(self.steps[columns] + 1 < SLOW_FROM, SAFETY, SLOW_SAFETY)
-        tail = safety * np.maximum(move, q * self.move[:, columns]) / (1.0 - q)
-        hidden = VISIBLE * (np.abs(value) + np.abs(base))
-        error = np.maximum(tail, hidden)
-        met = error <= np.maximum(goal.rel * np.abs(change), hidden)
+        self.slow[columns] |= (length > WILD * self.first[columns]) | (self.steps[columns] + 1 >= SLOW_FROM)
         self.first[columns] = np.where(np.isnan(self.first[columns]), length, self.first[columns])
+        slow = self.slow[columns]
+        move = np.abs(change - self.change[:, columns])
+        tail = np.maximum(move, q * self.move[:, columns]) / (1.0 - q)
+        to_go = np.abs(change) * np.minimum(length / np.maximum(self.first[columns], np.finfo(float).tiny), 1.0)
+        hidden = VISIBLE * (np.abs(value) + np.abs(base))
+        error = np.maximum(np.where(slow, SLOW_SAFETY * np.maximum(tail, to_go), SAFETY * tail), hidden)
+        met = error <= np.maximum(goal.rel * np.abs(change), hidden)
         self.change[:, columns], self.move[:, columns] = change, move
         self.shortest[columns] = np.fmin(self.shortest[columns], length)
         self.error[:, columns], self.met[:, columns] = error, met
@@ -190,8 +197,7 @@ class _Rule:
         if goal.steps is not None:
             return self.steps[columns] >= goal.steps
         answered = (met | ~goal.counts[:, columns] | np.isnan(change)).all(axis=0)
-        self.unsteady[columns] |= (length > WILD * self.first[columns]) | (self.steps[columns] >= SLOW_FROM)
-        sure = answered & (self.answered[columns] | ~self.unsteady[columns])
+        sure = answered & (self.answered[columns] | ~slow)
         self.answered[columns] = answered
         ended = (sure & goal.graded) | (length <= END * self.first[columns])
         return (self.steps[columns] >= FIRST_TEST) & ended

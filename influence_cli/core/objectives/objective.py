@@ -156,11 +156,19 @@ class Objective(ABC):
     def recession(self, w: RowWeights) -> np.ndarray:
         """Directions (P, G) along which J(.; w_g) falls for ever because a class has lost its last row; 0 where there
         is none.  See ``core.recession`` for all such directions."""
+        return self.free_intercepts(self.family.away(self._present(w)))
+
+    def loses_class(self, w: RowWeights) -> np.ndarray:
+        """Which groups take the last row of a class, or of another kind of rows, (G,)."""
+        return np.asarray(~self._present(w).all(axis=1))
+
+    def _present(self, w: RowWeights) -> np.ndarray:
+        """Which kinds of rows keep a weight over 0, (G, S) bool."""
         w = as_weights(w)
         kinds, counts = self._kinds
         if w.base is not self.weights:
             counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
-        return self.free_intercepts(self.family.away(w.present(kinds, counts)))
+        return w.present(kinds, counts)
 
     def features_left(self, w: Weights) -> np.ndarray | None:
         """Share of its mean square that each parameter's feature keeps without each group, (P, G); None where the
