@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -207,6 +209,10 @@ def test_the_worst_is_selected_and_a_flip_of_what_has_one_sign_is_refused():
     assert caught.value.hint == "use quantity gap:x2"
     with pytest.raises(UsageError, match="has no derivative"):
         model.select(3, X_test, y_test, quantity="gap-tpr:x2")
+    for find in (partial(model.select, None, flip=True), partial(model.describe, 1), partial(model.curve, [2, 3])):
+        with pytest.raises(UsageError, match="gap-tpr:x2 has no derivative to rank rows by") as caught:
+            find(X_test=X_test, y_test=y_test, quantity="gap-tpr:x2")
+        assert "ask for gap: or gap-loss: here" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

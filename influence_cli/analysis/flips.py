@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.analysis.pooled import in_steps
 from influence_cli.analysis.question import OF_MODEL, Question, TestRows, ask
 from influence_cli.analysis.select import Choice, Entry, Single, Watch, retrained
 from influence_cli.core.objectives.families.base import Classifier
@@ -139,6 +140,12 @@ def ranked(question: Question) -> Question:
             f"--quantity {question.quantity} depends on the rows left, for which groups are not ranked",
             hint="--flip --flip-of significance, or --quantity param:NAME",
         )
+    if in_steps(question.quantity):
+        smooth = "gap: or gap-loss:" if "gap" in question.quantity else "loss, margin or prob"
+        raise UsageError(
+            f"--quantity {question.quantity} has no derivative to rank rows by",
+            hint=f"ask for {smooth} here, or name groups: ginf influence --quantity {question.quantity}",
+        )
     return question
 
 
@@ -167,7 +174,7 @@ def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str, of: str
             raise UsageError(
                 f"--flip: {quantity} is never negative, so its sign cannot change", hint=f"use --quantity {better}"
             )
-        return ask(model, tests, quantity)
+        return ranked(ask(model, tests, quantity))
     if tests is None:
         raise UsageError("--flip needs test rows", hint="for example --test 17 or --test misclassified:5")
     if tests.mean or tests.removed:

@@ -81,8 +81,6 @@ def select(
         opened = session.open_model(model, common, network=network, outputs=outputs)
         prepared = prepare(opened, preprocessing)
         opened = prepared.opened
-        if opened.model.refit is not None and not (sought.describe and opened.model.refit.estimates):
-            common.note(FLIPPED_FROZEN if sought.flip else RANKED_FROZEN)
         tests = session.pick_tests(opened.model, tests_spec, common)
         if written.format == ROWS and tests is not None and not tests.mean and len(tests.rows) > 1:
             raise UsageError(
@@ -96,6 +94,8 @@ def select(
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
+        if opened.model.refit is not None and not (sought.describe and opened.model.refit.estimates):
+            common.note(FLIPPED_FROZEN if sought.flip else RANKED_FROZEN)
         working = session.open_solver(opened, solver, common, beside=session.ranking_bytes(opened.model.dataset))
         search = followed(search, question, working) if sought.strategy is None else search
         if search.choice.follow:
