@@ -27,7 +27,7 @@ def write_diagnostics(
     check_outputs({"-o": written.output, "--plot": plot}, request.inputs(), force=common.force)
     with common.limited_threads():
         opened = session.open_model(request.asked.model, common, network=network, outputs={"-o": written.output})
-        plan = session.plan(opened.model, request.specs, common)
+        plan = session.plan(opened.model, request.specs, common.seed, common.note)
         if plot is not None:
             check_rows(plan.size)
         working = session.open_solver(opened, solver, common)

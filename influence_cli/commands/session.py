@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -223,7 +223,7 @@ class Request:
 
     def of(self, model: TrainedModel, common: Common) -> tuple[GroupPlan, Question]:
         """The groups of the model's training rows, and the question about its test rows.  Raises UsageError."""
-        groups = plan(model, self.specs, common)
+        groups = plan(model, self.specs, common.seed, common.note)
         drawn = RowsOf(groups)
         return groups, ask(model, pick_tests(model, self.tests, common), self.asked.quantity, drawn)
 
@@ -278,10 +278,12 @@ def read_specs(asked: Asked) -> list[GroupSpec]:
     return specs
 
 
-def plan(model: TrainedModel, specs: list[GroupSpec], common: Common) -> GroupPlan:
-    planned = plan_groups(specs, train_rows(model.dataset), seed=common.seed, stdin=sys.stdin)
+def plan(
+    model: TrainedModel, specs: list[GroupSpec], seed: int, note: Callable[[str], None] = lambda sentence: None
+) -> GroupPlan:
+    planned = plan_groups(specs, train_rows(model.dataset), seed=seed, stdin=sys.stdin)
     for sentence in planned.notes:
-        common.note(sentence)
+        note(sentence)
     return planned
 
 

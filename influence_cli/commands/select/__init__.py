@@ -187,7 +187,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
     m = model.dataset.rows
     sizes = [size.of(m) for size in sought.sizes()]
     within = [parse_group(text) for text in sought.within or ()]
-    pool = pool_rows(session.plan(model, within, common)) if within else np.arange(m)
+    pool = pool_rows(session.plan(model, within, common.seed, common.note)) if within else np.arange(m)
     choice = Choice(
         sought.strategies(),
         pool,
@@ -202,7 +202,7 @@ def build(sought: Sought, question: Question, common: Common) -> Search:
         certify=sought.share,
     )
     if sought.candidates:
-        offered = session.plan(model, [parse_group(text) for text in sought.candidates], common)
+        offered = session.plan(model, [parse_group(text) for text in sought.candidates], common.seed, common.note)
         groups = [offered.group(index) for index in range(len(offered))]
         return UnionSearch(choice, groups, sizes[0] if sizes else 1)
     if sought.flip:
