@@ -1,6 +1,7 @@
 """Groups that can be typed: shell-safe joiners, combinations, equal parts, and files that ginf wrote."""
 
 import json
+import math
 import shlex
 
 import numpy as np
@@ -9,6 +10,7 @@ from cli_tools import save_blobs, train
 
 from influence_cli.cli import run
 from influence_cli.errors import UsageError
+from influence_cli.specs.by import conditions_by_keys
 from influence_cli.specs.columns import Condition, parse_conditions
 from influence_cli.specs.files import read_group_file
 from influence_cli.specs.groups import KINDS, parse_group
@@ -63,6 +65,21 @@ def test_equal_parts_of_numbers():
     assert planned("by:age:2,sex")["column:age=30..50,sex=f"] == [0, 2]
     for label, rows in groups.items():
         assert planned(label) == {label: rows}
+
+
+@pytest.mark.parametrize(
+    ("values", "bins", "sizes"),
+    [
+        ([1] * 30 + [2] * 18 + [3] * 85, 2, [48, 85]),  # at equal shares 3 would end both parts
+        ([1] * 30 + [2] * 18 + [3] * 85, 5, [30, 18, 85]),
+        ([0] * 49 + [1] * 51, 2, [49, 51]),
+        ([0] * 60 + list(range(1, 41)), 4, [60, 13, 13, 14]),
+        ([math.nan, *range(9)], 3, [3, 3, 3]),
+    ],
+)
+def test_equal_values_leave_as_many_parts_as_there_can_be(values, bins, sizes):
+    parts = conditions_by_keys({"v": np.array(values, dtype=float)}, [Key("v", bins)])
+    assert [len(rows) for _, rows in parts] == sizes
 
 
 def test_columns_whose_names_look_like_more():

@@ -334,6 +334,10 @@ def test_pages_say_what_several_quantities_of_the_model_are(tmp_path, monkeypatc
         capsys.readouterr()
         assert run([*command, "--format", "table"]) == 0
         assert sentence in " ".join(capsys.readouterr().out.split())
+    assert run(["influence", "--model", "c.h5", "--group", "by:firm", "--quantity", "param:x0,x2", "-o", "p.h5"]) == 0
+    capsys.readouterr()
+    assert run(["show", "p.h5", "--format", "table"]) == 0
+    assert "\\n" not in capsys.readouterr().out
     for quantity, sentence in (("t:x0", "depends on the rows left"), ("param:x0,x2", "one quantity, found 5 and 2")):
         assert run(["influence", *asked[:-1], quantity, "--explain"]) == 2
         said = capsys.readouterr().err

@@ -211,6 +211,9 @@ def test_options_that_do_not_suit_are_refused(tmp_path, capsys, options, sentenc
 def test_a_group_with_all_the_weight_is_refused():
     with pytest.raises(UsageError, match="all rows with a weight over 0"):
         removal(np.array([0.5, 0.5, 0.0]), [np.array([0, 1])], "per-mean")
+    with pytest.raises(UsageError, match="takes all rows: nothing would be left") as caught:
+        removal(np.array([0.5, 0.5]), [np.array([0, 1])], "per-mean")
+    assert "--sample-weight" not in (caught.value.hint or "")
 
 
 def test_weights_are_part_of_the_file_and_of_its_digest(tmp_path):

@@ -191,7 +191,7 @@ def _fixed(value: float | None, digits: int) -> str:
 def _short(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2f}" if 0.01 <= abs(value) < 1000 else f"{value:.1e}"
+    return f"{value:.2f}" if value == 0 or 0.01 <= abs(value) < 1000 else f"{value:.1e}"
 
 
 def _signed(value: float | None) -> str:

@@ -27,4 +27,4 @@ def with_facts(title: str, page: Page, provenance: Provenance) -> Page:
 def _text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value).replace("\n", ", ")

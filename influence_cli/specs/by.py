@@ -43,11 +43,28 @@ def _by_bins(columns: Mapping[str, np.ndarray], key: Key) -> list[tuple[Conditio
     ordered = np.sort(values[known])
     if not len(ordered) or ordered[0] == ordered[-1]:
         raise UsageError(f"column {key.column} has fewer than two different numbers: there is nothing to cut")
-    ends = ordered[np.ceil(np.arange(1, key.bins + 1) * len(ordered) / key.bins).astype(int) - 1]
-    which = np.searchsorted(np.unique(ends), values[known], side="left")
+    which = np.searchsorted(_ends(ordered, key.bins), values[known], side="left")
     bins = []
     for part in np.unique(which).tolist():
         rows = known[which == part]
         low, high = values[rows].min(), values[rows].max()
         bins.append((Condition(key.column, None, printed_number(low), printed_number(high)), rows))
     return bins
+
+
+def _ends(ordered: np.ndarray, bins: int) -> np.ndarray:
+    """The largest value of each part of these sorted values: those at equal shares, or, where equal values take up
+    several shares, from below the nearest to an equal share of the rest."""
+    places = np.arange(1, bins + 1) * len(ordered) / bins
+    ends = np.unique(ordered[np.ceil(places).astype(int) - 1])
+    different, first = np.unique(ordered, return_index=True)
+    count = min(bins, len(different))
+    if len(ends) == count:
+        return ends
+    last, chosen = 0, []
+    for left in range(count, 1, -1):
+        share = (len(ordered) - first[last]) / left
+        free = first[last + 1 : len(first) + 2 - left]
+        last += 1 + int(np.abs(free - first[last] - share).argmin())
+        chosen.append(different[last - 1])
+    return np.array([*chosen, different[-1]])
