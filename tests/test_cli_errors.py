@@ -234,6 +234,7 @@ def test_wrong_usage_of_train(tmp_path, capsys, monkeypatch, options, code, text
         ("train --impute --drop hospital", "--impute needs a value, and the option --drop stands in its place"),
         ("report m.h5 -o --force", "-o needs a value, and the option --force stands in its place"),
         ("influence --model m.h5 -t --no-verify", "-t needs a value, and the option --no-verify stands in its place"),
+        ("select --sizes", "--sizes needs a value, and the line ends behind it"),
         ("train --label=--drop --data none.csv", "none.csv"),
     ],
 )

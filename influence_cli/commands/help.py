@@ -25,7 +25,7 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse as usual, and note which help is asked for.
 
-        Raises UsageError where another option stands in place of a value, which the parser would take for the value.
+        Raises UsageError where a value is missing, also where the parser would take another option for it.
         """
         ctx.meta[SHORT] = SHORT in args and LONG not in args
         takes_value = {
@@ -36,10 +36,12 @@ class Command(TyperCommand):
         }
         words = iter(args[: args.index("--")] if "--" in args else args)
         for word in words:
-            value = next(words, None) if takes_value.get(word) else None
-            if value in takes_value:
-                message = f"{word} needs a value, and the option {value} stands in its place"
-                raise UsageError(message, hint=f"see {ctx.command_path} {LONG}")
+            if not takes_value.get(word):
+                continue
+            value = next(words, None)
+            if value in takes_value or (value is None and "--" not in args):
+                found = "the line ends behind it" if value is None else f"the option {value} stands in its place"
+                raise UsageError(f"{word} needs a value, and {found}", hint=f"see {ctx.command_path} {LONG}")
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:

@@ -59,9 +59,7 @@ def removal(
     share = np.array([weights[rows].sum() for rows in member.rows])
     whole = [rows for rows, part in zip(member.rows, share, strict=True) if part > 0.5]
     if whole and max(np.count_nonzero(weights[rows]) for rows in whole) == np.count_nonzero(weights):
-        some, remedy = (
-            (" with a weight over 0", ", or train without --sample-weight") if not weights.all() else ("", "")
-        )
+        some, remedy = ("", "") if weights.all() else (" with a weight over 0", ", or train without --sample-weight")
         raise UsageError(
             f"a group takes all rows{some}: nothing would be left to train on", hint=f"give smaller groups{remedy}"
         )
