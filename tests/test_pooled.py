@@ -254,6 +254,15 @@ def test_classes_and_columns_whose_names_hold_colons_are_found(label):
         model.influence(GROUP, frame, test_names, quantity="gap:dose: mg:ill: maybe")
 
 
+def test_a_column_of_one_value_is_met_with_another_column():
+    X, y, X_test, y_test = rows(2)
+    model = GroupInfluence.fit(X, y)
+    for quantity, hint in (("gap:x2", "a column with two values"), ("worst:x2", "a column with several values")):
+        with pytest.raises(UsageError, match="column with") as caught:
+            model.influence(GROUP, X_test[X_test[:, 2] == 1], y_test[X_test[:, 2] == 1], quantity=quantity)
+        assert (caught.value.hint or "").endswith(f"or {hint}")
+
+
 def test_what_the_test_rows_cannot_answer_is_said():
     X, y, X_test, y_test = rows(3)
     model = GroupInfluence.fit(X, y)

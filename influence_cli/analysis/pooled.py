@@ -168,7 +168,7 @@ def _worst(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y:
         raise UsageError(
             f"--quantity {asked.text}: a column with several values is expected, but {column} is {different[0]} in all"
             " of the chosen test rows",
-            hint="choose more test rows (--test all)",
+            hint="choose more test rows (--test all), or a column with several values",
         )
     return WorstTarget(RowTarget(model.objective, Loss(model.family), X, y), codes)
 
@@ -198,7 +198,7 @@ def _two_values(column: str, values: np.ndarray, asked: Pooled) -> np.ndarray:
         raise UsageError(
             f"--quantity {asked.text}: a column with two values is expected, but {column} has {len(different):,} in the"
             f" chosen test rows: {shown}",
-            hint="choose more test rows (--test all)" if len(different) < 2 else "choose a column with two values",
+            hint=f"choose {'more test rows (--test all), or ' * (len(different) < 2)}a column with two values",
         )
     return different
 
