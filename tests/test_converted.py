@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import os
@@ -383,6 +384,26 @@ def test_many_rows_of_compressed_groups_are_visited_in_one_pass(folder, compress
             for rows in (X, memory)
         )
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("write", ["pwrite", "open"])
+def test_a_full_disk_is_said_of_the_store_and_not_of_the_file(folder, compressing, monkeypatch, write):
+    save_svmlight("a.svm", "logistic", 700, 30)
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path_open = Path.open
+
+    def opening(path, mode="r", **options):
+        return full() if mode == "a" else path_open(path, mode, **options)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(*((os, "pwrite", full) if write == "pwrite" else (Path, "open", opening)))
+        with pytest.raises(FileError, match="the rows cannot be written beside the data: No space left") as caught:
+            load("a.svm", task="classification")
+    assert "make room there" in caught.value.hint
+    assert load("a.svm", task="classification").rows == 560
 
 
 def test_a_killed_conversion_of_compressed_rows_goes_on(folder, compressing, monkeypatch):

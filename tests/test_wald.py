@@ -358,6 +358,9 @@ def test_names_of_several_coefficients(tmp_path):
     with pytest.raises(UsageError) as caught:
         model.influence("rows:1", quantity="param:d,a,b")
     assert 'the parameters are "a,b", c, d' in (caught.value.hint or "")
+    for several in (["param:c", "param:d"], None):
+        with pytest.raises(UsageError, match="quantity must be a text, found"):
+            model.influence("rows:1", quantity=several)
     with pytest.raises(UsageError, match="names a parameter twice"):
         model.influence("rows:1", quantity="param:d,d")
     with pytest.raises(UsageError, match="a search is about one quantity, and param:c,d names 2"):

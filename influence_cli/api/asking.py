@@ -204,6 +204,11 @@ class Asking:
         ``plan`` are the groups where their own rows may be asked about.
         """
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
+        if not isinstance(quantity, str):
+            raise UsageError(
+                f"quantity must be a text, found {type(quantity).__name__}",
+                hint='for example "loss", or of several coefficients "param:A,B"',
+            )
         if X is None and not quantity.startswith(OF_MODEL):
             raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
         spec = X if isinstance(X, str) else None

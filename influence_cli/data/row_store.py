@@ -66,11 +66,17 @@ class RowStore(Keeper):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Nobody else makes the same meanwhile."""
-        try:
+        with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / "lock").open("w") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
                 yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What the system refuses inside is said of the store, also within the reading of the table."""
+        try:
+            yield
         except OSError as error:
             raise FileError(
                 f"{self.folder}: the rows cannot be written beside the data: {error.strerror or error}",
@@ -203,7 +209,7 @@ class RowStore(Keeper):
                 finite = array.dtype.kind == "f" and bool(np.isfinite(array.sum()))
             columns.append([key, self._append(array.data), len(array), array.dtype.str, finite])
         done = {"path": str(path), "end": end, "rows": part.rows, "empty": part.empty, "columns": columns}
-        with (self.folder / "journal.jsonl").open("a") as file:
+        with self._writing(), (self.folder / "journal.jsonl").open("a") as file:
             file.write(json.dumps(done | {"size": self._end}) + "\n")
         return self._part(done)
 
@@ -262,9 +268,10 @@ class RowStore(Keeper):
     def _append(self, content: Any) -> int:
         """Where the content begins in the file, at whose end it is written."""
         view, begin = memoryview(content).cast("B"), self._end
-        while len(view):
-            written = os.pwrite(self._file, view, self._end)
-            view, self._end = view[written:], self._end + written
+        with self._writing():
+            while len(view):
+                written = os.pwrite(self._file, view, self._end)
+                view, self._end = view[written:], self._end + written
         return begin
 
     def _texts(self, offset: int, size: int) -> list[str]:
