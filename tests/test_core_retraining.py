@@ -9,8 +9,9 @@ import pytest
 from core_cases import CASES, make_objective, make_oracle, relative_error
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 
-from influence_cli.core import estimators, retraining
+from influence_cli.core import estimators, recession, retraining, separation
 from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.optimise import restarts
 from influence_cli.core.optimise.anderson import anderson
@@ -231,3 +232,29 @@ def test_neighbours_in_a_block_change_a_column_by_rounding_only():
         assert relative_error(block.theta[:, g], alone.theta[:, 0]) < STATIONARY
     again, _ = without(oracle, theta, groups)
     assert (again.theta == block.theta).all()
+
+
+@pytest.mark.parametrize("separable", [False, True])
+def test_linear_programs_are_for_groups_that_may_leave_no_minimum(separable, monkeypatch):
+    """A group of 40% that takes what opposed a feature moves the minimum far, but there is one: Newton's steps show it.
+    Where no row is left that opposes it the feature is open, which a linear program must say."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    rows = np.arange(80)
+    rare = np.zeros(200)
+    rare[70:90] = 1.0
+    y = (X[:, 0] + rng.logistic(size=200) > 0).astype(int)
+    y[70:80], y[80:90] = 0, 1
+    y[89] = int(separable)
+    objective = Glm(np.column_stack([X, rare]), y, Logistic(), l2=0.0, intercept=True)
+    theta = train(objective).theta
+    w = removal(objective.weights, [rows], PER_MEAN).removed
+    assert not recession.is_finite(objective, theta, w)
+    programs = []
+    monkeypatch.setattr(separation, "_program", lambda rows, run=separation._program: programs.append(1) or run(rows))
+    found = recession.recession(objective, theta, w)
+    assert (found is not None, bool(programs)) == (separable, separable)
+    if found is not None:
+        assert found.settled[0].open.shape == (5, 1)
+        # what a group keeps is of the rows that are separated alone, not of all
+        assert found.settled[0].separation._grows.shape[1] == 10

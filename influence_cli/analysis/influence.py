@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -130,7 +131,7 @@ def influence(
             known.estimate(block.where, known.after(block.weights), solved, tables.values)
     if REFINED in how.methods:
         whole = slice(0, len(question))
-        for block in _Blocks(question, solver, plan, ()).of():
+        for block in blocks.bare().of():
             tables.know(block.where, block.question.targets, block.without)
             after = known.after(block.weights, block.without, block.question)
             figures = {REFINED: known.refine(block.where, after, tables.finite(block.where))}
@@ -185,7 +186,14 @@ class _Blocks:
         self.plan, self.methods, model = plan, methods, question.model
         scaling, singles = model.settings.penalty_scaling, "rif" in methods
         self._loose: np.ndarray | None = None
+        self._without: dict[tuple[int, int], Recession | None] = {}
         self._singles = SingleRemovals(model.objective, model.theta, solver, scaling) if singles else None
+
+    def bare(self) -> _Blocks:
+        """The same blocks without estimates, and what they leave without a minimum as it was found."""
+        blocks = copy(self)
+        blocks.methods = ()
+        return blocks
 
     def _unsure(self, groups: slice) -> bool:
         """Whether one of these groups may leave J without a minimum; of single rows a pass says so of all."""
@@ -203,10 +211,12 @@ class _Blocks:
             estimates = {}
             if self.methods:
                 estimates = estimate(objective, theta, self.solver, weights, self.methods, self._singles)
-            without = recession(objective, theta, weights.removed) if self._unsure(where) else None
+            key = where.start, where.stop
+            if key not in self._without:
+                self._without[key] = recession(objective, theta, weights.removed) if self._unsure(where) else None
             digests = tuple(group.digest for group in planned)
             question = self.question.of(np.arange(where.start, where.stop), weights.removed)
-            yield _Block(question, where, digests, weights, estimates, without)
+            yield _Block(question, where, digests, weights, estimates, self._without[key])
 
 
 def _pieces(question: Question, base: np.ndarray) -> list[_Piece]:

@@ -66,6 +66,9 @@ HALVINGS = 30
 FINITE_REACH = 0.5
 """Change of some row's outputs in a Newton step under which a minimum is certain
 (``training.require_finite_minimum``)."""
+LOOKED_AHEAD, LONGEST_STEP = 8, 2.0
+"""Newton steps within which a minimum near the trained parameters shows, for a fraction of what linear programs take,
+and the largest change of a row's outputs in one of them."""
 SETTLED_UP_TO = 1000
 """Parameters up to which open directions are looked for: each step of ``settle`` takes P^3 and m P^2 operations, and
 a group may take ``SETTLING_STEPS`` of them."""
@@ -110,24 +113,29 @@ class Settled:
         )
 
 
-def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights) -> bool:
-    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1): the Hessian is definite there, by more
-    than the rounding of its factor, and no row's outputs move by ``FINITE_REACH`` in a Newton step.  False may mean
-    either."""
+def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: int = 0) -> bool:
+    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1) or a point at most so many Newton
+    ``steps`` on: the Hessian is definite there, by more than the rounding of its factor, and no row's outputs move by
+    ``FINITE_REACH`` in a Newton step.  False may mean either."""
     if objective.bounded:
         return True
     if objective.size > DOUBLE_UP_TO:
         return False
-    try:
-        factor = factorize(objective, theta, w)
-    except NotConvergedError:
-        return False
-    # Without units: rows of length 1.  A small pivot in the middle raises the rounding of one that should be 0.
-    least, _ = dpocon(factor.lower / np.linalg.norm(factor.lower, axis=1)[:, None], 1.0, uplo="L")
-    if least <= FLAT:
-        return False
-    step = -factor(objective.gradient(theta, w))
-    return bool(objective.self_concordance(step)[0] < FINITE_REACH)
+    for _ in range(steps + 1):
+        try:
+            factor = factorize(objective, theta, w)
+        except NotConvergedError:
+            return False
+        # Without units: rows of length 1.  A small pivot in the middle raises the rounding of one that should be 0.
+        least, _ = dpocon(factor.lower / np.linalg.norm(factor.lower, axis=1)[:, None], 1.0, uplo="L")
+        if least <= FLAT:
+            return False
+        step = -factor(objective.gradient(theta, w))
+        longest = float(objective.self_concordance(step)[0])
+        if longest < FINITE_REACH:
+            return True
+        theta = theta + step * min(1.0, LONGEST_STEP / longest)
+    return False
 
 
 def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settled:
@@ -301,7 +309,7 @@ class Recession:
 def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession | None:
     """What the groups leave without a minimum, seen from the trained theta (P, 1); None where all have one."""
     direction = objective.recession(w)
-    settled = settled_groups(objective, theta, theta, w, objective.tuning.tolerance)
+    settled = settled_groups(objective, theta, theta, w, objective.tuning.tolerance, steps=LOOKED_AHEAD)
     loose = {g: one for g, one in settled.items() if one.open.shape[1] or not one.near}
     return without(objective, direction, loose) if loose or direction.any() else None
 
@@ -313,17 +321,18 @@ def without(objective: Objective, direction: np.ndarray, settled: dict[int, Sett
 
 
 def settled_groups(
-    objective: Objective, trained: np.ndarray, theta: np.ndarray, w: Weights, tol: float
+    objective: Objective, trained: np.ndarray, theta: np.ndarray, w: Weights, tol: float, *, steps: int = 0
 ) -> dict[int, Settled]:
-    """The groups whose J(.; w_g) is not certain to have one finite minimum, seen from theta (P, 1 or G), followed to
-    where it settles.  None where a penalty or a family without open directions makes every minimum certain; models of
-    more than ``SETTLED_UP_TO`` parameters are not followed, and count as not converged."""
+    """The groups whose J(.; w_g) is not certain to have one finite minimum, seen from theta (P, 1 or G) and Newton
+    ``steps`` from there, followed to where it settles.  None where a penalty or a family without open directions makes
+    every minimum certain; models of more than ``SETTLED_UP_TO`` parameters are not followed, and count as not
+    converged."""
     if not objective.convex or objective.bounded:
         return {}
     out = {}
     for g in range(w.groups):
         weights, here = w.take(np.array([g])), theta[:, min(g, theta.shape[1] - 1)][:, None]
-        if is_finite(objective, here, weights):
+        if is_finite(objective, here, weights, steps=steps):
             continue
         if objective.size > SETTLED_UP_TO:
             out[g] = Settled(here, np.zeros((len(here), 0)), np.zeros_like(here), np.inf, converged=False)

@@ -11,6 +11,7 @@ sees some of the forms, and those that its answer breaks are added: few are need
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,7 +124,10 @@ def separation(objective: Glm, w: Weights) -> Separation | None:
         ahead, already = forms.values(direction)[growing], forms.values(outward)[growing]
         outward = outward + direction * max(float(((1.0 - already) / ahead).max()), 0.0)
     scale = forms.scale
-    return Separation(scale.apply(_complement(held)), scale.apply(held), scale.apply(outward), forms, grows)
+    rows = grows.any(axis=0)
+    return Separation(
+        scale.apply(_complement(held)), scale.apply(held), scale.apply(outward), forms.of_rows(rows), grows[:, rows]
+    )
 
 
 def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
@@ -236,6 +240,13 @@ class _Forms:
         self.lengths = np.linalg.norm(self._combinations, axis=1) * np.linalg.norm(self._X, axis=1)
         D = design.columns
         self.gauge = np.tile(np.eye(D), self.outputs) if family.shift_invariant else np.zeros((0, D * self.outputs))
+
+    def of_rows(self, rows: np.ndarray) -> _Forms:
+        """Those of some of the rows, (n,) bool: of a block of groups all that is kept."""
+        part = copy(self)
+        part._X, part._combinations = self._X[rows], self._combinations[:, :, rows]
+        part.fixed, part.lengths = self.fixed[:, rows], self.lengths[:, rows]
+        return part
 
     def values(self, u: np.ndarray) -> np.ndarray:
         """(F, n) at u (P, 1)."""
