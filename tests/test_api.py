@@ -332,3 +332,23 @@ def test_rows_without_labels_are_not_said_to_be_classified_rightly():
     unlabelled = model.made.with_tests(X[:3], None)[0]
     with pytest.raises(UsageError, match="no test row has a label"):
         replace(model.model, dataset=unlabelled).misclassified()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"quantity": ["param:0", "param:1"]}, "quantity must be a text, found list"),
+        ({"evaluate": 1}, "evaluate must be a text, found int"),
+        ({"seed": "a"}, "seed must be a whole number, found str"),
+        ({"seed": 1.5}, "seed must be a whole number, found float"),
+        ({"certify": [0.1]}, "certify must be a number or a text or None, found list"),
+    ],
+)
+def test_arguments_of_another_type_are_refused_in_words(blobs, model, options, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        model.influence([1], "all", **options)
+
+
+def test_an_argument_of_the_name_of_an_option_in_capitals():
+    with pytest.raises(UsageError, match="^C must be a number greater than 0"):
+        GroupInfluence.fit(np.eye(4), [0, 1, 0, 1], C=0.0)

@@ -58,9 +58,9 @@ class Asking:
         methods: str | Sequence[str] = DEFAULT_METHODS,
         quantity: str = "loss",
         evaluate: str = "exact",
-        rel_error: float = 0.05,
+        rel_error: float | str = 0.05,
         errors: bool = False,
-        certify: float | None = None,
+        certify: float | str | None = None,
         verify: bool = False,
         mean: bool = False,
         preprocessing: str = REFIT,
@@ -117,7 +117,7 @@ class Asking:
         tol: float | None = None,
         retrain: str = "warm",
         repeats: int = 1,
-        certify: float | None = None,
+        certify: float | str | None = None,
         credit: str | None = None,
         draws: int = 50,
         jobs: int = 1,
@@ -204,11 +204,6 @@ class Asking:
         ``plan`` are the groups where their own rows may be asked about.
         """
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
-        if not isinstance(quantity, str):
-            raise UsageError(
-                f"quantity must be a text, found {type(quantity).__name__}",
-                hint='for example "loss", or of several coefficients "param:A,B"',
-            )
         if X is None and not quantity.startswith(OF_MODEL):
             raise UsageError(f"quantity {quantity} needs test rows", hint="give X_test, and y_test for the loss")
         spec = X if isinstance(X, str) else None

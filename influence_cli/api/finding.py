@@ -47,7 +47,7 @@ class Finding(Asking):
         flip: bool = False,
         flip_of: str = "sign",
         verify: bool = False,
-        certify: float | None = None,
+        certify: float | str | None = None,
         draws: int = 100,
         rounds: int = 50,
         constraint: str = L1,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from numbers import Integral, Real
+from os import PathLike
+from types import NoneType
+from typing import Any, ParamSpec, TypeVar
 
-from influence_cli.errors import GinfError, unknown_word
+from influence_cli.errors import GinfError, UsageError, unknown_word
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,7 +25,14 @@ _ARGUMENTS = {
     "label": "y",
 }
 """Arguments that are not named as the option is."""
-_OPTION = re.compile(r"--([a-z][a-z0-9-]*)")
+_OPTION = re.compile(r"--([A-Za-z][a-z0-9-]*)")
+_TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str, PathLike), "a text"),
+    "int": ((Integral,), "a whole number"),
+    "float": ((Real,), "a number"),
+    "None": ((NoneType,), "None"),
+}
+"""Annotations of arguments that are checked: what they take, in types and in words."""
 
 
 def python_words(function: Callable[P, R]) -> Callable[P, R]:
@@ -31,6 +41,7 @@ def python_words(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
         try:
+            _check_types(function.__annotations__, options)
             return function(*arguments, **options)
         except GinfError as error:
             error.message = in_python(error.message)
@@ -41,6 +52,19 @@ def python_words(function: Callable[P, R]) -> Callable[P, R]:
             raise
 
     return run
+
+
+def _check_types(annotations: Mapping[str, str], options: Mapping[str, Any]) -> None:
+    """Raises UsageError for an argument of another type than its annotation says, where that is one of ``_TYPES``."""
+    for name, value in options.items():
+        kinds = str(annotations.get(name)).split(" | ")
+        if (
+            name in annotations
+            and set(kinds) <= set(_TYPES)
+            and not any(isinstance(value, _TYPES[k][0]) for k in kinds)
+        ):
+            expected = " or ".join(_TYPES[kind][1] for kind in kinds)
+            raise UsageError(f"{name} must be {expected}, found {type(value).__name__}")
 
 
 def in_python(text: str) -> str:
