@@ -28,6 +28,8 @@ class Command(TyperCommand):
         Raises UsageError where a value is missing, also where the parser would take another option for it.
         """
         ctx.meta[SHORT] = SHORT in args and LONG not in args
+        if ctx.resilient_parsing:  # the shell asks how a line goes on
+            return super().parse_args(ctx, args)
         takes_value = {
             name: not getattr(one, "is_flag", True)
             for one in self.params
