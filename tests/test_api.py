@@ -350,5 +350,5 @@ def test_arguments_of_another_type_are_refused_in_words(blobs, model, options, s
 
 
 def test_an_argument_of_the_name_of_an_option_in_capitals():
-    with pytest.raises(UsageError, match="^C must be a number greater than 0"):
+    with pytest.raises(UsageError, match=r"^C must be a number greater than 0"):
         GroupInfluence.fit(np.eye(4), [0, 1, 0, 1], C=0.0)

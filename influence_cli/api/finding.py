@@ -272,7 +272,7 @@ class Finding(Asking):
             sink.write(render(page, ending).encode("utf-8", "backslashreplace"))
 
 
-def _certified(certify: float | None, retrained: bool) -> dict[str, Any]:
+def _certified(certify: float | str | None, retrained: bool) -> dict[str, Any]:
     """The option of a search.  Raises UsageError for what is no share, or proves nothing."""
     if certify is not None and not retrained:
         raise UsageError("certify proves what retraining found", hint="add verify=True")

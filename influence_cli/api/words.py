@@ -57,12 +57,9 @@ def python_words(function: Callable[P, R]) -> Callable[P, R]:
 def _check_types(annotations: Mapping[str, str], options: Mapping[str, Any]) -> None:
     """Raises UsageError for an argument of another type than its annotation says, where that is one of ``_TYPES``."""
     for name, value in options.items():
-        kinds = str(annotations.get(name)).split(" | ")
-        if (
-            name in annotations
-            and set(kinds) <= set(_TYPES)
-            and not any(isinstance(value, _TYPES[k][0]) for k in kinds)
-        ):
+        kinds = str(annotations.get(name, "Any")).split(" | ")
+        known = set(kinds) <= set(_TYPES)
+        if known and not any(isinstance(value, _TYPES[kind][0]) for kind in kinds):
             expected = " or ".join(_TYPES[kind][1] for kind in kinds)
             raise UsageError(f"{name} must be {expected}, found {type(value).__name__}")
 
