@@ -11,6 +11,7 @@ from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle
 
 from influence_cli.core import estimators, recession, retraining, separation
 from influence_cli.core.estimators import newton_step, removed_gradient
+from influence_cli.core.newton_steps import is_finite
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.optimise import restarts
@@ -249,7 +250,7 @@ def test_linear_programs_are_for_groups_that_may_leave_no_minimum(separable, mon
     objective = Glm(np.column_stack([X, rare]), y, Logistic(), l2=0.0, intercept=True)
     theta = train(objective).theta
     w = removal(objective.weights, [rows], PER_MEAN).removed
-    assert not recession.is_finite(objective, theta, w)
+    assert not is_finite(objective, theta, w)
     programs = []
     monkeypatch.setattr(separation, "_program", lambda rows, run=separation._program: programs.append(1) or run(rows))
     found = recession.recession(objective, theta, w)
@@ -258,3 +259,20 @@ def test_linear_programs_are_for_groups_that_may_leave_no_minimum(separable, mon
         assert found.settled[0].open.shape == (5, 1)
         # what a group keeps is of the rows that are separated alone, not of all
         assert found.settled[0].separation._grows.shape[1] == 10
+
+
+def test_a_column_that_only_the_group_fills_needs_no_linear_program(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.normal(size=(200, 3)), np.arange(200) < 20])
+    y = (X[:, 0] + rng.logistic(size=200) > 0).astype(int)
+    objective = Glm(X, y, Logistic(), l2=0.0, intercept=True)
+    monkeypatch.setattr(separation, "_program", None)
+    found = recession.recession(
+        objective, train(objective).theta, removal(objective.weights, [np.arange(20)], PER_MEAN).removed
+    )
+    assert found is not None
+    along = found.settled[0].open[:, 0]
+    assert found.settled[0].converged and along[3] != 0.0 and np.allclose(along[[0, 1, 2, 4]], 0.0)
+    # what is left is the model of the other rows and columns
+    rest = Glm(X[20:, :3], y[20:], Logistic(), l2=0.0, intercept=True)
+    assert np.allclose(found.settled[0].theta[[0, 1, 2, 4]], train(rest).theta, atol=1e-7)

@@ -16,22 +16,28 @@ Estimates, retraining, selection and scores all ask this module.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy.linalg.lapack import dpocon
 
-from influence_cli.core.arrays import columns_of, symmetric
+from influence_cli.core.arrays import columns_of
+from influence_cli.core.newton_steps import (
+    FINITE_REACH,
+    FLAT,
+    LOOKED_AHEAD,
+    along_step,
+    becomes_short,
+    is_finite,
+    step_in_held,
+)
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Goal
 from influence_cli.core.quantities import RowTarget, Valued, of_columns, tested_rows
 from influence_cli.core.separation import Separation, separation
-from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
-from influence_cli.core.weights import RowWeights, Weights
-from influence_cli.errors import UNBOUNDED, NotConvergedError
+from influence_cli.core.weights import Weights
+from influence_cli.errors import UNBOUNDED
 
 FINITE, ENDLESS, LIMIT, UNKNOWN = range(4)
 """What the truth of a pair is: a minimum's, none, the limit along a direction, or not known."""
@@ -53,22 +59,8 @@ ENDLESS_FROM = 1e100
 DEPENDS, DEPENDS_ON_BASE = 1e-7, 1e-9
 """Change of f along an open direction, relative to |f| there and to |f| before removal, that is more than the rounding
 of the direction."""
-FLAT = 1e-13
-"""Curvature, relative to that of its parameters, up to which no minimum is certain: a row that is separated keeps
-exp(-30) of its own."""
 SETTLING_STEPS = 100
 """Newton steps; each takes a row that is hardly not separated about one further."""
-RULED_OUT = 50.0
-"""How far out, in units of the outputs, what can be separated is taken out of J: exp(-50) is no part of it any more."""
-SHIFTS = (0.0, 1e-10, 1e-6, 1e-3)
-"""Added to a curvature of diagonal 1 in turn until it is definite: far from the minimum steps may be rough."""
-HALVINGS = 30
-FINITE_REACH = 0.5
-"""Change of some row's outputs in a Newton step under which a minimum is certain
-(``training.require_finite_minimum``)."""
-LOOKED_AHEAD, LONGEST_STEP = 8, 2.0
-"""Newton steps within which a minimum near the trained parameters shows, for a fraction of what linear programs take,
-and the largest change of a row's outputs in one of them."""
 SETTLED_UP_TO = 1000
 """Parameters up to which open directions are looked for: each step of ``settle`` takes P^3 and m P^2 operations, and
 a group may take ``SETTLING_STEPS`` of them."""
@@ -113,90 +105,38 @@ class Settled:
         )
 
 
-def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: int = 0) -> bool:
-    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1) or a point at most so many Newton
-    ``steps`` on: the Hessian is definite there, by more than the rounding of its factor, and no row's outputs move by
-    ``FINITE_REACH`` in a Newton step.  False may mean either."""
-    if objective.bounded:
-        return True
-    if objective.size > DOUBLE_UP_TO:
-        return False
-    for _ in range(steps + 1):
-        try:
-            factor = factorize(objective, theta, w)
-        except NotConvergedError:
-            return False
-        # Without units: rows of length 1.  A small pivot in the middle raises the rounding of one that should be 0.
-        least, _ = dpocon(factor.lower / np.linalg.norm(factor.lower, axis=1)[:, None], 1.0, uplo="L")
-        if least <= FLAT:
-            return False
-        step = -factor(objective.gradient(theta, w))
-        longest = float(objective.self_concordance(step)[0])
-        if longest < FINITE_REACH:
-            return True
-        theta = theta + step * min(1.0, LONGEST_STEP / longest)
-    return False
-
-
 def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settled:
     """The infimum of J(.; w), w of one group and nothing penalised, seen from the ``trained`` parameters (P, 1), and
     the directions that are open there: ``core.separation`` says which, and Newton's method finds the rest."""
     lost = FAR_OUT * objective.recession(w)
-    direction = separation(objective, w)
+
+    def holds(so_far: Separation) -> bool:
+        def step(at: np.ndarray) -> np.ndarray | None:
+            _, step, least = step_in_held(objective, at, w, so_far)
+            return step if least > FLAT else None
+
+        return becomes_short(objective, trained, step, LOOKED_AHEAD)
+
+    direction = separation(objective, w, holds)
     if direction is None:
         return Settled(trained + lost, np.zeros((len(trained), 0)), np.zeros_like(trained), np.inf, False)
     goal = Goal(tol, np.full(1, float(objective.deviation(trained)[0])))
     theta, step, decrement, done, near = trained, np.zeros_like(trained), 0.0, False, False
     for _ in range(SETTLING_STEPS):
-        out = max(0.0, RULED_OUT - float(direction.growth(theta).min(initial=RULED_OUT))) * direction.outward
-        value, gradient = objective.value_and_gradient(theta + out, w)
-        curvature = (
-            direction.held.T @ symmetric(objective.dense_curvature(theta + out, w, np.dtype(float))) @ direction.held
-        )
-        step, definite = _newton_step(curvature, direction.held.T @ gradient)
-        step = direction.held @ step
+        (there, value, gradient), step, least = step_in_held(objective, theta, w, direction)
         decrement = float(np.sqrt(max(-float((gradient * step).sum()), 0.0)))
-        done = definite and bool(decrement <= goal.decrement(objective, theta, value)[0])
-        done = done and bool(objective.self_concordance(step)[0] < FINITE_REACH)
+        short = least > 0.0 and bool(objective.self_concordance(step)[0] < FINITE_REACH)
+        done = short and bool(decrement <= goal.decrement(objective, theta, value)[0])
         if done:  # the whole step, too short for J to tell
             theta = theta + step
             break
-        moved = _along(objective, (theta + out, value, gradient), step, w, direction.held)
+        moved = along_step(objective, (there, value, gradient), step, w, direction.held)
         if moved is None:  # rounding leaves no shorter step
-            near = definite and bool(objective.self_concordance(step)[0] < FINITE_REACH)
+            near = short
             break
-        theta = moved - out
+        theta = theta + (moved - there)
     scale = max(1.0, float(objective.deviation(trained)[0]))
     return Settled(theta + lost, direction.open * scale, step, decrement, done, direction, near or done)
-
-
-def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, bool]:
-    """-curvature^-1 gradient (r, 1), and whether the curvature (r, r) is definite."""
-    unit = np.sqrt(np.maximum(curvature.diagonal(), np.finfo(float).tiny))[:, None]
-    for shift in SHIFTS:
-        with suppress(np.linalg.LinAlgError):
-            lower = np.linalg.cholesky(curvature / unit / unit.T + shift * np.eye(len(unit)))
-            return -np.linalg.solve(lower.T, np.linalg.solve(lower, gradient / unit)) / unit, shift == 0.0
-    return np.zeros_like(gradient), False
-
-
-def _along(
-    objective: Objective, at: tuple[np.ndarray, ...], step: np.ndarray, w: Weights, held: np.ndarray
-) -> np.ndarray | None:
-    """The point along the step from ``at`` (theta, J and its gradient) where J has fallen, or if that cannot be told,
-    its gradient in ``held`` (P, r); None if there is none."""
-    theta, value, gradient = at
-    slope = float((gradient * step).sum())
-    for halving in range(HALVINGS):
-        share = 0.5**halving
-        trial = theta + share * step
-        there, slopes = objective.value_and_gradient(trial, w)
-        falls = there[0] <= value[0] + 1e-4 * share * slope
-        unresolved = abs(there[0] - value[0]) <= 1e-14 * abs(value[0])
-        shorter = np.linalg.norm(held.T @ slopes) < np.linalg.norm(held.T @ gradient)
-        if np.isfinite(there[0]) and ((falls and slope < 0) or (unresolved and shorter)):
-            return trial
-    return None
 
 
 @runtime_checkable

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg.lapack import dpotri, spotri
 
+from influence_cli.core.newton_steps import FINITE_REACH
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.hessian import row_leverages
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.parallel import spread
-from influence_cli.core.recession import FINITE_REACH
 from influence_cli.core.removal import PER_MEAN, Removal
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize

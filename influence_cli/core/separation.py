@@ -11,6 +11,7 @@ sees some of the forms, and those that its answer breaks are added: few are need
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
 
@@ -95,8 +96,11 @@ class Separation:
         return out, least if np.isfinite(least) else 1.0
 
 
-def separation(objective: Glm, w: Weights) -> Separation | None:
-    """What the rows with a weight in w, of one group, leave open; None where there are too many numbers to look."""
+def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) -> Separation | None:
+    """What the rows with a weight in w, of one group, leave open; None where there are too many numbers to look.
+
+    ``holds`` says, without a program, where J certainly has a minimum in what a separation so far holds.
+    """
     kept = np.flatnonzero(w.column() > 0)
     if float(len(kept)) * objective.size > NUMBERS or float(len(kept)) * objective.size**2 > 1e3 * NUMBERS:
         return None
@@ -111,20 +115,27 @@ def separation(objective: Glm, w: Weights) -> Separation | None:
         held = forms.span(live, basis.T)
         if held.shape[1] == basis.shape[1]:
             break
+        if holds(_so_far(forms, held, grown, live)):
+            break
         outward_direction = _direction(forms, live, held @ _complement(held.T @ basis))
         if outward_direction is None:
             break
         direction, growing = outward_direction
         grown.append((direction, growing))
         live = live & ~growing
-    grows = np.zeros_like(live)
-    outward = np.zeros((objective.size, 1))
+    return _so_far(forms, held, grown, live)
+
+
+def _so_far(
+    forms: _Forms, held: np.ndarray, grown: list[tuple[np.ndarray, np.ndarray]], live: np.ndarray
+) -> Separation:
+    """The separation of directions (P, 1) with the forms (F, n) that grow along each, where ``held`` (P, r) stay."""
+    grows, outward = np.zeros_like(live), np.zeros((len(held), 1))
     for direction, growing in reversed(grown):  # the first ones go farthest
         grows |= growing
         ahead, already = forms.values(direction)[growing], forms.values(outward)[growing]
         outward = outward + direction * max(float(((1.0 - already) / ahead).max()), 0.0)
-    scale = forms.scale
-    rows = grows.any(axis=0)
+    scale, rows = forms.scale, np.asarray(grows.any(axis=0))
     return Separation(
         scale.apply(_complement(held)), scale.apply(held), scale.apply(outward), forms.of_rows(rows), grows[:, rows]
     )
