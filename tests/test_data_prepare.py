@@ -286,7 +286,10 @@ class TestSplit:
 
     def test_a_class_with_one_row_cannot_be_split(self):
         error = refused(r"a class needs two rows .* but class 7 has one$", numbered(5), [1, 1, 7, 2, 2])
-        assert "--test-data" in error.hint
+        assert "--test-data" in error.hint and "for an amount --estimator linear" in error.hint
+        refused(r"but classes 7, 8 have one each$", numbered(6), [1, 1, 7, 2, 2, 8])
+        error = refused(r"but class b has one$", numbered(5), ["a", "a", "b", "c", "c"])
+        assert "linear" not in error.hint
         assert run(numbered(5), [1, 1, 7, 2, 2], numbered(1), [1]).classes == ("1", "2", "7")
 
     def test_two_rows_cannot_be_split_for_a_regression(self):

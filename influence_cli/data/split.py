@@ -6,6 +6,8 @@ out of a test split that has fewer rows than classes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from influence_cli.data.labels import in_a_sentence
@@ -24,10 +26,13 @@ def stratified_split(
     if counts.min() < 2:
         alone = [label for label, count in zip(classes, counts, strict=True) if count < 2]
         more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
+        which, has = ("class", "has one") if len(alone) == 1 else ("classes", "have one each")
+        amount = "for an amount --estimator linear; " if all(map(_is_number, classes)) and len(classes) > 2 else ""
         raise FileError(
             f"a class needs two rows to be split into training and test rows, "
-            f"but class {', '.join(map(in_a_sentence, alone[:5]))}{more} has one",
-            "add rows of that class, leave it out, or give the test rows yourself (--test-data, or X_test and y_test)",
+            f"but {which} {', '.join(map(in_a_sentence, alone[:5]))}{more} {has}",
+            f"{amount}add rows of that class, leave it out, or give the test rows yourself (--test-data, or X_test and"
+            " y_test)",
         )
     places = _test_places(counts, test_fraction)
     rng = np.random.default_rng(seed)
@@ -59,3 +64,10 @@ def _test_places(counts: np.ndarray, test_fraction: float) -> np.ndarray:
         remainder = np.where(places < counts - 1, share - places, -np.inf)
         places[np.argmax(remainder)] += 1
     return places
+
+
+def _is_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
