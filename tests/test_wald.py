@@ -328,6 +328,7 @@ def test_pages_say_what_several_quantities_of_the_model_are(tmp_path, monkeypatc
     assert run(["influence", *asked, "-o", "i.h5"]) == run(["groundtruth", *asked, "-o", "t.h5"]) == 0
     for command, sentence in (
         (["compare", "i.h5", "t.h5"], "Change of the Wald statistic of x0, x2 if the group"),
+        (["compare", "i.h5", "t.h5"], "correlation: Pearson, 1 figure of the model"),
         (["show", "i.h5"], "i.h5: estimates for 5 groups and 2 figures of the model"),
         (["show", "t.h5"], "t.h5: retraining without 5 groups, for 2 figures of the model"),
     ):

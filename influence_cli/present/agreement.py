@@ -17,6 +17,7 @@ from influence_cli.present.changes import BEST_FIRST, GIVEN, View
 from influence_cli.present.plots import Cloud, Line, curve, scatter
 from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import (
+    asked_of,
     change_text,
     common_part,
     group_name,
@@ -55,6 +56,8 @@ def agreement_page(matched: Matched | Sequence[Matched], records: Records, view:
             table = replace(table, title=f"{table.title} of {agreement.quantity}")
         blocks += [*_group_blocks(agreement, view, several=len(each) > 1), table]
     pooling = f"mean over {tests} test rows (one by one: --format csv)" if tests > 1 else "one test row"
+    if first.tests[0] < 0:
+        pooling = asked_of(first.tests.tolist())
     against = records.config["against"]
     explained = [
         f"{correlation}: Pearson, {pooling}" + ("; * highest" if len(first.methods) > 1 else ""),
