@@ -276,3 +276,16 @@ def test_a_column_that_only_the_group_fills_needs_no_linear_program(monkeypatch)
     # what is left is the model of the other rows and columns
     rest = Glm(X[20:, :3], y[20:], Logistic(), l2=0.0, intercept=True)
     assert np.allclose(found.settled[0].theta[[0, 1, 2, 4]], train(rest).theta, atol=1e-7)
+
+
+def test_what_takes_too_long_to_decide_is_not_known(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    y = (X[:, 0] > 0).astype(int)
+    y[:6] = 1 - y[:6]
+    objective = Glm(X, y, Logistic(), l2=0.0, intercept=True)
+    w, theta = removal(objective.weights, [np.arange(6)], PER_MEAN).removed, train(objective).theta
+    found = recession.recession(objective, theta, w)
+    assert found is not None and found.settled[0].open.shape == (3, 3)
+    monkeypatch.setattr(separation, "WORK", 0.0)
+    unknown = recession.recession(objective, theta, w)
+    assert unknown is not None and not unknown.settled[0].converged and not unknown.settled[0].near

@@ -31,6 +31,9 @@ ROUNDS, ADDED = 100, 10
 """Programs for one direction, and the forms that join each, in multiples of the parameters."""
 NEGLIGIBLE = 64 * np.finfo(float).eps
 """Singular values, relative to the largest, that are the rounding of features of size 1."""
+WORK = 6e9
+"""Square of a program's rows times its columns, summed over those of a group: about 10 s, after which it is not known
+what the group leaves."""
 COMBINATIONS = 1e8
 """Numbers of the growing forms, and of test rows, up to which it is asked whether the ones are made of the others."""
 
@@ -97,12 +100,13 @@ class Separation:
 
 
 def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) -> Separation | None:
-    """What the rows with a weight in w, of one group, leave open; None where there are too many numbers to look.
+    """What the rows with a weight in w, of one group, leave open; None where there are too many numbers to look, or it
+    takes more than ``WORK``.
 
     ``holds`` says, without a program, where J certainly has a minimum in what a separation so far holds.
     """
     kept = np.flatnonzero(w.column() > 0)
-    if float(len(kept)) * objective.size > NUMBERS or float(len(kept)) * objective.size**2 > 1e3 * NUMBERS:
+    if float(len(kept)) * objective.size > NUMBERS or float(len(kept)) * objective.size**2 > 1e2 * NUMBERS:
         return None
     forms = _Forms(objective, kept)
     live, grown = ~forms.fixed & (forms.lengths > 0), []
@@ -117,7 +121,10 @@ def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) 
             break
         if holds(_so_far(forms, held, grown, live)):
             break
-        outward_direction = _direction(forms, live, held @ _complement(held.T @ basis))
+        try:
+            outward_direction = _direction(forms, live, held @ _complement(held.T @ basis))
+        except _TooMuchWork:
+            return None
         if outward_direction is None:
             break
         direction, growing = outward_direction
@@ -141,6 +148,10 @@ def _so_far(
     )
 
 
+class _TooMuchWork(Exception):
+    """The programs of a group are too large."""
+
+
 def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """A direction (P, 1) in the span of ``basis`` (P, r) along which no ``live`` form (F, n) falls and some grow, and
     which do, (F, n); None where there is none."""
@@ -153,6 +164,9 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
 
     for _ in range(ROUNDS):
         rows = forms.unit_rows(seen.reshape(live.shape)) @ basis
+        forms.work += float(len(rows)) ** 2 * size
+        if forms.work > WORK:
+            raise _TooMuchWork
         way = _program(rows)
         if way is None:  # all that were seen must stay: what do the others along what these leave?
             free = basis @ _complement(_orthonormal(rows))
@@ -250,6 +264,7 @@ class _Forms:
         self._combinations, self.fixed = family.forms(objective.y[kept])
         self.lengths = np.linalg.norm(self._combinations, axis=1) * np.linalg.norm(self._X, axis=1)
         D = design.columns
+        self.work = 0.0
         self.gauge = np.tile(np.eye(D), self.outputs) if family.shift_invariant else np.zeros((0, D * self.outputs))
 
     def of_rows(self, rows: np.ndarray) -> _Forms:
