@@ -42,7 +42,7 @@ AVERAGED = {
 }
 EVALUATED = {
     "linear": "estimates: gradient of f times the change of the parameters",
-    "exact": "estimates: f at the changed parameters minus f now",
+    "exact": "estimates: f at the changed parameters minus f now; f is what the heading names",
 }
 """What estimates are, by how they were evaluated."""
 NO_ERROR = "no error is known of these estimates: --verify shows how far they are off"
@@ -236,7 +236,7 @@ def _page(
     blocks = [_without_empty(block) for block in blocks]
     legend = [*how, *sheet.notes()]
     if left:
-        legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest of each test row")
+        legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest{of_each(result.tests)}")
     model = result.provenance.config.get("model")
     title = meaning(result.quantity, result.provenance.config.get("asked"))
     if sheet.own:
@@ -244,6 +244,11 @@ def _page(
         legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
     legend += filter(None, closing_line(result, columns, figures.changes).split("\n"))
     return Page(title + ("" if model is None else f" (model {model})"), tuple(blocks), tuple(legend))
+
+
+def of_each(tests: np.ndarray) -> str:
+    """What ``--top`` counts in: test rows, where the figures are of single ones."""
+    return " of each test row" if (tests >= 0).any() else ""
 
 
 def closing_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
@@ -262,9 +267,11 @@ def _standard_error(result: InfluenceResult | TruthResult) -> str:
     """The standard error of a coefficient that the changes without each cluster give."""
     name, count, base, error = result.quantity.partition(":")[2], len(result.groups), result.base[0], result.crv3[0]
     assert error is not None
+    estimated = isinstance(result, InfluenceResult) and result.actual is None
     return (
         f"cluster-jackknife standard error of {name} (CRV3, {count:,} clusters): {figure(error)}; the coefficient is"
         f" {figure(float(base))}, t = {figure(float(base) / error)} with {count - 1:,} degrees of freedom"
+        + (" (from the estimates)" if estimated else "")
     )
 
 

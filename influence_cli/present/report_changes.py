@@ -16,6 +16,7 @@ from influence_cli.present.changes import (
     credited,
     evaluated,
     influence_figures,
+    of_each,
 )
 from influence_cli.present.removed import IN_SAMPLE
 from influence_cli.present.report import Bar, Cell, Section, Sheet
@@ -128,7 +129,8 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], view: View
         sheets.append(_sheet(block[:most], quantity, meaning, marks, view, one_group=one_group))
     notes = [f"[{number}] {status}" for status, number in marks.items()]
     if left:
-        notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest of each test row)")
+        each = of_each(results[0].tests)
+        notes.append(f"{left:,} smaller effects are left out (--top N shows the N largest{each})")
     estimates = [result for result in results if isinstance(result, InfluenceResult)]
     said = dict.fromkeys(sentence for result in estimates for sentence in evaluated(result))
     notes += filter(None, map(_closing, results))
