@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from influence_cli.data.kept import Kept
-from influence_cli.data.kinds import Texts
+from influence_cli.data.kept import Kept, Texts
 from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
 from influence_cli.memory import require
@@ -52,7 +51,7 @@ class Keeper:
 
     def column(self, column: Column) -> Column:
         """A column of all pieces, as it shall be used."""
-        return column
+        return replace(column, stored=np.asarray(column.stored)) if isinstance(column.stored, Texts) else column
 
     def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
         """The column of text that the parts are, as they are ``cleaned`` one by one; None where they are not so many

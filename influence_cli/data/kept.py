@@ -38,9 +38,13 @@ class Kept:
     ):
         self.path, self.places = path, tuple(places)
         self._file, self._vocabulary = file, vocabulary
-        self.starts = np.cumsum([0, *(place.rows for place in places)])
         self._as_stored = np.result_type(*(place.dtype for place in places))
         self.dtype = self._as_stored if vocabulary is None else np.dtype(object)
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """The first row of each place, and the number of all rows."""
+        return np.cumsum([0, *(place.rows for place in self.places)])
 
     def of(self, places: Sequence[Place]) -> Kept:
         """Numbers or codes in other places of the same file."""
@@ -154,6 +158,32 @@ class KeptByPart(Kept):
             texts = np.array([*self._each[number](), None], dtype=object)
             self._last = number, texts
         return texts[codes]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """A column of text: its different texts, and the place of each row's (r,), -1 where there is none."""
+
+    vocabulary: list[str]
+    codes: np.ndarray
+
+    dtype = np.dtype(object)
+    is_finite = False
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(v,) how many rows have each text."""
+        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.vocabulary))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """(r,) object array of str, None where missing; equal texts are one object."""
+        return np.array([*self.vocabulary, None], dtype=object)[self.codes]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return np.asarray(Texts(self.vocabulary, self.codes[key]))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from influence_cli.data import dates
-from influence_cli.data.kept import Kept
+from influence_cli.data.kept import Kept, Texts
 from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, doubt_points, read_numbers
 from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
@@ -29,23 +29,6 @@ _WITH_UNIT = re.compile(
 """A number with a comparison or a sign before it or a unit behind: 4.5 kg, 12K, <0.1, 5', kr 12, 12,- and ="12"."""
 DATE_NUMBERS = (19_000_101, 21_001_231)
 """Whole numbers from and to which a column may be dates without separators, 20240131."""
-
-
-@dataclass(frozen=True)
-class Texts:
-    """A column of text: its different texts, and the place of each row's (r,), -1 where there is none."""
-
-    vocabulary: list[str]
-    codes: np.ndarray
-
-    @property
-    def counts(self) -> np.ndarray:
-        """(v,) how many rows have each text."""
-        return np.bincount(self.codes[self.codes >= 0], minlength=len(self.vocabulary))
-
-    def values(self) -> np.ndarray:
-        """(r,) object array of str, None where missing; equal texts are one object."""
-        return np.array([*self.vocabulary, None], dtype=object)[self.codes]
 
 
 @dataclass(frozen=True)
@@ -129,13 +112,13 @@ def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[s
     if not words:
         return Column("numeric", np.full(len(texts.codes), np.nan), "no value"), ()
     if key in reading.texts:
-        return Column("text", texts.values(), "text"), ()
+        return Column("text", texts, "text"), ()
     if {word.lower() for word in words} <= {"true", "false"}:
-        return Column("boolean", texts.values(), "true and false"), ()
+        return Column("boolean", texts, "true and false"), ()
     if all(word.isascii() and word.isdigit() for word in words) and any(w[0] == "0" and len(w) > 1 for w in words):
         padded = next(word for word in words if word[0] == "0" and len(word) > 1)
         note = f"column {key}: text, because of leading zeros such as in {padded}"
-        return Column("text", texts.values(), "digits with leading zeros"), (note,)
+        return Column("text", texts, "digits with leading zeros"), (note,)
     said = [word for word in words if word.lower() not in MISSING_WORDS]
     if said and dates.are_times(said):
         return _date(texts, "times of day"), ()
@@ -148,7 +131,7 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
     numbers = read_numbers(said, reading.decimal, reading.separator)
     if reading.has_decimal_commas and reading.decimal is None and numbers.doubt is None:
         numbers = doubt_points(numbers, said)
-    as_text = Column("text", texts.values(), "text")
+    as_text = Column("text", texts, "text")
     if numbers.doubt is not None:
         return _in_doubt(as_text, key, numbers.doubt), ()
     count = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True))
@@ -197,11 +180,8 @@ def _numeric(
 
 
 def _date(texts: Texts, described: str = "dates") -> Column:
-    values = Texts(
-        [word if word.lower() not in MISSING_WORDS else "" for word in texts.vocabulary], texts.codes
-    ).values()
-    values[values == ""] = None
-    return Column("date", values, described)
+    is_word = np.array([not word or word.lower() in MISSING_WORDS for word in texts.vocabulary] + [True])
+    return Column("date", Texts(texts.vocabulary, np.where(is_word[texts.codes], -1, texts.codes)), described)
 
 
 def _in_doubt(column: Column, key: str, text: str) -> Column:

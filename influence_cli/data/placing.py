@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.data.ahead import ahead
 from influence_cli.data.pieces import Pieces, Restored
 from influence_cli.data.table import Column
 
 BLOCK_ROWS = 2048
 """Rows that are standardised and placed at a time, few enough to stay in the cache."""
-FILE_BLOCK = 2**20
+FILE_BLOCK = 2**18
 """Numbers that are written to a file at a time: fewer would be many small reads of each column."""
 TOGETHER = 60_000
 """Numbers of pieces that are written together: of fewer, the threads wait for the interpreter more than they write
@@ -86,13 +87,15 @@ def _fill(X: np.ndarray, span: slice, placed: Placed, *, is_test: bool) -> None:
 
 
 def in_blocks(rows: int, count: int, placed: Placed, *, is_test: bool) -> Iterator[np.ndarray]:
-    """The same rows by rows, for a file: (b, count) each, overwritten by the next."""
+    """The same rows by rows, for a file: (b, count) each."""
     step = max(1, min(rows, FILE_BLOCK // count))
-    X = np.empty((step, count))
-    for first in range(0, rows, step):
-        span = slice(first, min(first + step, rows))
-        _fill(X[: span.stop - first], span, placed, is_test=is_test)
-        yield X[: span.stop - first]
+
+    def filled(first: int) -> np.ndarray:
+        X = np.empty((min(step, rows - first), count))
+        _fill(X, slice(first, first + len(X)), placed, is_test=is_test)
+        return X
+
+    return ahead(filled, range(0, rows, step))
 
 
 def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[str, tuple[Column, Column]]:

@@ -3,9 +3,9 @@
     data.csv.ginf-rows/KEY/     KEY of the files' names and of how their fields are read
         journal.jsonl           what has been read so far: a killed conversion goes on from there
         columns.bin             the numbers, and the places of texts in their vocabularies
-        table.json              when all is read: what the columns are, and the SHA-256 of the files
+        table.json              when all is read: what the columns are, the SHA-256 of the files, the numbers' checksum
         features-KEY.bin        float64 features in row order; KEY of the rows and of what was fitted
-        features-KEY.json       the SHA-256 of these
+        features-KEY.json       their checksum
 
 Files, the store's own too, are what they were while their length and times are; where these changed, their content
 decides.  Of what a disk changes by itself nothing is known before: to look for it would take a pass in every command.
@@ -24,14 +24,14 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from influence_cli.data.keeping import MANY_TEXTS, Keeper, KeptTexts, Part, Values
-from influence_cli.data.kept import CODES, Kept, KeptByPart, Place
-from influence_cli.data.kinds import Texts
+from influence_cli.data.kept import CODES, Kept, KeptByPart, Place, Texts
 from influence_cli.data.parts import PlainPart
-from influence_cli.data.stamps import content_digest, stamps
+from influence_cli.data.stamps import checksum, is_still, marked, stamps, written
 from influence_cli.data.stored import StoredRows, made_of
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
@@ -54,7 +54,7 @@ class RowStore(Keeper):
         self.folder, self.sources, self.announce = folder, list(sources), announce
         self._columns = folder / "columns.bin"
         self._journal: list[dict[str, Any]] = []
-        self._end = 0
+        self._end = self._check = 0
         self._file = -1
         self.outdated = ""
         """Why the table is to be read again, where there was one."""
@@ -91,10 +91,10 @@ class RowStore(Keeper):
             path = self.folder / "table.json"
             kept = json.loads(path.read_text())
             self.outdated = "it was changed"
-            if kept["form"] != FORM or not _is_still(self.sources, kept["sources"], path, kept):
+            if kept["form"] != FORM or not is_still(self.sources, kept["sources"], path, kept):
                 return None
             self.outdated = "what was made of it was changed"
-            if not _is_still([self._columns], kept["own"], path, kept):
+            if not is_still([self._columns], kept["own"], path, kept, checksum):
                 return None
             self._open()
             columns = {key: self._column(one) for key, one in kept["columns"]}
@@ -110,9 +110,9 @@ class RowStore(Keeper):
             old.unlink()
         self._resume(before)
         with ThreadPoolExecutor(1) as aside:
-            marked = aside.submit(_marked, self.sources)
+            digests = aside.submit(marked, self.sources)
             table = read(self)
-            known = marked.result()
+            known = digests.result()
         if self.stamps() != before:
             raise FileError("the file was changed while it was read", "leave it as it is until the end")
         columns = [(key, self._described(one)) for key, one in table.columns.items()]
@@ -120,13 +120,13 @@ class RowStore(Keeper):
         kept = {
             "form": FORM,
             "sources": known,
-            "own": _marked([self._columns]),
+            "own": {"stamps": stamps([str(self._columns)]), "digests": [self._check]},
             "rows": table.rows,
             "notes": table.notes,
             "index": sorted(table.index),
             "columns": columns,
         }
-        _written(self.folder / "table.json", kept)
+        written(self.folder / "table.json", kept)
         (self.folder / "journal.jsonl").unlink()
         return replace(table, store=self)
 
@@ -165,13 +165,14 @@ class RowStore(Keeper):
     def _resume(self, before: list[int] | None) -> None:
         """Go on from what a killed run has written of the same files since the machine was started."""
         self._journal, self._end = [{"form": FORM, "stamps": before, "boot": _boot(), "texts": []}], 0
+        self._check = 0
         self._open()
         with suppress(OSError, ValueError, KeyError):
             lines = (self.folder / "journal.jsonl").read_text().split("\n")[:-1]  # what follows the last end is cut
             parts = [json.loads(line) for line in lines]
             if before is not None and all(parts[0][key] == self._journal[0][key] for key in ("form", "stamps", "boot")):
                 self._journal = parts
-                self._end = parts[-1].get("size", 0)
+                self._end, self._check = (parts[-1]["size"], parts[-1]["check"]) if parts[1:] else (0, 0)
         self.learned = frozenset(self._journal[0]["texts"])
 
     @property
@@ -183,7 +184,7 @@ class RowStore(Keeper):
         """As ``Keeper.start``: what was read with other columns as text is left."""
         if self._journal[0]["texts"] != sorted(texts):
             self._journal = [self._journal[0] | {"texts": sorted(texts)}]
-            self._end = 0
+            self._end = self._check = 0
         os.ftruncate(self._file, self._end)
         with (self.folder / "journal.jsonl").open("w") as file:
             file.writelines(json.dumps(one) + "\n" for one in self._journal)
@@ -195,22 +196,30 @@ class RowStore(Keeper):
 
     def part(self, path: Path, part: Part, end: int) -> Part:
         """As ``Keeper.part``: written to the file, and then into the journal."""
-        columns = []
+        columns: list[list[Any]] = []
+        contents: list[Any] = []
+        place = self._end
+
+        def put(content: Any) -> int:
+            nonlocal place
+            contents.append(content)
+            begin, place = place, place + memoryview(content).nbytes
+            return begin
+
         for key, values in part.columns.items():
             if isinstance(values, Texts):
                 texts = _packed(values.vocabulary)
-                begin = self._append(texts)
-                columns.append(
-                    [key, self._append(values.codes.astype(CODES).data), part.rows, CODES.str, False, begin, len(texts)]
-                )
+                codes = put(values.codes.astype(CODES))
+                columns.append([key, codes, part.rows, CODES.str, False, put(texts), len(texts)])
                 continue
             array = np.ascontiguousarray(values)
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = array.dtype.kind == "f" and bool(np.isfinite(array.sum()))
-            columns.append([key, self._append(array.data), len(array), array.dtype.str, finite])
+            columns.append([key, put(array), len(array), array.dtype.str, finite])
+        self._append(b"".join(contents))
         done = {"path": str(path), "end": end, "rows": part.rows, "empty": part.empty, "columns": columns}
         with self._writing(), (self.folder / "journal.jsonl").open("a") as file:
-            file.write(json.dumps(done | {"size": self._end}) + "\n")
+            file.write(json.dumps(done | {"size": self._end, "check": self._check}) + "\n")
         return self._part(done)
 
     def _part(self, done: Mapping[str, Any]) -> Part:
@@ -222,22 +231,20 @@ class RowStore(Keeper):
 
     def column(self, column: Column) -> Column:
         """As ``Keeper.column``: values that are not yet in the file are written."""
-        stored, texts = column.stored, None
+        stored = column.stored
+        texts: Callable[[], list[str]] | None = None
         if isinstance(stored, Kept) or column.kind == "other":
             return column
-        values = np.asarray(stored)
-        if values.dtype.kind == "O":
-            known = dict.fromkeys(values.tolist())
-            known.pop(None, None)
-            texts = [str(one) for one in known]
-            places: dict[str | None, int] = {text: at for at, text in enumerate(texts)} | {None: -1}
-            values = np.fromiter(map(places.__getitem__, values.tolist()), CODES, len(values))
+        if isinstance(stored, Texts):
+            values, texts = stored.codes.astype(CODES), partial(list, stored.vocabulary)
+        else:
+            values = np.asarray(stored)
         written = []
         for start in range(0, max(len(values), 1), COLUMN_ROWS):
             part = values[start : start + COLUMN_ROWS]
             is_finite = part.dtype.kind == "f" and bool(np.isfinite(part).all())
             written.append(Place(self._append(np.ascontiguousarray(part).data), len(part), part.dtype.str, is_finite))
-        kept = self._kept(written, None if texts is None else partial(list, texts))
+        kept = self._kept(written, texts)
         return Column(column.kind, kept, column.described, column.refusal, column.words)
 
     def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
@@ -268,6 +275,7 @@ class RowStore(Keeper):
     def _append(self, content: Any) -> int:
         """Where the content begins in the file, at whose end it is written."""
         view, begin = memoryview(content).cast("B"), self._end
+        self._check = crc32(view, self._check)
         with self._writing():
             while len(view):
                 written = os.pwrite(self._file, view, self._end)
@@ -291,17 +299,17 @@ class RowStore(Keeper):
             if not _are_features(path):
                 again = " again, because they were changed" if path.exists() else ""
                 self.announce(f"features of {rows:,} rows are written to {path}{again}, {shown(8.0 * rows * count)}")
-                digest = sha256()
+                check = 0
                 with path.with_suffix(".part").open("wb", buffering=0) as file:
                     for block in blocks:
                         view = memoryview(block.data).cast("B")
-                        digest.update(view)
+                        check = crc32(view, check)
                         while len(view):
                             view = view[file.write(view) :]
                     os.fsync(file.fileno())
                 path.with_suffix(".part").replace(path)
-                known = {"stamps": stamps([str(path)]), "digests": [digest.hexdigest()]}
-                _written(path.with_suffix(".json"), known)
+                known = {"stamps": stamps([str(path)]), "digests": [check]}
+                written(path.with_suffix(".json"), known)
         return made_of([PlainPart(path, 0, rows)], count, np.dtype(np.float64), (rows, count))
 
 
@@ -309,27 +317,11 @@ def _packed(texts: Sequence[str]) -> bytes:
     return json.dumps(texts).encode()
 
 
-def _marked(paths: Sequence[Path]) -> dict[str, Any]:
-    """By what files are known again."""
-    return {"stamps": stamps(map(str, paths)), "digests": [content_digest(path) for path in paths]}
-
-
-def _is_still(paths: Sequence[Path], known: dict[str, Any], path: Path, kept: Mapping[str, Any]) -> bool:
-    """Whether files have the content by which they are ``known``; ``path`` has that among what is ``kept``."""
-    now = stamps(map(str, paths))
-    if now is None or now != known["stamps"]:
-        if [content_digest(one) for one in paths] != known["digests"]:
-            return False
-        known["stamps"] = now
-        _written(path, kept)
-    return True
-
-
 def _are_features(path: Path) -> bool:
     """Whether the features in this file are those that were written."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(path.with_suffix(".json").read_text())
-        return _is_still([path], known, path.with_suffix(".json"), known)
+        return is_still([path], known, path.with_suffix(".json"), known, checksum)
     return False
 
 
@@ -338,13 +330,3 @@ def _boot() -> str:
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""
-
-
-def _written(path: Path, content: Mapping[str, Any]) -> None:
-    """JSON that is there as a whole or not at all."""
-    part = path.with_suffix(".part")
-    with part.open("w") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from time import time
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 
 from influence_cli.data.inside import inside
+
+CHECKED_BYTES = 2**20
+"""Of a file that are read at a time for their checksum."""
 
 STARTED, TICK = time(), 0.1
 """When this process began to look at files, and seconds by which the clock of a file system may lag behind."""
@@ -53,3 +60,44 @@ def content_digest(path: Path) -> str:
 def _digest_as_of(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def marked(paths: Sequence[Path]) -> dict[str, Any]:
+    """By what files are known again."""
+    return {"stamps": stamps(map(str, paths)), "digests": [content_digest(path) for path in paths]}
+
+
+def checksum(path: Path) -> int:
+    """The CRC-32 of a file."""
+    check = 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHECKED_BYTES):
+            check = crc32(chunk, check)
+    return check
+
+
+def is_still(
+    paths: Sequence[Path],
+    known: dict[str, Any],
+    path: Path,
+    kept: Mapping[str, Any],
+    digest: Callable[[Path], Any] = content_digest,
+) -> bool:
+    """Whether files have the content by which they are ``known``; ``path`` has that among what is ``kept``."""
+    now = stamps(map(str, paths))
+    if now is None or now != known["stamps"]:
+        if [digest(one) for one in paths] != known["digests"]:
+            return False
+        known["stamps"] = now
+        written(path, kept)
+    return True
+
+
+def written(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON that is there as a whole or not at all."""
+    part = path.with_suffix(".part")
+    with part.open("w") as file:
+        file.write(json.dumps(content))  # in one piece, which is ten times as fast
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from influence_cli.data.kept import Kept, Mapped
+from influence_cli.data.kept import Kept, Mapped, Texts
 from influence_cli.data.pieces import Pieces, Restored
 
 LOOK_FIRST = 1000
@@ -20,7 +20,7 @@ PIECE_ROWS = 2**16
 ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
 
 
-Numbers: TypeAlias = np.ndarray | Pieces | Restored | Kept | Mapped
+Numbers: TypeAlias = np.ndarray | Pieces | Restored | Kept | Mapped | Texts
 
 
 @dataclass(frozen=True)

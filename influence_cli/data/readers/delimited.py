@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from influence_cli.data.keeping import Keeper, Part, Values, joined_numbers, joined_texts
-from influence_cli.data.kept import Kept
-from influence_cli.data.kinds import Reading, Texts, kind_of, plainly_text
+from influence_cli.data.kept import Kept, Texts
+from influence_cli.data.kinds import Reading, kind_of, plainly_text
 from influence_cli.data.notation import read_numbers
 from influence_cli.data.pieces import Pieces, apart
 from influence_cli.data.readers.dialect import Dialect, dialect_of, records_of

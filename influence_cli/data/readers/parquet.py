@@ -12,9 +12,11 @@ import numpy as np
 
 from influence_cli.data import memory
 from influence_cli.data.keeping import Keeper, Part, Values
-from influence_cli.data.kinds import Reading, Texts, kind_of
+from influence_cli.data.kept import Texts
+from influence_cli.data.kinds import Reading, kind_of
 from influence_cli.data.readers.delimited import joined, refuse_other_columns
-from influence_cli.data.readers.text_polars import polars_for, values_of
+from influence_cli.data.readers.polars_columns import values_of
+from influence_cli.data.readers.text_polars import polars_for
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError, about
 
@@ -142,9 +144,9 @@ def _column(dtype: pl.DataType, values: Values | None, key: str, reading: Readin
     if not isinstance(values, Texts):
         return kind_of(values, key, reading)
     if dtype == pl.Boolean:
-        return Column("boolean", values.values(), "true and false"), ()
+        return Column("boolean", values, "true and false"), ()
     if dtype.is_temporal():
-        return Column("date", values.values(), "times of day" if dtype == pl.Time else "dates"), ()
+        return Column("date", values, "times of day" if dtype == pl.Time else "dates"), ()
     return _text(values, key, reading)
 
 

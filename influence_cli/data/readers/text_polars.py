@@ -7,16 +7,16 @@ import os
 import resource
 import sys
 from collections.abc import Iterator, Sequence
+from gzip import GzipFile
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
-from influence_cli.data.keeping import Keeper, Part, Values
-from influence_cli.data.kinds import Reading, Texts
-from influence_cli.data.pieces import apart
+from influence_cli.data.ahead import ahead
+from influence_cli.data.keeping import Keeper, Part
+from influence_cli.data.kinds import Reading
 from influence_cli.data.readers.dialect import Dialect, damaged, opened, records_of
+from influence_cli.data.readers.polars_columns import separate, stacked, values_of
 from influence_cli.errors import FileError
 from influence_cli.memory import require
 
@@ -113,6 +113,15 @@ def _without_empty(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(~pl.all_horizontal(pl.all().is_null()))
 
 
+def _holds(frame: pl.DataFrame, nulls: list[str]) -> bool:
+    """Whether one of these words, of which none is a number, was read as it stands: as text, or as NaN."""
+    import polars as pl
+
+    texts = [pl.col(key).is_in(nulls).any() for key, kind in frame.schema.items() if kind == pl.String]
+    floats = [pl.col(key).is_nan().any() for key, kind in frame.schema.items() if kind == pl.Float64]
+    return any(frame.select(texts + floats).row(0))
+
+
 class LearnedError(Exception):
     """Columns that are text, as is seen only now: a store is begun again with that."""
 
@@ -143,14 +152,18 @@ def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading, k
         if end:
             file.seek(end)
             lines = whole_lines(file, dialect.has_quotes)
-        while lines:
-            frame = ask.frame(lines, kinds)
-            if frame is None:
+        for part, end in ahead(lambda one: (ask.part(one[0], kinds), one[1]), _pieces(file, lines, dialect)):
+            if part is None:
                 return None
-            full = _without_empty(frame) if keeper.on_disk else frame
-            parts.append(keeper.part(path, Part(_separate(full), full.height, frame.height - full.height), file.tell()))
-            lines = whole_lines(file, dialect.has_quotes)
+            parts.append(keeper.part(path, part, end))
     return parts
+
+
+def _pieces(file: IO[bytes], lines: bytes, dialect: Dialect) -> Iterator[tuple[bytes, int]]:
+    """These lines and all that follow, a piece at a time, and where each ends."""
+    while lines:
+        yield lines, file.tell()
+        lines = whole_lines(file, dialect.has_quotes)
 
 
 class _Asking:
@@ -159,7 +172,7 @@ class _Asking:
     def __init__(self, path: Path, dialect: Dialect, reading: Reading, keeper: Keeper):
         self._path, self._dialect, self._on_disk = path, dialect, keeper.on_disk
         self._nulls = sorted(reading.nulls - {""})
-        self._every_null_has_n = all("n" in word.lower() for word in self._nulls)
+        self._may_lack_nulls = not any(set(word) & set("0123456789") or "inf" in word.lower() for word in self._nulls)
         self._was_checked = False
 
     def _read(self, lines: bytes, nulls: list[str], **how: Any) -> pl.DataFrame | None:
@@ -179,7 +192,16 @@ class _Asking:
             frame = self._read(lines, self._nulls, infer_schema_length=None)
         return None if frame is None else frame.dtypes
 
-    def frame(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
+    def part(self, lines: bytes, kinds: list[Any]) -> Part | None:
+        """The columns of these lines; None where these are not as the first ones."""
+        frame = self._frame(lines, kinds)
+        if frame is None:
+            return None
+        full = _without_empty(frame) if self._on_disk else frame
+        columns = stacked(full) if self._on_disk else separate(full)
+        return Part(columns, full.height, frame.height - full.height)
+
+    def _frame(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
         """The lines with these types; onto disk, where they are contradicted, with others that ``kinds`` becomes."""
         frame = self._with(lines, kinds)
         if frame is None and self._on_disk:
@@ -199,11 +221,14 @@ class _Asking:
 
     def _with(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
         schema = {f"column_{at}": kind for at, kind in enumerate(kinds, start=1)}
-        frame = None
-        if self._every_null_has_n and not (b"n" in lines or b"N" in lines) and all(kind.is_numeric() for kind in kinds):
+        if self._may_lack_nulls:
             # Looking every field up among the words for a missing value takes a fifth of the time of parsing.
             frame = self._read(lines, [], schema=schema)
-        return self._read(lines, self._nulls, schema=schema) if frame is None else frame
+            if frame is not None and not _holds(frame, self._nulls):
+                return frame
+        frame = self._read(lines, self._nulls, schema=schema)
+        self._may_lack_nulls &= frame is None
+        return frame
 
     def _learn(self, lines: bytes, kinds: list[Any]) -> None:
         """Whole numbers that turn out to have fractions, and numbers that turn out to be text.  Raises LearnedError."""
@@ -225,46 +250,20 @@ class _Asking:
 
 def whole_lines(file: IO[bytes], has_quotes: bool = False) -> bytes:
     """About PIECE_BYTES of the file, up to the end of a line that ends no field in quotes.  Raises FileError."""
-    content = file.read(PIECE_BYTES) + file.readline()
+    if isinstance(file, GzipFile):
+        content = file.read(PIECE_BYTES) + file.readline()
+    else:  # read as one, because to join both would copy them
+        begin = file.tell()
+        file.seek(PIECE_BYTES, os.SEEK_CUR)
+        file.readline()
+        length = file.tell() - begin
+        file.seek(begin)
+        content = file.read(length)
     while has_quotes and content.count(b'"') % 2 and (more := file.readline()):
         content += more
         if len(content) > LONGEST_PIECE * PIECE_BYTES:
             raise FileError(f"a quote is not closed in {len(content):,} bytes", "close every quote")
     return content
-
-
-def _separate(frame: pl.DataFrame) -> dict[str, Values]:
-    """The columns of a piece: its numbers in an array that can be let go."""
-    import polars as pl
-
-    floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
-    block = apart((len(floats), frame.height))
-    for row, key in zip(block, floats, strict=True):
-        series = frame.get_column(key)
-        row[:] = (series.fill_null(float("nan")) if series.null_count() else series).to_numpy()
-    separated = dict(zip(floats, block, strict=True))
-    return {key: separated[key] if key in separated else values_of(frame.get_column(key)) for key in frame.columns}
-
-
-def values_of(series: pl.Series) -> Values:
-    """Numbers as int64 or float64, anything else as text."""
-    import polars as pl
-
-    dtype = series.dtype
-    if dtype == pl.String:
-        return texts_of(series)
-    if dtype.is_integer() and not series.null_count():
-        whole = series.cast(pl.Int64, strict=False)
-        if not whole.null_count():
-            return whole.to_numpy()
-    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def texts_of(series: pl.Series) -> Texts:
-    """A series of text by its different texts."""
-    vocabulary = series.drop_nulls().unique().sort()
-    codes = series.rank("dense").cast(int).fill_null(0).to_numpy() - 1
-    return Texts(vocabulary.to_list(), codes.astype(np.int64))
 
 
 def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:

@@ -1,0 +1,58 @@
+"""Columns as polars has them -> numbers and texts as a table has them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from influence_cli.data.keeping import Values
+from influence_cli.data.kept import Texts
+from influence_cli.data.pieces import apart
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def separate(frame: pl.DataFrame) -> dict[str, Values]:
+    """The columns of a piece: its numbers in an array that can be let go."""
+    import polars as pl
+
+    floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
+    block = apart((len(floats), frame.height))
+    for row, key in zip(block, floats, strict=True):
+        series = frame.get_column(key)
+        row[:] = (series.fill_null(float("nan")) if series.null_count() else series).to_numpy()
+    separated = dict(zip(floats, block, strict=True))
+    return {key: separated[key] if key in separated else values_of(frame.get_column(key)) for key in frame.columns}
+
+
+def stacked(frame: pl.DataFrame) -> dict[str, Values]:
+    """The columns of a piece that is let go at once: copied column by column, they would take twice as long."""
+    import polars as pl
+
+    floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
+    block = frame.select(floats).fill_null(float("nan")).to_numpy(order="fortran").T
+    separated = dict(zip(floats, block, strict=True))
+    return {key: separated[key] if key in separated else values_of(frame.get_column(key)) for key in frame.columns}
+
+
+def values_of(series: pl.Series) -> Values:
+    """Numbers as int64 or float64, anything else as text."""
+    import polars as pl
+
+    dtype = series.dtype
+    if dtype == pl.String:
+        return texts_of(series)
+    if dtype.is_integer() and not series.null_count():
+        whole = series.cast(pl.Int64, strict=False)
+        if not whole.null_count():
+            return whole.to_numpy()
+    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def texts_of(series: pl.Series) -> Texts:
+    """A series of text by its different texts."""
+    vocabulary = series.drop_nulls().unique().sort()
+    codes = series.rank("dense").cast(int).fill_null(0).to_numpy() - 1
+    return Texts(vocabulary.to_list(), codes.astype(np.int64))
