@@ -17,9 +17,10 @@ from influence_cli.core.parallel import collected, spread, summed
 from influence_cli.core.rows.rows import Add, Piece
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
-BLOCK_NUMBERS = 1 << 19
-"""Float64 numbers (4 MiB) of X or of outputs that a block of rows may hold: small enough for one a thread in the shared
-cache, large enough that matrix products run at full speed and Python's part does not count."""
+BLOCK_NUMBERS, OUTPUT_NUMBERS = 1 << 19, 1 << 18
+"""Float64 numbers of X (4 MiB) and of outputs (2 MiB) that a block of rows may hold: small enough for one a thread in
+the shared cache, large enough that matrix products run at full speed and Python's part does not count.  Larger arrays
+of outputs the system would map anew for each of their derivatives, which takes longer than the products."""
 PARTS, PART = 8, 1_000_000
 """Blocks of a pass at least, as long as each has that many multiply-adds: threads share short passes too."""
 CHOSEN_NUMBERS = 1 << 18
@@ -82,7 +83,7 @@ class Design:
 
     def blocks(self, outputs: int) -> Iterator[slice]:
         """Slices over the rows for passes with that many outputs a row."""
-        size = BLOCK_NUMBERS // max(self.X.shape[1], outputs, 1)
+        size = min(BLOCK_NUMBERS // max(self.X.shape[1], 1), OUTPUT_NUMBERS // max(outputs, 1))
         parts = max(1, min(PARTS, int(self.operations(outputs)) // PART))
         size = max(64, min(size, -(-self.rows // parts)))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
@@ -136,14 +137,19 @@ class Design:
 
         ``rowwise`` is called for blocks in any order, and for several at once.
         """
-        W = W.astype(self.dtype, copy=False)
+        W, widest = W.astype(self.dtype, copy=False), max(len(W), outputs)
+        with_ones = self.intercept and widest >= self.columns
 
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             for rows in blocks:
-                X = self._rounded(rows)
-                self.add_product(rowwise(self.outputs_of(W, X), rows), X, out)
+                if with_ones:  # a copy of X takes less time than what the intercept adds to so many outputs
+                    X = np.ones((rows.stop - rows.start, self.columns), dtype=self.dtype)
+                    X[:, :-1] = self.X[rows]
+                    out += rowwise(W @ X.T, rows).astype(self.dtype, copy=False) @ X
+                else:
+                    X = self._rounded(rows)
+                    self.add_product(rowwise(self.outputs_of(W, X), rows), X, out)
 
-        widest = max(len(W), outputs)
         return self.total(add, list(self.blocks(widest)), (outputs, self.columns), self.operations(widest))
 
     def sweep_chosen(
