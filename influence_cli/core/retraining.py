@@ -107,15 +107,13 @@ def retrain(
         start,
         w,
         preconditioner=preconditioner if nearer is None else nearer,
-        tol=max(tol, HANDOVER) if exact else tol / np.exp(NEAR / 2) if known else tol,
+        tol=max(tol, HANDOVER) if exact else tol,
         max_iterations=MIXING_PASSES,
+        near=NEAR if known else None,
     )
     goal = replace(goal, tol=tol)
-    # Where a group took most of the weight, M does not say how far the minimum is; nor do the Hessians after removal at
-    # the trained parameters where outputs have moved far from there.
+    # Where a group took most of the weight, M does not say how far the minimum is.
     unsure = exact | (w.sums(w.base) > FAR_FROM_M)
-    if known:
-        unsure = unsure | ~(objective.self_concordance(mixed.theta - start) <= NEAR)
     left = np.flatnonzero(~mixed.converged | unsure)
     if not left.size:
         return mixed

@@ -48,7 +48,8 @@ def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
 
 class GradientChange:
     """V (P, A) to the change of the gradient (P, A) from theta (P, 1) to theta + V, under weights w that keep a share
-    of every group (``kept`` > 0); a second argument ``columns`` (A,) says whose columns these are.
+    of every group (``kept`` > 0); a second argument ``columns`` (A,) says whose columns these are.  ``farthest`` (A,),
+    where it is given, becomes the model's ``self_concordance`` of V.
 
     ``eta`` (1, K, m) are the outputs at theta; None where they are computed again in every pass.
     """
@@ -62,14 +63,22 @@ class GradientChange:
         twin._passes = passes
         return twin
 
-    def __call__(self, V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+    def __call__(
+        self, V: np.ndarray, columns: np.ndarray | None = None, farthest: np.ndarray | None = None
+    ) -> np.ndarray:
         model, w = self._model, self._w if columns is None else self._w.take(columns)
+        seen: dict[int, np.ndarray] = {}
+        watched = farthest is not None and not model.design.may_be_away  # what is seen there would stay there
 
         def rowwise(a: np.ndarray, rows: slice) -> np.ndarray:
             eta = model.passes.outputs(self._theta, rows) if self._eta is None else self._eta[:, :, rows]
+            if watched:
+                seen[rows.start] = model.family.self_concordance(model.passes.completed(a)).max(axis=1)
             return w.over_kept(model.family.residual_change(eta, a), rows)
 
         out = w.kept * self._passes.sweep(V, rowwise, V.shape[1]) + model.penalty.product(V, w.penalty)
+        if farthest is not None:
+            farthest[:] = np.max(list(seen.values()), axis=0) if watched else model.self_concordance(V)
         lost = np.flatnonzero(~np.isfinite(out).all(axis=0))
         if lost.size:  # a row has moved too far
             weights, point = w.take(lost), self._theta + V[:, lost]

@@ -40,8 +40,8 @@ class Tuning:
 @dataclass(frozen=True)
 class Departure:
     """J (G,) and its gradient (P, G) at a point theta (P, 1), and ``change``: V (P, A) -> grad J(theta + V; w) -
-    grad J(theta; w), with ``columns`` (A,) as a product; ``rough`` is the same in single precision, where that is
-    faster."""
+    grad J(theta; w), with ``columns`` (A,) as a product, and ``farthest`` (A,), an array to put ``self_concordance(V)``
+    into; ``rough`` is the same in single precision, where that is faster."""
 
     value: np.ndarray
     gradient: np.ndarray
@@ -210,8 +210,10 @@ class Objective(ABC):
             self.value_and_gradient(theta, w) if w.groups == 1 else (self.value(theta, w), self.gradient(theta, w))
         )
 
-        def change(V: np.ndarray, columns: np.ndarray | None = None) -> np.ndarray:
+        def change(V: np.ndarray, columns: np.ndarray | None = None, farthest: np.ndarray | None = None) -> np.ndarray:
             chosen = slice(None) if columns is None else columns
+            if farthest is not None:
+                farthest[:] = self.self_concordance(V)
             return self.gradient(theta + V, w if columns is None else w.take(columns)) - here[:, chosen]
 
         return Departure(value, here, change)

@@ -85,6 +85,7 @@ def anderson(
     preconditioner: Preconditioner,
     tol: float,
     max_iterations: int,
+    near: float | None = None,
 ) -> tuple[Minimum, Goal]:
     """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian.
 
@@ -93,6 +94,10 @@ def anderson(
     where it stops gaining: then unconverged at its best point.  Decrements are those in the norm of B over the root of
     the least curvature, relative to B's, that the last steps met.  Changes are single precision's as long as they stand
     out from its rounding; no column ends before double precision says so.
+
+    ``near`` says that B is the Hessian at ``origin`` itself, so that where no output is further than d from there the
+    Hessian is B within a factor of exp(d): a column ends where its decrement is then surely small enough, here or a
+    step further.  One of larger d than ``near`` ends unconverged.
     """
     count = w.groups
     departure = objective.departure(origin, w)
@@ -105,9 +110,11 @@ def anderson(
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
     last = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
+        far = None
         if iteration > 1:
             passes = rough if iteration == 2 and rough is not None else passes
-            changed = passes(x - origin, active)
+            far = np.empty(len(active)) if near is not None and passes is change else None
+            changed = passes(x - origin, active) if far is None else passes(x - origin, active, far)
             gradient = there[:, active] + changed
         if iteration == 2 and rough is not None:
             # The rounding of the column with the largest weights stands for all.
@@ -124,7 +131,12 @@ def anderson(
             goal = Goal(tol, here)
             best.converged |= here == 0.0
         elif passes is change:
-            best.converged[active] = here <= goal.take(active).decrement(objective, x, departure.value[active])
+            wanted = goal.take(active).decrement(objective, x, departure.value[active])
+            if near is None or far is None:
+                best.converged[active] = here <= wanted
+            else:
+                best.arrive(active, x, move, wanted / np.maximum(here, np.finfo(float).tiny), far, near)
+                stalled |= (here * np.exp(near / 2.0) <= wanted) & ~(far <= near)
         elif np.median(here * np.minimum(here / last, 1.0)) < floor:
             passes = change  # by the next pass the rounding would show
             best.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
@@ -162,6 +174,20 @@ class _Best:
         at = active[better]
         self.theta[:, at], self.left[:, at] = x[:, better], move[:, better]
         self.grad_norm[at], self.decrement[at] = norms(gradient[:, better]), decrement[better]
+
+    def arrive(
+        self, active: np.ndarray, x: np.ndarray, move: np.ndarray, allowed: np.ndarray, far: np.ndarray, near: float
+    ) -> None:
+        """End the ``active`` columns (A,) that are no further than ``near`` where ``allowed`` (A,) times their
+        decrement may be left, by the Hessian at hand: at x, or with the move, on which no output goes as far again."""
+        left = np.expm1(2.0 * far) * np.exp(far)  # the move is H^-1's within exp(2 far), the norm is within exp(far)
+        here, there = ((share <= allowed) & (far <= near) for share in (np.exp(far / 2.0), left))
+        self.converged[active] = here | there
+        moved = there & ~here
+        at = active[moved]
+        self.theta[:, at], self.left[:, at] = (x + move)[:, moved], (left * move)[:, moved]
+        self.grad_norm[at] *= left[moved]
+        self.decrement[at] *= left[moved]
 
 
 class _Curvature:
