@@ -35,7 +35,9 @@ from influence_cli.specs.planned import GroupPlan
 
 BLOCK_BYTES, BLOCK_SHARE, STREAMED_VECTORS = 256e6, 0.1, 64
 """Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""
-WIDEST = 64
+WIDEST, OUTPUTS_TOGETHER, HESSIANS_TOGETHER = 64, 1 << 19, 1 << 20
+"""Groups in a block, more of them as long as there are no more outputs of all rows, and numbers in a Hessian for each
+group, than that: of a short table a group takes less time than Python's part of a pass."""
 NARROW = 8
 """Groups in a block where J is not convex: parameters that differ share little work, and jobs are better fed."""
 PAIRS = 50
@@ -181,7 +183,8 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     each = 8.0 * model.dataset.rows * (model.objective.outputs + 3)
     if model.dataset.streamed is not None:  # nothing is kept that is as long as the rows
         each = 8.0 * STREAMED_VECTORS * model.objective.size
-    widest: float = WIDEST
+    numbers = model.dataset.rows * model.objective.outputs
+    widest: float = max(WIDEST, min(OUTPUTS_TOGETHER / numbers, HESSIANS_TOGETHER / model.objective.size**2))
     if not model.objective.convex:
         each += 8.0 * PAIRS * model.objective.size
         widest = min(NARROW, max(1.0, CURVATURE_BYTES / (8.0 * model.dataset.X_train.shape[1] ** 2)))

@@ -62,7 +62,7 @@ class Weights:
         """G."""
         return len(self.rows)
 
-    @property
+    @cached_property
     def sizes(self) -> np.ndarray:
         """Rows of each group, (G,)."""
         return np.array([len(rows) for rows in self.rows], dtype=np.int64)
@@ -167,9 +167,10 @@ class Weights:
 
     def squares(self) -> np.ndarray:
         """The sum of the squared weights of each group, (G,)."""
-        outside = (self.base @ self.base) - np.array([self.base[rows] @ self.base[rows] for rows in self.rows])
-        inside = [self.inside(g) for g in range(self.groups)]
-        return self.kept**2 * outside + np.array([weights @ weights for weights in inside])
+        groups, rows, factors = self._in_groups
+        squares = self.base[rows] ** 2
+        outside, inside = (np.bincount(groups, squares * factor, self.groups) for factor in (1.0, factors**2))
+        return self.kept**2 * (self.base @ self.base - outside) + inside
 
     def present(self, kinds: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Which kinds of rows keep a weight over 0, (G, S) bool.
@@ -179,7 +180,7 @@ class Weights:
         if self.groups > 1 and self.sizes.sum() > TOGETHER:
             halves = np.array_split(np.arange(self.groups), 2)
             return np.concatenate([self.take(half).present(kinds, counts) for half in halves])
-        groups, rows, factors = self._sorted
+        groups, rows, factors = self._in_groups
         shape, places = (self.groups, len(counts)), groups * len(counts) + kinds[rows]
 
         def counted(which: np.ndarray) -> np.ndarray:
@@ -206,10 +207,17 @@ class Weights:
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The groups and rows of all groups' rows by their rows, and their factors."""
-        groups, rows = np.repeat(np.arange(self.groups), self.sizes), np.concatenate((NO_ROWS, *self.rows))
-        factors = np.concatenate([np.empty(0), *(self._factors(g, slice(None)) for g in range(self.groups))])
+        groups, rows, factors = self._in_groups
         order = np.argsort(rows, kind="stable")
         return groups[order], rows[order], factors[order]
+
+    @property
+    def _in_groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The same group by group."""
+        groups, rows = np.repeat(np.arange(self.groups), self.sizes), np.concatenate((NO_ROWS, *self.rows))
+        if self.membership is None:
+            return groups, rows, self.taken[groups]
+        return groups, rows, np.concatenate([self._factors(g, slice(None)) for g in range(self.groups)])
 
     @property
     def _sparse(self) -> np.ndarray:
@@ -228,6 +236,17 @@ class Weights:
         if self.membership is None:
             return np.full(len(self.rows[g][span]), self.taken[g])
         return self.kept[g] + (self.taken[g] - self.kept[g]) * self.membership[g][span]
+
+
+def batches(sizes: np.ndarray, most: int) -> list[slice]:
+    """Groups of so many rows (G,) in a row, of ``most`` rows together where a single one has no more."""
+    out, ends = [], np.cumsum(sizes)
+    start = 0
+    while start < len(sizes):
+        stop = max(start + 1, int(ends.searchsorted(ends[start] - sizes[start] + most, side="right")))
+        out.append(slice(start, stop))
+        start = stop
+    return out
 
 
 @dataclass(frozen=True)

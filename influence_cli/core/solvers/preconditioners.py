@@ -109,7 +109,7 @@ class Inverses:
 
     def take(self, columns: np.ndarray) -> Inverses:
         """The same for these columns (A,) of the block."""
-        return Inverses(self.each[columns])
+        return self if np.array_equal(columns, np.arange(len(self.each))) else Inverses(self.each[columns])
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         return np.asfortranarray((self.each @ r.T[:, :, None])[:, :, 0].T)
