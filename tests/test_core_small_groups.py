@@ -101,13 +101,12 @@ def test_retraining_by_them_reads_all_rows_a_few_times_and_ends_at_the_minimum()
 
 
 @pytest.mark.parametrize("near", [0.5, 0.02])
-def test_a_column_ends_where_the_hessian_at_hand_surely_allows_it(near):
+def test_a_column_ends_where_the_hessian_at_hand_surely_allows_it(monkeypatch, near):
+    monkeypatch.setattr("influence_cli.core.optimise.anderson.NEAR", near)
     objective, theta, solver = case(LOGISTIC)
     groups = removal(objective.weights, GROUPS, "per-mean")
     inverse = hessians_after(objective, theta, solver, groups)
-    mixed, goal = anderson(
-        objective, theta, theta, groups.removed, preconditioner=inverse, tol=1e-8, max_iterations=30, near=near
-    )
+    mixed, goal = anderson(objective, theta, theta, groups.removed, preconditioner=inverse, tol=1e-8, max_iterations=30)
     far = objective.self_concordance(mixed.theta - theta)
     assert (mixed.converged == (far <= near)).all()
     for g in range(len(GROUPS)):

@@ -37,8 +37,6 @@ WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
 HANDOVER = 1e-4
 """Decrement, relative to that of the first move, at which a Newton step with the Hessian's own factor ends the way."""
-NEAR = 0.5
-"""Change of a row's output up to which the curvature at the trained parameters serves: within a factor of 1.6."""
 SMALL_TABLE = 1e6
 """Rows times the square of the parameters up to which Newton steps with every group's own Hessian take less time than
 the mixing's passes (measured)."""
@@ -99,8 +97,7 @@ def retrain(
     if newton_alone(objective):
         goal = goal_of_move(objective, start, w, preconditioner, tol)
         return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
-    known = isinstance(nearer, Inverses)
-    exact = has_cheap_factor(objective) and not known
+    exact = has_cheap_factor(objective) and not isinstance(nearer, Inverses)
     mixed, goal = anderson(
         objective,
         theta,
@@ -109,7 +106,6 @@ def retrain(
         preconditioner=preconditioner if nearer is None else nearer,
         tol=max(tol, HANDOVER) if exact else tol,
         max_iterations=MIXING_PASSES,
-        near=NEAR if known else None,
     )
     goal = replace(goal, tol=tol)
     # Where a group took most of the weight, M does not say how far the minimum is.

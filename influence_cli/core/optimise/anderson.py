@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.arrays import dots, norms
-from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.objectives.objective import Departure, Objective
 from influence_cli.core.optimise.minimum import Goal, Minimum, decrements
-from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
+from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner, for_columns
 from influence_cli.core.weights import Weights
 
 DEPTH = 8
@@ -23,6 +23,8 @@ NOISE = 10.0
 """A gradient in single precision serves as long as it is longer than this many times its rounding error."""
 REMEMBERED = 3
 """Steps whose curvature says how much of the way the preconditioner does not see."""
+NEAR = 0.5
+"""Change of a row's output up to which the curvature at the trained parameters serves: within a factor of 1.6."""
 REGULARIZATION = 1e-14
 """Relative to the largest squared difference: keeps the mixing's little systems solvable."""
 
@@ -85,42 +87,30 @@ def anderson(
     preconditioner: Preconditioner,
     tol: float,
     max_iterations: int,
-    near: float | None = None,
 ) -> tuple[Minimum, Goal]:
     """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian.
 
     Gradients are those at ``origin`` (P, 1) and what changes from there.
     A column ends where its decrement is ``tol`` times that of the first move, which is the goal that is returned, or
     where it stops gaining: then unconverged at its best point.  Decrements are those in the norm of B over the root of
-    the least curvature, relative to B's, that the last steps met.  Changes are single precision's as long as they stand
-    out from its rounding; no column ends before double precision says so.
+    the least curvature, relative to B's, that the last steps met.  No column ends before double precision says so.
 
-    ``near`` says that B is the Hessian at ``origin`` itself, so that where no output is further than d from there the
+    ``Inverses`` are those of the Hessians at ``origin``, so that where no output is further than d from there the
     Hessian is B within a factor of exp(d): a column ends where its decrement is then surely small enough, here or a
-    step further.  One of larger d than ``near`` ends unconverged.
+    step further.  One of larger d than ``NEAR`` ends unconverged.
     """
     count = w.groups
     departure = objective.departure(origin, w)
-    there, change, rough = departure.gradient, departure.change, departure.rough
-    x = np.array(np.broadcast_to(start, there.shape), order="F")
-    gradient = there + change(x - origin) if (start != origin).any() else there
+    x = np.array(np.broadcast_to(start, departure.gradient.shape), order="F")
+    gradients = _Gradients(departure, w, preconditioner)
+    gradient = departure.gradient + (departure.change(x - origin) if (start != origin).any() else 0.0)
     best, goal = _Best(x), Goal(tol, np.zeros(count))
     mark, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    active, passes, floor = np.arange(count), change, 0.0
+    active, last = np.arange(count), np.full(count, np.finfo(float).eps)
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
-    last = np.full(count, np.finfo(float).eps)
     for iteration in range(1, max_iterations + 1):
-        far = None
         if iteration > 1:
-            passes = rough if iteration == 2 and rough is not None else passes
-            far = np.empty(len(active)) if near is not None and passes is change else None
-            changed = passes(x - origin, active) if far is None else passes(x - origin, active, far)
-            gradient = there[:, active] + changed
-        if iteration == 2 and rough is not None:
-            # The rounding of the column with the largest weights stands for all.
-            at = np.array([np.argmax(w.take(active).squares())])
-            off = changed[:, at] - change((x - origin)[:, at], active[at])
-            floor = NOISE * float(decrements(off, -for_columns(preconditioner, active[at])(off))[0])
+            gradient = gradients.at(x - origin, active)
         move = -for_columns(preconditioner, active)(gradient)
         here = decrements(gradient, move) / seen.root(x, gradient, move)
         best.look(active, iteration, x, gradient, move, here)
@@ -130,16 +120,12 @@ def anderson(
         if iteration == 1:
             goal = Goal(tol, here)
             best.converged |= here == 0.0
-        elif passes is change:
+        elif gradients.rough:
+            if gradients.end_rough(here, last):
+                best.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
+        else:
             wanted = goal.take(active).decrement(objective, x, departure.value[active])
-            if near is None or far is None:
-                best.converged[active] = here <= wanted
-            else:
-                best.arrive(active, x, move, wanted / np.maximum(here, np.finfo(float).tiny), far, near)
-                stalled |= (here * np.exp(near / 2.0) <= wanted) & ~(far <= near)
-        elif np.median(here * np.minimum(here / last, 1.0)) < floor:
-            passes = change  # by the next pass the rounding would show
-            best.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
+            stalled |= best.arrive(active, x, move, wanted / np.maximum(here, np.finfo(float).tiny), gradients.farthest)
         keep = ~(best.converged[active] | stalled)
         if not keep.any():
             break
@@ -148,6 +134,40 @@ def anderson(
         active, last = active[keep], here[keep]
         x = mixing.next(x[:, keep], move[:, keep])
     return Minimum(**vars(best)), goal
+
+
+class _Gradients:
+    """Gradients (P, A) of J(.; w) on the way from the point of a departure: changes are single precision's, where it
+    has any, until their rounding would show."""
+
+    def __init__(self, departure: Departure, w: Weights, preconditioner: Preconditioner):
+        self._departure, self._w, self._inverse = departure, w, preconditioner
+        self._floor: float | None = None
+        self.rough = departure.rough is not None
+        self.farthest: np.ndarray | None = None
+        """How far outputs have moved in each column, where the Hessian at hand is to be told from that."""
+
+    def at(self, V: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """Those of the ``active`` columns (A,) after moving by V (P, A)."""
+        there = self._departure.gradient[:, active]
+        if not self.rough or self._departure.rough is None:
+            if not isinstance(self._inverse, Inverses):
+                return there + self._departure.change(V, active)
+            self.farthest = np.empty(len(active))
+            return there + self._departure.change(V, active, self.farthest)
+        changed = self._departure.rough(V, active)
+        if self._floor is None:
+            # The rounding of the column with the largest weights stands for all.
+            at = np.array([np.argmax(self._w.take(active).squares())])
+            off = changed[:, at] - self._departure.change(V[:, at], active[at])
+            self._floor = NOISE * float(decrements(off, -for_columns(self._inverse, active[at])(off))[0])
+        return there + changed
+
+    def end_rough(self, here: np.ndarray, last: np.ndarray) -> bool:
+        """Go on in double precision if by the next pass the rounding would show: decrements (A,) were ``last`` and are
+        now ``here``."""
+        self.rough = not (self._floor is not None and np.median(here * np.minimum(here / last, 1.0)) < self._floor)
+        return not self.rough
 
 
 class _Best:
@@ -176,18 +196,26 @@ class _Best:
         self.grad_norm[at], self.decrement[at] = norms(gradient[:, better]), decrement[better]
 
     def arrive(
-        self, active: np.ndarray, x: np.ndarray, move: np.ndarray, allowed: np.ndarray, far: np.ndarray, near: float
-    ) -> None:
-        """End the ``active`` columns (A,) that are no further than ``near`` where ``allowed`` (A,) times their
-        decrement may be left, by the Hessian at hand: at x, or with the move, on which no output goes as far again."""
-        left = np.expm1(2.0 * far) * np.exp(far)  # the move is H^-1's within exp(2 far), the norm is within exp(far)
-        here, there = ((share <= allowed) & (far <= near) for share in (np.exp(far / 2.0), left))
+        self, active: np.ndarray, x: np.ndarray, move: np.ndarray, allowed: np.ndarray, far: np.ndarray | None
+    ) -> np.ndarray:
+        """End the ``active`` columns (A,) where ``allowed`` times their decrement may be left; which of them (A,) are
+        there but so ``far`` that this is not sure.
+
+        Where outputs are no further than d from where B is the Hessian, one move, on which they go no such way again,
+        leaves exp(2 d) - 1 of the decrement in the norm of B, and the Hessian's is within exp(d) of that.
+        """
+        if far is None:
+            self.converged[active] = allowed >= 1.0
+            return np.zeros(len(active), dtype=bool)
+        left = np.expm1(2.0 * far) * np.exp(far)
+        here, there = ((share <= allowed) & (far <= NEAR) for share in (np.exp(far / 2.0), left))
         self.converged[active] = here | there
         moved = there & ~here
         at = active[moved]
         self.theta[:, at], self.left[:, at] = (x + move)[:, moved], (left * move)[:, moved]
         self.grad_norm[at] *= left[moved]
         self.decrement[at] *= left[moved]
+        return (np.exp(NEAR / 2.0) <= allowed) & ~(far <= NEAR)
 
 
 class _Curvature:
