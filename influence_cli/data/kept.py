@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,15 +99,23 @@ class Kept:
             out[order] = self._take(rows[order])
             return out
         out = np.empty(len(rows), dtype=self._as_stored)
-        if not len(rows):
-            return out
-        first, last = self.starts.searchsorted((rows[0], rows[-1]), side="right") - 1
-        ends = [0, *rows.searchsorted(self.starts[first + 1 : last + 1]).tolist(), len(rows)]
-        for number, (low, high) in enumerate(itertools.pairwise(ends), start=int(first)):
-            if high > low:
-                begin = int(rows[low])
-                out[low:high] = self._read(number, begin, int(rows[high - 1]) + 1)[rows[low:high] - begin]
+        for number, low, high in self._places_of(rows):
+            begin = int(rows[low])
+            out[low:high] = self._read(number, begin, int(rows[high - 1]) + 1)[rows[low:high] - begin]
         return out
+
+    def _places_of(self, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
+        """The number of each place that holds some of these rising rows, and which of them."""
+        if len(rows):
+            first, last = self.starts.searchsorted((rows[0], rows[-1]), side="right") - 1
+            ends = [0, *rows.searchsorted(self.starts[first + 1 : last + 1]).tolist(), len(rows)]
+            for number, (low, high) in enumerate(itertools.pairwise(ends), start=int(first)):
+                if high > low:
+                    yield number, low, high
+
+    def is_like(self, other: Kept) -> bool:
+        """Whether both have as many rows in every place."""
+        return np.array_equal(self.starts, other.starts)
 
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
         """Rows from ``start`` to ``stop`` of the column, all of them in that place."""
@@ -133,6 +141,24 @@ class Kept:
 
     def _ends(self, number: int) -> tuple[int, int]:
         return int(self.starts[number]), int(self.starts[number + 1])
+
+
+def side_by_side(columns: Sequence[Kept], rows: np.ndarray) -> np.ndarray:
+    """The values of these rising rows (b,) in columns that are like each other, (k, b): where a row lies is found once
+    for all of them."""
+    out = np.empty((len(columns), len(rows)))
+    for number, low, high in columns[0]._places_of(rows):
+        begin, end = int(rows[low]), int(rows[high - 1]) + 1
+        local = rows[low:high] - begin
+        for one, row in zip(columns, out, strict=True):
+            values = one._read(number, begin, end)
+            if values.dtype == out.dtype:
+                values.take(
+                    local, out=row[low:high], mode="clip"
+                )  # with bounds that are checked it would be copied first
+            else:
+                row[low:high] = values[local]
+    return out
 
 
 class KeptByPart(Kept):

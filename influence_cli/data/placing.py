@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from influence_cli.data.ahead import ahead
+from influence_cli.data.kept import Kept, side_by_side
 from influence_cli.data.pieces import Pieces, Restored
 from influence_cli.data.table import Column
 
@@ -28,6 +29,8 @@ TOGETHER = 60_000
 (15,000 take 1.3 times as long)."""
 LARGEST_BYTE, LARGEST_WHOLE = 127, 2**53
 """The largest number of units in the last place that a byte holds, and whole number that float64 holds as any other."""
+UNSCALED = {"mean": 0.0, "scale": 1.0}
+"""Of a column of numbers that is not standardised."""
 WORKERS = min(4, os.cpu_count() or 1)
 """Threads that write the rows of a piece."""
 
@@ -51,8 +54,9 @@ class Block:
         if self.encode is not None:
             out[:] = self.encode(values)
             return
-        np.subtract(values, self.state.get("mean", 0.0), out=out[:, 0])
-        out[:, 0] /= self.state.get("scale", 1.0)
+        mean, scale = (self.state.get(key, usual) for key, usual in UNSCALED.items())
+        np.subtract(values, mean, out=out[:, 0])
+        out[:, 0] /= scale
 
     @property
     def pieces(self) -> Pieces | None:
@@ -89,13 +93,41 @@ def _fill(X: np.ndarray, span: slice, placed: Placed, *, is_test: bool) -> None:
 def in_blocks(rows: int, count: int, placed: Placed, *, is_test: bool) -> Iterator[np.ndarray]:
     """The same rows by rows, for a file: (b, count) each."""
     step = max(1, min(rows, FILE_BLOCK // count))
+    alike, picked = _alike(placed, is_test=is_test)
+    at = list(alike)
+    numbers, others = ([one for one in placed if (one[0] in alike) == is_alike] for is_alike in (True, False))
+    mean, scale = (np.array([[block.state.get(key, usual)] for _, block in numbers]) for key, usual in UNSCALED.items())
 
     def filled(first: int) -> np.ndarray:
-        X = np.empty((min(step, rows - first), count))
-        _fill(X, slice(first, first + len(X)), placed, is_test=is_test)
+        span = slice(first, min(first + step, rows))
+        X = np.empty((span.stop - first, count))
+        if alike:
+            of_span = np.arange(span.start, span.stop) if picked is None else picked[span]
+            values = side_by_side(list(alike.values()), of_span)
+            values -= mean
+            values /= scale
+            X[:, at] = values.T
+        _fill(X, span, others, is_test=is_test)
         return X
 
     return ahead(filled, range(0, rows, step))
+
+
+def _alike(placed: Placed, *, is_test: bool) -> tuple[dict[int, Kept], np.ndarray | None]:
+    """By their place in a row, the columns of numbers that are kept in a file alike, and which rising rows of them are
+    wanted (None for all)."""
+    alike: dict[int, Kept] = {}
+    rows: np.ndarray | None = None
+    for at, block in placed:
+        column = block.test if is_test else block.train
+        stored = column.stored
+        if block.encode is not None or not isinstance(stored, Kept) or stored.dtype.kind not in "if":
+            continue
+        if not alike and (column.rows is None or (np.diff(column.rows) >= 0).all()):
+            rows, alike[at] = column.rows, stored
+        elif alike and column.rows is rows and stored.is_like(next(iter(alike.values()))):
+            alike[at] = stored
+    return alike, rows
 
 
 def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[str, tuple[Column, Column]]:

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -142,7 +142,7 @@ class RowStore(Keeper):
             "words": column.words,
         }
         if isinstance(column.stored, Kept):
-            said["places"] = [list(asdict(place).values()) for place in column.stored.places]
+            said["places"] = [[one.offset, one.rows, one.dtype, one.is_finite] for one in column.stored.places]
             if isinstance(column.stored, KeptByPart):
                 said["vocabularies"] = column.stored.at
             elif column.stored.dtype.kind == "O":

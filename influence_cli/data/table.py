@@ -138,5 +138,12 @@ class Table:
 
     def take(self, rows: np.ndarray) -> Table:
         """Some rows of every column, in the order given."""
-        columns = {key: one.take(rows) for key, one in self.columns.items()}
+        picked: dict[int, np.ndarray] = {}
+        for one in self.columns.values():  # once for all columns, which would keep an array each
+            if one.rows is not None and id(one.rows) not in picked:
+                picked[id(one.rows)] = one.rows[rows]
+        columns = {
+            key: one.take(rows) if one.rows is None else replace(one, rows=picked[id(one.rows)])
+            for key, one in self.columns.items()
+        }
         return replace(self, columns=columns, rows=len(rows), records=self.record_numbers[rows])
