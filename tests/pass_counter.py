@@ -24,7 +24,7 @@ def counted_passes(monkeypatch, outputs: int, rows: int | None = None) -> Iterat
     training rows, tells them from those of test rows.
     """
     found = Counted()
-    sweep, chosen, forward = Design.sweep, Design.sweep_chosen, Design.forward
+    sweep, chosen, together, forward = Design.sweep, Design.sweep_chosen, Design.sweep_groups, Design.forward
 
     def counted_sweep(self, W, rowwise, groups):
         found.passes += (len(W) + groups) / (2 * outputs)
@@ -33,6 +33,10 @@ def counted_passes(monkeypatch, outputs: int, rows: int | None = None) -> Iterat
     def counted_chosen(self, W, rowwise, rows, width):
         found.passes += sum(map(len, rows)) / self.rows
         return chosen(self, W, rowwise, rows, width)
+
+    def counted_together(self, W, rowwise, rows, width):
+        found.passes += sum(map(len, rows)) / self.rows
+        return together(self, W, rowwise, rows, width)
 
     def counted_forward(self, W, part):
         if self.rows == rows:
@@ -44,4 +48,5 @@ def counted_passes(monkeypatch, outputs: int, rows: int | None = None) -> Iterat
         patch.setattr(Design, "forward", counted_forward)
         patch.setattr(Design, "sweep", counted_sweep)
         patch.setattr(Design, "sweep_chosen", counted_chosen)
+        patch.setattr(Design, "sweep_groups", counted_together)
         yield found

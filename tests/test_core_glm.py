@@ -19,6 +19,7 @@ from core_cases import (
     weights_of,
 )
 from oracle import LINEAR, LOGISTIC, SOFTMAX, Oracle, central_difference
+from scipy.sparse import csr_array
 from threadpoolctl import threadpool_limits
 
 from influence_cli.core import parallel
@@ -27,7 +28,7 @@ from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.removal import PER_MEAN, removal
 from influence_cli.core.rows import design
-from influence_cli.core.weights import GroupPenalty
+from influence_cli.core.weights import GroupPenalty, Weights
 
 ROWS = 150
 GROUPS = 3
@@ -352,3 +353,26 @@ def test_hessians_of_a_block_are_those_of_each_group(kind, intercept, step, monk
         for g in range(3):
             dense = objective.dense_curvature(theta[:, [g]], w.take(np.array([g])), np.dtype(float))
             assert np.allclose(found[g], np.tril(dense) + np.tril(dense, -1).T, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_that_are_read_together_have_the_gradient_of_each(monkeypatch, kind, sparse):
+    oracle, objective, rng = case(kind, "penalised")
+    theta = draw(oracle, rng, 1)
+    if sparse:
+        objective = make_objective(replace(oracle, X=csr_array(oracle.X)))
+    groups = [np.arange(3, 5), np.array([9]), np.arange(140), np.array([], dtype=np.int64), np.arange(7, 11)]
+    monkeypatch.setattr(design, "CHOSEN_NUMBERS", 1)  # of the largest group 64 rows at a time
+    for signs in (np.ones(5), np.array([2.0, -1.0, 0.5, 1.0, 3.0])):
+        w = Weights(objective.weights, tuple(groups), np.zeros(5), signs)
+        found = objective.passes.over_groups(
+            theta, w, lambda eta, rows: objective.family.residual(eta, objective.y[rows])
+        )
+        for g in range(5):
+            expected = oracle.gradient(theta[:, 0], w.column(g)) - oracle.gradient(theta[:, 0], np.zeros(ROWS))
+            np.testing.assert_allclose(found[:, g], expected, atol=1e-13)
+        curvature = objective.loss_curvature(theta, w)(np.repeat(theta, 5, axis=1))
+        for g in range(5):
+            hessian = oracle.hessian(theta[:, 0], w.column(g)) - oracle.hessian(theta[:, 0], np.zeros(ROWS))
+            np.testing.assert_allclose(curvature[:, g], hessian @ theta[:, 0], atol=1e-13)

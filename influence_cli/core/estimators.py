@@ -193,7 +193,7 @@ def _by_all_rows(
 
 
 def _problems(solution: Solution) -> tuple[str, ...]:
-    return tuple(solution.why(column) for column in range(solution.x.shape[1]))
+    return tuple("ok" if solved else solution.why(column) for column, solved in enumerate(solution.converged))
 
 
 def _merge(a: Sequence[str], b: Sequence[str]) -> tuple[str, ...]:

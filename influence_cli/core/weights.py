@@ -167,7 +167,7 @@ class Weights:
 
     def squares(self) -> np.ndarray:
         """The sum of the squared weights of each group, (G,)."""
-        groups, rows, factors = self._in_groups
+        groups, rows, factors = self.in_groups
         squares = self.base[rows] ** 2
         outside, inside = (np.bincount(groups, squares * factor, self.groups) for factor in (1.0, factors**2))
         return self.kept**2 * (self.base @ self.base - outside) + inside
@@ -180,7 +180,7 @@ class Weights:
         if self.groups > 1 and self.sizes.sum() > TOGETHER:
             halves = np.array_split(np.arange(self.groups), 2)
             return np.concatenate([self.take(half).present(kinds, counts) for half in halves])
-        groups, rows, factors = self._in_groups
+        groups, rows, factors = self.in_groups
         shape, places = (self.groups, len(counts)), groups * len(counts) + kinds[rows]
 
         def counted(which: np.ndarray) -> np.ndarray:
@@ -206,14 +206,15 @@ class Weights:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The groups and rows of all groups' rows by their rows, and their factors."""
-        groups, rows, factors = self._in_groups
+        """As ``in_groups``, but in the order of the rows."""
+        groups, rows, factors = self.in_groups
         order = np.argsort(rows, kind="stable")
         return groups[order], rows[order], factors[order]
 
     @property
-    def _in_groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same group by group."""
+    def in_groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The group and the number of each row of the groups, one group behind the other, and the factor of its
+        weight, (n,) each."""
         groups, rows = np.repeat(np.arange(self.groups), self.sizes), np.concatenate((NO_ROWS, *self.rows))
         if self.membership is None:
             return groups, rows, self.taken[groups]

@@ -135,11 +135,7 @@ class Glm(Objective):
             if not isinstance(self.design.X, np.ndarray) and 8.0 * self.y.size * self.outputs > state_bytes():
                 return self._gradient_pass(theta, w, lambda outputs, weights, rows: None)
             return self.gather(self.residuals(theta), w)
-
-        def alone(eta: np.ndarray, weights: np.ndarray, span: slice, g: int) -> np.ndarray:
-            return weights * self.family.residual(self.passes.completed(eta), self.y[w.rows[g][span]])
-
-        return self.passes.weighted(theta, w, few, _unused, alone)
+        return self.passes.over_groups(theta, w, lambda eta, rows: self.family.residual(eta, self.y[rows]))
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         theta, w = columns_of(theta), as_weights(w)
@@ -338,10 +334,6 @@ class Glm(Objective):
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
         design = design_of(X, self.design.intercept)
         return design.outer(cotangent).reshape(design.rows, self.size).T
-
-
-def _unused(eta: np.ndarray, weights: np.ndarray, rows: slice, at: np.ndarray) -> np.ndarray:
-    raise AssertionError("every group is summed over its own rows")
 
 
 def _units(squares: np.ndarray, family: Family, y: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
-from influence_cli.core.rows.design import Design
-from influence_cli.core.weights import Weights
+from influence_cli.core.rows.design import CHOSEN_NUMBERS, Design
+from influence_cli.core.weights import Weights, batches
 from influence_cli.memory import at_most
 
 STATE_BYTES = 256e6
@@ -131,6 +131,21 @@ class Passes:
         out[:, light] = self.joined(self.design.sweep_chosen(W, computed, chosen, F))
         return out
 
+    def over_groups(
+        self, theta: np.ndarray, w: Weights, rowwise: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """A pass over the rows of the groups alone: theta (P, 1) in, (P, G) out.
+
+        ``rowwise`` makes of the outputs (1, K, n) of rows (n,) derivatives in these, (1, F or K, n).
+        """
+        _, rows, factors = w.in_groups
+        weights = factors * w.base[rows]
+
+        def computed(eta: np.ndarray, at: slice) -> np.ndarray:
+            return (weights[at] * rowwise(self.completed(eta[None]), rows[at]))[0, : self.free]
+
+        return self.joined(self.design.sweep_groups(self.stack(theta), computed, w.rows, self.free))
+
     def _whole(self, V: np.ndarray, w: Weights, groups: np.ndarray, whole: Whole) -> np.ndarray:
         def rowwise(eta: np.ndarray, rows: slice) -> np.ndarray:
             weights = w.block(rows).astype(self.design.dtype, copy=False)
@@ -166,7 +181,11 @@ class CurvatureStates:
         self._own: list[np.ndarray] | None = None
         design, outputs = passes.design, passes.family.outputs
         if few.all() and w.sizes.sum() <= design.rows:
-            self._own = [self._at(g, rows) for g, rows in enumerate(w.rows)]
+            shared, self._own = theta.shape[1] == 1, []
+            together = batches(w.sizes, CHOSEN_NUMBERS // design.columns)
+            for batch in together if shared else (slice(g, g + 1) for g in range(w.groups)):
+                states = self._at(batch.start, np.concatenate(w.rows[batch]))
+                self._own += np.split(states, np.cumsum(w.sizes[batch])[:-1], axis=2)
         elif design.keeps_states and design.dtype.itemsize * theta.shape[1] * outputs * design.rows <= state_bytes():
             states = np.empty((theta.shape[1], outputs, design.rows), dtype=design.dtype)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from influence_cli.core.parallel import collected, spread, summed
 from influence_cli.core.rows.rows import Add, Piece
+from influence_cli.core.weights import batches
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_NUMBERS, OUTPUT_NUMBERS = 1 << 19, 1 << 18
@@ -177,6 +178,50 @@ class Design:
         operations = sum(map(len, chosen)) * self.columns * max(outputs, COPY_FLOPS)
         spread(add, range(len(chosen)), operations=operations)
         return sums
+
+    def sweep_groups(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, slice], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        """``sweep_chosen`` with one W (C, D) for all groups, many small ones of which are read together.
+
+        ``rowwise(forward(W), at)`` is (outputs, n) of the rows ``np.concatenate(chosen)[at]``.
+        """
+        W, sums = W.astype(self.dtype, copy=False), np.zeros((len(chosen), outputs, self.columns))
+        sizes, size = np.array([len(rows) for rows in chosen]), max(64, CHOSEN_NUMBERS // max(self.X.shape[1], 1))
+        ends = np.cumsum(sizes)
+
+        def add(batch: slice) -> None:
+            rows, first = np.concatenate(chosen[batch]), int(ends[batch.start] - sizes[batch.start])
+            for start in range(0, len(rows), size):
+                X = self._rounded(rows[start : start + size])
+                R = rowwise(self.outputs_of(W, X), slice(first + start, first + start + len(X)))
+                parts = np.clip(ends[batch] - sizes[batch] - first - start, 0, None)
+                for g, low, high in zip(
+                    range(batch.start, batch.stop), parts, ends[batch] - first - start, strict=True
+                ):
+                    self.add_product(R[:, low:high], X[low:high], sums[g])
+
+        spread(add, batches(sizes, size), operations=int(sizes.sum()) * self.columns * max(outputs, COPY_FLOPS))
+        return sums
+
+    def _by_group(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, slice], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        """``sweep_groups`` by ``sweep_chosen``."""
+        begins = np.cumsum([0, *(len(rows) for rows in chosen)])
+
+        def of_group(eta: np.ndarray, span: slice, g: int) -> np.ndarray:
+            return rowwise(eta, slice(int(begins[g]) + span.start, int(begins[g]) + span.stop))
+
+        return self.sweep_chosen(np.broadcast_to(W, (len(chosen), *W.shape)), of_group, chosen, outputs)
 
     def few_rows(self, outputs: int, products: int) -> float:
         """The share of the rows up to which ``sweep_chosen`` takes less time than a group's part of a ``sweep``.

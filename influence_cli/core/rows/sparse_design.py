@@ -106,6 +106,8 @@ class SparseDesign(Design):
         spread(add, range(len(chosen)), operations=share * self.stored * outputs * NONZERO_FLOPS)
         return sums
 
+    sweep_groups = Design._by_group
+
     def few_rows(self, outputs: int, products: int) -> float:
         each = NONZERO_OUTPUT_NS * outputs * products / 2
         return max(0.0, self.stored * each - GROUP_OVERHEAD_NS) / max(

@@ -64,11 +64,9 @@ class StreamedDesign(Design):
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        each = max(self.stored / max(self.rows, 1), 1.0)
-        row_bytes = 8 * each
-        pages = sum(map(len, chosen)) * max(row_bytes, PAGE_BYTES)
-        if pages * SCATTERED <= self.rows * row_bytes:
+        if not self._many(chosen):
             return super().sweep_chosen(W, rowwise, chosen, outputs)
+        each = max(self.stored / max(self.rows, 1), 1.0)
         W, size = W.astype(self.dtype, copy=False), max(64, int(SHARED_NUMBERS / each))
         blocks = [slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size)]
 
@@ -86,3 +84,18 @@ class StreamedDesign(Design):
 
         operations = sum(map(len, chosen)) * self.columns * outputs + float(self.X.size)
         return self.total(add, blocks, (len(chosen), outputs, self.columns), operations)
+
+    def sweep_groups(
+        self,
+        W: np.ndarray,
+        rowwise: Callable[[np.ndarray, slice], np.ndarray],
+        chosen: Sequence[np.ndarray],
+        outputs: int,
+    ) -> np.ndarray:
+        way = self._by_group if self._many(chosen) else super().sweep_groups
+        return way(W, rowwise, chosen, outputs)
+
+    def _many(self, chosen: Sequence[np.ndarray]) -> bool:
+        """Whether reading these rows by pages takes longer than reading all rows in their order."""
+        row_bytes = 8 * max(self.stored / max(self.rows, 1), 1.0)
+        return sum(map(len, chosen)) * max(row_bytes, PAGE_BYTES) * SCATTERED > self.rows * row_bytes
