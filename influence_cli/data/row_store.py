@@ -3,7 +3,7 @@
     data.csv.ginf-rows/KEY/     KEY of the files' names and of how their fields are read
         journal.jsonl           what has been read so far: a killed conversion goes on from there
         columns.bin             the numbers, and the places of texts in their vocabularies
-        table.json              when all is read: what the columns are, the SHA-256 of the files, the numbers' checksum
+        table.json              when all is read: what the columns are, and checksums of the files and the numbers
         features-KEY.bin        float64 features in row order; KEY of the rows and of what was fitted
         features-KEY.json       their checksum
 
@@ -31,7 +31,7 @@ import numpy as np
 from influence_cli.data.keeping import MANY_TEXTS, Keeper, KeptTexts, Part, Values
 from influence_cli.data.kept import CODES, Kept, KeptByPart, Place, Texts
 from influence_cli.data.parts import PlainPart
-from influence_cli.data.stamps import checksum, is_still, marked, stamps, written
+from influence_cli.data.stamps import is_still, marked, stamps, written
 from influence_cli.data.stored import StoredRows, made_of
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
@@ -39,7 +39,7 @@ from influence_cli.memory import shown
 
 SUFFIX = ".ginf-rows"
 """Behind a table's name, the folder of its stores."""
-FORM = 2
+FORM = 3
 """Of what lies in the folder; a store of another form is made again."""
 COLUMN_ROWS = 2**20
 """Rows of one place of a column that is written as a whole."""
@@ -94,7 +94,7 @@ class RowStore(Keeper):
             if kept["form"] != FORM or not is_still(self.sources, kept["sources"], path, kept):
                 return None
             self.outdated = "what was made of it was changed"
-            if not is_still([self._columns], kept["own"], path, kept, checksum):
+            if not is_still([self._columns], kept["own"], path, kept):
                 return None
             self._open()
             columns = {key: self._column(one) for key, one in kept["columns"]}
@@ -110,9 +110,9 @@ class RowStore(Keeper):
             old.unlink()
         self._resume(before)
         with ThreadPoolExecutor(1) as aside:
-            digests = aside.submit(marked, self.sources)
+            checksums = aside.submit(marked, self.sources)
             table = read(self)
-            known = digests.result()
+            known = checksums.result()
         if self.stamps() != before:
             raise FileError("the file was changed while it was read", "leave it as it is until the end")
         columns = [(key, self._described(one)) for key, one in table.columns.items()]
@@ -120,7 +120,7 @@ class RowStore(Keeper):
         kept = {
             "form": FORM,
             "sources": known,
-            "own": {"stamps": stamps([str(self._columns)]), "digests": [self._check]},
+            "own": {"stamps": stamps([str(self._columns)]), "checksums": [self._check]},
             "rows": table.rows,
             "notes": table.notes,
             "index": sorted(table.index),
@@ -308,7 +308,7 @@ class RowStore(Keeper):
                             view = view[file.write(view) :]
                     os.fsync(file.fileno())
                 path.with_suffix(".part").replace(path)
-                known = {"stamps": stamps([str(path)]), "digests": [check]}
+                known = {"stamps": stamps([str(path)]), "checksums": [check]}
                 written(path.with_suffix(".json"), known)
         return made_of([PlainPart(path, 0, rows)], count, np.dtype(np.float64), (rows, count))
 
@@ -321,7 +321,7 @@ def _are_features(path: Path) -> bool:
     """Whether the features in this file are those that were written."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(path.with_suffix(".json").read_text())
-        return is_still([path], known, path.with_suffix(".json"), known, checksum)
+        return is_still([path], known, path.with_suffix(".json"), known)
     return False
 
 
