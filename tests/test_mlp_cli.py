@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from influence_cli import GroupInfluence
 from influence_cli.analysis import groundtruth
+from influence_cli.artifacts.model import add_factor
 from influence_cli.artifacts.results import load_truth
 from influence_cli.cli import run
+from influence_cli.core.objectives import mlp
 from influence_cli.errors import ExitCode
 from influence_cli.models.stored import stored
 
@@ -80,6 +83,41 @@ def test_curvature_and_damping_can_be_changed_without_training_again(model, solv
     asked = ("influence", "--model", model, *GROUPS, "--test", "0", "--solver", solver, "--method", "first")
     exact = ask(capsys, *asked, "--curvature", "hessian")
     assert [row["first"] for row in exact] != pytest.approx([row["first"] for row in plain], rel=1e-3)
+
+
+def test_a_second_question_makes_no_pass_for_kronecker_factors(folder, capsys, monkeypatch):
+    made, whole = [], mlp.layer_sums
+
+    def counted(*arguments):
+        made.append(1)
+        return whole(*arguments)
+
+    monkeypatch.setattr(mlp, "layer_sums", counted)
+    trained, untouched = folder / "kept.h5", folder / "untouched.h5"
+    form = ("--estimator", "mlp", "--hidden", "5,4", "--activation", "tanh")
+    ask(capsys, "train", "--data", str(folder / "ring.npz"), *form, "-o", str(trained))
+    untouched.write_bytes(trained.read_bytes())
+    made.clear()
+    asked = ("influence", "--test", "0:3", *GROUPS, "--solver", "cg", "--method", "first,second")
+    first = ask(capsys, *asked, "--model", str(trained))
+    assert len(made) == 1
+    assert ask(capsys, *asked, "--model", str(trained)) == first
+    assert len(made) == 1
+    damped = ask(capsys, *asked, "--model", str(trained), "--damping", "0.1")
+    assert len(made) == 1
+    assert ask(capsys, *asked, "--model", str(untouched), "--damping", "0.1") == damped
+    assert len(made) == 2
+
+    kept, artifact = stored(str(trained))
+    X = kept.dataset.X_train
+    first_layer = kept.theta[:15].reshape(5, 3)
+    signal = np.hstack([np.tanh(X @ first_layer[:, :2].T + first_layer[:, 2]), np.ones((len(X), 1))])
+    second = artifact.kept.layers[5**2 + 3**2 + 4**2 :][:36].reshape(6, 6)
+    np.testing.assert_allclose(second, signal.T @ signal / len(X), atol=1e-12)
+    add_factor(trained, None, replace(artifact.kept, layers=artifact.kept.layers[1:]))
+    capsys.readouterr()
+    assert run([*asked, "--model", str(trained)]) == ExitCode.FILE
+    assert "/sums/layers has the shape" in capsys.readouterr().err
 
 
 def test_negative_curvature_is_a_status_and_null_never_a_number(folder, capsys):
@@ -155,8 +193,6 @@ def test_a_run_that_was_cut_off_and_resumed_gives_the_same_bits(folder, model, c
     asked = ("groundtruth", "--model", model, "--group", "random:5%x10", "--test", "0", "--retrain", "proximal")
     ask(capsys, *asked, "-o", whole)
     ask(capsys, *asked, "-o", cut)
-    from dataclasses import replace
-
     from influence_cli.artifacts.results import save_truth
 
     done = load_truth(cut)

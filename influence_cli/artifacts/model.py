@@ -18,9 +18,9 @@ from influence_cli.artifacts import storage
 from influence_cli.artifacts.dataset import dataset_of, entries
 from influence_cli.artifacts.entries import DIGESTS
 from influence_cli.artifacts.schema import KINDS
-from influence_cli.artifacts.schema_data import LINK, PIPELINE, SUMS
+from influence_cli.artifacts.schema_data import LAYERS, LINK, PIPELINE, SUMS
 from influence_cli.artifacts.storage import Opened, PathLike
-from influence_cli.core.objectives.kept import Kept
+from influence_cli.core.objectives.kept import Kept, KeptLayers
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import files_of
@@ -55,7 +55,7 @@ class ModelArtifact:
     training: dict[str, Any] = field(default_factory=dict)
     link: dict[str, str] | None = None
     pipeline: bytes | None = None
-    kept: Kept | None = None
+    kept: Kept | KeptLayers | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -192,14 +192,20 @@ def _known(dataset: Dataset, digest: str) -> Dataset:
 
 
 def add_factor(
-    path: PathLike, factor: CholeskyFactor, kept: Kept | None = None, *, model_digest: str | None = None
+    path: PathLike,
+    factor: CholeskyFactor | None,
+    kept: Kept | KeptLayers | None = None,
+    *,
+    model_digest: str | None = None,
 ) -> None:
-    """Cache a factor that was computed after the model was saved, and the sums that were made beside it; atomic.
+    """Cache a factor that was computed after the model was saved, and the sums that were made beside it or in its
+    place; atomic.
 
-    With ``model_digest`` the factor is refused (FileError) if another model has taken the file's place meanwhile.
+    With ``model_digest`` they are refused (FileError) if another model has taken the file's place meanwhile.
     """
     expect = None if model_digest is None else {"@model_digest": model_digest}
-    storage.extend(path, "model", _factor_entries(factor) | _kept_entries(kept), expect=expect)
+    arrays = {} if factor is None else _factor_entries(factor)
+    storage.extend(path, "model", arrays | _kept_entries(kept), expect=expect)
 
 
 def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any]) -> str:
@@ -215,15 +221,19 @@ def _factor_entries(factor: CholeskyFactor) -> dict[str, Any]:
     return {_FACTOR: np.ascontiguousarray(factor.lower.T), f"{_FACTOR}@damping": float(factor.damping)}
 
 
-def _kept_entries(kept: Kept | None) -> dict[str, Any]:
+def _kept_entries(kept: Kept | KeptLayers | None) -> dict[str, Any]:
     if kept is None:
         return {}
+    if isinstance(kept, KeptLayers):
+        return {LAYERS: kept.layers}
     arrays = {name: getattr(kept, name) for name in ("squares", "hessian", "gram", "typical")}
     arrays["gradient"] = kept.gradient[:, 0]
     return {f"/sums/{name}": np.ascontiguousarray(array) for name, array in arrays.items() if array is not None}
 
 
-def _kept(arrays: Mapping[str, Any]) -> Kept | None:
+def _kept(arrays: Mapping[str, Any]) -> Kept | KeptLayers | None:
+    if LAYERS in arrays:
+        return KeptLayers(arrays["/params/theta"][:, None], arrays[LAYERS])
     squares, gradient, *others = (arrays.get(entry.path) for entry in SUMS)
     if squares is None or gradient is None:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from influence_cli.artifacts import json_keys
 from influence_cli.artifacts.entries import HEADER, Entry, Kind, markdown
-from influence_cli.artifacts.schema_data import LINK, PIPELINE, SUMS, compressed, many_columns
+from influence_cli.artifacts.schema_data import LINK, OF_LAYERS, PIPELINE, SUMS, compressed, many_columns
 
 _ORIGIN = (
     Entry("@data_digest", "str", (), "SHA-256 of the training and test rows, in hexadecimal"),
@@ -189,6 +189,7 @@ KINDS: dict[str, Kind] = {
                 Entry("/params/theta", "float64", ("P",), "trained parameters"),
                 Entry("/gradients/residuals", "float64", ("m", "K"), RESIDUALS, required=False),
                 *SUMS,
+                OF_LAYERS,
                 Entry(
                     "/hessian/cholesky",
                     "float32|float64",

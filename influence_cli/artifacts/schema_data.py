@@ -50,6 +50,15 @@ SUMS = (
     ),
 )
 """What ``core.objectives.kept.Kept`` has."""
+LAYERS = "/sums/layers"
+OF_LAYERS = Entry(
+    LAYERS,
+    "float64",
+    ("L",),
+    "of a network, layer by layer: the weighted mean of the curvature in the units' inputs, and that of the outer"
+    " products of what goes into the layer, each row by row; K-FAC is made of them",
+    required=False,
+)
 
 
 def compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:

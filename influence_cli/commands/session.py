@@ -175,15 +175,18 @@ def open_solver(opened: OpenModel, requested: str, common: Common, *, beside: fl
     common.detail(
         f"solver {choice.kind}: " + (f"reusing the factor cached in {opened.path}" if cached else choice.reason)
     )
+    known = model.kept
     if not cached:
         model.sum_up(choice.kind)
     solver = make_solver(model.objective, model.theta, choice.kind, factor=model.factor)
-    if solver.factor is not None and not cached and not opened.overridden:
+    made = None if cached else solver.factor
+    if (made is not None or model.kept is not known) and not opened.overridden:
+        what = "sums over the rows" if made is None else "factor"
         try:
-            add_factor(opened.path, solver.factor, model.kept, model_digest=opened.digest)
-            common.detail(f"cached the factor in {opened.path}")
+            add_factor(opened.path, made, model.kept, model_digest=opened.digest)
+            common.detail(f"cached the {what} in {opened.path}")
         except FileError as error:
-            common.note(f"the factor could not be cached: {error.message}")
+            common.note(f"the {what} could not be cached: {error.message}")
     return solver
 
 

@@ -20,8 +20,9 @@ from influence_cli.core.objectives.families.signed import Signed
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.fused import glm_of
 from influence_cli.core.objectives.glm import Glm
-from influence_cli.core.objectives.kept import Kept
+from influence_cli.core.objectives.kept import Kept, KeptLayers
 from influence_cli.core.objectives.mlp import Form, Mlp
+from influence_cli.core.objectives.networks.kfac import layer_numbers
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.minimum import Watch
 from influence_cli.core.removal import Removal, removal
@@ -73,7 +74,7 @@ class TrainedModel:
         return objective_of(self.dataset, self.settings)
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> Kept | KeptLayers | None:
         """What is known of all rows at ``theta``, if anything."""
         return getattr(vars(self).get("objective"), "kept", None)
 
@@ -83,8 +84,10 @@ class TrainedModel:
         if isinstance(objective, Glm) and objective.kept is None:
             dense = objective.size <= DOUBLE_UP_TO and objective.size**2 <= self.dataset.X_train.size
             objective.summed(self.theta, hessian=kind == "cholesky" and dense, kronecker=kind == "cg")
+        elif isinstance(objective, Mlp) and objective.kept is None and kind == "cg":
+            objective.summed(self.theta)
 
-    def check(self, kept: Kept | None = None) -> None:
+    def check(self, kept: Kept | KeptLayers | None = None) -> None:
         """Raises FileError where settings, rows and parameters do not go together: of a file, they may be anything.
 
         ``kept`` are the sums over all rows that the file has; from then on the model has them.
@@ -98,14 +101,16 @@ class TrainedModel:
             raise FileError(f"expected at least two classes, found {len(data.classes)}")
         check_responses(data, settings)
         columns = data.X_train.shape[1] + settings.fit_intercept
-        if settings.is_network:
+        if isinstance(kept, KeptLayers) != settings.is_network:
             kept = None
-        if kept is not None and kept.squares.shape == (columns,):
+        if isinstance(kept, KeptLayers) or (kept is not None and kept.squares.shape == (columns,)):
             vars(self)["objective"] = objective_of(data, settings, kept)  # where cached_property keeps it
         shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
             ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
         )
-        if kept is not None:
+        if isinstance(kept, KeptLayers) and isinstance(self.objective, Mlp):
+            shapes += (("/sums/layers", kept.layers.shape, (layer_numbers(self.objective.network),)),)
+        elif isinstance(kept, Kept):
             shapes += (("/sums/squares", kept.squares.shape, (columns,)),)
             shapes += (("/sums/gradient", kept.gradient.shape, self.theta.shape),)
         if self.residuals is not None:
@@ -241,7 +246,9 @@ class TrainedModel:
             curvature=current.curvature if curvature is None else curvature,
             damping=current.damping if damping is None else damping,
         )
-        return replace(self, settings=settings, factor=self.factor if settings == current else None)
+        made = replace(self, settings=settings, factor=self.factor if settings == current else None)
+        vars(made)["objective"] = objective_of(self.dataset, settings, self.kept)  # whose K-FAC is the same
+        return made
 
 
 REGRESSIONS: dict[str, type[Family]] = {"poisson": Poisson, "binomial": Binomial}
@@ -278,7 +285,7 @@ def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
             )
 
 
-def objective_of(dataset: Dataset, settings: ModelSettings, kept: Kept | None = None) -> Objective:
+def objective_of(dataset: Dataset, settings: ModelSettings, kept: Kept | KeptLayers | None = None) -> Objective:
     """J on the training rows; ``kept`` are sums over them that were made before."""
     if settings.is_network:
         refuse_streamed(dataset.X_train, f"--estimator {settings.estimator}")
@@ -287,21 +294,18 @@ def objective_of(dataset: Dataset, settings: ModelSettings, kept: Kept | None = 
                 f"--estimator {settings.estimator} takes dense features, and those of {dataset.name} are sparse",
                 hint="store them dense (.npz, or X.toarray()), or take --estimator logistic, linear or poisson",
             )
-        return Mlp(
+        form = settings.hidden, settings.l2, settings.activation, settings.fit_intercept, settings.penalize_intercept
+        network = Mlp(
             dataset.X_train,
             dataset.y_train,
             family_of(dataset, settings),
-            Form(
-                settings.hidden,
-                settings.l2,
-                settings.activation,
-                settings.fit_intercept,
-                settings.penalize_intercept,
-            ),
+            Form(*form),
             curvature=settings.curvature,
             damping=settings.damping,
             weights=dataset.weights,
         )
+        network.kept = kept if isinstance(kept, KeptLayers) else None
+        return network
     return glm_of(
         dataset.X_train,
         dataset.y_train,
@@ -310,7 +314,7 @@ def objective_of(dataset: Dataset, settings: ModelSettings, kept: Kept | None = 
         intercept=settings.fit_intercept,
         penalize_intercept=settings.penalize_intercept,
         weights=dataset.weights,
-        kept=kept,
+        kept=kept if isinstance(kept, Kept) else None,
     )
 
 

@@ -22,3 +22,11 @@ class Kept:
     hessian: np.ndarray | None = None
     gram: np.ndarray | None = None
     typical: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class KeptLayers:
+    """The same of a network: ``layers`` (L,), the numbers of what K-FAC is made of at ``theta`` (P, 1)."""
+
+    theta: np.ndarray
+    layers: np.ndarray

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from influence_cli.core.arrays import norms
+from influence_cli.core.arrays import columns_of, norms
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.families.softmax import Softmax
+from influence_cli.core.objectives.kept import KeptLayers
 from influence_cli.core.objectives.networks.activations import ACTIVATIONS
 from influence_cli.core.objectives.networks.decay import weight_decay
 from influence_cli.core.objectives.networks.dense import add_rows, is_definite
-from influence_cli.core.objectives.networks.kfac import kfac
+from influence_cli.core.objectives.networks.kfac import kfac, layer_sums
 from influence_cli.core.objectives.networks.network import Layer, Network, Tape, take
 from influence_cli.core.objectives.networks.products import add_product, add_third
 from influence_cli.core.objectives.objective import Objective, Product, Tuning
@@ -64,6 +65,7 @@ class Mlp(Objective):
 
     convex = False
     tuning = Tuning(tolerance=1e-6, max_iterations=20_000)
+    kept: KeptLayers | None = None
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class Mlp(Objective):
         return np.asfortranarray(out.T)
 
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         layers = self.network.layers(theta)
         total = np.zeros(max(theta.shape[1], w.groups))
         for piece in self._pieces(w, self._step(theta.shape[1])):
@@ -116,7 +118,7 @@ class Mlp(Objective):
         return total
 
     def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         parts = w.parts()
         if len(parts) == 1:
             return self._loss_and_gradient(theta, w)[1]
@@ -126,7 +128,7 @@ class Mlp(Objective):
         return out
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         value, gradient = self._loss_and_gradient(theta, w)
         return value + self.penalty.value(theta, w.penalty), gradient + self.penalty.product(theta, w.penalty)
 
@@ -150,7 +152,7 @@ class Mlp(Objective):
         return summed(add, pieces, (groups, numbers), operations=2.0 * len(self.X) * self.size * groups)
 
     def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         parts = w.parts()
         budget = TAPE_BYTES / len(parts)
         if len(parts) == 1:
@@ -200,7 +202,7 @@ class Mlp(Objective):
 
     def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
         """Exact under either curvature."""
-        theta, w = _columns(theta), as_weights(w)
+        theta, w = columns_of(theta), as_weights(w)
         layers, moves = self.network.layers(theta), self.network.layers(u)
         out = np.zeros((u.shape[1], self.size))
         for piece in self._pieces(w, self._step(u.shape[1])):
@@ -212,11 +214,11 @@ class Mlp(Objective):
         """The exact Hessian, where that was chosen and is with the damping definite; else the Gauss-Newton matrix,
         whose factor is a preconditioner of exact products still."""
         if self.exact:
-            hessian = self._dense(_columns(theta), as_weights(w), dtype, exact=True)
+            hessian = self._dense(columns_of(theta), as_weights(w), dtype, exact=True)
             if is_definite(hessian, self.damping):
                 return hessian
             del hessian
-        return self._dense(_columns(theta), as_weights(w), dtype, exact=False)
+        return self._dense(columns_of(theta), as_weights(w), dtype, exact=False)
 
     def _dense(self, theta: np.ndarray, w: Weights, dtype: np.dtype, *, exact: bool) -> np.ndarray:
         out = np.zeros((self.size, self.size), dtype=dtype, order="F")
@@ -235,10 +237,18 @@ class Mlp(Objective):
 
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
         """K-FAC, with the training's weight decay and damping."""
-        return kfac(self.network, self.family, _columns(theta), self.X, as_weights(w).column(), self.l2 + self.damping)
+        theta, w = columns_of(theta), as_weights(w)
+        kept = self.kept if w.whole and w.base is self.weights else None
+        if kept is None or not np.array_equal(kept.theta, theta):
+            kept = KeptLayers(theta, layer_sums(self.network, self.family, theta, self.X, w.column()))
+        return kfac(self.network, kept.layers, self.l2 + self.damping)
+
+    def summed(self, theta: np.ndarray) -> None:
+        """Keep what K-FAC at theta (P, 1) is made of, from a pass over all rows."""
+        self.kept = KeptLayers(theta.copy(), layer_sums(self.network, self.family, theta, self.X, self.weights))
 
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        theta, V = _columns(theta), _columns(V)
+        theta, V = columns_of(theta), columns_of(V)
         layers, moves = self.network.layers(theta), self.network.layers(V)
         out = np.empty((len(self.X), max(theta.shape[1], V.shape[1])))
         for rows in self._blocks(out.shape[1]):
@@ -250,7 +260,7 @@ class Mlp(Objective):
 
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
         """(d eta v)' C (d eta u), and with the exact Hessian r' d^2 eta[u, v], polarised from squares of directions."""
-        theta, V, U = _columns(theta), _columns(V), _columns(U)
+        theta, V, U = columns_of(theta), columns_of(V), columns_of(U)
         network, layers = self.network, self.network.layers(theta)
         out = np.empty((len(self.X), max(V.shape[1], U.shape[1])))
         lengths = [np.maximum(norms(A), np.finfo(float).tiny) for A in (V, U)]
@@ -287,7 +297,7 @@ class Mlp(Objective):
         return out.T
 
     def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
-        theta = _columns(theta)
+        theta = columns_of(theta)
         layers = self.network.layers(theta)
         out = np.empty((theta.shape[1], self.outputs, len(X)))
         for rows in self._blocks(theta.shape[1], len(X)):
@@ -300,7 +310,7 @@ class Mlp(Objective):
         return np.sqrt(np.maximum(outputs**2 @ self.weights - (outputs @ self.weights) ** 2, 0.0).sum(axis=1))
 
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
-        layers = self.network.layers(_columns(theta))
+        layers = self.network.layers(columns_of(theta))
         hidden, _ = self.network.forward(layers, X)
         deltas, _ = self.network.backward(layers, hidden, np.asarray(cotangent, dtype=float)[None])
         return self.network.by_row(hidden, X, deltas)
@@ -308,7 +318,7 @@ class Mlp(Objective):
     def proximal(self, theta: np.ndarray) -> Mlp:
         from influence_cli.core.objectives.proximal import Proximal  # it is a kind of Mlp itself
 
-        return Proximal(self, _columns(theta))
+        return Proximal(self, columns_of(theta))
 
     def _losses(self, eta: np.ndarray, piece: Piece) -> np.ndarray:
         total = (piece.weights() * self.family.loss(eta, self.y[piece.rows])).sum(axis=1)
@@ -333,10 +343,6 @@ class Mlp(Objective):
         """Slices over the rows for passes with that many parameter vectors."""
         count, step = len(self.X) if count is None else count, self._step(groups)
         return (slice(start, min(start + step, count)) for start in range(0, count, step))
-
-
-def _columns(theta: np.ndarray) -> np.ndarray:
-    return theta[:, None] if theta.ndim == 1 else theta
 
 
 def _some(V: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -43,8 +43,9 @@ class Kfac:
         return out.T
 
 
-def kfac(network: Network, family: Family, theta: np.ndarray, X: np.ndarray, weights: np.ndarray, shift: float) -> Kfac:
-    """K-FAC at theta (P, 1) of rows X (m, d) with weights (m,)."""
+def layer_sums(network: Network, family: Family, theta: np.ndarray, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """B and A of each layer at theta (P, 1) of rows X (m, d) with weights (m,), their numbers one behind the other:
+    ``layer_numbers`` of them."""
     between = [np.zeros((n, n)) for n, _ in network.shapes]
     within = [np.zeros((D, D)) for _, D in network.shapes]
     layers, outputs = network.layers(theta), family.outputs
@@ -61,7 +62,20 @@ def kfac(network: Network, family: Family, theta: np.ndarray, X: np.ndarray, wei
             B += np.einsum("pcb,qcb->pq", J, w * family.curve(state, J))
             A += (signal * w[:, None]).T @ signal
     total = float(weights.sum())
-    return Kfac(network, [(B / total, A, shift) for B, A in zip(between, within, strict=True)])
+    return np.concatenate([one.ravel() for B, A in zip(between, within, strict=True) for one in (B / total, A)])
+
+
+def layer_numbers(network: Network) -> int:
+    """L, how many numbers ``layer_sums`` has."""
+    return sum(n**2 + D**2 for n, D in network.shapes)
+
+
+def kfac(network: Network, sums: np.ndarray, shift: float) -> Kfac:
+    """K-FAC from its ``layer_sums``."""
+    sizes = [size for shape in network.shapes for size in shape]
+    parts = np.split(sums, np.cumsum([size**2 for size in sizes])[:-1])
+    matrices = [part.reshape(size, size) for part, size in zip(parts, sizes, strict=True)]
+    return Kfac(network, [(B, A, shift) for B, A in zip(matrices[::2], matrices[1::2], strict=True)])
 
 
 def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
