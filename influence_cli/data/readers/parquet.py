@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from influence_cli.data import memory
+from influence_cli.data.ahead import ahead
 from influence_cli.data.keeping import Keeper, Part, Values
 from influence_cli.data.kept import Texts
 from influence_cli.data.kinds import Reading, kind_of
 from influence_cli.data.readers.delimited import joined, refuse_other_columns
-from influence_cli.data.readers.polars_columns import values_of
+from influence_cli.data.readers.polars_columns import stacked, values_of
 from influence_cli.data.readers.text_polars import polars_for
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError, about
+from influence_cli.memory import at_most
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 
 PARQUET_TIMES = 2.5
 """Memory that polars takes for a table, in the length of its file (measured)."""
-SLICE_ROWS = 2**17
-"""Rows that are read together where polars has no batches of its own."""
+SLICE_NUMBERS, SLICE_SHARE = 2**22, 1 / 32
+"""Numbers that are read together onto disk, and the share of --memory that they may take: polars' own batches are as
+long as the writer of the file wanted."""
 
 
 def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keeper()) -> Table:
@@ -69,20 +73,24 @@ def _parts(whole: pl.LazyFrame, path: Path, keeper: Keeper) -> list[Part]:
     """The rows as NumPy has them: at once, or in pieces of which those that are known are not read again."""
     keeper.start(set())
     parts, begin = keeper.known(path)
-    frames: Iterable[pl.DataFrame]
     if not keeper.on_disk:
-        frames = [whole.collect()]
-    elif hasattr(whole, "collect_batches"):
-        frames = whole.slice(begin).collect_batches(maintain_order=True)
-    else:
-        frames = iter(lambda: whole.slice(begin, SLICE_ROWS).collect(), None)
-    for frame in frames:
-        if parts and not frame.height:
+        return [keeper.part(path, _part(whole.collect()), 0)]
+    rows = max(1, int(at_most(8 * SLICE_NUMBERS, SLICE_SHARE)) // (8 * len(whole.collect_schema())))
+
+    def read(start: int) -> tuple[Part, int]:
+        part = _part(whole.slice(start, rows).collect())
+        return part, start + part.rows
+
+    for part, end in ahead(read, count(begin, rows)):
+        if parts and not part.rows:
             break
-        columns = {one.name: _values_of(one) for one in frame.get_columns() if not _is_other(one.dtype)}
-        begin += frame.height
-        parts.append(keeper.part(path, Part(columns, frame.height, 0), begin))
+        parts.append(keeper.part(path, part, end))
     return parts
+
+
+def _part(frame: pl.DataFrame) -> Part:
+    known = frame.select(one for one in frame.get_columns() if not _is_other(one.dtype))
+    return Part(stacked(known, _values_of), frame.height, 0)
 
 
 def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, list[str], set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,14 +28,15 @@ def separate(frame: pl.DataFrame) -> dict[str, Values]:
     return {key: separated[key] if key in separated else values_of(frame.get_column(key)) for key in frame.columns}
 
 
-def stacked(frame: pl.DataFrame) -> dict[str, Values]:
-    """The columns of a piece that is let go at once: copied column by column, they would take twice as long."""
+def stacked(frame: pl.DataFrame, rest: Callable[[pl.Series], Values]) -> dict[str, Values]:
+    """The columns of a piece that is let go at once: its numbers copied all together, and what ``rest`` makes of the
+    other columns."""
     import polars as pl
 
     floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
     block = frame.select(floats).fill_null(float("nan")).to_numpy(order="fortran").T
     separated = dict(zip(floats, block, strict=True))
-    return {key: separated[key] if key in separated else values_of(frame.get_column(key)) for key in frame.columns}
+    return {key: separated[key] if key in separated else rest(frame.get_column(key)) for key in frame.columns}
 
 
 def values_of(series: pl.Series) -> Values:

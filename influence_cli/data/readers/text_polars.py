@@ -198,7 +198,7 @@ class _Asking:
         if frame is None:
             return None
         full = _without_empty(frame) if self._on_disk else frame
-        columns = stacked(full) if self._on_disk else separate(full)
+        columns = stacked(full, values_of) if self._on_disk else separate(full)
         return Part(columns, full.height, frame.height - full.height)
 
     def _frame(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
