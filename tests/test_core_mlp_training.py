@@ -39,7 +39,7 @@ def several_blocks(monkeypatch):
 def trained():
     """A small network at a stationary point; SIGNAL_NUMBERS has its own value here."""
     objective = make(SOFTMAX, (4,), "tanh", damping=0.05, curvature=GAUSS_NEWTON)
-    return objective, train(objective, tol=1e-8, max_iterations=20_000).theta
+    return objective, train(objective, tol=1e-9, max_iterations=20_000).theta
 
 
 def groups_of(objective: Mlp, sizes: tuple[int, ...]):

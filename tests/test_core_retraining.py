@@ -194,6 +194,30 @@ def test_mixing_alone_serves_random_groups(monkeypatch):
     assert minimum.iterations.max() <= 25
 
 
+def test_mixing_takes_the_last_step_without_a_pass_to_look_at_it(monkeypatch):
+    monkeypatch.setattr(retraining, "SMALL_TABLE", 0)
+    monkeypatch.setattr(retraining, "has_cheap_factor", lambda objective: False)
+    oracle, theta = trained(SOFTMAX, "penalised")
+    tol, groups = 1e-6, [np.arange(start, start + 6) for start in range(0, 54, 6)]
+    minimum, _ = without(oracle, theta, groups, tol=tol)
+    assert minimum.converged.all()
+    unseen = 0
+    for g, group in enumerate(groups):
+        w = oracle.weights_without(group, PER_MEAN)
+        end = oracle.minimise(w, start=theta)
+        H = oracle.hessian(end, w)
+
+        def length(step, H=H):
+            return np.sqrt(step @ H @ step)
+
+        off, left = end - minimum.theta[:, g], minimum.left[:, g]
+        assert length(off) <= 2 * tol * length(end - theta)
+        assert length(off) <= 2 * length(left)  # what is said to be left
+        gradient = np.linalg.norm(oracle.gradient(minimum.theta[:, g], w))
+        unseen += gradient < 0.7 * minimum.grad_norm[g]  # that was seen one step before
+    assert unseen >= 5
+
+
 @pytest.mark.parametrize("kind", [LOGISTIC, SOFTMAX])
 def test_what_rounding_leaves_is_a_minimum_whatever_was_asked_for(kind):
     oracle, theta = trained(kind)

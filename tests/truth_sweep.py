@@ -16,7 +16,6 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.outcome import after_removal, before_removal
 from influence_cli.core.quantities import Logit, Prediction, Probability, RowTarget
 from influence_cli.core.removal import PENALTY_SCALINGS, removal
-from influence_cli.core.removed_hessian import small_groups
 from influence_cli.core.retraining import retrain
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
@@ -125,8 +124,7 @@ def by_the_core(problem: Problem) -> Figure | None:
     target = RowTarget(objective, quantity, problem.x_test[None], np.zeros(1, dtype=np.int64))
     base = target.value(theta)[:, 0]
     gone = removal(problem.w, [problem.group], problem.scaling)
-    near = small_groups(objective, theta, solver, gone)
-    minimum = retrain(objective, theta, gone.removed, preconditioner=solver.preconditioner, nearer=near)
+    minimum = retrain(objective, theta, gone.removed, preconditioner=solver.preconditioner)
     before = before_removal(objective, [target], theta, base, solver.preconditioner)
     found = after_removal(objective, [target], before, minimum, gone.removed, 1e-8)
     return Figure(float(base[0]), float(found.change[0, 0]), float(found.error[0, 0]), found.status[0])

@@ -22,7 +22,6 @@ from influence_cli.core.optimise.minimum import Minimum
 from influence_cli.core.outcome import Outcome, Trained, after_removal, before_removal
 from influence_cli.core.parallel import alone_where_narrow, divided
 from influence_cli.core.removal import Removal
-from influence_cli.core.removed_hessian import small_groups
 from influence_cli.core.retraining import COLD, PROXIMAL, WARM, retrain, retrain_cold
 from influence_cli.core.small_groups import hessians_after
 from influence_cli.core.solvers.choice import HessianSolver
@@ -330,9 +329,7 @@ def _retrain_from(
     if how.strategy == COLD:
         minimum = retrain_cold(objective, theta, gone.removed, preconditioner=M, tol=how.tol, seed=seed, watch=watch)
     else:
-        near = None
-        if how.strategy == WARM:
-            near = hessians_after(objective, theta, solver, gone) or small_groups(objective, theta, solver, gone)
+        near = hessians_after(objective, theta, solver, gone) if how.strategy == WARM else None
         minimum = retrain(minimised, theta, gone.removed, preconditioner=M, nearer=near, tol=how.tol, watch=watch)
     outcome = after_removal(minimised, question.targets, before, minimum, gone.removed, how.tol)
     known = np.array([is_an_answer(status) for status in outcome.status]) & np.isfinite(outcome.change)

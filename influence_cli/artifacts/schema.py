@@ -291,7 +291,7 @@ KINDS: dict[str, Kind] = {
                     required=False,
                 ),
                 *_CREDIT,
-                Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm that was reached", finite=False),
+                Entry("/retraining/grad_norm", "float64", ("G",), "gradient norm at the last pass", finite=False),
                 Entry("/retraining/iterations", "int64", ("G",), "iterations of the retraining"),
                 Entry("/retraining/seconds", "float64", ("G",), "seconds: its share of the block's time", finite=False),
             ),

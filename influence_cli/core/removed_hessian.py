@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
 from influence_cli.core.objectives.objective import Objective, Product
@@ -11,12 +9,6 @@ from influence_cli.core.removal import Removal
 from influence_cli.core.solvers.cg import Solution
 from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.downdate import downdated_conjugate_gradient
-from influence_cli.core.solvers.preconditioners import Preconditioner
-
-SMALL = 0.12
-"""Share of the weights up to which what a group takes of the Hessian costs less than the passes that it saves."""
-ROUGH, FEW = 0.1, 8
-"""Relative residual, and products at most, of a solve that only preconditions."""
 
 
 class RemovedHessian:
@@ -29,10 +21,6 @@ class RemovedHessian:
         self._member = objective.loss_curvature(theta, groups.member.take(which))
         self._scale, self._offset = groups.scale[which], groups.offset[which]
         self._penalty = None if groups.removed.penalty is None else groups.removed.take(which).penalty
-
-    def precondition(self, gradient: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """About (H - D)^-1 gradient (P, B) of those ``columns`` (B,) of ``which``, unchecked."""
-        return self._solve(gradient, columns, None, ROUGH, FEW).x
 
     def solve(self, rhs: np.ndarray, *, tol: float, max_iterations: int) -> Solution:
         """(H - D)^-1 rhs (P, A)."""
@@ -72,37 +60,3 @@ class RemovedHessian:
             max_iterations=max_iterations,
             units=self._solver.units,
         )
-
-
-@dataclass(frozen=True)
-class SmallGroups:
-    """A preconditioner of a block of groups: about (H - D)^-1 for those that take little, H^-1 for the others.
-
-    ``places`` (A,) are the columns' places in ``removed``, -1 for the others.
-    """
-
-    removed: RemovedHessian
-    inverse: Preconditioner
-    places: np.ndarray
-
-    def take(self, columns: np.ndarray) -> SmallGroups:
-        """The same for these columns (A,) of the block."""
-        return replace(self, places=self.places[columns])
-
-    def __call__(self, r: np.ndarray) -> np.ndarray:
-        out, small = np.empty_like(r, order="F"), self.places >= 0
-        out[:, ~small] = self.inverse(r[:, ~small])
-        if small.any():
-            out[:, small] = self.removed.precondition(r[:, small], self.places[small])
-        return out
-
-
-def small_groups(objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal) -> Preconditioner:
-    """What preconditions retraining without the groups from theta (P, 1): for a group of at most ``SMALL`` of the
-    weights the Hessian after removal, by a few products with its rows, where the solver's factor solves with H."""
-    small = np.flatnonzero(groups.share <= SMALL)
-    if solver.kind == "cg" or not small.size:
-        return solver.preconditioner
-    places = np.full(len(groups.share), -1)
-    places[small] = np.arange(len(small))
-    return SmallGroups(RemovedHessian(objective, theta, solver, groups, small), solver.preconditioner, places)

@@ -78,7 +78,7 @@ def retrain(
     w: Weights,
     *,
     preconditioner: Preconditioner,
-    nearer: Preconditioner | None = None,
+    nearer: Inverses | None = None,
     tol: float = 1e-8,
     watch: Watch | None = None,
 ) -> Minimum:
@@ -97,7 +97,7 @@ def retrain(
     if newton_alone(objective):
         goal = goal_of_move(objective, start, w, preconditioner, tol)
         return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
-    exact = has_cheap_factor(objective) and not isinstance(nearer, Inverses)
+    exact = has_cheap_factor(objective) and nearer is None
     mixed, goal = anderson(
         objective,
         theta,

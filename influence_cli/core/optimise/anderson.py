@@ -25,6 +25,8 @@ REMEMBERED = 3
 """Steps whose curvature says how much of the way the preconditioner does not see."""
 NEAR = 0.5
 """Change of a row's output up to which the curvature at the trained parameters serves: within a factor of 1.6."""
+UNSEEN = 2.0
+"""On what may be left behind a last step at whose end no pass has looked."""
 REGULARIZATION = 1e-14
 """Relative to the largest squared difference: keeps the mixing's little systems solvable."""
 
@@ -92,8 +94,9 @@ def anderson(
 
     Gradients are those at ``origin`` (P, 1) and what changes from there.
     A column ends where its decrement is ``tol`` times that of the first move, which is the goal that is returned, or
-    where it stops gaining: then unconverged at its best point.  Decrements are those in the norm of B over the root of
-    the least curvature, relative to B's, that the last steps met.  No column ends before double precision says so.
+    will be by the next step, so that no pass is spent on looking; or where it stops gaining: then unconverged at its
+    best point.  Decrements are those in the norm of B over the root of the least curvature, relative to B's, that the
+    last steps met.  No column ends before double precision says so.
 
     ``Inverses`` are those of the Hessians at ``origin``, so that where no output is further than d from there the
     Hessian is B within a factor of exp(d): a column ends where its decrement is then surely small enough, here or a
@@ -105,34 +108,38 @@ def anderson(
     gradients = _Gradients(departure, w, preconditioner)
     gradient = departure.gradient + (departure.change(x - origin) if (start != origin).any() else 0.0)
     best, goal = _Best(x), Goal(tol, np.zeros(count))
-    mark, mark_at = np.full(count, np.inf), np.zeros(count, dtype=np.int64)
-    active, last = np.arange(count), np.full(count, np.finfo(float).eps)
+    active, gains = np.arange(count), _Gains(count)
     mixing, seen = Mixing(count, len(start), units=objective.units), _Curvature(count)
     for iteration in range(1, max_iterations + 1):
         if iteration > 1:
             gradient = gradients.at(x - origin, active)
         move = -for_columns(preconditioner, active)(gradient)
         here = decrements(gradient, move) / seen.root(x, gradient, move)
-        best.look(active, iteration, x, gradient, move, here)
-        gained = here < mark[active] / EXPECTED_GAIN
-        mark[active[gained]], mark_at[active[gained]] = here[gained], iteration
-        stalled = (iteration - mark_at[active] > STALLED_AFTER) | ~np.isfinite(here)
+        ahead = mixing.next(x, move)
+        best.look(active, iteration, x, gradient, ahead - x, here)
+        gains.look(iteration, here)
+        lost = gains.stalled(iteration)
         if iteration == 1:
             goal = Goal(tol, here)
             best.converged |= here == 0.0
         elif gradients.rough:
-            if gradients.end_rough(here, last):
-                best.decrement[active], mark[active], mark_at[active] = np.inf, np.inf, iteration
+            if gradients.end_rough(here, gains.last):
+                best.decrement[active] = np.inf
+                gains.begin(iteration)
         else:
             wanted = goal.take(active).decrement(objective, x, departure.value[active])
-            stalled |= best.arrive(active, x, move, wanted / np.maximum(here, np.finfo(float).tiny), gradients.farthest)
-        keep = ~(best.converged[active] | stalled)
+            allowed, far = wanted / np.maximum(here, np.finfo(float).tiny), gradients.farthest
+            if far is None:
+                best.arrive(active, ahead, allowed, here=np.ones(len(active)), there=gains.rate)
+            else:
+                best.arrive(active, x + move, allowed, **_sure_shares(far))
+                lost |= (np.exp(NEAR / 2.0) <= allowed) & ~(far <= NEAR)
+        keep = ~(best.converged[active] | lost)
         if not keep.any():
             break
-        mixing.keep(keep)
-        seen.keep(keep)
-        active, last = active[keep], here[keep]
-        x = mixing.next(x[:, keep], move[:, keep])
+        for kept in (mixing, seen, gains):
+            kept.keep(keep)
+        active, x = active[keep], ahead[:, keep]
     return Minimum(**vars(best)), goal
 
 
@@ -163,10 +170,10 @@ class _Gradients:
             self._floor = NOISE * float(decrements(off, -for_columns(self._inverse, active[at])(off))[0])
         return there + changed
 
-    def end_rough(self, here: np.ndarray, last: np.ndarray) -> bool:
-        """Go on in double precision if by the next pass the rounding would show: decrements (A,) were ``last`` and are
-        now ``here``."""
-        self.rough = not (self._floor is not None and np.median(here * np.minimum(here / last, 1.0)) < self._floor)
+    def end_rough(self, here: np.ndarray, gain: np.ndarray) -> bool:
+        """Go on in double precision if by the next pass the rounding would show: decrements (A,) are ``here``, by this
+        factor less than before."""
+        self.rough = not (self._floor is not None and np.median(here * np.minimum(gain, 1.0)) < self._floor)
         return not self.rough
 
 
@@ -185,37 +192,71 @@ class _Best:
         iteration: int,
         x: np.ndarray,
         gradient: np.ndarray,
-        move: np.ndarray,
+        step: np.ndarray,
         decrement: np.ndarray,
     ) -> None:
-        """What the ``active`` columns (A,) came to."""
+        """What the ``active`` columns (A,) came to, and the ``step`` (P, A) that they would take next."""
         self.iterations[active] = iteration
         better = decrement < self.decrement[active]
         at = active[better]
-        self.theta[:, at], self.left[:, at] = x[:, better], move[:, better]
+        self.theta[:, at], self.left[:, at] = x[:, better], step[:, better]
         self.grad_norm[at], self.decrement[at] = norms(gradient[:, better]), decrement[better]
 
     def arrive(
-        self, active: np.ndarray, x: np.ndarray, move: np.ndarray, allowed: np.ndarray, far: np.ndarray | None
-    ) -> np.ndarray:
-        """End the ``active`` columns (A,) where ``allowed`` times their decrement may be left; which of them (A,) are
-        there but so ``far`` that this is not sure.
-
-        Where outputs are no further than d from where B is the Hessian, one move, on which they go no such way again,
-        leaves exp(2 d) - 1 of the decrement in the norm of B, and the Hessian's is within exp(d) of that.
-        """
-        if far is None:
-            self.converged[active] = allowed >= 1.0
-            return np.zeros(len(active), dtype=bool)
-        left = np.expm1(2.0 * far) * np.exp(far)
-        here, there = ((share <= allowed) & (far <= NEAR) for share in (np.exp(far / 2.0), left))
-        self.converged[active] = here | there
-        moved = there & ~here
+        self, active: np.ndarray, ahead: np.ndarray, allowed: np.ndarray, *, here: np.ndarray, there: np.ndarray
+    ) -> None:
+        """End the ``active`` columns (A,) where ``allowed`` times their decrement may be left: ``here`` times it is at
+        most, and ``there`` times it a step ``ahead`` (P, A)."""
+        self.converged[active] = np.minimum(here, there) <= allowed
+        moved = (there <= allowed) & ~(here <= allowed)
         at = active[moved]
-        self.theta[:, at], self.left[:, at] = (x + move)[:, moved], (left * move)[:, moved]
-        self.grad_norm[at] *= left[moved]
-        self.decrement[at] *= left[moved]
-        return (np.exp(NEAR / 2.0) <= allowed) & ~(far <= NEAR)
+        self.theta[:, at] = ahead[:, moved]
+        self.left[:, at] *= UNSEEN * there[moved]
+        self.decrement[at] *= there[moved]
+
+
+def _sure_shares(far: np.ndarray) -> dict[str, np.ndarray]:
+    """What a decrement in the norm of B, the Hessian at the origin, is at most here and behind a move, in shares of
+    itself, where outputs are no further (A,) than d = ``far`` from there; infinite where d is over ``NEAR``.
+
+    The Hessian is B within a factor of exp(d).  One move, on which outputs go no such way again, leaves exp(2 d) - 1 of
+    the decrement in the norm of B, and the Hessian's is within exp(d) of that.
+    """
+    near = far <= NEAR
+    d = np.where(near, far, 0.0)
+    shares = {"here": np.exp(d / 2.0), "there": np.expm1(2.0 * d) * np.exp(d)}
+    return {name: np.where(near, share, np.inf) for name, share in shares.items()}
+
+
+class _Gains:
+    """By what factors the decrements of A columns fall: ``last`` (A,) is that of the last step, ``rate`` (A,) the worse
+    of the last two, infinite before there are two."""
+
+    def __init__(self, columns: int):
+        self.last = np.full(columns, np.inf)
+        self.rate = np.full(columns, np.inf)
+        self._before = np.full(columns, np.inf)
+        self._mark, self._mark_at = np.full(columns, np.inf), np.zeros(columns, dtype=np.int64)
+
+    def keep(self, which: np.ndarray) -> None:
+        for name, kept in vars(self).items():
+            setattr(self, name, kept[which])
+
+    def begin(self, iteration: int) -> None:
+        """Forget what has been gained up to this iteration."""
+        self._mark[:], self._mark_at[:] = np.inf, iteration
+
+    def look(self, iteration: int, decrement: np.ndarray) -> None:
+        """The decrements (A,) of this iteration."""
+        gain = np.where(iteration > 1, decrement / self._before, np.inf)
+        self.rate = np.maximum(gain, self.last)
+        self.last, self._before = gain, decrement
+        gained = decrement < self._mark / EXPECTED_GAIN
+        self._mark[gained], self._mark_at[gained] = decrement[gained], iteration
+
+    def stalled(self, iteration: int) -> np.ndarray:
+        """Which (A,) have not gained ``EXPECTED_GAIN`` for ``STALLED_AFTER`` iterations, or have no decrement."""
+        return (iteration - self._mark_at > STALLED_AFTER) | ~np.isfinite(self._before)
 
 
 class _Curvature:
