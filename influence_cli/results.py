@@ -244,8 +244,9 @@ class InfluenceResult(Tabular):
 class TruthResult(Tabular):
     """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
 
-    ``grad_norm``, at the last pass, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is
-    the group's share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their mean.
+    ``grad_norm`` at the last pass, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is
+    the group's share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their
+    mean.
     ``actual_error`` (G, T) estimates how far ``actual`` may be off; None where an earlier version retrained.
     ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where none was asked for.  ``unbounded``
     (G, T) are the pairs that a group's status of that name is about; all where a file of an earlier version has none.

@@ -102,8 +102,7 @@ def anderson(
     Hessian is B within a factor of exp(d): a column ends where its decrement is then surely small enough, here or a
     step further.  One of larger d than ``NEAR`` ends unconverged.
     """
-    count = w.groups
-    departure = objective.departure(origin, w)
+    departure, count = objective.departure(origin, w), w.groups
     x = np.array(np.broadcast_to(start, departure.gradient.shape), order="F")
     gradients = _Gradients(departure, w, preconditioner)
     gradient = departure.gradient + (departure.change(x - origin) if (start != origin).any() else 0.0)
@@ -130,9 +129,9 @@ def anderson(
             wanted = goal.take(active).decrement(objective, x, departure.value[active])
             allowed, far = wanted / np.maximum(here, np.finfo(float).tiny), gradients.farthest
             if far is None:
-                best.arrive(active, ahead, allowed, here=np.ones(len(active)), there=gains.rate)
+                best.arrive(active, ahead, allowed, (1.0, gains.rate))
             else:
-                best.arrive(active, x + move, allowed, **_sure_shares(far))
+                best.arrive(active, x + move, allowed, _sure_shares(far))
                 lost |= (np.exp(NEAR / 2.0) <= allowed) & ~(far <= NEAR)
         keep = ~(best.converged[active] | lost)
         if not keep.any():
@@ -203,10 +202,15 @@ class _Best:
         self.grad_norm[at], self.decrement[at] = norms(gradient[:, better]), decrement[better]
 
     def arrive(
-        self, active: np.ndarray, ahead: np.ndarray, allowed: np.ndarray, *, here: np.ndarray, there: np.ndarray
+        self,
+        active: np.ndarray,
+        ahead: np.ndarray,
+        allowed: np.ndarray,
+        shares: tuple[np.ndarray | float, np.ndarray],
     ) -> None:
-        """End the ``active`` columns (A,) where ``allowed`` times their decrement may be left: ``here`` times it is at
-        most, and ``there`` times it a step ``ahead`` (P, A)."""
+        """End the ``active`` columns (A,) where ``allowed`` times their decrement may be left: the first of the
+        ``shares`` of it is at most, and the second a step ``ahead`` (P, A)."""
+        here, there = shares
         self.converged[active] = np.minimum(here, there) <= allowed
         moved = (there <= allowed) & ~(here <= allowed)
         at = active[moved]
@@ -215,7 +219,7 @@ class _Best:
         self.decrement[at] *= there[moved]
 
 
-def _sure_shares(far: np.ndarray) -> dict[str, np.ndarray]:
+def _sure_shares(far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What a decrement in the norm of B, the Hessian at the origin, is at most here and behind a move, in shares of
     itself, where outputs are no further (A,) than d = ``far`` from there; infinite where d is over ``NEAR``.
 
@@ -224,8 +228,7 @@ def _sure_shares(far: np.ndarray) -> dict[str, np.ndarray]:
     """
     near = far <= NEAR
     d = np.where(near, far, 0.0)
-    shares = {"here": np.exp(d / 2.0), "there": np.expm1(2.0 * d) * np.exp(d)}
-    return {name: np.where(near, share, np.inf) for name, share in shares.items()}
+    return np.where(near, np.exp(d / 2.0), np.inf), np.where(near, np.expm1(2.0 * d) * np.exp(d), np.inf)
 
 
 class _Gains:
