@@ -75,8 +75,8 @@ class Tally:
 
 
 class Passes:
-    """Passes of dense designs, counted while the block runs; a dense Hessian of P parameters and K outputs counts as
-    the P (K + 1) / (8 K) passes whose multiply-adds it has."""
+    """Passes of dense designs, counted while the block runs; a dense Hessian of D columns and n blocks counts as the
+    n (D + 1) / (4 F) passes of F outputs whose multiply-adds it has."""
 
     total = 0.0
 
@@ -95,8 +95,8 @@ class Passes:
             return chosen(self, W, rowwise, rows, width)
 
         def counted_hessians(self, theta, w):
-            K = self.outputs
-            found[0] += max(theta.shape[1], w.groups) * self.size * (K + 1) / (8 * K)
+            blocks = self.outputs * (self.passes.free + 1) // 2
+            found[0] += max(theta.shape[1], w.groups) * blocks * (self.design.columns + 1) / (4 * outputs)
             return hessians(self, theta, w)
 
         Design.sweep, Design.sweep_chosen = counted_sweep, counted_chosen  # type: ignore[method-assign,assignment]

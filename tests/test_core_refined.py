@@ -17,6 +17,7 @@ from influence_cli.core.estimators import estimate, removed_gradient
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.softmax import Softmax
 from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.optimise.restarts import hessian_passes
 from influence_cli.core.quantities import Loss, Margin, ParameterTarget, RowTarget, Target
 from influence_cli.core.refined import Goal, _Rule, refine
 from influence_cli.core.removal import PENALTY_SCALINGS, Removal, removal
@@ -292,6 +293,21 @@ def test_margins_of_nearly_separable_rows_are_not_settled_too_early(seed):
     off = np.abs(found.change - truth)
     assert np.mean(off <= 0.1 * np.abs(truth)) >= 0.98
     assert (off <= 5.0 * found.error).mean() >= 0.99 and (off <= found.error).mean() >= 0.9
+
+
+def test_narrow_models_end_by_their_own_hessians(monkeypatch):
+    """30 columns, nearly separable: by products alone a group takes 174 passes."""
+    X, y = load_breast_cancer(return_X_y=True)
+    objective = Glm((X - X.mean(axis=0)) / X.std(axis=0), y, Logistic(), l2=1e-5)
+    assert hessian_passes(objective) == pytest.approx(31 * 32 / 2 / (2 * 31))
+    theta = train(objective).theta
+    M, rng = make_solver(objective, theta, "cholesky").preconditioner, np.random.default_rng(2)
+    w = removal(objective.weights, [rng.choice(569, 450, replace=False) for _ in range(4)], "per-mean").removed
+    target = RowTarget(objective, Loss(objective.family), objective.design.X[:8] + 0.1, y[:8])
+    goal = Goal(target, target.value(theta)[:, 0], 0.05, np.ones((8, 4), dtype=bool))
+    with counted_passes(monkeypatch, 1) as refining:
+        found = refine(objective, theta, w, M, goal)
+    assert found.met.all() and refining.passes <= 4 * 40
 
 
 def test_groups_without_an_effect_end_at_nothing():

@@ -2,7 +2,8 @@
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, sped up by
 Anderson's mixing (docs/design.md 2.7).  Step 0 is ``first`` and reads the group's rows alone; each further step takes
-one pass over the rows for a whole block of groups.  With F_k = f(theta_k) - f(theta*) and r_k the gradient at
+one pass over the rows for a whole block of groups.  (Groups that take a class begin without it: ``core.emptied``, which
+also tells M what a group empties.)  With F_k = f(theta_k) - f(theta*) and r_k the gradient at
 theta_(k-1), a group ends at the first step k >= 2 at which all of its test rows have
 
     error_k = c max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
@@ -16,34 +17,34 @@ Such a series is not what a group makes whose curvature M does not know: one tha
 which the others are nearly separable.  There F rises and falls on its way, so that several moves may be small by
 chance, and a loss stands still where its row is far out.  The path of a group that takes a class, one that was thrown
 far out, and any from the ninth step on therefore is ``slow``: c is 2.5, the rule must hold at two steps in a row, and
-error_k is c |F_k| |r_k| / |r_1| at least, what the gradient has yet to lose.  Where the mixing stalls Newton-CG goes on
-under the same rule, with |r_k| in the norm of the inverse Hessian there; its steps are rough, so the one that ends a
-group is solved to 1%.
-
-A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
-its parameter but the penalty's.  M is blind to that: the way there would be long, its steps small, and the rule met
-far too early.  So the diagonal of M^-1 is raised at such parameters to what the group leaves (``_raised``).
+error_k is c |F_k| |r_k| / |r_1| at least, what the gradient has yet to lose.  Where the mixing stalls Newton's method
+goes on under the same rule, with |r_k| in the norm of the inverse Hessian there; steps by products are rough, so the
+one that ends a group is solved to 1%.
 
 Where J is not convex (a network) it is the proximal objective that is followed, as all influence functions do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from influence_cli.core.arrays import columns_of, dots
+from influence_cli.core.emptied import raised_where_emptied, without_classes
 from influence_cli.core.estimators import removed_gradient
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import Mixing
 from influence_cli.core.optimise.minimum import Points
+from influence_cli.core.optimise.newton import inverses
 from influence_cli.core.optimise.newton_cg import line_search
-from influence_cli.core.optimise.restarts import memory_chunks, per_column
+from influence_cli.core.optimise.restarts import hessian_passes, memory_chunks, per_column
 from influence_cli.core.quantities import Valued, of_columns
-from influence_cli.core.recession import FAR_OUT
 from influence_cli.core.removal import Removal
 from influence_cli.core.rescaling import rescaled_preconditioner
+from influence_cli.core.solvers.cg import Solution, Status
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 from influence_cli.core.weights import Weights
@@ -71,8 +72,8 @@ INNER, SERVED, PATIENT = 0.3, 60, 500
 group's own approximation of its Hessian may take.  Rough steps leave more of them to be asked whether they suffice."""
 PROOF = 0.01
 """Relative residual of the step that must confirm an end: a rough one is blind to directions of little curvature."""
-EMPTIED = 0.5
-"""Share of a feature's mean square under which the curvature along its parameter is the group's own."""
+OWN_HESSIAN_PASSES = 12.0
+"""Passes that a group's own Hessian may cost: of such groups a step by products takes ten to twenty (measured)."""
 CURVATURE_NUMBERS = 32e6
 """Numbers that the curvature of the groups in Newton-CG may keep at a time: 256 MB."""
 
@@ -142,14 +143,10 @@ def refine(
     """
     objective = followed(objective, theta)
     if start is None:
-        directions = objective.recession(w)
-        start = np.repeat(theta, w.groups, axis=1) + FAR_OUT * directions
-        far = np.flatnonzero(directions.any(axis=0))
-        if far.size and gradient is not None:
-            gradient = gradient.copy()
-            gradient[:, far] = objective.gradient(start[:, far], w.take(far))
+        start, gradient = without_classes(objective, theta, w, gradient)
     gradient = objective.gradient(start, w) if gradient is None else gradient
     preconditioner = rescaled_preconditioner(objective, w, preconditioner)
+    preconditioner = raised_where_emptied(objective, w, preconditioner, start, gradient)
     way = _Way(objective, w, start, _Rule(goal, w.groups, objective.loses_class(w)))
     left = way.mix(gradient, preconditioner)
     if goal.steps is None:
@@ -218,12 +215,9 @@ class _Way:
         marked_at = np.zeros(count, dtype=np.int64)
         active, stalled = np.arange(count), np.zeros(count, dtype=bool)
         x, mixing = self.reached.copy(order="F"), Mixing(count, len(self.reached))
-        raised = _raised(self.objective, self.w)
         passes, noise = self._low_precision(preconditioner)
         for step in range(MIXING_STEPS + 1):
             move = -for_columns(preconditioner, active)(gradient)
-            if raised is not None:
-                move -= raised[:, active] * gradient
             length = np.sqrt(np.maximum(-dots(gradient, move), 0.0))
             better = length < shortest[active]
             self.reached[:, active[better]], shortest[active[better]] = x[:, better], length[better]
@@ -262,41 +256,44 @@ class _Way:
         return single, NOISE * float(np.sqrt(dots(off, for_columns(preconditioner, at)(off))[0]))
 
     def newton(self, groups: np.ndarray, preconditioner: Preconditioner) -> None:
-        """Newton-CG from ``reached`` for these groups (A,): with the trained model's M as long as that solves for a
-        step in ``SERVED`` products, and then, where that is cheap to make, with each group's own approximation."""
-        wide = max(1, int(CURVATURE_NUMBERS / (len(self.w.base) * self.objective.outputs)))
-        left = [self._newton(groups[at : at + wide], preconditioner) for at in range(0, len(groups), wide)]
-        rest = np.concatenate([*left, groups[:0]])
-        if self.objective.tuning.cheap_preconditioner:
-            for part in memory_chunks(self.objective, rest):
-                self._newton(part, None)
+        """Newton's method from ``reached`` for these groups (A,): by their own Hessians where these cost no more than
+        the products that they save; else, or where one is singular, by products, with the trained model's M as long as
+        that solves for a step in ``SERVED``, and then, where that is cheap to make, with each group's own
+        approximation."""
+        objective, rest = self.objective, groups
+        if isinstance(objective, Glm) and hessian_passes(objective) <= OWN_HESSIAN_PASSES:
+            rest = self._newton(rest, lambda at: _by_factor(objective, at), objective.size**2)
+        states = len(self.w.base) * objective.outputs
+        rest = self._newton(
+            rest, lambda at: _by_products(objective, at, for_columns(preconditioner, at.groups)), states
+        )
+        if objective.tuning.cheap_preconditioner:
+            for part in memory_chunks(objective, rest):
+                self._newton(part, lambda at: _by_products(objective, at, None), states)
 
-    def _newton(self, groups: np.ndarray, preconditioner: Preconditioner | None) -> np.ndarray:
-        """Newton-CG of these groups (A,); without a preconditioner each has its own.  Which were not served (B,)."""
-        objective, w = self.objective, self.w.take(groups)
-        inverse = None if preconditioner is None else for_columns(preconditioner, groups)
+    def _newton(self, groups: np.ndarray, solve: Callable[[_Point], Solution], numbers: int) -> np.ndarray:
+        """Newton's method for these groups (A,), with ``numbers`` to keep of each; which were not served (B,)."""
+        wide = max(1, int(CURVATURE_NUMBERS / numbers))
+        parts = [self._newton_together(groups[at : at + wide], solve) for at in range(0, len(groups), wide)]
+        return np.concatenate([*parts, groups[:0]])
+
+    def _newton_together(self, groups: np.ndarray, solve: Callable[[_Point], Solution]) -> np.ndarray:
+        objective, w, rule = self.objective, self.w.take(groups), self.rule
         points = Points.at(objective, self.reached[:, groups], w)
         theta, gradient = points.theta, points.gradient
         active, unserved = np.arange(len(groups)), [groups[:0]]
         tight = np.zeros(len(groups), dtype=bool)
-        self.rule.shortest[groups] = np.nan  # lengths in the norm of another Hessian
+        rule.shortest[groups] = np.nan  # lengths in the norm of another Hessian
         for _ in range(NEWTON_STEPS):
             here = w.take(active)
-            solution = refined_conjugate_gradient(
-                HessianAt(objective, theta[:, active], here),
-                -gradient[:, active],
-                preconditioner=for_columns(inverse, active)
-                if inverse
-                else per_column(objective, theta[:, active], here),
-                tol=np.where(tight[active], PROOF, INNER),
-                max_iterations=SERVED if inverse else PATIENT,
-            )
+            at = _Point(groups[active], theta[:, active], gradient[:, active], here, tight[active])
+            solution = solve(at)
             length = np.sqrt(np.maximum(-dots(gradient[:, active], solution.x), 0.0))
             moved = line_search(objective, points, solution.x, active, here)
             self.reached[:, groups[active]] = theta[:, active]
-            ends = self.rule.ends(groups[active], theta[:, active], length)
-            done = ends & tight[active]
-            tight[active] |= ends
+            ends = rule.ends(groups[active], theta[:, active], length)
+            done = ends & (solution.residual <= PROOF)
+            tight[active] = rule.answered[groups[active]] | ends
             unserved.append(groups[active[~done & ~solution.converged]])
             active = active[~done & moved & solution.converged]
             if not active.size:
@@ -304,19 +301,32 @@ class _Way:
         return np.concatenate(unserved)
 
 
-def _raised(objective: Objective, w: Weights) -> np.ndarray | None:
-    """What to add to the diagonal of M^-1 (P, G) where groups leave less than ``EMPTIED`` of a feature; None where none
-    does.
+@dataclass(frozen=True)
+class _Point:
+    """Where a Newton step begins: ``groups`` (A,) at theta (P, A) with that gradient under weights w; ``tight`` (A,)
+    steps are to be solved to ``PROOF``."""
 
-    Along such a parameter J's curvature is about left u^2 + lambda R_g instead of u^2 + lambda R, with u the typical
-    curvature of the feature; a direction that nothing holds is left to ``recession``.
-    """
-    left = objective.features_left(w)
-    if left is None or not (left < EMPTIED).any():
-        return None
-    scale = objective.units[:, None] ** 2
-    ridge = np.tile(objective.penalty.ridge, objective.outputs)[:, None]
-    held = left * scale + ridge * (1.0 if w.penalty is None else w.penalty.scaling)
-    usual = scale + ridge
-    raised = (left < EMPTIED) & (held > np.finfo(float).eps * usual)
-    return np.where(raised, 1.0 / np.where(raised, held, 1.0) - 1.0 / usual, 0.0)
+    groups: np.ndarray
+    theta: np.ndarray
+    gradient: np.ndarray
+    w: Weights
+    tight: np.ndarray
+
+
+def _by_factor(objective: Glm, at: _Point) -> Solution:
+    """Newton steps with the groups' own Hessians, factored."""
+    inverse, definite = inverses(objective, at.theta, at.w)
+    status = np.where(definite, Status.SOLVED, Status.INDEFINITE).astype(np.int8)
+    residual = np.where(definite, 0.0, np.inf)
+    return Solution(-inverse(at.gradient), residual, np.zeros(len(definite), dtype=np.int64), status)
+
+
+def _by_products(objective: Objective, at: _Point, inverse: Preconditioner | None) -> Solution:
+    """Newton steps by products; without a preconditioner each group has its own."""
+    return refined_conjugate_gradient(
+        HessianAt(objective, at.theta, at.w),
+        -at.gradient,
+        preconditioner=inverse if inverse is not None else per_column(objective, at.theta, at.w),
+        tol=np.where(at.tight, PROOF, INNER),
+        max_iterations=PATIENT if inverse is None else SERVED,
+    )

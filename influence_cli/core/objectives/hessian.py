@@ -84,7 +84,7 @@ def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights
     """
     design, family, G = passes.design, passes.family, max(theta.shape[1], w.groups)
     K, D = family.outputs, design.columns
-    pairs = [(j, k) for j in range(K) for k in range(j + 1)]
+    pairs = [(j, k) for j in range(K) for k in range(j + (not family.shift_invariant))]
     left, right = np.tril_indices(D)
     every = np.ones(design.X.shape[1], dtype=bool)
     step = max(64, HESSIAN_NUMBERS // len(left))
@@ -101,15 +101,17 @@ def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights
     blocks = [slice(start, min(start + step, design.rows)) for start in range(0, design.rows, step)]
     operations = float(design.rows) * len(left) * len(pairs) * G
     sums = design.total(add, blocks, (len(pairs), G, len(left)), operations)
-    out = np.empty((G, K, D, K, D))
+    out = np.zeros((G, K, D, K, D))
     for number, (j, k) in enumerate(pairs):
         block = np.empty((G, D, D))
         block[:, left, right] = block[:, right, left] = sums[number]
-        block += np.diag(penalty.gauge / K)
         out[:, j, :, k, :] = out[:, k, :, j, :] = block
-        if j == k:
-            penalties = [None] if w.penalty is None else [w.penalty.take(np.array([g])) for g in range(w.groups)]
-            out[:, j, :, k, :] += np.stack([penalty.block(j, one) for one in penalties])
+    penalties = [None] if w.penalty is None else [w.penalty.take(np.array([g])) for g in range(w.groups)]
+    for j in range(K):
+        if family.shift_invariant:
+            out[:, j, :, j, :] = -out[:, j].sum(axis=2)
+        out[:, j, :, j, :] += np.stack([penalty.block(j, one) for one in penalties])
+    out += np.diag(penalty.gauge / K)[:, None]
     return out.reshape(G, K * D, K * D)
 
 

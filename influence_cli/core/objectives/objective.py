@@ -156,7 +156,11 @@ class Objective(ABC):
     def recession(self, w: RowWeights) -> np.ndarray:
         """Directions (P, G) along which J(.; w_g) falls for ever because a class has lost its last row; 0 where there
         is none.  See ``core.recession`` for all such directions."""
-        return self.free_intercepts(self.family.away(self._present(w)))
+        return self.free_intercepts(self.away(w))
+
+    def away(self, w: RowWeights) -> np.ndarray:
+        """Changes of the outputs (G, K) that rule out what has lost its last row; 0 where nothing has."""
+        return self.family.away(self._present(w))
 
     def loses_class(self, w: RowWeights) -> np.ndarray:
         """Which groups take the last row of a class, or of another kind of rows, (G,)."""

@@ -125,6 +125,13 @@ def chunk_bytes(objective: Objective, columns: int) -> float:
     return min(columns * _each_bytes(objective), max(OWN_BYTES, _each_bytes(objective)))
 
 
+def hessian_passes(objective: Glm) -> float:
+    """Passes over the rows in whose multiply-adds a group's dense Hessian is made, that of ``glm_hessians``."""
+    design, free = objective.design, objective.passes.free
+    blocks, products = objective.outputs * (free + 1) // 2, design.columns * (design.columns + 1) / 2
+    return blocks * products * design.rows / (2.0 * design.operations(free))
+
+
 def _each_bytes(objective: Objective) -> float:
     """K factors of D x D, with P = K D; of wide designs a matrix of the rows' size, and the penalty."""
     if isinstance(objective, Glm) and objective.wide:

@@ -116,6 +116,21 @@ class Inverses:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """Column g of r (P, G) to M^-1 r + d_g r, with ``diagonal`` d (P, G) >= 0."""
+
+    inverse: Preconditioner
+    diagonal: np.ndarray
+
+    def take(self, columns: np.ndarray) -> Raised:
+        """The same for these columns (A,) of the block."""
+        return Raised(for_columns(self.inverse, columns), self.diagonal[:, columns])
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        return self.inverse(r) + self.diagonal * r
+
+
+@dataclass(frozen=True)
 class WithTerms:
     """Column g of r (P, G) to (M + sum_n s_n I_K (x) d_ng d_ng')^-1 r: M with rank-one terms on every output's
     coefficients, by the formula of Sherman, Morrison and Woodbury.
