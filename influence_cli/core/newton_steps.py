@@ -13,6 +13,7 @@ from scipy.linalg.lapack import dpocon
 from influence_cli.core.arrays import symmetric
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
+from influence_cli.core.optimise.newton_cg import visible
 from influence_cli.core.separation import Separation
 from influence_cli.core.solvers.cholesky import DOUBLE_UP_TO, factorize
 from influence_cli.core.weights import RowWeights, Weights
@@ -109,7 +110,7 @@ def along_step(
         trial = theta + share * step
         there, slopes = objective.value_and_gradient(trial, w)
         falls = there[0] <= value[0] + 1e-4 * share * slope
-        unresolved = abs(there[0] - value[0]) <= 1e-14 * abs(value[0])
+        unresolved = abs(there[0] - value[0]) <= visible(objective, theta, value)[0]
         shorter = np.linalg.norm(held.T @ slopes) < np.linalg.norm(held.T @ gradient)
         if np.isfinite(there[0]) and ((falls and slope < 0) or (unresolved and shorter)):
             return trial

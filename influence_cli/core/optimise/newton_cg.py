@@ -90,7 +90,7 @@ def _forcing(decrement: np.ndarray, scale: np.ndarray, wanted: np.ndarray) -> np
     return np.maximum(np.where(relative <= NEAR, last, np.minimum(0.1, np.sqrt(relative))), last)
 
 
-def _visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
+def visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
     """Changes of J (A,) that are no more than the rounding of its terms, which may be far larger than J."""
     terms = objective.units @ np.abs(theta)
     return UNRESOLVED * (np.abs(value) + 0.1 * terms**2) + 1e-300
@@ -111,7 +111,7 @@ def line_search(
         trial_value, trial_gradient = objective.value_and_gradient(trial, here)
         trial_norm = scaled_norms(objective, trial_gradient)
         falls = trial_value <= value[at] + ARMIJO * step[waiting] * slope[waiting]
-        unresolved = np.abs(trial_value - value[at]) <= _visible(objective, theta[:, at], value[at])
+        unresolved = np.abs(trial_value - value[at]) <= visible(objective, theta[:, at], value[at])
         good = falls & np.isfinite(trial_norm) & ~unresolved | unresolved & (trial_norm < norm[at])
         done = at[good]
         theta[:, done], value[done] = trial[:, good], trial_value[good]
