@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import errno
 import gzip
 import json
@@ -304,6 +305,29 @@ def test_memory_stays_within_what_is_allowed(tmp_path, monkeypatch):
     assert "it is converted once" in done.stderr and "every pass reads" in done.stderr
     assert 1024.0 * float(done.stderr.split()[-2]) <= 280e6, done.stderr
     assert json.loads(next(Path().glob("*.ginf-rows/*/table.json")).read_text())["rows"] == 120_000
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library keeps what is freed")
+def test_what_reading_took_goes_back_to_the_system(folder, monkeypatch):
+    write("plain")
+    held: list[bytearray | None] = []
+    given_back = memory.give_back
+
+    def watched():
+        before = memory.resident()
+        given_back()
+        held.append(None)
+        assert before - memory.resident() > 50e6
+
+    monkeypatch.setattr(load_module, "give_back", watched)
+    options = {"task": "classification", "table": TableOptions(label="died", impute="mean", drop=("day",))}
+    load("t.csv", **options)
+    assert not held  # of rows in memory there is nothing to wait for
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    held += [bytearray(1000) for _ in range(100_000)]
+    del held[:-1]  # the last one holds what lies below it
+    load("t.csv", **options)
+    assert held[-1] is None
 
 
 def save_svmlight(name: str, kind: str, rows: int, columns: int, *, seed: int = 0, first: int = 1) -> None:

@@ -34,7 +34,7 @@ from influence_cli.data.row_store import SUFFIX
 from influence_cli.data.stored import worked_elsewhere
 from influence_cli.data.table import Table
 from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
-from influence_cli.memory import accounted, at_hand, require, shown
+from influence_cli.memory import accounted, at_hand, give_back, require, shown
 
 Kind = TypeVar("Kind")
 
@@ -103,7 +103,10 @@ def load(
     paths = [] if source in BUILTIN else _existing(source)
     _refuse_held(paths, source, maker)
     with accounted(f"reading {source}", _needed(paths), NEEDS_LESS):
-        return _loaded(paths, source, (task, test_fraction, seed), options, maker)
+        loaded = _loaded(paths, source, (task, test_fraction, seed), options, maker)
+    if loaded.streamed is not None:
+        give_back()  # what a conversion took is not what is left out of --memory for the work to come
+    return loaded
 
 
 def _refuse_held(paths: list[Path], source: str, maker: FeatureMaker | None) -> None:
