@@ -31,14 +31,16 @@ def case(kind, intercept="free"):
 
 @pytest.mark.parametrize("penalty", ["same", "own"])
 @pytest.mark.parametrize("scaling", PENALTY_SCALINGS)
+@pytest.mark.parametrize("low_rank", [0.0, 9.0])
 @pytest.mark.parametrize(
     ("kind", "rows", "together"), [(LINEAR, GROUPS, 1), (LOGISTIC, GROUPS, 30), (LOGISTIC, ALIKE, 99)]
 )
 @pytest.mark.parametrize("intercept", ["none", "free", "penalised"])
 def test_the_inverses_are_those_of_the_hessians_after_removal(
-    monkeypatch, kind, intercept, scaling, penalty, rows, together
+    monkeypatch, kind, intercept, scaling, penalty, rows, together, low_rank
 ):
     monkeypatch.setattr(small_groups, "BATCH_NUMBERS", together)
+    monkeypatch.setattr(small_groups, "LOW_RANK", low_rank)
     objective, theta, solver = case(kind, intercept)
     own = None
     if penalty == "own":
@@ -66,7 +68,9 @@ def test_other_models_and_groups_have_none(monkeypatch):
     assert hessians_after(*case(SOFTMAX), groups) is None
 
 
-def test_rows_that_alone_determine_a_parameter_leave_it_to_the_other_ways():
+@pytest.mark.parametrize("low_rank", [0.0, 9.0])
+def test_rows_that_alone_determine_a_parameter_leave_it_to_the_other_ways(monkeypatch, low_rank):
+    monkeypatch.setattr(small_groups, "LOW_RANK", low_rank)
     X = np.zeros((40, 2))
     X[:, 0] = np.random.default_rng(0).normal(size=40)
     X[5, 1] = 1.0

@@ -24,6 +24,8 @@ DETERMINED = 1e-8
 """Curvature left to a parameter, relative to that of the trained model, up to which an inverse has lost its digits."""
 SHARE = 0.12
 """Weight of a group up to which its rows are fewer than the passes that they save."""
+LOW_RANK = 0.3
+"""Share of the parameters up to which so many rows take less time to update an inverse by than a new one."""
 BATCH_NUMBERS = 1 << 15
 """Features of groups' rows that are looked at together: a group by itself takes Python's time, not that of its rows."""
 
@@ -39,28 +41,57 @@ def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolve
     penalty, penalty_of_groups = objective.penalty, groups.removed.penalty
     whole = solver.product(np.eye(objective.size, order="F"))
     of_loss = whole - penalty.block(0) - objective.damping * np.eye(objective.size)
-    after = whole + groups.offset[:, None, None] * of_loss
-    for batch in batches(groups.member.sizes, BATCH_NUMBERS // objective.size):
-        after[batch] -= groups.scale[batch, None, None] * _of_rows(objective, theta, groups.member.rows[batch])
-    if penalty_of_groups is not None:
-        for g, one in enumerate(after):
-            one += penalty.block(0, penalty_of_groups.take(np.array([g]))) - penalty.block(0)
+    few = penalty_of_groups is None and groups.member.sizes.max(initial=0) <= LOW_RANK * objective.size
+    after = np.empty((len(groups.share), *whole.shape))
     try:
+        for batch in batches(groups.member.sizes, BATCH_NUMBERS // objective.size):
+            parts = _features(objective, theta, groups.member.rows[batch])
+            offset, scale = groups.offset[batch], groups.scale[batch, None, None]
+            if few:
+                after[batch] = _updated(whole, of_loss, offset, np.sqrt(scale) * _stacked(parts))
+            else:
+                after[batch] = whole + offset[:, None, None] * of_loss - scale * [part.T @ part for part in parts]
+        if few:
+            return Inverses(after)
+        if penalty_of_groups is not None:
+            for g, one in enumerate(after):
+                one += penalty.block(0, penalty_of_groups.take(np.array([g]))) - penalty.block(0)
         pivots = np.linalg.cholesky(after).diagonal(axis1=1, axis2=2) ** 2
     except np.linalg.LinAlgError:
         return None
     return Inverses(np.linalg.inv(after)) if (pivots > DETERMINED * whole.diagonal()).all() else None
 
 
-def _of_rows(model: Glm, theta: np.ndarray, groups: Sequence[np.ndarray]) -> np.ndarray:
-    """sum_i w_i l_i'' x_i x_i' over the rows of each of these groups, (G, P, P)."""
+def _updated(whole: np.ndarray, of_loss: np.ndarray, offset: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """The inverses of ``whole`` + offset_g ``of_loss`` - X_g' X_g for few rows X_g (G, n, P), by Woodbury's identity.
+
+    Raises LinAlgError where one is indefinite or has lost its digits.
+    """
+    offsets, which = np.unique(offset, return_inverse=True)
+    inverse = np.linalg.inv(whole + offsets[:, None, None] * of_loss)[which]
+    solved = parts @ inverse
+    inner = np.eye(parts.shape[1]) - solved @ parts.transpose(0, 2, 1)
+    np.linalg.cholesky(inner)
+    inner = np.linalg.inv(inner)
+    if not (inner.diagonal(axis1=1, axis2=2) < 1.0 / DETERMINED).all():
+        raise np.linalg.LinAlgError
+    return np.asarray(inverse + solved.transpose(0, 2, 1) @ (inner @ solved))
+
+
+def _stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Arrays (n_g, P) as one (G, n, P), filled up with zeros."""
+    out = np.zeros((len(parts), max(map(len, parts)), parts[0].shape[1]))
+    for one, part in zip(out, parts, strict=True):
+        one[: len(part)] = part
+    return out
+
+
+def _features(model: Glm, theta: np.ndarray, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """sqrt(w_i l_i'') x_i of the rows of each of these groups, (n_g, P)."""
     rows, ends = np.concatenate(groups), np.cumsum([len(rows) for rows in groups])
     features = np.ones((len(rows), model.size))
     columns = model.size - model.design.intercept
     features[:, :columns] = model.design.dense(rows, np.ones(columns, dtype=bool))
     curvature = model.family.pair(model.family.curvature_state((features @ theta).T[None]), 0, 0)[0]
     features *= np.sqrt(np.abs(curvature) * model.weights[rows])[:, None]
-    if (np.diff(ends) == ends[0]).all():
-        parts = features.reshape(len(groups), ends[0], model.size)
-        return np.asarray(parts.transpose(0, 2, 1) @ parts)
-    return np.stack([part.T @ part for part in np.split(features, ends[:-1])])
+    return np.split(features, ends[:-1])
