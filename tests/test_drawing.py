@@ -6,16 +6,18 @@ import hashlib
 import io
 import struct
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from influence_cli.errors import FileError, UsageError
+from influence_cli.specs import planned
 from influence_cli.specs.files import collect_specs, read_group_file
 from influence_cli.specs.groups import parse_group
 from influence_cli.specs.plan import TrainRows, plan_groups
-from influence_cli.specs.planned import Group
+from influence_cli.specs.planned import Group, GroupPlan, PlannedGroup
 
 M = 200
 CLASSES = ("cat", "dog", "emu")
@@ -337,3 +339,22 @@ def test_standard_input_is_read_once(tmp_path):
     assert "--groups - and --group rows:@- both read standard input" in said
     said = refused(read_group_file, "-", io.StringIO("random:5\nrows:@-\n"))
     assert "standard input:2: rows:@- would read standard input" in said
+
+
+def test_rows_that_were_drawn_are_kept_as_far_as_they_are_few(monkeypatch):
+    drawn = []
+
+    def draw(number: int) -> np.ndarray:
+        drawn.append(number)
+        return np.arange(number, number + 10)
+
+    groups = [PlannedGroup(f"g{n}", "rows", 10, (f"g{n}", 0), partial(draw, n)) for n in range(4)]
+    plan = GroupPlan(groups, 100)
+    monkeypatch.setattr(planned, "KEPT_ROWS", 20)
+    for _ in range(2):
+        for index in (3, 0, 1, 2):
+            np.testing.assert_array_equal(plan.rows(index), np.arange(index, index + 10))
+            assert not plan.rows(index).flags.writeable
+            assert plan.group(index).digest == plan.group(index).digest
+    assert drawn.count(0) == drawn.count(1) == 1
+    assert drawn.count(2) == drawn.count(3) == 8

@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 
 from influence_cli.results import GroupTable
+from influence_cli.specs.draws import frozen
 from influence_cli.specs.groups import EACH_ROW
+
+KEPT_ROWS = 1 << 20
+"""Rows of drawn groups that a plan keeps (8 MiB): to draw few again takes about as long as to retrain without them."""
 
 
 @dataclass(frozen=True)
@@ -159,10 +163,24 @@ class GroupPlan:
         )
 
     def rows(self, index: int) -> np.ndarray:
-        """The sorted row numbers of one group, drawn now."""
-        return self.groups[index].draw()
+        """The sorted row numbers of one group, drawn now, or before where they were among the first."""
+        rows = self._drawn.get(index)
+        if rows is None:
+            rows = frozen(self.groups[index].draw())
+            if not self.each_row and self._starts[index + 1] <= KEPT_ROWS:
+                self._drawn[index] = rows
+        return rows
 
     def group(self, index: int) -> Group:
-        """One group, drawn now."""
+        """One group, drawn as ``rows`` are."""
         planned = self.groups[index]
-        return Group(planned.label, planned.kind, planned.draw())
+        return Group(planned.label, planned.kind, self.rows(index))
+
+    @cached_property
+    def _drawn(self) -> dict[int, np.ndarray]:
+        return {}
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """How many rows the groups before each one have, and all of them, (G + 1,)."""
+        return np.cumsum([0, *self.size])
