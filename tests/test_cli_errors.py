@@ -350,3 +350,19 @@ def test_usage_names_files_without_braces(capsys):
     for command, usage in (("compare", "FILE..."), ("report", "FILE..."), ("show", "FILE")):
         assert run([command, "-h"]) == 0
         assert f"Usage: ginf {command} [OPTIONS] {usage}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("train", "--seed", "x"), "--seed must be a whole number of 0 or more, found 'x'"),
+        (("train", "--seed", "3", "--seed=-1"), "--seed must be a whole number of 0 or more, found '-1'"),
+        (("train", "--l2", "1,5"), "--l2 must be a number, found '1,5'"),
+        (("select", "--describe", "0"), "--describe must be a whole number of 1 or more, found '0'"),
+        (("groundtruth", "--repeats", "1001"), "--repeats must be a whole number from 1 to 1,000, found '1001'"),
+        (("show", "--top="), "--top must be a whole number of 1 or more, found ''"),
+    ],
+)
+def test_numbers_say_what_is_expected_and_what_was_found(options, message, capsys):
+    assert run(list(options)) == 2
+    assert capsys.readouterr().err == f"ginf: error: {message}\nhint: see ginf {options[0]} --help\n"

@@ -15,6 +15,7 @@ from influence_cli.errors import UsageError
 SHORT, LONG = "-h", "--help"
 VALUES = {str: "TEXT", int: "N", float: "X", list[str]: "A,B"}
 """What stands for the value of an option that names none of its own."""
+NUMBERS = {int: "a whole number", float: "a number"}
 ALSO_COMMON = {"verify", "output", "top"}
 """Options on the screen of ``-h`` that stand among their kind in ``--help``."""
 
@@ -44,7 +45,19 @@ class Command(TyperCommand):
             if value in takes_value or (value is None and "--" not in args):
                 found = "the line ends behind it" if value is None else f"the option {value} stands in its place"
                 raise UsageError(f"{word} needs a value, and {found}", hint=f"see {ctx.command_path} {LONG}")
-        return super().parse_args(ctx, args)
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            option = getattr(error, "param", None)
+            expected = None if option is None else _numbers_of(self.callback, option.name)
+            if expected is None:
+                raise
+            names = (*option.opts, *option.secondary_opts)
+            texts = (_value(given, names, at) for at in reversed(range(len(given))))
+            text = next((one for one in texts if one is not None), "")
+            hint = f"see {ctx.command_path} {LONG}"
+            raise UsageError(f"{option.opts[0]} must be {expected}, found {text!r}", hint=hint) from None
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """The parts of the line of usage: what is needed stands without braces."""
@@ -72,6 +85,29 @@ class Command(TyperCommand):
         formatter.write_dl([(one.get_help_record(ctx)[0].split(" <")[0], _first_sentence(one.help)) for one in shown])
         formatter.write_paragraph()
         formatter.write_text(f"All options, {len(options) - len(shown)} more: {ctx.command_path} {LONG}")
+
+
+def _numbers_of(function: Callable[..., Any] | None, name: str) -> str | None:
+    """What numbers the parameter of that name takes, in words; None where it takes others than numbers."""
+    one = None if function is None else signature(function).parameters.get(name)
+    if one is None:
+        return None
+    kind, option = one.annotation.__origin__, one.annotation.__metadata__[0]
+    words = next((words for known, words in NUMBERS.items() if kind in (known, known | None)), None)
+    if words is None or option.min is None:
+        return words
+    return f"{words} of {option.min:,} or more" if option.max is None else f"{words} from {option.min:,} to {option.max:,}"
+
+
+def _value(args: Sequence[str], names: Sequence[str], at: int) -> str | None:
+    """The value that one of these names has on the command line, where it stands at that place."""
+    for name in names:
+        if args[at] == name:
+            return args[at + 1] if at + 1 < len(args) else None
+        joined = f"{name}=" if name.startswith("--") else name
+        if args[at].startswith(joined):
+            return args[at].removeprefix(joined)
+    return None
 
 
 def _first_sentence(text: str) -> str:
