@@ -21,7 +21,7 @@ from influence_cli.core.selection.together import at_once, side_by_side
 from influence_cli.core.wald import LEVEL, WaldTarget
 from influence_cli.errors import UsageError
 from influence_cli.models.trained import TrainedModel
-from influence_cli.results import Provenance
+from influence_cli.results import SEVERAL, Provenance
 
 SIGN, SIGNIFICANCE = FLIPS = ("sign", "significance")
 """What ``--flip-of`` of a coefficient may be."""
@@ -133,8 +133,20 @@ def _flip_record(record: dict[str, Any], result: Flip, m: int) -> dict[str, Any]
     }
 
 
+def of_one(question: Question) -> Question:
+    """A question about one quantity.  Raises UsageError for several: a search is about one."""
+    if question.codes[0] <= SEVERAL:
+        raise UsageError(
+            f"a search is about one quantity, and {question.quantity} names {len(question)}",
+            hint="ask for each by itself",
+        )
+    return question
+
+
 def ranked(question: Question) -> Question:
-    """A question that groups can be ranked by.  Raises UsageError for one that only ``--flip`` can be asked about."""
+    """A question that groups can be ranked by.  Raises UsageError for several, and for one that only ``--flip`` can be
+    asked about."""
+    of_one(question)
     if question.of_weights:
         raise UsageError(
             f"--quantity {question.quantity} depends on the rows left, for which groups are not ranked",
@@ -160,8 +172,8 @@ def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str, of: str
     if quantity.startswith(OF_MODEL):
         name = quantity.partition(":")[2]
         if of == SIGN:
-            return ask(model, tests, f"param:{name}")
-        asked = ask(model, tests, f"t:{name}")
+            return of_one(ask(model, tests, f"param:{name}"))
+        asked = of_one(ask(model, tests, f"t:{name}"))
         target = asked.targets[0]
         assert isinstance(target, WaldTarget)
         return replace(asked, quantity=f"{SIGNIFICANCE}:{name}", targets=(replace(target, level=LEVEL),))

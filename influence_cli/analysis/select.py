@@ -25,12 +25,11 @@ from influence_cli.core.selection.evaluate import AUTO
 from influence_cli.core.selection.pgd import L1
 from influence_cli.core.selection.problem import INCREASE, Problem
 from influence_cli.core.solvers.choice import HessianSolver
-from influence_cli.errors import UNBOUNDED, UsageError
+from influence_cli.errors import UNBOUNDED
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import (
     OK,
     REFINED,
-    SEVERAL,
     UNCERTAIN,
     InfluenceResult,
     Provenance,
@@ -175,11 +174,6 @@ def select(
 
     ``actual`` is NaN unless ``choice.verify``, whatever a strategy has retrained on its way.
     """
-    if question.codes[0] <= SEVERAL:
-        raise UsageError(
-            f"a search is about one quantity, and {question.quantity} names {len(question)}",
-            hint="ask for each by itself",
-        )
     singles = [
         Single(question.model, solver, question.quantity, column, int(code), target, _tests_of(question, int(code)))
         for column, (code, target) in enumerate(zip(question.codes, question.each(), strict=True))

@@ -51,7 +51,7 @@ class Command(TyperCommand):
         except Exception as error:
             option = getattr(error, "param", None)
             expected = None if option is None else _numbers_of(self.callback, option.name)
-            if expected is None:
+            if option is None or expected is None:
                 raise
             names = (*option.opts, *option.secondary_opts)
             texts = (_value(given, names, at) for at in reversed(range(len(given))))
@@ -96,7 +96,9 @@ def _numbers_of(function: Callable[..., Any] | None, name: str) -> str | None:
     words = next((words for known, words in NUMBERS.items() if kind in (known, known | None)), None)
     if words is None or option.min is None:
         return words
-    return f"{words} of {option.min:,} or more" if option.max is None else f"{words} from {option.min:,} to {option.max:,}"
+    return (
+        f"{words} of {option.min:,} or more" if option.max is None else f"{words} from {option.min:,} to {option.max:,}"
+    )
 
 
 def _value(args: Sequence[str], names: Sequence[str], at: int) -> str | None:
