@@ -124,11 +124,11 @@ def test_newton_steps_take_over_where_mixing_has_not_ended(kind, monkeypatch):
 
 
 def test_columns_whose_hessian_is_another_are_led_by_their_own(monkeypatch):
-    """Whole classes at a small lambda: the trained model's curvature is of no use without them."""
+    """All but a few rows of a class at a small lambda: the trained model's curvature is of no use without them."""
     oracle = make_oracle(SOFTMAX, "penalised", m=1000, d=80, l2=1e-5)
     objective = make_objective(oracle)
     theta = train(objective, tol=1e-10).theta
-    groups = [np.flatnonzero(oracle.y == k) for k in range(3)]
+    groups = [np.flatnonzero(oracle.y == k)[3:] for k in range(3)]
     w = removal(objective.weights, groups, PER_MEAN).removed
     preconditioner = make_solver(objective, theta, "cholesky").preconditioner
     products = counted(monkeypatch)

@@ -34,55 +34,65 @@ STEPS = 60
 
 def without_classes(
     objective: Objective, theta: np.ndarray, w: Weights, gradient: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where the ways of G groups with the weights w after removal begin, (P, G), and the gradients (P, G) there: at the
-    trained theta (P, 1), whose ``gradient`` (P, G) saves a pass, but with lost classes ruled out."""
-    gradient = objective.gradient(theta, w) if gradient is None else gradient
-    along, start = _ruling_out(objective, w), np.repeat(theta, w.groups, axis=1)
-    far = np.flatnonzero(along.any(axis=0))
-    if not far.size:
-        return start, gradient
-    along, here = along[:, far], w.take(far)
-    held = objective.penalty.product(along, here.penalty)
-    slope, curvature = dots(held, theta), dots(along, held)
-    pull, step = slope - dots(along, gradient[:, far]), np.zeros(far.size)
-    free = objective.recession(here).any(axis=0)
-    for _ in range(STEPS):
-        left = pull * np.exp(-step)
-        step += np.maximum(left - slope - step * curvature, 0.0) / np.where(free, np.inf, left + curvature)
-    start[:, far] += np.where(free, FAR_OUT, step) * along
-    gradient = gradient.copy()
-    gradient[:, far] = objective.gradient(start[:, far], here)
-    return start, gradient
+) -> np.ndarray:
+    """Where the ways of G groups with the weights w after removal begin, (P, G): at the trained theta (P, 1), but with
+    lost classes ruled out.  Where intercepts are penalised that takes the ``gradient`` (P, G) at theta, or a pass."""
+    along, free = _ruling_out(objective, w), objective.recession(w).any(axis=0)
+    start = theta + np.where(free, FAR_OUT, 0.0) * along
+    held = np.flatnonzero(along.any(axis=0) & ~free)
+    if held.size:
+        here, along = w.take(held), along[:, held]
+        slopes = objective.gradient(theta, here) if gradient is None else gradient[:, held]
+        resistance = objective.penalty.product(along, here.penalty)
+        slope, curvature = dots(resistance, theta), dots(along, resistance)
+        pull, step = slope - dots(along, slopes), np.zeros(held.size)
+        for _ in range(STEPS):
+            left = pull * np.exp(-step)
+            step += np.maximum(left - slope - step * curvature, 0.0) / (left + curvature)
+        start[:, held] += step * along
+    return start
 
 
 def raised_where_emptied(
-    objective: Objective, w: Weights, inverse: Preconditioner, theta: np.ndarray, gradient: np.ndarray
+    objective: Objective, w: Weights, inverse: Preconditioner, theta: np.ndarray, gradient: np.ndarray | None = None
 ) -> Preconditioner:
     """M^-1 with a larger diagonal where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for ways
-    from theta (P, G) with gradients (P, G).
+    from theta (P, 1 or G).  Where intercepts are penalised that takes the ``gradient`` (P, G) there, or a pass.
 
-    Along such a parameter J's curvature is about left u^2 + lambda R_g instead of u^2 + lambda R, with u the typical
-    curvature of the feature, and ``left`` the share of the feature, or what the other rows give to the class; a
-    direction that nothing holds is left to ``recession``.
+    Along a feature's parameter J's curvature is about left u^2 + lambda R_g instead of u^2 + lambda R, with u the
+    typical curvature of the feature and ``left`` its share that is left.  Along those of a lost class it is p instead
+    of (K - 1) / K^2, the curvature of one output among K that are alike, times u^2.  A direction that nothing holds is
+    left to ``recession``.
     """
     left = objective.features_left(w)
     if left is None:
         return inverse
-    along = _ruling_out(objective, w)
+    along, usual = _ruling_out(objective, w), np.ones_like(left)
     if along.any():
-        pull = dots(along, objective.penalty.product(theta, w.penalty) - gradient)
         ruled_out = along < 0.0 if objective.outputs > 1 else along != 0.0
         lost = np.reshape(ruled_out, (objective.outputs, -1, w.groups)).any(axis=1)
-        left = np.where(np.repeat(lost, len(left) // objective.outputs, axis=0), np.clip(pull, 0.0, left), left)
+        lost = np.repeat(lost, len(left) // objective.outputs, axis=0)
+        classes = max(objective.outputs, 2)
+        usual = np.where(lost, (classes - 1.0) / classes**2, 1.0)
+        left = np.where(lost, np.clip(_pull(objective, w, along, theta, gradient), 0.0, usual), left)
     if not (left < EMPTIED).any():
         return inverse
     scale = objective.units[:, None] ** 2
     ridge = np.tile(objective.penalty.ridge, objective.outputs)[:, None]
     held = left * scale + ridge * (1.0 if w.penalty is None else w.penalty.scaling)
-    usual = scale + ridge
-    raised = (left < EMPTIED) & (held > np.finfo(float).eps * usual)
+    usual = usual * scale + ridge
+    raised = (left < EMPTIED) & (held > np.finfo(float).eps * usual) & (held < usual)
     return Raised(inverse, np.where(raised, 1.0 / np.where(raised, held, 1.0) - 1.0 / usual, 0.0))
+
+
+def _pull(
+    objective: Objective, w: Weights, along: np.ndarray, theta: np.ndarray, gradient: np.ndarray | None
+) -> np.ndarray:
+    """What the rows that are left give to lost classes at theta (P, 1 or G), (G,): nothing far out."""
+    if not (along.any(axis=0) & ~objective.recession(w).any(axis=0)).any():
+        return np.zeros(w.groups)
+    gradient = objective.gradient(theta, w) if gradient is None else gradient
+    return dots(along, objective.penalty.product(theta, w.penalty) - gradient)
 
 
 def _ruling_out(objective: Objective, w: Weights) -> np.ndarray:

@@ -143,7 +143,11 @@ def refine(
     """
     objective = followed(objective, theta)
     if start is None:
-        start, gradient = without_classes(objective, theta, w, gradient)
+        start = without_classes(objective, theta, w, gradient)
+        moved = np.flatnonzero((start != theta).any(axis=0))
+        if moved.size and gradient is not None:
+            gradient = gradient.copy()
+            gradient[:, moved] = objective.gradient(start[:, moved], w.take(moved))
     gradient = objective.gradient(start, w) if gradient is None else gradient
     preconditioner = rescaled_preconditioner(objective, w, preconditioner)
     preconditioner = raised_where_emptied(objective, w, preconditioner, start, gradient)

@@ -2,9 +2,10 @@
 point is a minimum").
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
-has, sped up by Anderson's mixing.  Where that stalls (a group that takes most of a class with it changes the Hessian
-too much) block Newton-CG takes over: with M as preconditioner as long as that serves, and then, where it is light, with
-each column's own approximation of the Hessian.
+has, sped up by Anderson's mixing; groups that take a whole class begin without it, and M is told (``core.emptied``).
+Where that stalls (a group that takes most of a class with it changes the Hessian too much) block Newton-CG takes over:
+with M as preconditioner as long as that serves, and then, where it is light, with each column's own approximation of
+the Hessian.
 
 Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al.
 2022):
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from influence_cli.core.emptied import raised_where_emptied, without_classes
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
@@ -30,7 +32,7 @@ from influence_cli.core.optimise.newton import newton
 from influence_cli.core.optimise.newton_cg import newton_cg
 from influence_cli.core.optimise.restarts import DESCENT, NEWTON, descend, has_cheap_factor, memory_chunks, restarted
 from influence_cli.core.recession import FAR_OUT
-from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner
+from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner, for_columns
 from influence_cli.core.weights import Weights
 
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
@@ -90,10 +92,12 @@ def retrain(
     what rounding makes of it.  ``iterations`` counts passes of the mixing and, behind them, Newton steps; where J is
     not convex, those of L-BFGS.
     """
-    outward = objective.recession(w)
-    start = theta + FAR_OUT * outward if outward.any() else theta
+    loses = objective.loses_class(w).any()
+    start = without_classes(objective, theta, w) if loses else theta
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
+    if loses:
+        preconditioner = raised_where_emptied(objective, w, preconditioner, start)
     if newton_alone(objective):
         goal = goal_of_move(objective, start, w, preconditioner, tol)
         return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
@@ -145,7 +149,8 @@ class _Task:
 
     def take(self, columns: np.ndarray) -> _Task:
         """The same for these columns (A,)."""
-        return replace(self, w=self.w.take(columns), goal=self.goal.take(columns))
+        inverse = for_columns(self.preconditioner, columns)
+        return replace(self, w=self.w.take(columns), preconditioner=inverse, goal=self.goal.take(columns))
 
 
 def _by_newton(task: _Task, begin: np.ndarray) -> Minimum:
