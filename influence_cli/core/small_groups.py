@@ -42,15 +42,19 @@ def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolve
     whole = solver.product(np.eye(objective.size, order="F"))
     of_loss = whole - penalty.block(0) - objective.damping * np.eye(objective.size)
     few = penalty_of_groups is None and groups.member.sizes.max(initial=0) <= LOW_RANK * objective.size
-    after = np.empty((len(groups.share), *whole.shape))
+    step, sizes = max(1, BATCH_NUMBERS // objective.size), groups.member.sizes
+    after = np.empty((len(sizes), *whole.shape))
     try:
-        for batch in batches(groups.member.sizes, BATCH_NUMBERS // objective.size):
-            parts = _features(objective, theta, groups.member.rows[batch])
-            offset, scale = groups.offset[batch], groups.scale[batch, None, None]
+        for batch in batches(sizes, step):
+            rows, offset, scale = groups.member.rows[batch], groups.offset[batch], groups.scale[batch, None, None]
             if few:
-                after[batch] = _updated(whole, of_loss, offset, np.sqrt(scale) * _stacked(parts))
-            else:
-                after[batch] = whole + offset[:, None, None] * of_loss - scale * [part.T @ part for part in parts]
+                parts = np.sqrt(scale) * _stacked(_features(objective, theta, rows))
+                after[batch] = _updated(whole, of_loss, offset, parts)
+                continue
+            after[batch] = whole + offset[:, None, None] * of_loss
+            for start in range(0, max(map(len, rows)), step):  # one time, but of a group with more rows
+                parts = _features(objective, theta, [one[start : start + step] for one in rows])
+                after[batch] -= scale * [part.T @ part for part in parts]
         if few:
             return Inverses(after)
         if penalty_of_groups is not None:

@@ -119,6 +119,9 @@ class Weights:
             return R
         R *= self.base[rows].astype(R.dtype, copy=False)
         for groups, at, values in self._places(rows):
+            if not values.any():
+                R[groups, :, at] = 0.0
+                continue
             ratio = (values / self.kept[groups]).astype(R.dtype, copy=False)[:, None]
             R[groups, :, at] = np.where(ratio == 0.0, 0.0, ratio * R[groups, :, at])
         return R
