@@ -17,7 +17,16 @@ from influence_cli.core.retraining import retrain
 from influence_cli.core.rif import SingleRemovals
 from influence_cli.core.solvers.choice import make_solver
 from influence_cli.core.training import train
-from influence_cli.core.weights import GroupPenalty, Weights, as_weights, members, relaxed_members
+from influence_cli.core.weights import (
+    TOGETHER,
+    GroupPenalty,
+    Weights,
+    as_weights,
+    members,
+    relaxed_members,
+    together,
+)
+from influence_cli.memory import limited
 
 ROWS = [np.array([1, 4, 17]), np.array([], dtype=np.int64), np.arange(20, 60)]
 REFIT = 1e-7
@@ -36,7 +45,9 @@ def some_weights(rng: np.random.Generator) -> tuple[Weights, np.ndarray]:
     return Weights(base, tuple(ROWS), kept, taken, shares), dense
 
 
-def test_any_part_of_the_weights_is_that_of_the_formula():
+@pytest.mark.parametrize("rows", [1 << 20, 5])
+def test_any_part_of_the_weights_is_that_of_the_formula(rows, monkeypatch):
+    monkeypatch.setattr("influence_cli.core.weights.TOGETHER", rows)
     w, dense = some_weights(np.random.default_rng(0))
     assert relative_error(dense_weights(w), dense) < ROUNDING
     assert relative_error(w.block(slice(15, 31)), dense[15:31].T) < ROUNDING
@@ -72,13 +83,21 @@ def test_shared_weights_are_one_group_without_rows_and_serve_all():
         as_weights(np.ones((5, 2)))
 
 
-def test_a_kind_is_present_while_one_of_its_rows_has_a_weight():
+@pytest.mark.parametrize("rows", [1 << 20, 2])
+def test_a_kind_is_present_while_one_of_its_rows_has_a_weight(rows, monkeypatch):
+    monkeypatch.setattr("influence_cli.core.weights.TOGETHER", rows)
     base = np.array([0.2, 0.3, 0.0, 0.5])
     kinds, counts = np.array([0, 1, 1, 2]), np.array([1, 1, 1])
     member = members(base, [np.array([1]), np.array([2]), np.array([0, 3])])
     removed = member.scaled(np.ones(3), np.zeros(3))
     np.testing.assert_array_equal(removed.present(kinds, counts), [[1, 0, 1], [1, 1, 1], [0, 1, 0]])
     np.testing.assert_array_equal(member.present(kinds, counts), [[0, 1, 0], [0, 0, 0], [1, 0, 1]])
+
+
+def test_rows_that_are_looked_at_together_take_a_share_of_the_memory():
+    assert together() == TOGETHER
+    with limited(320e6):
+        assert together() == pytest.approx(320e6 / 32 / 50)
 
 
 @pytest.mark.parametrize("step", (1, 7, 100))

@@ -82,3 +82,30 @@ def test_many_rows_go_back_in_few_retrainings(checked, monkeypatch):
     assert search.flips(ends.change[0]) and best.realised == pytest.approx(ends.change[0], rel=1e-9)
     if checked == 1000:
         assert not any(search.flips(one) for one in ends.change[1:])
+
+
+def test_few_groups_of_many_rows_are_held_at_once(monkeypatch):
+    case = make_case(LOGISTIC, m=400, size=200)
+    x, at = case.x, case.problem
+    label = at.objective.family.predict(at.objective.predict_outputs(at.theta, x))[0]
+    problem = replace(at, target=RowTarget(at.objective, Margin(family(case.oracle)), x, label), direction="decrease")
+    ends, held = [], []
+    for allowed in (16e6, 7 * 8 * 60):
+        monkeypatch.setattr("influence_cli.core.selection.flip.HELD_BYTES", allowed)
+        search, largest = _Search(problem, lambda note: None), [0]
+        real = search._evaluate
+
+        def watched(groups, real=real, largest=largest):
+            largest[0] = max(largest[0], sum(len(rows) for rows in groups) if len(groups) > 8 else 0)
+            return real(groups)
+
+        monkeypatch.setattr(search, "_evaluate", watched)
+        order = alone(ranked(problem, np.empty(0, dtype=np.int64), problem.theta))
+        rows = np.sort(np.argsort(-order)[:100])
+        (change,) = evaluate.evaluate(problem, evaluate.RETRAINED, [rows]).change
+        ends.append(alone(search.prune(Selection("greedy", rows, np.nan, np.nan, float(change)))))
+        held.append(8 * largest[0])
+    (one, count), (other, same) = ends
+    assert one.rows.tolist() == other.rows.tolist() and count == same == len(one.rows)
+    assert one.realised == pytest.approx(other.realised, rel=1e-9)
+    assert held[1] < 7 * 8 * 60 * 2 < held[0]

@@ -16,9 +16,17 @@ from typing import TypeAlias
 
 import numpy as np
 
+from influence_cli.memory import at_most
+
 NO_ROWS = np.empty(0, dtype=np.int64)
-TOGETHER = 1 << 20
-"""Rows of groups that are looked at together: what is made of them takes some 50 bytes a row."""
+TOGETHER, TOGETHER_BYTES, TOGETHER_SHARE = 1 << 20, 50, 1 / 32
+"""Rows of groups that are looked at together, what is made of them a row, and the share of ``--memory`` that it may
+take."""
+
+
+def together() -> float:
+    """Rows of groups up to which they are looked at together, and not a group at a time."""
+    return at_most(TOGETHER * TOGETHER_BYTES, TOGETHER_SHARE) / TOGETHER_BYTES
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,9 @@ class Weights:
 
     def squares(self) -> np.ndarray:
         """The sum of the squared weights of each group, (G,)."""
+        if self.groups > 1 and self.sizes.sum() > together():
+            halves = np.array_split(np.arange(self.groups), 2)
+            return np.concatenate([self.take(half).squares() for half in halves])
         groups, rows, factors = self.in_groups
         squares = self.base[rows] ** 2
         outside, inside = (np.bincount(groups, squares * factor, self.groups) for factor in (1.0, factors**2))
@@ -180,7 +191,7 @@ class Weights:
 
         ``kinds`` (m,) numbers each row's kind from 0; ``counts`` (S,) are the rows of each with a base weight over 0.
         """
-        if self.groups > 1 and self.sizes.sum() > TOGETHER:
+        if self.groups > 1 and self.sizes.sum() > together():
             halves = np.array_split(np.arange(self.groups), 2)
             return np.concatenate([self.take(half).present(kinds, counts) for half in halves])
         groups, rows, factors = self.in_groups
@@ -195,7 +206,7 @@ class Weights:
     def _places(self, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The places (groups, rows in the block) of the groups' rows in a block of rows, and their factors; of many
         rows a group at a time."""
-        if self.sizes.sum() <= TOGETHER:
+        if self.sizes.sum() <= together():
             groups, at, factors = self._sorted
             span = slice(*at.searchsorted((rows.start, rows.stop)))
             if span.stop > span.start:

@@ -24,6 +24,8 @@ from influence_cli.errors import UNBOUNDED
 ENDLESS = UNBOUNDED + "without this group f has the other sign and grows for ever"
 CHECKED = 1000
 """Rows of the answer that are put back one by one; behind them minimality is not claimed."""
+HELD_BYTES = 16e6
+"""Of row numbers of groups that differ by a row: up to 2,000 rows, all ``CHECKED`` are retrained side by side."""
 ROUNDS = 20
 """Rounds of a search at one size."""
 IN_TURN, IN_TURN_OPERATIONS = 500, 2e9
@@ -161,15 +163,24 @@ class _Search:
             best = fewer
         while len(best.rows) > 1:
             order = yield from self._order(best)
-            groups = [np.delete(best.rows, place) for place in order[:CHECKED]]
-            change = (yield from self._evaluate(groups)).change
-            free = [number for number in range(len(groups)) if self.flips(float(change[number]))]
+            change = yield from self._without_each(best.rows, order[:CHECKED])
+            free = [number for number in range(len(change)) if self.flips(float(change[number]))]
             if not free:
-                return best, len(groups)
+                return best, len(change)
             free.sort(key=lambda number: self.problem.sign * change[number], reverse=True)
-            one = replace(best, rows=groups[free[0]], realised=float(change[free[0]]))
+            one = replace(best, rows=np.delete(best.rows, order[free[0]]), realised=float(change[free[0]]))
             best = (yield from self._returned(best, order[free], least=2)) or one
         return best, len(best.rows)
+
+    def _without_each(self, rows: np.ndarray, places: np.ndarray) -> Steps[np.ndarray]:
+        """The change of f by the group without each of these places, (n,): of large groups a few are held at once."""
+        change = np.empty(len(places))
+        step = max(1, int(HELD_BYTES // rows.nbytes))
+        for start in range(0, len(places), step):
+            part = slice(start, start + step)
+            groups = [np.delete(rows, place) for place in places[part]]
+            change[part] = (yield from self._evaluate(groups)).change
+        return change
 
     def _returned(self, best: Selection, order: np.ndarray, least: int = 1) -> Steps[Selection | None]:
         """The group without the first 1, 2, 4, ... of these places, ``least`` or more: as many as still flips, or None.
