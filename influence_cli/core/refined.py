@@ -19,7 +19,7 @@ chance, and a loss stands still where its row is far out.  The path of a group t
 far out, and any from the ninth step on therefore is ``slow``: c is 2.5, the rule must hold at two steps in a row, and
 error_k is c |F_k| |r_k| / |r_1| at least, what the gradient has yet to lose.  Where the mixing stalls Newton's method
 goes on under the same rule, with |r_k| in the norm of the inverse Hessian there; steps by products are rough, so the
-one that ends a group is solved to 1%.
+one that ends a group is solved to 3%.
 
 Where J is not convex (a network) it is the proximal objective that is followed, as all influence functions do.
 """
@@ -62,7 +62,7 @@ VISIBLE = 16 * np.finfo(float).eps
 END = 1e-9
 """Length of the gradient, relative to its first, at which a retraining would end as well."""
 MIXING_STEPS, NEWTON_STEPS = 40, 60
-STALLED_AFTER, GAIN = 12, 10.0
+STALLED_AFTER, GAIN = 18, 10.0
 """Steps of the mixing within which the gradient must have become shorter by this factor, or Newton-CG goes on."""
 NOISE, WORTH_PROBING = 100.0, 4
 """Gradients in single precision serve while they are longer than this many times their rounding error, which is
@@ -70,7 +70,7 @@ measured where a block has so many groups."""
 INNER, SERVED, PATIENT = 0.3, 60, 500
 """Relative residual of a Newton step, the products in which the trained model's M should solve for it, and those that a
 group's own approximation of its Hessian may take.  Rough steps leave more of them to be asked whether they suffice."""
-PROOF = 0.01
+PROOF = 0.03
 """Relative residual of the step that must confirm an end: a rough one is blind to directions of little curvature."""
 OWN_HESSIAN_PASSES = 12.0
 """Passes that a group's own Hessian may cost: of such groups a step by products takes ten to twenty (measured)."""
