@@ -28,6 +28,7 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.removal import removal
 from influence_cli.core.rows import streamed_design
 from influence_cli.core.training import train as fitted
+from influence_cli.data import stored as stored_rows
 from influence_cli.data.readers import hdf5, in_place, npz
 from influence_cli.data.stored import PlainPart, ReadSoFar, StoredRows
 from influence_cli.errors import ExitCode
@@ -424,3 +425,22 @@ def test_small_groups_take_no_pass_over_the_rows_of_a_linked_model(folder, monke
         for one, other in zip(records(f"{way}.csv"), records("memory.csv"), strict=True):
             for method in ("first", "second", "newton", "rif"):
                 assert float(one[method]) == pytest.approx(float(other[method]), rel=1e-12, abs=1e-15)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_rows_that_lie_far_apart_are_read_alone(tmp_path, monkeypatch, parts):
+    X = np.random.default_rng(0).normal(size=(5000, 3))
+    rows = stored(tmp_path, *np.array_split(X, parts))
+    monkeypatch.setattr(stored_rows, "WINDOW_BYTES", 24 * 10)  # ten rows
+    read = []
+    whole = PlainPart.read
+    monkeypatch.setattr(PlainPart, "read", lambda self, start, out: (read.append(len(out)), whole(self, start, out)))
+    apart = np.array([3, 40, 41, 42, 1000, 2499, 2500, 2501, 4999])
+    np.testing.assert_array_equal(rows.take(apart), X[apart])
+    np.testing.assert_array_equal(rows.take(apart[4:5]), X[1000:1001])
+    np.testing.assert_array_equal(rows.take(apart[::-1]), X[apart[::-1]])
+    assert not read
+    monkeypatch.setattr(stored_rows, "SINGLE_READS", 1)
+    close = np.concatenate([np.arange(100, 140), np.arange(2490, 2510)])
+    np.testing.assert_array_equal(rows.take(close), X[close])
+    assert sum(read) == len(close)

@@ -167,21 +167,26 @@ class StoredRows:
         out = np.empty((len(at), self._stored_columns), dtype=self.file_dtype)
         step = max(1, WINDOW_BYTES // max(1, out.itemsize * out.shape[1]))
         ends = np.append(np.flatnonzero(np.diff(at // step)) + 1, len(at)) if len(at) else NO_ROWS
+        far_apart = len(at) <= SINGLE_READS * len(ends) and all(isinstance(part, PlainPart) for part in self.parts)
         begin = 0
-        for end in ends:
-            self._window(at[begin:end], out[begin:end])
+        for end in ends[-1:] if far_apart else ends:
+            self._window(at[begin:end], out[begin:end], far_apart)
             begin = int(end)
         return self._finished(out)
 
-    def _window(self, at: np.ndarray, out: np.ndarray) -> None:
-        """Rows of the files that lie close together, into ``out``."""
+    def _window(self, at: np.ndarray, out: np.ndarray, far_apart: bool) -> None:
+        """Rows of the files that lie close together, or each by itself, into ``out``."""
         number = int(np.searchsorted(self._starts, at[0], side="right")) - 1
         part, first = self.parts[number], int(self._starts[number])
         if at[-1] >= self._starts[number + 1]:
             split = int(np.searchsorted(at, self._starts[number + 1]))
-            self._window(at[:split], out[:split])
-            self._window(at[split:], out[split:])
-        elif isinstance(part, PlainPart) and len(at) <= SINGLE_READS and at[-1] - at[0] >= len(at):
+            self._window(at[:split], out[:split], far_apart)
+            self._window(at[split:], out[split:], far_apart)
+        elif (
+            isinstance(part, PlainPart)
+            and (far_apart or len(at) <= SINGLE_READS)
+            and (len(at) == 1 or at[-1] - at[0] >= len(at))
+        ):
             content = part.single((at - first).tolist(), out.itemsize * out.shape[1])
             if len(content) != out.nbytes:
                 raise FileError(f"{part.path}: the file ends before its last row", "write it again")
