@@ -13,6 +13,7 @@ from influence_cli.core.selection import evaluate, together
 from influence_cli.core.selection.flip import _Search, flip, flipping
 from influence_cli.core.selection.problem import Problem, Selection
 from influence_cli.core.selection.together import alone, ranked, side_by_side
+from influence_cli.memory import limited
 
 
 def problems(kind: str, count: int, scaling: str) -> list[Problem]:
@@ -82,6 +83,15 @@ def test_many_rows_go_back_in_few_retrainings(checked, monkeypatch):
     assert search.flips(ends.change[0]) and best.realised == pytest.approx(ends.change[0], rel=1e-9)
     if checked == 1000:
         assert not any(search.flips(one) for one in ends.change[1:])
+
+
+def test_searches_side_by_side_take_a_share_of_the_memory():
+    (problem,) = problems(LOGISTIC, 1, "per-mean")
+    assert together.at_once(problem) == 128
+    with limited(8 * 64 * 40 * 5):
+        assert together.at_once(problem) == 5
+    with limited(1):
+        assert together.at_once(problem) == 1
 
 
 def test_few_groups_of_many_rows_are_held_at_once(monkeypatch):

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -19,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from influence_cli.artifacts import model as model_file
 from influence_cli.cli import run
+from influence_cli.commands import session
 from influence_cli.core.objectives.families.gaussian import Gaussian
 from influence_cli.core.objectives.families.logistic import Logistic
 from influence_cli.core.objectives.families.poisson import Poisson
@@ -291,6 +293,7 @@ MEASURED = """
 import sys
 from influence_cli.artifacts import model as model_file
 from influence_cli.cli import run
+from influence_cli.commands import session
 code = run(sys.argv[1:])
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(peak, file=sys.stderr)
@@ -341,6 +344,23 @@ def test_less_memory_than_it_takes_is_refused_with_the_figure(folder, streaming,
         assert "--memory must be an amount of memory of 67.1 MB or more" in capsys.readouterr().err
 
 
+def test_a_search_that_has_no_room_beside_rows_in_memory_is_refused(folder, monkeypatch, capsys):
+    save(folder / "a.npz", "logistic", split=True)
+    assert run(["train", "--data", "a.npz", "-o", "m.h5", "--quiet"]) == ExitCode.OK
+    monkeypatch.setattr(session, "RANKED_BYTES", 1e12)
+    for asked in (["--size", "3"], ["--flip"]):
+        assert run(["select", "--model", "m.h5", *asked, "--test", "0"]) == ExitCode.USAGE
+        error = capsys.readouterr().err
+        assert re.search(r"not enough memory: ranking 3,500 rows beside the data takes about .* GB of memory", error), (
+            error
+        )
+    pgd = Mock(strategies=("greedy", "pgd"))
+    for rows, streamed, expected in ((0, None, 0.0), (1000, True, 1e15 + 80e3)):
+        opened = Mock()
+        opened.model.dataset = Mock(rows=rows, streamed=streamed)
+        assert session.ranking_bytes(opened, pgd) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "place", "error"),
     [
@@ -381,6 +401,7 @@ most = int(sys.argv[1]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (most, most))
 from influence_cli.artifacts import model as model_file
 from influence_cli.cli import run
+from influence_cli.commands import session
 sys.exit(run(sys.argv[2:]))
 """
 

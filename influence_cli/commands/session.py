@@ -13,6 +13,7 @@ import numpy as np
 
 from influence_cli.analysis.pooled import pooled
 from influence_cli.analysis.question import Question, TestRows, ask
+from influence_cli.analysis.select import Choice
 from influence_cli.artifacts.atomic import check_target
 from influence_cli.artifacts.model import add_factor
 from influence_cli.artifacts.results import load_result
@@ -27,10 +28,10 @@ from influence_cli.data.dataset import Dataset
 from influence_cli.data.load import load
 from influence_cli.data.readers.in_place import for_few
 from influence_cli.errors import FileError, UsageError
-from influence_cli.memory import budget, shown
+from influence_cli.memory import budget, require, shown
 from influence_cli.models.settings import ModelSettings
 from influence_cli.models.stored import store, stored
-from influence_cli.models.streaming import RANKED_BYTES, forecast, passes
+from influence_cli.models.streaming import ASCENT_BYTES, RANKED_BYTES, UNNOTICED_BYTES, forecast, passes
 from influence_cli.models.trained import TrainedModel, fit
 from influence_cli.results import REMOVED, Provenance
 from influence_cli.specs.files import collect_specs, specs_of_records
@@ -100,9 +101,18 @@ def open_model(
     return OpenModel(path, chosen, artifact.digest, chosen.settings != model.settings, artifact.pipeline)
 
 
-def ranking_bytes(dataset: Dataset) -> float:
-    """Memory of what a search keeps of all rows, where these are streamed."""
-    return 0.0 if dataset.streamed is None else float(RANKED_BYTES * dataset.rows)
+def ranking_bytes(opened: OpenModel, choice: Choice) -> float:
+    """Memory that a search needs for what it keeps of all rows, where these are streamed.
+
+    Raises MemoryLackError where rows in memory leave no room for it.
+    """
+    dataset = opened.model.dataset
+    needed = float((RANKED_BYTES + (ASCENT_BYTES if "pgd" in choice.strategies else 0)) * dataset.rows)
+    if dataset.streamed is not None:
+        return needed
+    if needed > UNNOTICED_BYTES:
+        require(f"ranking {dataset.rows:,} rows beside the data", needed, "raise --memory, or give fewer rows")
+    return 0.0
 
 
 def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float | None = None) -> None:

@@ -13,8 +13,10 @@ BLOCK_BYTES, GROUPS_BYTES = 9e6, 21e6
 """Memory of a thread: a block of rows with what is made of it; the same where groups of many rows share a pass."""
 TRAINED_BYTES, ASKED_BYTES = 16, 8
 """Memory of a row, without its features and its label, which is there by then: in training, and later (measured)."""
-RANKED_BYTES = 96
-"""The same of a search that ranks all rows."""
+RANKED_BYTES, ASCENT_BYTES = 96, 80
+"""The same of a search that ranks all rows, and what ``pgd`` takes beside."""
+UNNOTICED_BYTES = 16e6
+"""What a search may take without a look at the memory: the buffers of threads take as much."""
 TRAINING_PASSES = 10
 """Passes of ``train`` over a narrow model's rows, with checking, scoring and digesting them (measured, docs/scale.md).
 """

@@ -96,7 +96,7 @@ def select(
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
         if opened.model.refit is not None and not (sought.describe and opened.model.refit.estimates):
             common.note(FLIPPED_FROZEN if sought.flip else RANKED_FROZEN)
-        working = session.open_solver(opened, solver, common, beside=session.ranking_bytes(opened.model.dataset))
+        working = session.open_solver(opened, solver, common, beside=session.ranking_bytes(opened, search.choice))
         search = followed(search, question, working) if sought.strategy is None else search
         if search.choice.follow:
             common.note(FOLLOWED)

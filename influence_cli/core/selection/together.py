@@ -19,10 +19,13 @@ from influence_cli.core.selection.problem import Problem, scores_at
 from influence_cli.core.selection.second_order import block_size
 from influence_cli.core.solvers.preconditioners import PerColumn, Preconditioner
 from influence_cli.core.weights import Weights
+from influence_cli.memory import at_most
 
 T = TypeVar("T")
 SEARCHES = 128
 """Searches that are side by side, each of which keeps a few numbers for every row, where a block serves several."""
+SEARCH_BYTES, SEARCHES_SHARE = 64, 1 / 8
+"""What a search keeps for every row, about, and the share of ``--memory`` that all of them may take."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,9 @@ def alone(search: Steps[T]) -> T:
 
 def at_once(problem: Problem) -> int:
     """Searches of such problems that gain by being side by side: one where retraining takes its time for each group."""
-    return SEARCHES if newton_alone(problem.objective) else 1
+    if not newton_alone(problem.objective):
+        return 1
+    return int(min(SEARCHES, max(1.0, at_most(float("inf"), SEARCHES_SHARE) / (SEARCH_BYTES * problem.rows))))
 
 
 def side_by_side(searches: Sequence[Steps[T]]) -> list[T]:
