@@ -1,9 +1,10 @@
 """Tables that do not fit into memory: what converting one takes, beside polars' own streaming read of the same file.
 
-    python benchmarks/conversion.py --rows 1000000 --memory 500MB --results benchmarks/results
+    python benchmarks/conversion.py --rows 1000000 --memory 500MB --repeats 5 --results benchmarks/results
 
 Each is a process of its own: polars' ``scan_csv`` in batches, which are let go; the conversion (parsing, columns,
-features, SHA-256); and the same command again, which finds the store.
+features, checksums); and the same command again, which finds the store.  They are run in turn, and the least time of
+each is what counts, and the largest memory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--memory", default="500MB")
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--results", type=Path)
     asked = parser.parse_args()
     results = None if asked.results is None else asked.results.absolute()
@@ -54,17 +57,26 @@ def main() -> None:
         _make(asked.rows)
         size = Path("t.csv").stat().st_size
         works = {"polars, streaming read": SCANNED, "ginf, conversion": LOADED, "ginf, from the store": LOADED}
-        rows = {name: _measured(work, asked.memory) for name, work in works.items()}
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in works}
+        for _ in range(asked.repeats):
+            shutil.rmtree("t.csv.ginf-rows", ignore_errors=True)
+            for name, work in works.items():
+                runs[name].append(_measured(work, asked.memory))
         os.chdir("..")
-    base = rows["polars, streaming read"]["cpu"]
+    rows = {
+        name: {key: best(run[key] for run in each) for key, best in (("cpu", min), ("wall", min), ("peak", max))}
+        for name, each in runs.items()
+    }
+    base = rows["polars, streaming read"]
     lines = [
         f"{asked.rows:,} rows of {FEATURES} numbers and a column of text, a .csv of {size / 1e9:.2f} GB; --memory"
-        f" {asked.memory}.",
+        f" {asked.memory}; the least of {asked.repeats} runs in turn.",
         "",
-        "| what | processor s | over polars | wall s | peak MB |",
-        "|---|---|---|---|---|",
+        "| what | processor s | over polars | wall s | over polars | peak MB |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {name} | {row['cpu']:.1f} | {row['cpu'] / base:.2f} | {row['wall']:.1f} | {row['peak'] / 1e6:.0f} |"
+            f"| {name} | {row['cpu']:.1f} | {row['cpu'] / base['cpu']:.2f} | {row['wall']:.1f}"
+            f" | {row['wall'] / base['wall']:.2f} | {row['peak'] / 1e6:.0f} |"
             for name, row in rows.items()
         ),
     ]

@@ -1,6 +1,6 @@
 """Rows read again in every pass beside rows in memory: processor time, peak memory and passes of each command.
 
-    python benchmarks/scale.py --rows 2000000 --memory 400MB --results benchmarks/results
+    python benchmarks/scale.py --rows 10000000 --memory 1GiB --results benchmarks/results
     python benchmarks/scale.py --kind sparse --rows 1000000 --memory 1GiB --results benchmarks/results
     python benchmarks/scale.py --kind forecast --results benchmarks/results
 
@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import h5py
 import numpy as np
 
-FEATURES, TESTS, WORDS = 50, 1000, 100_000
+ROWS, FEATURES, TESTS, WORDS = 1_000_000, 50, 1000, 100_000
 RUN = """
 import sys, resource
 from influence_cli.cli import run
@@ -99,7 +99,7 @@ def ran(*arguments: str, threads: int = 1) -> Ran:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", choices=("dense", "sparse", "forecast"), default="dense")
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--memory", default="300MB")
     parser.add_argument("--results", type=Path)
     asked = parser.parse_args()
@@ -110,7 +110,8 @@ def main() -> None:
         rows, lines = made(asked.rows, asked.memory)
     print("\n".join(lines))
     if results is not None:
-        name = "scale" if asked.kind == "dense" else f"scale_{asked.kind}"
+        dense = "scale" if asked.rows == ROWS else f"scale_{asked.rows // 10**6}m"
+        name = dense if asked.kind == "dense" else f"scale_{asked.kind}"
         (results / f"{name}.md").write_text("\n".join(["# Streaming beside memory", "", *lines, ""]))
         (results / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
 
