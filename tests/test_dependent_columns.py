@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
@@ -105,3 +106,25 @@ def test_features_far_from_0_are_told_of_and_their_truth_is_right():
         assert [row["refined"] for row in rows] == pytest.approx(right, rel=0.05)
         assert all("condition number of about" in row["status"] for row in rows)
         assert all(row["status"] == "ok" for row in near.influence(groups, tests, labels[:2]).records())
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown categories")
+@pytest.mark.parametrize("encoder", [{"drop": "if_binary"}, {"min_frequency": 4}])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_an_encoder_that_drops_or_joins_other_categories_without_the_group(encoder, intercept):
+    """Columns that were combinations of the others no longer are: left out all the same, two sites were one."""
+    sites = np.where(SITE == 2, np.where(np.arange(M) % 8 < 3, "D", "C"), np.array(list("ABC"))[SITE])
+    table = pd.DataFrame({"site": sites, "ward": np.array(list("xyz"))[np.arange(M) % 3]})
+    encoder = OneHotEncoder(handle_unknown="infrequent_if_exist", **encoder)
+    pipeline = make_pipeline(encoder, LinearRegression(fit_intercept=intercept)).fit(table, Y)
+    model = GroupInfluence.from_sklearn(pipeline, table, Y)
+    assert "left out" in model.note
+    groups = {"ward": table.ward == "z", "sites": table.site.isin(["A", "B"]), "most": np.arange(M) >= 12}
+    kept = [~np.asarray(mask) for mask in groups.values()]
+    test = table[kept[0] & kept[1] & kept[2]]
+    before = pipeline.predict(test)
+    found = model.groundtruth(groups, test, quantity="prediction")
+    assert set(found.statuses()) == {"ok"}
+    for change, rows in zip(found.actual, kept, strict=True):
+        after = clone(pipeline).fit(table[rows], Y[rows]).predict(test)
+        assert change == pytest.approx(after - before, abs=1e-7)

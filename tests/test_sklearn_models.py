@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     Lasso,
     LinearRegression,
@@ -275,3 +278,18 @@ def test_a_category_that_is_lost_counts_as_an_infrequent_one(sparse):
     base, kept = pipeline.predict(X[[0, 60, 80]]), X[:, 0] != "East"
     found = GroupInfluence.from_sklearn(pipeline, X, y).groundtruth([~kept], X[[0, 60, 80]], quantity="prediction")
     assert found.actual[0] == pytest.approx(pipeline.fit(X[kept], y[kept]).predict(X[[0, 60, 80]]) - base, abs=1e-9)
+
+
+def test_estimates_know_that_a_category_is_lost_where_features_are_made_again():
+    """Imputed cells make the features of each group anew; its category's column must not look as if never filled."""
+    rng = np.random.default_rng(1)
+    X = np.c_[rng.integers(0, 4, 300), np.where(rng.random(300) < 0.1, np.nan, rng.normal(size=300))]
+    y = rng.normal(size=4)[X[:, 0].astype(int)] + np.nan_to_num(X[:, 1]) + rng.normal(size=300)
+    steps = [("site", OneHotEncoder(handle_unknown="ignore"), [0]), ("x", SimpleImputer(), [1])]
+    pipeline = make_pipeline(ColumnTransformer(steps, sparse_threshold=0.0), Ridge(1e-3)).fit(X, y)
+    model = GroupInfluence.from_sklearn(pipeline, X, y)
+    groups = [X[:, 0] == site for site in range(4)]
+    found = model.influence(groups, X[:20], quantity="prediction", methods=["refined"], rel_error=0.01)
+    for change, error, group in zip(found.values["refined"], found.errors["refined"], groups, strict=True):
+        truth = clone(pipeline).fit(X[~group], y[~group]).predict(X[:20]) - pipeline.predict(X[:20])
+        assert (np.abs(change - truth) <= error + 1e-9).all()

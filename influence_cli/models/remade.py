@@ -180,9 +180,10 @@ def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, cent
     X_train, X_test = np.array(old.X), np.array(old.X_test)
     ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
     for column, name in enumerate(old.names):
-        if name not in place:  # a category that no kept row has
-            X_train[:, column] = 0.0
-            if not made.is_narrowed:
+        if name not in place:  # a category that no kept row has, or the one that the encoder drops now
+            varies = (old.X[kept, column] != old.X[kept[0], column]).any()
+            X_train[kept, column] = 0.0
+            if varies or not made.is_narrowed:
                 X_test[:, column] = 0.0
             continue
         new, new_test = made.X[:, place[name]], made.X_test[:, place[name]]
