@@ -1,7 +1,8 @@
 """Groups that empty a feature or a class of its rows: where their way begins, and what M does not know of it.
 
 A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
-its parameter but the penalty's.  One that takes a whole class leaves as little along all parameters of the class's
+its parameter but the penalty's.  So does one that leaves it a constant, along the parameter with what the intercept
+takes up.  One that takes a whole class leaves as little along all parameters of the class's
 output: the other rows rule it out.  The trained model's M is blind to both: the way would be long, its steps small, and
 an estimate of what is left to go far too small.  So the diagonal of M^-1 is raised at such parameters to what the group
 leaves (``raised_where_emptied``).
@@ -27,7 +28,7 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, Raised
 from influence_cli.core.weights import Weights
 
 EMPTIED = 0.5
-"""Share of a feature's mean square under which the curvature along its parameter is the group's own."""
+"""Share of what a feature varies under which the curvature along its parameter is the group's own."""
 STEPS = 60
 """Newton steps on one number, each of which adds at most about 1 to it."""
 
@@ -56,33 +57,52 @@ def without_classes(
 def raised_where_emptied(
     objective: Objective, w: Weights, inverse: Preconditioner, theta: np.ndarray, gradient: np.ndarray | None = None
 ) -> Preconditioner:
-    """M^-1 with a larger diagonal where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for ways
-    from theta (P, 1 or G).  Where intercepts are penalised that takes the ``gradient`` (P, G) there, or a pass.
+    """M^-1 raised where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for ways from theta
+    (P, 1 or G).  Where intercepts are penalised that takes the ``gradient`` (P, G) there, or a pass.
 
-    Along a feature's parameter J's curvature is about left u^2 + lambda R_g instead of u^2 + lambda R, with u the
-    typical curvature of the feature and ``left`` its share that is left.  Along those of a lost class it is p instead
-    of (K - 1) / K^2, the curvature of one output among K that are alike, times u^2.  A direction that nothing holds is
-    left to ``recession``.
+    Along a feature's parameter J's curvature is about left u^2 + lambda R_g instead of usual u^2 + lambda R, with u the
+    typical curvature of the feature and ``left`` and ``usual`` the shares of it that vary: an intercept takes up the
+    mean.  Along those of a lost class it is p instead of (K - 1) / K^2, the curvature of one output among K that are
+    alike, times u^2.  A direction that nothing holds is left to ``recession``.
     """
-    left = objective.features_left(w)
-    if left is None:
+    if not isinstance(objective, Glm):
         return inverse
-    along, usual = _ruling_out(objective, w), np.ones_like(left)
+    left, usual, mean = (np.tile(one, (objective.outputs, 1)) for one in _features_left(objective, w))
+    along, emptied = _ruling_out(objective, w), left < EMPTIED * usual
     if along.any():
         ruled_out = along < 0.0 if objective.outputs > 1 else along != 0.0
         lost = np.reshape(ruled_out, (objective.outputs, -1, w.groups)).any(axis=1)
         lost = np.repeat(lost, len(left) // objective.outputs, axis=0)
         classes = max(objective.outputs, 2)
-        usual = np.where(lost, (classes - 1.0) / classes**2, 1.0)
+        usual = np.where(lost, (classes - 1.0) / classes**2, usual)
         left = np.where(lost, np.clip(_pull(objective, w, along, theta, gradient), 0.0, usual), left)
-    if not (left < EMPTIED).any():
+        emptied, mean = emptied | lost, np.where(lost, 0.0, mean)
+    if not emptied.any():
         return inverse
     scale = objective.units[:, None] ** 2
     ridge = np.tile(objective.penalty.ridge, objective.outputs)[:, None]
     held = left * scale + ridge * (1.0 if w.penalty is None else w.penalty.scaling)
     usual = usual * scale + ridge
-    raised = (left < EMPTIED) & (held > np.finfo(float).eps * usual) & (held < usual)
-    return Raised(inverse, np.where(raised, 1.0 / np.where(raised, held, 1.0) - 1.0 / usual, 0.0))
+    raised = emptied & (held > np.finfo(float).eps * usual) & (held < usual)
+    shape = objective.outputs, -1, w.groups
+    diagonal = np.where(raised, 1.0 / np.where(raised, held, 1.0) - 1.0 / usual, 0.0)
+    return Raised(inverse, diagonal.reshape(shape), np.where(raised, mean, 0.0).reshape(shape))
+
+
+def _features_left(objective: Glm, w: Weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each feature, as shares of its mean square, what is left of that without each group (D, G) or, beside an
+    intercept, of what it varies around its mean there, and how much that is with them (D, 1); and the mean (D, G)."""
+    design, squares = objective.design, objective.mean_squares
+    moments = [design.chosen_moments(rows, w.base[rows]) for rows in w.rows]
+    taken, taken_squares = np.stack(moments, axis=-1)
+    total = np.where(squares > 0, squares, 1.0)[:, None]
+    left, usual, mean = total - taken_squares, np.ones_like(total), np.zeros_like(taken)
+    if design.intercept:
+        first = objective.means[:-1, None]
+        mean[:-1] = (first - taken[:-1]) / np.maximum(left[-1], np.finfo(float).tiny)
+        left[:-1] -= left[-1] * mean[:-1] ** 2
+        usual[:-1] = np.clip(1.0 - first**2 / total[:-1], 0.0, 1.0)
+    return w.kept * np.clip(left / total, 0.0, usual), usual, mean
 
 
 def _pull(

@@ -78,11 +78,10 @@ class Glm(Objective):
         kept = self.kept if w.whole and w.base is self.weights and w.penalty is None else None
         return kept if kept is not None and np.array_equal(kept.theta, theta) else None
 
-    def features_left(self, w: Weights) -> np.ndarray:
-        taken = np.stack([self.design.chosen_squares(rows, w.base[rows]) for rows in w.rows], axis=1)
-        total = np.where(self.mean_squares > 0, self.mean_squares, 1.0)[:, None]
-        left = w.kept * np.clip(1.0 - taken / total, 0.0, 1.0)
-        return np.tile(left, (self.outputs, 1))
+    @cached_property
+    def means(self) -> np.ndarray:
+        """Of the features, and of the intercept's ones, (D,)."""
+        return self.design.sums(self.weights)
 
     def initial(self, seed: int) -> np.ndarray:
         start = np.zeros((self.outputs, self.design.columns))

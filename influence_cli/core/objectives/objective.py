@@ -174,11 +174,6 @@ class Objective(ABC):
             counts = np.bincount(kinds[w.base != 0.0], minlength=len(counts))
         return w.present(kinds, counts)
 
-    def features_left(self, w: Weights) -> np.ndarray | None:
-        """Share of its mean square that each parameter's feature keeps without each group, (P, G); None where the
-        outputs are not linear in the parameters."""
-        return None
-
     def training_gradient(self, theta: np.ndarray) -> np.ndarray:
         """sum_i w_i grad l_i at theta (P, 1) under the training weights, (P, 1); kept for the last theta."""
         kept = self._last_gradient

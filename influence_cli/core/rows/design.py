@@ -257,17 +257,28 @@ class Design:
         sums = self.total(add, list(self.blocks(1)), (self.X.shape[1],), self.operations(1))
         return np.append(sums, [w.sum()] * self.intercept)
 
+    def sums(self, w: np.ndarray) -> np.ndarray:
+        """w' [X 1] for weights w (m,), (D,)."""
+
+        def add(blocks: Sequence[slice], out: np.ndarray) -> None:
+            for rows in blocks:
+                out += w[rows] @ self.X[rows]
+
+        sums = self.total(add, list(self.blocks(1)), (self.X.shape[1],), self.operations(1))
+        return np.append(sums, [w.sum()] * self.intercept)
+
     def picked(self, rows: np.ndarray) -> Design:
         """These rows alone, in memory."""
         return replace(self, X=self.X[rows])
 
-    def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """The diagonal of ``gram`` of these rows (n,) alone, with weights w (n,): (D,)."""
-        out = np.zeros(self.columns)
+    def chosen_moments(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+        """The ``sums`` and the ``squares`` of these rows (n,) alone, with weights w (n,): (2, D)."""
+        out = np.zeros((2, self.columns))
         step = max(1, CHOSEN_NUMBERS // max(1, self.X.shape[1]))
         for start in range(0, len(rows), step):
             part = slice(start, start + step)
-            out += self.picked(rows[part]).squares(w[part])
+            picked = self.picked(rows[part])
+            out += picked.sums(w[part]), picked.squares(w[part])
         return out
 
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:

@@ -136,9 +136,16 @@ class SparseDesign(Design):
             out[: self.X.shape[1]] += _with_data(block, block.data**2).T @ w[rows]
         return out
 
-    def chosen_squares(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
+    def sums(self, w: np.ndarray) -> np.ndarray:
+        out = np.zeros(self.X.shape[1])
+        for rows in self.blocks(1):
+            out += _rows_of(self.X, rows).T @ w[rows]
+        return np.append(out, [w.sum()] * self.intercept)
+
+    def chosen_moments(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
         block = _rows_of(self.X, rows)
-        return np.append(_with_data(block, block.data**2).T @ w, [w.sum()] * self.intercept)
+        both = block.T @ w, _with_data(block, block.data**2).T @ w
+        return np.stack([np.append(one, [w.sum()] * self.intercept) for one in both])
 
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
         return _rows_of(self.X, rows).toarray()[:, used]

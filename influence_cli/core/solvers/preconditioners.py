@@ -117,17 +117,24 @@ class Inverses:
 
 @dataclass(frozen=True)
 class Raised:
-    """Column g of r (P, G) to M^-1 r + d_g r, with ``diagonal`` d (P, G) >= 0."""
+    """Column g of r (P, G) to M^-1 r + sum_j d_jg a_jg a_jg' r, with d >= 0 the ``diagonal`` (K, D, G).
+
+    a_jg is the unit vector of parameter j less ``mean`` (K, D, G) times that of its output's intercept.
+    """
 
     inverse: Preconditioner
     diagonal: np.ndarray
+    mean: np.ndarray
 
     def take(self, columns: np.ndarray) -> Raised:
         """The same for these columns (A,) of the block."""
-        return Raised(for_columns(self.inverse, columns), self.diagonal[:, columns])
+        return Raised(for_columns(self.inverse, columns), self.diagonal[:, :, columns], self.mean[:, :, columns])
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
-        return self.inverse(r) + self.diagonal * r
+        R = r.reshape(self.diagonal.shape)
+        along = self.diagonal * (R - self.mean * R[:, -1:])
+        along[:, -1] -= (self.mean * along).sum(axis=1)
+        return self.inverse(r) + along.reshape(r.shape)
 
 
 @dataclass(frozen=True)
