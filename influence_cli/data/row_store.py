@@ -197,26 +197,16 @@ class RowStore(Keeper):
     def part(self, path: Path, part: Part, end: int) -> Part:
         """As ``Keeper.part``: written to the file, and then into the journal."""
         columns: list[list[Any]] = []
-        contents: list[Any] = []
-        place = self._end
-
-        def put(content: Any) -> int:
-            nonlocal place
-            contents.append(content)
-            begin, place = place, place + memoryview(content).nbytes
-            return begin
-
         for key, values in part.columns.items():
             if isinstance(values, Texts):
                 texts = _packed(values.vocabulary)
-                codes = put(values.codes.astype(CODES))
-                columns.append([key, codes, part.rows, CODES.str, False, put(texts), len(texts)])
+                codes = self._append(values.codes.astype(CODES))
+                columns.append([key, codes, part.rows, CODES.str, False, self._append(texts), len(texts)])
                 continue
             array = np.ascontiguousarray(values)
             with np.errstate(over="ignore", invalid="ignore"):
                 finite = array.dtype.kind == "f" and bool(np.isfinite(array.sum()))
-            columns.append([key, put(array), len(array), array.dtype.str, finite])
-        self._append(b"".join(contents))
+            columns.append([key, self._append(array), len(array), array.dtype.str, finite])
         done = {"path": str(path), "end": end, "rows": part.rows, "empty": part.empty, "columns": columns}
         with self._writing(), (self.folder / "journal.jsonl").open("a") as file:
             file.write(json.dumps(done | {"size": self._end, "check": self._check}) + "\n")
