@@ -100,6 +100,20 @@ def test_rows_that_are_looked_at_together_take_a_share_of_the_memory():
         assert together() == pytest.approx(320e6 / 32 / 50)
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(
+    "base", [np.broadcast_to(1 / 60, 60), np.full(60, 1 / 60), np.random.default_rng(0).uniform(size=60)]
+)
+def test_weights_over_what_all_rows_have_are_those_of_the_formula(base, groups):
+    kept, taken = np.array([1.2, 0.8, 0.7]), np.array([0.0, 0.0, -0.3])
+    w = members(base, ROWS).scaled(kept, taken).take(np.arange(groups))
+    R = np.random.default_rng(1).normal(size=(3, 2, 16))
+    found = w.over_kept(R.copy(), slice(15, 31), w.alike) * w.kept[:, None, None] * w.alike
+    assert (w.alike == 1.0) == (base.strides != (0,))
+    weights = dense_weights(w)[15:31].T[:, None]
+    np.testing.assert_allclose(found, R * weights, rtol=1e-14, atol=0)
+
+
 @pytest.mark.parametrize("step", (1, 7, 100))
 def test_pieces_visit_every_row_that_has_a_weight_once(step):
     w, dense = some_weights(np.random.default_rng(2))

@@ -119,13 +119,19 @@ class Weights:
             out[groups, at] = values * base[at]
         return out
 
-    def over_kept(self, R: np.ndarray, rows: slice) -> np.ndarray:
-        """R (G, F, b) of a block of rows times the weights over ``kept``, in place: in this form only rows of groups
-        differ from group to group.  A weight of 0 makes 0 of anything."""
+    @property
+    def alike(self) -> float:
+        """The base weight of all rows, where they are made as one number; else 1."""
+        return float(self.base[0]) if self.base.strides == (0,) else 1.0
+
+    def over_kept(self, R: np.ndarray, rows: slice, alike: float) -> np.ndarray:
+        """R (G, F, b) of a block of rows times the weights over ``kept`` and ``alike``, in place: in this form only
+        rows of groups differ from group to group.  A weight of 0 makes 0 of anything."""
         if self.groups == 1:
-            R *= (self.block(rows) / self.kept).astype(R.dtype, copy=False)
+            R *= (self.block(rows) / (self.kept * alike)).astype(R.dtype, copy=False)
             return R
-        R *= self.base[rows].astype(R.dtype, copy=False)
+        if alike == 1.0:
+            R *= self.base[rows].astype(R.dtype, copy=False)
         for groups, at, values in self._places(rows):
             if not values.any():
                 R[groups, :, at] = 0.0

@@ -68,15 +68,16 @@ class GradientChange:
     ) -> np.ndarray:
         model, w = self._model, self._w if columns is None else self._w.take(columns)
         seen: dict[int, np.ndarray] = {}
+        alike = w.alike  # not told by weights that were sent to another process
         watched = farthest is not None and not model.design.may_be_away  # what is seen there would stay there
 
         def rowwise(a: np.ndarray, rows: slice) -> np.ndarray:
             eta = model.passes.outputs(self._theta, rows) if self._eta is None else self._eta[:, :, rows]
             if watched:
                 seen[rows.start] = model.family.self_concordance(model.passes.completed(a)).max(axis=1)
-            return w.over_kept(model.family.residual_change(eta, a), rows)
+            return w.over_kept(model.family.residual_change(eta, a), rows, alike)
 
-        out = w.kept * self._passes.sweep(V, rowwise, V.shape[1]) + model.penalty.product(V, w.penalty)
+        out = w.kept * alike * self._passes.sweep(V, rowwise, V.shape[1]) + model.penalty.product(V, w.penalty)
         if farthest is not None:
             farthest[:] = np.max(list(seen.values()), axis=0) if watched else model.self_concordance(V)
         lost = np.flatnonzero(~np.isfinite(out).all(axis=0))
