@@ -9,6 +9,7 @@ from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
 from influence_cli.data.pieces import Pieces
 from influence_cli.data.readers import delimited, text_polars
+from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
 ROWS = 600
@@ -133,3 +134,13 @@ def test_words_for_a_missing_value_among_numbers_alone(word, missing, tmp_path, 
     records = np.concatenate([found[0].records_train, found[0].records_test])
     values = np.concatenate([found[0].columns_train["z"], found[0].columns_test["z"]])
     assert sorted(records[np.isnan(values.astype(float))] - 1) == gone
+
+
+def test_rows_that_are_picked_twice_are_one_array_for_all_columns():
+    columns = {f"x{j}": Column("numeric", np.arange(10.0) * j, "numbers") for j in range(3)}
+    columns["name"] = Column("text", np.array(list("abcdefghij"), dtype=object), "text")
+    once = Table(columns, 10).take(np.array([1, 3, 5, 7]))
+    twice = once.take(np.array([0, 2]))
+    assert len({id(one.rows) for key, one in twice.columns.items() if key != "name"}) == 1
+    assert [one.values.tolist() for one in twice.columns.values()] == [[0, 0], [1, 5], [2, 10], ["b", "f"]]
+    assert twice.record_numbers.tolist() == [2, 6]
