@@ -8,6 +8,7 @@ from contextvars import ContextVar
 import pytest
 
 from influence_cli.data.ahead import ahead
+from influence_cli.memory import limited
 
 depth: ContextVar[int] = ContextVar("depth", default=0)
 
@@ -50,3 +51,12 @@ def test_an_error_is_raised_in_the_turn_of_its_item():
             found.append(result)
     assert found == [0, 1, 2]
     assert list(ahead(work, [], threads=3)) == []
+
+
+def test_little_memory_lets_few_work_at_once(monkeypatch):
+    monkeypatch.setattr("influence_cli.data.ahead.THREADS", 4)
+    for allowed, expected in ((None, 4), (400e6, 2), (100e6, 1)):
+        asked = []
+        with limited(allowed):
+            first = next(ahead(lambda item: item, (asked.append(item) or item for item in range(9))))
+        assert first == 0 and len(asked) == expected + 1

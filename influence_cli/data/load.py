@@ -104,7 +104,7 @@ def load(
     _refuse_held(paths, source, maker)
     with accounted(f"reading {source}", _needed(paths), NEEDS_LESS):
         loaded = _loaded(paths, source, (task, test_fraction, seed), options, maker)
-    if loaded.streamed is not None:
+    if loaded.streamed is not None and paths[0].name.lower().endswith((*TABLES, *SVMLIGHT)):
         give_back()  # what a conversion took is not what is left out of --memory for the work to come
     return loaded
 

@@ -27,7 +27,8 @@ def forecast(rows: StoredRows, size: int, *, groups: bool, beside: float = 0.0) 
     buffers = thread_count() * (GROUPS_BYTES if groups else BLOCK_BYTES)
     matrices = 4 * 8.0 * size**2 if size <= DOUBLE_UP_TO else 0.0
     if FUSED_UP_TO < size <= DOUBLE_UP_TO:  # the Hessian is made of dense rows, and of these weighted
-        buffers += (thread_count() + 1) * 8.0 * CHUNK_ROWS * rows.shape[1]
+        chunks = thread_count() * (1 if groups else 2) + 1  # in training each thread has both (measured)
+        buffers += chunks * 8.0 * CHUNK_ROWS * rows.shape[1]
         matrices += 0.0 if groups else thread_count() * 2 * 8.0 * size**2  # sums of threads, which the system has late
     return resident() + buffers + matrices + (ASKED_BYTES if groups else TRAINED_BYTES) * len(rows) + beside
 
