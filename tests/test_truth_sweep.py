@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from oracle import LOGISTIC, Oracle
 from truth_sweep import by_dense_newton, by_the_core, draw
 
 from influence_cli import GroupInfluence
@@ -36,6 +37,24 @@ def test_truth_is_that_of_a_dense_method_in_every_unit(start):
         assert other is not None and other.status == "ok", seed
         assert abs(other.change / size - found.change) <= AGREES * length, seed
     assert agreed >= SEEDS * 0.7
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_what_is_left_covers_groups_of_whose_curvature_the_trained_model_knows_little(seed):
+    """Without 95% of the rows a step by the trained model's Hessian is a ninth of what is left to go."""
+    rng, m = np.random.default_rng(seed), 400
+    X = rng.normal(size=(m + 8, 60))
+    y = (X @ rng.normal(size=(60, 2)) / 4 + rng.gumbel(size=(m + 8, 2))).argmax(axis=1)
+    oracle = Oracle(LOGISTIC, X[:m], y[:m], 2, 1e-3)
+    groups = [np.sort(rng.choice(m, size, replace=False)) for size in (1, 5, 40, int(0.95 * m))]
+    found = GroupInfluence.fit(X[:m], y[:m], l2=1e-3).groundtruth(groups, X[m:], y[m:])
+    theta = oracle.minimise(oracle.uniform())
+    before = oracle.losses(theta, X[m:], y[m:])
+    for change, error, group in zip(found.actual, found.actual_error, groups, strict=True):
+        least = oracle.minimise(oracle.weights_without(group, "per-mean"), start=theta)
+        truth = oracle.losses(least, X[m:], y[m:]) - before
+        assert (np.abs(change - truth) <= error).all()
+        assert (error <= 1e-6 * np.abs(truth).max()).all()
 
 
 def model(m=60, seed=0):

@@ -56,8 +56,8 @@ def after_removal(
 ) -> Outcome:
     """f after retraining to ``minimum`` under the weights w, less f before; limits where there is no minimum.
 
-    The error is that of one more step: with e what f changes along ``minimum.left``, and q the tolerance, 2 (|e| + q
-    |change|), and what the rounding of f and an unfinished training make of it.
+    The error is that of one more step: with e what f changes along ``minimum.left``, o along one of more training, and
+    q the tolerance, 2 (|e| + q |change| + |o|), and what the rounding of f makes of it.
     """
     settled = settled_groups(objective, before.theta, minimum.theta, w, tol)
     open_ended = without(objective, objective.recession(w), settled)
@@ -73,7 +73,7 @@ def after_removal(
             change = value - base
             rounding = ROUNDING_OF_F * (np.abs(value) + np.abs(base))
         changes.append(change)
-        errors.append(2.0 * (to_go + tol * np.abs(change)) + off + rounding)
+        errors.append(2.0 * (to_go + tol * np.abs(change) + off) + rounding)
         unbounded.append(along)
     along = np.concatenate(unbounded)
     status = [STOPPED.format(norm, tol) for norm in minimum.grad_norm]

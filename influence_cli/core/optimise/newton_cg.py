@@ -73,8 +73,9 @@ def newton_cg(
         left[:, active] = solution.x
         left[:, at] = -for_columns(preconditioner, at)(gradient[:, at])
         rough[at] = decrements(gradient[:, at], left[:, at])
-        # What the preconditioner's norm has missed so far, it is taken to miss again.
+        # What the preconditioner has missed so far, it is taken to miss again, of the decrement and of the step.
         decrement[active] = np.where(moved, blindness * rough[active], np.where(solution.converged, exact, np.inf))
+        left[:, at] *= blindness[moved] ** 2
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
         converged[active] = decrement[active] <= wanted
         served = solution.converged | (goal.patience is None)
