@@ -26,7 +26,7 @@ REMEMBERED = 3
 NEAR = 3.0
 """Change of a row's output up to which the curvature at the trained parameters says how far the minimum is: within a
 factor of 4.5, which a step makes up for."""
-UNSEEN = 2.0
+UNSEEN = 4.0
 """On what may be left behind a last step at whose end no pass has looked."""
 REGULARIZATION = 1e-14
 """Relative to the largest squared difference: keeps the mixing's little systems solvable."""
