@@ -128,3 +128,15 @@ def test_an_encoder_that_drops_or_joins_other_categories_without_the_group(encod
     for change, rows in zip(found.actual, kept, strict=True):
         after = clone(pipeline).fit(table[rows], Y[rows]).predict(test)
         assert change == pytest.approx(after - before, abs=1e-7)
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_a_category_that_no_row_has_any_more_is_determined_no_more(sparse):
+    table = pd.DataFrame({"site": np.array(list("ABC"))[SITE]})
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=sparse)
+    model = GroupInfluence.from_sklearn(make_pipeline(encoder, LinearRegression()).fit(table, Y), table, Y)
+    of_site = {"A": table.site == "A"}
+    records = model.groundtruth(of_site, table[:20], quantity="prediction").records()
+    for record, site in zip(records, table.site[:20], strict=True):
+        assert record["status"].startswith("unbounded: ") == (site == "A")
+        assert record["actual"] == (None if site == "A" else pytest.approx(0.0, abs=1e-12))

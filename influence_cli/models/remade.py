@@ -219,6 +219,10 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
         return None
     to_old = coo_array((ratio[there], (np.arange(len(there)), there)), shape=(len(there), len(ratio)))
     X_test = csr_array(made.X_test @ to_old)
+    if made.is_narrowed:
+        lost = np.ones(len(ratio))
+        lost[there] = 0.0
+        X_test = csr_array(X_test + csr_array(old.X_test).multiply(lost))
     return Remade(old.X, X_test, old.names, ratio, np.zeros(len(ratio)), True)
 
 
