@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder
 
 from influence_cli import GroupInfluence
 from influence_cli.cli import run
@@ -132,11 +133,13 @@ def test_an_encoder_that_drops_or_joins_other_categories_without_the_group(encod
 
 @pytest.mark.parametrize("sparse", [True, False])
 def test_a_category_that_no_row_has_any_more_is_determined_no_more(sparse):
-    table = pd.DataFrame({"site": np.array(list("ABC"))[SITE]})
-    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=sparse)
-    model = GroupInfluence.from_sklearn(make_pipeline(encoder, LinearRegression()).fit(table, Y), table, Y)
-    of_site = {"A": table.site == "A"}
-    records = model.groundtruth(of_site, table[:20], quantity="prediction").records()
-    for record, site in zip(records, table.site[:20], strict=True):
-        assert record["status"].startswith("unbounded: ") == (site == "A")
-        assert record["actual"] == (None if site == "A" else pytest.approx(0.0, abs=1e-12))
+    table = pd.DataFrame({"x": X[:, 3], "site": np.array(list("ABC"))[SITE]})
+    steps = [("x", MaxAbsScaler(), ["x"]), ("site", OneHotEncoder(handle_unknown="ignore"), ["site"])]
+    encoder = ColumnTransformer(steps, sparse_threshold=float(sparse))
+    pipeline = make_pipeline(encoder, LinearRegression()).fit(table, Y)
+    kept, before = table.site != "A", pipeline.predict(table[:20])
+    found = GroupInfluence.from_sklearn(pipeline, table, Y).groundtruth({"A": ~kept}, table[:20], quantity="prediction")
+    after = clone(pipeline).fit(table[kept], Y[kept]).predict(table[:20])
+    for row, record in enumerate(found.records()):
+        assert record["status"].startswith("unbounded: ") == (not kept[row])
+        assert record["actual"] == (pytest.approx(after[row] - before[row], abs=1e-4) if kept[row] else None)
