@@ -3,8 +3,9 @@
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, sped up by
 Anderson's mixing (docs/design.md 2.7).  Step 0 is ``first`` and reads the group's rows alone; each further step takes
 one pass over the rows for a whole block of groups.  (Groups that take a class begin without it: ``core.emptied``, which
-also tells M what a group empties.)  With F_k = f(theta_k) - f(theta*) and r_k the gradient at
-theta_(k-1), a group ends at the first step k >= 2 at which all of its test rows have
+also tells M what a group empties; ``core.told_apart`` does of groups that the features tell apart.)  With F_k =
+f(theta_k) - f(theta*) and r_k the gradient at theta_(k-1), a group ends at the first step k >= 2 at which all of its
+test rows have
 
     error_k = c max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
                                                             q = min(|r_k| / min |r_j|, .95), j < k, in the norm of M^-1
@@ -47,6 +48,7 @@ from influence_cli.core.rescaling import rescaled_preconditioner
 from influence_cli.core.solvers.cg import Solution, Status
 from influence_cli.core.solvers.preconditioners import Preconditioner, for_columns
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
+from influence_cli.core.told_apart import raised_where_told_apart
 from influence_cli.core.weights import Weights
 
 SAFETY, SLOW_SAFETY = 1.25, 2.5
@@ -150,7 +152,8 @@ def refine(
             gradient[:, moved] = objective.gradient(start[:, moved], w.take(moved))
     gradient = objective.gradient(start, w) if gradient is None else gradient
     preconditioner = rescaled_preconditioner(objective, w, preconditioner)
-    preconditioner = raised_where_emptied(objective, w, preconditioner, start, gradient)
+    raised = raised_where_emptied(objective, w, preconditioner, start, gradient)
+    preconditioner = raised_where_told_apart(objective, w, preconditioner, raised, start)
     way = _Way(objective, w, start, _Rule(goal, w.groups, objective.loses_class(w)))
     left = way.mix(gradient, preconditioner)
     if goal.steps is None:

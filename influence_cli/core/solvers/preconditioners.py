@@ -138,6 +138,27 @@ class Raised:
 
 
 @dataclass(frozen=True)
+class Along:
+    """Column g of r (P, G) to M^-1 r + Z B Z' r with ``vectors`` Z (A, P, s) and ``inner`` B (A, s, s) at ``places``
+    (G,) of A; -1 for a column without any."""
+
+    inverse: Preconditioner
+    vectors: np.ndarray
+    inner: np.ndarray
+    places: np.ndarray
+
+    def take(self, columns: np.ndarray) -> Along:
+        """The same for these columns (A,) of the block."""
+        return Along(for_columns(self.inverse, columns), self.vectors, self.inner, self.places[columns])
+
+    def __call__(self, r: np.ndarray) -> np.ndarray:
+        out, has = self.inverse(r), self.places >= 0
+        Z, B = self.vectors[self.places[has]], self.inner[self.places[has]]
+        out[:, has] += (Z @ (B @ (Z.transpose(0, 2, 1) @ r[:, has].T[:, :, None])))[:, :, 0].T
+        return out
+
+
+@dataclass(frozen=True)
 class WithTerms:
     """Column g of r (P, G) to (M + sum_n s_n I_K (x) d_ng d_ng')^-1 r: M with rank-one terms on every output's
     coefficients, by the formula of Sherman, Morrison and Woodbury.
