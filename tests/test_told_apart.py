@@ -70,3 +70,22 @@ def test_the_same_of_linear_regression(seed, l2):
     change = np.reshape([row["refined"] for row in found.records()], (5, 10))
     right = np.array([ridge(X, y, group, tests, l2) for group in groups]) - ridge(X, y, [], tests, l2)
     assert (np.abs(change - right) <= 0.05 * np.abs(right) + 1e-7).all()
+
+
+@pytest.mark.parametrize("estimator", ["linear", "logistic"])
+def test_a_group_may_be_told_apart_but_for_some_of_its_rows(estimator):
+    X, y, level, other = dummies(3, 2)
+    drawn = np.random.default_rng(5).choice(300, 60, replace=False)
+    groups = [np.union1d(np.flatnonzero(level == 0), drawn[:8]), np.union1d(np.flatnonzero(level == 0), drawn)]
+    groups.append(np.flatnonzero((level == 0) | (other == 0)))
+    tests, quantity = np.r_[X[:5], X[np.flatnonzero(level == 0)[:5]]], "prediction"
+    if estimator == "linear":
+        y = X @ [1.0, -2.0, 0.5, 1.0, 0.0, 0.3] + np.random.default_rng(3).normal(size=300)
+        right = np.array([ridge(X, y, group, tests, L2) - ridge(X, y, [], tests, L2) for group in groups])
+    else:
+        quantity = "prob:1"
+        right = np.array([(without(X, y, group, tests) - without(X, y, [], tests))[:, 1] for group in groups])
+    model = GroupInfluence.fit(X, y, estimator=estimator, l2=L2)
+    found = model.influence(groups, tests, methods=["refined"], quantity=quantity)
+    change = np.reshape([row["refined"] for row in found.records()], right.shape)
+    assert (np.abs(change - right) <= 0.05 * np.abs(right) + 1e-7).all()
