@@ -32,8 +32,8 @@ HINTED, SMALL = 2.0, 0.5
 the group's share of the weight: a small one costs little."""
 LOOKS, STEPS = 3, 6
 """Steps of M^-1 D in which a direction shows to which M is blind, and after which it stands alone."""
-SPARE = 2
-"""Further directions of that kind, for each output, that are looked for."""
+SPARE, FEW = 2, 3
+"""Further directions of that kind for each of at most so many outputs: of more they cost too much."""
 UNDETERMINED = 1e-12
 """Curvature that is left, relative to what M has, under which nothing is: that is left to ``recession``."""
 
@@ -45,7 +45,7 @@ def raised_where_told_apart(
     ``inverse``, with what else is known of them.  They set out from theta (P, 1 or G)."""
     if not isinstance(objective, Glm) or not objective.design.intercept:
         return known
-    groups = np.flatnonzero(_may_be_told(objective, w))
+    groups = np.flatnonzero(_may_be_told(objective, w) & ~objective.loses_class(w))
     if not groups.size:
         return known
     at = _Groups(objective, w, inverse, theta)
@@ -130,8 +130,10 @@ def _intercepts(objective: Glm) -> np.ndarray:
 
 
 def _starts(objective: Glm) -> np.ndarray:
-    """The same, and ``SPARE`` drawn directions for each output, (P, s): a group may be told apart in several ways."""
-    drawn = np.random.default_rng(0).normal(size=(objective.size, SPARE * objective.outputs))
+    """The same, and for each of few outputs ``SPARE`` drawn directions, (P, s): a group may be told apart in several
+    ways."""
+    spare = SPARE * objective.outputs if objective.outputs <= FEW else 0
+    drawn = np.random.default_rng(0).normal(size=(objective.size, spare))
     return np.hstack([_intercepts(objective), drawn / objective.units[:, None]])
 
 

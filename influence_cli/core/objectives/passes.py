@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 
 from influence_cli.core.objectives.families.base import Family
-from influence_cli.core.rows.design import CHOSEN_NUMBERS, Design
-from influence_cli.core.weights import Weights, batches
+from influence_cli.core.rows.design import Design, read_together
+from influence_cli.core.weights import Weights
 from influence_cli.memory import at_most
 
 STATE_BYTES = 256e6
@@ -182,7 +182,7 @@ class CurvatureStates:
         design, outputs = passes.design, passes.family.outputs
         if few.all() and w.sizes.sum() <= design.rows:
             shared, self._own = theta.shape[1] == 1, []
-            together = batches(w.sizes, CHOSEN_NUMBERS // design.columns)
+            together = read_together(w.sizes, design.columns)
             for batch in together if shared else (slice(g, g + 1) for g in range(w.groups)):
                 states = self._at(batch.start, np.concatenate(w.rows[batch]))
                 self._own += np.split(states, np.cumsum(w.sizes[batch])[:-1], axis=2)

@@ -35,6 +35,13 @@ GROUP_OVERHEAD_FLOPS = 6e5
 """Python's overhead for one group, 27 microseconds, in multiply-adds of a product with many outputs (measured)."""
 
 
+def read_together(sizes: np.ndarray, columns: int) -> list[slice]:
+    """Groups of so many rows (G,) in parts whose rows are read at once: one group by itself where its work is more than
+    Python's part of it."""
+    pays = sizes.max(initial=0) * columns < GROUP_OVERHEAD_FLOPS
+    return batches(sizes, max(64, CHOSEN_NUMBERS // max(columns, 1)) if pays else 1)
+
+
 @dataclass(frozen=True)
 class Design:
     """X (m, d), with a column of ones behind it if ``intercept`` (never materialised): D columns in all.
@@ -205,7 +212,8 @@ class Design:
                 ):
                     self.add_product(R[:, low:high], X[low:high], sums[g])
 
-        spread(add, batches(sizes, size), operations=int(sizes.sum()) * self.columns * max(outputs, COPY_FLOPS))
+        operations = int(sizes.sum()) * self.columns * max(outputs, COPY_FLOPS)
+        spread(add, read_together(sizes, self.columns), operations=operations)
         return sums
 
     def _by_group(
