@@ -161,8 +161,8 @@ def test_interrupted_without_a_file(model, capsys, blocks):
 def test_ctrl_c_does_not_wait_for_the_block_in_flight(tmp_path):
     """One block that takes far longer than anybody waits."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(8_000, 30))
-    y = (X @ rng.normal(size=(30, 8)) + 3 * rng.normal(size=(8_000, 8))).argmax(axis=1)
+    X = rng.normal(size=(24_000, 30))
+    y = (X @ rng.normal(size=(30, 8)) + 3 * rng.normal(size=(24_000, 8))).argmax(axis=1)
     np.savez(tmp_path / "data.npz", X=X, y=y)
     model, path = str(tmp_path / "model.h5"), tmp_path / "truth.h5"
     with redirect_stdout(io.StringIO()):
