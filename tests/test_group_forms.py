@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import shlex
+import shutil
+import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -143,3 +147,25 @@ def test_a_list_of_specs_is_still_one(tmp_path):
     (tmp_path / "g.txt").write_text("# groups\nrandom:5%\ncolumn:a=1,b=2\n")
     assert read_group_file(str(tmp_path / "g.txt")) == ["random:5%", "column:a=1,b=2"]
     assert Condition("a", "1").text == "a=1"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here, whose & this is about")
+@pytest.mark.parametrize(("joiner", "is_cut"), [("&", True), (",", False)])
+def test_a_group_that_the_shell_cuts_at_an_ampersand_is_told_of(tmp_path, joiner, is_cut):
+    pty = pytest.importorskip("pty")
+    (tmp_path / "d.csv").write_text("a,b,y\n" + "".join(f"{i % 2},{i % 3},{i % 5 < 2:d}\n" for i in range(30)))
+    model = str(tmp_path / "m.h5")
+    assert run(["train", "--data", str(tmp_path / "d.csv"), "--label", "y", "-o", model, "--quiet"]) == 0
+    ginf = f"{shlex.quote(sys.executable)} -m influence_cli influence --model {shlex.quote(model)} --test 0"
+    line = f"set -m; {ginf} --no-verify --group column:a=1{joiner}b=0; wait"
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execvp("bash", ["bash", "--norc", "-c", line])
+    said = b""
+    with suppress(OSError):  # how Linux says that the other side has closed
+        while part := os.read(terminal, 65536):
+            said += part
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    text = " ".join(said.decode().split())
+    assert ("the shell has ended the command there; write a comma" in text) == is_cut

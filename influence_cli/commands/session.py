@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -43,6 +44,11 @@ from influence_cli.specs.tests import TestRowSpec, choose_tests, parse_tests
 
 HDF5_BEGINNING = b"\x89HDF\r\n\x1a\n"
 DEFAULT_MODEL = "ginf.h5"
+CUT_OFF = (
+    "this runs in the background: if the & was to join two conditions, the shell has ended the command there; write a"
+    " comma, column:NAME=VALUE,OTHER=VALUE, or quotes around the group"
+)
+"""What is said where a group of conditions may have been cut off at an &."""
 DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, penalize_intercept=True, tol=1e-8)
 
 
@@ -62,6 +68,14 @@ class OpenModel:
         settings = self.model.settings
         network = {"curvature": settings.curvature, "damping": settings.damping} if settings.is_network else {}
         return Provenance(self.model.dataset.digest, self.digest, {"model": self.path, **network, **config})
+
+
+def in_background() -> bool:
+    """Whether a shell runs this behind its prompt, on the terminal that stderr writes to."""
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) != os.getpgrp()
+    except (AttributeError, OSError, ValueError):  # no terminal of this session's, or none at all
+        return False
 
 
 def check_quantity(name: str) -> None:
@@ -236,6 +250,8 @@ class Request:
 
     def of(self, model: TrainedModel, common: Common) -> tuple[GroupPlan, Question]:
         """The groups of the model's training rows, and the question about its test rows.  Raises UsageError."""
+        if in_background() and any(spec.conditions and not spec.origin for spec in self.specs):
+            common.note(CUT_OFF)
         groups = plan(model, self.specs, common.seed, common.note)
         drawn = RowsOf(groups)
         return groups, ask(model, pick_tests(model, self.tests, common), self.asked.quantity, drawn)
