@@ -34,6 +34,9 @@ LOOKS, STEPS = 3, 6
 """Steps of M^-1 D in which a direction shows to which M is blind, and after which it stands alone."""
 SPARE, FEW = 2, 3
 """Further directions of that kind for each of at most so many outputs: of more they cost too much."""
+NEARLY = 0.15
+"""Curvature that is left along such a direction, in shares of the weight that is left, under which it is put right:
+where more is left the mixing finds it, as in wide tables, of which any group leaves little somewhere."""
 UNDETERMINED = 1e-12
 """Curvature that is left, relative to what M has, under which nothing is: that is left to ``recession``."""
 
@@ -76,11 +79,11 @@ class _Groups:
     def blind(self, of_one: np.ndarray, groups: np.ndarray, kept: np.ndarray) -> np.ndarray:
         """Those of the groups (A,) that leave M blind to some direction: to which M^-1 D, from an intercept's D e
         (P, A), leads."""
-        for _ in range(LOOKS if groups.size else 0):
+        for limit in (BLIND,) * LOOKS + (NEARLY,) if groups.size else ():
             z = self.solved(of_one, groups)
             again = self.taken(z, groups)
             length = dots(z, of_one)
-            near = (length > 0) & (length - dots(z, again) < BLIND * kept * length)
+            near = (length > 0) & (length - dots(z, again) < limit * kept * length)
             groups, kept, of_one = groups[near], kept[near], again[:, near]
             if not groups.size:
                 break
