@@ -219,8 +219,10 @@ def test_commands_say_the_same_of_streamed_rows(folder, monkeypatch, capsys, nam
             for key, value in other.items():
                 if key in ("seconds", "actual_error", "error", "grad_norm", "description", "bound", "optimal"):
                     continue
+                # Sums in another order: a retraining that is near its minimum may need one step more or less.
+                near = 1 if key == "iterations" else 1e-9
                 try:
-                    assert float(one[key]) == pytest.approx(float(value), rel=1e-6, abs=1e-9), (command, key)
+                    assert float(one[key]) == pytest.approx(float(value), rel=1e-6, abs=near), (command, key)
                 except ValueError:
                     assert one[key] == value, (command, key)
 
