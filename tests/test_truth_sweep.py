@@ -39,6 +39,13 @@ def test_truth_is_that_of_a_dense_method_in_every_unit(start):
     assert agreed >= SEEDS * 0.7
 
 
+@pytest.mark.parametrize("seed", [55, 175])
+def test_the_linear_algebra_library_writes_nothing(seed, capfd):
+    """Groups that leave every direction open: LAPACK complains of an empty matrix on the file descriptor itself."""
+    by_the_core(draw(seed))
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("seed", [3, 4])
 def test_what_is_left_covers_groups_of_whose_curvature_the_trained_model_knows_little(seed):
     """Without 95% of the rows a step by the trained model's Hessian is a ninth of what is left to go."""

@@ -88,7 +88,9 @@ def step_in_held(
 
 def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
     """-curvature^-1 gradient (r, 1), and about 1 / the condition of the curvature (r, r), 0 where that is not
-    definite."""
+    definite.  Nothing is held where r is 0, which LAPACK would report as an error on standard error."""
+    if not curvature.size:
+        return gradient, 1.0
     unit = np.sqrt(np.maximum(curvature.diagonal(), np.finfo(float).tiny))[:, None]
     for shift in SHIFTS:
         with suppress(np.linalg.LinAlgError):
