@@ -143,3 +143,52 @@ def test_a_category_that_no_row_has_any_more_is_determined_no_more(sparse):
     for row, record in enumerate(found.records()):
         assert record["status"].startswith("unbounded: ") == (not kept[row])
         assert record["actual"] == (pytest.approx(after[row] - before[row], abs=1e-4) if kept[row] else None)
+
+
+def is_determined(kept: np.ndarray, row: np.ndarray, intercept: bool) -> bool:
+    """Whether a row's features are a combination of those of the rows that are kept."""
+    kept, row = (np.c_[one, np.ones(len(one))] if intercept else one for one in (kept, row[None]))
+    _, sizes, directions = np.linalg.svd(kept, full_matrices=False)
+    held = directions[sizes > 1e-9 * sizes[0]]
+    return bool(np.linalg.norm(row[0] - held.T @ (held @ row[0])) < 1e-9)
+
+
+ENCODERS = {
+    "the rest are a level of their own": ({"max_categories": 3, "handle_unknown": "ignore"}, True),
+    "a lost level is of the rest": ({"min_frequency": 4, "handle_unknown": "infrequent_if_exist"}, True),
+    "no rest is left": ({"max_categories": 3, "handle_unknown": "infrequent_if_exist"}, False),
+    "as many as there are": ({"min_frequency": 9, "handle_unknown": "infrequent_if_exist"}, False),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Found unknown categories")
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("case", ENCODERS)
+def test_rows_of_a_lost_level_are_what_the_encoder_makes_of_them_and_null_where_that_is_not_determined(case, sparse):
+    """Whichever of the columns that it makes now had been left out as combinations of the others."""
+    how, intercept = ENCODERS[case]
+    rng = np.random.default_rng(7)
+    counts = {"A": 20, "B": 14, "C": 9, "D": 4, "E": 3}
+    site = rng.permutation(np.repeat(list(counts), list(counts.values())))
+    table = pd.DataFrame({"x": rng.normal(size=len(site)), "site": site, "ward": rng.choice(list("yz"), len(site))})
+    y = table.x + (site == "A") + rng.normal(size=len(site))
+    steps = [("x", MaxAbsScaler(), ["x"]), ("sites", OneHotEncoder(**how), ["site", "ward"])]
+    pipeline = make_pipeline(
+        ColumnTransformer(steps, sparse_threshold=float(sparse)), LinearRegression(fit_intercept=intercept)
+    ).fit(table, y)
+    groups = {one: site == one for one in counts} | {"A and z": (site == "A") | (table.ward == "z").to_numpy()}
+    found = GroupInfluence.from_sklearn(pipeline, table, y).groundtruth(groups, table[:25], quantity="prediction")
+    before, determined = pipeline.predict(table[:25]), 0
+    for (name, group), record in zip(groups.items(), zip(*[iter(found.records())] * 25, strict=True), strict=True):
+        again = clone(pipeline).fit(table[~group], y[~group])
+        kept, rows = (again[0].transform(one) for one in (table[~group], table[:25]))
+        kept, rows = (one.toarray() if hasattr(one, "toarray") else one for one in (kept, rows))
+        after = again.predict(table[:25])
+        for at, one in enumerate(record):
+            assert one["group"] == name
+            if is_determined(kept, rows[at], intercept):
+                determined += group[at]
+                assert (one["actual"], one["status"]) == (pytest.approx(after[at] - before[at], abs=1e-6), "ok")
+            else:
+                assert one["actual"] is None and one["status"].startswith("unbounded: ")
+    assert determined or how["handle_unknown"] == "ignore"

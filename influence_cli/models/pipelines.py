@@ -9,12 +9,12 @@ from scipy.sparse import issparse
 
 from influence_cli.core.rescaling import Restandardising, Standardised
 from influence_cli.data.dataset import Dataset
+from influence_cli.models.narrowed import narrowed
 from influence_cli.models.preprocessing import (
     Balancing,
     Refit,
     Unfitted,
     matters,
-    narrowed,
     needs_shift,
     remade_by,
 )

@@ -24,7 +24,7 @@ from influence_cli.data.stored import StoredRows
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 from influence_cli.models.imputed import OwnTable, is_simple
-from influence_cli.models.rank import independent_columns
+from influence_cli.models.narrowed import narrowed
 from influence_cli.models.remade import (
     Made,
     Remade,
@@ -232,28 +232,6 @@ def remade_by(
 
     def make(rows: np.ndarray) -> Remade:
         return remake(narrow, rows, old, complete, align=align, centred=settings.fit_intercept)
-
-    return make
-
-
-def narrowed(source: Source, names: Sequence[str], settings: ModelSettings) -> Source:
-    """The source without features of other names, where columns that are combinations of others were left out: where
-    there is no penalty.
-
-    Whole where these are combinations no longer: an encoder that drops another category, or finds others infrequent.
-    """
-    if settings.l2 > 0:
-        return source
-
-    def make(kept: np.ndarray) -> Made:
-        made = source(kept)
-        there = [column for column, name in enumerate(made.names) if name in set(names)]
-        if len(independent_columns(made.X, settings.fit_intercept)) > len(
-            independent_columns(made.X[:, there], settings.fit_intercept)
-        ):
-            return made
-        kept_names = tuple(made.names[column] for column in there)
-        return Made(made.X[:, there], made.X_test[:, there], kept_names, len(there) < len(made.names))
 
     return make
 

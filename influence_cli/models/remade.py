@@ -9,7 +9,7 @@ only rows with imputed cells change.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,20 +27,27 @@ AFFINE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "Sim
 """Transformers that act on single columns, affinely but for imputed cells and categories."""
 ROUNDING = 1e-8
 """Relative difference of two ways to one feature that is none."""
+OPEN = "(what no row has)"
+"""The name of a feature that only open test rows have."""
 
 
 @dataclass(frozen=True)
 class Made:
     """Features of the kept training rows X (k, d), of all test rows (n, d), and their names.
 
-    ``is_narrowed`` where combinations of other features are left out: a test row of a category that no kept row has is
-    then no row whose categories are all 0, but one that the rows do not determine.
+    ``open`` (n,) are the test rows that the kept rows do not determine, as features tell that have been left out
+    (``models.narrowed``); None where there are none.
     """
 
     X: Rows
     X_test: Rows
     names: tuple[str, ...]
-    is_narrowed: bool = False
+    open: np.ndarray | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether some test row is."""
+        return self.open is not None and bool(self.open.any())
 
 
 Source = Callable[[np.ndarray], Made]
@@ -154,9 +161,26 @@ def remake(
             aligned = _aligned(made, old, kept, complete, centred)
         if aligned is not None:
             return aligned
+    made = _with_open_column(made)
     whole = _spread(made.X, kept, m)
     d = whole.shape[1]
     return Remade(whole, made.X_test, made.names, np.ones(d), np.zeros(d), False)
+
+
+def _with_open_column(made: Made) -> Made:
+    """With a feature that only test rows have that are open, so that their outputs depend on a parameter which no kept
+    row holds."""
+    if not made.is_open:
+        return made
+    column = np.asarray(made.open, dtype=np.float64)[:, None]
+    nothing = np.zeros((made.X.shape[0], 1))
+    if issparse(made.X):
+        from scipy.sparse import csr_array, hstack
+
+        X, X_test = (csr_array(hstack(pair)) for pair in ((made.X, nothing), (made.X_test, column)))
+    else:
+        X, X_test = np.hstack([made.X, nothing]), np.hstack([made.X_test, column])
+    return Made(X, X_test, (*made.names, OPEN))
 
 
 def _stored_as(old: Made, made: Made) -> Made:
@@ -166,11 +190,12 @@ def _stored_as(old: Made, made: Made) -> Made:
     from scipy.sparse import csr_array
 
     change = csr_array if issparse(old.X) else lambda X: X.toarray()
-    return Made(change(made.X), change(made.X_test), made.names)
+    return replace(made, X=change(made.X), X_test=change(made.X_test))
 
 
 def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, centred: bool) -> Remade | None:
-    """The new features in the old ones' units; None where they are not affine functions of them.
+    """The new features in the old ones' units; None where they are not affine functions of them, and where no old
+    feature is without values now that could say which test rows are open.
 
     Test rows are what the new transformers make of them, which is another function outside the kept rows' values: it
     clips, or takes a category that it has not met for an infrequent one.
@@ -179,12 +204,12 @@ def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, cent
     whole = complete[kept]
     X_train, X_test = np.array(old.X), np.array(old.X_test)
     ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
+    if made.is_open and len(place) == len(old.names):
+        return None
     for column, name in enumerate(old.names):
         if name not in place:  # a category that no kept row has, or the one that the encoder drops now
-            varies = (old.X[kept, column] != old.X[kept[0], column]).any()
             X_train[kept, column] = 0.0
-            if varies or not made.is_narrowed:
-                X_test[:, column] = 0.0
+            X_test[:, column] = 0.0 if made.open is None else made.open
             continue
         new, new_test = made.X[:, place[name]], made.X_test[:, place[name]]
         x, y = old.X[kept, column][whole], new[whole]
@@ -213,16 +238,20 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
     columns = there[new.indices]
     if not (np.array_equal(new.indptr, before.indptr) and np.array_equal(columns, before.indices)):
         return None
+    lost = np.setdiff1d(np.arange(len(old.names)), there)
+    if made.is_open and not len(lost):
+        return None
     ratio = np.ones(len(old.names))
     ratio[before.indices] = before.data / new.data
     if not np.allclose(ratio[before.indices] * new.data, before.data, rtol=ROUNDING, atol=0.0):
         return None
     to_old = coo_array((ratio[there], (np.arange(len(there)), there)), shape=(len(there), len(ratio)))
     X_test = csr_array(made.X_test @ to_old)
-    if made.is_narrowed:
-        lost = np.ones(len(ratio))
-        lost[there] = 0.0
-        X_test = csr_array(X_test + csr_array(old.X_test).multiply(lost))
+    if made.open is not None and made.is_open:
+        ones = made.open.astype(np.float64)
+        rows = np.flatnonzero(ones)
+        marks = coo_array((ones[rows], (rows, np.full(len(rows), lost[0]))), shape=X_test.shape)
+        X_test = csr_array(X_test + marks)
     return Remade(old.X, X_test, old.names, ratio, np.zeros(len(ratio)), True)
 
 
