@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +193,30 @@ def test_without_an_identifier_the_keys_stay_as_they_were(tmp_path, said):
     run(["train", "--data", "synthetic", "-o", str(tmp_path / "m.h5"), "--quiet"])
     out = said("influence", "--model", tmp_path / "m.h5", "--group", "random:5", "--test", "0", "--quiet").out
     assert "test_id" not in out
+
+
+AWKWARD = "It's a $name"
+"""A column that no shell takes as it stands."""
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pytest.param([f"2024-01-{1 + day % 28:02d}" for day in range(60)], id="dates"),
+        pytest.param([f"{day + 0.5} kg" for day in range(60)], id="units"),
+        pytest.param([*map(str, range(100, 158)), "x", "x"], id="mixed"),
+        pytest.param([""] * 59 + ["7"], id="no value left to train on"),
+    ],
+)
+def test_what_a_hint_names_can_be_pasted(tmp_path, monkeypatch, said, values):
+    monkeypatch.chdir(tmp_path)
+    with Path("t.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", AWKWARD, "label of it"])
+        writer.writerows([row * 37 % 11, value, "ab"[row % 2]] for row, value in enumerate(values))
+    asked = ["train", "--data", "t.csv", "-o", "m.h5", "--quiet", "--impute", "median", "--test-fraction", "0.8"]
+    label = shlex.split(said(*asked, code=2).err.split("hint: ")[1])[-2:]
+    assert label == ["--label", "label of it"]
+    words = shlex.split(said(*asked, *label, code=3).err.split("hint: ")[1])
+    assert words[words.index("--drop") + 1] == AWKWARD
+    said(*asked, *label, "--drop", AWKWARD)

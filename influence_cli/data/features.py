@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -219,7 +220,7 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> B
         raise FileError(
             f"column {key} has {count:,} different texts, more than the {MOST_CATEGORIES:,} that ginf turns "
             "into 0/1 features",
-            f"--drop {key} leaves it out as a feature (it can still name groups), or group its values",
+            f"--drop {quote(key)} leaves it out as a feature (it can still name groups), or group its values",
         )
     state: dict[str, Any] = {"column": key, "kind": "categorical", "impute": None}
     if options.impute is not None and (train.missing.any() or test.missing.any()):
@@ -298,12 +299,12 @@ def _usable(key: str, column: Column) -> None:
         days = ", or --date ordinal makes days of it" if column.described == "dates" else ""
         raise FileError(
             f"column {key} holds {column.described}, which are no features as they stand",
-            f"--drop {key} (it can still name groups){days}",
+            f"--drop {quote(key)} (it can still name groups){days}",
         )
     if column.kind == "other":
-        raise FileError(f"column {key} holds {column.described}, which are no features", f"--drop {key}")
+        raise FileError(f"column {key} holds {column.described}, which are no features", f"--drop {quote(key)}")
     if column.missing.all():
-        raise FileError(f"column {key} has no value in any training row", f"--drop {key}")
+        raise FileError(f"column {key} has no value in any training row", f"--drop {quote(key)}")
 
 
 def _words(table: Table, key: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 
 import numpy as np
 
@@ -153,7 +154,7 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
     signs = [(word, count[word]) for word in texts.vocabulary if word in SIGNS]
     if not signs:
         return as_text, ()
-    note = f"column {key}: {counted(signs)} is a category of its own; --missing {_quoted(signs[0][0])} makes it missing"
+    note = f"column {key}: {counted(signs)} is a category of its own; --missing {quote(signs[0][0])} makes it missing"
     return as_text, (note,)
 
 
@@ -196,27 +197,20 @@ def _with_units(column: Column, key: str, text: str) -> Column:
     different = len(set(column.values.tolist()) - {None})
     refusal = (
         f"column {key} holds {different:,} different numbers with a unit, such as {text!r}",
-        f"write them as numbers, without units; --categorical {_quoted(key)} takes them as text, or"
-        f" --drop {_quoted(key)}",
+        f"write them as numbers, without units; --categorical {quote(key)} takes them as text, or"
+        f" --drop {quote(key)}",
     )
     return replace(column, refusal=refusal)
 
 
 def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]]) -> Column:
     words = ",".join(word for word, _ in odd[:SHOWN_WORDS] if len(word) <= LONGEST_WORD)
-    meaning = f"--missing {_quoted(words)} if that means a missing value, " if words else ""
+    meaning = f"--missing {quote(words)} if that means a missing value, " if words else ""
     refusal = (
         f"column {key} holds numbers, but also {counted(odd)}",
-        f"{meaning}--categorical {_quoted(key)} if the column is text, or --drop {_quoted(key)}",
+        f"{meaning}--categorical {quote(key)} if the column is text, or --drop {quote(key)}",
     )
     return replace(column, refusal=refusal)
-
-
-def _quoted(text: str) -> str:
-    """A text as a shell needs it."""
-    import shlex
-
-    return shlex.quote(text)
 
 
 def words_of(options: Iterable[str]) -> tuple[str, ...]:

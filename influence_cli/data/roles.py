@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 import numpy as np
 
@@ -50,7 +51,7 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
     if options.label is None:
         raise UsageError(
             f"a table needs --label COLUMN, the column to predict; its columns are {listed(table.names)}",
-            f"for example --label {table.names[-1]}",
+            f"for example --label {quote(table.names[-1])}",
         )
     label = known(options.label, table, "--label")
     others = [known(one, table, option) for option, one in options.beside if one is not None]
@@ -75,11 +76,11 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
         reason = None if key in keep else _no_feature(key, table)
         if reason is not None:
             left_out[key] = reason
-            remedy = "" if reason == NO_VALUE else f" (--keep {_quoted(key)} takes it)"
+            remedy = "" if reason == NO_VALUE else f" (--keep {quote(key)} takes it)"
             notes.append(f"column {key}: left out as a feature: {reason}{remedy}")
         elif key not in keep and table.columns[key].are_whole and _all_differ(table.columns[key]):
             notes.append(
-                f"column {key}: kept as a number, though every row has another whole number (--id {_quoted(key)} if it"
+                f"column {key}: kept as a number, though every row has another whole number (--id {quote(key)} if it"
                 " names the rows)"
             )
     features = [key for key in table.names if key not in out and key not in left_out]
@@ -90,7 +91,7 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
         why = "".join(f"; {key} is left out: {reason}" for key, reason in left_out.items())
         raise UsageError(
             f"no feature is left: the columns are {listed(table.names)}{why}",
-            f"--keep {_quoted(next(iter(left_out)))} takes it all the same" if left_out else "drop fewer columns",
+            f"--keep {quote(next(iter(left_out)))} takes it all the same" if left_out else "drop fewer columns",
         )
     return Roles(label, features, left_out, tuple(notes))
 
@@ -187,11 +188,5 @@ def _check_ids(column: Column, key: str) -> None:
     raise FileError(
         f"--id {key}: identifiers must differ, but {', '.join(twice)}{f' and {more:,} more' if more else ''} "
         f"{'occurs' if len(twice) == 1 and not more else 'occur'} more than once",
-        f"name a column with one value a row; groups of rows with one value are by:{key}",
+        f"name a column with one value a row; groups of rows with one value are {quote(f'by:{key}')}",
     )
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
