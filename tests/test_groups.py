@@ -104,6 +104,7 @@ def test_percentages_are_exact():
         ("5%", ["expected one of coherent:, random:, rows:, records:, ids:, neighbours:, cluster:", "found '5%'"]),
         ("island=Biscoe", ["did you mean --group column:island=Biscoe?"]),
         ("speed=1..2,size=Large", ["did you mean --group column:speed=1..2,size=Large?"]),
+        ("where:island=Biscoe", ["did you mean --group column:island=Biscoe?"]),
         ("island", ["did you mean --group by:island?"]),
         ("0,5,9", ["did you mean --group rows:0,5,9?"]),
         ("column:age>40", ["write a range with its ends, column:NAME=LOW..HIGH", "'column:age=40..'"]),

@@ -115,6 +115,9 @@ def parse_group(text: str) -> GroupSpec:
 
 def _hint_of_kind(spec: str, name: str, colon: str) -> str:
     """What was probably meant by a spec whose kind is missing or misspelt."""
+    _, _, body = spec.partition(":")
+    if "=" in body and "=" not in name:
+        return f"did you mean --group {shell(f'column:{body}')}?"
     near = nearest(name, KINDS)
     if near or colon or not spec or len(spec) > LONGEST_GUESS:
         example = shell(KINDS[near].example if near else "random:5%")
