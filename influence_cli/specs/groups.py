@@ -115,10 +115,10 @@ def parse_group(text: str) -> GroupSpec:
 
 def _hint_of_kind(spec: str, name: str, colon: str) -> str:
     """What was probably meant by a spec whose kind is missing or misspelt."""
-    _, _, body = spec.partition(":")
-    if "=" in body and "=" not in name:
-        return f"did you mean --group {shell(f'column:{body}')}?"
     near = nearest(name, KINDS)
+    _, _, body = spec.partition(":")
+    if "=" in body and "=" not in name and near not in ("column", "by"):
+        return f"did you mean --group {shell(f'column:{body}')}?"
     if near or colon or not spec or len(spec) > LONGEST_GUESS:
         example = shell(KINDS[near].example if near else "random:5%")
         return (f"did you mean {near}? " if near else "") + f"For example: --group {example}"
