@@ -117,15 +117,18 @@ def about(subject: str) -> Iterator[None]:
 
 
 def composed(text: str) -> str:
-    """A text in one form of those that look the same: composed letters (Unicode NFC), plain blanks instead of no-break
-    ones, nothing of no width."""
+    """A text in one form of those that look the same: composed letters (Unicode NFC), plain blanks instead of others,
+    nothing of no width."""
     if text.isascii():
         return text
     return unicodedata.normalize("NFC", text).translate(_SAME_LOOK)
 
 
-_SAME_LOOK = {0xA0: " ", 0x2007: " ", 0x202F: " ", 0xAD: None, 0x200B: None, 0x2060: None, 0xFEFF: None}
-"""Blanks that do not break a line, and characters without a width."""
+_SAME_LOOK = {
+    **dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " "),
+    **dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF]),
+}
+"""Blanks of other widths or that do not break a line, and characters without a width."""
 
 
 def shown_lines(text: str) -> str:

@@ -23,7 +23,7 @@ from influence_cli.core.quantities import (
 )
 from influence_cli.core.wald import wald_target
 from influence_cli.core.weights import Weights
-from influence_cli.errors import UsageError, did_you_mean
+from influence_cli.errors import UsageError, composed, did_you_mean
 from influence_cli.models.scales import units
 from influence_cli.models.trained import TrainedModel
 from influence_cli.results import (
@@ -182,6 +182,7 @@ def ask(
 ) -> Question:
     """The question; ``groups`` are the rows of each, where these are asked about and the model's test rows are its
     training rows.  Raises UsageError where quantity, model and test rows do not fit together."""
+    quantity = composed(quantity)
     if tests is not None and tests.removed:
         if groups is None:
             raise UsageError("--test removed is about given groups", hint="name test rows: --test 17")
@@ -193,7 +194,7 @@ def ask(
 def _of_model(model: TrainedModel, quantity: str) -> tuple[np.ndarray, list[Target]]:
     """A parameter or its t, or several."""
     kind, _, text = quantity.partition(":")
-    known = model.parameter_names
+    known = [composed(name) for name in model.parameter_names]
     asked = [text] if text in known else names_in(text) or [text]
     for name in asked:
         if name not in known:

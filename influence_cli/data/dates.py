@@ -18,19 +18,22 @@ CENTURY_TURNS = 69
 
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 DAY_SECONDS = 86_400
+DAYS_OF_A_YEAR = 366
 
 _TIME = (
     r"(?P<hour>\d{1,2})[:h](?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?\s*(?P<half>[AaPp]\.?[Mm]\.?)?"
-    r"\s*(?:Z|UTC|GMT|[+-]\d{2}:?\d{2})?"
+    r"\s*(?:Z|UTC|GMT|CES?T|[ECMP][SD]T|[+-]\d{2}:?\d{2})?"
 )
+_BEHIND = _TIME.replace("[:h]", "[:h.]", 1)
+"""A time behind a date, where a point cannot be a decimal mark."""
 _WEEKDAY = r"(?:[^\W\d]{2,10}\.?,?\s+)?"
 _MONTH = r"(?P<word>[^\W\d_]{3,10})\.?"
 _YEAR = r"(?P<year>\d{4}|'?\d{2})"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th|\.)?"
 _FORMS = [
-    re.compile(form + rf"(?:(?:[T,]\s*|\s+(?:at\s+)?){_TIME})?", re.IGNORECASE)
+    re.compile(form + rf"(?:(?:[T,:]\s*|\s+(?:(?:at|-)\s+)?){_BEHIND})?", re.IGNORECASE)
     for form in (
-        r"(?P<year>\d{4})(?P<mark>[-/.])\s?(?P<month>\d{1,2})(?P=mark)\s?(?P<day>\d{1,2})\.?",
+        rf"{_WEEKDAY}(?P<year>\d{{4}})(?P<mark>[-/.\s])\s?(?P<month>\d{{1,2}})(?P=mark)\s?(?P<day>\d{{1,2}})\.?",
         rf"{_WEEKDAY}(?P<a>\d{{1,2}})(?P<mark>[-/.]|\.?\s)\s?(?P<b>\d{{1,2}})(?P=mark)\s?(?P<c>\d{{4}}|\d{{2}})\.?",
         rf"{_WEEKDAY}{_DAY}[-/\s.]*(?:of\s+)?{_MONTH}[-/\s.,]*{_YEAR}",
         rf"{_WEEKDAY}{_MONTH}[-/\s]*{_DAY},?[-/\s]+{_YEAR}",
@@ -38,6 +41,9 @@ _FORMS = [
         rf"{_MONTH}[-/\s.,]*{_YEAR}",
         rf"(?P<year>\d{{4}})[-/\s]{_MONTH}",
         r"(?P<year>(?:19|20)\d{2})(?P<month>\d{2})(?P<day>\d{2})",
+        r"(?P<a>\d{2})(?P<b>\d{2})(?P<c>(?:19|20)\d{2})",
+        r"(?P<year>\d{4})[年년]\s?(?P<month>\d{1,2})[月월]\s?(?:(?P<day>\d{1,2})[日일])?",
+        r"(?P<year>(?:19|20)\d{2})-(?P<yearday>\d{3})",
         r"(?P<year>\d{4})[-/](?P<month>\d{1,2})",
         r"(?P<month>\d{1,2})[-/](?P<year>\d{4})",
         r"(?P<year>\d{4})[-/\s]?Q(?P<quarter>[1-4])",
@@ -45,22 +51,23 @@ _FORMS = [
         r"(?P<year>\d{4})-?W(?P<week>\d{2})(?:-?(?P<weekday>[1-7]))?",
     )
 ]
+_FORMS.append(re.compile(rf"{_WEEKDAY}{_MONTH}\s+{_DAY}\s+{_TIME}\s+{_YEAR}", re.IGNORECASE))
 _ONLY_TIME = re.compile(_TIME)
 _MONTHS = (
-    ("january", "januar", "jänner", "janvier", "enero", "gennaio", "janeiro"),
-    ("february", "februar", "février", "fevrier", "febrero", "febbraio", "fevereiro"),
-    ("march", "märz", "maerz", "mrz", "mars", "marzo", "março"),
+    ("january", "januari", "jänner", "janvier", "enero", "gennaio", "janeiro"),
+    ("february", "februari", "février", "fevrier", "febrero", "febbraio", "fevereiro"),
+    ("march", "märz", "maerz", "mrz", "mars", "marzo", "março", "maart", "mrt"),
     ("april", "avril", "abril", "aprile"),
-    ("may", "mai", "mayo", "maggio", "maio"),
+    ("may", "mai", "mei", "maj", "mayo", "maggio", "maio"),
     ("june", "juni", "juin", "junio", "giugno", "junho"),
     ("july", "juli", "juillet", "julio", "luglio", "julho"),
-    ("august", "août", "aout", "agosto"),
+    ("augusti", "augustus", "août", "aout", "agosto"),
     ("september", "septembre", "septiembre", "setiembre", "settembre", "setembro"),
     ("october", "oktober", "octobre", "octubre", "ottobre", "outubro"),
     ("november", "novembre", "noviembre", "novembro"),
     ("december", "dezember", "décembre", "decembre", "diciembre", "dicembre", "dezembro"),
 )
-"""In English, German, French, Spanish, Italian and Portuguese; three letters or more of one are enough."""
+"""In eight languages of Europe; three letters or more of one are enough."""
 
 
 def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
@@ -114,6 +121,9 @@ def _day(match: re.Match[str], order: str) -> int | None:
         except ValueError:
             return None
         return day.toordinal() - EPOCH
+    if "yearday" in groups:
+        first = datetime.date(int(groups["year"]), 1, 1).toordinal() - EPOCH
+        return first + int(groups["yearday"]) - 1 if 1 <= int(groups["yearday"]) <= DAYS_OF_A_YEAR else None
     if "quarter" in groups:
         return _ordinal(groups["year"], 3 * int(groups["quarter"]) - 2, 1)
     if "word" in groups:

@@ -117,6 +117,8 @@ def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[s
     if {word.lower() for word in words} <= {"true", "false"}:
         return Column("boolean", texts, "true and false"), ()
     if all(word.isascii() and word.isdigit() for word in words) and any(w[0] == "0" and len(w) > 1 for w in words):
+        if dates.orders_of(words):
+            return _date(texts), ()
         padded = next(word for word in words if word[0] == "0" and len(word) > 1)
         note = f"column {key}: text, because of leading zeros such as in {padded}"
         return Column("text", texts, "digits with leading zeros"), (note,)
@@ -138,10 +140,12 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
     count = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True))
     if said and numbers.count == len(said):
         return _numeric(texts, said, numbers, count, key)
-    if 2 * numbers.count > len(said):
-        odd = [(word, count[word]) for word, value in zip(said, numbers.values, strict=True) if value is None]
+    odd = [(word, count[word]) for word, value in zip(said, numbers.values, strict=True) if value is None]
+    are_most = 2 * numbers.count > len(said)
+    if are_most or 2 * sum(rows for _, rows in odd) < sum(count[word] for word in said):
         odd.sort(key=lambda pair: (-pair[1], pair[0]))
-        if len(texts.vocabulary) <= FEW_SORTS and all(any(map(str.isdigit, word)) for word, _ in odd):
+        have_digits = all(any(map(str.isdigit, word)) for word, _ in odd)
+        if len(texts.vocabulary) <= FEW_SORTS and (have_digits or not are_most):
             note = (
                 f"column {key}: text with {len(texts.vocabulary)} categories, because beside numbers it holds"
                 f" {counted(odd)}"

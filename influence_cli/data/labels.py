@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from influence_cli.errors import FileError
+from influence_cli.errors import FileError, composed
 
 FEW_VALUES = 20
 """Up to this many distinct whole numbers are taken for classes without another look."""
@@ -21,6 +21,8 @@ PART = 1 << 20
 
 LONGEST_LABEL = 60
 """Characters of a label that a message shows."""
+
+LAST_ASCII = 127
 
 REGRESSION = "for a numeric response use --estimator linear"
 COUNTS = ", for counts of events --estimator poisson"
@@ -100,7 +102,7 @@ def _parts(y: np.ndarray) -> list[slice]:
 
 
 def _text_or_numbers(y: np.ndarray, where: str) -> np.ndarray:
-    """Labels as text (kind U) or as bool, integer or float; bytes are read as UTF-8."""
+    """Labels as text (kind U, those that look the same alike) or as bool, integer or float; bytes are read as UTF-8."""
     if y.dtype.kind == "O":
         kinds = {"text" if isinstance(value, str) else "number" for value in y}
         odd = [value for value in y if not isinstance(value, str | bool | int | float | np.number | np.bool_)]
@@ -118,6 +120,9 @@ def _text_or_numbers(y: np.ndarray, where: str) -> np.ndarray:
     if y.dtype.kind == "U" and (y == "").any():
         row = int(np.argmax(y == ""))
         raise FileError(f"every row needs a label, but row {row} of the {where} (counted from 0) has none")
+    if y.dtype.kind == "U" and np.ascontiguousarray(y).view(np.uint32).max(initial=0) > LAST_ASCII:
+        different, codes = np.unique(y, return_inverse=True)
+        y = np.array([composed(label) for label in different.tolist()])[codes]
     return y
 
 
@@ -154,4 +159,4 @@ def _print(value: np.generic) -> str:
     """As a person would type it: whole floats without ``.0``, as long as they are exact."""
     if isinstance(value, np.floating) and value == np.round(value) and abs(value) < 2**53:
         return str(int(value))
-    return str(value)
+    return composed(str(value))

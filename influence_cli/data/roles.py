@@ -78,11 +78,8 @@ def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Rol
             left_out[key] = reason
             remedy = "" if reason == NO_VALUE else f" (--keep {quote(key)} takes it)"
             notes.append(f"column {key}: left out as a feature: {reason}{remedy}")
-        elif key not in keep and table.columns[key].are_whole and _all_differ(table.columns[key]):
-            notes.append(
-                f"column {key}: kept as a number, though every row has another whole number (--id {quote(key)} if it"
-                " names the rows)"
-            )
+        elif key not in keep and (doubt := _doubt(key, table.columns[key])) is not None:
+            notes.append(f"column {key}: {doubt}")
     features = [key for key in table.names if key not in out and key not in left_out]
     if not features and list(left_out.values()) == [COUNTS]:
         features = list(left_out)
@@ -147,13 +144,29 @@ def _no_feature(key: str, table: Table) -> str | None:
     if key.lower() in ROW_NAMES and (column.kind == "text" or column.are_whole) and _all_differ(column):
         return "it names the rows"
     if column.kind == "text":
-        present = column.values[~column.missing].tolist()
-        different = len(set(present))
-        enough = len(present) if len(present) < FEW_ROWS else LEAST_DIFFERENT * len(present)
-        if different > 1 and different >= enough:
-            share = "every row" if different == len(present) else "nearly every row"
+        different, rows = _texts_in(column)
+        if different > 1 and different >= (rows if rows < FEW_ROWS else LEAST_DIFFERENT * rows):
+            share = "every row" if different == rows else "nearly every row"
             return f"{share} has another text, so that it names rows and is no category"
     return None
+
+
+def _doubt(key: str, column: Column) -> str | None:
+    """A note about a feature that may be none, or None."""
+    if column.are_whole and _all_differ(column):
+        return f"kept as a number, though every row has another whole number (--id {quote(key)} if it names the rows)"
+    if column.kind == "text" and column.refusal is None:
+        different, rows = _texts_in(column)
+        if rows >= FEW_ROWS and 2 * different >= rows:
+            remedy = f"--drop {quote(key)} leaves it out"
+            return f"{different:,} different texts in {rows:,} rows, a feature each ({remedy})"
+    return None
+
+
+def _texts_in(column: Column) -> tuple[int, int]:
+    """How many texts there are, and in how many rows."""
+    present = column.values[~column.missing].tolist()
+    return len(set(present)), len(present)
 
 
 def _counts_rows(values: np.ndarray) -> bool:

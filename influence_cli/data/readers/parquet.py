@@ -20,7 +20,7 @@ from influence_cli.data.readers.delimited import joined, refuse_other_columns
 from influence_cli.data.readers.polars_columns import stacked, values_of
 from influence_cli.data.readers.text_polars import polars_for
 from influence_cli.data.table import Column, Table
-from influence_cli.errors import FileError, about
+from influence_cli.errors import FileError, about, composed
 from influence_cli.memory import at_most
 
 if TYPE_CHECKING:
@@ -113,11 +113,13 @@ def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, lis
         ) from None
     if not schema_names:
         raise FileError("the table has no columns")
+    if len(set(plain := [composed(name) for name in schema_names])) == len(plain):
+        frame, schema_names = frame.rename(dict(zip(schema_names, plain, strict=True))), plain
     try:
         names = json.loads(stored)["index_columns"] if stored else []
     except (ValueError, KeyError, TypeError):
         names = []
-    return frame, schema_names, {name for name in names if isinstance(name, str)}
+    return frame, schema_names, {composed(name) for name in names if isinstance(name, str)}
 
 
 def _check_claims(polars: Any, source: Any, length: int) -> None:

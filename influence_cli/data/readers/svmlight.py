@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import numpy as np
 from influence_cli.data.compressed import ENDS, INDICES, NUMBERS, CompressedRows, parts_of
 from influence_cli.data.from_arrays import RawData
 from influence_cli.data.keeping import Keeper, Part, joined_numbers
-from influence_cli.data.readers.dialect import opened
+from influence_cli.data.readers.dialect import HEAD_BYTES, opened
 from influence_cli.data.sparse import refuse_wide
 from influence_cli.data.stored import made_of
 from influence_cli.data.table import Column, Table
@@ -23,6 +24,7 @@ from influence_cli.errors import FileError
 HINT = "each line must be LABEL INDEX:VALUE INDEX:VALUE ..."
 PIECE_BYTES = 4 * 2**20
 """Of text that is parsed at once: as numbers it takes a few times as much."""
+_LONE_RETURN = re.compile(rb"\r(?!\n)")
 NO_INDEX = np.iinfo(np.int64).max
 """The least index of a piece without any."""
 
@@ -36,7 +38,7 @@ def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", wid
     Whether indices begin at 0 or 1 is read from the files together, as scikit-learn does.
     """
     paths = [path] if test is None else [path, test]
-    parts = _parsed([str(one) for one in paths], "auto", "" if test is None else f"here or in {test_name} ")
+    parts = _parsed([_lines_of(one) for one in paths], "auto", "" if test is None else f"here or in {test_name} ")
     if not parts[0].shape[0]:
         raise FileError("the file holds no rows", HINT)
     if not parts[0].shape[1]:
@@ -69,6 +71,13 @@ def _parsed(files: list[Any], zero_based: bool | str, which: str = "") -> list[A
         raise FileError(f"the svmlight format was expected, but {which}found something else ({error})", HINT) from None
 
 
+def _lines_of(path: Path) -> str | BytesIO:
+    """What scikit-learn reads, which knows no lines that end in CR alone: the path, or the same lines with LF."""
+    with opened(path) as file:
+        head = file.read(HEAD_BYTES)
+        return BytesIO(_LONE_RETURN.sub(b"\n", head + file.read())) if _LONE_RETURN.search(head) else str(path)
+
+
 def in_pieces(path: Path, keeper: Keeper) -> Table:
     """Labels and compressed rows of a file as columns that the ``keeper`` takes, PIECE_BYTES of it at a time.
 
@@ -81,7 +90,7 @@ def in_pieces(path: Path, keeper: Keeper) -> Table:
         file.seek(begin)
         while content := file.read(PIECE_BYTES) + file.readline():
             begin += len(content)
-            X, y = _parsed([BytesIO(content)], True)
+            X, y = _parsed([BytesIO(_LONE_RETURN.sub(b"\n", content))], True)
             indices = X.indices
             refuse_wide(int(indices.max(initial=0)))
             written = np.array([indices.min(), indices.max()] if len(indices) else [NO_INDEX, -1], dtype=np.int64)

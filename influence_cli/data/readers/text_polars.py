@@ -273,7 +273,7 @@ def whole_lines(file: IO[bytes], has_quotes: bool = False) -> bytes:
 def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
     """Columns that polars would read as numbers or truth values and that stay text: codes with leading zeros, words.
 
-    They are looked for at the beginning of the file and at places spread over it.
+    They are looked for in all of a small file, and in a large one at its beginning, its end and places between.
     """
     columns = set()
     for lines in _samples(path, dialect.zipped):
@@ -288,12 +288,13 @@ def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
 
 
 def _samples(path: Path, zipped: bool) -> Iterator[list[str]]:
-    size = path.stat().st_size
+    size, whole = path.stat().st_size, SAMPLE_PLACES * SAMPLE_BYTES
+    places, length = (1, whole) if zipped or size <= whole else (SAMPLE_PLACES, SAMPLE_BYTES)
     with opened(path) as file:
-        for place in range(1 if zipped or size < SAMPLE_PLACES * SAMPLE_BYTES else SAMPLE_PLACES):
-            file.seek(0 if not place else (size - SAMPLE_BYTES) * place // (SAMPLE_PLACES - 1))
-            lines = file.read(SAMPLE_BYTES).decode("utf-8", "replace").splitlines()
-            yield lines[1 if place else 0 : -1] if len(lines) > 2 else lines
+        for place in range(places):
+            file.seek(0 if not place else (size - length) * place // (places - 1))
+            lines = file.read(length).decode("utf-8", "replace").splitlines()
+            yield lines[1 if place else 0 :]
 
 
 def _refuse_ragged(path: Path, dialect: Dialect) -> None:
