@@ -115,8 +115,7 @@ def parse_group(text: str) -> GroupSpec:
 
 def _hint_of_kind(spec: str, name: str, colon: str) -> str:
     """What was probably meant by a spec whose kind is missing or misspelt."""
-    near = nearest(name, KINDS)
-    _, _, body = spec.partition(":")
+    near, body = nearest(name, KINDS), spec.partition(":")[2]
     if "=" in body and "=" not in name and near not in ("column", "by"):
         return f"did you mean --group {shell(f'column:{body}')}?"
     if near or colon or not spec or len(spec) > LONGEST_GUESS:
@@ -137,9 +136,7 @@ def cell_of(spec: GroupSpec) -> str:
 def cell_of_label(label: str, size: int) -> str:
     """The cell of a group whose label is its spec, as in files that do not keep it."""
     spec = parse_group(_NUMBER.sub("", label))
-    if spec.size is not None:
-        return str(size)
-    return cell_of(spec)
+    return cell_of(spec) if spec.size is None else str(size)
 
 
 def parse_size(text: str) -> tuple[Size, int | None]:
