@@ -1,6 +1,6 @@
-"""How well the rows that are left determine the parameters: the condition of the Hessian after removal.
+"""How well the remaining rows determine the parameters: the condition number of the Hessian after removal.
 
-Rows and columns are scaled to the curvature of the trained model, so that the units of the features do not count.
+The Hessian is scaled by the curvature of the trained model, so that the units of the features have no influence.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.weights import Weights
 
 ILL = 1e8
-"""Condition from which on half of the digits of a Newton step are lost."""
+"""Condition number above which a Newton step loses half of its digits."""
 LOOKED_AT = 1000
-"""Parameters up to which a Hessian is made for this alone."""
+"""Parameters up to which a dense Hessian is computed for this purpose alone."""
 
 
 def conditions(
@@ -26,10 +26,10 @@ def conditions(
     solver: HessianSolver | None = None,
     groups: Removal | None = None,
 ) -> np.ndarray | None:
-    """About the condition of the Hessian at theta (P, 1) under the weights w of G groups, (G,).
+    """Approximate condition numbers (G,) of the Hessian at theta (P, 1) under the weights w of G groups.
 
-    None where the penalty keeps it under ``ILL``, J is not convex, or a model without a ``solver`` for the removal of
-    ``groups`` has too many parameters.
+    None where the penalty keeps them below ``ILL``, where J is not convex, or where the model has more than
+    ``LOOKED_AT`` parameters and no exact ``solver`` for the removal of ``groups`` is given.
     """
     if not objective.convex:
         return None

@@ -1,8 +1,9 @@
-"""Proven intervals of whole blocks of groups, those that take the last row of a class with them included.
+"""Proven intervals of whole blocks of groups, including groups that contain all rows of a class.
 
-Without an intercept's penalty such a group leaves no minimiser.  The infimum of J is the minimum of the model of the
-classes that are left: their log-sum-exp is smaller than that of all, with equality in the limit, and so is the penalty.
-That model is certified.  For rows of the class that is gone nothing is proven: there f has no finite value, or a limit.
+If the intercepts are free, J has no minimiser without such a group.  Its infimum is the minimum of the model of the
+remaining classes: their log-sum-exp is smaller than that of all classes, with equality in the limit, and their penalty
+is no larger.  That model is certified instead.  Nothing is proven for test rows of the lost class: their f is infinite
+or a limit.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ def proven(
     *,
     products: int = PRODUCTS,
 ) -> Interval:
-    """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, for targets with f(theta*) of each, (T,) or (T, G);
-    infinite where nothing is proven.  theta (P, G) is any point, best one near the minimisers of J(.; w); ``products``
-    are those of ``certify``."""
+    """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, infinite where nothing is proven.
+
+    ``asked`` are the targets, each with its f(theta*), (T,) or (T, G).  theta (P, G) may be any point, best one near
+    the minimisers of J(.; w).  ``products`` is that of ``certify``."""
     total = sum(len(base) for _, base in asked)
     low, high = np.full((total, w.groups), -np.inf), np.full((total, w.groups), np.inf)
     lost = objective.recession(w).any(axis=0)
@@ -74,18 +76,18 @@ def _fill(
 
 @dataclass(frozen=True)
 class Reduced:
-    """The model of the classes ``kept`` (K',), class codes of the whole model, on the same rows."""
+    """The model of the classes ``kept`` (K',), which are class codes of the whole model, on the same rows."""
 
     objective: Glm
     kept: np.ndarray
 
     def codes(self, y: np.ndarray) -> np.ndarray:
-        """Class codes of the whole model in this one; 0 for a class that is gone."""
+        """Class codes of the whole model translated to this one; 0 for a lost class."""
         return np.maximum(np.searchsorted(self.kept, y), 0) * np.isin(y, self.kept)
 
 
 def without_classes(objective: Glm, kept: np.ndarray) -> Reduced:
-    """A softmax of at least two classes ``kept``.  Rows of the others must have no weight."""
+    """The softmax model of the at least two classes ``kept``.  Rows of the other classes must have weight 0."""
     reduced = copy(objective)
     family, penalty = Softmax(len(kept)), objective.penalty
     reduced.family, reduced.outputs = family, len(kept)
@@ -97,7 +99,7 @@ def without_classes(objective: Glm, kept: np.ndarray) -> Reduced:
     reduced.y = reduction.codes(objective.y)
     reduced.kept = None
     for name in ("_kinds", "_training_gram", "_in_single"):
-        reduced.__dict__.pop(name, None)  # cached of the whole model
+        reduced.__dict__.pop(name, None)  # cached properties of the whole model
     return reduction
 
 
@@ -108,7 +110,7 @@ def _of_the_rest(
     geometry: RowGeometry,
     asked: Sequence[tuple[Target, np.ndarray]],
 ) -> list[Interval | None]:
-    """Intervals (T, 1) for one group that took whole classes."""
+    """Intervals (T, 1) of each target for one group that contains all rows of some classes."""
     if not isinstance(objective.family, Softmax | Logistic):
         return [None] * len(asked)
     classes = objective.family.classes
@@ -139,7 +141,7 @@ def _of_the_rest(
 
 
 def _of_one_class(target: Target, base: np.ndarray, kept: int) -> Interval | None:
-    """Where one class is left its loss goes to 0 and its probability to 1."""
+    """If a single class remains, its loss tends to 0 and its probability to 1."""
     if not isinstance(target, RowTarget) or not isinstance(target.quantity, Loss | Probability):
         return None
     limit = 0.0 if isinstance(target.quantity, Loss) else 1.0
@@ -148,7 +150,7 @@ def _of_one_class(target: Target, base: np.ndarray, kept: int) -> Interval | Non
 
 
 def _where(known: np.ndarray, interval: Interval | None) -> Interval | None:
-    """The interval of the rows that are ``known`` (T,)."""
+    """The interval where ``known`` (T,), and infinite elsewhere."""
     if interval is None:
         return None
     return np.where(known[:, None], interval[0], -np.inf), np.where(known[:, None], interval[1], np.inf)

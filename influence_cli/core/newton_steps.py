@@ -1,6 +1,6 @@
-"""Newton's steps where J(.; w) may have no minimum: whether they show one, and how they go in the space that rows hold.
+"""Newton's steps where J(.; w) may have no minimum: whether they prove one, and steps within the determined directions.
 
-Far along a direction of recession every step is as long as the one before; near a minimum they become short."""
+Far along a direction of recession every step is as long as the one before; near a minimum the steps become short."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ from influence_cli.core.weights import RowWeights, Weights
 from influence_cli.errors import NotConvergedError
 
 FLAT = 1e-13
-"""Curvature, relative to that of its parameters, up to which no minimum is certain: a row that is separated keeps
-exp(-30) of its own."""
+"""Reciprocal condition of the Hessian, scaled to diagonal 1, up to which no minimum is certain: a separated row still
+has a curvature of about exp(-30)."""
 RULED_OUT = 50.0
-"""How far out, in units of the outputs, what can be separated is taken out of J: exp(-50) is no part of it any more."""
+"""Distance, in units of the outputs, at which separated rows are evaluated: exp(-50) no longer contributes to J."""
 SHIFTS = (0.0, 1e-10, 1e-6, 1e-3)
-"""Added to a curvature of diagonal 1 in turn until it is definite: far from the minimum steps may be rough."""
+"""Multiples of the identity added in turn to a curvature of diagonal 1 until it is definite: far from the minimum a
+step need not be exact."""
 FINITE_REACH = 0.5
-"""Change of some row's outputs in a Newton step under which a minimum is certain
+"""Largest change of a row's outputs in a Newton step below which a minimum is certain
 (``training.require_finite_minimum``)."""
 LOOKED_AHEAD, LONGEST_STEP = 8, 2.0
-"""Newton steps within which a minimum near the trained parameters shows, for a fraction of what linear programs take,
-and the largest change of a row's outputs in one of them."""
+"""Newton steps within which a minimum near the trained parameters is recognised, at a fraction of the cost of linear
+programs, and the largest change of a row's outputs that one of them may make."""
 HALVINGS = 30
-"""Of a step, before it counts as lost to rounding."""
+"""Halvings of a step after which rounding is said to hide any decrease."""
 
 
 def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: int = 0) -> bool:
-    """Whether J(.; w) certainly has one finite minimum, seen from theta (P, 1) or a point at most so many Newton
-    ``steps`` on: the Hessian is definite there, by more than the rounding of its factor, and no row's outputs move by
-    ``FINITE_REACH`` in a Newton step.  False may mean either."""
+    """Whether J(.; w) certainly has one finite minimum, judged at theta (P, 1) or at one of at most ``steps`` Newton
+    iterates from it: the Hessian is definite there by more than the rounding of its factor, and the Newton step changes
+    no row's outputs by ``FINITE_REACH``.  False means that it is not known."""
     if objective.bounded:
         return True
     if objective.size > DOUBLE_UP_TO:
@@ -50,7 +51,7 @@ def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: 
             factor = factorize(objective, at, w)
         except NotConvergedError:
             return None
-        # Without units: rows of length 1.  A small pivot in the middle raises the rounding of one that should be 0.
+        # With rows of length 1 the units cancel.  A small pivot raises the rounding of a later one that should be 0.
         least, _ = dpocon(factor.lower / np.linalg.norm(factor.lower, axis=1)[:, None], 1.0, uplo="L")
         return None if least <= FLAT else -factor(objective.gradient(at, w))
 
@@ -60,8 +61,8 @@ def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: 
 def becomes_short(
     objective: Objective, theta: np.ndarray, step_from: Callable[[np.ndarray], np.ndarray | None], steps: int
 ) -> bool:
-    """Whether a Newton step is shorter than ``FINITE_REACH`` at theta (P, 1) or so many ``steps`` on, and there is one
-    (where the Hessian is definite) at each."""
+    """Whether the Newton step at theta (P, 1), or at one of the next ``steps`` iterates, is shorter than
+    ``FINITE_REACH``; False as soon as ``step_from`` returns None, because the Hessian is not definite."""
     for _ in range(steps + 1):
         step = step_from(theta)
         if step is None:
@@ -76,8 +77,10 @@ def becomes_short(
 def step_in_held(
     objective: Glm, theta: np.ndarray, w: Weights, direction: Separation
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, float]:
-    """From theta (P, 1) with all that can grow ruled out: that point, J and its gradient there; Newton's step (P, 1) in
-    what ``direction`` holds; and about 1 / the condition of the curvature there, 0 where that is not definite."""
+    """The Newton step from theta (P, 1) in the directions that ``direction`` holds, with all growing forms ruled out.
+
+    Returns the point moved outward so far, J and its gradient there; the step (P, 1); and about 1 / the condition of
+    the curvature there, 0 where it is not definite."""
     out = max(0.0, RULED_OUT - float(direction.growth(theta).min(initial=RULED_OUT))) * direction.outward
     value, gradient = objective.value_and_gradient(theta + out, w)
     held = direction.held
@@ -87,8 +90,8 @@ def step_in_held(
 
 
 def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-    """-curvature^-1 gradient (r, 1), and about 1 / the condition of the curvature (r, r), 0 where that is not
-    definite.  Nothing is held where r is 0, which LAPACK would report as an error on standard error."""
+    """-curvature^-1 gradient (r, 1), and about 1 / the condition of the curvature (r, r), 0 where it is not definite
+    (the step is then that of a shifted curvature).  LAPACK would print an error for r = 0, which is met first."""
     if not curvature.size:
         return gradient, 1.0
     unit = np.sqrt(np.maximum(curvature.diagonal(), np.finfo(float).tiny))[:, None]
@@ -103,8 +106,8 @@ def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarra
 def along_step(
     objective: Objective, at: tuple[np.ndarray, ...], step: np.ndarray, w: Weights, held: np.ndarray
 ) -> np.ndarray | None:
-    """The point along the step from ``at`` (theta, J and its gradient) where J has fallen, or if that cannot be told,
-    its gradient in ``held`` (P, r); None if there is none."""
+    """The first point theta + step / 2^j from ``at`` (theta, J and its gradient) where J has fallen or, if rounding
+    hides that, where the gradient in ``held`` (P, r) is shorter; None if there is none."""
     theta, value, gradient = at
     slope = float((gradient * step).sum())
     for halving in range(HALVINGS):

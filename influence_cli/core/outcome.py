@@ -1,4 +1,4 @@
-"""What removal does to f, once it has been retrained without the groups (docs/design.md, "When is it a minimum?")."""
+"""The change of f from retraining without the groups, and its error (docs/design.md, "When is it a minimum?")."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ FINE = "ok"
 STOPPED = "retraining stopped at gradient norm {:.1e}, with more than {:.0e} of the way to go"
 """Status of a group whose minimum was not reached."""
 ROUNDING_OF_F = 16 * np.finfo(float).eps
-"""Rounding of f, relative to |f| before and after removal."""
+"""Rounding error of f, relative to |f| before plus |f| after removal."""
 
 
 @dataclass(frozen=True)
 class Trained(Before):
-    """The trained model, and how far f may be ``off``, shaped as it is, because training has an end."""
+    """The trained model, and how far f may be ``off`` because training stops short of the minimum, shaped like
+    ``base``."""
 
     off: np.ndarray
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What removal does to f: ``change`` (T, G), infinite or NaN where f has no limit, how far it may be off, ``error``
-    (T, G), what is to be said of each group (G,), the parameters with how they were reached, and the pairs that are
-    ``unbounded`` (T, G): taken along a direction without a minimum."""
+    """What removal does to f.
+
+    ``change`` (T, G) is infinite or NaN where f has no limit, ``error`` (T, G) is how far it may be off.  ``status``
+    has a text for each group, ``minimum`` the parameters and how they were reached.  ``unbounded`` (T, G) are the pairs
+    whose figure is taken along a direction without a minimum.
+    """
 
     change: np.ndarray
     error: np.ndarray
@@ -45,7 +49,7 @@ class Outcome:
 def before_removal(
     objective: Objective, targets: Sequence[Target], theta: np.ndarray, base: np.ndarray, inverse: Preconditioner
 ) -> Trained:
-    """What holds of every group: f is ``base`` at theta (P, 1), and ``inverse`` is about H^-1 there."""
+    """The part that all groups share: f is ``base`` at theta (P, 1), and ``inverse`` is approximately H^-1 there."""
     left = -inverse(objective.gradient(theta, objective.weights))
     value = np.concatenate([target.value(theta + left) for target in targets]).reshape(base.shape)
     return Trained(theta, base, np.abs(np.nan_to_num(value - base)))
@@ -54,10 +58,10 @@ def before_removal(
 def after_removal(
     objective: Objective, targets: Sequence[Target], before: Trained, minimum: Minimum, w: Weights, tol: float
 ) -> Outcome:
-    """f after retraining to ``minimum`` under the weights w, less f before; limits where there is no minimum.
+    """f after retraining to ``minimum`` under the weights w, minus f before; its limit where J has no minimum.
 
-    The error is that of one more step: with e what f changes along ``minimum.left``, o along one of more training, and
-    q the tolerance, 2 (|e| + q |change| + |o|), and what the rounding of f makes of it.
+    With e the change of f along the step that remains (``minimum.left``), o that along one more step of training, and q
+    the tolerance ``tol``, the error is 2 (|e| + q |change| + |o|) plus the rounding error of f.
     """
     settled = settled_groups(objective, before.theta, minimum.theta, w, tol)
     open_ended = without(objective, objective.recession(w), settled)
@@ -83,7 +87,7 @@ def after_removal(
 
 
 def _replaced(minimum: Minimum, settled: dict[int, Settled]) -> Minimum:
-    """The minimum with what the groups settled to."""
+    """The minimum, with the groups in ``settled`` replaced by the points where these settled."""
     columns = np.array(list(settled))
     settled_groups = list(settled.values())
     theta = np.hstack([one.theta for one in settled_groups])

@@ -1,16 +1,16 @@
-"""Directions along which J(.; w) falls for ever or does not change, and what f becomes along them
+"""Directions along which J(.; w) falls for ever or stays constant, and the limits of f along them
 (docs/design.md, "Truths that are not finite").
 
-Without a group J may have no minimum.  Three things lead there:
+Without a group J may have no minimum, for one of three reasons:
 
-    a class without rows       whose intercept, or a network's output bias, has no penalty
-    rows that can be separated without a penalty, wholly or in part (of counts: zeros from the rest)
-    columns that the rows left do not determine, without a penalty
+    a class without rows, whose intercept (or a network's output bias) has no penalty
+    rows that are separable, wholly or in part, without a penalty (for counts: zeros from the rest)
+    columns that the remaining rows do not determine, without a penalty
 
-The first is known in advance (``Objective.recession``).  The others are found by ``core.separation``, and ``settle``
-follows Newton's method in the space that the rows do determine.  In each case J has an infimum; an f that does not
-depend on the open directions has its value there, and an f that goes the same way however J falls has a limit.
-Estimates, retraining, selection and scores all ask this module.
+The first is known in advance (``Objective.recession``).  ``core.separation`` finds the others, and ``settle`` follows
+Newton's method in the directions that the rows do determine.  In each case J has an infimum.  An f that does not depend
+on the open directions has its value there; an f that tends to the same limit along every path on which J approaches its
+infimum has that limit.  Estimates, retraining, selection and scores all ask this module.
 """
 
 from __future__ import annotations
@@ -40,39 +40,41 @@ from influence_cli.core.weights import Weights
 from influence_cli.errors import UNBOUNDED
 
 FINITE, ENDLESS, LIMIT, UNKNOWN = range(4)
-"""What the truth of a pair is: a minimum's, none, the limit along a direction, or not known."""
+"""The kinds of truth of a pair: a minimum's value, no finite limit, a limit along a direction, or not known."""
 LOST_CLASS = (
     UNBOUNDED
     + "a class (of counts: all over 0) has lost all its rows and its intercept has no penalty; the figure is the"
     " limit, null where it is infinite"
 )
 FAR_OUT = 64.0
-"""Steps along the direction of a lost class at which retraining starts: exp(-64) is no gradient any more."""
+"""Steps along the direction of a lost class at which retraining starts: exp(-64) no longer contributes to a
+gradient."""
 FAR = 1e3
-"""Steps along a direction after which a probability that goes to 0 has arrived."""
+"""Steps along a direction after which a probability that tends to 0 has reached it."""
 SMALL = 16.0, 24.0
-"""The same for scores, which clip probabilities at 1e-16 or so: by then they are 1e-7 and 4e-11."""
+"""Steps instead for scores, which clip probabilities at about 1e-16: these are then 1e-7 and 4e-11."""
 MOVES = 1e-6
-"""Change of f, relative to |f|, along a direction from far out on, that says that it has no limit there."""
+"""Change of f far out along a direction, relative to |f|, above which f has no limit there."""
 ENDLESS_FROM = 1e100
-"""Size of f from which on it is infinite: means of counts end at the largest numbers."""
+"""Size of f above which it counts as infinite: means of counts stop at the largest floating-point numbers."""
 DEPENDS, DEPENDS_ON_BASE = 1e-7, 1e-9
-"""Change of f along an open direction, relative to |f| there and to |f| before removal, that is more than the rounding
-of the direction."""
+"""Changes of f along an open direction, relative to |f| there and to |f| before removal, above which they are more than
+rounding errors of the direction."""
 SETTLING_STEPS = 100
-"""Newton steps; each takes a row that is hardly not separated about one further."""
+"""Newton steps at most; each moves a row that is only just not separated about one unit of the outputs further."""
 SETTLED_UP_TO = 1000
-"""Parameters up to which open directions are looked for: each step of ``settle`` takes P^3 and m P^2 operations, and
-a group may take ``SETTLING_STEPS`` of them."""
+"""Parameters up to which open directions are sought: each step of ``settle`` takes P^3 and m P^2 operations, and a
+group may take ``SETTLING_STEPS`` of them."""
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Where J(.; w) is at its infimum but for the ``open`` directions (P, q), in which J is flat or falls for ever.
+    """A point where J(.; w) is at its infimum apart from the ``open`` directions (P, q), along which it is constant or
+    falls for ever.
 
-    ``theta`` (P, 1); ``left`` (P, 1) is the Newton step that is left to go in the others, ``decrement`` its length.
-    ``converged`` is false where neither a minimum nor open directions have been shown; ``near`` says that a minimum in
-    the others is, and close, whether or not it was reached.
+    ``theta`` (P, 1) is the point, ``left`` (P, 1) the Newton step that remains in the other directions and
+    ``decrement`` its Newton decrement.  ``converged`` is false where neither a minimum nor open directions have been
+    shown; ``near`` says that a minimum in the other directions exists and is close, whether or not it was reached.
     """
 
     theta: np.ndarray
@@ -84,8 +86,8 @@ class Settled:
     near: bool = False
 
     def limits(self, target: Valued, lost: np.ndarray) -> np.ndarray:
-        """f of one group where J has fallen for ever, (T,), infinite where it has no limit; NaN where f depends on how
-        that is done.  The outputs of ``lost`` (K,) classes are ruled out."""
+        """The limit of f of one group where J has no minimum, (T,): infinite where f is unbounded, NaN where it depends
+        on the path on which J approaches its infimum.  The outputs of ``lost`` (K,) classes are ruled out."""
         rows = tested_rows(target)
         count = len(target.value(self.theta))
         if self.separation is None or rows is None:
@@ -97,7 +99,7 @@ class Settled:
 
     @property
     def status(self) -> str:
-        """What is to be said of figures that depend on an open direction."""
+        """The status of figures that depend on an open direction."""
         count = self.open.shape[1]
         return (
             f"{UNBOUNDED}without the group the rows leave {count} of {len(self.theta)} parameters open (separable rows,"
@@ -106,8 +108,10 @@ class Settled:
 
 
 def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settled:
-    """The infimum of J(.; w), w of one group and nothing penalised, seen from the ``trained`` parameters (P, 1), and
-    the directions that are open there: ``core.separation`` says which, and Newton's method finds the rest."""
+    """The infimum of J(.; w) without a penalty, w of one group, and the directions that are open there.
+
+    ``core.separation`` finds the open directions, and Newton's method, from the ``trained`` parameters (P, 1), the
+    minimum in the others, to the relative tolerance ``tol``.  Where separation gives up, nothing is ``converged``."""
     lost = FAR_OUT * objective.recession(w)
 
     def holds(so_far: Separation) -> bool:
@@ -127,11 +131,11 @@ def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settl
         decrement = float(np.sqrt(max(-float((gradient * step).sum()), 0.0)))
         short = least > 0.0 and bool(objective.self_concordance(step)[0] < FINITE_REACH)
         done = short and bool(decrement <= goal.decrement(objective, theta, value)[0])
-        if done:  # the whole step, too short for J to tell
+        if done:  # the step is taken whole: it is too short for J to show a decrease
             theta = theta + step
             break
         moved = along_step(objective, (there, value, gradient), step, w, direction.held)
-        if moved is None:  # rounding leaves no shorter step
+        if moved is None:  # rounding hides any decrease
             near = short
             break
         theta = theta + (moved - there)
@@ -141,16 +145,17 @@ def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settl
 
 @runtime_checkable
 class Clipped(Protocol):
-    """A target that does not see arbitrarily small probabilities, so that it stands still before it has a limit."""
+    """A target that clips small probabilities, so that it appears constant before it has reached its limit."""
 
     def arrival(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Steps (G,) along ``direction`` (P, G) from theta (P, 1 or G) after which every test row has left the outputs
-        that it had behind."""
+        """Steps (G,) along ``direction`` (P, G) from theta (P, 1 or G) after which no test row ranks any longer by an
+        output that the direction rules out."""
 
 
 def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """f far out along ``direction`` (P, G) from theta (P, 1 or G), (T, G): its limit, plus or minus infinity where it
-    goes on for ever, NaN where f itself has no value there.  theta is no farther out than a trained model is."""
+    """The limit of f along ``direction`` (P, G) from theta (P, 1 or G), (T, G): plus or minus infinity where f is
+    unbounded, NaN where f has no value there.  It is read off at ``FAR`` steps (``SMALL`` ones of clipped targets), so
+    theta must not lie farther out than a trained model does."""
     steps = np.array([0.0, FAR, 2.0 * FAR])[:, None]
     if isinstance(target, Clipped):
         steps = np.array([0.0, *SMALL])[:, None] + target.arrival(theta, direction)
@@ -162,7 +167,7 @@ def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarr
 
 
 def depends(target: Valued, settled: Settled, base: np.ndarray) -> np.ndarray:
-    """Whether f changes along any of the open directions, to either side, (T,); ``base`` (T,) is f before removal."""
+    """Whether f changes along any of the open directions, on either side, (T,); ``base`` (T,) is f before removal."""
     out = np.zeros(len(base), dtype=bool)
     if not settled.open.shape[1]:
         return out
@@ -172,7 +177,7 @@ def depends(target: Valued, settled: Settled, base: np.ndarray) -> np.ndarray:
             there = target.value(settled.theta + step * settled.open)
             visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
             out |= ~(np.abs(there - here) <= visible).all(axis=1)
-    if rows is not None and settled.separation is not None:  # an f of 0 is rounding on every way
+    if rows is not None and settled.separation is not None:  # where f tends to 0, all that is seen of it is rounding
         still = settled.separation.still(rows)
         out &= ~(still if isinstance(target, RowTarget) else still.all())
     return out
@@ -180,31 +185,32 @@ def depends(target: Valued, settled: Settled, base: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Before:
-    """The trained model: parameters (P, 1), and f (T,) there; (T, G) where it differs by group."""
+    """The trained model: its parameters (P, 1), and f there, (T,) or, where it differs by group, (T, G)."""
 
     theta: np.ndarray
     base: np.ndarray
 
 
 Ends = tuple[np.ndarray, np.ndarray]
-"""f (T, G), and whether it was taken along a direction without a minimum."""
+"""f (T, G), and whether it was taken along a direction without a minimum, (T, G)."""
 
 
 @dataclass(frozen=True)
 class Recession:
-    """What G groups leave without a minimum: ``direction`` (P, G) of lost classes, 0 where there is none, the groups
-    that have ``settled``, with or without open directions, and the outputs (K, G) of classes that are ``ruled_out``."""
+    """What G groups leave without a minimum: the ``direction`` (P, G) of lost classes, 0 where there is none; the
+    groups followed to where they ``settled``, with or without open directions; the outputs (K, G) of ``ruled_out``
+    classes."""
 
     direction: np.ndarray
     settled: dict[int, Settled]
     ruled_out: np.ndarray
 
     def ends(self, target: Valued, theta: np.ndarray, before: Before, *, out: float = 0.0) -> Ends:
-        """f without the groups, and whether it is a figure taken along a direction without a minimum: (T, G) each.
+        """f without the groups, and whether it is taken along a direction without a minimum: (T, G) each.
 
-        theta (P, 1 or G) lies ``out`` steps along the directions of lost classes.  The limit stands where f has one,
-        plus or minus infinity where it goes on for ever, NaN where f depends on an open direction.  Whether f moves
-        along a lost class is seen from the trained parameters, so that estimates and the truth say the same.
+        theta (P, 1 or G) lies ``out`` steps along the directions of lost classes.  A figure is the limit where f has
+        one, plus or minus infinity where f is unbounded, and NaN where f depends on an open direction.  Whether f
+        changes along a lost class is judged from the trained parameters, so that estimates and the truth agree on it.
         """
         value = np.array(np.broadcast_to(target.value(theta), (len(before.base), self.direction.shape[1])))
         along = np.zeros(value.shape, dtype=bool)
@@ -228,8 +234,9 @@ class Recession:
         return value, along
 
     def of_all(self, targets: Sequence[Valued], theta: np.ndarray, base: np.ndarray) -> np.ndarray:
-        """What the truth is of figures (T, G) seen from the trained theta (P, 1), where f is ``base`` (T,): ``FINITE``,
-        ``LIMIT``, ``ENDLESS``, or ``UNKNOWN`` where it could not be shown whether a group leaves a minimum."""
+        """The kind of truth of each figure (T, G), judged from the trained theta (P, 1), where f is ``base`` (T,):
+        ``FINITE``, ``LIMIT``, ``ENDLESS``, or ``UNKNOWN`` where no minimum of a group has been shown, nor its
+        absence."""
         settled, first = [], 0
         for target in targets:
             values = base[first : first + len(target.value(theta))]
@@ -242,12 +249,12 @@ class Recession:
         return out
 
     def status(self, g: int) -> str:
-        """What is to be said of the figures of group g that are taken along its directions."""
+        """The status of the figures of group g that are taken along its directions."""
         return LOST_CLASS if self.direction[:, g].any() else self.settled[g].status
 
 
 def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession | None:
-    """What the groups leave without a minimum, seen from the trained theta (P, 1); None where all have one."""
+    """What the groups leave without a minimum, judged from the trained theta (P, 1); None where all have a minimum."""
     direction = objective.recession(w)
     settled = settled_groups(objective, theta, theta, w, objective.tuning.tolerance, steps=LOOKED_AHEAD)
     loose = {g: one for g, one in settled.items() if one.open.shape[1] or not one.near}
@@ -255,7 +262,7 @@ def recession(objective: Objective, theta: np.ndarray, w: Weights) -> Recession 
 
 
 def without(objective: Objective, direction: np.ndarray, settled: dict[int, Settled]) -> Recession:
-    """What groups leave without a minimum, from the directions (P, G) of lost classes and the groups that settled."""
+    """The ``Recession`` of the directions (P, G) of lost classes and of the groups that have settled."""
     outputs = direction.reshape(objective.outputs, -1, direction.shape[1])[:, -1]
     return Recession(direction, settled, (outputs < 0) & (objective.outputs > 1))
 
@@ -263,10 +270,11 @@ def without(objective: Objective, direction: np.ndarray, settled: dict[int, Sett
 def settled_groups(
     objective: Objective, trained: np.ndarray, theta: np.ndarray, w: Weights, tol: float, *, steps: int = 0
 ) -> dict[int, Settled]:
-    """The groups whose J(.; w_g) is not certain to have one finite minimum, seen from theta (P, 1 or G) and Newton
-    ``steps`` from there, followed to where it settles.  None where a penalty or a family without open directions makes
-    every minimum certain; models of more than ``SETTLED_UP_TO`` parameters are not followed, and count as not
-    converged."""
+    """The groups g whose J(.; w_g) does not certainly have one finite minimum, each followed to where it settles.
+
+    Certainty is judged from theta (P, 1 or G) and at most ``steps`` Newton iterates from there.  Empty where a penalty,
+    or a family without open directions, makes every minimum certain.  Models of more than ``SETTLED_UP_TO`` parameters
+    are not followed, and count as not converged."""
     if not objective.convex or objective.bounded:
         return {}
     out = {}

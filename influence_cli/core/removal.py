@@ -1,4 +1,4 @@
-"""Groups to weights: what the rows weigh once a group is gone, and the direction that leads there.
+"""From groups to weights: the weights of the rows after a group is removed, and the direction from the weights before.
 
 The conventions are those of docs/design.md, "Objective and removal" and "One path, every order".
 """
@@ -20,12 +20,12 @@ PENALTY_SCALINGS = (PER_MEAN, PER_SUM)
 
 @dataclass(frozen=True)
 class Removal:
-    """G groups as weights.
+    """The removal of G groups, as weights.
 
-    ``member`` is w on the group's rows and 0 elsewhere; ``removed`` the weights after removal, with the penalty of
-    then; ``share`` (G,) is p, the weight removed.  Removal is eps = -1 on the path w(eps) = w + eps delta with
-    delta = w - removed = ``scale`` member - ``offset`` w, both (G,): sums along it come from the group's rows, and from
-    all rows once for all groups.
+    ``member`` is w on the group's rows and 0 elsewhere; ``removed`` has the weights, and the penalty, after removal;
+    ``share`` (G,) is p, the weight that is removed.  Removal is eps = -1 on the path w(eps) = w + eps delta, where
+    delta = w - removed = ``scale`` member - ``offset`` w, both (G,): a sum with weights delta needs the group's rows,
+    and one sum over all rows that serves all groups.
     """
 
     member: Weights
@@ -47,13 +47,13 @@ class Removal:
 def removal(
     weights: np.ndarray, groups: Sequence[np.ndarray], scaling: str, penalty: GroupPenalty | None = None
 ) -> Removal:
-    """Weights (m,) that sum to 1 and G sorted arrays of row numbers to a Removal.
+    """The ``Removal`` of G sorted arrays of row numbers from ``weights`` (m,) that sum to 1.
 
-    ``penalty`` is that of training without each group, where it is another (docs/design.md, "What else the rows took
-    part in").  Raises UsageError for a group after which no row has a weight.
+    ``penalty`` is the penalty of training without each group, where it differs (docs/design.md, "What else the rows
+    took part in").  Raises UsageError for a group after which no row has a weight.
 
     per-mean: the kept rows are scaled up to sum to 1 again (the paper's Eq. 6).  per-sum: they keep their weights, so
-    that the penalty gains on the loss, as when scikit-learn is refitted with the same C.
+    that the penalty counts for more beside the loss, as when scikit-learn is refitted with the same C.
     """
     member = members(weights, groups)
     share = np.array([weights[rows].sum() for rows in member.rows])

@@ -1,14 +1,14 @@
-"""Standardising again without each group, as a penalty of the group's own (docs/design.md, "What else the rows took
-part in").
+"""Standardisation repeated without each group, expressed as a penalty of that group (docs/design.md, "What else the
+rows took part in").
 
-Let z be a feature standardised over all training rows, and z' the same over the kept ones: z' = (z - shift) / ratio,
-with ``ratio`` the kept rows' standard deviation of z and ``shift`` their mean of z.  A model w'z' + b' with the penalty
-lambda |w'|^2 is the model w z + b with
+Let z be a feature standardised over all training rows, and z' the same feature standardised over the kept rows only:
+z' = (z - shift) / ratio, where ``ratio`` is the standard deviation and ``shift`` the mean of z over the kept rows.  A
+model w'z' + b' with the penalty lambda |w'|^2 is the model w z + b with
 
     w = w' / ratio,    b = b' - shift w,    lambda sum_j ratio_j^2 w_j^2
 
-so that the group's penalty replaces R by R_g = ratio^2, and a penalised intercept adds lambda (b + shift' w)^2.
-Both come from sums of z and z^2 over the group's rows: no further pass over the data.
+so that the group's penalty has R_g = ratio^2 in place of R, and a penalised intercept adds lambda (b + shift' w)^2.
+Ratio and shift follow from sums of z and z^2 over the group's rows, without another pass over the data.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, with_term
 from influence_cli.core.weights import GroupPenalty, Weights
 
 CANCELLED = 1e-4
-"""Share of the second moment below which a variance from sums has lost too many digits, and is taken from the rows."""
+"""Variance, as a share of the second moment, below which sums have cancelled too many digits, so that it is recomputed
+from the rows."""
 
 
 @dataclass(frozen=True)
 class Standardised:
-    """How the features were standardised: ``columns`` (d,) says which were, ``mean`` and ``scale`` (d,) by what.
+    """How the features were standardised: the ``columns`` (d,) that were, and their ``mean`` and ``scale`` (d,).
 
-    ``centred`` (d,) are those whose mean was taken off; compressed rows were divided by ``scale`` alone.  ``scale`` is
-    1 where a feature was constant, as in scikit-learn.
+    The mean was subtracted from the ``centred`` (d,) columns only: sparse rows were just divided by ``scale``.
+    ``scale`` is 1 where a feature was constant, as in scikit-learn.
     """
 
     columns: np.ndarray
@@ -44,7 +45,7 @@ class Standardised:
 
 
 class Restandardising:
-    """The features of training rows X (m, d) standardised again without each of some groups."""
+    """Repeats the standardisation of training rows X (m, d) without each of some groups."""
 
     def __init__(self, X: Features | Rows, how: Standardised):
         self._X, self._how = X, how
@@ -52,7 +53,7 @@ class Restandardising:
 
     @property
     def mean_and_deviation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of every column over all rows, (d,) each."""
+        """Mean and standard deviation of every column over all rows, (d,) each."""
         mean, square = self._first / self._X.shape[0], self._second / self._X.shape[0]
         return mean, np.sqrt(np.maximum(square - mean**2, 0.0))
 
@@ -88,7 +89,7 @@ class Restandardising:
         return ratio.T, np.where(how.centred, mean, 0.0).T
 
     def _exact(self, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of these columns over the rows that are kept, in two passes."""
+        """Mean and variance of these columns over the kept rows, by two passes."""
         kept = np.ones(self._X.shape[0], dtype=bool)
         kept[rows] = False
         if not isinstance(self._X, np.ndarray | csr_array):
@@ -97,9 +98,10 @@ class Restandardising:
         return values.mean(axis=0), values.var(axis=0)
 
     def _ratio(self, mean: np.ndarray, variance: np.ndarray, count: int) -> np.ndarray:
-        """The new scale over the old one, where a feature that has become constant counts as of scale 1.
+        """The new scale over the old one; the new scale of a feature that has become constant is 1.
 
-        What counts as constant is scikit-learn's rule, in the old scale: the square of that may be no number.
+        scikit-learn's rule decides what is constant, applied in units of the old scale, whose own square may overflow
+        or underflow.
         """
         how, eps = self._how, np.finfo(float).eps
         own_mean = np.where(how.centred, how.mean / how.scale, 0.0) + mean
@@ -111,10 +113,10 @@ class Restandardising:
 def group_penalty(
     ratio: np.ndarray, shift: np.ndarray, *, size: int, units: int, intercept: bool, penalized: float | None
 ) -> GroupPenalty:
-    """The penalties of G groups from ``ratio`` and ``shift`` (d, G).
+    """The penalties of G groups from their ``ratio`` and ``shift`` (d, G).
 
-    ``size`` is P, of which the first ``units`` times d (and 1 more each with an ``intercept``) parameters multiply the
-    features.  ``penalized`` is lambda where it holds the intercept as well, else None.
+    ``size`` is P.  Of these, the first ``units`` blocks of d parameters (d + 1 with an ``intercept``) multiply the
+    features.  ``penalized`` is lambda where the intercept is penalised as well, else None.
     """
     d, count = ratio.shape
     columns = d + intercept
@@ -143,7 +145,7 @@ def _moments(X: Features | Rows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _exact_moments(X: Rows, kept: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of these columns over the rows ``kept`` (m,) bool."""
+    """Mean and variance of these columns over the rows where ``kept`` (m,) is true."""
     blocks, count = list(design_of(X, False).blocks(1)), int(kept.sum())
 
     def own(rows: slice) -> np.ndarray:
@@ -158,8 +160,8 @@ def _dense(X: Features) -> np.ndarray:
 
 
 def rescaled_preconditioner(objective: Objective, w: Weights, preconditioner: Preconditioner) -> Preconditioner:
-    """M^-1 for the penalties after removal.  Where features are standardised again, a penalised intercept is another
-    one: the rank-one term of its penalty may be hundreds of times what M knows along it."""
+    """M^-1 corrected for the penalties after removal.  Where features are standardised again, the penalty of an
+    intercept changes by a rank-one term that may be hundreds of times the curvature that M has in its direction."""
     penalty = w.penalty
     if penalty is None or penalty.direction is None or not objective.convex or not penalty.direction.any():
         return preconditioner

@@ -1,17 +1,17 @@
-"""Rows removed one at a time: each row's own Newton step, added up over groups (``rif``).
+"""Rescaled influence functions (``rif``): each row's own Newton step for its removal alone, summed over the group.
 
-Rubinstein and Hopkins 2025 call the sum over a group rescaled influence functions: unlike the sum of gradients it knows
-that a row of high leverage, once gone, no longer holds its own curvature.  With r_i and A_i the first and second
-derivative of l_i in its K outputs, X_i (P, K) the derivative of the outputs in theta, S_i = X_i' H^-1 X_i its leverage
-and w_i its weight, Woodbury's identity makes the step on removal of row i alone
+Unlike the sum of gradients, this sum of Rubinstein and Hopkins 2025 takes into account that a row of high leverage,
+once removed, no longer contributes its own curvature.  With r_i and A_i the first and second derivative of l_i in its K
+outputs, X_i (P, K) the derivative of the outputs in theta, S_i = X_i' H^-1 X_i its leverage and w_i its weight,
+Woodbury's identity gives the step for the removal of row i alone as
 
     H^-1 w_i (X_i rho_i + c),        rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' H^-1 c)
 
 per-sum:   c = 0, and this is exactly (H - w_i hess l_i)^-1 w_i grad l_i, one Newton step on J(.; w without row i).
-per-mean:  the others are scaled up by 1 / (1 - w_i), which is the same minimiser as with unscaled weights and the
-           penalty P theta scaled down by 1 - w_i.  Its share of the gradient is c = P theta* = -sum_j w_j grad l_j.
-           Its share of the Hessian, w_i P beside H, has no rank-K form and is left out: a relative error of at most
-           w_i / (1 - w_i), 1 / (m - 1) for equal weights.
+per-mean:  the other rows are scaled up by 1 / (1 - w_i).  The minimiser is the same with unscaled weights and the
+           penalty P theta scaled down by 1 - w_i.  This adds c = P theta* = -sum_j w_j grad l_j to the gradient.  What
+           it adds to the Hessian, w_i P, has no rank-K form and is left out: a relative error of at most w_i / (1 -
+           w_i), which is 1 / (m - 1) for equal weights.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from influence_cli.core.weights import NO_ROWS
 from influence_cli.errors import NotConvergedError, UsageError
 
 FACTOR_ERROR = 1e-3
-"""Relative error of a product with the Hessian's inverse from which on a cached factor is another model's: a right one
-has at most 1e-4, of float32 with condition 1e8."""
+"""Relative error of a product with the cached inverse above which the cached factor belongs to another model: a right
+one has at most 1e-4, in float32 with condition 1e8."""
 UNDETERMINED = "a row of the group has leverage 1: without it alone the rows do not determine the parameters"
 LEVERAGE_NUMBERS = 1 << 16
-"""Float64 numbers (512 KiB) of the features, and of the leverages, of a block of rows."""
+"""Float64 numbers (512 KiB) that the features of a block of rows, and its leverages, may each take."""
 
 
 def require_glm(objective: Objective) -> Glm:
-    """The objective as one whose rows have a curvature of rank K.  Raises UsageError for others."""
+    """The objective as a GLM, whose rows have a curvature of rank K.  Raises UsageError for others."""
     if not isinstance(objective, Glm):
         raise UsageError(
             "rif is for models whose outputs are linear in the parameters: elsewhere a row's curvature has no low rank",
@@ -53,9 +53,10 @@ def require_glm(objective: Objective) -> Glm:
 
 @dataclass(frozen=True)
 class RowRemovals:
-    """H times the change by ``rif`` is sum_U w_i X_i rho_i + p ``shift``: rho (m, K), p the share of the group.
+    """The parts of every row: H times the change by ``rif`` is sum_U w_i X_i rho_i + p ``shift``, p the group's share.
 
-    ``undetermined`` (m,) are rows without which the parameters are not determined; ``problem`` is "ok" or of all.
+    ``residuals`` (m, K) are rho.  Without one of the ``undetermined`` (m,) rows the parameters are not determined;
+    ``problem``, "ok" or what failed, is that of all rows together.
     """
 
     residuals: np.ndarray
@@ -67,9 +68,9 @@ class RowRemovals:
 class SingleRemovals:
     """The right-hand sides of ``rif`` at theta (P, 1) for groups under one convention of removal.
 
-    A row's rho depends on no group: it is made when the first group with that row comes by, and kept.  The leverages
-    need the inverse Hessian, (P, P), made once from the factor and in its precision: float32 over P = 3,000, where they
-    carry its rounding.  All m rows take about m P^2 multiply-adds.
+    The rho of a row depends on no group: it is computed for the first group with that row, and kept.  The leverages
+    need the inverse Hessian (P, P).  It is computed once from the factor and in its precision, which is float32 above P
+    = 3,000, so that leverages then carry float32 rounding.  All m rows take about m P^2 multiply-adds.
 
     Raises UsageError for a solver without a factor, and for models whose rows have no curvature of rank K.
     """
@@ -94,7 +95,7 @@ class SingleRemovals:
         self._undetermined = np.zeros(len(objective.weights), dtype=bool)
 
     def sums(self, groups: Removal) -> tuple[np.ndarray, tuple[str, ...]]:
-        """H times the change by ``rif``, (P, G), and what is wrong with a group, or "ok"."""
+        """H times the change by ``rif``, (P, G), and for each group what failed, or "ok"."""
         rows = groups.member.rows
         self._find(np.unique(np.concatenate([NO_ROWS, *(one[~self._known[one]] for one in rows)])))
         rhs = self._objective.gather(self._residuals, groups.member) + groups.share * self._shift
@@ -102,8 +103,8 @@ class SingleRemovals:
         return rhs, tuple(UNDETERMINED if self._undetermined[one].any() else self._problem for one in rows)
 
     def of_each(self, adjoint: np.ndarray) -> np.ndarray:
-        """The change of f on removal of each row by itself, (m,), with ``adjoint`` = H^-1 grad f (P, 1); NaN where a
-        row has leverage 1."""
+        """The change of f on removal of each row alone, (m,), with ``adjoint`` = H^-1 grad f (P, 1); NaN for a row of
+        leverage 1."""
         model = self._objective
         self._find(np.flatnonzero(~self._known))
         out = np.empty(len(model.weights))
@@ -113,12 +114,12 @@ class SingleRemovals:
         return np.where(self._undetermined, np.nan, out)
 
     def of_rows(self) -> RowRemovals:
-        """What all rows give to the sum of any group."""
+        """The part of each row in the sum of any group."""
         self._find(np.flatnonzero(~self._known))
         return RowRemovals(self._residuals, self._undetermined, self._shift, self._problem)
 
     def _find(self, rows: np.ndarray) -> None:
-        # A row without a weight has no part, and no leverage that could be 1.
+        # A row of weight 0 changes nothing, and its leverage is 0.
         rows = rows[self._objective.weights[rows] != 0.0]
         if len(rows):
             residuals = corrected_residuals(self._objective, self._theta, rows, self._inverse, self._along)
@@ -128,9 +129,10 @@ class SingleRemovals:
 
 
 def _inverse(objective: Glm, theta: np.ndarray, solver: HessianSolver) -> np.ndarray | Dual:
-    """H^-1, of which the lower triangle is valid, or its dual form.
+    """H^-1, of which only the lower triangle is valid, or its dual form.
 
-    Solves refine what a factor gives against true products, and leverages are taken from it as it is.
+    A solve corrects the errors of a cached factor against true products; leverages are taken from it uncorrected, so
+    that a factor whose error exceeds ``FACTOR_ERROR`` is recomputed.
     """
     right = solver.factor_error() < FACTOR_ERROR
     if right and solver.dual is not None:
@@ -148,8 +150,8 @@ def corrected_residuals(
 ) -> np.ndarray:
     """rho_i = (I - w_i A_i S_i)^-1 (r_i + w_i A_i X_i' along) of the given rows (n,): (n, K).
 
-    ``inverse`` (P, P) is H^-1, of which the lower triangle is valid, or its dual form; ``along`` (P, 1) is H^-1 c.  NaN
-    where I - w_i A_i S_i is singular.
+    ``inverse`` (P, P) is H^-1, of which only the lower triangle is used, or its dual form; ``along`` (P, 1) is H^-1 c.
+    The result is NaN where I - w_i A_i S_i is singular.
     """
     design, family, K = model.design, model.family, model.outputs
     out = np.empty((len(rows), K))
@@ -172,11 +174,11 @@ def corrected_residuals(
 
 
 def rows_that_hold_the_minimum(objective: Objective, theta: np.ndarray) -> np.ndarray:
-    """The rows, (n,), without which alone J is not certain to have one finite minimum (``recession.is_finite``).
+    """The rows, (n,), each of whose removal alone might leave J without one finite minimum (as in ``is_finite``).
 
-    With u the Newton step without row i, no row's outputs move by more than kappa |u|_H, where kappa^2 is the largest
-    x_j' H^-1 x_j, twice that of a difference of two outputs, and |u|_H <= w_i |rho_i| sqrt(x_i' H^-1 x_i).  So a
-    single pass stands for m of them.
+    With u the Newton step without row i, no row's outputs change by more than kappa |u|_H, where kappa^2 is the largest
+    x_j' H^-1 x_j (twice that for a difference of two outputs), and |u|_H <= w_i |rho_i| sqrt(x_i' H^-1 x_i).  One pass
+    with this bound thus replaces m separate Newton steps.
     """
     if objective.bounded or not objective.convex:
         return objective.lone_rows()
@@ -192,7 +194,7 @@ def rows_that_hold_the_minimum(objective: Objective, theta: np.ndarray) -> np.nd
     kappa = np.sqrt((1.0 if objective.outputs == 1 else 2.0) * leverage.max())
     step = objective.weights * np.sqrt((rho**2).sum(axis=1) * leverage)
     if not objective.self_concordance(np.ones_like(theta))[0]:
-        step *= 0.0  # of a squared error the curvature is the same everywhere; what is not determined is NaN
+        step *= 0.0  # the curvature of a squared error is the same everywhere; undetermined rows stay NaN
     return np.flatnonzero(~(kappa * step < FINITE_REACH)) if not info else every
 
 
@@ -217,14 +219,14 @@ def _traces(model: Glm, inverse: np.ndarray) -> np.ndarray:
 
 
 def _span(rows: np.ndarray) -> slice | np.ndarray:
-    """Sorted row numbers as a slice where they are one behind the other: a view of X instead of a copy."""
+    """Sorted row numbers as a slice where they are consecutive: a view of X instead of a copy."""
     whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
     return slice(int(rows[0]), int(rows[-1]) + 1) if whole else rows
 
 
 def _solve_small(matrices: np.ndarray, right: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """x (n, K) with matrices (n, K, K) x = right (n, K); NaN where a matrix, known to the precision of ``dtype``, is
-    singular."""
+    """x (n, K) with matrices (n, K, K) x = right (n, K); NaN where a matrix is singular to the precision of
+    ``dtype``."""
     if matrices.shape[1] == 1:
         one = matrices[:, :, 0]
         return np.where(np.abs(one) <= np.sqrt(np.finfo(dtype).eps), np.nan, right / np.where(one == 0.0, 1.0, one))

@@ -1,13 +1,13 @@
-"""Linear changes that are sums over rows: ``first-koh``, ``first`` and ``rif`` of any groups from one pass.
+"""Linear changes that are sums over rows: ``first-koh``, ``first`` and ``rif`` of any groups from a single pass.
 
-For a functional f with v = H^-1 grad f(theta*), the changes grad f' change of docs/design.md, "Estimators", are
+For a functional f with v = H^-1 grad f(theta*), the linear changes of docs/design.md, "Estimators", are
 
     first-koh     sum_U w_i a_i                                                  a_i = v' grad l_i
     first         scale_U sum_U w_i a_i - offset_U v' sum_j w_j grad l_j         Basu, You and Feizi, Eq. 12 and 16
     rif           sum_U w_i v' X_i rho_i + p_U v' c                              core.rif
 
-with the factors of core.removal, so that a (m, T) array of rows and functionals holds every group's figure, and of
-single rows is one.
+with the factors scale_U and offset_U of core.removal.  One array (m, T) of rows and functionals therefore holds the
+figures of every group, and of every single row.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ BY_ROWS = ("first-koh", "first", "rif")
 
 @dataclass(frozen=True)
 class RowChanges:
-    """What rows give to the changes of T functionals; of methods that were not asked for, None.
+    """The parts of every row in the changes of T functionals; None for methods that were not asked for.
 
-    ``gradients`` (m, T) is w_i a_i and ``whole`` (T,) its sum over all rows; ``steps`` (m, T) is w_i v' X_i rho_i,
+    ``gradients`` (m, T) is w_i a_i and ``whole`` (T,) its sum over all rows; ``steps`` (m, T) is w_i v' X_i rho_i, and
     ``shift`` (T,) is v' c.  ``undetermined`` (m,) are the rows of leverage 1, which have no step.
     """
 
@@ -42,11 +42,11 @@ class RowChanges:
     problem: str
 
     def of_each(self, methods: Sequence[str]) -> dict[str, np.ndarray]:
-        """The changes on removal of every row by itself, (m, T)."""
+        """The changes on removal of each row alone, (m, T)."""
         return self._changes(methods, self.share, self.gradients, self.steps)
 
     def of_groups(self, methods: Sequence[str], groups: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """The changes on removal of G groups of rows, none of them empty, (G, T)."""
+        """The changes on removal of G nonempty groups of rows, (G, T)."""
         rows = np.concatenate(groups)
         starts = np.cumsum([0, *(len(group) for group in groups[:-1])])
 
@@ -81,7 +81,7 @@ def row_changes(
     scaling: str,
     singles: SingleRemovals | None,
 ) -> RowChanges:
-    """The parts of every row at theta (P, 1) for ``adjoints`` v (P, T); ``rif`` needs ``singles``."""
+    """The parts of every row at theta (P, 1) for the ``adjoints`` v (P, T); ``rif`` needs ``singles``."""
     w, tests = objective.weights[:, None], adjoints.shape[1]
     gradients, steps = None, None
     whole, shift = np.zeros(tests), np.zeros(tests)

@@ -1,12 +1,13 @@
-"""Without a penalty: the directions along which the rows' losses never rise, decided by linear programs.
+"""The directions along which no row's loss rises, where there is no penalty; found by linear programs.
 
-The loss of a row never rises along theta + t v where linear forms of its outputs (``Family.forms``) are not negative
-along v; some are held at 0.  Such v are a cone.  One v at a time is found in it, the forms that grow along it are left
-out, and the search goes on among the others until none of these can grow (Geyer 2009: the limiting conditional model).
-What the forms that stay determine has a minimum of its own; all other directions are ``open``.
+The loss of a row never rises along theta + t v if certain linear forms of its outputs (``Family.forms``) are not
+negative along v, and those that are ``fixed`` are 0.  Such v are a convex cone.  One v in it is found at a time, the
+forms that grow along it are set aside, and the search continues among the others until none of them can grow (Geyer
+2009: the limiting conditional model).  J has a minimum in the space that the remaining forms span; all other directions
+are ``open``.
 
-Features are centred, where there is an intercept, and scaled, so that neither unit nor origin plays a part.  A program
-sees some of the forms, and those that its answer breaks are added: few are needed, as many as there are parameters.
+Features are centred, where there is an intercept, and scaled, so that neither their units nor their origins matter.  A
+program starts with some of the forms, and those that its solution violates are added: only about P of them are needed.
 """
 
 from __future__ import annotations
@@ -21,29 +22,30 @@ from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.weights import Weights
 
 NUMBERS = 5e7
-"""Numbers of the features up to which they are looked at."""
+"""Kept rows times parameters above which no separation is sought."""
 CAP = 1e-2
-"""Growth of a form of length 1 beyond which no more is sought: many that grow a little say more than one that grows
-much."""
+"""Growth of a form, scaled to length 1, above which the program gains nothing: it thus prefers a direction along which
+many forms grow a little to one along which a few grow much."""
 TINY = 1e-9
-"""Growth, of a form of length 1, that is no more than what a linear program leaves."""
+"""Growth of a form, scaled to length 1, that is within the tolerance of a linear program and counts as 0."""
 ROUNDS, ADDED = 100, 10
-"""Programs for one direction, and the forms that join each, in multiples of the parameters."""
+"""Programs that are solved at most for one direction, and the forms added to each, as a multiple of its columns."""
 NEGLIGIBLE = 64 * np.finfo(float).eps
-"""Singular values, relative to the largest, that are the rounding of features of size 1."""
+"""Singular values, relative to the largest, that are rounding errors of features of size 1."""
 WORK = 6e9
-"""Square of a program's rows times its columns, summed over those of a group: about 10 s, after which it is not known
-what the group leaves."""
+"""Operations, (rows of a program)^2 times its columns, summed over the programs of a group: about 10 s.  Above it, it
+remains unknown what the group leaves open."""
 COMBINATIONS = 1e8
-"""Numbers of the growing forms, and of test rows, up to which it is asked whether the ones are made of the others."""
+"""Numbers in the growing forms, times the test rows' differences, above which ``Separation.decided`` decides
+nothing."""
 
 
 @dataclass(frozen=True)
 class Separation:
-    """What rows without a penalty leave open, in the parameters' own units.
+    """What rows without a penalty leave undetermined, in the units of the parameters.
 
-    ``open`` (P, q) spans the directions that the forms that stay leave open, ``held`` (P, r) the others; along
-    ``outward`` (P, 1) every form that can grow does, by 1 at least, and no other (0 where none can).
+    ``open`` (P, q) spans the directions that the remaining forms do not determine, ``held`` (P, r) those that they do.
+    Along ``outward`` (P, 1) each form that can grow grows by at least 1, and no other changes; it is 0 where none can.
     """
 
     open: np.ndarray
@@ -53,11 +55,11 @@ class Separation:
     _grows: np.ndarray
 
     def growth(self, theta: np.ndarray) -> np.ndarray:
-        """The forms that grow, at theta (P, 1), (s,)."""
+        """The values (s,) at theta (P, 1) of the forms that can grow."""
         return self._forms.values(self._forms.scale.inverse(theta))[self._grows]
 
     def still(self, X: np.ndarray) -> np.ndarray:
-        """Whether no output of rows X (T, d), or no difference of two where only these count, is open, (T,)."""
+        """Whether the outputs of rows X (T, d), or for softmax their differences, are constant along ``open``, (T,)."""
         forms, basis = self._forms, self._forms.scale.inverse(self.open)
         scaled = forms.scale.features(X)
         along = np.einsum("td,kdq->tkq", scaled, basis.reshape(forms.outputs, scaled.shape[1], basis.shape[1]))
@@ -66,11 +68,13 @@ class Separation:
         return np.asarray(np.abs(along).max(axis=(1, 2), initial=0.0) <= TINY * np.linalg.norm(scaled, axis=1))
 
     def decided(self, X: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, float]:
-        """Whether all differences of the outputs of rows X (T, d) stay or go to plus or minus infinity, the same
-        whichever way J falls, (T,), and the least growth of one that does not stay, per step of ``outward``.
+        """Which rows of X (T, d) have a definite limit, (T,), and the least growth per step of ``outward`` among their
+        outputs that are not constant.
 
-        The outputs of ``lost`` (K,) classes count as ruled out.  A difference is decided if it is a combination of
-        growing forms without a negative coefficient, but for what the other forms hold.
+        A row has a definite limit if every output (for softmax: every difference of two) is either constant or tends to
+        plus or minus infinity, the same along every path on which J approaches its infimum.  The second holds if it is
+        a combination of growing forms with coefficients of one sign, apart from what is ``held``.  Outputs of ``lost``
+        (K,) classes count as ruled out.
         """
         from scipy.optimize import nnls
 
@@ -100,10 +104,11 @@ class Separation:
 
 
 def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) -> Separation | None:
-    """What the rows with a weight in w, of one group, leave open; None where there are too many numbers to look, or it
-    takes more than ``WORK``.
+    """What the rows with a positive weight in w, of one group, leave open; None where there are too many numbers
+    (``NUMBERS``) or the programs take too much ``WORK``.
 
-    ``holds`` says, without a program, where J certainly has a minimum in what a separation so far holds.
+    ``holds`` may end the search without a program: it says whether J certainly has a minimum in the ``held`` space of
+    the separation that it is given.
     """
     kept = np.flatnonzero(w.column() > 0)
     if float(len(kept)) * objective.size > NUMBERS or float(len(kept)) * objective.size**2 > 1e2 * NUMBERS:
@@ -111,7 +116,7 @@ def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) 
     forms = _Forms(objective, kept)
     live, grown = ~forms.fixed & (forms.lengths > 0), []
     free = forms.scale.inverse(objective.recession(w))
-    if free.any():  # a class without rows is ruled out for all rows, those elsewhere as well
+    if free.any():  # a class without rows is ruled out for all rows, test rows included
         growing = live & (forms.values(free) > 0)
         grown, live = [(free, growing)], live & ~growing
     basis = forms.span(forms.fixed & (forms.lengths > 0), forms.gauge)
@@ -136,9 +141,10 @@ def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) 
 def _so_far(
     forms: _Forms, held: np.ndarray, grown: list[tuple[np.ndarray, np.ndarray]], live: np.ndarray
 ) -> Separation:
-    """The separation of directions (P, 1) with the forms (F, n) that grow along each, where ``held`` (P, r) stay."""
+    """The separation from the directions (P, 1) with the forms (F, n) that grow along each, where ``held`` (P, r) spans
+    the ``live`` forms (F, n)."""
     grows, outward = np.zeros_like(live), np.zeros((len(held), 1))
-    for direction, growing in reversed(grown):  # the first ones go farthest
+    for direction, growing in reversed(grown):  # earlier directions need longer steps: later ones may lower their forms
         grows |= growing
         ahead, already = forms.values(direction)[growing], forms.values(outward)[growing]
         outward = outward + direction * max(float(((1.0 - already) / ahead).max()), 0.0)
@@ -154,7 +160,7 @@ class _TooMuchWork(Exception):
 
 def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """A direction (P, 1) in the span of ``basis`` (P, r) along which no ``live`` form (F, n) falls and some grow, and
-    which do, (F, n); None where there is none."""
+    which ones grow, (F, n); None where there is none, or none was found in ``ROUNDS``.  Raises ``_TooMuchWork``."""
     size, places = basis.shape[1], np.flatnonzero(live)
     seen = np.zeros(live.size, dtype=bool)
     seen[places[np.linspace(0, len(places) - 1, min(len(places), 20 + 4 * size)).astype(int)]] = True
@@ -168,7 +174,7 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
         if forms.work > WORK:
             raise _TooMuchWork
         way = _program(rows)
-        if way is None:  # all that were seen must stay: what do the others along what these leave?
+        if way is None:  # none of the seen forms can grow: do others change along the directions in which these stay 0?
             free = basis @ _complement(_orthonormal(rows))
             wrong = np.max([np.zeros(live.size), *(np.abs(growth(one[:, None])) for one in free.T)], axis=0)
         else:
@@ -182,7 +188,7 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
         if way is None:
             return None
         growing = live & (growth(direction) > TINY).reshape(live.shape)
-        # What stays is made to stay exactly; a direction that then breaks a form was none.
+        # The other forms are made exactly constant; if a growing form then falls, this was no such direction.
         staying = forms.span(live & ~growing)
         direction -= staying @ (staying.T @ direction)
         exact = growing.any() and growth(direction)[growing.ravel()].min() > 0.0
@@ -191,7 +197,7 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
 
 
 def _program(rows: np.ndarray) -> np.ndarray | None:
-    """A way a (r,) with rows (s, r) a >= 0 along which as many as can grow do; None where none can."""
+    """Coefficients a (r,) with rows (s, r) a >= 0 and the largest sum of min(rows a, ``CAP``); None where that is 0."""
     from scipy.optimize import linprog
 
     count, size = rows.shape
@@ -208,7 +214,7 @@ def _program(rows: np.ndarray) -> np.ndarray | None:
 
 @dataclass(frozen=True)
 class _Scale:
-    """theta_j = u_j / spread_j, and the intercept takes the centre's part: columns of ``apply`` are theta of u."""
+    """The map from scaled parameters u to theta: theta_j = u_j / spread_j, and the intercept absorbs the centres."""
 
     centre: np.ndarray
     spread: np.ndarray
@@ -216,21 +222,21 @@ class _Scale:
     intercept: bool
 
     def features(self, X: np.ndarray) -> np.ndarray:
-        """(n, D) of X (n, d)."""
+        """Scaled features (n, D) of X (n, d), with a column of ones for the intercept."""
         X = X.toarray() if hasattr(X, "toarray") else np.asarray(X, dtype=float)
         out = np.where(self.spread > 0, (X - self.centre) / np.where(self.spread > 0, self.spread, 1.0), 0.0)
-        # A column that does not vary among the rows left is 0 there, and something elsewhere.
+        # A column that is constant in the kept rows is 0 there, and may be something else in test rows.
         flat = self.spread == 0
         out[:, flat] = np.where(np.abs(X - self.centre)[:, flat] <= NEGLIGIBLE * np.abs(self.centre[flat]), 0.0,
                                 X[:, flat] - self.centre[flat])  # fmt: skip
         return np.hstack([out, np.ones((len(out), 1))]) if self.intercept else out
 
     def apply(self, u: np.ndarray) -> np.ndarray:
-        """theta (P, n) of u (P, n)."""
+        """theta (P, n) from u (P, n)."""
         return self._each(u, 1.0 / np.where(self.spread > 0, self.spread, 1.0), to=True)
 
     def inverse(self, theta: np.ndarray) -> np.ndarray:
-        """u (P, n) of theta (P, n)."""
+        """u (P, n) from theta (P, n)."""
         return self._each(theta, np.where(self.spread > 0, self.spread, 1.0), to=False)
 
     def _each(self, vectors: np.ndarray, factor: np.ndarray, *, to: bool) -> np.ndarray:
@@ -245,7 +251,10 @@ class _Scale:
 
 
 class _Forms:
-    """The linear forms of the rows ``kept`` in scaled parameters u (P,): ``fixed`` (F, n) are held at 0."""
+    """The linear forms of the rows ``kept`` in scaled parameters u (P,), F per row; those ``fixed`` (F, n) must be 0.
+
+    A feature's scale is the geometric mean of its nonzero distances from the median.
+    """
 
     def __init__(self, objective: Glm, kept: np.ndarray):
         design, family, self.outputs = objective.design, objective.family, objective.outputs
@@ -268,19 +277,19 @@ class _Forms:
         self.gauge = np.tile(np.eye(D), self.outputs) if family.shift_invariant else np.zeros((0, D * self.outputs))
 
     def of_rows(self, rows: np.ndarray) -> _Forms:
-        """Those of some of the rows, (n,) bool: of a block of groups all that is kept."""
+        """The forms of some of the rows, (n,) bool: all that a block of groups keeps in memory."""
         part = copy(self)
         part._X, part._combinations = self._X[rows], self._combinations[:, :, rows]
         part.fixed, part.lengths = self.fixed[:, rows], self.lengths[:, rows]
         return part
 
     def values(self, u: np.ndarray) -> np.ndarray:
-        """(F, n) at u (P, 1)."""
+        """Their values (F, n) at u (P, 1)."""
         eta = u.reshape(self.outputs, -1) @ self._X.T
         return np.einsum("fkn,kn->fn", self._combinations, eta)
 
     def rows(self, which: np.ndarray) -> np.ndarray:
-        """The forms ``which`` (F, n) as rows (s, P)."""
+        """The coefficients of the forms ``which`` (F, n), (s, P)."""
         form, row = np.nonzero(which)
         combination = self._combinations[form, :, row]
         return (combination[:, :, None] * self._X[row][:, None]).reshape(
@@ -288,11 +297,11 @@ class _Forms:
         )
 
     def unit_rows(self, which: np.ndarray) -> np.ndarray:
-        """The same of length 1."""
+        """The same, scaled to length 1."""
         return self.rows(which) / self.lengths[which][:, None]
 
     def span(self, which: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
-        """An orthonormal basis (P, r) of what these forms (F, n), and ``others`` (n, P), span."""
+        """An orthonormal basis (P, r) of the span of the forms ``which`` (F, n) and the rows ``others`` (n, P)."""
         size = self.outputs * self._X.shape[1]
         upper = np.zeros((0, size)) if others is None else others
         places = np.argwhere(which)
@@ -305,7 +314,7 @@ class _Forms:
 
 
 def _orthonormal(rows: np.ndarray, negligible: float = NEGLIGIBLE) -> np.ndarray:
-    """An orthonormal basis (P, r) of the span of rows (n, P)."""
+    """An orthonormal basis (P, r) of the span of ``rows`` (n, P), without singular values up to ``negligible``."""
     if not len(rows):
         return np.zeros((rows.shape[1], 0))
     _, s, Vt = np.linalg.svd(rows, full_matrices=False)
@@ -313,6 +322,6 @@ def _orthonormal(rows: np.ndarray, negligible: float = NEGLIGIBLE) -> np.ndarray
 
 
 def _complement(basis: np.ndarray) -> np.ndarray:
-    """An orthonormal basis (P, P - r) of what is orthogonal to ``basis`` (P, r), of full rank."""
+    """An orthonormal basis (P, P - r) of the orthogonal complement of ``basis`` (P, r), which has full rank."""
     size, rank = basis.shape
     return np.linalg.qr(np.hstack([basis, np.eye(size)]), mode="reduced")[0][:, rank:] if rank else np.eye(size)

@@ -1,10 +1,11 @@
-"""What every row weighs, for each of G groups: base weights of all rows and, of each group, its rows and two factors.
+"""The weights of all rows for each of G groups: base weights of the rows and, for each group, its rows and two factors.
 
     w_ig = base_i * (kept_g + (taken_g - kept_g) * s_ig)        s_ig = 1 for the rows of group g, 0 for the others
 
-So the weights on the group alone (kept 0, taken 1), those after its removal (kept 1 or 1/(1-p), taken 0) and their
-differences are the same rows with other factors, and a group of ten rows is ten numbers, however many rows there are.
-No array of m rows and G groups is ever made: a pass over the rows asks for the weights of one block at a time.
+The weights on the group alone (kept 0, taken 1), those after its removal (kept 1 or 1/(1-p), taken 0) and their
+differences thus have the same rows and differ in the factors only, and a group of ten rows takes ten numbers, however
+many rows there are.  An array of m rows and G groups is never formed: a pass asks for the weights of one block at a
+time.
 """
 
 from __future__ import annotations
@@ -20,42 +21,42 @@ from influence_cli.memory import at_most
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 TOGETHER, TOGETHER_BYTES, TOGETHER_SHARE = 1 << 20, 50, 1 / 32
-"""Rows of groups that are looked at together, what is made of them a row, and the share of ``--memory`` that it may
-take."""
+"""Rows of all groups up to which they are processed together, bytes per row that this takes, and the share of
+``--memory`` that it may take."""
 
 
 def together() -> float:
-    """Rows of groups up to which they are looked at together, and not a group at a time."""
+    """Rows of all groups up to which they are processed together; above it, fewer groups are processed at a time."""
     return at_most(TOGETHER * TOGETHER_BYTES, TOGETHER_SHARE) / TOGETHER_BYTES
 
 
 @dataclass(frozen=True)
 class GroupPenalty:
-    """The penalty of every group, where it differs from the objective's (docs/design.md, "Objective and removal").
+    """The penalty of each group, where it differs from the objective's (docs/design.md, "Objective and removal").
 
         (1/2) sum_p scaling_pg ridge_p theta_p^2 + (1/2) sum_k (direction_g' theta_k)^2
 
     ``scaling`` (P, G) multiplies the objective's diagonal.  ``direction`` (D, G), if any, is the rank-one term of a
-    penalised intercept whose features were shifted; theta_k are the D coefficients of output k (in a network, of unit
-    k of the first layer), and the factor sqrt(lambda) is part of it.
+    penalised intercept whose features were shifted, with the factor sqrt(lambda) included; theta_k are the D
+    coefficients of output k (in a network, of unit k of the first layer).
     """
 
     scaling: np.ndarray
     direction: np.ndarray | None = None
 
     def take(self, columns: np.ndarray) -> GroupPenalty:
-        """The same for these groups (A,)."""
+        """The penalties of the groups ``columns`` (A,)."""
         direction = None if self.direction is None else self.direction[:, columns]
         return GroupPenalty(self.scaling[:, columns], direction)
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of m rows for G groups; see the module's docstring for the formula.
+    """Weights of m rows for G groups; the module's docstring has the formula.
 
     ``base`` (m,); ``rows``, G sorted arrays of row numbers; ``kept`` and ``taken`` (G,); ``membership``, G arrays of
-    s_ig for the group's rows, where a group is relaxed to shares of its rows (the paper's Eq. 18), else None;
-    ``penalty`` None means the objective's for every group.  A single group serves any number of parameter vectors.
+    s_ig for the group's rows where a group is relaxed to shares of its rows (the paper's Eq. 18), else None;
+    ``penalty`` is None where every group has the objective's.  A single group serves any number of parameter vectors.
     """
 
     base: np.ndarray
@@ -81,7 +82,7 @@ class Weights:
         return bool(self.groups == 1 and self.kept[0] == 1.0 and not len(self.rows[0]))
 
     def take(self, columns: np.ndarray) -> Weights:
-        """The weights of these groups (A,); a single group, which serves all, stays as it is."""
+        """The weights of the groups ``columns`` (A,); a single group, which serves all, is returned as it is."""
         if self.groups == 1 or np.array_equal(columns, np.arange(self.groups)):
             return self
         return Weights(
@@ -94,7 +95,7 @@ class Weights:
         )
 
     def joined(self, other: Weights) -> Weights:
-        """These groups and then the other's, which have the same base weights and no penalties."""
+        """These groups followed by the groups of ``other``, which has the same base weights; without penalties."""
         membership = None
         if self.membership is not None or other.membership is not None:
             membership = tuple(share for one in (self, other) for share in one._shares())
@@ -110,7 +111,7 @@ class Weights:
         return self._within(g, slice(None))
 
     def block(self, rows: slice) -> np.ndarray:
-        """The weights of a block of rows, (G, b); not to be written to."""
+        """The weights of a block of rows, (G, b), which must not be modified."""
         base = self.base[rows]
         if self.whole:
             return base[None]
@@ -121,12 +122,13 @@ class Weights:
 
     @property
     def alike(self) -> float:
-        """The base weight of all rows, where they are made as one number; else 1."""
+        """The base weight that all rows share, where ``base`` is one number broadcast to m; else 1."""
         return float(self.base[0]) if self.base.strides == (0,) else 1.0
 
     def over_kept(self, R: np.ndarray, rows: slice, alike: float) -> np.ndarray:
-        """R (G, F, b) of a block of rows times the weights over ``kept`` and ``alike``, in place: in this form only
-        rows of groups differ from group to group.  A weight of 0 makes 0 of anything."""
+        """Multiply R (G, F, b) of a block of rows in place by the weights, divided by ``kept`` and ``alike``: so
+        divided, only the groups' own rows have factors that differ by group.  A weight of 0 makes 0 of infinity and
+        NaN, too."""
         if self.groups == 1:
             R *= (self.block(rows) / (self.kept * alike)).astype(R.dtype, copy=False)
             return R
@@ -141,7 +143,7 @@ class Weights:
         return R
 
     def total(self, values: np.ndarray, rows: slice) -> np.ndarray:
-        """sum_i w_ig values_ig over a block of rows, (G,), for values (1 or G, b)."""
+        """sum_i w_ig values_ig over a block of rows, (G,), for ``values`` (1 or G, b)."""
         if len(values) > 1 or self.groups == 1:
             return np.asarray((self.block(rows) * values).sum(axis=1))
         weighted = self.base[rows] * values[0]
@@ -151,13 +153,13 @@ class Weights:
         return out
 
     def parts(self) -> list[np.ndarray]:
-        """The groups (numbers) in parts that share a pass over the rows: each group that has a weight on less than half
-        of the rows by itself, as ``pieces`` then visits these alone, and the others together."""
+        """The groups (numbers) in parts that share a pass over the rows: each group with weights on less than half of
+        the rows by itself, because ``pieces`` then visits its rows only, and all others together."""
         together = np.flatnonzero(~self._sparse)
         return [np.array([g]) for g in np.flatnonzero(self._sparse)] + ([together] if len(together) else [])
 
     def pieces(self, step: int) -> Iterator[Piece]:
-        """The rows in order, ``step`` at a time; of a single group with a weight on few of them, these alone."""
+        """All rows in order, ``step`` at a time; for a single group with weights on few rows, its rows only."""
         if not (self.groups == 1 and self._sparse[0]):
             yield from self.blocks(step)
             return
@@ -176,7 +178,7 @@ class Weights:
         return self.take(np.array([g])).block(slice(0, len(self.base)))[0]
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """sum_i s_ig values_i over each group's rows, (G,), for values (m,): the weights have no part in it."""
+        """sum_i s_ig values_i over each group's rows, (G,), for values (m,); the weights do not enter."""
         if self.membership is None:
             return np.array([values[rows].sum() for rows in self.rows])
         shares = zip(self.rows, self.membership, strict=True)
@@ -193,9 +195,10 @@ class Weights:
         return self.kept**2 * (self.base @ self.base - outside) + inside
 
     def present(self, kinds: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Which kinds of rows keep a weight over 0, (G, S) bool.
+        """Which kinds of rows keep a weight other than 0, (G, S) bool.
 
-        ``kinds`` (m,) numbers each row's kind from 0; ``counts`` (S,) are the rows of each with a base weight over 0.
+        ``kinds`` (m,) numbers each row's kind from 0; ``counts`` (S,) counts the rows of each with a base weight over
+        0.
         """
         if self.groups > 1 and self.sizes.sum() > together():
             halves = np.array_split(np.arange(self.groups), 2)
@@ -210,8 +213,8 @@ class Weights:
         return (counted(factors * self.base[rows] != 0.0) > 0) | (outside & (self.kept[:, None] != 0.0))
 
     def _places(self, rows: slice) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The places (groups, rows in the block) of the groups' rows in a block of rows, and their factors; of many
-        rows a group at a time."""
+        """The places (groups, rows in the block) of the groups' rows in a block, and the factors of their weights: all
+        at once or, where the groups have many rows, group by group."""
         if self.sizes.sum() <= together():
             groups, at, factors = self._sorted
             span = slice(*at.searchsorted((rows.start, rows.stop)))
@@ -226,15 +229,15 @@ class Weights:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As ``in_groups``, but in the order of the rows."""
+        """The same as ``in_groups``, sorted by row."""
         groups, rows, factors = self.in_groups
         order = np.argsort(rows, kind="stable")
         return groups[order], rows[order], factors[order]
 
     @property
     def in_groups(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The group and the number of each row of the groups, one group behind the other, and the factor of its
-        weight, (n,) each."""
+        """For all rows of the groups, group after group: the group, the row number and the factor of the weight, (n,)
+        each."""
         groups, rows = np.repeat(np.arange(self.groups), self.sizes), np.concatenate((NO_ROWS, *self.rows))
         if self.membership is None:
             return groups, rows, self.taken[groups]
@@ -242,7 +245,7 @@ class Weights:
 
     @property
     def _sparse(self) -> np.ndarray:
-        """Which groups have a weight on less than half of the rows, (G,) bool."""
+        """Which groups have weights on less than half of the rows, (G,) bool."""
         return (self.kept == 0.0) & (self.sizes < len(self.base) / 2)
 
     def _shares(self) -> tuple[np.ndarray, ...]:
@@ -260,7 +263,7 @@ class Weights:
 
 
 def batches(sizes: np.ndarray, most: int) -> list[slice]:
-    """Groups of so many rows (G,) in a row, of ``most`` rows together where a single one has no more."""
+    """Consecutive groups of the given ``sizes`` (G,), cut into slices of at most ``most`` rows or of one group."""
     out, ends = [], np.cumsum(sizes)
     start = 0
     while start < len(sizes):
@@ -272,7 +275,7 @@ def batches(sizes: np.ndarray, most: int) -> list[slice]:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows of a pass, a slice of all or numbers from one group's; ``span`` says where they are in it."""
+    """Some rows of a pass: a slice of all rows, or row numbers of a single group; ``span`` is their place in either."""
 
     rows: slice | np.ndarray
     of: Weights
@@ -284,16 +287,17 @@ class Piece:
         return int(self.span.stop - self.span.start)
 
     def weights(self) -> np.ndarray:
-        """(G, b)."""
+        """The weights, (G, b)."""
         return self.of.block(self.span) if isinstance(self.rows, slice) else self.of.inside(0)[None, self.span]
 
 
 RowWeights: TypeAlias = Weights | np.ndarray
-"""Weights of G groups, or (m,) shared by all."""
+"""Weights of G groups, or weights (m,) that all groups share."""
 
 
 def as_weights(w: RowWeights) -> Weights:
-    """Weights as they are; an array (m,) as the weights of one group without rows."""
+    """Weights unchanged; an array (m,) as the weights of one group without rows.  Raises ValueError for other
+    shapes."""
     if isinstance(w, Weights):
         return w
     if w.ndim != 1:
@@ -308,7 +312,7 @@ def members(base: np.ndarray, groups: Sequence[np.ndarray]) -> Weights:
 
 
 def relaxed_members(base: np.ndarray, shares: np.ndarray) -> Weights:
-    """As ``members`` for groups that are relaxed to shares (G, m) of the rows, most of them 0."""
+    """Like ``members``, for groups that are relaxed to shares (G, m) of the rows, most of which are 0."""
     rows = tuple(np.flatnonzero(share) for share in shares)
     membership = tuple(share[chosen] for share, chosen in zip(shares, rows, strict=True))
     return Weights(base, rows, np.zeros(len(rows)), np.ones(len(rows)), membership)
