@@ -1,11 +1,11 @@
-"""How well estimates agree with the truth: correlation, slope and error, with bootstrap intervals.
+"""Agreement of estimates with the truth: correlation, slope and error, with bootstrap intervals.
 
-``estimate`` and ``truth`` are (G, T): G groups in rows, T test rows in columns.  Every statistic is taken down the
-groups, one figure a column, (T,).  A pair of which either is NaN or infinite is left out.  A statistic that is not
-defined is NaN, and ``undefined`` says why.
+``estimate`` and ``truth`` are (G, T), with G groups in rows and T test rows in columns.  Every statistic is computed
+over the groups, one value for each column, (T,).  A pair in which either is NaN or infinite is left out.  A statistic
+that is not defined is NaN, and ``undefined`` says why.
 
-Correlations of several test rows are pooled as their mean: a correlation over all pairs at once would mostly measure
-that test rows differ from each other, which any estimate gets right.
+Correlations of several test rows are pooled as their mean.  One correlation over all pairs would mostly measure that
+test rows differ from each other, which any estimate reproduces.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
 LEAST = 3
-"""Pairs from which on a correlation means something: through two points there is always a line."""
+"""Pairs below which a correlation has no meaning: a line passes through any two points."""
 CONSTANT = 1e-13
-"""Spread, relative to the size of the values, up to which they differ by rounding alone (as in scipy.stats)."""
+"""Spread, relative to the size of the values, up to which values differ by rounding only (as in scipy.stats)."""
 CONSTANT_RESAMPLE = 1e-12
-"""The same for a resample's variance, which is a difference of sums and so has lost half of the digits."""
+"""The same for the variance of a resample, which as a difference of sums has lost half of the digits."""
 ROUNDING = 1e-9
-"""A difference of correlations that arithmetic alone can make: methods may be proportional for groups of one size."""
+"""Difference of correlations that may be rounding error: two methods may be proportional for groups of one size."""
 CHUNK_BYTES = 64e6
-"""Memory for the weights of the resamples that are worked on at a time."""
+"""Bytes for the weights of the resamples that are processed together."""
 
 
 @dataclass(frozen=True)
 class _Column:
-    """Centred columns of unit norm, 0 where a pair is left out or nothing varies: values = mean + norm * unit."""
+    """Centred columns scaled to norm 1, values = mean + norm * unit; 0 where a pair is left out or nothing varies."""
 
     unit: np.ndarray
     norm: np.ndarray
@@ -39,12 +39,12 @@ class _Column:
 
 
 def both_finite(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(G, T): the pairs that count."""
+    """The pairs that count, (G, T) bool."""
     return np.isfinite(estimate) & np.isfinite(truth)
 
 
 def undefined(estimate: np.ndarray, truth: np.ndarray) -> list[str]:
-    """Why a column has no correlation, or an empty text."""
+    """For each column, why it has no correlation; empty if it has one."""
     keep = both_finite(estimate, truth)
     x, y = _columns(estimate, keep), _columns(truth, keep)
     reasons = []
@@ -65,7 +65,7 @@ def pearson(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def spearman(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of the ranks, ties by their mean rank, (T,)."""
+    """Pearson's correlation of the ranks, where ties get their mean rank, (T,)."""
     keep = both_finite(estimate, truth)
     r = pearson(_ranks(estimate, keep), _ranks(truth, keep))
     return np.where(np.isfinite(pearson(estimate, truth)), r, np.nan)
@@ -75,7 +75,7 @@ def slope(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Slope of the least-squares line of truth on estimate, (T,).
 
     sum (x - mean x)(y - mean y) / sum (x - mean x)^2 with x the estimate.  1 is ideal; above 1 the estimates are too
-    small.
+    small in size.
     """
     keep = both_finite(estimate, truth)
     x, y = _columns(estimate, keep), _columns(truth, keep)
@@ -85,10 +85,10 @@ def slope(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def common_slope(estimate: np.ndarray, truth: np.ndarray) -> float:
-    """One slope of truth on estimate for all columns, each with an intercept of its own.
+    """One slope of truth on estimate for all columns, each of which has its own intercept.
 
-    sum_t sum_g (x - mean_t x)(y - mean_t y) / sum_t sum_g (x - mean_t x)^2: differences between the test rows' means do
-    not enter, and a test row on which hardly anything changes has hardly any weight.
+    sum_t sum_g (x - mean_t x)(y - mean_t y) / sum_t sum_g (x - mean_t x)^2.  Differences between the means of the test
+    rows do not enter, and a test row on which hardly anything changes has hardly any weight.
     """
     keep = both_finite(estimate, truth)
     x, y = _columns(estimate, keep), _columns(truth, keep)
@@ -104,7 +104,7 @@ def common_slope(estimate: np.ndarray, truth: np.ndarray) -> float:
 
 
 def rmse(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """sqrt(mean (x - y)^2), (T,), in the unit of the truth."""
+    """sqrt(mean (x - y)^2), (T,), in units of the truth."""
     keep = both_finite(estimate, truth)
     count = keep.sum(0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -113,7 +113,7 @@ def rmse(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def relative_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """norm(x - y) / norm(y), (T,): 0 is perfect, 1 is as good as estimating no change at all."""
+    """norm(x - y) / norm(y), (T,): 0 is perfect, 1 is no better than an estimate of no change."""
     keep = both_finite(estimate, truth)
     y = np.where(keep, truth, 0.0)
     with np.errstate(all="ignore"):
@@ -122,7 +122,7 @@ def relative_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def sign_agreement(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Share of the pairs with the same sign, (T,); 0 has the sign of 0 only."""
+    """Share of the pairs with equal signs, (T,); the sign of 0 equals that of 0 only."""
     keep = both_finite(estimate, truth)
     same = (np.sign(np.where(keep, estimate, 0.0)) == np.sign(np.where(keep, truth, 0.0))) & keep
     count = keep.sum(0)
@@ -130,17 +130,17 @@ def sign_agreement(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def pooled(correlations: np.ndarray) -> np.ndarray:
-    """Mean over the last axis (the test rows) of what is defined; NaN where nothing is."""
+    """Mean over the last axis (the test rows) of the defined values; NaN where there are none."""
     defined = np.isfinite(correlations)
     count = defined.sum(-1)
     return np.where(count > 0, np.where(defined, correlations, 0.0).sum(-1) / np.maximum(count, 1), np.nan)
 
 
 def ceiling(repeats: np.ndarray) -> np.ndarray:
-    """The correlation that even the expected truth has with the mean of R noisy repeats (R, G, T) of it, (T,).
+    """The largest correlation that any estimate can have with the mean of R noisy repeats (R, G, T) of the truth, (T,).
 
     With r the mean correlation of two repeats, R r / (1 + (R - 1) r) is the reliability of their mean (Spearman 1910,
-    Brown 1910), and its root the bound.  0 where the repeats contradict each other.
+    Brown 1910), and its square root is the correlation of the expected truth with that mean.  0 where r is negative.
     """
     count = len(repeats)
     pairs = [pearson(repeats[i], repeats[j]) for i in range(count) for j in range(i)]
@@ -149,10 +149,10 @@ def ceiling(repeats: np.ndarray) -> np.ndarray:
 
 
 def resample_weights(groups: int, resamples: int, seed: int | Sequence[int]) -> Iterator[np.ndarray]:
-    """How often each group was drawn, (b, G), until there are that many resamples.
+    """Yield how often each group was drawn, (b, G) at a time, for ``resamples`` resamples in all.
 
-    A resample draws G of G groups with replacement.  Groups are the units: they are what was drawn at random, and the
-    figures of one group for different test rows are not independent of each other.
+    A resample draws G of the G groups with replacement.  Groups are the units because they were drawn at random,
+    whereas the figures of one group for different test rows are not independent of each other.
     """
     rng = np.random.default_rng(seed)
     step = max(1, int(CHUNK_BYTES / (8 * max(groups, 1))))
@@ -165,8 +165,8 @@ def resample_weights(groups: int, resamples: int, seed: int | Sequence[int]) -> 
 def bootstrap_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Pearson's r of every estimate (M of them, each (G, T)) in every resample of the groups, (M, B, T).
 
-    All estimates and test rows see the same resamples, so that differences between them can be taken.  With the
-    weights W (B, G) of the resamples every sum that r needs is one product, as W x^2.  NaN where a resample has no r.
+    All estimates and test rows share the same resamples, so that their differences can be computed.  With the weights
+    W (B, G) of the resamples every sum in r is one matrix product, such as W x^2.  NaN where a resample has no r.
     """
     groups, tests = truth.shape
     sums = [_summands(estimate, truth) for estimate in estimates]
@@ -181,8 +181,8 @@ def bootstrap_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray, resamp
 
 
 def jackknife_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray) -> np.ndarray:
-    """Pearson's r of every estimate (M of them, each (G, T)) without each of the groups, (M, G, T): the sums that r
-    needs, less the group's own.  NaN where what is left has no r.
+    """Pearson's r of every estimate (M of them, each (G, T)) without each group in turn, (M, G, T), from the sums in r
+    minus the group's own terms.  NaN where the remaining groups have no r.
     """
     left = []
     for estimate in estimates:
@@ -192,17 +192,17 @@ def jackknife_pearson(estimates: Sequence[np.ndarray], truth: np.ndarray) -> np.
 
 
 def test_row_weights(tests: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each test row was drawn in each resample, (B, T), independently of the groups of the same seed."""
+    """How often each test row was drawn in each resample, (B, T), independently of the groups for the same seed."""
     drawn = resample_weights(tests, resamples, (seed, 1))
     return np.concatenate([part.astype(np.float32) for part in drawn] or [np.empty((0, tests), np.float32)])
 
 
 def jackknife_of_both(without_group: np.ndarray, correlations: np.ndarray) -> np.ndarray:
-    """What ``interval`` takes as the jackknife of a pooled figure where groups and test rows are resampled, (G + T,).
+    """The jackknife argument of ``interval`` for a pooled figure where groups and test rows are resampled, (G + T,).
 
-    From the pooled figure without each group (G,) and the test rows' own correlations (T,).  Each of the two samples
-    is centred by itself, and its deviations count (n - 1) / n times (Efron and Tibshirani 1993, chapter 14, for
-    several samples).
+    It is computed from the pooled figure without each group (G,) and the test rows' own ``correlations`` (T,).  Each of
+    the two samples is centred by itself, and its deviations are multiplied by (n - 1) / n (Efron and Tibshirani 1993,
+    chapter 14, for several samples).
     """
     defined = np.isfinite(correlations)
     count, total = defined.sum(), np.where(defined, correlations, 0.0).sum()
@@ -216,13 +216,13 @@ def interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bias-corrected and accelerated bootstrap interval (Efron 1987, BCa), (T,) and (T,).
 
-    From a statistic's values in the resamples (B, T), on the groups themselves (T,) and without each group (G, T).
-    With z0 the normal quantile of the share of the resamples under the point, and the acceleration
-    a = sum_g u_g^3 / (6 (sum_g u_g^2)^(3/2)), u_g = mean - value without group g, the ends are the resamples' quantiles
-    at Phi(z0 + (z0 + z) / (1 - a (z0 + z))), z = -1.96 and 1.96.
+    ``samples`` (B, T) are the values of a statistic in the resamples, ``point`` (T,) its values for the groups
+    themselves and ``jackknife`` (G, T) those without each group.  With z0 the normal quantile of the share of resamples
+    below the point, and the acceleration a = sum_g u_g^3 / (6 (sum_g u_g^2)^(3/2)), where u_g = mean - value without
+    group g, the ends are the resamples' quantiles at Phi(z0 + (z0 + z) / (1 - a (z0 + z))), z = -1.96 and 1.96.
 
-    NaN where fewer than half of the resamples have a value, and where z0 lies beyond z: there the interval would not
-    hold the point itself, because the resamples are of no use to say how far off it may be.
+    NaN where fewer than half of the resamples have a value, and where |z0| exceeds z: the interval would then exclude
+    the point itself, because the resamples do not show how far off it may be.
     """
     defined = np.isfinite(samples)
     count = defined.sum(axis=0)
@@ -231,7 +231,7 @@ def interval(
     under = ((distance < 0) & ~tied & defined).sum(axis=0) + 0.5 * tied.sum(axis=0)
     bias = ndtri(under / np.maximum(count, 1))
     z = float(ndtri(0.5 + level / 2.0))
-    # Within, |a| <= 1/6 keeps 1 - a (z0 + z) above 1 - z / 3 > 0.
+    # For these, |a| <= 1/6 keeps 1 - a (z0 + z) above 1 - z / 3 > 0.
     usable = np.isfinite(point) & (2 * count >= len(samples)) & (count > 0) & (np.abs(bias) < z)
     bias, acceleration = np.where(usable, bias, 0.0), _acceleration(jackknife)
     ordered = np.sort(samples, axis=0)  # NaN last
@@ -243,7 +243,7 @@ def interval(
 
 
 def _acceleration(jackknife: np.ndarray) -> np.ndarray:
-    """sum u^3 / (6 (sum u^2)^(3/2)) of what the groups (G, T) contribute; 0 where they are alike."""
+    """sum u^3 / (6 (sum u^2)^(3/2)) of the deviations u of the jackknife values (G, T); 0 where these are equal."""
     defined = np.isfinite(jackknife)
     mean = np.where(defined, jackknife, 0.0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
     u = np.where(defined, mean - jackknife, 0.0)
@@ -255,7 +255,7 @@ def _acceleration(jackknife: np.ndarray) -> np.ndarray:
 
 
 def _at(ordered: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """Linear interpolation between neighbours in order, as ``np.percentile`` does by default."""
+    """Linear interpolation at a position between sorted neighbours, as ``np.percentile`` does by default."""
     if not len(ordered):
         return np.full(ordered.shape[1:], np.nan)
     below = np.floor(position).astype(np.int64)[None]
@@ -265,7 +265,7 @@ def _at(ordered: np.ndarray, position: np.ndarray) -> np.ndarray:
 
 
 def _summands(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(G, 6 T): 1, x, y, x^2, y^2 and x y of the pairs that count, centred and scaled so that sums lose little."""
+    """1, x, y, x^2, y^2 and x y of the pairs that count, (G, 6 T), centred and scaled so that sums lose few digits."""
     keep = both_finite(estimate, truth)
     x, y = _columns(estimate, keep).unit, _columns(truth, keep).unit
     return np.concatenate([keep.astype(np.float64), x, y, x * x, y * y, x * y], axis=1)
@@ -294,7 +294,7 @@ def _columns(values: np.ndarray, keep: np.ndarray) -> _Column:
 
 
 def _norm(values: np.ndarray) -> np.ndarray:
-    """Euclidean norm down the first axis, of values whose squares may be out of range."""
+    """Euclidean norm over the first axis, for values whose squares may overflow or underflow."""
     scale = np.abs(values).max(axis=0, initial=0.0)
     scale = np.where((scale > 0) & np.isfinite(scale), scale, 1.0)
     with np.errstate(over="ignore"):
@@ -302,7 +302,7 @@ def _norm(values: np.ndarray) -> np.ndarray:
 
 
 def _ranks(values: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Ranks down the first axis among the pairs that count, NaN elsewhere."""
+    """Ranks over the first axis among the pairs that count, NaN elsewhere."""
     if keep.all():
         return rankdata(values, axis=0)
     ranks = np.full(values.shape, np.nan)

@@ -11,12 +11,12 @@ def dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def columns_of(values: np.ndarray) -> np.ndarray:
-    """Values (T,) that all G columns share as (T, 1); those of each column, (T, G), as they are."""
+    """Values that all G columns share, (T,), as (T, 1); values of each column, (T, G), unchanged."""
     return values[:, None] if values.ndim == 1 else values
 
 
 def symmetric(lower: np.ndarray) -> np.ndarray:
-    """The symmetric matrix of which the lower triangle is given."""
+    """The symmetric matrix with the given lower triangle; the upper triangle is ignored."""
     lower = np.tril(lower)
     return lower + np.tril(lower, -1).T
 
@@ -27,7 +27,7 @@ def norms(a: np.ndarray) -> np.ndarray:
 
 
 def expit(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """1 / (1 + exp(-x)), to relative precision; in a third of the time of SciPy's where NumPy's exp is vectorised."""
+    """1 / (1 + exp(-x)) to full relative precision, in a third of the time of SciPy's if NumPy's exp is vectorised."""
     out = np.negative(x, out=out)
     with np.errstate(over="ignore"):
         np.exp(out, out=out)
@@ -36,7 +36,7 @@ def expit(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 
 def xlogy(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x log y, and 0 where x is 0; its import takes long, and most questions need no such function."""
+    """x log y, and 0 where x is 0.  SciPy's function is imported here because that is slow and it is rarely needed."""
     from scipy.special import xlogy as function
 
     return function(x, y)

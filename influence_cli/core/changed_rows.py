@@ -1,11 +1,11 @@
-"""Estimates where removal changes more than weights and penalty: one group, whose kept rows have other features.
+"""Estimates where removal changes more than weights and penalty: for one group whose kept rows have other features.
 
-With J_g what is minimised without the group, on whatever rows and weights, and J the trained model's objective, the way
-from J to J_g gives, as in ``core.estimators``,
+Let J_g be the objective without the group, on its own rows and weights, and J that of the trained model.  The path from
+J to J_g has, in the notation of ``core.estimators``,
 
     g = grad J - grad J_g        D = H - H_g        both at theta*
 
-of which one pass over the changed rows makes each.  Here D u = g - H_g u, because H u = g.
+each of which takes one pass over the changed rows.  Since H u = g, D u = g - H_g u.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_g
 from influence_cli.core.weights import Weights
 
 ROWS_ALONE = ("first-koh", "rif")
-"""Methods that are sums over the group's own rows; ``rif`` takes the rest of the change into g alone."""
+"""Methods that are sums over the group's own rows; ``rif`` takes every other change into account in g only."""
 
 
 @dataclass(frozen=True)
 class Changed:
-    """The objective of the changed rows, and its weights and penalty without the group."""
+    """The objective on the changed rows, and its weights and penalty without the group."""
 
     objective: Objective
     weights: Weights
@@ -45,14 +45,14 @@ def estimate_changed(
     methods: Sequence[str],
     singles: SingleRemovals | None = None,
 ) -> dict[str, Estimate]:
-    """The changes of theta (P, 1) on removal of one group, method by method, each (P, 1).
+    """The changes of theta (P, 1) on removal of one group, by method, each (P, 1).
 
-    ``group`` is its removal from ``objective``.
+    ``group`` is its removal from ``objective``, whose rows are unchanged.
     """
     after = changed.weights
     of_rows = tuple(method for method in methods if method in ROWS_ALONE)
     out = estimate(objective, theta, solver, group, of_rows, singles) if of_rows else {}
-    # What is left of grad J at theta* is no effect of the group.
+    # grad J at theta* is not exactly 0, and what remains of it is no effect of the group.
     g = objective.gradient(theta, objective.weights) - changed.objective.gradient(theta, after)
     if "rif" in out:
         rest = g - removed_gradient(objective, theta, group)

@@ -1,13 +1,15 @@
-"""Shapley and Banzhaf values: coalitions of groups, and what their values say of each group (docs/design.md, "Credit").
+"""Shapley and Banzhaf values of groups: the coalitions to retrain, and the values from their figures (docs/design.md,
+"Credit").
 
-n groups are players; v(S) is the figure of the model that is trained on the groups of S.  In the sign of every figure
-here, without the group minus with it,
+The n groups are the players; v(S) is the figure of the model that is trained on the groups in S.  With the sign of
+every figure here, without the group minus with it,
 
     shapley_g = sum over S without g of |S|! (n - |S| - 1)! / n!  (v(S) - v(S and g))         Shapley 1953
     banzhaf_g = sum over S without g of 2^-(n - 1)                (v(S) - v(S and g))         Banzhaf 1965
 
-so that the Shapley values add up to v(no group) - v(all groups).  Of more than ``EXACT_UP_TO`` groups they are means
-over draws: of orders in which the groups join (Castro et al. 2009), or of sets S, each draw followed by its opposite.
+so that the Shapley values add up to v(no group) - v(all groups).  For more than ``EXACT_UP_TO`` groups they are means
+over random draws: of orders in which the groups join (Castro et al. 2009), or of sets S, each draw followed by its
+opposite.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ import numpy as np
 
 SHAPLEY, BANZHAF = CREDITS = ("shapley", "banzhaf")
 EXACT_UP_TO = 12
-"""Groups up to which all coalitions are retrained: 4,096 of them."""
+"""Groups up to which all coalitions are retrained: there are 4,096 for 12."""
 FINE, BY_LIMITS, MISSING = range(3)
-"""What a value is: made of minima; of limits where a coalition has no minimum (missing where one is infinite); missing,
-because a coalition has none."""
+"""What a value rests on: minima only; also limits, of coalitions without a minimum (null where one is infinite); or it
+is missing, because the figure of a coalition is."""
 
 
 @dataclass(frozen=True)
 class Coalitions:
-    """C sets of n groups, ``member`` (C, n) bool, and the differences that a value is the weighted sum of.
+    """C sets of n groups, ``member`` (C, n) bool, and the differences whose weighted sum is each group's value.
 
-    ``pairs`` (R, n, 2) are the numbers of a set without and with each group, ``weights`` (R, n) sum to 1 over R.
-    ``drawn`` says that the R are draws, each an even one and its opposite behind it.
+    ``pairs`` (R, n, 2) are the numbers of a set without and with each group; ``weights`` (R, n) sum to 1 over R.
+    ``drawn`` says that the R pairs are random draws, of which every second is the opposite of the one before it.
     """
 
     member: np.ndarray
@@ -41,7 +43,7 @@ class Coalitions:
 
 @dataclass(frozen=True)
 class Credit:
-    """Values (G, T) of the groups, how far they may be ``off``, and what each is: ``FINE``, ``BY_LIMITS``,
+    """Values (G, T) of the groups, how far they may be ``off``, and the ``state`` of each: ``FINE``, ``BY_LIMITS`` or
     ``MISSING``."""
 
     value: np.ndarray
@@ -50,7 +52,7 @@ class Credit:
 
 
 def coalitions(kind: str, players: int, rounds: int, seed: int) -> Coalitions:
-    """All coalitions of few groups; of more, those of ``rounds`` draws, an even number."""
+    """All coalitions of up to ``EXACT_UP_TO`` groups; for more groups, those of ``rounds`` draws, an even number."""
     if players <= EXACT_UP_TO:
         return _all(kind, players)
     rng = np.random.default_rng(seed)
@@ -62,10 +64,10 @@ def coalitions(kind: str, players: int, rounds: int, seed: int) -> Coalitions:
 
 
 def credit(chosen: Coalitions, value: np.ndarray, error: np.ndarray, unbounded: np.ndarray) -> Credit:
-    """The values of the groups from those of the coalitions, ``value`` (C, T), NaN where one has none.
+    """The values of the groups from ``value`` (C, T) of the coalitions, which is NaN where a coalition has none.
 
-    ``error`` (C, T) is how far these may be off; to their weighted sum comes the standard error of the mean of draws.
-    ``unbounded`` (C, T) tells which were taken along a direction without a minimum.
+    ``error`` (C, T) is how far these may be off; where coalitions are drawn, the standard error of the mean is added to
+    their weighted sum.  ``unbounded`` (C, T) marks figures that were taken along a direction without a minimum.
     """
     players, tests = chosen.pairs.shape[1], value.shape[1]
     out = Credit(np.empty((players, tests)), np.empty((players, tests)), np.empty((players, tests), dtype=np.uint8))
@@ -96,14 +98,14 @@ def _all(kind: str, players: int) -> Coalitions:
 
 
 def _orders(rng: np.random.Generator, players: int) -> np.ndarray:
-    """Who is there before and after each group joins, in a random order and in the opposite one, (2, n, 2, n) bool."""
+    """The groups present before and after each group joins, in a random order and in its reverse, (2, n, 2, n) bool."""
     place = rng.permutation(players)
     here = np.stack([place[None] < place[:, None], place[None] > place[:, None]])
     return np.stack([here, here | np.eye(players, dtype=bool)], axis=2)
 
 
 def _sets(rng: np.random.Generator, players: int) -> np.ndarray:
-    """A random set and the opposite one without and with each group, (2, n, 2, n) bool."""
+    """A random set and its complement, each without and with each group, (2, n, 2, n) bool."""
     chosen = rng.random(players) < 0.5
     singles = np.eye(players, dtype=bool)
     return np.stack([np.stack([here & ~singles, here | singles], axis=1) for here in (chosen, ~chosen)])

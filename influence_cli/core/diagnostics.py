@@ -1,23 +1,23 @@
-"""Regression diagnostics of single rows, and Cook's distance of groups, from one pass and the Hessian's inverse.
+"""Regression diagnostics of single rows, and Cook's distance of groups, from one pass and the inverse of the Hessian.
 
 With e_i = dl_i/d eta (fitted minus observed), c_i = d2l_i/d eta2 (the variance of the response where the dispersion is
-1), n rows of weights w_i that sum to 1, P parameters, and H the Hessian of J, penalty included:
+1), n rows of weights w_i that sum to 1, P parameters, and H the Hessian of J including the penalty:
 
     leverage          h_i = w_i c_i x_i' H^-1 x_i
     Pearson residual  r_i = -e_i sqrt(n w_i / c_i)
     dispersion        phi = sum r_i^2 / (n - P) of a linear regression, else 1
-    studentized       r_i / sqrt(s_i (1 - h_i)), s_i = phi; of a linear regression that without row i
+    studentized       r_i / sqrt(s_i (1 - h_i)), s_i = phi; for a linear regression, phi without row i
     Cook's distance   r_i^2 h_i / (phi P (1 - h_i)^2)
     DFFITS            studentized_i sqrt(h_i / (1 - h_i))
     DFBETAS           -w_i e_i (H^-1 x_i)_j / ((1 - h_i) sqrt(s_i (H^-1)_jj / n))
 
-Belsley, Kuh and Welsch 1980 for linear regressions, where all are exact; Pregibon 1981, one Newton step, for the
-others.  Without a penalty they are what statsmodels' OLSInfluence and GLMInfluence give.  DFFITS and DFBETAS have the
-field's sign, all rows minus without the row: the opposite of every other figure here.  Of a group U,
+For linear regression all are exact (Belsley, Kuh and Welsch 1980); for the other models they are one Newton step
+(Pregibon 1981).  Without a penalty they agree with statsmodels' OLSInfluence and GLMInfluence.  DFFITS and DFBETAS have
+the field's sign, all rows minus without the row: the opposite of every other figure here.  For a group U,
 
     Cook's distance   n change' H change / (phi P)
 
-with the change of theta by ``newton`` under unscaled weights.
+with the change of theta by ``newton`` under the ``per-sum`` convention.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.errors import UsageError
 
 DETERMINED = 1e-8
-"""1 - h from which on a row's figures have digits: below it the row alone determines a parameter."""
+"""1 - h below which a row alone determines a parameter, so that its figures have no correct digits."""
 
 
 @dataclass(frozen=True)
 class RowDiagnostics:
-    """Arrays (m,), and ``dfbetas`` (m, P); NaN for rows of leverage 1, but their leverage."""
+    """Arrays (m,), and ``dfbetas`` (m, P); all but ``leverage`` are NaN for a row of leverage 1."""
 
     leverage: np.ndarray
     studentized: np.ndarray
@@ -59,10 +59,10 @@ def row_diagnostics(
 ) -> RowDiagnostics:
     """The diagnostics of every row at theta (P, 1).
 
-    ``observations`` stands for n where rows are not single ones: the sum of their exposures or trials.
+    ``observations`` replaces n where a row stands for several observations: it is the sum of their exposures or trials.
 
-    Raises UsageError for other models than linear, binary logistic and Poisson regression, and where there are no more
-    rows than parameters.
+    Raises UsageError for models other than linear, binary logistic, binomial and Poisson regression, and where there
+    are too few rows for the parameters.
     """
     model = _regression(objective)
     w, size = model.weights, model.size
@@ -103,8 +103,8 @@ def groups_cooks_distance(
     dispersion: float,
     observations: float | None = None,
 ) -> np.ndarray:
-    """Cook's distance of G groups of rows, (G,); NaN where the rest does not determine the parameters, or the model
-    has no minimum without the group."""
+    """Cook's distance of G groups of rows, (G,); NaN where the remaining rows do not determine the parameters, or the
+    model has no minimum without the group."""
     gone = removal(objective.weights, groups, PER_SUM)
     newton = estimate(objective, theta, solver, gone, ("newton",))["newton"]
     assert newton.change is not None

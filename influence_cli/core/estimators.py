@@ -1,4 +1,4 @@
-"""From removal weights to estimated changes of the parameters, whole blocks of groups at once.
+"""Estimated changes of the parameters from removal weights, for whole blocks of groups at once.
 
 On the path w(eps) = w + eps delta, with g = sum_i delta_i grad l_i and D = sum_i delta_i hess l_i at theta*, and
 u = H^-1 g = -theta1, the changes on removal (eps = -1) are
@@ -6,14 +6,16 @@ u = H^-1 g = -theta1, the changes on removal (eps = -1) are
     first-koh     H^-1 sum_U w_i grad l_i           Koh et al. 2019: the sum of individual influences
     first         u                                 Basu, You and Feizi, Eq. 12
     second        H^-1 (g + D u)                    the same, Theorem 1 at eps = -1, which is Eq. 17
-    second-full   H^-1 (g + D u - J'''[u, u] / 2)   Giordano et al. 2019: the third derivative kept
+    second-full   H^-1 (g + D u - J'''[u, u] / 2)   Giordano et al. 2019: the third derivative is kept
     newton        (H - D)^-1 g                      one Newton step on J(.; w_removed): Pregibon 1981
-    rif           sum_U of each row's own newton    Rubinstein and Hopkins 2025; core.single_removals
+    rif           sum_U of each row's own newton    Rubinstein and Hopkins 2025; core.rif
 
-The paper's Eq. 9 adds theta1 + theta2, the effect of up-weighting (eps = +1); taken for removal its sign is wrong.
+The paper's Eq. 9 adds theta1 + theta2, the effect of up-weighting (eps = +1); applied to removal, it has the wrong
+sign.
 
-All but ``newton`` are H^-1 times something known.  So for a linear functional f of few test rows, H^-1 grad f serves
-every group, and the last solve is never made: an ``Estimate`` keeps what was solved and what need not be.
+All but ``newton`` are H^-1 times a known right-hand side.  For a linear functional f, H^-1 grad f of each test row
+therefore serves every group and the last solve can be omitted: an ``Estimate`` holds the right-hand side, and the
+solution where there is one.
 """
 
 from __future__ import annotations
@@ -36,17 +38,17 @@ from influence_cli.core.solvers.choice import HessianSolver
 from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_gradient
 
 PATIENCE = 100
-"""Iterations in which a Newton step should be solved by the curvature of the trained model."""
+"""Iterations within which the curvature of the trained model, as preconditioner, should solve a Newton step."""
 MOST = 0.5
-"""Share of the weight up to which products read the rows that are removed, and not those that are kept."""
+"""Share of the weight above which products visit the kept rows rather than the removed ones."""
 EVALUATIONS = ("linear", "exact")
 METHODS = ("first-koh", "first", "second", "second-full", "newton", "rif")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A change of theta (P, G), known by itself or as H^-1 ``rhs``.  ``problems`` (G,) is "ok" or says what failed;
-    ``conditions`` (G,), where they were looked at, are about those of the Hessian that was solved with."""
+    """A change of theta (P, G), given itself or as H^-1 ``rhs``.  ``problems`` (G,) is "ok" or says what failed;
+    ``conditions`` (G,), where computed, are approximate condition numbers of the Hessian after removal."""
 
     change: np.ndarray | None
     rhs: np.ndarray | None
@@ -54,7 +56,7 @@ class Estimate:
     conditions: np.ndarray | None = None
 
     def solved(self, solver: HessianSolver) -> Estimate:
-        """The same with ``change`` at hand."""
+        """The same estimate with its ``change`` computed."""
         if self.change is not None or self.rhs is None:
             return self
         solution = solver.solve(self.rhs)
@@ -64,8 +66,8 @@ class Estimate:
 def linear_change(estimate: Estimate, gradients: np.ndarray, adjoints: np.ndarray) -> np.ndarray:
     """grad f(theta*)' change, (G, T): the paper's Eq. 16.
 
-    ``gradients`` (P, T) is grad f and ``adjoints`` (P, T) is H^-1 grad f, one solve a test row: an estimate known as
-    H^-1 rhs needs no solve of its own.
+    ``gradients`` (P, T) is grad f and ``adjoints`` (P, T) is H^-1 grad f, one solve for each test row: an estimate that
+    is given as H^-1 rhs needs no solve of its own.
     """
     if estimate.rhs is not None:
         return estimate.rhs.T @ adjoints
@@ -74,8 +76,8 @@ def linear_change(estimate: Estimate, gradients: np.ndarray, adjoints: np.ndarra
 
 
 def exact_change(solved: Estimate, target: Target, theta: np.ndarray, base: np.ndarray) -> np.ndarray:
-    """f(theta* + change) - f(theta*), (G, T), of an estimate whose change is at hand; ``base`` is f(theta*),
-    (T,), or (T, G) where it differs by group."""
+    """f(theta* + change) - f(theta*), (G, T), of an estimate whose change is computed; ``base`` is f(theta*), (T,), or
+    (T, G) where it differs by group."""
     assert solved.change is not None
     return (target.value(theta + solved.change) - columns_of(base)).T
 
@@ -88,9 +90,9 @@ def estimate(
     methods: Sequence[str],
     singles: SingleRemovals | None = None,
 ) -> dict[str, Estimate]:
-    """The changes of theta (P, 1) on removal of each group, method by method; ``rif`` needs ``singles``.
+    """The changes of theta (P, 1) on removal of each group, by method; ``rif`` needs ``singles``.
 
-    At most one solve a group for all of first, second and second-full together, and one for newton.
+    Takes at most one solve per group for first, second and second-full together, and one for newton.
     """
     count = len(groups.share)
     fine = ("ok",) * count
@@ -109,7 +111,7 @@ def estimate(
         solution = solver.solve(g)
         u, problems = solution.x, _problems(solution)
         out["first"] = Estimate(u, g, problems)
-        # H u = g, so that of all rows' loss curvature no product is needed: only the group's rows are visited.
+        # H u = g replaces the product with the curvature of all rows: only the group's rows are visited.
         curved = groups.along(
             objective.loss_curvature(theta, groups.member)(u),
             g - objective.penalty.product(u) - objective.damping * u,
@@ -128,7 +130,7 @@ def estimate(
 
 
 def removed_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
-    """g = sum_i delta_i grad l_i at theta (P, 1), and what removal takes from the penalty's gradient: (P, G)."""
+    """g = sum_i delta_i grad l_i at theta (P, 1), plus the change of the penalty's gradient on removal: (P, G)."""
     of_loss = groups.along(objective.loss_gradient(theta, groups.member), objective.training_gradient(theta))
     return of_loss + objective.penalty.removed(theta, groups.removed.penalty)
 
@@ -136,9 +138,10 @@ def removed_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -
 def newton_step(
     objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, g: np.ndarray
 ) -> Solution:
-    """(H - D)^-1 g, (P, G): the Hessian after removal, with the solver's factor of H as preconditioner.
+    """(H - D)^-1 g, (P, G): the Newton step with the Hessian after removal, preconditioned by the solver's factor of H.
 
-    Where the factor solves with H itself, products with D, which read the groups' rows alone, are enough.
+    Where the factor is exact, so that it solves with H itself, products with D suffice, and these read only the groups'
+    rows.
     """
     few = np.flatnonzero(solver.exact & (groups.share <= MOST))
     if not few.size:
@@ -164,8 +167,8 @@ def _by_all_rows(
 ) -> Solution:
     """(H - D)^-1 g, (P, A), of the groups ``which`` (A,), by products over all kept rows.
 
-    Where the factor leaves too many iterations, because the group has taken much of the Hessian with it, each column's
-    own approximation takes its place if it is light.
+    Where the factor needs too many iterations, because the group accounts for much of the Hessian, a preconditioner of
+    each column's own Hessian replaces it, if the model has a cheap one.
     """
     kept = groups.removed.take(which)
     solution = refined_conjugate_gradient(

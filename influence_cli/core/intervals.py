@@ -1,4 +1,4 @@
-"""From a certificate of the parameters to proven intervals of f (step 3 of ``core.certificate``)."""
+"""Proven intervals of f from a certificate of the parameters (step 3 of ``core.certificate``)."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from influence_cli.core.quantities import (
 )
 
 VALUE_ROUNDING = 32 * np.finfo(float).eps
-"""Rounding of f, relative to 1 + |f| + |outputs|; an exponential carries that of its argument.  Of a linear regression,
-which has a unit, relative to what the output is the sum of."""
+"""Rounding error of f, relative to 1 + |f| + |outputs|; an exponential has that of its argument.  For a linear
+regression, which has a unit, it is relative to the terms whose sum is the output."""
 SHARE_ROUNDING = 4 * np.finfo(float).eps
-"""Rounding of a difference of two shares."""
+"""Rounding error of a difference of two shares."""
 Interval = tuple[np.ndarray, np.ndarray]
-"""low and high."""
+"""Lower and upper ends."""
 
 
 def has_proof(target: Valued) -> bool:
-    """Whether ``intervals`` knows the quantity."""
+    """Whether ``intervals`` covers the quantity."""
     if isinstance(target, MeanTarget | WeightedTarget | WorstTarget):
         return has_proof(target.rows)
     if isinstance(target, AbsoluteTarget):
@@ -55,18 +55,18 @@ def intervals(certificate: Certificate, target: Valued, base: np.ndarray) -> Int
     """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, infinite where nothing is proven; None for a quantity
     that no proof covers.  ``base`` (T,), or (T, G) where it differs by group, is f(theta*).
 
-    What is made of several rows has the proof of interval arithmetic.  A weighted sum lies between the sums of the ends
-    that its signs choose, a largest mean between the largest of the low ends and the largest of the high ones, a size
-    where the ends and 0 put it.  A row is predicted a class, or is not, for certain where its log-odds against the
-    strongest rival have one sign: a rate lies between those of the certain rows and of the possible ones, and what is
-    made of predicted classes alone is known where all of them are.
+    A quantity of several rows is bounded by interval arithmetic.  For a weighted sum the sign of each coefficient
+    decides which end enters; a largest mean lies between the largest of the lower ends and the largest of the upper
+    ones; a size follows from the ends and 0.  Whether a row is predicted a class is certain where its log-odds against
+    the strongest rival have one sign: a rate lies between that of the rows that certainly are and that of those that
+    possibly are, and a quantity of predicted classes is known where all of them are certain.
     """
     interval = _values(certificate, target)
     return None if interval is None else _against(*interval, base)
 
 
 def _values(certificate: Certificate, target: Valued) -> Interval | None:
-    """The interval of f itself."""
+    """The interval of f itself, rather than of its change."""
     if isinstance(target, OwnTarget):
         every = [_values(certificate.of(g), target.targets[g]) for g in range(len(certificate.bounds))]
         known = [one for one in every if one is not None]
@@ -92,12 +92,12 @@ def _values(certificate: Certificate, target: Valued) -> Interval | None:
 
 
 def _of_rows(certificate: Certificate, target: MeanTarget | WeightedTarget | WorstTarget) -> Interval | None:
-    """A weighted sum over rows, or the largest mean over their parts."""
+    """The interval of a weighted sum over rows, or of the largest mean over the parts of the rows."""
     interval = _values(certificate, target.rows)
     if interval is None:
         return None
     low, high = interval
-    slack = len(low) * np.finfo(float).eps  # of a sum in any order, relative to that of the sizes
+    slack = len(low) * np.finfo(float).eps  # rounding of a sum in any order, relative to the sum of absolute values
     if isinstance(target, WorstTarget):
         sizes = np.bincount(target.part)
         means = [np.array([end[target.part == k].sum(axis=0) / n for k, n in enumerate(sizes)]) for end in interval]
@@ -116,13 +116,13 @@ def _of_rows(certificate: Certificate, target: MeanTarget | WeightedTarget | Wor
 
 
 def _size_of(low: np.ndarray, high: np.ndarray) -> Interval:
-    """|f| of f between low and high."""
+    """The interval of |f| for f in [low, high]."""
     sizes = np.abs(low), np.abs(high)
     return np.where((low < 0) & (high > 0), 0.0, np.minimum(*sizes)), np.maximum(*sizes)
 
 
 def _predicted(certificate: Certificate, target: RateTarget) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows (T, G) are predicted the class for certain, and which possibly."""
+    """Which rows (T, G) are certainly predicted the class, and which possibly are."""
     rows = RowTarget(target.objective, Margin(target.family), target.X, np.full(len(target.second), target.code))
     interval = _values(certificate, rows)
     assert interval is not None
@@ -130,7 +130,7 @@ def _predicted(certificate: Certificate, target: RateTarget) -> tuple[np.ndarray
 
 
 def _of_classes(certificate: Certificate, target: OfClasses) -> Interval | None:
-    """What is made of the predicted classes of rows: its value where they are certain."""
+    """The value of a quantity of predicted classes where these are certain; infinite ends elsewhere."""
     if not target.of_classes:
         return None
     objective, family = certificate.objective, certificate.objective.family
@@ -146,7 +146,7 @@ def _of_classes(certificate: Certificate, target: OfClasses) -> Interval | None:
 
 
 def _against(low: np.ndarray, high: np.ndarray, base: np.ndarray) -> Interval:
-    """The change from ``base`` to f in [low, high] (T, G)."""
+    """The interval of the change from ``base`` to f in [low, high] (T, G)."""
     base = columns_of(base)
     with np.errstate(invalid="ignore"):
         slack = 4 * np.finfo(float).eps * (np.abs(base) + np.maximum(np.abs(low), np.abs(high)))
@@ -155,7 +155,7 @@ def _against(low: np.ndarray, high: np.ndarray, base: np.ndarray) -> Interval:
 
 
 def features(target: RowTarget) -> np.ndarray:
-    """The test rows (T, d)."""
+    """The features of the test rows, dense (T, d)."""
     return target.X.toarray() if isinstance(target.X, csr_array) else np.asarray(target.X)
 
 
@@ -166,7 +166,7 @@ def _of_parameter(certificate: Certificate, index: int) -> Interval:
     half = np.array([bound.norm(b) for bound in certificate.bounds]) * certificate.radius
     value = certificate.theta[index]
     if is_free(certificate.objective) and index % D == D - 1:
-        # The retrained intercepts sum to 0 over the classes of a softmax, and these may not quite.
+        # The retrained intercepts of a softmax sum to 0 over the classes; those of theta may not do so exactly.
         level = certificate.theta.reshape(K, D, -1)[:, -1].mean(axis=0)
         value = value - level if isinstance(certificate.objective.family, Softmax) else value
     slack = VALUE_ROUNDING * np.abs(value)
@@ -174,7 +174,8 @@ def _of_parameter(certificate: Certificate, index: int) -> Interval:
 
 
 def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | None:
-    """f of one output that lies in an interval: convex for a loss, monotone for everything else."""
+    """The interval of f of a single output in a known interval: a loss is convex in it, every other quantity
+    monotone."""
     if not isinstance(target.quantity, Loss | Probability | Margin | Logit | Prediction):
         return None
     x, unit = features(target), np.ones((1, 1))
@@ -191,7 +192,7 @@ def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | No
         low = np.where(slopes[0] * slopes[1] <= 0, 0.0, low)
     size = np.maximum(np.abs(low), np.abs(high))
     if isinstance(target.quantity, Loss) and isinstance(certificate.objective.family, Poisson | Binomial):
-        # y eta and y log y may be large and cancel
+        # y eta and y log y may be large and cancel.
         y = np.abs(target.y)
         size = size + y * (1.0 + np.abs(eta[:, 0]) + np.abs(np.log(np.where(y > 0, y, 1.0))))
     slack = VALUE_ROUNDING * (one + size)
@@ -200,14 +201,15 @@ def _of_one_output(certificate: Certificate, target: RowTarget) -> Interval | No
 
 
 def _terms(certificate: Certificate, target: RowTarget) -> np.ndarray:
-    """sum_j |x_j theta_j| of one output, (G, T), which its rounding is relative to; more of very many features."""
+    """sum_j |x_j theta_j| of one output, (G, T), to which its rounding is relative; increased for very many
+    features."""
     X, size = abs(target.X), np.abs(certificate.theta)
     d = X.shape[1]
     return max(1.0, d / 32) * ((X @ size[:d]).T + size[d:].sum(axis=0)[:, None])
 
 
 def _within(target: RowTarget, low: np.ndarray, high: np.ndarray) -> Interval:
-    """What every value of the quantity keeps to."""
+    """The interval cut to the range of the quantity."""
     if isinstance(target.quantity, Loss):
         low = np.maximum(low, 0.0)
     if isinstance(target.quantity, Probability):
@@ -250,7 +252,7 @@ def _of_loss(
 
 
 def _of_margin(bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndarray, y: np.ndarray) -> Interval:
-    """The least of the intervals of eta_y - eta_k over the rivals k."""
+    """The interval of the least of eta_y - eta_k over the rivals k."""
     T, K = eta.shape
     low, high = np.full(T, np.inf), np.full(T, np.inf)
     rows, unit = np.arange(T), np.eye(K)
@@ -267,7 +269,7 @@ def _of_margin(bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndar
 def _of_logit(
     certificate: Certificate, bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndarray, k: int
 ) -> Interval:
-    """The score of class k.  Scores sum to 0 over the classes at the retrained parameters."""
+    """The interval of the score of class k; at the retrained parameters the scores sum to 0 over the classes."""
     K = eta.shape[1]
     c = np.full((1, K), -1.0 / K)
     c[0, k] += 1.0

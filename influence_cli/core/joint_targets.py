@@ -1,6 +1,6 @@
-"""Functions of theta that take many rows together: rates, the largest of several means, and each group's own rows.
+"""Functions of theta that combine many rows: rates, the largest of several means, and the rows of each group itself.
 
-docs/design.md, "Quantities", lists what people ask for by them.
+docs/design.md, "Quantities", lists the quantities that they compute.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from influence_cli.errors import UsageError
 
 @dataclass(frozen=True)
 class WorstTarget:
-    """The largest of the mean values of a row quantity over the parts of its rows; ``part`` (T,) numbers them from 0.
+    """The largest mean of a row quantity over the parts of its rows; ``part`` (T,) numbers the parts from 0.
 
-    Its derivative is that of the part which is the largest.
+    Its derivative is that of the part with the largest mean.
     """
 
     rows: RowTarget
@@ -42,7 +42,7 @@ class WorstTarget:
         return np.add.reduceat(self.rows.value(theta)[order], starts, axis=0) / sizes[:, None]
 
     def kink(self, theta: np.ndarray) -> bool:
-        """Whether the two largest means at theta (P, 1) are equal, up to ``TIE`` of them."""
+        """Whether the two largest means at theta (P, 1) are equal, up to ``TIE`` times the largest."""
         second, first = np.sort(self.means(theta)[:, 0])[-2:]
         return bool(first - second <= TIE * abs(first))
 
@@ -60,7 +60,7 @@ class AbsoluteTarget:
         return np.sign(self.target.value(theta)[0, 0]) * self.target.gradient(theta)
 
     def kink(self, theta: np.ndarray) -> bool:
-        """Whether f at theta (P, 1) is 0 up to the rounding of its terms, or has a kink of its own."""
+        """Whether f at theta (P, 1) is 0 up to the rounding of its terms, or f itself has a kink."""
         if not isinstance(self.target, WeightedTarget):
             return bool(ties(self.target, theta)[0])
         terms = np.abs(self.target.coefficients) @ np.abs(self.target.rows.value(theta))
@@ -71,7 +71,7 @@ class AbsoluteTarget:
 class RateTarget:
     """The share of the ``second`` rows (T,) that are predicted the class ``code``, minus that of the other rows.
 
-    It moves in steps, so that it has no derivative.  NaN where the outputs are no numbers.
+    It is piecewise constant in theta, so that it has no useful derivative.  NaN where outputs are NaN or infinite.
     """
 
     objective: Objective
@@ -92,7 +92,7 @@ class RateTarget:
 
 @runtime_checkable
 class OfClasses(Protocol):
-    """What is made of rows X (T, d) that are predicted classes, where ``of_classes`` of these classes alone."""
+    """A quantity of rows X (T, d); ``of_classes`` says that it depends on their predicted classes alone."""
 
     @property
     def X(self) -> Features: ...
@@ -101,14 +101,14 @@ class OfClasses(Protocol):
     def of_classes(self) -> bool: ...
 
     def value(self, theta: np.ndarray) -> np.ndarray:
-        """theta (P, G) to f, (1, G)."""
+        """f at theta (P, G), (1, G)."""
 
 
 @dataclass(frozen=True)
 class OwnTarget:
-    """f of a target of its own for each of G columns, which have one value: what the removed rows themselves are asked.
+    """f of a separate target of one value for each of G columns, (1, G): used where each group's own rows are tested.
 
-    theta is (P, G), or (P, n) where all columns or all targets are one.
+    theta is (P, G), or (P, n) where a single column or a single target serves all.
     """
 
     targets: Sequence[Valued]
@@ -125,5 +125,5 @@ class OwnTarget:
         raise UsageError("--test removed asks every group about other rows", hint="leave --evaluate linear out")
 
     def of(self, columns: np.ndarray) -> OwnTarget:
-        """That of some of the columns."""
+        """The target of the groups ``columns`` (A,)."""
         return OwnTarget([self.targets[g] for g in columns.tolist()])

@@ -1,11 +1,11 @@
-"""Our own loops on the threads that BLAS may use, each of which has BLAS to itself.
+"""Loops that run on the threads that BLAS may use, with BLAS held to one thread in each.
 
 BLAS divides every matrix product among its threads and waits for all of them, thousands of times in a pass over the
-rows: beside other programs each wait lasts until the scheduler comes round, and the waiting threads spin.  So passes
-are divided here, a block of rows at a time, and BLAS is held to one thread inside.  The calling thread works along: a
-pass takes no longer than on one thread because a helper was not given a processor.
+rows: if other programs run, each wait lasts until the scheduler resumes the last thread, and the waiting threads spin.
+Therefore passes are divided here, a block of rows at a time, and BLAS uses one thread inside.  The calling thread works
+too, so that a pass takes no longer than on one thread even if a helper thread gets no processor.
 
-How sums are split is decided by sizes alone.  The number of threads, and whatever else runs, changes no bit of them.
+Sizes alone decide how sums are split.  The number of threads, and whatever else runs, does not change a bit of them.
 """
 
 from __future__ import annotations
@@ -30,32 +30,33 @@ Result = TypeVar("Result")
 P = ParamSpec("P")
 
 SPREAD_FROM = 1e6
-"""Multiply-adds of a loop from which on it is worth waking threads, which takes some 50 microseconds."""
+"""Multiply-adds of a loop above which it is worth waking threads, which takes about 50 microseconds."""
 HOLD_FROM = 1e4
-"""Multiply-adds of a loop up to which BLAS keeps to one thread by itself; to hold it takes 20 microseconds."""
+"""Multiply-adds of a loop up to which BLAS uses one thread anyway; to hold it to one takes 20 microseconds."""
 NARROW = 1000
-"""Parameters of a model up to which work outside of the loops is too little for more than one thread."""
+"""Parameters of a model up to which the work outside of the loops is too little for more than one thread."""
 SPANS = 32
-"""Partial sums of a loop at most: enough that threads which finish early find more to do."""
+"""Partial sums of a loop at most: enough that threads which finish early find more work."""
 WAITING_BYTES = 16 * 2**20
-"""Of partial sums that are ready before those that come before them: of more than that their threads wait."""
+"""Bytes of partial sums that may wait for earlier ones to be added; above it, the threads that computed them wait."""
 WAITING_SECONDS = 5.0
-"""Longest such wait: whoever was interrupted with the next span in hand never says so."""
+"""Seconds of such a wait at most: a thread that is interrupted with the next span in hand never announces that."""
 SPAN_OPERATIONS = 64
-"""Multiply-adds for each number of a partial sum that make it worth having: adding it up costs about ten."""
+"""Multiply-adds for each number of a partial sum that make it worthwhile: adding it to the total costs about ten."""
 
 BLAS_BYTES, BLAS_ROWS = 80e6, 400
-"""Address space of the buffers of NumPy's and SciPy's BLAS for a thread, and rows of products that take them."""
+"""Address space of the buffers of NumPy's and SciPy's BLAS per thread, and rows of a product that makes BLAS take
+them."""
 LESS_THREADS = "raise the limit of address space (ulimit -v), or give --threads 1"
 HELPERS = 256
-"""Threads of our own at most; no more are started than a loop asks for."""
+"""Helper threads at most; no more are started than a loop asks for."""
 
 _allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
-"""Threads of the loops of one job; None where a loop may have all."""
+"""Threads for the loops of one job; None where a loop may use all."""
 
 
 class _Process:
-    """What the loops of this process share, made when it is first needed: to find BLAS takes ten milliseconds."""
+    """What the loops of this process share, created when first needed: to find BLAS takes ten milliseconds."""
 
     def __init__(self) -> None:
         self._making = threading.RLock()
@@ -73,12 +74,13 @@ class _Process:
             return self._blas
 
     def helpers(self) -> ThreadPoolExecutor:
-        """Threads that sleep between loops, started as they are needed."""
+        """Threads that sleep between loops and are started as needed."""
         with self._making:
             return self._helpers
 
     def begin_thread(self) -> None:
-        """One BLAS thread for a thread of our own, where OpenMP makes them and every thread has a limit."""
+        """Limit BLAS to one thread in a helper thread, if OpenMP makes its threads, where each thread has its own
+        limit."""
         for library in self.blas().lib_controllers:
             if getattr(library, "threading_layer", "") == "openmp":
                 library.set_num_threads(1)
@@ -88,7 +90,7 @@ _process = _Process()
 
 
 def _begin_child() -> None:
-    """A forked process has none of its parent's threads, and their locks as they were."""
+    """Start anew in a forked process, which has none of its parent's threads, but copies of their locks."""
     global _process
     _process = _Process()
 
@@ -98,10 +100,10 @@ if hasattr(os, "register_at_fork"):
 
 
 def thread_count() -> int:
-    """Threads that a loop begun here may run on: the job's share, else as many as BLAS is allowed.
+    """Threads that a loop started here may run on: the job's share, else as many as BLAS may use.
 
-    In any other thread but the main one it is one: BLAS has one limit for the whole process, and two loops that set it
-    back could leave it changed.
+    In every thread but the main one it is one: BLAS has a single limit for the process, and two loops that restore it
+    could leave it changed.
     """
     allowed = _allowed.get()
     if allowed is not None:
@@ -112,8 +114,8 @@ def thread_count() -> int:
 
 
 def reserve() -> None:
-    """Have BLAS take its buffers where address space is limited: it asks for them when it is first called, and where it
-    gets none it asks for ever.  Raises MemoryLackError where there is no room for them."""
+    """Make BLAS allocate its buffers where address space is limited: it allocates them in its first calls, and retries
+    for ever if it gets none.  Raises MemoryLackError where there is no room for them."""
     if not addresses_limited():
         return
     from scipy.linalg import cholesky
@@ -129,9 +131,9 @@ def reserve() -> None:
 
 @contextmanager
 def divided(jobs: int) -> Iterator[Callable[[], None]]:
-    """Share the threads among that many jobs, and hold BLAS to one in each.
+    """Share the threads among ``jobs`` jobs, and hold BLAS to one thread in each.
 
-    Each job calls what is yielded once, in its own thread.
+    Each job calls the yielded function once, in its own thread.
     """
     each = max(1, thread_count() // jobs)
 
@@ -144,10 +146,11 @@ def divided(jobs: int) -> Iterator[Callable[[], None]]:
 
 
 def alone_where_narrow(size: Callable[..., int]) -> Callable[[Callable[P, Result]], Callable[P, Result]]:
-    """A decorator that holds BLAS to one thread between the loops too, for models of up to NARROW parameters.
+    """A decorator that holds BLAS to one thread between the loops too, for models of up to ``NARROW`` parameters.
 
-    ``size`` makes P of the function's arguments.  What such a model needs beside its loops are short products and small
-    systems, which no second thread makes faster: beside other programs LAPACK's inverse of 21 x 21 took 200 ms on two.
+    ``size`` computes P from the function's arguments.  Outside of its loops such a model needs only short products and
+    small systems, which a second thread does not speed up: while other programs ran, LAPACK's inverse of a 21 x 21
+    matrix took 200 ms on two threads.
     """
 
     def decorate(function: Callable[P, Result]) -> Callable[P, Result]:
@@ -168,7 +171,7 @@ def alone_where_narrow(size: Callable[..., int]) -> Callable[[Callable[P, Result
 
 
 def _one_blas_thread() -> AbstractContextManager[object]:
-    """Hold BLAS; nothing to do within a loop or a job, for which it is held already."""
+    """Hold BLAS to one thread; within a loop or a job, it is held already."""
     held = _allowed.get() is not None or not _in_main()
     return nullcontext() if held else _process.blas().limit(limits=1)
 
@@ -178,9 +181,9 @@ def _in_main() -> bool:
 
 
 def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: float = np.inf) -> None:
-    """work(item) for every item, in no order, on ``thread_count`` threads; BLAS has one in each.
+    """work(item) for every item, in no particular order, on ``thread_count`` threads; BLAS uses one thread in each.
 
-    ``operations`` is about how many multiply-adds there are in all.
+    ``operations`` is the approximate number of multiply-adds in total.
     """
     stopping.check()
     items = list(items)
@@ -194,7 +197,7 @@ def spread(work: Callable[[Item], None], items: Iterable[Item], *, operations: f
 
 
 def collected(work: Callable[[Item], Result], items: Iterable[Item], *, operations: float = np.inf) -> list[Result]:
-    """What ``work`` gives for every item, in their order; as ``spread`` otherwise."""
+    """The results of ``work`` for all items, in the order of the items; otherwise as ``spread``."""
     results: dict[int, Result] = {}
 
     def keep(numbered: tuple[int, Item]) -> None:
@@ -205,7 +208,7 @@ def collected(work: Callable[[Item], Result], items: Iterable[Item], *, operatio
 
 
 def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: int) -> None:
-    left = iter(items)  # next() of a list's iterator is one step for all threads
+    left = iter(items)  # next() of a list's iterator is atomic, so that threads can share it
 
     def drain() -> None:
         for _ in left:
@@ -225,7 +228,7 @@ def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: 
         futures += [_process.helpers().submit(copy_context().run, run) for _ in range(helpers)]
         copy_context().run(run)
     finally:
-        # What has not begun by now is not waited for.
+        # Helpers that have not started by now are cancelled rather than waited for.
         failures = [_failure(future, drain) for future in futures if not future.cancel()]
     for failure in failures:
         if failure is not None:
@@ -233,7 +236,7 @@ def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: 
 
 
 def _failure(future: Future[None], drain: Callable[[], None]) -> BaseException | None:
-    """Wait for a helper to end, which writes where the caller reads, whatever interrupts the waiting."""
+    """Wait for a helper to end, even if the wait is interrupted, because it writes where the caller reads."""
     try:
         return future.exception()
     except BaseException:
@@ -243,7 +246,7 @@ def _failure(future: Future[None], drain: Callable[[], None]) -> BaseException |
 
 
 def span_count(items: int, shape: tuple[int, ...], operations: float) -> int:
-    """Partial sums of ``summed``: of n, number i is over the items from i * items // n to (i + 1) * items // n."""
+    """Partial sums n of ``summed``: number i is over the items from i * items // n to (i + 1) * items // n."""
     return int(max(1, min(SPANS, items, operations / (SPAN_OPERATIONS * max(1, int(np.prod(shape)))))))
 
 
@@ -254,9 +257,9 @@ def summed(
     *,
     operations: float = np.inf,
 ) -> np.ndarray:
-    """The sum of what ``work`` adds to zeros of that shape, once for each span of the items.
+    """The sum of the arrays that ``work`` fills, starting from zeros of that shape, once for each span of the items.
 
-    Spans depend on the number of items, the shape and ``operations``; their sums are added in their order.
+    Spans depend on the number of items, the shape and ``operations`` only; their sums are added in order.
     """
     count = span_count(len(items), shape, operations)
     total = np.zeros(shape)
@@ -274,11 +277,11 @@ def summed(
             work(items[number * len(items) // count : (number + 1) * len(items) // count], partial)
         except BaseException:
             with turn:
-                ended = True  # nobody waits for a sum that does not come
+                ended = True  # other threads stop waiting for this sum
                 turn.notify_all()
             raise
         with turn:
-            # Spans begin in their order, so that whoever makes the next one in turn does not wait.
+            # Spans are started in order, so that the thread with the next one in turn does not wait.
             turn.wait_for(lambda: number == added or len(waiting) < most or ended, timeout=WAITING_SECONDS)
             waiting[number] = partial
             while added in waiting:

@@ -1,6 +1,6 @@
-"""What is asked about the model: a function f of theta for each test row, and its gradient.
+"""The quantities f that are asked about: functions of theta for each test row, with their gradients.
 
-The quantities are listed in docs/design.md, "Quantities".
+docs/design.md, "Quantities", lists them.
 
 Each quantity of a row's outputs is a small class with ``value`` (G, T) and ``slope`` (K, T); a ``Target`` binds one to
 test rows.
@@ -20,24 +20,24 @@ from influence_cli.core.weights import Weights
 from influence_cli.errors import UsageError, did_you_mean
 
 TIE = 1e-6
-"""Difference of two scores, relative to the spread of a row's scores, up to which rounding decides which is larger."""
+"""Difference of two scores, relative to the range of a row's scores, up to which rounding decides which is larger."""
 QUANTITIES = (
     *("loss", "margin", "prob", "prob:K", "logit:K", "prediction", "param:NAME", "t:NAME", "gap:COLUMN"),
     *("gap-tpr:COLUMN", "gap-fpr:COLUMN", "gap-loss:COLUMN", "worst:COLUMN", "score:NAME", "abs:..."),
 )
 
 GRADIENT_ELEMENTS = 1 << 25
-"""Float64 numbers (256 MiB) of test rows' gradients that are held at a time where only their sum is asked for."""
+"""Float64 numbers (256 MiB) that a block of test rows' gradients may take where only their sum is needed."""
 
 
 class RowQuantity(Protocol):
     """A function of the outputs eta (G, K, T) of test rows with labels y (T,)."""
 
     def value(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """(G, T)."""
+        """The quantity, (G, T)."""
 
     def slope(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """The derivative in eta at one theta, eta (1, K, T): (K, T)."""
+        """Its derivative in eta at a single theta, where eta is (1, K, T): (K, T)."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class Logit:
-    """The score of one class: eta_k of a softmax (scores sum to 0 over the classes' gauge), log-odds of two classes."""
+    """The score of class k: eta_k of a softmax (whose scores sum to 0 over the classes), log-odds for two classes."""
 
     family: Classifier
     k: int
@@ -95,7 +95,7 @@ class Logit:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The expected response of a regression, in the response's unit: eta of a linear one, exp(eta) of Poisson's."""
+    """The expected response of a regression, in the unit of the response: eta for linear, exp(eta) for Poisson."""
 
     family: Regressor
 
@@ -107,20 +107,20 @@ class Prediction:
 
 
 class Valued(Protocol):
-    """What has values f, and need not have a gradient."""
+    """An object with values f, which need not have a gradient."""
 
     def value(self, theta: np.ndarray) -> np.ndarray:
-        """theta (P, G) to f, (T, G)."""
+        """f at theta (P, G), (T, G)."""
 
 
 F = TypeVar("F", bound=Valued)
 
 
 class Target(Valued, Protocol):
-    """f as a function of theta alone."""
+    """f as a function of theta alone, with its gradient."""
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        """theta (P, 1) to grad f, (P, T)."""
+        """grad f at theta (P, 1), (P, T)."""
 
 
 @dataclass(frozen=True)
@@ -176,19 +176,19 @@ class WeightedTarget:
 
 @runtime_checkable
 class PerColumn(Protocol):
-    """What is asked about each of G columns by itself."""
+    """A target that differs among G columns."""
 
     def of(self, columns: np.ndarray) -> Valued:
-        """That of some of the columns."""
+        """The target of the groups ``columns`` (A,)."""
 
 
 def of_columns(target: F, columns: np.ndarray) -> F:
-    """What is asked of some of G columns."""
+    """The target of the groups ``columns`` (A,) where it differs by group, else the target itself."""
     return cast(F, target.of(columns)) if isinstance(target, PerColumn) else target
 
 
 def tested_rows(target: Any) -> Features | None:
-    """The rows (T, d) whose outputs f is made of, whatever it makes of them; None where there are none."""
+    """The rows (T, d) on whose outputs f depends, in whatever way; None where there are none."""
     if hasattr(target, "X"):
         return cast("Features", target.X)
     parts = [getattr(target, name) for name in ("rows", "target") if hasattr(target, name)]
@@ -198,32 +198,32 @@ def tested_rows(target: Any) -> Features | None:
 
 @runtime_checkable
 class OfWeights(Protocol):
-    """What depends on the rows themselves and not on theta alone."""
+    """A target that depends on the weights of the rows directly, not through theta alone."""
 
     def under(self, w: Weights) -> Valued:
-        """The same once the rows weigh w."""
+        """The same target under the row weights w."""
 
     def at_once(self, theta: np.ndarray) -> np.ndarray:
-        """Its change by removing each row, theta (P, 1) being as it is, (m,), over the ``kept`` of the weights."""
+        """Its change on removal of each row for fixed theta (P, 1), (m,), divided by the weights' ``kept``."""
 
 
 def under(target: F, w: Weights) -> F:
-    """The target once the rows weigh w."""
+    """The target under the row weights w."""
     return cast(F, target.under(w)) if isinstance(target, OfWeights) else target
 
 
 @runtime_checkable
 class Kinked(Protocol):
-    """A target of one value that may have a kink."""
+    """A target of one value that may have a kink, a point where it is not differentiable."""
 
     def kink(self, theta: np.ndarray) -> bool:
-        """Whether it has one at theta (P, 1)."""
+        """Whether it has a kink at theta (P, 1)."""
 
 
 def ties(target: Valued, theta: np.ndarray) -> np.ndarray:
-    """Which values (T,) of f at theta (P, 1) have a kink, so that no derivative holds for changes of either sign: a
-    margin whose two strongest rivals are equal, up to ``TIE`` of the scores' spread, a largest mean that two parts
-    share, a size of 0."""
+    """Which values (T,) of f at theta (P, 1) have a kink, so that no derivative holds on both sides: a margin whose two
+    strongest rivals are equal, up to ``TIE`` of the scores' range; a largest mean that two parts share; an absolute
+    value at 0."""
     if isinstance(target, Kinked):
         return np.array([target.kink(theta)])
     rows = target.rows if isinstance(target, MeanTarget | WeightedTarget) else target
@@ -243,7 +243,7 @@ def ties(target: Valued, theta: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ParameterTarget:
-    """One parameter; no test row has a part in it."""
+    """One parameter; it does not depend on any test row."""
 
     index: int
 
@@ -257,7 +257,7 @@ class ParameterTarget:
 
 
 def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuantity:
-    """The quantity of that name for that family; ``classes`` names the classes for ``logit:K`` and ``prob:K``.
+    """The quantity called ``name`` for a family; ``classes`` are the class names for ``logit:K`` and ``prob:K``.
 
     Raises UsageError for a name that does not exist or does not suit the model.
     """
@@ -287,7 +287,7 @@ def row_quantity(name: str, family: Family, classes: tuple[str, ...]) -> RowQuan
         if label not in classes:
             hint = did_you_mean(label, classes, "the classes are " + ", ".join(classes[:20]))
             raise UsageError(f"--quantity {name}: no class is named {label!r}", hint=hint)
-        # of the probability of one class, the label that is asked with says which
+        # For the probability of one class, the caller passes its code as the label y of every row.
         return Probability(family) if kind == "prob" else Logit(family, classes.index(label))
     hint = did_you_mean(name, QUANTITIES, "choose from " + ", ".join(QUANTITIES))
     raise UsageError(f"unknown --quantity {name!r}", hint=hint)

@@ -1,9 +1,9 @@
-"""Whether the run has been asked to end: set by a signal's handler, looked at between blocks of work.
+"""Requests to end the run: set by a signal handler, checked between blocks of work.
 
-A signal concerns the whole process, and so this is the one state that a module keeps for all.  The handler raises
-nothing: an exception that passes through a callback of C, of a weak reference or of a destructor is lost there,
-together with the work that it hit.  Every pass over the rows, every block of groups and every step of a progress bar
-comes by ``check``, which raises in plain Python code.
+A signal concerns the whole process, and so does the state of this module.  The handler raises nothing, because an
+exception that passes through a C callback, a weak reference's callback or a destructor is lost there, together with the
+work it interrupts.  Every pass over the rows, every block of groups and every step of a progress bar calls ``check``,
+which raises in plain Python code.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from influence_cli.errors import StoppedError
 
 NOTHING = "nothing is kept; the same command starts anew"
-"""What is kept where no command has said anything else."""
+"""Text on what is kept if no command has set another."""
 
 
 @dataclass
@@ -26,7 +26,7 @@ _state = _State()
 
 
 def ask(signal: int) -> None:
-    """The run shall end because of this signal; the first one counts."""
+    """Ask the run to end because of this signal; the first signal counts."""
     _state.signal = _state.signal or signal
 
 
@@ -37,15 +37,15 @@ def check() -> None:
 
 
 def keeping(text: str) -> None:
-    """Say what would be kept, and how to go on, if the run ended now."""
+    """Set the text that says what is kept, and how to continue, if the run ends now."""
     _state.kept = text
 
 
 def kept() -> str:
-    """What is kept if the run ends now, and how to go on."""
+    """The text that says what is kept, and how to continue, if the run ends now."""
     return _state.kept
 
 
 def begin() -> None:
-    """Forget what an earlier run in this process left."""
+    """Reset the state that an earlier run in this process left."""
     _state.signal, _state.kept = 0, NOTHING

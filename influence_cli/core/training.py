@@ -1,4 +1,4 @@
-"""Training to a stationary point: the formulas hold nowhere else."""
+"""Training to a stationary point, which the formulas of the estimators assume."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
 RENEW_AT = 1e-2
-"""Decrement, relative to the deviation of the outputs, at which the preconditioner is recomputed."""
+"""Newton decrement, relative to the deviation of the outputs, at which the preconditioner is recomputed."""
 THIN_TOLERANCE = 1e-3
-"""Decrement of training on a few of the rows: beside their own error nothing."""
+"""The same at which training on a subsample ends: small beside the subsample's own error."""
 REACH = 0.5
-"""Reach of the Newton step from which on a finite minimum is in doubt; see ``_require_finite_minimum``."""
+"""Largest change of an output in a Newton step above which a finite minimum is in doubt; see
+``_require_finite_minimum``."""
 FAINTEST = 1e-280
-"""Mean square of a feature under which it has lost digits, or is 0."""
+"""Mean square of a feature below which it has lost digits to underflow, or is 0."""
 IN_DOUBT = 1e-6
-"""Relative decrement at which that is asked: a row that is to be separated has a loss of about its square, 1e-12, by
-then, and no minimum is so far out."""
+"""Relative decrement at which a finite minimum is checked for: the loss of a separable row is then about its square,
+1e-12, and no minimum lies so far out."""
 
 
 @alone_where_narrow(lambda objective, **options: objective.size)
@@ -43,10 +44,11 @@ def train(
     start: np.ndarray | None = None,
     watch: Watch | None = None,
 ) -> Minimum:
-    """A minimiser of J under the training weights, from ``start`` (P, 1), else where the model starts with that seed.
+    """A minimiser of J under the training weights, from ``start`` (P, 1), by default the model's initial point.
 
-    It ends at a Newton decrement of ``tol`` times the standard deviation of the outputs, or of what rounding leaves.
-    Raises NotConvergedError with what was reached, or where the loss has no finite minimum.
+    Training ends at a Newton decrement of ``tol`` times the standard deviation of the outputs, or at what rounding
+    allows.  Raises NotConvergedError, with what was reached, where it does not get there or the loss has no finite
+    minimum.
     """
     far = start is None
     max_iterations = objective.tuning.max_iterations if max_iterations is None else max_iterations
@@ -63,7 +65,7 @@ def train(
         if whole is None and minimum.converged[0]:
             minimum = _last_step(objective, minimum, tol, watch)
         if not objective.bounded and minimum.converged[0] and objective.size <= DOUBLE_UP_TO:
-            factorize(objective, minimum.theta)  # raises where the minimiser is not unique
+            factorize(objective, minimum.theta)  # raises NotConvergedError where the minimiser is not unique
     else:
         minimum = descend(objective, start, objective.weights, tol=tol, max_iterations=max_iterations, watch=watch)
     if not minimum.converged[0]:
@@ -84,8 +86,8 @@ def train(
 
 
 def _require_visible(objective: Objective) -> None:
-    """Raises NotConvergedError where nothing holds the coefficient of a feature whose squares are under the smallest
-    numbers, so that it would pass for one of zeros."""
+    """Raise NotConvergedError where the squares of a feature underflow and nothing penalises its coefficient: the
+    feature would otherwise pass for one of zeros."""
     if objective.bounded or not isinstance(objective, Glm):
         return
     d = objective.design.columns - objective.design.intercept
@@ -101,8 +103,8 @@ def _require_visible(objective: Objective) -> None:
 def _by_whole_steps(
     objective: FusedGlm, start: np.ndarray, tol: float, max_iterations: int, watch: Watch | None
 ) -> Minimum | None:
-    """Newton's method where J, its gradient and its Hessian come from one pass, from the minimum over a few of the
-    rows: three or four steps remain.  None where it does not arrive, or where no minimum is certain."""
+    """Newton's method where one pass gives J, its gradient and its Hessian, starting at the minimum over a subsample,
+    from which three or four steps remain.  None where it does not converge, or where no minimum is certain."""
     if not objective.bounded:
         return None
     thin = objective.thinned()
@@ -124,8 +126,8 @@ def _newton_in_turn(
     max_iterations: int,
     watch: Watch | None,
 ) -> Minimum:
-    """Newton-CG to each tolerance in turn, with the preconditioner of where the one before ended: that of the start
-    takes half as many products again near the end, where most are made."""
+    """Newton-CG to each tolerance in turn, each time with a preconditioner from where the previous run ended: that of
+    the start would take half as many products again near the end, where most of them occur."""
     minimum = None
     for tol in goals:
         theta, done = (start, 0) if minimum is None else (minimum.theta, int(minimum.iterations[0]))
@@ -149,7 +151,7 @@ def _newton_in_turn(
 
 
 def _last_step(objective: Objective, minimum: Minimum, tol: float, watch: Watch | None) -> Minimum:
-    """One more Newton step where it costs little: what a row's removal changes may be far less than the tolerance."""
+    """One more Newton step if it is cheap, because the removal of one row may change far less than the tolerance."""
     if not has_cheap_factor(objective):
         return minimum
     goal = Goal(tol, objective.deviation(minimum.theta))
@@ -159,7 +161,7 @@ def _last_step(objective: Objective, minimum: Minimum, tol: float, watch: Watch 
 
 
 def _goal(objective: Objective, theta: np.ndarray, preconditioner: Preconditioner, tol: float) -> Goal:
-    """``tol`` times the deviation of the outputs; where these are all alike still, times the first step to them."""
+    """``tol`` times the deviation of the outputs or, where all outputs are still equal, times the first step."""
     deviation = objective.deviation(theta)
     if deviation[0] > 0:
         return Goal(tol, deviation)
@@ -167,13 +169,14 @@ def _goal(objective: Objective, theta: np.ndarray, preconditioner: Preconditione
 
 
 def _require_finite_minimum(objective: Objective, theta: np.ndarray, preconditioner: Preconditioner) -> None:
-    """A small gradient is no minimum where the classes can be separated, wholly or in part, and nothing holds theta.
+    """Raise NotConvergedError where J falls for ever: a small gradient alone is no minimum if rows are separable.
 
-    Let the loss fall for ever along v, unpenalised: each row's own class gains on its rivals, b_k = x'(v_y - v_k) >= 0.
-    The Newton step s satisfies v'(grad J + H s) = 0.  With p the probabilities and D = x's, both terms are sums over
-    rows and classes: v'grad J = -sum w p b and v'H s <= sum w p b range(D).  So some row has range(D) >= 1: the step's
-    reach never falls under 1, while before a minimum it goes to 0.  A reach under 1 thus proves a minimum.
-    For counts b = -x'v is 0 where y > 0, and v'grad J = -sum w mu b, v'H s = -sum w mu b D: some row has |D| >= 1.
+    Let the loss fall for ever along v, which is not penalised: each row's own class gains on its rivals,
+    b_k = x'(v_y - v_k) >= 0.  The Newton step s satisfies v'(grad J + H s) = 0.  With p the probabilities and D = x's,
+    both terms are sums over rows and classes: v'grad J = -sum w p b and v'H s <= sum w p b range(D).  So some row has
+    range(D) >= 1: the largest such change never falls below 1, while near a minimum it tends to 0.  A value below 1
+    thus proves a minimum.  For counts b = -x'v is 0 where y > 0, and v'grad J = -sum w mu b, v'H s = -sum w mu b D, so
+    that some row has |D| >= 1.
     """
     if newton_reach(objective, theta, objective.weights, preconditioner)[0] < REACH:
         return
@@ -190,7 +193,7 @@ def newton_reach(
     w: RowWeights,
     preconditioner: Preconditioner,
 ) -> np.ndarray:
-    """How far the outputs of some row would still move in a Newton step from theta (P, G), (G,)."""
+    """The largest change of any row's outputs in a Newton step from theta (P, G), (G,)."""
     step = conjugate_gradient(
         objective.curvature(theta, w),
         -objective.gradient(theta, w),

@@ -1,21 +1,22 @@
-"""The Wald statistic of a coefficient, and how far it is from significance: functions of theta and of the rows left.
+"""The Wald statistic of a coefficient, and its distance from significance, as functions of theta and the remaining
+rows.
 
-With weights w that sum to anything, n rows with a weight over 0, P parameters, H = sum_i w_i hess l_i and no penalty,
+With weights w of any sum, n rows with a weight over 0, P parameters, H = sum_i w_i hess l_i and no penalty,
 
     t = theta_j / sqrt(phi (H^-1)_jj)       phi = 2 sum_i w_i l_i / (n - P) of a linear regression,
                                             else the weight in w of one observation
 
-which is what statsmodels calls tvalues.  Where the rows left do not determine every parameter (a column that only the
-group fills), the others keep their t: x solves H x = e_j, and P is the rank of H.  It is significant at 5% where |t|
-exceeds the .975 quantile, of Student's distribution with n - P degrees of freedom for a linear regression and of the
-normal one for the others.
+which statsmodels calls tvalues.  Where the remaining rows do not determine every parameter (a column that is nonzero in
+the group only), the parameters that are estimable keep their t: x solves H x = e_j, and P is the rank of H.  A
+coefficient is significant at 5% if |t| exceeds the .975 quantile, of Student's distribution with n - P degrees of
+freedom for a linear regression and of the normal distribution for the other models.
 
-Removal changes t at once and through theta.  With x = H^-1 e_j and V = (H^-1)_jj, to first order in row i,
+Removal changes t directly and through theta.  With x = H^-1 e_j and V = (H^-1)_jj, to first order in row i,
 
-    at once         -t/2 (w_i x' hess l_i x / V  +  (phi - 2 w_i l_i) / ((n - P) phi) of a linear regression)
+    directly        -t/2 (w_i x' hess l_i x / V  +  (phi - 2 w_i l_i) / ((n - P) phi) of a linear regression)
     through theta   (e_j / sqrt(phi V) + t/2 H'[x, x] / V)' change of theta
 
-Sources: Wald 1943; the first is what Cook and Weisberg 1982 call the change of the standard error.
+Sources: Wald 1943; Cook and Weisberg 1982 call the first the change of the standard error.
 """
 
 from __future__ import annotations
@@ -42,15 +43,16 @@ from influence_cli.errors import UsageError
 LEVEL = 0.05
 """Level of significance."""
 DETERMINED = 1e-7
-"""Part of a parameter in the directions without curvature up to which it is rounding."""
+"""Component of e_j in the null space of H up to which it is rounding error, so that parameter j is estimable."""
 
 
 @dataclass(frozen=True)
 class WaldTarget:
-    """t of the parameter ``index`` for the weights w of G groups, by default those of training.
+    """t of the parameter ``index`` for the weights w of G groups, by default the training weights.
 
-    ``trained`` (P, 1) are the trained parameters, ``observations`` what their variance falls with.  With ``level``, f
-    is |t| minus the quantile of that level, whose sign is the significance.
+    ``trained`` (P, 1) are the trained parameters; ``observations`` is the number of observations, which the dispersion
+    of models other than linear regression divides by.  With a ``level``, f is |t| minus the quantile of that level, so
+    that its sign says whether the coefficient is significant.
     """
 
     objective: Glm
@@ -62,29 +64,30 @@ class WaldTarget:
     kept: dict[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     def under(self, w: Weights) -> WaldTarget:
-        """The same once the rows weigh w."""
+        """The same target under the row weights w."""
         return replace(self, w=w, kept={})
 
     def of(self, columns: np.ndarray) -> WaldTarget:
-        """That of some of the groups."""
+        """The target of the groups ``columns`` (A,)."""
         return self if self.w is None else self.under(self.w.take(columns))
 
     def value(self, theta: np.ndarray) -> np.ndarray:
-        """theta (P, 1 or G) to f, (1, G), NaN where the rows left do not determine the parameter."""
+        """f at theta (P, 1 or G), (1, G); NaN where the remaining rows do not determine the parameter."""
         t = self._statistic(theta)[0]
         return (t if self.level is None else np.abs(t) - self._quantile())[None]
 
     def gradient(self, theta: np.ndarray) -> np.ndarray:
-        """How f changes with theta (P, 1), the rows being as they are: (P, 1)."""
+        """Gradient of f at theta (P, 1) for fixed weights of the rows, (P, 1)."""
         t, x, scale = self._statistic(theta)
         slope = 0.5 * t * self.objective.third(theta, self._weights, x) / x[self.index]
         slope[self.index] += scale
         return slope * (1.0 if self.level is None else np.sign(t))
 
     def at_once(self, theta: np.ndarray) -> np.ndarray:
-        """How f at theta (P, 1) changes by removing each row, theta being as it is, (m,), over the weights' ``kept``.
+        """The direct change of f on removal of each row, for fixed theta (P, 1), divided by the weights' ``kept``:
+        (m,).
 
-        A weight that is removed already counts as it would if it were there.
+        A row that has already been removed has the value that it would have were it still there.
         """
         t, x, _ = self._statistic(theta)
         base, factor = self.objective.weights, float(self._weights.kept[0])
@@ -109,7 +112,7 @@ class WaldTarget:
         return theta[self.index] * scale, x, scale
 
     def _columns(self, theta: np.ndarray, w: Weights) -> np.ndarray:
-        """x (P, G); of a linear regression the same at every theta."""
+        """x = H^-1 e_j, (P, G); for a linear regression it is the same at every theta."""
         fixed, groups = isinstance(self.objective.family, Gaussian), theta.shape[1]
         if fixed and "x" in self.kept and self.kept["x"].shape == theta.shape:
             return self.kept["x"]
@@ -137,7 +140,7 @@ class WaldTarget:
         return factorize(self.objective, self.trained, self.objective.weights)
 
     def _dispersion(self, theta: np.ndarray) -> np.ndarray:
-        """phi (G,), in the unit of the weights."""
+        """phi (G,), in units of the weights."""
         w = self._weights
         if isinstance(self.objective.family, Gaussian):
             freedom = self._freedom()
@@ -147,7 +150,7 @@ class WaldTarget:
         return w.kept / self.observations
 
     def _freedom(self) -> np.ndarray:
-        """n - P, (G,), P being the rank of what the rows left determine."""
+        """n - P, (G,), where P is the rank of H for the remaining rows."""
         weighs = self.objective.weights > 0
         left = np.count_nonzero(weighs) - self._weights.sums(weighs.astype(float))
         return left - self.kept.get("rank", np.array([self.objective.size]))
@@ -162,7 +165,7 @@ class WaldTarget:
 
 
 def _column(hessian: np.ndarray, index: int) -> tuple[np.ndarray, int]:
-    """x (P,) with H x = e_j for a singular H (P, P), NaN where there is none, and the rank of H."""
+    """x (P,) with H x = e_j for a singular H (P, P), NaN where none exists, and the rank of H."""
     if not np.isfinite(hessian).all():
         return np.full(len(hessian), np.nan), len(hessian)
     diagonal = hessian.diagonal()
@@ -178,9 +181,9 @@ def _column(hessian: np.ndarray, index: int) -> tuple[np.ndarray, int]:
 def wald_target(
     objective: Objective, index: int, theta: np.ndarray, observations: float, level: float | None = None
 ) -> WaldTarget:
-    """The statistic of a parameter of the model with the trained theta (P, 1).
+    """The Wald statistic of the parameter ``index`` of the model with the trained theta (P, 1).
 
-    Raises UsageError for a model that has none: with a penalty, with several outputs, a network.
+    Raises UsageError for a model without one: with a penalty, with several outputs, or a network.
     """
     known = Gaussian | Logistic | Poisson | Binomial
     if not isinstance(objective, Glm) or not isinstance(objective.family, known):
