@@ -148,8 +148,8 @@ class Clipped(Protocol):
     """A target that clips small probabilities, so that it appears constant before it has reached its limit."""
 
     def arrival(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Steps (G,) along ``direction`` (P, G) from theta (P, 1 or G) after which no test row ranks any longer by an
-        output that the direction rules out."""
+        """Steps (G,) along ``direction`` (P, G) from theta (P, 1 or G) after which the direction outweighs the
+        differences between the outputs of every test row."""
 
 
 def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:

@@ -50,9 +50,9 @@ DETERMINED = 1e-7
 class WaldTarget:
     """t of the parameter ``index`` for the weights w of G groups, by default the training weights.
 
-    ``trained`` (P, 1) are the trained parameters; ``observations`` is the number of observations, which the dispersion
-    of models other than linear regression divides by.  With a ``level``, f is |t| minus the quantile of that level, so
-    that its sign says whether the coefficient is significant.
+    ``trained`` (P, 1) are the trained parameters; ``observations`` is the number of observations: phi of models other
+    than linear regression is the weights' ``kept`` divided by it.  With a ``level``, f is |t| minus the quantile of
+    that level, so that its sign says whether the coefficient is significant.
     """
 
     objective: Glm

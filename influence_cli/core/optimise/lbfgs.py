@@ -1,8 +1,8 @@
 """Block L-BFGS: G minimisations side by side where J is not convex, so that a Newton step may point uphill.
 
-Every column has its own curvature pairs, step lengths and end; all of them share each pass over the rows.  Steps
+Every column has its own curvature pairs, step lengths and end; all columns share each pass over the rows.  Steps
 satisfy the weak Wolfe conditions (bisection of Lewis and Overton 2013), so that the approximation stays positive
-definite and J falls; where J can no longer resolve a step, its slope decides (Hager and Zhang 2005).
+definite and J falls; where rounding hides the change of J, its slope decides (Hager and Zhang 2005).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, for_colum
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 DEPTH = 20
-"""Pairs remembered."""
+"""Curvature pairs that are kept."""
 LEARNED = 5
-"""Pairs after which an approximation that began as the identity says how far the minimum is."""
+"""Pairs after which an approximation that started as the identity is good enough to estimate the decrement."""
 FALL, SLOPE = 1e-4, 0.9
-"""Of the Wolfe conditions."""
+"""Constants of the two Wolfe conditions, for the decrease of J and for its slope."""
 TRIALS = 40
 UNRESOLVED = 1e-13
-"""Relative change of J that counts as none."""
+"""Change of J, relative to |J|, up to which it counts as rounding error."""
 
 
 def lbfgs(
@@ -40,12 +40,12 @@ def lbfgs(
 ) -> Minimum:
     """Descend J(.; w) from ``start`` (P, G) until every decrement is within ``goal``.
 
-    The decrement is taken in the approximation of the Hessian that the steps use, once that is one: with a
+    The decrement is measured with the approximate inverse Hessian of the steps, once it is good enough: at once with a
     ``preconditioner``, else after ``LEARNED`` steps.
 
-    ``preconditioner`` is the first approximation of the inverse Hessian, without one the identity; either is rescaled
-    so that it maps the newest y to the length of its s, or the first trial of most steps would be refused.  A column
-    whose line search fails twice running ends unconverged.
+    The first approximate inverse Hessian is the ``preconditioner`` or, without one, the identity.  Either is rescaled
+    so that it maps the newest y to the length of its s; otherwise the first trial of most steps would be rejected.  A
+    column whose line search fails twice in a row ends unconverged.
     """
     theta, w = np.array(start, order="F"), as_weights(w)
     value, gradient = (np.array(a) for a in objective.value_and_gradient(theta, w))
@@ -87,8 +87,8 @@ def lbfgs(
 
 @dataclass(frozen=True)
 class _Way:
-    """Directions of descent (A, P) with the slopes of J along them, the steps to try first, and whether the decrement
-    is known there, each (A,)."""
+    """Directions of descent (A, P) with the slopes of J along them, the first trial steps, and whether the decrement is
+    known there, (A,) each."""
 
     direction: np.ndarray
     slope: np.ndarray
@@ -102,7 +102,8 @@ class _Way:
 def _way_down(
     memory: _Memory, g: np.ndarray, norm: np.ndarray, preconditioner: Preconditioner | None, columns: np.ndarray
 ) -> _Way:
-    """From points with gradients g (A, P) of that norm (A,); where the memory would lead uphill, it is forgotten."""
+    """The direction from points with gradients g (A, P) of that norm (A,); pairs that would lead uphill are
+    discarded."""
     direction = -memory.solve(g, preconditioner or _identity, columns)
     slope = np.einsum("ap,ap->a", direction, g)
     uphill = ~(slope < 0.0)
@@ -117,7 +118,7 @@ def _way_down(
 
 
 class _Memory:
-    """The pairs (s, y) of each of A columns, newest last; a pair of weight 0 has no part."""
+    """The pairs (s, y) of each of A columns, the newest last; a pair whose rho is 0 does not count."""
 
     def __init__(self, count: int, size: int):
         self._s = np.zeros((count, 0, size))
@@ -126,11 +127,11 @@ class _Memory:
 
     @property
     def filled(self) -> np.ndarray:
-        """How many pairs each column remembers, (A,)."""
+        """The number of pairs of each column, (A,)."""
         return np.asarray((self._rho > 0).sum(axis=1))
 
     def add(self, which: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
-        """Pairs of the columns ``which`` (A,) bool; where s'y is not safely positive, none."""
+        """Add a pair to the columns ``which`` (A,) bool; none where s'y is not safely positive."""
         dots = np.einsum("ap,ap->a", s, y)
         good = dots > np.finfo(float).eps * np.einsum("ap,ap->a", y, y)
         shape = (len(which), 1, self._s.shape[2])
@@ -149,7 +150,7 @@ class _Memory:
             self._s, self._y, self._rho = self._s[which], self._y[which], self._rho[which]
 
     def solve(self, g: np.ndarray, preconditioner: Preconditioner, columns: np.ndarray) -> np.ndarray:
-        """The approximate inverse Hessians of the ``columns`` (A,) times g (A, P): Nocedal's two loops."""
+        """The approximate inverse Hessians of the ``columns`` (A,) times g (A, P), by Nocedal's two-loop recursion."""
         q, depth = np.array(g), self._rho.shape[1]
         alpha = np.zeros((len(g), depth))
         for k in reversed(range(depth)):
@@ -162,7 +163,7 @@ class _Memory:
         return q
 
     def _scaled(self, q: np.ndarray, preconditioner: Preconditioner, columns: np.ndarray) -> np.ndarray:
-        """(s'y / y'M^-1 y) M^-1 q with the newest pair (Shanno and Phua 1978); without one M^-1 q."""
+        """(s'y / y'M^-1 y) M^-1 q with the newest pair (Shanno and Phua 1978), or M^-1 q if there is none."""
         aim, newest = np.ones(len(q)), np.zeros_like(q)
         for k in range(self._rho.shape[1]):
             valid = self._rho[:, k] > 0
@@ -185,7 +186,7 @@ def _line_search(
     way: _Way,
     w: Weights,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Steps (A,), 0 where none was found, and value (A,) and gradient (P, A) there."""
+    """Step lengths (A,), 0 where none was found, with the value (A,) and gradient (P, A) at their ends."""
     count, direction, slope = len(value), way.direction.T, way.slope
     step, low, high = way.first.copy(), np.zeros(count), np.full(count, np.inf)
     step_length, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)

@@ -1,8 +1,8 @@
-"""When a minimum is one, and what every minimiser returns (docs/design.md, "When is it a minimum?").
+"""The criterion for a minimum, and the result of every minimiser (docs/design.md, "When is it a minimum?").
 
-With r the gradient of J(.; w) at theta and H its Hessian there, the Newton decrement sqrt(r' H^-1 r) is how far, in
-the norm of H, theta is from the minimum.  Unlike a gradient norm it has no unit of a feature in it, and it sees
-directions in which little curvature is left.
+With r the gradient of J(.; w) at theta and H its Hessian there, the Newton decrement sqrt(r' H^-1 r) is the distance of
+theta from the minimum in the norm of H, to first order.  Unlike a gradient norm it does not depend on the units of the
+features, and it is large where a gradient lies along directions of little curvature.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import RowWeights, Weights
 
 ROUNDING = 16 * np.finfo(float).eps
-"""Rounding errors of a gradient, relative to what its terms are made of: a few for each of its operations, and for the
-sums over the rows."""
+"""Rounding error of a gradient relative to its terms: a few units for each of its operations, and for the sums over the
+rows."""
 
 Watch = Callable[[int, float], None]
-"""Told the iteration and the largest gradient norm at its beginning."""
+"""Called with the iteration and the largest gradient norm at its start."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The decrements (G,) that end a minimisation: ``tol`` times ``scale``, the length of what is being done.
+    """The decrements (G,) at which a minimisation ends: ``tol`` times ``scale``.
 
-    ``scale`` (G,) is in the norm of H: of a retraining the way from the trained parameters, of a training the standard
-    deviation of the outputs.  Short of it a column ends, unconverged, at a gradient norm of ``pause`` (L-BFGS), or
-    where a step is not solved in ``patience`` products (Newton-CG), for another preconditioner to go on.
+    ``scale`` (G,) is in the norm of H: for retraining the distance from the trained parameters, for training the
+    standard deviation of the outputs.  A column also ends, unconverged, at a gradient norm of ``pause`` (L-BFGS), or
+    where a step is not solved in ``patience`` products (Newton-CG), so that another preconditioner can continue.
     """
 
     tol: float
@@ -40,13 +40,13 @@ class Goal:
     patience: int | None = None
 
     def take(self, columns: np.ndarray) -> Goal:
-        """The same for these columns (A,)."""
+        """The goal of the columns (A,)."""
         return replace(self, scale=self.scale[columns])
 
     def decrement(self, objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
-        """What is small enough at theta (P, G), where J is ``value`` (G,): (G,).
+        """The decrement (G,) that is small enough at theta (P, G), where J is ``value`` (G,).
 
-        At least what rounding makes of a decrement.  With errors e_i of the rows' residuals the gradient is off by
+        It is at least the rounding error of a decrement.  With errors e_i of the rows' residuals the gradient is off by
         X'(w e), whose norm in H^-1 is at most the root of sum_i w_i e_i^2 / A_i: eps times the size of the outputs'
         terms, weighted with the curvature A, and of the residuals.
         """
@@ -56,10 +56,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Points:
-    """Where G minimisations stand; they are moved in place.
+    """The current points of G minimisations, which are modified in place.
 
-    ``theta`` (P, G), J's ``value`` (G,) and ``gradient`` (P, G) there, and the gradient's ``norm`` (G,) in the units of
-    the features, infinite where J is.
+    ``theta`` (P, G), J's ``value`` (G,) and ``gradient`` (P, G) there, and the ``norm`` (G,) of the gradient in the
+    units of the features, infinite where J is.
     """
 
     theta: np.ndarray
@@ -69,7 +69,7 @@ class Points:
 
     @classmethod
     def at(cls, objective: Objective, start: np.ndarray, w: Weights) -> Points:
-        """Those of J(.; w) at ``start`` (P, 1 or G)."""
+        """The points of J(.; w) at ``start`` (P, 1 or G)."""
         value, gradient = objective.value_and_gradient(np.asfortranarray(start), w)
         theta = np.array(np.broadcast_to(start, gradient.shape), order="F")
         return cls(theta, value, gradient, np.where(np.isfinite(value), scaled_norms(objective, gradient), np.inf))
@@ -77,10 +77,10 @@ class Points:
 
 @dataclass(frozen=True)
 class Minimum:
-    """theta (P, G) with the norm of grad J (G,), Newton steps taken (G,) and whether the decrement reached its goal.
+    """theta (P, G), the norm of grad J there (G,), the iterations taken (G,) and whether the goal was reached (G,).
 
-    ``decrement`` (G,) is an estimate of the Newton decrement at theta, ``left`` (P, G) of the step that is left to go;
-    NaN where neither is known.
+    ``decrement`` (G,) is an estimate of the Newton decrement at theta, and ``left`` (P, G) one of the Newton step that
+    remains; infinite and NaN where they are not known.
     """
 
     theta: np.ndarray
@@ -91,7 +91,7 @@ class Minimum:
     left: np.ndarray
 
     def continue_with(self, columns: np.ndarray, rest: Minimum) -> Minimum:
-        """The same where those columns (A,) were taken further, to ``rest``; iterations add up."""
+        """This minimum with the columns (A,) replaced by ``rest``, which continued them; iterations add up."""
         theta, left, iterations = self.theta.copy(order="F"), self.left.copy(order="F"), self.iterations.copy()
         grad_norm, converged, decrement = self.grad_norm.copy(), self.converged.copy(), self.decrement.copy()
         theta[:, columns], grad_norm[columns], converged[columns] = rest.theta, rest.grad_norm, rest.converged
@@ -100,11 +100,11 @@ class Minimum:
         return Minimum(theta, grad_norm, iterations, converged, decrement, left)
 
     def counting_from(self, iterations: np.ndarray) -> Minimum:
-        """The same after as many iterations (G,) before."""
+        """The same minimum after that many earlier iterations (G,), which are added."""
         return replace(self, iterations=self.iterations + iterations)
 
     def take(self, columns: np.ndarray) -> Minimum:
-        """These columns (A,) alone, their iterations counted from 0."""
+        """The columns (A,) alone, with their iterations counted from 0."""
         return Minimum(
             self.theta[:, columns],
             self.grad_norm[columns],
@@ -116,21 +116,21 @@ class Minimum:
 
 
 def goal_of_move(objective: Objective, start: np.ndarray, w: RowWeights, inverse: Preconditioner, tol: float) -> Goal:
-    """``tol`` times the first move of a minimisation of J(.; w) from ``start`` (P, 1 or G), as ``inverse`` has it."""
+    """``tol`` times the length of the step by ``inverse`` from ``start`` (P, 1 or G) towards the minimum of J(.; w)."""
     first = objective.gradient(start, w)
     return Goal(tol, decrements(first, -inverse(first)))
 
 
 def decrements(gradient: np.ndarray, move: np.ndarray) -> np.ndarray:
-    """sqrt(-r'z) (G,) of gradients r (P, G) and z = -B^-1 r (P, G)."""
+    """sqrt(-r'z) (G,) for gradients r (P, G) and steps z = -B^-1 r (P, G)."""
     return np.sqrt(np.maximum(-dots(gradient, move), 0.0))
 
 
 def scaled_norms(objective: Objective, gradient: np.ndarray) -> np.ndarray:
-    """|r| (G,) of gradients (P, G) in the units of the features."""
+    """|r| (G,) for gradients r (P, G), in the units of the features."""
     return norms(gradient / objective.units[:, None])
 
 
 def counting_on(watch: Watch | None, done: int) -> Watch | None:
-    """``watch`` for a minimisation that goes on after ``done`` iterations."""
+    """``watch`` for a minimisation that continues after ``done`` iterations."""
     return None if watch is None else lambda iteration, norm: watch(done + iteration, norm)

@@ -1,7 +1,7 @@
-"""Newton's method with every column's own Hessian, factored: for models of few parameters, whose Hessians cost no more
+"""Newton's method with a factored Hessian for every column, for models of few parameters, whose Hessians cost no more
 than a few passes over the rows.
 
-The decrement is then known at every point, not estimated, and no step needs a solve by products.
+The decrement is then known exactly at every point, and no step needs an iterative solve.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from influence_cli.core.solvers.preconditioners import Inverses
 from influence_cli.core.weights import RowWeights, as_weights
 
 STEPS = 50
-"""Newton steps after which a column is left to others."""
+"""Newton steps after which a column is left to other methods."""
 
 
 def newton(
@@ -29,9 +29,9 @@ def newton(
     max_iterations: int = STEPS,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``, and one step further.
+    """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``, and take one more step.
 
-    A column ends short of it where its Hessian is singular to rounding, or where no step moves it.
+    A column ends before that where its Hessian is singular to rounding, or where no step makes progress.
     """
     w = as_weights(w)
     points = Points.at(objective, start, w)
@@ -56,7 +56,7 @@ def newton(
         converged[active] = arrived
         moved = line_search(objective, points, step, active, here)
         iterations[active[moved]] = iteration
-        # The step after the last is far below what the goal allows: its Hessian serves to say so.
+        # The step after the last one is far below what the goal allows, and the last Hessian is good enough to show it.
         last = active[moved & arrived]
         left[:, last] = -inverse.take(np.flatnonzero(definite)[moved & arrived])(gradient[:, last])
         decrement[last] = decrements(gradient[:, last], left[:, last])
@@ -65,7 +65,7 @@ def newton(
 
 
 def inverses(objective: Glm, theta: np.ndarray, w: RowWeights) -> tuple[Inverses, np.ndarray]:
-    """The inverse Hessians at every column of theta (P, G), and which (G,) are definite beyond rounding."""
+    """The inverse Hessians at every column of theta (P, G), and which of them (G,) are definite beyond rounding."""
     hessians = objective.dense_curvatures(theta, w)
     hessians[:, range(objective.size), range(objective.size)] += objective.damping
     diagonal = hessians.diagonal(axis1=1, axis2=2)
@@ -75,13 +75,13 @@ def inverses(objective: Glm, theta: np.ndarray, w: RowWeights) -> tuple[Inverses
     lower = _factors(hessians)
     definite &= (lower.diagonal(axis1=1, axis2=2) ** 2 > limit * diagonal).all(axis=1)
     lower[~definite] = np.eye(objective.size)
-    # Of a Hessian whose last pivot is rounding LAPACK may find no inverse, of its factor always.
+    # LAPACK may find no inverse of a Hessian whose last pivot is rounding error, but always finds that of its factor.
     inverse = np.linalg.inv(lower)
     return Inverses(inverse.transpose(0, 2, 1) @ inverse), definite
 
 
 def _factors(hessians: np.ndarray) -> np.ndarray:
-    """The Cholesky factors, (G, P, P): NaN of a matrix that has none."""
+    """The Cholesky factors, (G, P, P); NaN for a matrix that has none."""
     try:
         return np.linalg.cholesky(hessians)
     except np.linalg.LinAlgError:

@@ -1,6 +1,6 @@
-"""Block Newton-CG: G minimisations of J(.; w_g) side by side, to a Newton decrement that the formulas can build on.
+"""Block Newton-CG: G minimisations of J(.; w_g) side by side, to a Newton decrement on which the estimators can rely.
 
-Training is the case G = 1 from zero; retraining without groups starts G columns from the trained parameters.
+Training is the case G = 1 from zero; retraining without groups starts G columns at the trained parameters.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from influence_cli.core.weights import RowWeights, Weights, as_weights
 ARMIJO = 1e-4
 HALVINGS = 30
 UNRESOLVED = 64 * np.finfo(float).eps
-"""Change of J, relative to it and to its terms, under which values say nothing and the gradient norm decides."""
+"""Change of J, relative to J and its terms, below which it is rounding error and the gradient norm decides instead."""
 SHORTEST = 0.25
-"""Share of a step down to which it is halved where J can no longer resolve it: what is left is rounding."""
+"""Share of a step down to which it is halved where rounding hides the change of J."""
 NEAR = 1e-4
-"""Decrement, relative to the goal's scale, from which on Newton's own error is small beside that of the solve: the step
-is solved so well that it is the last."""
+"""Decrement, relative to the goal's scale, below which the error of Newton's method is small beside that of the solve,
+so that the step is solved precisely enough to be the last."""
 LAST = 0.01
-"""Share of the goal that the solve of a last step may leave: one product more, and a digit to spare."""
+"""Share of the goal that the solve of a last step may leave: this costs one more product, and a digit is to spare."""
 
 
 def newton_cg(
@@ -39,9 +39,9 @@ def newton_cg(
 ) -> Minimum:
     """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``.
 
-    Every column takes a step at least: only its solve says how far the minimum is.  Steps are solved to a relative
-    residual of min(0.1, root of the relative decrement) (Eisenstat and Walker) and halved until J falls by Armijo's
-    rule; where J can no longer resolve a step, until the gradient norm falls.
+    Every column takes at least one step, because only a solve shows the distance to the minimum.  Steps are solved to a
+    relative residual of min(0.1, root of the relative decrement) (Eisenstat and Walker) and halved until J falls by
+    Armijo's rule or, where rounding hides the change of J, until the gradient norm falls.
     """
     w = as_weights(w)
     points = Points.at(objective, start, w)
@@ -73,7 +73,7 @@ def newton_cg(
         left[:, active] = solution.x
         left[:, at] = -for_columns(preconditioner, at)(gradient[:, at])
         rough[at] = decrements(gradient[:, at], left[:, at])
-        # What the preconditioner has missed so far, it is taken to miss again, of the decrement and of the step.
+        # The preconditioner is assumed to underestimate decrement and step by the same factor as at the last solve.
         decrement[active] = np.where(moved, blindness * rough[active], np.where(solution.converged, exact, np.inf))
         left[:, at] *= blindness[moved] ** 2
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
@@ -84,7 +84,7 @@ def newton_cg(
 
 
 def _forcing(decrement: np.ndarray, scale: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Relative residuals (A,) to solve Newton steps to."""
+    """The relative residuals (A,) to which Newton steps are solved."""
     length = np.where(decrement > 0, decrement, 1.0)
     relative = length / np.where(scale > 0, scale, 1.0)
     last = np.minimum(LAST, LAST * wanted / length)
@@ -92,7 +92,7 @@ def _forcing(decrement: np.ndarray, scale: np.ndarray, wanted: np.ndarray) -> np
 
 
 def visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Changes of J (A,) that are no more than the rounding of its terms, which may be far larger than J."""
+    """The change of J (A,) up to which it may be rounding error of its terms, which may be far larger than J."""
     terms = objective.units @ np.abs(theta)
     return UNRESOLVED * (np.abs(value) + 0.1 * terms**2) + 1e-300
 
@@ -100,7 +100,8 @@ def visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.nd
 def line_search(
     objective: Objective, points: Points, direction: np.ndarray, active: np.ndarray, w: Weights
 ) -> np.ndarray:
-    """Move the active columns in place along their directions (P, A); which of them (A,) could be moved."""
+    """Move the ``active`` columns of ``points`` in place along ``direction`` (P, A); returns which of them moved,
+    (A,)."""
     theta, value, gradient, norm = points.theta, points.value, points.gradient, points.norm
     slope = dots(gradient[:, active], direction)
     step = np.ones(len(active))

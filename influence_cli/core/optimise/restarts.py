@@ -1,7 +1,7 @@
-"""Columns with a preconditioner each, and minimisations that are started again with new ones.
+"""A preconditioner for each column, and minimisations that are restarted with new preconditioners.
 
-One approximation of the inverse Hessian serves columns that are alike.  Where parameters or weights have gone different
-ways, each column gets its own, of the Hessian at its parameters and weights, which is recomputed as the column moves.
+One approximation of the inverse Hessian serves columns that are alike.  Where their parameters or weights differ, each
+column has the approximation at its own parameters and weights, which is recomputed as the column moves.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from influence_cli.core.solvers.preconditioners import PerColumn
 from influence_cli.core.weights import RowWeights, as_weights
 
 OWN_BYTES = 200e6
-"""Approximations of the Hessian that are held at a time."""
+"""Bytes that the columns' approximations of the Hessian may take at a time."""
 CHEAP_FACTOR = 50
-"""P (K + 1) / K, eight times the passes over the rows that a dense Hessian costs, up to which every column gets one."""
+"""P (K + 1) / K, eight times the passes that a dense Hessian costs, up to which every column has its own factor."""
 CURVATURE_HELPS = 1e-3
-"""Gradient norm at which the model's own curvature begins to help a descent.  From 1e-2 it would take a quarter fewer
-passes, but part more columns that began alike: retrained cold from several seeds, they would agree less."""
+"""Gradient norm below which the model's own curvature helps a descent.  From 1e-2 on it would take a quarter fewer
+passes, but columns that start alike would diverge: cold retraining from several seeds would agree less."""
 FIRST_SHARE = 0.25
-"""Share of a descent's iterations that may be spent without it."""
+"""Share of a descent's iterations that may be spent before it."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """A minimiser, and the iterations that one approximation of the Hessian serves it."""
+    """A minimiser, and the iterations after which its approximation of the Hessian is recomputed."""
 
     minimise: Callable[..., Minimum]
     renewed: int
@@ -52,9 +52,9 @@ def restarted(
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Take the columns of ``partial`` that have not converged on, with new approximations at each start.
+    """Continue the columns of ``partial`` that have not converged, with new approximations at each start.
 
-    A column ends where it gets there, where it can no longer be moved, or after ``max_iterations`` of all.
+    A column ends where it converges, where it makes no more progress, or after ``max_iterations`` in total.
     """
     w = as_weights(w)
     end, done = partial, int(partial.iterations.max(initial=0))
@@ -85,11 +85,12 @@ def descend(
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise a J(.; w) that is not convex from ``start`` (P, G); the same every time.
+    """Minimise a J(.; w) that is not convex from ``start`` (P, G), deterministically.
 
-    A column ends at a decrement of ``tol`` times the deviation of its outputs.  The way down goes by L-BFGS alone.
-    Near the end the flat directions decide, along which it creeps; there it starts from each column's own approximation
-    of the Hessian, renewed as the parameters move, whose norm also says where the end is.
+    A column ends at a decrement of ``tol`` times the deviation of its outputs.  The first part of the descent is plain
+    L-BFGS.  Near the end directions of small curvature dominate, along which that is slow; there L-BFGS starts from
+    each column's own approximation of the Hessian, recomputed as the parameters move, which also measures the
+    decrement.
     """
     first = lbfgs(
         objective,
@@ -104,36 +105,36 @@ def descend(
 
 
 def per_column(objective: Objective, theta: np.ndarray, w: RowWeights) -> PerColumn:
-    """The model's approximation of the inverse Hessian at every column of theta (P, A)."""
+    """The model's approximate inverse Hessian at every column of theta (P, A)."""
     w, columns = as_weights(w), np.arange(theta.shape[1])
     return PerColumn(tuple(objective.preconditioner(theta[:, g : g + 1], w.take(columns[g : g + 1])) for g in columns))
 
 
 def has_cheap_factor(objective: Objective) -> TypeGuard[Glm]:
-    """Whether the Hessian's factor costs no more than a few passes over the rows."""
+    """Whether factoring the Hessian costs no more than a few passes over the rows."""
     return isinstance(objective, Glm) and objective.size * (objective.outputs + 1) <= CHEAP_FACTOR * objective.outputs
 
 
 def memory_chunks(objective: Objective, columns: np.ndarray) -> list[np.ndarray]:
-    """The columns (A,) in parts of which each may have approximations of their own at once."""
+    """The columns (A,) in parts for each of which the columns' approximations fit into memory at once."""
     beside = max(1, int(OWN_BYTES / _each_bytes(objective)))
     return [columns[start : start + beside] for start in range(0, len(columns), beside)]
 
 
 def chunk_bytes(objective: Objective, columns: int) -> float:
-    """Bytes that the approximations of that many columns take, a few at a time."""
+    """Bytes that the approximations of that many columns take, one part of ``memory_chunks`` at a time."""
     return min(columns * _each_bytes(objective), max(OWN_BYTES, _each_bytes(objective)))
 
 
 def hessian_passes(objective: Glm) -> float:
-    """Passes over the rows in whose multiply-adds a group's dense Hessian is made, that of ``glm_hessians``."""
+    """Passes over the rows with as many multiply-adds as a group's dense Hessian takes (``glm_hessians``)."""
     design, free = objective.design, objective.passes.free
     blocks, products = objective.outputs * (free + 1) // 2, design.columns * (design.columns + 1) / 2
     return blocks * products * design.rows / (2.0 * design.operations(free))
 
 
 def _each_bytes(objective: Objective) -> float:
-    """K factors of D x D, with P = K D; of wide designs a matrix of the rows' size, and the penalty."""
+    """Bytes of K factors (D, D), with P = K D; for wide designs those of a matrix of the rows' size and the penalty."""
     if isinstance(objective, Glm) and objective.wide:
         return 8.0 * ((objective.design.rows * objective.outputs) ** 2 + objective.size)
     return 8.0 * objective.size**2 / objective.outputs

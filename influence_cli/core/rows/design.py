@@ -1,8 +1,8 @@
-"""The design matrix and the only loops over its rows.
+"""The design matrix, and the only loops over its rows.
 
-A Hessian-vector product needs every row twice, once for X v and once for X'(...).  Done block of rows by block of rows,
-the second use finds the block still in the cache, and X is streamed from memory once.  In a long pass spans of blocks
-go to different threads, each with a sum of its own: the work between the matrix products is spread with them.
+A Hessian-vector product uses every row twice, once in X v and once in X'(...).  Block by block, the second use finds
+the rows still in the cache, and X is streamed from memory once.  In a long pass spans of blocks go to different
+threads, each with its own partial sum, so that the work between the matrix products is divided, too.
 """
 
 from __future__ import annotations
@@ -19,51 +19,51 @@ from influence_cli.core.weights import batches
 
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_NUMBERS, OUTPUT_NUMBERS = 1 << 19, 1 << 18
-"""Float64 numbers of X (4 MiB) and of outputs (2 MiB) that a block of rows may hold: small enough for one a thread in
-the shared cache, large enough that matrix products run at full speed and Python's part does not count.  Larger arrays
-of outputs the system would map anew for each of their derivatives, which takes longer than the products."""
+"""Float64 numbers of X (4 MiB) and of outputs (2 MiB) that a block of rows may have: few enough for one block per
+thread in the shared cache, enough for matrix products to run at full speed and for Python's overhead not to count.  The
+system would map larger arrays of outputs anew for each of their derivatives, which takes longer than the products."""
 PARTS, PART = 8, 1_000_000
-"""Blocks of a pass at least, as long as each has that many multiply-adds: threads share short passes too."""
+"""Blocks of a pass at least, where each has that many multiply-adds, so that threads can share short passes, too."""
 CHOSEN_NUMBERS = 1 << 18
-"""The same for rows that are picked for one group."""
+"""Float64 numbers of X in a block of rows that are picked for a group."""
 COPY_FLOPS, NARROW_FLOPS = 25.0, 1.7
-"""Time of picking a number of X, and of a multiply-add in a product with few outputs, in that of one in a product with
-many (measured, docs/performance.md)."""
+"""Time to copy a number of X, and of a multiply-add in a product with few outputs, in units of the time of a
+multiply-add in a product with many (measured, docs/performance.md)."""
 ROW_COLUMNS = 100
-"""Columns of X in whose time the rest of a row is done: what is no matrix product, and the way to a row far off."""
+"""Columns of X that take as long as the rest of a row: all that is no matrix product, and access to a distant row."""
 GROUP_OVERHEAD_FLOPS = 6e5
 """Python's overhead for one group, 27 microseconds, in multiply-adds of a product with many outputs (measured)."""
 
 
 def read_together(sizes: np.ndarray, columns: int) -> list[slice]:
-    """Groups of so many rows (G,) in parts whose rows are read at once: one group by itself where its work is more than
-    Python's part of it."""
+    """Slices of consecutive groups of the given ``sizes`` (G,) whose rows are read together; single groups where the
+    work on the largest exceeds Python's overhead for a group."""
     pays = sizes.max(initial=0) * columns < GROUP_OVERHEAD_FLOPS
     return batches(sizes, max(64, CHOSEN_NUMBERS // max(columns, 1)) if pays else 1)
 
 
 @dataclass(frozen=True)
 class Design:
-    """X (m, d), with a column of ones behind it if ``intercept`` (never materialised): D columns in all.
+    """X (m, d) followed by a column of ones if ``intercept`` (never materialised): D columns in all.
 
-    Passes round X and what it is multiplied with to ``dtype``, block by block; sums over blocks are float64.
+    Passes round X and its factors to ``dtype`` block by block; sums over blocks are float64.
     """
 
     X: np.ndarray
     intercept: bool
     dtype: np.dtype = DOUBLE
     keeps_states: ClassVar[bool] = True
-    """Whether what a pass has made of all rows is worth keeping for the next: no row has to be read for that."""
+    """Whether row-wise results of a pass are worth keeping for the next one: here no row has to be read for that."""
 
     may_be_away: ClassVar[bool] = False
-    """Whether other processes may do the work on blocks, so that all it leaves is its result."""
+    """Whether other processes may do the work on blocks, so that only its return value reaches this process."""
 
     def single(self, outputs: int) -> Design:
-        """The same with passes in float32, where with that many outputs a row they take half the time; else itself."""
+        """The same design with passes in float32 where these take half the time for so many outputs; else itself."""
         return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
 
     def largest(self) -> float:
-        """The largest of X's numbers, without their signs."""
+        """The largest absolute value in X."""
         return max(float(np.abs(self.X[rows]).max(initial=0.0)) for rows in self.blocks(1))
 
     @property
@@ -77,11 +77,11 @@ class Design:
 
     @property
     def stored(self) -> int:
-        """Numbers of X that are kept in memory."""
+        """Numbers of X that are stored."""
         return int(self.X.size)
 
     def used_columns(self) -> np.ndarray:
-        """Which columns of X (d,) have a number other than 0."""
+        """Which columns of X (d,) have a nonzero."""
         used = np.zeros(self.X.shape[1], dtype=bool)
         for rows in self.blocks(1):
             used |= self.X[rows].any(axis=0)
@@ -90,27 +90,27 @@ class Design:
         return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
-        """Slices over the rows for passes with that many outputs a row."""
+        """Slices that cut the rows into blocks for passes with so many outputs a row."""
         size = min(BLOCK_NUMBERS // max(self.X.shape[1], 1), OUTPUT_NUMBERS // max(outputs, 1))
         parts = max(1, min(PARTS, int(self.operations(outputs)) // PART))
         size = max(64, min(size, -(-self.rows // parts)))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
 
     def operations(self, outputs: int) -> float:
-        """Multiply-adds of a pass with that many outputs a row."""
+        """Multiply-adds of a pass with so many outputs a row."""
         return float(self.rows) * self.columns * outputs
 
     def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
-        """The sum of what ``add(span, out)`` adds to zeros of that shape for spans of the blocks, several at once: the
-        spans are fixed by the sizes, and their sums are added in their order."""
+        """The sum of the arrays that ``add(span, out)`` fills, starting from zeros of that shape, for spans of the
+        blocks, several at once.  Sizes alone decide the spans, and their sums are added in order."""
         return summed(add, blocks, shape, operations=operations)
 
     def each(self, work: Callable[[slice], Piece], outputs: int) -> Iterable[Piece]:
-        """work(rows) of every block of rows, in their order; several at once."""
+        """work(rows) for every block of rows, in order; several are computed at once."""
         return collected(work, self.blocks(outputs), operations=self.operations(outputs))
 
     def filled(self, work: Callable[[slice], np.ndarray], out: np.ndarray, outputs: int) -> np.ndarray:
-        """``out`` (m, ...), with work(rows) of every block of rows in the place of these."""
+        """``out`` (m, ...) with the rows of every block set to work(rows)."""
 
         def fill(rows: slice) -> None:
             out[rows] = work(rows)
@@ -119,14 +119,14 @@ class Design:
         return out
 
     def forward(self, W: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
-        """W (C, D) to W [X 1]' of these rows, (C, b)."""
+        """W [X 1]' for these rows, (C, b), where W is (C, D)."""
         return self.outputs_of(W.astype(self.dtype, copy=False), self._rounded(rows))
 
     def _rounded(self, rows: slice | np.ndarray) -> np.ndarray:
         return self.X[rows].astype(self.dtype, copy=False)
 
     def outputs_of(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
-        """(C, b) for a block of rows X (b, d) in the precision of the passes."""
+        """W [X 1]' for a block of rows X (b, d) in the precision of the passes, (C, b)."""
         d = X.shape[1]
         out = W[:, :d] @ X.T
         if self.intercept:
@@ -134,14 +134,14 @@ class Design:
         return out
 
     def add_product(self, R: np.ndarray, X: np.ndarray, out: np.ndarray) -> None:
-        """R [X 1] of a block of rows X (b, d), for R (outputs, b), into the sum ``out`` (outputs, D)."""
+        """Add R [X 1] for a block of rows X (b, d), with R (outputs, b), to the sum ``out`` (outputs, D)."""
         R, d = R.astype(self.dtype, copy=False), X.shape[1]
         out[:, :d] += R @ X
         if self.intercept:
             out[:, d] += R.sum(axis=1)
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
-        """sum over blocks of R [X 1] with R = rowwise(forward(W), rows) of shape (outputs, b): (outputs, D).
+        """sum over blocks of R [X 1], (outputs, D), where R = rowwise(forward(W), rows) is (outputs, b).
 
         ``rowwise`` is called for blocks in any order, and for several at once.
         """
@@ -150,7 +150,7 @@ class Design:
 
         def add(blocks: Sequence[slice], out: np.ndarray) -> None:
             for rows in blocks:
-                if with_ones:  # a copy of X takes less time than what the intercept adds to so many outputs
+                if with_ones:  # copying X takes less time than adding the intercept to so many outputs
                     X = np.ones((rows.stop - rows.start, self.columns), dtype=self.dtype)
                     X[:, :-1] = self.X[rows]
                     out += rowwise(W @ X.T, rows).astype(self.dtype, copy=False) @ X
@@ -167,9 +167,9 @@ class Design:
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        """G sweeps, each over rows of its own: W (G, F, D) to (G, outputs, D).
+        """G sweeps, each over its own rows, with W (G, F, D): (G, outputs, D).
 
-        Of group g the rows ``chosen[g]`` alone are read; ``rowwise(forward(W[g]), span, g)`` is (outputs, b) of the
+        For group g only the rows ``chosen[g]`` are read; ``rowwise(forward(W[g]), span, g)`` is (outputs, b) for the
         rows ``chosen[g][span]``.
         """
         W = W.astype(self.dtype, copy=False)
@@ -193,9 +193,9 @@ class Design:
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        """``sweep_chosen`` with one W (C, D) for all groups, many small ones of which are read together.
+        """``sweep_chosen`` with one W (C, D) for all groups; many small groups are read together.
 
-        ``rowwise(forward(W), at)`` is (outputs, n) of the rows ``np.concatenate(chosen)[at]``.
+        ``rowwise(forward(W), at)`` is (outputs, n) for the rows ``np.concatenate(chosen)[at]``.
         """
         W, sums = W.astype(self.dtype, copy=False), np.zeros((len(chosen), outputs, self.columns))
         sizes, size = np.array([len(rows) for rows in chosen]), max(64, CHOSEN_NUMBERS // max(self.X.shape[1], 1))
@@ -223,7 +223,7 @@ class Design:
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        """``sweep_groups`` by ``sweep_chosen``."""
+        """``sweep_groups`` in terms of ``sweep_chosen``."""
         begins = np.cumsum([0, *(len(rows) for rows in chosen)])
 
         def of_group(eta: np.ndarray, span: slice, g: int) -> np.ndarray:
@@ -232,9 +232,10 @@ class Design:
         return self.sweep_chosen(np.broadcast_to(W, (len(chosen), *W.shape)), of_group, chosen, outputs)
 
     def few_rows(self, outputs: int, products: int) -> float:
-        """The share of the rows up to which ``sweep_chosen`` takes less time than a group's part of a ``sweep``.
+        """The share of the rows up to which ``sweep_chosen`` for a group is faster than the group's part of a
+        ``sweep``.
 
-        With ``products`` matrix products a row, 1 or 2, of that many outputs each.
+        A row takes ``products`` matrix products, 1 or 2, of ``outputs`` outputs each.
         """
         work, row = products * outputs, self.columns + ROW_COLUMNS
         saved = work * row - GROUP_OVERHEAD_FLOPS / max(self.rows, 1)
@@ -249,7 +250,7 @@ class Design:
                 block = np.ones((rows.stop - rows.start, self.columns))
                 block[:, :d] = self.X[rows]
                 block *= np.sqrt(w[rows])[:, None]
-                out += block.T @ block  # of one array with itself NumPy computes half
+                out += block.T @ block  # for an array and its own transpose NumPy computes half of the product
 
         operations = self.rows * self.columns**2
         return self.total(add, list(self.blocks(1)), (self.columns, self.columns), operations)
@@ -276,11 +277,11 @@ class Design:
         return np.append(sums, [w.sum()] * self.intercept)
 
     def picked(self, rows: np.ndarray) -> Design:
-        """These rows alone, in memory."""
+        """The design of these rows alone, in memory."""
         return replace(self, X=self.X[rows])
 
     def chosen_moments(self, rows: np.ndarray, w: np.ndarray) -> np.ndarray:
-        """The ``sums`` and the ``squares`` of these rows (n,) alone, with weights w (n,): (2, D)."""
+        """The ``sums`` and ``squares`` over these rows (n,) alone, with weights w (n,): (2, D)."""
         out = np.zeros((2, self.columns))
         step = max(1, CHOSEN_NUMBERS // max(1, self.X.shape[1]))
         for start in range(0, len(rows), step):
@@ -290,10 +291,10 @@ class Design:
         return out
 
     def dense(self, rows: slice | np.ndarray, used: np.ndarray) -> np.ndarray:
-        """Columns ``used`` (d,) bool of these rows of X, (b, used)."""
+        """The columns ``used`` (d,) bool of these rows of X, dense: (b, number of used columns)."""
         return self.X[rows] if used.all() else self.X[rows][:, used]
 
     def outer(self, cotangent: np.ndarray) -> np.ndarray:
-        """cotangent (K, m) times its row of [X 1], (m, K, D)."""
+        """The outer product of ``cotangent`` (K, m) and [X 1] for each row, (m, K, D)."""
         ones = np.ones((self.rows, int(self.intercept)))
         return np.einsum("kt,tj->tkj", cotangent, np.hstack([self.X, ones]))

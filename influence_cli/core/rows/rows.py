@@ -1,8 +1,8 @@
-"""Where rows may live other than in an array: what the passes ask of it.
+"""The interface to rows that are not in an array in memory.
 
-A pass is a sum over blocks of rows of something small (``total``), something of every block in their order (``each``),
-or the reading of named rows (``take``).  What is done to a block is a function that reads the block by ``X[rows]`` and
-changes nothing but what it is given, so that whoever keeps the rows may call it wherever they are.
+A pass is a sum over blocks of rows of something small (``total``), a result for every block in order (``each``), or the
+reading of rows with given numbers (``take``).  The work on a block is a function that reads the block by ``X[rows]``
+and modifies only its arguments, so that the owner of the rows may call it wherever they are.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ Add = Callable[[Sequence[slice], np.ndarray], None]
 
 
 class Cost(Protocol):
-    """What one pass over all rows takes."""
+    """The cost of one pass over all rows."""
 
     @property
     def bytes(self) -> int:
-        """All that is read."""
+        """Bytes that are read."""
 
     @property
     def files(self) -> int:
-        """In how many files."""
+        """Files that are read."""
 
     @property
     def seconds(self) -> float:
-        """About how long reading it takes; 0 where nothing has been read yet."""
+        """Approximate time to read them; 0 where nothing has been read yet."""
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """m rows of d features, float64, that are not in memory.  Any number of threads may ask at once.
+    """m rows of d features, float64, that are not in memory.  Any number of threads may call it at once.
 
-    What is given belongs to who asked until it lets go of it, and is not to be written to.
+    A returned array stays valid as long as the caller refers to it, and must not be modified.
     """
 
     @property
@@ -49,26 +49,27 @@ class Rows(Protocol):
 
     @property
     def cost(self) -> Cost:
-        """Of a pass."""
+        """The cost of a pass."""
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """The rows of these numbers (n,), in their order: (n, d)."""
+        """The rows with these numbers (n,), in the order given: (n, d)."""
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """A block of rows (b, d), or ``take``."""
+        """A block of rows (b, d) for a slice; for numbers the same as ``take``."""
 
 
 @runtime_checkable
 class Engine(Rows, Protocol):
-    """Rows whose passes are done elsewhere than in this process; of others ``StreamedDesign`` does them here."""
+    """Rows whose passes run outside of this process; for other ``Rows``, ``StreamedDesign`` runs them here."""
 
     def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
-        """The sum of what ``add(span, out)`` adds to zeros of that shape for spans of the blocks.
+        """The sum of the arrays that ``add(span, out)`` fills, starting from zeros of that shape, for spans of the
+        blocks.
 
-        The spans depend on what is given here alone (``parallel.span_count``), and their sums are added in their order:
-        the same bits for any number of threads, or of machines.  ``operations`` is about how many multiply-adds there
-        are in all.
+        The arguments alone decide the spans (``parallel.span_count``), and their sums are added in order, so that the
+        result has the same bits for any number of threads or machines.  ``operations`` is the approximate number of
+        multiply-adds in total.
         """
 
     def each(self, work: Callable[[slice], Piece], blocks: Sequence[slice], operations: float) -> Iterator[Piece]:
-        """work(block) for every block, in their order."""
+        """work(block) for every block, in order."""

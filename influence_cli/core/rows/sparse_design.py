@@ -1,8 +1,8 @@
-"""The design matrix in compressed rows: its nonzeros alone are kept, and no dense copy is ever made.
+"""The design matrix in compressed rows (CSR): only its nonzeros are stored, and no dense copy is ever made.
 
-Each nonzero is met twice in a pass, once in X W' and once in X'(...).  Spans of rows go to different threads, each with
-a sum of its own; SciPy's and NumPy's loops run side by side.  Dense blocks of rows, made, used and thrown away, were
-measured: of MNIST they take as long as the nonzeros, and of anything sparser up to fifty times as long.
+Each nonzero is used twice in a pass, once in X W' and once in X'(...).  Spans of rows go to different threads, each
+with its own partial sum; SciPy's and NumPy's loops run in parallel.  The alternative, temporary dense blocks of rows,
+was measured: it takes as long as the nonzeros for MNIST, and up to fifty times as long for sparser data.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from influence_cli.core.rows.streamed_design import StreamedDesign
 Features: TypeAlias = np.ndarray | csr_array
 
 NONZERO_FLOPS = 10.0
-"""Time of a multiply-add with a nonzero, in that of one in a dense product (measured)."""
+"""Time of a multiply-add with a nonzero, in units of the time of one in a dense product (measured)."""
 NONZERO_NS, NONZERO_OUTPUT_NS = 2.2, 0.69
-"""Nanoseconds of a pass for each nonzero, and for each nonzero and output (measured; only ratios count)."""
+"""Nanoseconds of a pass per nonzero, and per nonzero and output (measured; only their ratio matters)."""
 PICKED_NS, GROUP_OVERHEAD_NS = 2.0, 5e4
-"""Nanoseconds for each nonzero of rows that are picked for a group, and for Python to start on a group (measured)."""
+"""Nanoseconds to copy a nonzero of a row that is picked for a group, and of Python's overhead per group (measured)."""
 
 
 @dataclass(frozen=True)
 class SparseDesign(Design):
-    """X (m, d) float64 in canonical CSR form: sorted column numbers, none twice."""
+    """X (m, d) float64 in canonical CSR form: column numbers are sorted, and none occurs twice in a row."""
 
     X: Any
 
     def single(self, outputs: int) -> SparseDesign:
-        """Itself: most of a pass over the nonzeros is no arithmetic."""
+        """Itself: arithmetic is the smaller part of a pass over the nonzeros."""
         return self
 
     @property
@@ -52,7 +52,7 @@ class SparseDesign(Design):
         return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
-        """Slices over the rows with about a block's numbers, of X or of outputs; longer where the sum has as many."""
+        """Slices of about a block's numbers, of X or of outputs; longer where the sum itself has more numbers."""
         each = max(self.stored / max(self.rows, 1), outputs, 1)
         size = max(64, int(max(design.BLOCK_NUMBERS, self.columns) / each))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
@@ -160,7 +160,7 @@ class SparseDesign(Design):
 
 
 class _Kernel:
-    """One thread's way through blocks of rows: ``forward`` and ``back`` with each, at last ``write``."""
+    """One thread's work on blocks of rows: ``forward`` and ``back`` for each block, and ``write`` at the end."""
 
     def __init__(self, owner: SparseDesign, W: np.ndarray):
         d = owner.X.shape[1]
@@ -170,19 +170,19 @@ class _Kernel:
         self._ones: np.ndarray | float = 0.0
 
     def forward(self, block: csr_array) -> np.ndarray:
-        """W [X 1]' of the block's rows, (C, b)."""
+        """W [X 1]' for the rows of the block, (C, b)."""
         out = np.ascontiguousarray((block @ self._right).T)
         return out if self._bias is None else out + self._bias
 
     def back(self, block: csr_array, R: np.ndarray) -> None:
-        """Take R [X 1] of the block into the sum, R (outputs, b)."""
+        """Add R [X 1] for the block to the partial sum, where R is (outputs, b)."""
         part = block.T @ np.ascontiguousarray(R.T, dtype=np.float64)
         self._total = part if self._total is None else np.add(self._total, part, out=self._total)
         if self._bias is not None:
             self._ones = self._ones + R.sum(axis=1)
 
     def write(self, out: np.ndarray) -> None:
-        """Add the sum to ``out`` (outputs, D)."""
+        """Add the partial sum to ``out`` (outputs, D)."""
         if self._total is None:
             return
         d = len(self._total)
@@ -192,19 +192,19 @@ class _Kernel:
 
 
 class StreamedSparseDesign(StreamedDesign, SparseDesign):
-    """X (m, d) as ``Rows`` that give compressed blocks."""
+    """X (m, d) as ``Rows`` whose blocks are CSR arrays."""
 
     def picked(self, rows: np.ndarray) -> Design:
         return SparseDesign(self.X.take(rows), self.intercept)
 
 
 def is_compressed(X: Any) -> bool:
-    """Whether rows, wherever they are, are given as CSR."""
+    """Whether rows, wherever they are stored, are returned as CSR arrays."""
     return getattr(X, "format", None) == "csr"
 
 
 def design_of(X: Features | Rows, intercept: bool) -> Design:
-    """The design of an array, of compressed rows, or of rows that are read again in every pass."""
+    """The design of an array, of a CSR array, or of rows that are read again in every pass."""
     if isinstance(X, np.ndarray):
         return Design(X, intercept)
     if isinstance(X, csr_array):
@@ -213,18 +213,18 @@ def design_of(X: Features | Rows, intercept: bool) -> Design:
 
 
 def _rows_of(X: csr_array, rows: slice | np.ndarray) -> csr_array:
-    """These rows; of a slice as a view: slicing, and the constructor too, would copy the numbers."""
+    """These rows; for a slice a view, because slicing, like the constructor, would copy the numbers."""
     if isinstance(rows, np.ndarray) or not isinstance(X, csr_array):
         return X[rows]
     ends = X.indptr[rows.start : rows.stop + 1]
-    part = csr_array((len(ends) - 1, X.shape[1]))  # not rows.stop: of rows beyond the last there are no numbers
+    part = csr_array((len(ends) - 1, X.shape[1]))  # not rows.stop, which may lie beyond the last row
     part.data, part.indices = X.data[ends[0] : ends[-1]], X.indices[ends[0] : ends[-1]]
     part.indptr = ends - ends[0]
     return part
 
 
 def _with_data(X: csr_array, data: np.ndarray) -> csr_array:
-    """The same places with other numbers."""
+    """The same sparsity pattern with other values."""
     other = csr_array(X.shape)
     other.data, other.indices, other.indptr = data, X.indices, X.indptr
     return other

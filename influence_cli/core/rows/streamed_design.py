@@ -1,7 +1,7 @@
 """The design matrix whose rows are read again in every pass.
 
-The blocks, and so all sums, are those of rows in memory, bit for bit.  Only groups that take many rows together are
-visited otherwise: a row by itself costs a page of the disk, so that one pass serves all groups at once.
+The blocks, and thus all sums, are bit for bit those of rows in memory, with one exception: groups that have many rows
+in total are visited in one pass over all rows that serves all groups, because a single row costs a page of the disk.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from influence_cli.core.rows.design import Design
 from influence_cli.core.rows.rows import Add, Engine, Piece, Rows
 
 PAGE_BYTES = 4096
-"""Bytes that are read for a row by itself at least."""
+"""Bytes at least that are read for a single row."""
 SCATTERED = 8.0
-"""Times that reading by pages may be dearer than reading in order, up to which a pass is the cheaper way."""
+"""Cost per byte of reading single pages, in units of the cost of reading in order."""
 AHEAD = 2
-"""Pieces a thread that may wait for who asked for them."""
+"""Blocks per thread that are computed ahead of the caller."""
 SHARED_NUMBERS = 1 << 21
-"""Float64 numbers (16 MiB) of a block in a pass that many groups share: each has some rows in it, and Python's part of
-each does not count."""
+"""Float64 numbers (16 MiB) of a block in a pass that many groups share: large enough that each group has some rows in
+it, so that Python's overhead per group and block does not count."""
 
 
 @dataclass(frozen=True)
 class StreamedDesign(Design):
-    """X (m, d) float64 as ``Rows``."""
+    """X (m, d) float64 as ``Rows``, which are read in every pass."""
 
     X: Rows  # type: ignore[assignment]
     keeps_states: ClassVar[bool] = False
@@ -96,6 +96,6 @@ class StreamedDesign(Design):
         return way(W, rowwise, chosen, outputs)
 
     def _many(self, chosen: Sequence[np.ndarray]) -> bool:
-        """Whether reading these rows by pages takes longer than reading all rows in their order."""
+        """Whether reading these rows page by page takes longer than reading all rows in order."""
         row_bytes = 8 * max(self.stored / max(self.rows, 1), 1.0)
         return sum(map(len, chosen)) * max(row_bytes, PAGE_BYTES) * SCATTERED > self.rows * row_bytes

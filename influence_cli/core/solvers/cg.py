@@ -1,9 +1,9 @@
-"""Preconditioned conjugate gradients (Hestenes and Stiefel 1952), many right-hand sides side by side.
+"""Preconditioned conjugate gradients (Hestenes and Stiefel 1952) for many right-hand sides side by side.
 
-Each column is its own iteration (its own step lengths, its own end), but all of them share each pass over the rows, and
-a finished column leaves the block.  Two things are not in the textbook: the true residual rhs - H x is computed now and
-then, and before a tight tolerance counts as met, because the recursion drifts away from it; and curvature along a
-direction that is negligible beside what has been met is taken for rounding.
+Each column is an iteration of its own, with its own step lengths and its own end, but all columns share each pass over
+the rows, and a finished column leaves the block.  Two things depart from the textbook.  The true residual rhs - H x is
+computed now and then, and before a tight tolerance counts as met, because the recursion drifts away from it.  And a
+curvature that is negligible beside the largest met so far is treated as rounding error.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, for_colum
 
 MAX_ITERATIONS = 2000
 RECOMPUTE_EVERY = 50
-"""Iterations after which the true residual is computed, whatever the recursion says."""
+"""Iterations between two computations of the true residual."""
 TIGHT = 1e-6
-"""Relative tolerance under which the true residual decides: the recursion may be off by rounding times the Hessian's
-condition, and where that is 1e9 its second iteration reports 1e-17 where the truth is 1e-8."""
+"""Relative tolerance below which only the true residual counts: the recursion may be off by rounding times the
+condition number of H.  Where that is 1e9, the recursion reports 1e-17 after two iterations, and the truth is 1e-8."""
 VANISHING = 16 * np.finfo(float).eps
-"""Curvature along a direction, relative to the largest met so far, up to which it is rounding and not a number."""
+"""Curvature along a direction, relative to the largest met so far, up to which it is rounding error."""
 STAGNATION = 4
-"""True residuals without progress after which a column has reached what rounding allows."""
+"""True residuals in a row without progress after which a column has reached what rounding allows."""
 
 
 class Status(IntEnum):
-    """How the solve of one right-hand side ended; ``text`` says it with the remedy."""
+    """How the solve of one right-hand side ended; ``text`` says so with the remedy."""
 
     SOLVED = 0
     STOPPED = 1
     INDEFINITE = 2
 
     def text(self, residual: float) -> str:
-        """In words, for a column that ended at this relative residual."""
+        """The status in words, for a column that ended at this relative residual."""
         return {
             Status.SOLVED: "ok",
             Status.STOPPED: f"solve stopped at relative residual {residual:.1e}: use --solver cholesky, scale the"
@@ -52,8 +52,8 @@ class Status(IntEnum):
 class Solution:
     """x (P, A) with H x = rhs.
 
-    ``residual`` (A,) is |rhs - H x| / |rhs|, ``iterations`` (A,) counts products, ``status`` (A,) holds a ``Status`` a
-    column.  Where a direction of curvature <= 0 was met, x is the iterate before it.
+    ``residual`` (A,) is |rhs - H x| / |rhs|, ``iterations`` (A,) counts products, and ``status`` (A,) has the
+    ``Status`` of each column.  Where a direction of curvature <= 0 was met, x is the iterate before it.
     """
 
     x: np.ndarray
@@ -72,7 +72,7 @@ class Solution:
         return np.asarray(self.status == Status.INDEFINITE)
 
     def continue_with(self, columns: np.ndarray, rest: Solution) -> Solution:
-        """The same where those columns (A,) were solved by ``rest`` in the end; iterations add up."""
+        """These solutions with the columns (A,) replaced by ``rest``, which continued them; iterations add up."""
         whole = Solution(*(getattr(self, field.name).copy() for field in fields(self)))
         for field in fields(self):
             getattr(whole, field.name)[..., columns] = getattr(rest, field.name)
@@ -80,14 +80,14 @@ class Solution:
         return whole
 
     def why(self, column: int) -> str:
-        """The end of one column in words, with the remedy, or "ok"."""
+        """How one column ended, in words with the remedy, or "ok"."""
         if self.status[column] == Status.SOLVED:
             return "ok"
         return Status(self.status[column]).text(float(self.residual[column]))
 
 
 def unsolved(rhs: np.ndarray) -> Solution:
-    """The solution 0 of rhs (P, A), to be continued."""
+    """The solution 0 of rhs (P, A), from which a solve can continue."""
     count = rhs.shape[1]
     status = np.full(count, Status.STOPPED, dtype=np.int8)
     return Solution(np.zeros_like(rhs, order="F"), np.ones(count), np.zeros(count, dtype=np.int64), status)
@@ -110,10 +110,10 @@ def conjugate_gradient(
     start: np.ndarray | None = None,
     units: np.ndarray | float = 1.0,
 ) -> Solution:
-    """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs| with ``tol`` a number or (A,).
+    """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|, where ``tol`` is a number or (A,).
 
-    ``start`` (P, A) is an x to begin with; one that is good enough already is returned as it is.
-    ``units`` (P,), as an objective has them: lengths are those of r / units and of x * units.
+    ``start`` (P, A) is the first x; where it meets the tolerance already, it is returned unchanged.  ``units`` (P,) are
+    those of ``Objective``: lengths are those of r / units and of x * units.
     """
     unit = np.reshape(units, (-1, 1))
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
@@ -134,14 +134,14 @@ def conjugate_gradient(
             break
         Hd = product(d, active)
         curvature, length = dots(d, Hd), norms(d * unit)
-        # Against |H d| / |d| of this direction alone, one that H maps to nothing but rounding would look curved.
+        # Relative to |H d| / |d| of this direction alone, a direction in the null space of H would appear curved.
         steepest[active] = np.maximum(steepest[active], norms(Hd / unit) / length)
         bad = curvature <= VANISHING * steepest[active] * length**2
         step = np.where(bad, 0.0, rho / np.where(bad, 1.0, curvature))
         x[:, active] += step * d
         r[:, active] -= step * Hd
         iterations[active], residual[active] = iteration, norms(r[:, active] / unit)
-        # After the first step r is the true residual; the recursion begins with the second.
+        # After the first step r is still the true residual; the recursion replaces it from the second step on.
         due = (residual[active] <= target[active]) & (target[active] < TIGHT * lengths[active]) & (iteration > 1)
         due |= iteration % RECOMPUTE_EVERY == 0
         if due.any():

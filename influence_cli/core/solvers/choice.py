@@ -1,8 +1,9 @@
-"""Which way H x = b is solved, and why.
+"""The choice of the method that solves H x = b, with its reason, and the solver itself.
 
-A dense factor costs P^2 numbers of memory and about m P D operations once; each solve is then a few products.  Without
-it every solve takes tens to hundreds of products.  So: the factor wherever it fits and does not take too long.  Where
-there are far fewer rows than columns the dual form, a matrix of the rows' size, does the same for a small part of that.
+A dense factor takes P^2 numbers of memory and about m P D operations once; each solve then takes a few products.
+Without it, every solve takes tens to hundreds of products.  The factor is therefore used wherever it fits into memory
+and does not take too long.  Where there are far fewer rows than columns, the dual form, whose matrix has the size of
+the rows, does the same at a small part of the cost.
 """
 
 from __future__ import annotations
@@ -27,24 +28,25 @@ from influence_cli.memory import at_hand as available_memory
 from influence_cli.memory import shown
 
 MEMORY_SHARE = 0.4
-"""Share of the available memory that the factor and its making may take under ``auto``."""
+"""Share of the available memory that the factor and its computation may take under ``auto``."""
 SECONDS = 300.0
-"""Longest making of a factor under ``auto``."""
+"""Seconds that the computation of a factor may take under ``auto``."""
 HESSIAN_UP_TO = 128
-"""Parameters up to which H itself is made for products: it takes as long as a pass for half as many columns."""
+"""Parameters up to which H itself is formed for products: this takes as long as a pass for half as many columns."""
 SOLVERS = ("auto", "cholesky", "dual", "cg")
 EXACT = 1e-6
-"""Relative error of products with the dual form's inverse up to which it counts as exact: where the penalty is all but
-0 beside the curvature, it loses its digits."""
+"""Relative error of products with the inverse in dual form up to which it counts as exact: it loses digits where the
+penalty is almost 0 beside the curvature."""
 SOLVED = 1e-10
-"""Relative residual of a solution."""
+"""Relative residual to which right-hand sides are solved."""
 SIDE_BY_SIDE = 256
-"""Right-hand sides in one block: more gain nothing from sharing a pass, and each takes six vectors of memory."""
+"""Right-hand sides in a block: a larger block gains nothing from sharing a pass, and each takes six vectors of
+memory."""
 
 
 @dataclass(frozen=True)
 class SolverChoice:
-    """``kind`` is cholesky, dual or cg; ``reason`` says why, with the predicted memory (bytes) and time (seconds)."""
+    """``kind`` is cholesky, dual or cg; ``reason`` says why.  ``memory`` (bytes) and ``seconds`` are predictions."""
 
     kind: str
     reason: str
@@ -54,7 +56,7 @@ class SolverChoice:
 
 @dataclass(frozen=True)
 class HessianSolver:
-    """Solves H x = b at the trained parameters, by ``factor``, ``dual``, or, without either, preconditioned CG."""
+    """Solves H x = b at the trained parameters: by ``factor``, by ``dual`` or, without either, by preconditioned CG."""
 
     product: Product
     preconditioner: Callable[[np.ndarray], np.ndarray]
@@ -62,7 +64,7 @@ class HessianSolver:
     tol: float
     size: int
     units: np.ndarray | float = 1.0
-    """As ``Objective.units``: what the lengths of residuals are measured in."""
+    """As ``Objective.units``: the units in which lengths of residuals are measured."""
     dual: Dual | None = None
 
     @property
@@ -79,13 +81,14 @@ class HessianSolver:
 
     @cached_property
     def contraction(self) -> float:
-        """By which a correction of ``solve_by_factor`` shortens a residual."""
+        """The factor by which one correction of ``solve_by_factor`` shortens a residual."""
         return 1.0 if self.factor is None else contraction(self.product, self.factor, self.units)
 
     def factor_error(self) -> float:
-        """|H L^-T L^-1 b - b| / |b| of the factor for b = H u, u random: rounding where L L' is H, else about 1.
+        """|H M^-1 b - b| / |b| of the factor M for b = H u, u random: rounding error if M is H, about 1 otherwise.
 
-        b lies along the large eigenvalues, so that what was added to the diagonal of a float32 factor hardly counts.
+        b lies mainly along eigenvectors of large eigenvalues, so that the shift of a float32 factor's diagonal hardly
+        counts.
         """
         b = self.product(np.random.default_rng(2).normal(size=(self.size, 1)))
         with np.errstate(all="ignore"):
@@ -93,7 +96,7 @@ class HessianSolver:
         return float(error) if np.isfinite(error) else float("inf")
 
     def solve(self, rhs: np.ndarray) -> Solution:
-        """x (P, A) for rhs (P, A), each to a relative residual of ``tol``; SIDE_BY_SIDE columns at a time."""
+        """x (P, A) for rhs (P, A), each to a relative residual of ``tol``, ``SIDE_BY_SIDE`` columns at a time."""
         starts = range(0, max(rhs.shape[1], 1), SIDE_BY_SIDE)
         return joined([self._solve(rhs[:, start : start + SIDE_BY_SIDE]) for start in starts])
 
@@ -113,7 +116,7 @@ class HessianSolver:
 def make_solver(
     objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None
 ) -> HessianSolver:
-    """The solver of that kind (cholesky, dual or cg) at theta (P, 1), with a factor that was cached, if any."""
+    """The solver of that ``kind`` (cholesky, dual or cg) at theta (P, 1), with the cached ``factor``, if any."""
     product = _narrow_product(objective, theta) or objective.curvature(theta, objective.weights)
     size, units = objective.size, objective.units
     if kind == "cg":
@@ -126,7 +129,7 @@ def make_solver(
 
 
 def _dual(objective: Objective, theta: np.ndarray) -> Dual:
-    """Raises UsageError where the dual form is not for this model."""
+    """The dual form of H^-1.  Raises UsageError where it does not apply to the model."""
     if isinstance(objective, Glm) and objective.bounded:
         return objective.dual(theta, objective.weights)
     raise UsageError(
@@ -136,10 +139,10 @@ def _dual(objective: Objective, theta: np.ndarray) -> Dual:
 
 
 def _narrow_product(objective: Objective, theta: np.ndarray) -> Product | None:
-    """The product V -> H V by H itself, made when it is first used, for few parameters or where it is kept: no solve
-    reads the rows.
+    """The product V -> H V with a dense H, so that no solve reads the rows; H is formed when first used.
 
-    None for more parameters, and where the dense matrix may be another one than that of products (a network's).
+    None for a model with more than ``HESSIAN_UP_TO`` parameters whose Hessian is not kept, and where the dense matrix
+    may differ from that of products (in a network).
     """
     has_hessian = isinstance(objective, Glm) and objective.kept is not None and objective.kept.hessian is not None
     if not objective.convex or (objective.size > HESSIAN_UP_TO and not has_hessian):
@@ -161,9 +164,8 @@ def choose_solver(
 ) -> SolverChoice:
     """Weigh memory and time of a dense factor of P = ``size`` parameters on m = ``rows`` rows.
 
-    ``wide`` says that the dual form costs far less; ``beside`` is the memory (bytes) that the work itself takes,
-    whatever the solver.  Raises UsageError where that does not fit, or where a factor was asked for and does not fit
-    beside it.
+    ``wide`` says that the dual form costs far less; ``beside`` is the memory (bytes) that the work takes with any
+    solver.  Raises UsageError where that does not fit, or where a factor is requested that does not fit beside it.
     """
     dtype = factor_dtype(size)
     blocks = (outputs + 1) / (2 * outputs)
@@ -206,7 +208,7 @@ def choose_solver(
 
 
 def _rate(dtype: np.dtype) -> float:
-    """Multiply-adds a second of a matrix product of this type here and now."""
+    """Multiply-adds per second of a matrix product of this type, measured now."""
     n = 384
     a = np.ones((n, n), dtype=dtype)
     a @ a

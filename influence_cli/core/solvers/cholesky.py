@@ -1,4 +1,4 @@
-"""The dense Cholesky factor of the Hessian: the preconditioner that makes conjugate gradients a direct solver."""
+"""The dense Cholesky factor of the Hessian: a preconditioner that makes conjugate gradients a direct solver."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
 DOUBLE_UP_TO = 3000
-"""P up to which the factor is float64.  Above, float32: half the memory and time, and refinement makes it exact."""
+"""P up to which the factor is float64; above, float32 takes half the memory and time, and refinement restores
+digits."""
 DEPENDENT = 0.1
-"""Pivots under this times P times the rounding unit, relative to the diagonal, are taken for zero."""
+"""Pivots, relative to the diagonal, below this times P times the rounding unit are taken for zero."""
 LEAST_SIZE = 640
-"""What a smaller P counts as there: summing up the Hessian leaves copies of a column up to 20 rounding units apart."""
+"""The least P in that rule: the sums of a Hessian leave exact copies of a column up to 20 rounding units apart."""
 SHIFTS = (1.0, 16.0)
-"""Shifts of a float32 Hessian's diagonal to try, in rounding units of its largest entry: rounding moves eigenvalues by
-about one, and without it a small lambda can look negative; but each unit makes the factor a worse preconditioner."""
+"""Shifts of a float32 Hessian's diagonal to try in turn, in rounding units of its largest entry.  Rounding moves
+eigenvalues by about one unit, so that without a shift a small lambda may appear negative; but the larger the shift, the
+worse the preconditioner."""
 
 
 @dataclass(frozen=True)
 class CholeskyFactor:
-    """H + damping I = L L' with ``lower`` = L (P, P), Fortran-ordered, float32 or float64; a call applies H^-1.
+    """H + damping I = L L' with ``lower`` = L (P, P), Fortran-ordered, float32 or float64; a call applies the inverse.
 
-    Rounded to its own precision: a preconditioner, never the answer.
+    It is rounded to its own precision, and therefore a preconditioner rather than a solver.
     """
 
     lower: np.ndarray
@@ -43,14 +45,14 @@ class CholeskyFactor:
 
 
 def factor_dtype(size: int) -> np.dtype:
-    """The precision that a factor of P = ``size`` is computed and stored in."""
+    """The precision in which a factor of P = ``size`` is computed and stored."""
     return np.dtype(np.float64 if size <= DOUBLE_UP_TO else np.float32)
 
 
 def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = None) -> CholeskyFactor:
-    """Factor of the Hessian of J at theta (P, 1) under the weights of one group, by default in training.
+    """The factor of the Hessian of J at theta (P, 1) under the weights w of one group, by default those of training.
 
-    Raises NotConvergedError where the Hessian is singular, so that the parameters are not unique, or overflows.
+    Raises NotConvergedError where the Hessian overflows, or is singular, so that the parameters are not unique.
     """
     dtype = factor_dtype(objective.size)
     weights = objective.weights if w is None else w
@@ -69,7 +71,7 @@ def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = No
     if not np.isfinite(lower).all():
         raise NotConvergedError(OVERFLOW, hint=SCALE)
     pivots = lower.diagonal().astype(np.float64) ** 2
-    # A pivot is the curvature that a parameter keeps once the others are accounted for.
+    # A pivot is the curvature along a parameter once the parameters before it are minimised over.
     dependent = pivots <= DEPENDENT * max(objective.size, LEAST_SIZE) * np.finfo(dtype).eps * diagonal
     if info > 0 or (dtype == np.float64 and dependent.any()):
         at = info - 1 if info > 0 else int(np.argmax(dependent))

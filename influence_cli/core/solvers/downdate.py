@@ -1,7 +1,7 @@
-"""Conjugate gradients for (H - D) x = b where a solve with H itself is at hand.
+"""Conjugate gradients for (H - D) x = b where solves with H itself are available.
 
-The factor turns a residual r into z = H^-1 r, so that H z = r is known without a product, and H d of every direction d
-follows by the recursion that makes d.  Only D d has to be computed, and D is made of a group's rows alone.
+The factor maps a residual r to z = H^-1 r, so that H z = r is known without a product, and H d of every direction d
+follows from the recursion for d.  Only D d has to be computed, and D depends on a group's rows alone.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from influence_cli.core.solvers.cg import VANISHING, Solution, Status
 from influence_cli.core.solvers.preconditioners import Preconditioner
 
 Downdate = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-"""downdate(V (P, A), H V (P, A), columns (A,)) -> D V (P, A) of the groups that the columns of V belong to."""
+"""downdate(V (P, A), H V (P, A), columns (A,)) -> D V (P, A), for the groups ``columns`` to which V's columns
+belong."""
 AIM = 0.5
-"""Share of the tolerance that the recursion aims at, so that the true residual is under it too."""
+"""Share of the tolerance to which the recursion iterates, so that the true residual meets the tolerance, too."""
 
 
 def downdated_conjugate_gradient(
@@ -33,10 +34,10 @@ def downdated_conjugate_gradient(
 ) -> Solution:
     """Solve (H - D_g) x = rhs (P, G) with ``inverse`` r -> H^-1 r, each column to |rhs - (H - D_g) x| <= tol |rhs|.
 
-    The iteration is preconditioned CG with H as preconditioner.  ``product`` V -> H V is asked for one random sum of
-    the columns, each in units of its tolerance: where H times it is not what the recursion says, because the factor is
-    rounded too much or is not of H, no column counts as converged.  Without a product nothing is checked.
-    ``residual`` is the recursion's.  Lengths are those of r / ``units`` (P,), as an objective has them.
+    The iteration is CG preconditioned with H.  ``product`` V -> H V checks it on one random combination of the columns,
+    each in units of its tolerance: where the product differs from what the recursion says, because the factor is
+    rounded too much or is not that of H, no column counts as converged.  Without a product nothing is checked.
+    ``residual`` is that of the recursion.  Lengths are those of r / ``units`` (P,), which are those of ``Objective``.
     """
     unit = np.reshape(units, (-1, 1))
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
@@ -79,9 +80,9 @@ def downdated_conjugate_gradient(
 def _as_the_recursion_says(
     product: Product, x: np.ndarray, Hx: np.ndarray, target: np.ndarray, unit: np.ndarray
 ) -> bool:
-    """Whether H x (P, G) is ``Hx`` to within ``target`` (G,), seen from one random sum of the columns.
+    """Whether H x (P, G) equals ``Hx`` to within ``target`` (G,), judged from one random combination of the columns.
 
-    The errors of the columns, in units of what is allowed, then add up like independent numbers.
+    In it the columns' errors, in units of what is allowed, add up like independent random numbers.
     """
     positive = target > 0
     sizes = np.random.default_rng(0).normal(size=positive.sum()) / target[positive]

@@ -1,13 +1,13 @@
-"""H^-1 where there are fewer rows than columns: Woodbury's identity, with a matrix of the rows' size.
+"""H^-1 for models with fewer rows than columns: Woodbury's identity, with a matrix of the size of the rows.
 
 With A_i = L_i L_i' (K, K) the second derivative of row i's loss, L_i (K, E), w_i its weight, B the diagonal penalty of
-the slopes and Z the m E rows sqrt(w_i) L_i[:, e] (x) x_i, the block of the slopes is B + Z'Z over all outputs and
+the slopes and Z the m E rows sqrt(w_i) L_i[:, e] (x) x_i, the slopes' block of H is B + Z'Z over all outputs and
 
     (B + Z'Z)^-1 = B^-1 - B^-1 Z' Q Z B^-1        Q = (I + Z B^-1 Z')^-1, (m E, m E)
 
-The intercepts, O with the rows sqrt(w_i) L_i[:, e]' and the penalty B0, come in by the Schur complement B0 + O' Q O.
-A penalty (b + s'w)^2 of a group's own (``GroupPenalty.direction``) is that of an intercept b + s'w beside features
-x - s.  So m^2 D + (m E)^3 / 3 operations stand for D^3 and more, and the inverse is never written down.
+The intercepts, with the rows O = sqrt(w_i) L_i[:, e]' and the penalty B0, follow from the Schur complement B0 + O' Q O.
+A group's own penalty (b + s'w)^2 (``GroupPenalty.direction``) is that of an intercept b + s'w beside features x - s.
+Thus m^2 D + (m E)^3 / 3 operations replace D^3 and more, and the inverse is never formed.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from influence_cli.core.weights import GroupPenalty
 from influence_cli.memory import at_hand
 
 GRAM_COLUMNS = 1 << 14
-"""Columns of X that are scaled at a time: a block stays far smaller than X."""
+"""Columns of X that are scaled at a time, so that the copy stays far smaller than X."""
 LEVERAGE_NUMBERS = 1 << 22
-"""Float64 numbers (32 MiB) of the right-hand sides for leverages at a time."""
+"""Float64 numbers (32 MiB) that a block of right-hand sides for leverages may take."""
 JITTER = 1e-14
-"""Shift of the intercepts' own matrix, relative to its diagonal: where a class has lost its rows it is all but 0."""
+"""Shift of the intercepts' matrix, relative to its diagonal: if a class has lost its rows, that matrix is almost 0."""
 LEAST_OPERATIONS = 1e8
-"""Of the factors of D x D that it replaces: where these take less, nothing is gained."""
+"""Multiply-adds of the D x D factors below which replacing them gains nothing."""
 SAVING = 4.0
-"""How many times fewer operations it must take: small products run at a lower rate."""
+"""Ratio of operations above which the dual form pays: its smaller products run at a lower rate."""
 
 MOST_BYTES, MEMORY_SHARE = 8e9, 0.5
-"""Memory of the rows' matrix with its factor, and its share of what there is."""
+"""Bytes that the rows' matrix and its factor may take, and the share of the available memory."""
 
 
 def dual_operations(rows: int, outputs: int, columns: int) -> float:
-    """Multiply-adds of the matrix of the rows and its factor."""
+    """Multiply-adds to form and factor the matrix of the rows."""
     return float(rows) ** 2 * columns + (float(rows) * outputs) ** 3 / 3
 
 
 def is_wide(rows: int, outputs: int, columns: int) -> bool:
-    """Whether the rows' matrix costs far less than even the K factors of D x D of a Kronecker approximation, and there
-    is room for it and its factor: of sparse rows X may be a hundred times smaller."""
+    """Whether the rows' matrix costs far less than even the K factors (D, D) of a Kronecker approximation, and whether
+    it fits into memory with its factor: sparse X may be a hundred times smaller than that matrix."""
     if 16.0 * (float(rows) * outputs) ** 2 > min(MOST_BYTES, MEMORY_SHARE * at_hand()):
         return False
     other = float(rows) * columns**2 + outputs * float(columns) ** 3 / 3
@@ -53,7 +53,7 @@ def is_wide(rows: int, outputs: int, columns: int) -> bool:
 class Dual:
     """r (P, A) -> H^-1 r where every slope is penalised; ``roots`` (m, K, E) are sqrt(w_i) L_i.
 
-    ``own`` is the penalty of one group, where it has its own.
+    ``group_penalty`` is that of the group, where its penalty differs from the objective's.
     """
 
     def __init__(self, design: Design, roots: np.ndarray, penalty: Penalty, group_penalty: GroupPenalty | None = None):
@@ -101,7 +101,7 @@ class Dual:
         return out.reshape(count, -1).T
 
     def leverages(self, features: np.ndarray) -> np.ndarray:
-        """X_i' H^-1 X_i of n rows with features (n, D), a few at a time: (n, K, K)."""
+        """X_i' H^-1 X_i of n rows with ``features`` (n, D), in blocks: (n, K, K)."""
         K, D = self._outputs, features.shape[1]
         out = np.empty((len(features), K, K))
         step = max(1, LEVERAGE_NUMBERS // (K * K * D))
@@ -117,13 +117,13 @@ class Dual:
         return np.asarray(cho_solve(self._rows, t, check_finite=False))
 
     def _outputs_of(self, moved: np.ndarray) -> np.ndarray:
-        """(x_i - s)' of every row times each output's slopes (A, K, d): (m, A, K)."""
+        """(x_i - s)' times each output's slopes ``moved`` (A, K, d) for every row: (m, A, K)."""
         count, K, d = moved.shape
         out = np.asarray(self._X @ moved.reshape(-1, d).T).reshape(-1, count, K)
         return out if self._shift is None else out - moved @ self._shift
 
     def _down(self, outputs: np.ndarray) -> np.ndarray:
-        """Z of what ``_outputs_of`` gave: (m E, A)."""
+        """Z applied to the result of ``_outputs_of``: (m E, A)."""
         return np.einsum("ike,iak->iea", self._roots, outputs).reshape(-1, outputs.shape[1])
 
     def _back(self, t: np.ndarray, count: int) -> np.ndarray:
@@ -152,9 +152,10 @@ class Dual:
 
 
 def curvature_roots(family: Family, state: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """sqrt(w_i) L_i with L_i L_i' the second derivative of row i's loss, from state (1, K, m) and w (m,): (m, K, E).
+    """sqrt(w_i) L_i with L_i L_i' the second derivative of row i's loss, from ``state`` (1, K, m) and w (m,): (m, K,
+    E).
 
-    E is K, or K - 1 where a number added to all outputs changes nothing.
+    E is K, or K - 1 where one number added to all outputs changes nothing.
     """
     K = family.outputs
     entries = np.empty((state.shape[2], K, K))

@@ -1,9 +1,9 @@
-"""H x = b by a factor of H: iterative refinement (Wilkinson 1963), many right-hand sides side by side.
+"""H x = b by a factor of H: iterative refinement (Wilkinson 1963) for many right-hand sides side by side.
 
-A factor is rounded, to float32 where the model is large.  So x = M^-1 b is corrected by M^-1 (b - H x), with the true
-product H x in float64, until that residual is small enough.  Each correction shortens the residual by about one ratio,
-|I - H M^-1|: where the ratio has been measured, the last correction needs no product that checks it.  Where corrections
-gain little, because the condition of H is more than the factor's precision carries, conjugate gradients go on.
+A factor M is rounded, for large models to float32.  Therefore x = M^-1 b is corrected by M^-1 (b - H x), with the true
+product H x in float64, until that residual is small enough.  Each correction shortens the residual by about the same
+ratio, |I - H M^-1|: where this ratio has been measured, the last correction needs no product to check it.  Where
+corrections gain little, because H is too ill-conditioned for the factor's precision, conjugate gradients take over.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.core.solvers.preconditioners import Preconditioner
 
 SLOW = 0.1
-"""Ratio of two residuals above which conjugate gradients need fewer products than further corrections."""
+"""Ratio of successive residuals above which conjugate gradients need fewer products than further corrections."""
 PROBES, PROBE_STEPS = 4, 3
-"""Random vectors, and corrections of each, that measure the ratio."""
+"""Random vectors that measure the ratio, and corrections of each."""
 WORTH_MEASURING = 2 * PROBES * PROBE_STEPS
-"""Right-hand sides from which on the products that the ratio saves are more than those that measure it."""
+"""Right-hand sides from which on the known ratio saves more products than its measurement takes."""
 
 
 def contraction(product: Product, factor: CholeskyFactor, units: np.ndarray | float = 1.0) -> float:
-    """|r - H M^-1 r| / |r| after PROBE_STEPS such steps from random vectors.
+    """The largest |r - H M^-1 r| / |r| in the last of ``PROBE_STEPS`` such steps from random vectors.
 
-    The ratio grows from step to step towards the largest there is, as in power iteration; a right-hand side takes only
-    a step or two.
+    As in power iteration, the ratio grows from step to step towards its maximum; a right-hand side takes only a step or
+    two.  Lengths are those of r / ``units``.
     """
     unit = np.reshape(units, (-1, 1))
     r = np.random.default_rng(1).normal(size=(len(factor.lower), PROBES)) * unit
@@ -49,9 +49,9 @@ def solve_by_factor(
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|.
 
-    ``ratio``, where known, is the contraction of a correction: where it brings a residual under the tolerance, that
-    correction is the last, and the bound stands for the residual.
-    Lengths are those of r / ``units`` (P,), as an objective has them.
+    ``ratio`` is the measured contraction of a correction, 1 if unknown: where it brings a residual below the tolerance,
+    that correction is the last, and this bound is reported as the residual.  Lengths are those of r / ``units`` (P,),
+    which are those of ``Objective``.
     """
     unit = np.reshape(units, (-1, 1))
     lengths, count = norms(rhs / unit), rhs.shape[1]
@@ -79,7 +79,7 @@ def solve_by_factor(
     rest = np.flatnonzero(~solution.converged)
     if not rest.size:
         return solution
-    # From the better of x and 0: a correction may have made x worse.
+    # The better of x and 0 is the start: a correction may have made x worse.
     start = np.where(solution.residual[rest] < 1.0, x[:, rest], 0.0)
     return solution.continue_with(
         rest, conjugate_gradient(product, rhs[:, rest], preconditioner=factor, tol=tol, start=start, units=units)

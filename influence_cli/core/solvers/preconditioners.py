@@ -1,9 +1,10 @@
-"""Approximate inverse Hessians for conjugate gradients: cheap ones of a model, and one for each column of a block.
+"""Approximate inverse Hessians for conjugate gradients: cheap ones of a model, and ones that differ by column of a
+block.
 
-Kronecker is the Hessian of a generalised linear model if every row had the average curvature:
+Kronecker is the Hessian that a generalised linear model would have if every row had the average curvature:
 sum_i w_i A_i (x) x_i x_i' is replaced by (sum_i w_i A_i) (x) (sum_i w_i x_i x_i').  In the eigenbasis of the small
-K x K matrix it falls into K separate D x D systems, to which the penalty adds exactly.  Jacobi is the diagonal: what
-remains where even a D x D matrix is too large.
+K x K matrix it decomposes into K separate D x D systems, to which the penalty adds exactly.  Jacobi is the diagonal,
+for models where even a D x D matrix is too large.
 """
 
 from __future__ import annotations
@@ -18,34 +19,35 @@ from scipy.linalg import cho_solve, cholesky
 from influence_cli.errors import NotConvergedError
 
 FACTOR_NUMBERS = 100_000_000
-"""Float64 numbers that the K factors may hold (0.8 GB)."""
+"""Float64 numbers that the K factors may take (0.8 GB)."""
 WORTH_PRODUCTS = 400.0
-"""Products with X in whose time the factors must be made: after so many, CG has converged without them."""
+"""Products with X whose time the factors may take: after so many, CG has converged without them."""
 FACTOR_FLOP = 0.05
-"""Time of one multiply-add of a factorisation, in that of one number of X in a product (measured)."""
+"""Time of a multiply-add in a factorisation, in units of the time per number of X in a product (measured)."""
 CHEAP_COLUMNS = 1000
 """Columns of X up to which the factors take less time than a Newton step (a D x D factor takes 20 ms)."""
 OVERFLOW = "the Hessian has numbers beyond the largest of float64: some features, or the response, are too large"
 SCALE = "scale the columns (their largest values are the ones to look at)"
 JITTER = 1e-12
-"""Shift of the diagonal, relative to each of its entries so that no feature's unit plays a part: columns that are exact
-copies must not stop a mere preconditioner."""
+"""Shift of the diagonal, relative to each entry so that features' units have no influence: exact copies of columns must
+not make the factorisation of a preconditioner fail."""
 
 Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
-"""An approximate inverse Hessian: r (P, G) to M^-1 r (P, G)."""
+"""An approximate inverse Hessian: r (P, G) -> M^-1 r (P, G)."""
 
 
 def kronecker_fits(outputs: int, columns: int, stored: int) -> bool:
-    """Whether K factors of D x D are small enough, and made soon enough beside ``stored`` numbers of X, to be a help.
+    """Whether K factors (D, D) are small enough, and fast enough to compute beside ``stored`` numbers of X, to pay.
 
-    Of dense rows they hardly ever are late; of very sparse ones D^3 operations are worth thousands of products.
+    For dense rows they hardly ever take too long; for very sparse rows D^3 operations equal thousands of products.
     """
     factors = FACTOR_FLOP * columns**3 / 3
     return outputs * columns**2 <= FACTOR_NUMBERS and (columns <= CHEAP_COLUMNS or factors <= WORTH_PRODUCTS * stored)
 
 
 class Kronecker:
-    """r -> M^-1 r with M = between (x) within + penalty; ``between`` (K, K) and ``within`` (D, D) symmetric >= 0.
+    """r -> M^-1 r with M = between (x) within + penalty, where ``between`` (K, K) and ``within`` (D, D) are positive
+    semidefinite.
 
     The penalty is ``block`` (D, D) on every output's coefficients and ``gauge`` (D,) on their mean over the outputs.
     Raises NotConvergedError where the Hessian overflows.
@@ -74,7 +76,7 @@ class Kronecker:
 
 
 class Jacobi:
-    """r -> r / diagonal for a positive diagonal (P,) of the Hessian; zeros count as 1."""
+    """r -> r / diagonal, for the diagonal (P,) of the Hessian; entries that are not positive count as 1."""
 
     def __init__(self, diagonal: np.ndarray):
         self._inverse = 1.0 / np.where(diagonal > 0, diagonal, 1.0)
@@ -85,12 +87,12 @@ class Jacobi:
 
 @dataclass(frozen=True)
 class PerColumn:
-    """Column g of r (P, G) is preconditioned by ``each[g]``."""
+    """Applies the preconditioner ``each[g]`` to column g of r (P, G)."""
 
     each: tuple[Preconditioner, ...]
 
     def take(self, columns: np.ndarray) -> PerColumn:
-        """The same for these columns (A,) of the block."""
+        """The preconditioner of the columns (A,) of the block."""
         return PerColumn(tuple(self.each[g] for g in columns))
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
@@ -103,12 +105,12 @@ class PerColumn:
 
 @dataclass(frozen=True)
 class Inverses:
-    """Column g of r (P, G) to the inverse of a Hessian of its own times r; ``each`` (G, P, P)."""
+    """Applies the inverse Hessian ``each[g]`` to column g of r (P, G); ``each`` is (G, P, P)."""
 
     each: np.ndarray
 
     def take(self, columns: np.ndarray) -> Inverses:
-        """The same for these columns (A,) of the block."""
+        """The preconditioner of the columns (A,) of the block."""
         return self if np.array_equal(columns, np.arange(len(self.each))) else Inverses(self.each[columns])
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
@@ -117,9 +119,9 @@ class Inverses:
 
 @dataclass(frozen=True)
 class Raised:
-    """Column g of r (P, G) to M^-1 r + sum_j d_jg a_jg a_jg' r, with d >= 0 the ``diagonal`` (K, D, G).
+    """Maps column g of r (P, G) to M^-1 r + sum_j d_jg a_jg a_jg' r, with d >= 0 the ``diagonal`` (K, D, G).
 
-    a_jg is the unit vector of parameter j less ``mean`` (K, D, G) times that of its output's intercept.
+    a_jg is the unit vector of parameter j minus ``mean`` (K, D, G) times the unit vector of its output's intercept.
     """
 
     inverse: Preconditioner
@@ -127,7 +129,7 @@ class Raised:
     mean: np.ndarray
 
     def take(self, columns: np.ndarray) -> Raised:
-        """The same for these columns (A,) of the block."""
+        """The preconditioner of the columns (A,) of the block."""
         return Raised(for_columns(self.inverse, columns), self.diagonal[:, :, columns], self.mean[:, :, columns])
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
@@ -139,8 +141,8 @@ class Raised:
 
 @dataclass(frozen=True)
 class Along:
-    """Column g of r (P, G) to M^-1 r + Z B Z' r with ``vectors`` Z (A, P, s) and ``inner`` B (A, s, s) at ``places``
-    (G,) of A; -1 for a column without any."""
+    """Maps column g of r (P, G) to M^-1 r + Z B Z' r, with Z and B entry ``places[g]`` of ``vectors`` (A, P, s) and
+    ``inner`` (A, s, s); a column of place -1 has M^-1 r alone."""
 
     inverse: Preconditioner
     vectors: np.ndarray
@@ -148,7 +150,7 @@ class Along:
     places: np.ndarray
 
     def take(self, columns: np.ndarray) -> Along:
-        """The same for these columns (A,) of the block."""
+        """The preconditioner of the columns (A,) of the block."""
         return Along(for_columns(self.inverse, columns), self.vectors, self.inner, self.places[columns])
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
@@ -160,11 +162,11 @@ class Along:
 
 @dataclass(frozen=True)
 class WithTerms:
-    """Column g of r (P, G) to (M + sum_n s_n I_K (x) d_ng d_ng')^-1 r: M with rank-one terms on every output's
-    coefficients, by the formula of Sherman, Morrison and Woodbury.
+    """Maps column g of r (P, G) to (M + sum_n s_n I_K (x) d_ng d_ng')^-1 r: M with rank-one terms on the coefficients
+    of every output, by the formula of Sherman, Morrison and Woodbury.
 
-    ``inverse`` is r -> M^-1 r, ``along`` (n, D, G) are the d_ng; ``solved`` (n K, P, G) is M^-1 of each on each output,
-    ``inner`` (G, n K, n K) the inverse of diag(1 / s) + d' M^-1 d.
+    ``inverse`` is r -> M^-1 r, ``along`` (n, D, G) are the d_ng, and ``solved`` (n K, P, G) is M^-1 times each d_ng on
+    each output; ``inner`` (G, n K, n K) is the inverse of diag(1 / s) + d' M^-1 d.
     """
 
     inverse: Preconditioner
@@ -173,7 +175,7 @@ class WithTerms:
     inner: np.ndarray
 
     def take(self, columns: np.ndarray) -> WithTerms:
-        """The same for these columns (A,) of the block."""
+        """The preconditioner of the columns (A,) of the block."""
         inverse = for_columns(self.inverse, columns)
         return WithTerms(inverse, self.along[:, :, columns], self.solved[:, :, columns], self.inner[columns])
 
@@ -184,7 +186,7 @@ class WithTerms:
 
 
 def with_terms(inverse: Preconditioner, along: np.ndarray, signs: np.ndarray, outputs: int) -> WithTerms:
-    """``WithTerms`` of r -> M^-1 r, d_ng (n, D, G) and s_n (n,), -1 or 1, for parameters of so many outputs."""
+    """``WithTerms`` from r -> M^-1 r, d_ng (n, D, G) and s_n (n,), which are -1 or 1, for K = ``outputs``."""
     _, columns, groups = along.shape
     solved = np.empty((len(along) * outputs, outputs * columns, groups))
     for number, one in enumerate(solved):
@@ -196,12 +198,13 @@ def with_terms(inverse: Preconditioner, along: np.ndarray, signs: np.ndarray, ou
 
 
 def _on_outputs(along: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """d_ng' z of every output's coefficients, (n K, G), for z (P, G)."""
+    """d_ng' z for the coefficients of every output, (n K, G), where z is (P, G)."""
     _, columns, groups = along.shape
     return np.asarray(np.einsum("ndg,kdg->nkg", along, z.reshape(-1, columns, groups)).reshape(-1, groups))
 
 
 def for_columns(preconditioner: Preconditioner, columns: np.ndarray) -> Preconditioner:
-    """What preconditions those columns (A,) of the block that ``preconditioner`` is for."""
+    """The part of ``preconditioner`` for the columns (A,) of its block; all of it where it is the same for all
+    columns."""
     take = getattr(preconditioner, "take", None)
     return preconditioner if take is None else take(columns)

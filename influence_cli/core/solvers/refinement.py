@@ -1,8 +1,9 @@
-"""Conjugate gradients on products in single precision, held to what products in double precision say.
+"""Conjugate gradients with products in single precision, corrected by products in double precision.
 
-Iterative refinement (Wilkinson 1963): a solution in low precision, its true residual, a solution for that, until the
-true residual is small.  Where a round gains little, because the Hessian's condition is more than float32 can carry, the
-iteration ends in double precision, so that the answer never depends on the products in single precision.
+Iterative refinement (Wilkinson 1963) repeats rounds: solve in low precision, compute the true residual, and solve for
+it, until the true residual is small.  Where a round gains little, because the Hessian is too ill-conditioned for
+float32, the iteration is completed in double precision, so that the answer never depends on the products in single
+precision.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, for_colum
 from influence_cli.core.weights import RowWeights
 
 SINGLE_TOL = 1e-4
-"""Relative residual that a round in single precision is asked for: well above the rounding of its products."""
+"""Relative residual to which a round in single precision solves: well above the rounding of its products."""
 SLOW = 0.1
-"""Share of the residual that a round may leave: where it leaves more, it is the last in single precision."""
+"""Share of the residual that a round may leave; if it leaves more, it is the last one in single precision."""
 AIM = 0.8
-"""Share of the tolerance that rounds in single precision aim at, so that the true residual is under it too."""
+"""Share of the tolerance to which rounds in single precision solve, so that the true residual meets it, too."""
 
 
 @dataclass(frozen=True)
 class HessianAt:
-    """The Hessian of J(.; w) at theta (P, 1 or G), for weights of one group or G."""
+    """The Hessian of J(.; w) at theta (P, 1 or G), for the weights of one group or of G groups."""
 
     objective: Objective
     theta: np.ndarray
     w: RowWeights
 
     def products(self, columns: int) -> tuple[Product, Product | None]:
-        """In double precision and, where that is faster for so many columns, in single precision."""
+        """The products in double precision and, where that is faster for so many columns, in single precision."""
         single = self.objective.single(columns)
         exact = self.objective.curvature(self.theta, self.w)
         return exact, None if single is self.objective else single.curvature(self.theta, self.w)
@@ -50,9 +51,9 @@ def refined_conjugate_gradient(
     max_iterations: int = MAX_ITERATIONS,
     start: np.ndarray | None = None,
 ) -> Solution:
-    """As ``conjugate_gradient``, with most products in single precision.
+    """Like ``conjugate_gradient``, with most products in single precision.
 
-    Columns that single precision does not bring to their tolerance are finished in double precision.
+    Columns that do not reach their tolerance this way are completed in double precision.
     """
     product, in_single = hessian.products(rhs.shape[1])
     units = hessian.objective.units
@@ -103,8 +104,8 @@ def _in_rounds(
     start: np.ndarray | None,
     unit: np.ndarray,
 ) -> Solution:
-    """Rounds of ``solve_single``, corrections for true residuals r (P, A) of some columns (A,), until these are under
-    the ``target`` (G,) or a round has left too much."""
+    """Rounds of corrections by ``solve_single``, from true residuals r (P, A) of some columns (A,), until these are
+    below ``target`` (G,) or a round leaves too much."""
     lengths = norms(rhs / unit)
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     if start is not None:
@@ -129,5 +130,5 @@ def _in_rounds(
 
 
 def _some(product: Product, which: np.ndarray) -> Product:
-    """The product of these groups alone."""
+    """The product for the groups ``which`` alone."""
     return lambda V, columns=None: product(V, which if columns is None else which[columns])
