@@ -104,9 +104,9 @@ class Restandardising:
         or underflow.
         """
         how, eps = self._how, np.finfo(float).eps
-        own_mean = np.where(how.centred, how.mean / how.scale, 0.0) + mean
+        mean_before_centring = np.where(how.centred, how.mean / how.scale, 0.0) + mean
         variance = np.maximum(variance, 0.0)
-        constant = variance <= count * eps * variance + (count * own_mean * eps) ** 2
+        constant = variance <= count * eps * variance + (count * mean_before_centring * eps) ** 2
         return np.where(constant, 1.0 / how.scale, np.sqrt(variance))
 
 
@@ -148,11 +148,11 @@ def _exact_moments(X: Rows, kept: np.ndarray, columns: np.ndarray) -> tuple[np.n
     """Mean and variance of these columns over the rows where ``kept`` (m,) is true."""
     blocks, count = list(design_of(X, False).blocks(1)), int(kept.sum())
 
-    def own(rows: slice) -> np.ndarray:
+    def in_block(rows: slice) -> np.ndarray:
         return _dense(X[rows][kept[rows]][:, columns])
 
-    mean = np.sum([own(rows).sum(axis=0) for rows in blocks], axis=0) / count
-    return mean, np.sum([((own(rows) - mean) ** 2).sum(axis=0) for rows in blocks], axis=0) / count
+    mean = np.sum([in_block(rows).sum(axis=0) for rows in blocks], axis=0) / count
+    return mean, np.sum([((in_block(rows) - mean) ** 2).sum(axis=0) for rows in blocks], axis=0) / count
 
 
 def _dense(X: Features) -> np.ndarray:

@@ -89,12 +89,12 @@ class Separation:
         outward = forms.scale.inverse(self.outward)[:, 0]
         for t, x in enumerate(forms.scale.features(X)):
             asked = [np.kron(one, x) for one in single]
-            ways = [(form, basis.T @ form) for form in asked]
-            moving = [(form, way) for form, way in ways if np.linalg.norm(way) > TINY * np.linalg.norm(form)]
+            components = [(form, basis.T @ form) for form in asked]
+            moving = [(form, part) for form, part in components if np.linalg.norm(part) > TINY * np.linalg.norm(form)]
             along = np.array([form @ outward for form, _ in moving])
             out[t] = made_of.shape[1] > 0 or not moving
-            for (_, way), growth in zip(moving, along, strict=True):
-                unit = np.sign(growth) * way / np.linalg.norm(way)
+            for (_, part), growth in zip(moving, along, strict=True):
+                unit = np.sign(growth) * part / np.linalg.norm(part)
                 out[t] &= growth != 0.0 and nnls(made_of, unit, maxiter=10 * sum(made_of.shape))[1] <= TINY
                 if not out[t]:
                     break
@@ -173,19 +173,19 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
         forms.work += float(len(rows)) ** 2 * size
         if forms.work > WORK:
             raise _TooMuchWork
-        way = _program(rows)
-        if way is None:  # none of the seen forms can grow: do others change along the directions in which these stay 0?
+        coefficients = _program(rows)
+        if coefficients is None:  # no seen form can grow: do others change along the directions in which these stay 0?
             free = basis @ _complement(_orthonormal(rows))
             wrong = np.max([np.zeros(live.size), *(np.abs(growth(one[:, None])) for one in free.T)], axis=0)
         else:
-            direction = basis @ way[:, None]
+            direction = basis @ coefficients[:, None]
             wrong = -growth(direction)
         wrong[seen] = 0.0
         if (wrong > TINY).any():
             worst = np.argsort(-wrong)[: ADDED * size]
             seen[worst[wrong[worst] > TINY]] = True
             continue
-        if way is None:
+        if coefficients is None:
             return None
         growing = live & (growth(direction) > TINY).reshape(live.shape)
         # The other forms are made exactly constant; if a growing form then falls, this was no such direction.

@@ -57,27 +57,27 @@ def lbfgs(
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
-        way = _way_down(memory, gradient[:, active].T, norm[active], preconditioner, active)
-        decrement[active], left[:, active] = np.where(way.known, np.sqrt(-way.slope), np.inf), way.direction.T
+        ray = _ray_down(memory, gradient[:, active].T, norm[active], preconditioner, active)
+        decrement[active], left[:, active] = np.where(ray.known, np.sqrt(-ray.slope), np.inf), ray.direction.T
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
         converged[active] = decrement[active] <= wanted
         on = ~converged[active]
-        active, way = active[on], way.take(on)
+        active, ray = active[on], ray.take(on)
         memory.keep(on)
         if not active.size:
             break
         if watch is not None:
             watch(iteration, float(norm[active].max()))
-        step, new_value, new_gradient = _line_search(objective, theta[:, active], value[active], way, w.take(active))
+        step, new_value, new_gradient = _line_search(objective, theta[:, active], value[active], ray, w.take(active))
         moved = step > 0.0
         retry = ~moved & (memory.filled > 0)
         at = active[moved]
         y = new_gradient[:, moved].T - gradient[:, at].T
-        theta[:, at] += step[moved] * way.direction[moved].T
+        theta[:, at] += step[moved] * ray.direction[moved].T
         value[at], gradient[:, at] = new_value[moved], new_gradient[:, moved]
         norm[at] = norms(gradient[:, at])
         iterations[at] = iteration
-        memory.add(moved, step[moved, None] * way.direction[moved], y)
+        memory.add(moved, step[moved, None] * ray.direction[moved], y)
         memory.forget(retry)
         keep = (moved | retry) & (norm[active] > goal.pause)
         active = active[keep]
@@ -86,7 +86,7 @@ def lbfgs(
 
 
 @dataclass(frozen=True)
-class _Way:
+class _Ray:
     """Directions of descent (A, P) with the slopes of J along them, the first trial steps, and whether the decrement is
     known there, (A,) each."""
 
@@ -95,13 +95,13 @@ class _Way:
     first: np.ndarray
     known: np.ndarray
 
-    def take(self, which: np.ndarray) -> _Way:
-        return _Way(self.direction[which], self.slope[which], self.first[which], self.known[which])
+    def take(self, which: np.ndarray) -> _Ray:
+        return _Ray(self.direction[which], self.slope[which], self.first[which], self.known[which])
 
 
-def _way_down(
+def _ray_down(
     memory: _Memory, g: np.ndarray, norm: np.ndarray, preconditioner: Preconditioner | None, columns: np.ndarray
-) -> _Way:
+) -> _Ray:
     """The direction from points with gradients g (A, P) of that norm (A,); pairs that would lead uphill are
     discarded."""
     direction = -memory.solve(g, preconditioner or _identity, columns)
@@ -112,9 +112,9 @@ def _way_down(
         direction[uphill] = -g[uphill]
         slope[uphill] = -(norm[uphill] ** 2)
     if preconditioner is not None:
-        return _Way(direction, slope, np.ones(len(g)), ~uphill)
+        return _Ray(direction, slope, np.ones(len(g)), ~uphill)
     first = np.where(memory.filled == 0, np.minimum(1.0, 1.0 / norm), 1.0)
-    return _Way(direction, slope, first, ~uphill & (memory.filled >= LEARNED))
+    return _Ray(direction, slope, first, ~uphill & (memory.filled >= LEARNED))
 
 
 class _Memory:
@@ -183,12 +183,12 @@ def _line_search(
     objective: Objective,
     theta: np.ndarray,
     value: np.ndarray,
-    way: _Way,
+    ray: _Ray,
     w: Weights,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Step lengths (A,), 0 where none was found, with the value (A,) and gradient (P, A) at their ends."""
-    count, direction, slope = len(value), way.direction.T, way.slope
-    step, low, high = way.first.copy(), np.zeros(count), np.full(count, np.inf)
+    count, direction, slope = len(value), ray.direction.T, ray.slope
+    step, low, high = ray.first.copy(), np.zeros(count), np.full(count, np.inf)
     step_length, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)
     waiting = np.arange(count)
     for _ in range(TRIALS):

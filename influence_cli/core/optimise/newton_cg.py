@@ -48,9 +48,9 @@ def newton_cg(
     theta, value, gradient = points.theta, points.value, points.gradient
     count = theta.shape[1]
     left = -preconditioner(gradient)
-    rough = decrements(gradient, left)  # in the norm of the preconditioner
-    decrement, iterations = rough.copy(), np.zeros(count, dtype=np.int64)
-    converged, active = np.zeros(count, dtype=bool), np.flatnonzero(np.isfinite(value) & np.isfinite(rough))
+    estimated = decrements(gradient, left)  # in the norm of the preconditioner
+    decrement, iterations = estimated.copy(), np.zeros(count, dtype=np.int64)
+    converged, active = np.zeros(count, dtype=bool), np.flatnonzero(np.isfinite(value) & np.isfinite(estimated))
     for iteration in range(1, max_iterations + 1):
         if not active.size:
             break
@@ -66,16 +66,16 @@ def newton_cg(
             max_iterations=goal.patience or 500,
         )
         exact = decrements(gradient[:, active], solution.x)
-        blindness = np.maximum(1.0, exact / np.where(rough[active] > 0, rough[active], np.inf))
+        ratio = np.maximum(1.0, exact / np.where(estimated[active] > 0, estimated[active], np.inf))
         moved = line_search(objective, points, solution.x, active, here)
         at = active[moved]
         iterations[at] = iteration
         left[:, active] = solution.x
         left[:, at] = -for_columns(preconditioner, at)(gradient[:, at])
-        rough[at] = decrements(gradient[:, at], left[:, at])
+        estimated[at] = decrements(gradient[:, at], left[:, at])
         # The preconditioner is assumed to underestimate decrement and step by the same factor as at the last solve.
-        decrement[active] = np.where(moved, blindness * rough[active], np.where(solution.converged, exact, np.inf))
-        left[:, at] *= blindness[moved] ** 2
+        decrement[active] = np.where(moved, ratio * estimated[active], np.where(solution.converged, exact, np.inf))
+        left[:, at] *= ratio[moved] ** 2
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])
         converged[active] = decrement[active] <= wanted
         served = solution.converged | (goal.patience is None)

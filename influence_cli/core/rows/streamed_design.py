@@ -92,8 +92,8 @@ class StreamedDesign(Design):
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        way = self._by_group if self._many(chosen) else super().sweep_groups
-        return way(W, rowwise, chosen, outputs)
+        sweep = self._by_group if self._many(chosen) else super().sweep_groups
+        return sweep(W, rowwise, chosen, outputs)
 
     def _many(self, chosen: Sequence[np.ndarray]) -> bool:
         """Whether reading these rows page by page takes longer than reading all rows in order."""
