@@ -522,3 +522,7 @@ def test_influence_on_a_cached_model_does_without_scikit_learn(folder):
     names = loaded_after(folder, "influence", *FEW)
     assert {"numpy", "h5py"} <= names
     assert not names & {"sklearn", "matplotlib", "pandas"}
+
+
+def test_training_on_digits_does_without_scikit_learn(tmp_path):
+    assert not loaded_after(tmp_path, "train", "--data", "digits") & {"sklearn", "matplotlib", "pandas"}

@@ -40,6 +40,15 @@ def test_digits_hold_every_row_of_scikit_learn_once_in_its_order(digits):
     assert np.array_equal(y[test], digits.y_test)
 
 
+def test_digits_that_scikit_learn_keeps_elsewhere_are_the_same(digits, monkeypatch):
+    monkeypatch.setattr(Path, "is_file", lambda path: False)
+    elsewhere = builtin.digits(0)
+    monkeypatch.undo()
+    here = builtin.digits(0)
+    assert np.array_equal(here.X_train, elsewhere.X_train) and np.array_equal(here.y_train, elsewhere.y_train)
+    assert (here.X_train.dtype, here.y_train.dtype) == (elsewhere.X_train.dtype, elsewhere.y_train.dtype)
+
+
 def test_digits_are_described(digits):
     assert (digits.X_train.shape, digits.X_test.shape) == ((1438, 64), (359, 64))
     assert digits.classes == tuple("0123456789")
