@@ -27,7 +27,7 @@ app = typer.Typer(
     name="ginf",
     help="How would this model's prediction change if that group of training rows had not been there?",
     no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 200},
     pretty_exceptions_enable=False,
 )
 for _command in (train, influence, groundtruth, select, compare, report, show):

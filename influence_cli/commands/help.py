@@ -16,6 +16,12 @@ SHORT, LONG = "-h", "--help"
 VALUES = {str: "TEXT", int: "N", float: "X", list[str]: "A,B"}
 """What stands for the value of an option that names none of its own."""
 NUMBERS = {int: "a whole number", float: "a number"}
+PANEL = "rich_help_panel"
+"""Typer's name for the heading under which ``--help`` has an option."""
+RANGE = re.compile(r"  \[(\d+<=)?x[<>]=\d+\]$|; (\d+<=)?x[<>]=\d+(?=\]$)")
+"""What Click adds to the text of a number: limits that few users meet, and that an error states."""
+WIDEST_NAME = 26
+"""Columns for an option's name and value: what is longer takes a line, and leaves the text its width."""
 ALSO_COMMON = {"verify", "output", "top"}
 """Options on the screen of ``-h`` that stand among their kind in ``--help``."""
 
@@ -72,19 +78,31 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help that was asked for."""
-        if not ctx.meta.get(SHORT):
-            super().format_help(ctx, formatter)
-            return
-        purpose, *_, example = (self.help or "").split("\n\n")
+        purpose, *more, example = (self.help or "").split("\n\n")
         options: list[Any] = self.params
-        shown = [one for one in options if one.name in ALSO_COMMON or getattr(one, "rich_help_panel", None) is None]
         self.format_usage(ctx, formatter)
-        formatter.write_text(purpose)
-        formatter.write_text(example)
-        formatter.write_paragraph()
-        formatter.write_dl([(one.get_help_record(ctx)[0].split(" <")[0], _first_sentence(one.help)) for one in shown])
-        formatter.write_paragraph()
-        formatter.write_text(f"All options, {len(options) - len(shown)} more: {ctx.command_path} {LONG}")
+        if ctx.meta.get(SHORT):
+            shown = [one for one in options if one.name in ALSO_COMMON or getattr(one, PANEL, None) is None]
+            for text in (purpose, example):
+                formatter.write_text(text)
+            formatter.write_paragraph()
+            formatter.write_dl(
+                [(one.get_help_record(ctx)[0].split(" <")[0], _first_sentence(one.help)) for one in shown]
+            )
+            formatter.write_paragraph()
+            formatter.write_text(f"All options, {len(options) - len(shown)} more: {ctx.command_path} {LONG}")
+            return
+        for text in (purpose, *more, example):
+            formatter.write_paragraph()
+            formatter.write_text(text)
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for one in [*options, self.get_help_option(ctx)]:
+            name, text = one.get_help_record(ctx)
+            title = getattr(one, PANEL, None) or ("Options" if one.param_type_name == "option" else "Arguments")
+            panels.setdefault(title, []).append((name.split(" <")[0], RANGE.sub("", text)))
+        for title, records in panels.items():
+            with formatter.section(title):
+                formatter.write_dl(records, col_max=WIDEST_NAME)
 
 
 def _numbers_of(function: Callable[..., Any] | None, name: str) -> str | None:

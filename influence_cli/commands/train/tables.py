@@ -22,7 +22,7 @@ class Tables:
         str | None,
         typer.Option(
             "--exposure",
-            help="Column that counts of --label were counted in, for --estimator poisson (offset log(exposure)).",
+            help="For --estimator poisson, column of what --label was counted in: offset log(exposure).",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -30,13 +30,13 @@ class Tables:
         str | None,
         typer.Option(
             "--successes",
-            help="Column of successes among --trials, instead of --label: binomial regression.",
+            help="Binomial regression: column of successes, in place of --label.",
             rich_help_panel=TABLE,
         ),
     ] = None
     trials: Annotated[
         str | None,
-        typer.Option("--trials", help="Column of the trials of each row; rows weigh by it.", rich_help_panel=TABLE),
+        typer.Option("--trials", help="Column of each row's trials, its weight.", rich_help_panel=TABLE),
     ] = None
     drop: Annotated[
         list[str] | None,
@@ -58,7 +58,7 @@ class Tables:
         list[str] | None,
         typer.Option(
             "--keep",
-            help="Columns that are features though they look as if they named or numbered rows.",
+            help="Features though they look like names or row numbers.",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -66,7 +66,7 @@ class Tables:
         list[str] | None,
         typer.Option(
             "--categorical",
-            help="Columns of numbers that are codes: each value is a category.",
+            help="Columns of numbers whose values are categories.",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -103,7 +103,7 @@ class Tables:
         typer.Option(
             "--impute",
             help="Fill in missing values: median, mean or most-frequent (text: always its most frequent).",
-            show_default="missing values are refused",
+            show_default="they are refused",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -111,8 +111,8 @@ class Tables:
         str | None,
         typer.Option(
             "--date",
-            help="ordinal: dates are features, in days since 1970-01-01.",
-            show_default="dates are refused as features",
+            help="ordinal: dates are days since 1970-01-01.",
+            show_default="they are refused",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -121,7 +121,7 @@ class Tables:
         typer.Option(
             "--date-order",
             help="dmy, mdy or ymd.",
-            show_default="told from the values",
+            show_default="as the values say",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -130,7 +130,7 @@ class Tables:
         typer.Option(
             "--separator",
             help="A character, or comma, semicolon, tab, bar or blank.",
-            show_default="told from the file",
+            show_default="as the file says",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -139,7 +139,7 @@ class Tables:
         typer.Option(
             "--decimal",
             help="The decimal mark: comma or point.",
-            show_default="told from the file",
+            show_default="as the file says",
             rich_help_panel=TABLE,
         ),
     ] = None
@@ -147,8 +147,8 @@ class Tables:
         str | None,
         typer.Option(
             "--encoding",
-            help="Encoding of a text table, for example latin-1.",
-            show_default="told from the file",
+            help="Encoding of the text, such as latin-1.",
+            show_default="as the file says",
             rich_help_panel=TABLE,
         ),
     ] = None
