@@ -1,1 +1,1 @@
-"""What the commands and a Python user call: a model, groups and test rows to results."""
+"""What commands and Python users call: it takes a model, groups and test rows, and returns results."""

@@ -11,15 +11,15 @@ from influence_cli.models.trained import TrainedModel
 from influence_cli.results import MEAN_TEST, REFINED, REMOVED_TEST, InfluenceResult
 
 LARGE_SHARE = 0.6
-"""Share of the rows from which on the error of a single step was measured to cover 83 to 91% only."""
+"""Share of the rows above which the error of a single step was measured to cover only 83 to 91% of the true errors."""
 NO_PROOF = "the group changes the curvature too much, the effect is below rounding, or f has no finite value"
 """Why an interval is infinite."""
 STATIONARY = 0.05
-"""Part of the first gradient after removal that may be left over from training."""
+"""Share of the first gradient after removal that may be left over from training."""
 
 
 def advice(model: TrainedModel, result: InfluenceResult, growth: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """One sentence and a remedy for each thing that is wrong; ``growth[method]`` (G,) is the q of its error."""
+    """One sentence with a remedy for each problem; ``growth[method]`` (G,) is the q of the method's error."""
     sentences = [
         *(_growing(method, q, result) for method, q in growth.items() if method != REFINED),
         _large_groups(result),
@@ -32,7 +32,7 @@ def advice(model: TrainedModel, result: InfluenceResult, growth: Mapping[str, np
 
 
 def _growing(method: str, q: np.ndarray, result: InfluenceResult) -> str:
-    """Estimates at which the gradient is longer than where they began."""
+    """Name the groups whose gradient is longer at the estimate than at the trained parameters."""
     bad = np.flatnonzero((q >= 1.0) & np.isfinite(q))
     if not bad.size:
         return ""
@@ -74,7 +74,7 @@ def _infinite(model: TrainedModel, result: InfluenceResult) -> str:
         return ""
     pairs = _of(int(endless.sum()), endless.size, "figure")
     if model.settings.l2 == 0 or not model.dataset.classes:
-        of_t = result.quantity.startswith("t:")  # which has no meaning with a penalty
+        of_t = result.quantity.startswith("t:")  # t has no meaning with a penalty
         remedy = "ask about another parameter" if of_t else "train with --l2 greater than 0"
         return (
             f"{pairs} cannot have a finite truth, because the rows that are left without the group do not determine"
@@ -104,8 +104,8 @@ def _each_once(model: TrainedModel, result: InfluenceResult) -> str:
 
 
 def stationarity(left: float, first: np.ndarray) -> str:
-    """Whether training has ended: the length of the gradient at the trained parameters, and those (G,) that removal
-    adds to it."""
+    """Whether training has ended: ``left`` is the length of the gradient at the trained parameters, and ``first`` (G,)
+    that of the gradient there after each removal."""
     bad = first * STATIONARY < left
     if not bad.any():
         return ""
@@ -116,7 +116,7 @@ def stationarity(left: float, first: np.ndarray) -> str:
 
 
 def ill_conditioned(condition: float) -> str:
-    """Of a group without which the parameters are hardly determined."""
+    """The sentence about a group without which the rows hardly determine the parameters."""
     return (
         f"the Hessian without the group has a condition number of about {condition:.0e}, so that the rows left hardly"
         " determine the parameters: train with a larger --l2, or compare with ginf groundtruth"
@@ -124,7 +124,7 @@ def ill_conditioned(condition: float) -> str:
 
 
 def few_digits(condition: float) -> str:
-    """Of a model whose Hessian has lost digits."""
+    """The sentence about a model whose Hessian has lost digits."""
     return (
         f"the model's Hessian has a condition number of about {condition:.0e}, so that steps with it have lost digits:"
         " subtract the means of columns that lie far from 0, train with a larger --l2, or compare with ginf groundtruth"
@@ -132,7 +132,7 @@ def few_digits(condition: float) -> str:
 
 
 def unproven(result: InfluenceResult, why: str) -> str:
-    """Of how many figures nothing is proven, and why."""
+    """For how many figures nothing is proven, and why; an empty text if there is none."""
     if result.low is None:
         return ""
     without = np.isnan(result.low)

@@ -1,4 +1,4 @@
-"""Linear figures of every row, or of groups that together hold many rows, from one pass over all of them."""
+"""Linear figures of every row, or of groups that together hold many rows, from one pass over all rows."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from influence_cli.results import OK
 from influence_cli.specs.planned import GroupPlan, digest_of
 
 WIDEST = 64
-"""Groups whose directions of recession are looked at together."""
+"""Groups whose directions of recession are computed together."""
 LEAST = 0.1
-"""Rows of all groups, as a share of the training rows, from which on a pass over all of these takes less time."""
+"""Total rows of all groups, as a share of the training rows, above which one pass over all rows is faster than reading
+each group's rows."""
 BYTES = 256e6
-"""Of the rows' parts of the changes for some of the test rows, (m, T)."""
+"""Bytes of the rows' contributions (m, T) to the changes for the T test rows of one chunk."""
 TOGETHER = 1 << 20
 """Rows of a block of groups."""
 PENALTY_ELEMENTS = 1 << 20
-"""Float64 numbers (8 MiB) of the penalties of a block of groups."""
+"""Float64 numbers (8 MiB) in the penalties of a block of groups."""
 
 
 def serves(model: TrainedModel, plan: GroupPlan, how: Estimation) -> bool:
-    """Whether these figures are sums over rows, and groups hold so many rows that this way is the shorter one."""
+    """Whether these figures are sums over rows, and the groups hold so many rows that summing all rows is faster."""
     if (
         how.evaluate != "linear"
         or how.errors
@@ -48,9 +49,9 @@ def fill_by_rows(
     name_test: Callable[[int], str],
     advance: Callable[[int], None],
 ) -> None:
-    """Fill in what ``serves``: one adjoint solve a test row and none a group.
+    """Fill in the figures that ``serves`` describes, with one adjoint solve per test row and none per group.
 
-    ``name_test`` begins what is said of an adjoint that could not be solved for.
+    ``name_test`` gives the beginning of the message about an adjoint whose solve did not converge.
     """
     question, plan = tables.question, tables.plan
     figures, done = _Figures(tables, solver), 0
@@ -70,7 +71,7 @@ def fill_by_rows(
 
 
 class _Figures:
-    """The figures (G, T) of each method as they are found, and what is wrong with a group."""
+    """Computes the figures (G, T) of each method and collects what is wrong with each group."""
 
     def __init__(self, tables: Tables, solver: HessianSolver):
         self._tables, self._model, self._plan = tables, tables.question.model, tables.plan
@@ -81,7 +82,7 @@ class _Figures:
         self._problems: dict[str, dict[int, str]] = {method: {} for method in self._methods}
 
     def fill(self, columns: slice, adjoints: np.ndarray) -> None:
-        """The figures of those test rows (T,), for which H^-1 grad f is ``adjoints`` (P, T)."""
+        """Fill in the figures of the test rows ``columns`` (T,), whose H^-1 grad f are ``adjoints`` (P, T)."""
         model, plan, tables = self._model, self._plan, self._tables
         parts = row_changes(model.objective, model.theta, adjoints, self._methods, self._scaling, self._singles)
         for block in _blocks(plan):
@@ -95,7 +96,7 @@ class _Figures:
             self._leave_out(parts, groups, block, columns)
 
     def _leave_out(self, parts: RowChanges, groups: list[np.ndarray] | None, block: slice, columns: slice) -> None:
-        """Of ``rif`` the groups with a row of leverage 1, or all."""
+        """Discard ``rif`` for groups that contain a row of leverage 1, or for all groups where it failed as a whole."""
         if "rif" not in self._methods:
             return
         lost = parts.undetermined if groups is None else np.array([parts.undetermined[rows].any() for rows in groups])
@@ -105,14 +106,14 @@ class _Figures:
             self._problems["rif"].setdefault(int(index), problem)
 
     def lose(self, column: int, problem: str) -> None:
-        """A test row whose adjoint could not be solved for."""
+        """Discard the figures of a test row whose adjoint solve did not converge."""
         for method, values in self._tables.values.items():
             values[:, column] = np.nan
             for index in range(len(values)):
                 self._problems[method].setdefault(index, problem)
 
     def know(self) -> None:
-        """Find the pairs whose truth is no minimum's."""
+        """Find the pairs whose truth is not taken at a minimum."""
         model, plan, tables = self._model, self._plan, self._tables
         objective, targets = model.objective, tables.question.targets
         chosen = rows_that_hold_the_minimum(objective, model.theta) if plan.each_row else np.arange(len(plan))
@@ -122,7 +123,7 @@ class _Figures:
             tables.know(part, targets, recession(objective, model.theta, model.removal(groups).removed))
 
     def finish(self) -> None:
-        """Say what is wrong with groups, and leave out what is not finite."""
+        """Report what is wrong with each group, and replace values that are not finite by NaN."""
         for method, values in self._tables.values.items():
             finite = np.isfinite(values)
             for index in np.flatnonzero(~finite.all(axis=1)).tolist():
@@ -131,7 +132,7 @@ class _Figures:
 
 
 def _blocks(plan: GroupPlan) -> Iterator[slice]:
-    """Slices over the groups that together have at most TOGETHER rows, or are one; of single rows all."""
+    """Slices over the groups with at most TOGETHER rows, or with one larger group; a single slice for ``rows:each``."""
     if plan.each_row:
         yield slice(0, len(plan))
         return

@@ -1,4 +1,4 @@
-"""Causes in words: groups that conditions on columns describe whose removal changes f most for their size."""
+"""Causes in words: the groups described by conditions on columns whose removal changes f most for their size."""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ from influence_cli.specs.planned import Group
 
 DESCRIBE = "describe"
 USUAL_SUPPORT, USUAL_TOP = "5%", 10
-"""Least size of a group, and the number of groups, where nobody asks for another."""
+"""The smallest size of a group, and the number of groups, by default."""
 SPARE = 2
-"""How many times the findings wanted are estimated, since an estimate may order them in another way."""
+"""Findings that are estimated, as a multiple of those wanted, since estimates may order them differently."""
 EACH, MOST_ESTIMATED = 5, 1000
-"""Groups of a finding that are estimated at least, and groups that are estimated at most: which of those that tell the
-same is the best is seen by the estimate."""
+"""Groups estimated per finding at least, and in all at most: the estimate decides which group of a finding is best."""
 ESTIMATING = 2e10
-"""Multiply-adds, ten seconds or so, up to which more groups are estimated."""
+"""Multiply-adds, about ten seconds, that further estimates may take."""
 
 
 REL_ERROR = 0.002
-"""Relative error of an estimate: groups that tell much the same differ by little."""
+"""Relative error of an estimate; it is small because groups with similar descriptions differ by little."""
 
 
 @dataclass(frozen=True)
 class DescribedSearch(OneByOne):
-    """The ``top`` groups of up to ``depth`` conditions on the columns and at least ``support`` rows, a record each.
+    """The ``top`` groups of up to ``depth`` conditions on the columns and at least ``support`` rows, one record each.
 
     ``predicted_first`` and ``predicted_second`` are linear, as in the other searches; ``estimate`` is ``refined`` with
     its ``error``, and groups are in the order of ``per_percent``, the estimate for each percent of the rows removed.
@@ -86,9 +85,9 @@ class DescribedSearch(OneByOne):
             yield Entry(record | {"tried": description.tried}, [group.rows], group.rows, single.column)
 
     def _promising(self, described: Found, single: Single) -> list[int]:
-        """Places of the groups that are estimated: all where that is affordable, else the best of the best findings."""
+        """Indices of the groups to estimate: all if that is affordable, else the best groups of the best findings."""
         model, cells = single.model, [column.cells for column in self.columns]
-        if model.refit is not None and not model.refit.shared:  # every estimate makes the preprocessing again
+        if model.refit is not None and not model.refit.shared:  # every estimate fits the preprocessing again
             return [place for one in findings(described, cells, SPARE * self.top, 1) for place in one]
         cost = 2.0 * model.dataset.rows * model.objective.size * REFINED_PASSES
         most = max(SPARE * self.top * EACH, min(MOST_ESTIMATED, int(ESTIMATING / cost)))

@@ -1,4 +1,4 @@
-"""Refining until the proven interval of every figure is as narrow as was asked for."""
+"""Refining until the proven interval of every figure is as narrow as requested."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights
 
 ROUNDS = 4
-"""Times that the groups whose intervals are too wide are refined further."""
+"""Times that groups whose intervals are too wide are refined further."""
 BEGIN = 0.05
-"""Part of the width asked for to which figures are refined before anything is proven."""
+"""Share of the requested width to which figures are refined before anything is proven."""
 SPARE = 0.6
-"""Part of the width asked for that is aimed at."""
+"""Share of the requested width that is aimed at."""
 GAIN = 1.5
-"""Factor by which a round must make an interval narrower for another to follow."""
+"""Factor by which a round must narrow an interval for another round to follow."""
 POINT = 64 * np.finfo(float).eps
-"""Width, relative to f after removal, up to which an interval is a point: f moves in steps, or its last digits show."""
+"""Width, relative to f after removal, up to which an interval is a point: only rounding or a step of f is left."""
 LEAST, BLIND = 1e-4, 0.02
 """The largest tightening of the tolerance in a round, and the tightening where the interval is infinite."""
 
 
 def why_unproven(question: Question) -> str:
-    """Why nothing can be proven of what is asked, or an empty text."""
+    """Why nothing can be proven about the question, or an empty text."""
     if question.of_weights:
         why = "it is of models without a penalty, and a certificate needs one"
         return f"--quantity {question.quantity} has no proof: {why}"
@@ -47,7 +47,7 @@ def why_unproven(question: Question) -> str:
 
 
 class Certifier:
-    """Proven intervals for one question on one model, whose figures are to be known to a share ``rel``."""
+    """Proven intervals for one question about one model, whose figures are wanted to a relative width ``rel``."""
 
     def __init__(self, question: Question, objective: Objective, theta: np.ndarray, base: np.ndarray, rel: float):
         self.question, self.objective, self.theta, self.base, self.rel = question, objective, theta, base, rel
@@ -58,13 +58,13 @@ class Certifier:
         return RowGeometry.of(self.objective)
 
     def of(self, groups: np.ndarray) -> Certifier:
-        """The same for some of the groups (A,)."""
+        """The same certifier for some of the groups (A,)."""
         if not self.question.by_group:
             return self
         return self.put(self.question.of(groups), self.base[:, groups])
 
     def put(self, question: Question, base: np.ndarray) -> Certifier:
-        """The same for another question about the same rows."""
+        """The same certifier for another question about the same rows."""
         other = Certifier(question, self.objective, self.theta, base, self.rel)
         other.__dict__["_geometry"] = self._geometry
         return other
@@ -72,7 +72,7 @@ class Certifier:
     def intervals(
         self, reached: np.ndarray, w: Weights, preconditioner: Preconditioner, *, products: int = PRODUCTS
     ) -> np.ndarray:
-        """low and high, (2, T, G), infinite where nothing is proven; of a model with a certificate alone."""
+        """low and high, (2, T, G), infinite where nothing is proven; only for a model that has a certificate."""
         assert isinstance(self.objective, Glm)
         asked, start = [], 0
         for target in self.question.targets:
@@ -84,12 +84,12 @@ class Certifier:
     def narrow(
         self, refined: Refined, w: Weights, preconditioner: Preconditioner, counts: np.ndarray
     ) -> tuple[Refined, np.ndarray]:
-        """The groups of ``found`` refined until their intervals are narrow, and low and high, (2, T, G)."""
+        """Refine the groups of ``refined`` until their intervals are narrow; also returns low and high, (2, T, G)."""
         ends = self.intervals(refined.theta, w, preconditioner, products=0)
         goal, before = np.full(w.groups, self.rel * BEGIN), np.full(w.groups, -1.0)
         for rounds in range(ROUNDS):
             missing = self._missing(refined, ends, counts)
-            # A width that no longer falls is that of rounding.
+            # A width that no longer falls is due to rounding.
             left = np.flatnonzero((missing < 1.0) & (missing > GAIN * before))
             before = np.where(missing > 0, missing, before)
             if not left.size:
@@ -105,7 +105,7 @@ class Certifier:
         return refined, ends
 
     def _missing(self, refined: Refined, ends: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """The least ratio of the width that was asked for to a pair's width, (G,): 0 where an interval is infinite, and
+        """The smallest ratio of the requested width to a pair's width, (G,): 0 where an interval is infinite, and
         infinite where it is a point up to rounding."""
         with np.errstate(divide="ignore", invalid="ignore"):
             width = ends[1] - ends[0]
@@ -116,7 +116,7 @@ class Certifier:
 
 
 def _with(refined: Refined, groups: np.ndarray, further: Refined) -> Refined:
-    """The same with these groups (A,) taken further; steps add up."""
+    """``refined`` with the groups (A,) replaced by ``further``; their steps add up."""
     change, error, met = refined.change.copy(), refined.error.copy(), refined.met.copy()
     theta, steps = refined.theta.copy(), refined.steps.copy()
     change[:, groups], error[:, groups], met[:, groups] = further.change, further.error, further.met
@@ -128,8 +128,8 @@ def _with(refined: Refined, groups: np.ndarray, further: Refined) -> Refined:
 def prove_truth(
     question: Question, solver: HessianSolver, w: Weights, before: Trained, ended: Outcome, rel: float
 ) -> np.ndarray | None:
-    """low and high (2, G, T) of the changes that retraining gave, refined further where they are too wide for ``rel``;
-    NaN where nothing is proven, None where nothing can be."""
+    """low and high (2, G, T) of the changes found by retraining, refined further where they are wider than ``rel``
+    allows; NaN where nothing is proven, None where nothing can be."""
     certifier = Certifier(question, question.model.objective, before.theta, before.base, rel)
     if why_unproven(question):
         return None

@@ -1,4 +1,4 @@
-"""How well each method does for each kind and size of groups: matched estimates and truth to records."""
+"""How well each method does for each kind and size of groups: from matched estimates and truth to records."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from influence_cli.tabular import Records
 
 NO_INTERVAL = "no interval, its resamples lie to one side of it or have no correlation"
 FEWEST_GROUPS = 8
-"""Groups from which on an interval of their correlation means something."""
+"""Number of groups from which an interval of their correlation is meaningful."""
 TOO_FEW = f"no interval from fewer than {FEWEST_GROUPS} groups"
 TOO_FEW_TESTS = f"no interval over test rows from fewer than {FEWEST_GROUPS} of them"
 RESAMPLED = (GROUPS, GROUPS_TESTS) = ("groups", "groups-tests")
-"""What is drawn with replacement: the groups, or the groups and the test rows over which figures are pooled."""
+"""What is drawn with replacement: the groups, or the groups and also the test rows over which figures are pooled."""
 TEST_BLOCK = 256
-"""Test rows whose resamples are held at a time."""
+"""Test rows whose resamples are held in memory at a time."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to judge: the number of ``resamples``, their ``seed``, the method ``against`` which all are held, and what
-    is resampled (of ``RESAMPLED``)."""
+    """How to judge: the number of ``resamples``, their ``seed``, the method ``against`` which all others are compared,
+    and what is resampled (one of ``RESAMPLED``)."""
 
     resamples: int = 1000
     seed: int = 0
@@ -38,8 +38,8 @@ class Settings:
 
 
 def compare(matched: Matched, settings: Settings) -> Records:
-    """The records: for every kind and size each test row and all test rows pooled (``test`` null), a method each; and
-    at the end all groups pooled (``kind`` and ``size`` null as well).
+    """The records: for every kind and size one per test row and method, then those of all test rows pooled (``test``
+    null), and at the end those of all groups pooled (``kind`` and ``size`` null as well).
 
     Pooled over test rows, ``pearson`` and ``spearman`` are means over the test rows, so that differences between test
     rows do not count; ``slope`` lets every test row have its own intercept; the other figures are over all pairs.
@@ -55,19 +55,19 @@ def compare(matched: Matched, settings: Settings) -> Records:
 
 
 def compare_each(matched: Sequence[Matched], settings: Settings) -> Records:
-    """The records of several quantities, one behind the other."""
+    """The records of several quantities, one after the other."""
     agreements = [compare(matched_part, settings) for matched_part in matched]
     return replace(agreements[0], rows=tuple(row for records in agreements for row in records.rows))
 
 
 def pooled_records(records: Records, method: str) -> list[dict[str, Any]]:
-    """The records of a method that pool everything, one a quantity."""
+    """The records of a method that pool everything, one per quantity."""
     return [row for row in records.rows if row["kind"] is None and row["test"] is None and row["method"] == method]
 
 
 @dataclass(frozen=True)
 class _Intervals:
-    """Bootstrap intervals of a method, a test row each and pooled (the last): of r, and of r minus that of another."""
+    """Bootstrap intervals of a method for each test row and, last, pooled: of its r, and of r minus another's r."""
 
     low: np.ndarray
     high: np.ndarray
@@ -77,7 +77,7 @@ class _Intervals:
 
 
 def _cell_records(matched: Matched, rows: np.ndarray, settings: Settings, cell: Cell | None) -> list[dict[str, Any]]:
-    """Records of one cell, the pooled ones last; without a cell only those."""
+    """The records of one cell, the pooled ones last; without a cell only the pooled ones."""
     truth = matched.truth[rows]
     intervals = _intervals(matched, rows, settings)
     lone = cell is None or (len(matched.tests) == 1 and int(matched.tests[0]) == NO_TEST)
@@ -115,7 +115,7 @@ def _record(
     column: int | None,
     figures: dict[str, Any],
 ) -> dict[str, Any]:
-    """One record, its keys in the order that files and pipes see; new keys go behind the old ones."""
+    """One record, its keys in the order of the output; new keys are added at the end."""
     at, against, resamples = -1 if column is None else column, settings.against, settings.resamples
     code = NO_TEST if column is None else int(matched.tests[column])
     record = {
@@ -209,7 +209,7 @@ def _status(figures: dict[str, Any]) -> str:
 
 
 def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[str, _Intervals]:
-    """One bootstrap for all methods and test rows of a cell, some test rows at a time."""
+    """One bootstrap for all methods and test rows of a cell, in chunks of test rows."""
     truth, resamples = matched.truth[rows], settings.resamples
     estimates = {method: values[rows] for method, values in matched.estimates.items()}
     shares = (
@@ -253,9 +253,9 @@ def _intervals(matched: Matched, rows: np.ndarray, settings: Settings) -> dict[s
 
 
 class _Samples:
-    """Figures of the test rows, in the resamples and without each group, part by part; the pooled figure comes last.
+    """Figures of the test rows in the resamples and without each group, chunk by chunk; the pooled figure comes last.
 
-    ``shares`` (B, T) says how often each test row counts in a resample's pooled figure; None is once each.
+    ``shares`` (B, T) says how often each test row counts in a resample's pooled figure; None means once each.
     """
 
     def __init__(self, resamples: int, groups: int, shares: np.ndarray | None):
@@ -286,7 +286,7 @@ class _Samples:
 
 
 class _Mean:
-    """Means over the columns of what is defined, a block of columns at a time: ``agreement.pooled``, or weighted."""
+    """Means over the defined values of all columns, a chunk of columns at a time: ``agreement.pooled``, or weighted."""
 
     def __init__(self, length: int):
         self._sum, self._count = np.zeros(length), np.zeros(length)
@@ -302,7 +302,7 @@ class _Mean:
 
 
 def _gain(intervals: _Intervals, at: int, method: str, against: str) -> dict[str, Any]:
-    """``gain`` is true only where the whole interval of the difference lies above 0, and null where there is none."""
+    """``gain`` is true only if the whole interval of the difference lies above 0, and null if there is none."""
     difference, low, high = (
         _null(values[at]) for values in (intervals.difference, intervals.difference_low, intervals.difference_high)
     )
@@ -316,8 +316,8 @@ def _gain(intervals: _Intervals, at: int, method: str, against: str) -> dict[str
 
 
 def _changes_of_error(matched: Matched, rows: np.ndarray, method: str, against: str) -> np.ndarray:
-    """e / e0 - 1 of a cell's test rows and, last, over all pairs, with e0 the relative error of the method ``against``
-    on the pairs that both have: below 0 is better, NaN where e0 is 0."""
+    """e / e0 - 1 for a cell's test rows and, last, over all pairs; e0 is the relative error of the method ``against``,
+    and both use the pairs that both methods have.  Below 0 is better; NaN where e0 is 0."""
     truth, x, z = matched.truth[rows], matched.estimates[method][rows], matched.estimates[against][rows]
     truth = np.where(np.isfinite(x) & np.isfinite(z), truth, np.nan)
     errors = [

@@ -1,4 +1,4 @@
-"""Shapley and Banzhaf values of groups: coalitions retrained, block by block, as the removal of the other groups."""
+"""Shapley and Banzhaf values of groups: each coalition is retrained as the removal of all other groups."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from influence_cli.specs.groups import shown
 from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
 LEAST_DRAWS = 4
-"""Draws that have a standard error: two, each with its opposite."""
+"""Smallest number of draws with a standard error: two, each with its reverse."""
 MOST_GROUPS = 1000
 """Groups up to which draws are made: each draw retrains as many coalitions as there are groups."""
 
 
 @dataclass(frozen=True)
 class Crediting:
-    """What is asked for: ``kind`` of ``core.credit.CREDITS``; of many groups the number of draws and their seed."""
+    """What is requested: ``kind`` of ``core.credit.CREDITS``; for many groups the number of draws and their seed."""
 
     kind: str
     draws: int
@@ -35,7 +35,7 @@ class Crediting:
 
 
 def check_draws(draws: int) -> None:
-    """Raises UsageError for draws without a standard error."""
+    """Raises UsageError for a number of draws that has no standard error."""
     if draws < LEAST_DRAWS or draws % 2:
         raise UsageError(
             f"--draws {draws}: expected an even number of at least {LEAST_DRAWS}",
@@ -45,9 +45,9 @@ def check_draws(draws: int) -> None:
 
 @dataclass(frozen=True)
 class Game:
-    """The groups as players: their coalitions, which of them are ``trained`` (C,), and as removals what they lack.
+    """The groups as players: their coalitions, which of them are ``trained`` (C,), and the removals that leave these.
 
-    ``outside`` are the rows of no group, which stay in every coalition.
+    ``outside`` counts the rows of no group, which stay in every coalition.
     """
 
     chosen: Coalitions
@@ -58,7 +58,7 @@ class Game:
 
 
 def game_of(question: Question, plan: GroupPlan, asked: Crediting) -> Game:
-    """Raises UsageError for groups that share rows, and for a figure that is another one for each group."""
+    """Raises UsageError for groups that share rows, and for a figure that differs by group."""
     if question.by_group:
         what = "--test removed" if question.of_removed else f"--quantity {question.quantity}"
         raise UsageError(f"--credit divides one figure, and {what} is another one for each group")
@@ -83,7 +83,7 @@ def game_of(question: Question, plan: GroupPlan, asked: Crediting) -> Game:
     weights = question.model.objective.weights
     outside = owner < 0
     heavy = np.array([weights[member].any() for member in rows])
-    # Without a row of any weight there is nothing to train on, and with all rows nothing to retrain.
+    # Without a row of positive weight there is nothing to train on, and with all rows nothing to retrain.
     held = np.any(chosen.member[:, heavy], axis=1) | bool(weights[outside].any())
     trained = held & ~chosen.member.all(axis=1)
     removals = [_complement(rows, members) for members in chosen.member[trained]]
@@ -99,8 +99,8 @@ def with_credit(
     *,
     advance: Callable[[int], None] = lambda coalitions: None,
 ) -> tuple[TruthResult, str]:
-    """The result with the groups' values, and a sentence about their sum: the same question put to every coalition,
-    retrained as ``how`` says."""
+    """The result with the groups' values, and a sentence about their sum: the same question is put to every coalition,
+    which is retrained as ``how`` says."""
     partial = start_truth(question, game.removals, result.provenance, repeats=how.repeats)
     retrained = groundtruth(question, solver, game.removals, partial, replace(how, certify=None), advance=advance)
     shape = len(game.chosen.member), len(question)
@@ -123,7 +123,7 @@ def with_credit(
 
 
 def _efficiency(total: np.ndarray, without_all: np.ndarray) -> str:
-    """That the Shapley values (T,) add up to the change without any of the groups, as they must."""
+    """The sentence that the Shapley values (T,) add up to the change without any of the groups, as they must."""
     if np.isnan(total).any():
         return f"values are null for {np.isnan(total).sum():,} of {total.size:,} figures, whose sum is not checked"
     off = np.abs(total - without_all).max()
@@ -134,8 +134,8 @@ def _efficiency(total: np.ndarray, without_all: np.ndarray) -> str:
 
 
 def change_of_nothing(question: Question) -> np.ndarray:
-    """f of the model that no row trained, less f now, (T,): parameters 0, and where the intercept has no penalty the
-    constant outputs that suit all training rows best."""
+    """f of a model trained on no rows minus f now, (T,): its parameters are 0 except that, without an intercept
+    penalty, its constant outputs fit all training rows best."""
     objective = question.model.objective
     alone = Glm(np.zeros((len(objective.y), 1)), objective.y, objective.family, l2=1.0, weights=objective.weights)
     constant = train(alone, tol=1e-10).theta.reshape(objective.outputs, 2)[:, 1]
@@ -144,7 +144,7 @@ def change_of_nothing(question: Question) -> np.ndarray:
 
 
 def _complement(rows: list[np.ndarray], member: np.ndarray) -> PlannedGroup:
-    """The rows of the groups that are no members of a coalition (n,), to be removed."""
+    """The removal of all groups outside a coalition ``member`` (n,)."""
     gone = np.flatnonzero(~member)
     name = f"all but {np.flatnonzero(member).tolist()}"
     size = sum(len(rows[at]) for at in gone)

@@ -1,4 +1,4 @@
-"""Removal curves: how far f moves as more and more of the rows that matter most are removed, and as random ones are."""
+"""Removal curves: how far f moves as more and more of the most influential rows are removed, and as random ones are."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from influence_cli.core.selection.problem import Problem
 from influence_cli.results import OK, REFINED, Provenance
 
 STRATEGY, DRAWS = "greedy", 10
-"""What is drawn where nobody asks for another: the ranking that retrains nothing, and random groups of each size."""
+"""The defaults: a ranking that retrains nothing, and the number of random groups of each size."""
 REL_ERROR = 0.05
 
 
 @dataclass(frozen=True)
 class CurveSearch(OneByOne):
-    """A record a size: the group that the one strategy finds, with ``refined`` as its ``estimate`` and ``error``, and
+    """One record per size: the group that the strategy finds, with ``refined`` as its ``estimate`` and ``error``, and
     the mean (``random_estimate``, ``random_actual``) and standard deviation (``.._spread``) over ``random_draws``
     random groups of the same size."""
 
@@ -59,7 +59,7 @@ class CurveSearch(OneByOne):
 
 
 def _summary(key: str, values: np.ndarray) -> dict[str, float]:
-    """Mean and standard deviation of the values that there are."""
+    """Mean and standard deviation of the finite values."""
     values = values[np.isfinite(values)]
     mean = float(values.mean()) if len(values) else float("nan")
     return {key: mean, f"{key}_spread": float(values.std(ddof=1)) if len(values) > 1 else float("nan")}

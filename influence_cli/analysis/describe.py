@@ -13,20 +13,20 @@ from influence_cli.data.dataset import Dataset
 
 MOST_FEATURES = 3
 LEAST_Z = 3.0
-"""Standard errors that a feature of the group lies away from all training rows at least: fewer arise by chance among
-some dozens of features."""
+"""Smallest deviation, in standard errors, of a feature that is mentioned: among some dozens of features a smaller one
+may arise by chance."""
 MOST_COLUMNS = 1000
-"""Features of arrays up to which each is looked at."""
+"""Number of features of an array up to which each is examined."""
 MOST_NUMBERS = 10_000_000
-"""Numbers up to which sparse rows are made dense for that (80 MB)."""
+"""Size up to which sparse rows are made dense for that (80 MB)."""
 SAMPLE = 1000
-"""Rows by which it is told whether a column has few values."""
+"""Rows from which it is decided whether a column has few values."""
 MOST_VALUES = 20
-"""Different numbers of a column whose values are still counted; of more the mean is told."""
+"""Distinct numbers of a column up to which its values are counted; beyond that its mean is reported."""
 
 
 class Description:
-    """Sentences about groups of a data set's training rows; what they are held against is found once a column."""
+    """Sentences about groups of a data set's training rows; each column's reference statistics are computed once."""
 
     def __init__(self, data: Dataset):
         self._data = data
@@ -39,8 +39,8 @@ class Description:
     def of(self, rows: np.ndarray) -> str:
         """The labels of these rows (k,), then the features in which they differ most.
 
-        A value's share is held against its share of all training rows (by the binomial's standard error), a mean
-        against the mean of all in units of their standard deviation, "3.1 sd under the mean".
+        The share of a value is compared with its share of all training rows (by the binomial's standard error), a mean
+        with the mean of all in units of their standard deviation, "3.1 sd under the mean".
         """
         differences = sorted(self._differences(rows), key=lambda one: -one[0])
         most = [text for z, text in differences if z >= LEAST_Z][:MOST_FEATURES]
@@ -58,7 +58,7 @@ class Description:
 
     @cached_property
     def _columns(self) -> Mapping[str, np.ndarray]:
-        """Those of the table, else the features of arrays; none of images, whose pixels say nothing one by one."""
+        """The table's columns, else the features of an array; none for images, whose single pixels say nothing."""
         data, X = self._data, self._data.X_train
         too_many = X.shape[1] > MOST_COLUMNS or (issparse(X) and X.shape[0] * X.shape[1] > MOST_NUMBERS)
         if data.columns_train or data.image_shape is not None or data.streamed is not None or too_many:
@@ -68,7 +68,7 @@ class Description:
         return dict(zip(data.feature_names, dense.T, strict=True))
 
     def _differences(self, rows: np.ndarray) -> Iterator[tuple[float, str]]:
-        """Standard errors and sentence of every column that tells something."""
+        """Deviation in standard errors and sentence of every column that can be described."""
         for name, values in self._columns.items():
             seen = np.concatenate([values[:SAMPLE], values[rows]])
             few = values.dtype.kind == "O" or len(np.unique(seen)) <= MOST_VALUES
@@ -77,7 +77,7 @@ class Description:
                 yield difference
 
     def _value(self, name: str, values: np.ndarray, rows: np.ndarray) -> tuple[float, str] | None:
-        """The value that most of the group's rows have, if it is commoner there than elsewhere."""
+        """The value of at least half of the group's rows, compared with its share of all rows."""
         chosen = values[rows].tolist()
         (common, count), k = Counter(chosen).most_common(1)[0], len(chosen)
         if common is None or common != common or count * 2 < k:

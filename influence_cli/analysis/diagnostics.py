@@ -35,7 +35,7 @@ class DiagnosticsResult(Tabular):
     id: tuple[Any, ...]
 
     def columns(self) -> dict[str, Any]:
-        """The records, a column a key."""
+        """The records, one column per key."""
         groups = self.groups
         columns = {"group": groups.label, "kind": groups.kind, "size": groups.size, "fraction": groups.fraction}
         return columns | self.values | {"status": self.status, "record": self.record, "id": self.id}
@@ -45,9 +45,9 @@ class DiagnosticsResult(Tabular):
 def diagnostics(
     model: TrainedModel, solver: HessianSolver, plan: GroupPlan, *, provenance: Provenance
 ) -> DiagnosticsResult:
-    """The diagnostics of every group of the plan; of groups of several rows their summed leverage and Cook's distance.
+    """The diagnostics of every group; groups of several rows have only a summed leverage and a Cook's distance.
 
-    Raises UsageError for models that have none.
+    Raises UsageError for models without diagnostics.
     """
     of_rows = row_diagnostics(model.objective, model.theta, solver, model.observations)
     names = [f"dfbetas:{name}" for name in model.parameter_names]
@@ -85,6 +85,6 @@ def diagnostics(
 
 
 def _of_rows(names: np.ndarray | None, rows: np.ndarray) -> tuple[Any, ...]:
-    """The names of rows (G,), None where there are none or a group is several rows (-1)."""
+    """The names of rows (G,), None where there are none or where a group has several rows (-1)."""
     known = [] if names is None else without_nan(names)
     return tuple(known[row] if known and row >= 0 else None for row in rows.tolist())

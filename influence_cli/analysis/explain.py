@@ -3,11 +3,11 @@
 With v = H^-1 grad f, in the order in which they are added up:
 
     rows        sum_U w_i v' grad l_i: each row of the group by itself
-    weights     what is left of v'g: the rows that stay count for more (per-mean), and the penalty of a refit
+    weights     the rest of v'g: the remaining rows count for more (per-mean), and the penalty of a refit changes
     curvature   v' D H^-1 g: the curvature that the group takes with it, the pairs of Eq. 17
-    beyond      what second order, and the slope of f in place of f, leave out of ``refined``
+    beyond      what ``refined`` adds: higher orders, and f itself instead of its slope
 
-``row`` records are the group's rows with the largest removal by themselves (``rif`` where the model has it, else their
+``row`` records are the group's rows whose single removals change f most (``rif`` where the model has it, else their
 part of ``rows``); ``interplay`` is what the whole group does beyond the sum of all of its rows one at a time.
 """
 
@@ -34,16 +34,16 @@ from influence_cli.tabular import Records
 SHOWN = 10
 """Rows of the group that are named."""
 SIDE_BY_SIDE = 256
-"""Rows whose own removals are solved for at a time."""
+"""Rows whose single removals are solved for at a time."""
 ROWS, WEIGHTS, CURVATURE, BEYOND, TOTAL = "rows", "weights", "curvature", "beyond", "refined"
 INTERPLAY, ROW = "interplay", "row"
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """``terms`` add up to the ``refined`` change, which may be off by ``error``; ``rows`` (n,) of the group by the size
-    of their ``own`` removal (n,), found by ``method``; ``asked`` names the test row, ``before`` is f
-    now."""
+    """The ``terms`` add up to the ``refined`` change, which may be off by ``error``; ``rows`` (n,) of the group are
+    sorted by the size of the change ``own`` (n,) of their single removals, found by ``method``; ``asked`` names the
+    test row, and ``before`` is f now."""
 
     group: str
     asked: str
@@ -61,7 +61,7 @@ class Explanation:
         return self.refined - float(self.own.sum())
 
     def records(self, model: TrainedModel) -> Records:
-        """The terms, the total, the interplay and the largest rows, a record each."""
+        """The terms, the total, the interplay and the largest rows, one record each."""
         nothing = {"row": None, "record": None, "id": None, "true": None}
         parts = [{"part": part, **nothing, "change": value, "share": None} for part, value in self.terms.items()]
         parts.append({"part": TOTAL, **nothing, "change": self.refined, "share": None})
@@ -131,7 +131,7 @@ def _figure(rhs: np.ndarray | None, adjoint: np.ndarray) -> float:
 def _one_by_one(
     model: TrainedModel, solver: HessianSolver, rows: np.ndarray, adjoint: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """The change by removing each row alone, (n,), to first order in f, and by which method."""
+    """The changes (n,) by removing each row alone, to first order in f, and the name of the method."""
     objective, theta, scaling = model.objective, model.theta, model.settings.penalty_scaling
     try:
         singles = SingleRemovals(objective, theta, solver, scaling)

@@ -1,4 +1,4 @@
-"""The figures of all pairs of a group and a test row, filled in as they are found."""
+"""The figures of all pairs of a group and a test row, filled in block by block."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Figures = tuple[np.ndarray, list[str]]
 
 
 class Tables:
-    """``values[method]`` (G, T), what every pair ``ends`` (G, T) in (``core.recession``), and the groups'
+    """``values[method]`` (G, T), what every pair ``ends`` (G, T) in (codes of ``core.recession``), and the groups'
     digests and status."""
 
     def __init__(self, question: Question, plan: GroupPlan, how: Estimation, known: Reliability):
@@ -53,12 +53,12 @@ class Tables:
                     self.fail(index, f"{method}: {problem}")
 
     def doubt(self, groups: slice, estimates: Mapping[str, Estimate]) -> None:
-        """Take note of what is known about the Hessians of these groups' Newton steps."""
+        """Record the condition numbers of the Hessians of these groups' Newton steps, where they are known."""
         if "newton" in estimates and estimates["newton"].conditions is not None:
             self.conditions[groups] = estimates["newton"].conditions
 
     def fail(self, index: int, why: str) -> None:
-        """Say of a group why it has no figures, unless something was said already."""
+        """Set the group's status to ``why`` it has no figures, unless it has a status already."""
         if self.status[index] == OK:
             self.status[index] = why
 
@@ -69,7 +69,7 @@ class Tables:
         without: Recession | None,
         tests: slice = slice(None),
     ) -> None:
-        """Find the pairs whose truth is no minimum's, from what the groups leave without one, if anything."""
+        """Find the pairs whose truth is not taken at a minimum; ``without`` describes where there is none."""
         if without is not None:
             values = without.of_all(targets, self.question.model.theta, self.known.base_of(groups)[tests])
             rows = np.arange(len(self.plan))[groups]
@@ -80,7 +80,7 @@ class Tables:
         return np.isin(self.ends[groups], (FINITE, LIMIT))
 
     def _doubt_sizes(self) -> None:
-        """Say of linear changes of |f| where they are larger than |f|."""
+        """Mark linear changes of |f| below -|f| as uncertain."""
         for method in self.how.estimators:
             for index in np.flatnonzero((self.values[method] < -self.known.base).any(axis=1)).tolist():
                 self.fail(
@@ -88,7 +88,7 @@ class Tables:
                 )
 
     def _doubt_factor(self) -> None:
-        """Say of the estimates that steps with the trained model's Hessian have lost digits, where they have."""
+        """Mark the estimates as uncertain if steps with the trained model's Hessian have lost digits."""
         own = [method for method in self.how.estimators if method != "newton"]
         model = self.question.model
         found = conditions(model.objective, model.theta, as_weights(model.objective.weights)) if own else None
@@ -97,7 +97,7 @@ class Tables:
                 self.fail(index, UNCERTAIN + f"{', '.join(own)}: {few_digits(found[0])}")
 
     def result(self, provenance: Provenance) -> InfluenceResult:
-        """All of it, with what is known of the errors."""
+        """The whole result, with what is known about the errors."""
         known, question, plan, refined = self.known, self.question, self.plan, REFINED in self.how.methods
         provenance = question.named(provenance)
         if self.how.estimators and self.how.evaluate == "linear":
@@ -139,7 +139,7 @@ class Tables:
 
 
 def _tied(question: Question) -> str:
-    """Of which test rows a linear margin is uncertain, or an empty text."""
+    """For which test rows a linear margin is uncertain, or an empty text."""
     tied = np.concatenate([ties(target, question.model.theta) for target in question.targets])
     if not tied.any():
         return ""

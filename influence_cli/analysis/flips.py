@@ -28,18 +28,18 @@ SIGN, SIGNIFICANCE = FLIPS = ("sign", "significance")
 PREDICTED = "margin of the predicted class"
 """The quantity whose sign is the prediction: log-odds of the predicted class against its strongest rival."""
 TELLING = 0.5
-"""Width of a proven interval, relative to f after the flip, that tells its sign."""
+"""Width of a proven interval, relative to f after the flip, that determines its sign."""
 NEVER_NEGATIVE = ("loss", "prob", "worst", "abs")
 
 
 @dataclass(frozen=True)
 class FlipSearch:
-    """The smallest group of at most ``largest`` rows that is found to flip f: one record, always retrained.
+    """The smallest group of at most ``largest`` rows found to flip f: one record, always verified by retraining.
 
     ``base`` and ``after`` are f before and after removal, by retraining, and ``actual`` their difference; ``minimal``
-    says whether every single row was put back in vain, and no group of fewer than ``at_least`` rows flips, which is
-    proven (1 says nothing).  Without such a group ``rows`` is None.  With ``choice.certify`` the change lies from
-    ``low`` to ``high``, and ``proven`` says that f has the other sign in all of that interval.
+    says whether re-adding any single row undoes the flip, and no group of fewer than ``at_least`` rows flips, which is
+    proven (1 says nothing).  If no group is found, ``rows`` is None.  With ``choice.certify`` the change lies between
+    ``low`` and ``high``, and ``proven`` says that f has the other sign in all of that interval.
     """
 
     choice: Choice
@@ -49,7 +49,7 @@ class FlipSearch:
         return 1
 
     def entries(self, singles: Sequence[Single], watch: Watch) -> Iterator[Entry]:
-        """The searches for all f, side by side: ``seconds`` is an equal share of what they take."""
+        """The searches for all f, side by side: ``seconds`` is an equal share of the time that they take."""
         together = at_once(singles[0].problem(self.largest, self.choice)) if singles else 1
         for first in range(0, len(singles), together):
             watch.step("flip")
@@ -63,7 +63,7 @@ class FlipSearch:
     def _entry(self, single: Single, problem: Problem, result: Flip, seconds: float) -> Entry:
         started = perf_counter()
         record = _flip_record(single.record("flip", problem), result, problem.rows)
-        if isinstance(single.target, OfWeights):  # the terms of the second order know nothing of the rows themselves
+        if isinstance(single.target, OfWeights):  # the second-order terms ignore how f depends on the rows
             record |= {"predicted_first": float("nan"), "predicted_second": float("nan")}
         rows = None if result.selection is None else result.selection.rows
         towards = DECREASE if result.before > 0 else INCREASE
@@ -78,7 +78,7 @@ class FlipSearch:
 
 
 def _certified(single: Single, rows: np.ndarray | None, record: dict[str, Any], rel: float) -> dict[str, Any]:
-    """The proven interval of a flip, narrow enough to tell the sign of f where that can be had."""
+    """The proven interval of a flip, narrow enough to determine the sign of f where that is possible."""
     nothing = {"low": float("nan"), "high": float("nan"), "proven": None if rows is None else False}
     before, change, after = record["base"], record["actual"], record["after"]
     if rows is None or not (np.isfinite(after) and change):
@@ -92,13 +92,13 @@ def _certified(single: Single, rows: np.ndarray | None, record: dict[str, Any], 
 
 
 def _frozen(single: Single, targets: tuple[Target, ...]) -> Question:
-    """A question about the same row with the preprocessing as it is, as the flip itself is judged."""
+    """A question about the same row with the preprocessing kept, under which the flip itself is judged."""
     model = replace(single.model, refit=None)
     return Question(model, None, single.quantity, np.full(len(targets), single.code), targets)
 
 
 def _class_without(single: Single, rows: np.ndarray) -> str | None:
-    """The class that the model predicts after retraining without the rows: the scores of all classes are measured."""
+    """The class that the model predicts after retraining without the rows: the scores of all classes are computed."""
     model, target = single.model, single.target
     classes, family = model.dataset.classes, model.family
     assert isinstance(target, RowTarget) and isinstance(family, Classifier)
@@ -134,7 +134,7 @@ def _flip_record(record: dict[str, Any], result: Flip, m: int) -> dict[str, Any]
 
 
 def of_one(question: Question) -> Question:
-    """A question about one quantity.  Raises UsageError for several: a search is about one."""
+    """A question about one quantity.  Raises UsageError for several, because a search is about one."""
     if question.codes[0] <= SEVERAL:
         raise UsageError(
             f"a search is about one quantity, and {question.quantity} names {len(question)}",
@@ -144,8 +144,8 @@ def of_one(question: Question) -> Question:
 
 
 def ranked(question: Question) -> Question:
-    """A question that groups can be ranked by.  Raises UsageError for several, and for one that only ``--flip`` can be
-    asked about."""
+    """A question that groups can be ranked by.  Raises UsageError for several quantities, and for one that only
+    ``--flip`` accepts."""
     of_one(question)
     if question.of_weights:
         raise UsageError(
@@ -163,7 +163,7 @@ def ranked(question: Question) -> Question:
 
 def ask_flip(model: TrainedModel, tests: TestRows | None, quantity: str, of: str = SIGN) -> Question:
     """The question whose sign is to change: ``loss``, the default, stands for the predicted class of a classifier.
-    ``of`` significance it is |t| of a coefficient minus the limit of significance.
+    With ``of`` = significance it is |t| of a coefficient minus the limit of significance.
 
     Raises UsageError for a quantity that has one sign only.
     """

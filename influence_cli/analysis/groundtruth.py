@@ -1,7 +1,7 @@
 """The truth: the same changes of f (G, T) by retraining without each group, block by block.
 
-Blocks depend on sizes alone and are independent of each other, so that a run which was cut off and resumed gives the
-same bits as one which was not.
+The division into blocks depends on sizes alone, and blocks are independent of each other, so that a resumed run gives
+the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -33,25 +33,26 @@ from influence_cli.results import OK, PENDING, UNCERTAIN, Provenance, TruthResul
 from influence_cli.specs.planned import GroupPlan
 
 BLOCK_BYTES, BLOCK_SHARE, STREAMED_VECTORS = 256e6, 0.1, 64
-"""Size of the outputs (m rows, K outputs, G groups) and weights that one block works on."""
+"""Bytes that the outputs (m rows, K outputs, G groups) and weights of one block may take, also as a share of the
+memory, and vectors per group if the data are streamed."""
 WIDEST, OUTPUTS_TOGETHER, HESSIANS_TOGETHER = 64, 1 << 19, 1 << 20
-"""Groups in a block, more of them as long as there are no more outputs of all rows, and numbers in a Hessian for each
-group, than that: of a short table a group takes less time than Python's part of a pass."""
+"""Groups in a block, or more if together they have no more outputs of all rows, and no more numbers in their Hessians,
+than that: for a short table Python's overhead of a pass exceeds the work on a group."""
 NARROW = 8
-"""Groups in a block where J is not convex: parameters that differ share little work, and jobs are better fed."""
+"""Groups in a block if J is not convex: different parameters share little work, and more blocks keep all jobs busy."""
 PAIRS = 50
-"""Parameter vectors that L-BFGS holds a group."""
+"""Parameter vectors that L-BFGS holds for each group."""
 CURVATURE_BYTES = 512e6
-"""Of the approximations of the Hessian that the groups of a block descend by, each d x d numbers and more."""
+"""Bytes of the Hessian approximations used for the descent of a block's groups, each with at least d x d numbers."""
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """How to retrain: to which relative tolerance, by which strategy (``core.retraining``), and ``jobs`` blocks at a
-    time.
+    """How to retrain: to which relative tolerance, by which strategy (``core.retraining``), and how many blocks
+    (``jobs``) at a time.
 
     ``repeats`` over 1 retrains cold from as many seeds; each change is then taken from the model of the same seed.
-    ``certify`` is the share of a change within which its proven interval is to be, if any.
+    ``certify`` is the requested width of a change's proven interval as a share of the change, if any.
     """
 
     tol: float
@@ -63,23 +64,23 @@ class Retraining:
 
 @dataclass(frozen=True)
 class _Seed:
-    """A model trained from one seed: what its retraining without a group is held against."""
+    """A model trained from one seed, from which the changes after retraining from that seed are taken."""
 
     seed: int
     before: Trained
 
     def of(self, groups: slice) -> _Seed:
-        """The same where f differs by group, of some of these."""
+        """The same for some of the groups, where f differs by group."""
         before = replace(self.before, base=self.before.base[:, groups], off=self.before.off[:, groups])
         return replace(self, before=before)
 
 
 class _StoppedError(Exception):
-    """Ends a block in flight once nobody waits for it any more."""
+    """Ends a running block once its result is no longer needed."""
 
 
 def check_strategy(model: TrainedModel, strategy: str, repeats: int) -> None:
-    """Raises UsageError for repeats that would all be the same."""
+    """Raises UsageError for repeats that would all give the same result."""
     if repeats > 1 and (strategy != COLD or model.objective.convex):
         why = "this model has one minimum" if model.objective.convex else f"--retrain {strategy} knows no seed"
         raise UsageError(
@@ -128,18 +129,18 @@ def groundtruth(
     keep: Callable[[TruthResult], None] = lambda result: None,
     advance: Callable[[int], None] = lambda groups: None,
 ) -> TruthResult:
-    """Retrain without each group that ``begun`` has pending; ``actual`` is ``f(after removal) - f(before)``.
+    """Retrain without each group that is pending in ``partial``; ``actual`` is ``f(after removal) - f(before)``.
 
     A group whose retraining stalled has NaN for its changes and a ``status`` that says why; so has a test row whose f
     has no finite limit without the group.  ``keep`` is called with the result so far whenever a block is done.  Ctrl-C
-    ends each block in flight after its present pass over the rows.
+    ends each running block after its current pass over the rows.
     """
     result = partial
     todo = [block for block in truth_blocks(question.model, len(plan)) if PENDING in partial.status[block]]
     stop = Event()
 
     def precondition(r: np.ndarray) -> np.ndarray:
-        # Every iteration of every solver comes by here.
+        # Every iteration of every solver calls this function.
         if stop.is_set():
             raise _StoppedError
         return solver.preconditioner(r)
@@ -180,7 +181,7 @@ def groundtruth(
 def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
     """Slices over the groups, about equally long; the same for the same model, on every machine."""
     each = 8.0 * model.dataset.rows * (model.objective.outputs + 3)
-    if model.dataset.streamed is not None:  # nothing is kept that is as long as the rows
+    if model.dataset.streamed is not None:  # no array as long as the rows is kept
         each = 8.0 * STREAMED_VECTORS * model.objective.size
     numbers = model.dataset.rows * model.objective.outputs
     widest: float = max(WIDEST, min(OUTPUTS_TOGETHER / numbers, HESSIANS_TOGETHER / model.objective.size**2))
@@ -193,12 +194,12 @@ def truth_blocks(model: TrainedModel, count: int) -> list[slice]:
 
 
 def is_an_answer(status: str) -> bool:
-    """Whether there are figures: those of a minimum, of as far as there is none, or of an uncertain estimate."""
+    """Whether there are figures: of a minimum, of the limits where there is none, or of an uncertain estimate."""
     return status == OK or status.startswith((UNBOUNDED, UNCERTAIN, UNDEFINED))
 
 
 def count_stalled(result: TruthResult) -> int:
-    """Groups of which nothing was found out, because retraining did not end."""
+    """Number of groups without figures because retraining did not end."""
     return sum(not is_an_answer(status) for status in result.status)
 
 
@@ -253,8 +254,8 @@ def _retrain_one_by_one(
     how: Retraining,
     watch: Callable[[int, float], None],
 ) -> tuple[Outcome, np.ndarray | None]:
-    """As ``_retrain_from`` of groups without which the kept rows change, with what is proven, (2, G, T); the parameters
-    of each are its own affair."""
+    """As ``_retrain_from``, with the proven intervals (2, G, T), for groups whose removal changes the remaining rows;
+    the parameters after removal are not returned, because their lengths may differ."""
     both = []
     for at, group in enumerate(rows):
         asked, seed_of_group = question, seed
@@ -301,7 +302,7 @@ def _retrain_one(
 
 
 def _seeds(question: Question, base: np.ndarray, solver: HessianSolver, how: Retraining) -> list[_Seed]:
-    """The model itself, and for further repeats as many trained from the seeds that follow its own."""
+    """The model itself and, for further repeats, models trained from the seeds that follow its own."""
     model = question.model
     objective, targets = model.objective, question.targets
     first = before_removal(objective, targets, model.theta, base, solver.preconditioner)

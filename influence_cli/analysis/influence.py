@@ -32,7 +32,7 @@ from influence_cli.specs.planned import GroupPlan
 
 METHODS = (*ESTIMATORS, REFINED)
 BLOCK_BYTES, BLOCK_SHARE = 256e6, 0.1
-"""Bytes that the rows and parameters of one block of groups may take."""
+"""Bytes that the rows and parameters of one block of groups may take, also as a share of the memory."""
 HELD_BYTES = 1e9
 """Bytes of right-hand sides of groups that may wait for the adjoints of further test rows."""
 WIDEST = 64
@@ -41,7 +41,7 @@ WIDEST = 64
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some of the test rows: ``where`` among all, f by ``target``, and f of them before removal."""
+    """Some of the test rows: their places ``where`` among all, the ``target`` that computes f, and f before removal."""
 
     where: slice
     target: Target
@@ -50,8 +50,8 @@ class _Piece:
 
 @dataclass(frozen=True)
 class _Block:
-    """What is known of some groups before a test row is looked at, and the ``question`` that is put to them;
-    ``without`` is None where all leave a minimum."""
+    """What is known about some groups independently of the test rows, and the ``question`` about them; ``without`` is
+    None if J has a minimum without each of them."""
 
     question: Question
     where: slice
@@ -89,10 +89,11 @@ def influence(
 ) -> InfluenceResult:
     """Estimated changes ``f(after removal) - f(before)`` for every group and test row, without retraining.
 
-    One adjoint solve a test row and one forward solve a group, whatever the number of pairs, while the groups'
-    right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not reach its tolerance the
-    value is NaN and ``status`` says why.  Where retraining has no minimum the estimates stay, and ``ends`` tells.
-    ``advance`` hears of (group, test row) pairs done, ``how.rounds`` times.
+    It takes one adjoint solve per test row and one forward solve per group, whatever the number of pairs, while the
+    groups' right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not reach its
+    tolerance the value is NaN and ``status`` says why.  Where J has no minimum after removal the estimates stay, and
+    ``ends`` says so.  ``advance`` is called with the number of (group, test row) pairs done; each pair is counted
+    ``how.rounds`` times.
     """
     check_methods(how.methods)
     if how.estimators:
@@ -141,7 +142,7 @@ def influence(
 
 
 def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Sequence[str]) -> float:
-    """Memory that ``influence`` takes at its peak beside the model and its factor."""
+    """Memory that ``influence`` takes at its peak in addition to the model and its factor."""
     objective, groups = model.objective, len(plan)
     results = 16.0 * groups * tests * len(methods)
     curvatures = 20.0 * model.dataset.rows * objective.outputs if model.dataset.streamed is None else 0.0
@@ -157,7 +158,7 @@ def working_bytes(model: TrainedModel, plan: GroupPlan, tests: int, methods: Seq
 
 
 def group_blocks(model: TrainedModel, plan: GroupPlan, groups: slice = slice(None)) -> Iterator[slice]:
-    """Slices over these groups, as wide as memory and use allow."""
+    """Slices over these groups, as wide as memory and ``WIDEST`` allow."""
     start, stop, _ = groups.indices(len(plan))
     total = np.concatenate([[0.0], np.cumsum(_group_bytes(model, plan))])
     while start < stop:
@@ -168,8 +169,8 @@ def group_blocks(model: TrainedModel, plan: GroupPlan, groups: slice = slice(Non
 
 
 def _group_bytes(model: TrainedModel, plan: GroupPlan) -> np.ndarray:
-    """Bytes of each group, (G,): its rows with their weights, and the parameters with what solving for them needs: most
-    where ``refined`` mixes, which keeps three sets of ``DEPTH`` differences."""
+    """Bytes of each group, (G,): its rows with their weights, and the parameters with what solving for them needs,
+    above all the three sets of ``DEPTH`` differences that ``refined`` keeps for Anderson mixing."""
     return 8.0 * (4.0 * np.asarray(plan.size) + (3 * DEPTH + 6) * model.objective.size)
 
 
@@ -190,13 +191,13 @@ class _Blocks:
         self._singles = SingleRemovals(model.objective, model.theta, solver, scaling) if singles else None
 
     def bare(self) -> _Blocks:
-        """The same blocks without estimates, and what they leave without a minimum as it was found."""
+        """The same blocks without estimates; the directions of recession that were found are kept."""
         blocks = copy(self)
         blocks.methods = ()
         return blocks
 
     def _unsure(self, groups: slice) -> bool:
-        """Whether one of these groups may leave J without a minimum; of single rows a pass says so of all."""
+        """Whether J may lack a minimum without one of these groups; of ``rows:each`` one pass answers this for all."""
         if not self.plan.each_row:
             return True
         if self._loose is None:
@@ -220,7 +221,7 @@ class _Blocks:
 
 
 def _pieces(question: Question, base: np.ndarray) -> list[_Piece]:
-    """The test rows in parts; ``base`` is f before removal, (T,), or (1, G) of the groups that are asked."""
+    """The test rows in parts; ``base`` is f before removal, (T,), or (1, G) of the groups that are asked about."""
     out, start = [], 0
     for target in question.targets:
         count = 1 if question.by_group else target.value(question.model.theta).shape[0]
@@ -248,9 +249,10 @@ def _exact(blocks: _Blocks, known: Reliability) -> Iterator[tuple[_Block, _Piece
 def _linear(
     blocks: _Blocks, pieces: Sequence[_Piece], codes: np.ndarray
 ) -> Iterator[tuple[_Block, _Piece, dict[str, Figures]]]:
-    """grad f' change.  H^-1 grad f is solved for once and serves every group; a Newton step alone needs none of it.
+    """grad f' change.  H^-1 grad f is computed once and serves every group; a Newton step alone does not need it.
 
-    Of groups and test rows the side that falls into fewer parts waits for the other, which is made once a part.
+    The right-hand sides of groups are held while the adjoints are computed, or the reverse: the side that needs fewer
+    parts is held, so that the other one is computed once per part.
     """
     groups, step = len(blocks.plan), _held(blocks.model, blocks.methods)
     if -(-groups // step) >= len(pieces):
@@ -268,7 +270,7 @@ def _linear(
 
 
 def _without_needless(block: _Block) -> _Block:
-    """The block with one array an estimate: the right-hand side where there is one."""
+    """The block with one array per estimate: the right-hand side if there is one."""
     lighter = {method: one if one.rhs is None else replace(one, change=None) for method, one in block.estimates.items()}
     return replace(block, estimates=lighter)
 
@@ -303,7 +305,7 @@ def _linear_figures(estimate: Estimate, gradients: np.ndarray, adjoints: np.ndar
 
 
 def _only_valid(change: np.ndarray, problems: Sequence[str]) -> Figures:
-    """The changes (G, T) without those of groups that have a problem, which a value beyond all numbers also is."""
+    """The changes (G, T) without those of groups that have a problem; a value that is not finite is one as well."""
     finite = np.isfinite(change)
     named = [
         INFINITE if problem == OK and not row.all() else problem for problem, row in zip(problems, finite, strict=True)

@@ -15,7 +15,7 @@ from influence_cli.specs.planned import GroupPlan
 
 
 def cluster_covariance(model: TrainedModel, solver: HessianSolver, plan: GroupPlan) -> np.ndarray:
-    """(P, P): (G - 1) / G times the sum over the clusters of (b_g - b)(b_g - b)', b_g being the parameters without
+    """(P, P): (G - 1) / G times the sum over the clusters of (b_g - b)(b_g - b)', where b_g are the parameters without
     cluster g and b those of all rows (MacKinnon, Nielsen and Webb 2023).
 
     Raises UsageError for groups that are no partition of the rows, NotConvergedError where a retraining has no minimum.

@@ -1,4 +1,4 @@
-"""Estimates and truth of the same groups and test rows, brought together from any number of files."""
+"""Matching of estimates and truth for the same groups and test rows, from any number of files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from influence_cli.results import OK, REFINED, GroupTable, InfluenceResult, Trut
 from influence_cli.specs.groups import cell_of_label
 
 EXACT = " exact"
-"""Behind a method's name where f was evaluated exactly, if the other files hold the method evaluated linearly."""
+"""Suffix of a method's name where f was evaluated exactly, if other files hold the method evaluated linearly."""
 SHOWN_REASONS = 3
 
 
@@ -24,8 +24,8 @@ SHOWN_REASONS = 3
 class Matched:
     """Estimates and truth of the same groups and test rows: ``truth`` and ``estimates[method]`` are (G, T).
 
-    A figure that could not be had is NaN; ``asked[method]`` (G, T) says where both files speak of the pair.  ``notes``
-    are sentences about what was left out.
+    A missing figure is NaN; ``asked[method]`` (G, T) says where both files contain the pair.  ``notes`` are sentences
+    about what was left out.
     """
 
     groups: GroupTable
@@ -36,13 +36,13 @@ class Matched:
     asked: dict[str, np.ndarray]
     notes: tuple[str, ...]
     objective: str = ""
-    """What to know where estimates and truth of a network are about different objectives."""
+    """A note for a network whose estimates and truth are about different objectives, else empty."""
     repeats: np.ndarray | None = None
-    """(R, G, T) where every file of the truth has R repeats: what the noise of the truth is known from."""
+    """(R, G, T) where every file of the truth has R repeats, which determine the noise of the truth."""
     names: Mapping[int, tuple[int | None, Any]] = field(default_factory=dict)
-    """Record and identifier of test rows, where a file knows them."""
+    """Record and identifier of test rows, where a file has them."""
     in_words: str | None = None
-    """The quantity, where only the data could say what it is and all files say the same."""
+    """The quantity in words, where it depends on the data and all files agree."""
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -50,7 +50,7 @@ class Matched:
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """The groups by kind and size: random, coherent and the other kinds by name, sizes ascending."""
+        """The groups by kind and size: random, coherent, then the other kinds by name, with sizes ascending."""
         members: dict[tuple[str, str], list[int]] = {}
         for number in range(len(self.groups)):
             members.setdefault(_cell_key(self.groups, number), []).append(number)
@@ -77,17 +77,17 @@ class Cell:
 
 
 def match_each(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[Matched]:
-    """The files brought together for each quantity by itself."""
+    """The files matched for each quantity separately."""
     if len({result.quantity for _, result in files}) != 1:
-        return [match(files)]  # which says so
+        return [match(files)]  # which reports it
     parts = [[(name, part) for part in separate(result)] for name, result in files]
     return [match(part) for part in zip(*parts, strict=True)]
 
 
 def match(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> Matched:
-    """Bring the files (name and contents, in any order) together by the digest of a group's rows and the test row.
+    """Match the files (name and contents, in any order) by the digest of a group's rows and the test row.
 
-    UsageError without estimates or without truth; FileError where quantities differ or nothing is in common.
+    Raises UsageError without estimates or without truth; FileError where quantities differ or nothing is in common.
     """
     influences = [(name, result) for name, result in files if isinstance(result, InfluenceResult)]
     truths = truths_of(files)
@@ -171,7 +171,7 @@ def _check_quantities(files: Sequence[tuple[str, InfluenceResult | TruthResult]]
 
 
 def _objectives(influences: Sequence[tuple[str, InfluenceResult]], truths: Sequence[tuple[str, TruthResult]]) -> str:
-    """That estimates follow the proximal objective of a network, and the truth is another one."""
+    """The note that estimates are about a network's proximal objective and the truth about another, else empty."""
     asked = [result.objective for _, result in influences if result.objective is not None]
     other = [name for name, result in truths if result.provenance.config.get("retrain") != asked[0]] if asked else []
     if not other:
@@ -183,7 +183,7 @@ def _objectives(influences: Sequence[tuple[str, InfluenceResult]], truths: Seque
 
 
 def _notes_on_preprocessing(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[str]:
-    """That some of the files made the preprocessing again without the groups, and others kept it."""
+    """The note that some files fitted the preprocessing again without the groups and others kept it."""
     refit = [one for one in files if one[1].provenance.config.get("preprocessing") == "refit"]
     frozen = [one for one in files if one not in refit]
     if not refit or not frozen:
@@ -195,7 +195,7 @@ def _notes_on_preprocessing(files: Sequence[tuple[str, InfluenceResult | TruthRe
 
 
 def truths_of(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[tuple[str, TruthResult]]:
-    """What was retrained: the files of ``groundtruth``; where there is none, what ``influence --verify`` put beside."""
+    """The retrained changes: those of ``groundtruth`` files or, without any, those of ``influence --verify``."""
     truths = [(name, result) for name, result in files if isinstance(result, TruthResult)]
     estimates = [(name, result) for name, result in files if isinstance(result, InfluenceResult)]
     verified = [(name, result.truth) for name, result in estimates if result.truth is not None]
@@ -203,7 +203,7 @@ def truths_of(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> lis
 
 
 class _Merge:
-    """Every group and test row of several results, each once; results are laid into arrays over them."""
+    """Every group and test row of several results, each once; ``put`` copies results into arrays over them."""
 
     def __init__(self, results: Sequence[InfluenceResult | TruthResult]):
         self._described: dict[str, tuple[GroupTable, int]] = {}
@@ -225,7 +225,7 @@ class _Merge:
     def put(
         self, target: np.ndarray, present: np.ndarray, result: InfluenceResult | TruthResult, values: np.ndarray
     ) -> int:
-        """Lay values in where no earlier file has one, and return how many pairs were there already."""
+        """Copy values to where no earlier file has one, and return how many pairs were present already."""
         places, numbers = np.unique([self._place[digest] for digest in result.groups.digest], return_index=True)
         codes, columns = np.unique(result.tests, return_index=True)
         block = np.ix_(places, np.searchsorted(self.tests, codes))
@@ -249,7 +249,7 @@ class _Merge:
 
 
 def _repeats(merge: _Merge, truths: Sequence[TruthResult], block: tuple[np.ndarray, ...]) -> np.ndarray | None:
-    """The repeats of the truth, (R, G, T) over the pairs of ``block``, if every file has as many."""
+    """The repeats of the truth, (R, G, T) over the pairs of ``block``, if every file has equally many; else None."""
     known = [result.repeats for result in truths if result.repeats is not None]
     if len(known) < len(truths) or len({len(repeats) for repeats in known}) != 1:
         return None
@@ -296,14 +296,14 @@ def _notes_on_values(matched: Matched, truths: Sequence[tuple[str, TruthResult]]
 
 
 def _cell_key(groups: GroupTable, number: int) -> tuple[str, str]:
-    """Kind, and what the groups of one cell have in common: their size, or the spec that gave groups of many sizes."""
+    """The kind, and what the groups of one cell share: their size, or the spec if it gave groups of many sizes."""
     kind = groups.kind[number]
     if groups.cell:
         return kind, groups.cell[number]
     try:
         return kind, cell_of_label(groups.label[number], int(groups.size[number]))
     except UsageError:
-        return kind, ""  # a name that a Python user gave
+        return kind, ""  # a name given by a Python user
 
 
 def _cell(groups: GroupTable, kind: str, rows: np.ndarray, shared: str) -> Cell:

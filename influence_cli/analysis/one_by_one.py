@@ -1,4 +1,4 @@
-"""Estimates group by group, where removal changes the kept rows themselves (``core.changed_rows``)."""
+"""Estimates group by group, where removal changes the remaining rows themselves (``core.changed_rows``)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def influence_one_by_one(
     provenance: Provenance,
     advance: Callable[[int], None],
 ) -> InfluenceResult:
-    """As ``influence``, with one group at a time on the rows as they are without it."""
+    """As ``influence``, for one group at a time, with the remaining rows as they are without it."""
     model = question.model
     scaling = model.settings.penalty_scaling
     singles = SingleRemovals(model.objective, model.theta, solver, scaling) if "rif" in how.methods else None
@@ -64,7 +64,7 @@ def _fill_in(
     other: Without,
     singles: SingleRemovals | None,
 ) -> None:
-    """The figures of one group."""
+    """Fill in the figures of one group."""
     model, how, known, every = tables.question.model, tables.how, tables.known, slice(None)
     changed, weights = other.question.model.objective, other.removal.removed
     lost = recession(changed, model.theta, weights)
@@ -90,9 +90,9 @@ def _fill_in(
 def _change(
     solved: Estimate, other: Without, theta: np.ndarray, base: np.ndarray, evaluate: str
 ) -> tuple[np.ndarray, str]:
-    """Change of f (T,) against ``base`` (T,), and what went wrong.
+    """Change of f (T,) relative to ``base`` (T,), and what went wrong.
 
-    The test rows change too, so that a linear change begins with what that does at theta*.
+    The test rows change too; a linear change therefore includes the effect of this on f at theta*.
     """
     assert solved.change is not None
     if solved.problems[0] != OK:

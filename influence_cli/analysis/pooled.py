@@ -5,9 +5,9 @@
     gap-fpr:COLUMN[:CLASS]  share of the rows of other classes that are predicted it: false positive rate
     gap-loss:COLUMN         mean loss
     worst:COLUMN            the largest mean loss over the values of the column
-    score:NAME              a scorer of scikit-learn's
+    score:NAME              a scorer of scikit-learn
 
-CLASS is by default the second of two classes; ``abs:`` before any of them takes the size of it.
+CLASS is by default the second of two classes; ``abs:`` before any of them takes the absolute value.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ ABSOLUTE = "abs:"
 GAP, TPR, FPR, GAP_LOSS, WORST, SCORE = "gap", "gap-tpr", "gap-fpr", "gap-loss", "worst", "score"
 KINDS = (GAP, TPR, FPR, GAP_LOSS, WORST, SCORE)
 STEPS = (TPR, FPR, SCORE)
-"""Kinds that move in steps, or may: they have no derivative, and small moves of them say nothing about the next."""
+"""Kinds that change, or may change, in steps: they have no derivative, and a small change does not predict the next."""
 OF_WHAT = {GAP_LOSS: "loss", TPR: "true positive rate of class {}", FPR: "false positive rate of class {}"}
 
 
 @dataclass(frozen=True)
 class Pooled:
-    """A quantity of all test rows in its parts: ``abs:`` or not, one of ``KINDS``, and what stands behind it."""
+    """The parts of a quantity of all test rows: ``abs:`` or not, one of ``KINDS``, and the text behind its colon."""
 
     text: str
     absolute: bool
@@ -56,9 +56,9 @@ class Pooled:
 
 
 def pooled(quantity: str) -> Pooled | None:
-    """The parts of a quantity that is one figure for all test rows; None for another.
+    """The parts of a quantity that is one figure for all test rows; None for any other.
 
-    Raises UsageError for ``abs:`` before what is none.
+    Raises UsageError for ``abs:`` before any other quantity.
     """
     absolute = quantity.startswith(ABSOLUTE)
     kind, colon, body = quantity.removeprefix(ABSOLUTE).partition(":")
@@ -86,13 +86,13 @@ def why_exact(quantity: str) -> str:
 
 
 def check_evaluate(quantity: str, evaluate: str) -> None:
-    """Raises UsageError for a quantity that is to be linearised and cannot be."""
+    """Raises UsageError if a quantity that cannot be linearised is to be."""
     if evaluate != "exact" and (why := why_exact(quantity)):
         raise UsageError(f"--quantity {quantity} {why}, so that it is evaluated exactly", hint="add --evaluate exact")
 
 
 def pooled_target(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> Target:
-    """The quantity over these test rows.  Raises UsageError where model, rows and quantity do not suit."""
+    """The quantity over these test rows.  Raises UsageError where model, rows and quantity do not fit together."""
     if asked.kind in (SCORE, TPR, FPR, GAP_LOSS, WORST):
         _require_labels(model, rows, asked.text)
     X, y = model.dataset.X_test[rows], model.dataset.y_test[rows]
@@ -105,13 +105,13 @@ def pooled_target(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> Targe
 
 
 def own_score(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> ScoreTarget:
-    """The scorer on these test rows, NaN where it is undefined.  Raises UsageError where there is none of that name."""
+    """The scorer on these test rows, NaN where it is undefined.  Raises UsageError if there is none of that name."""
     X, y = model.dataset.X_test[rows], model.dataset.y_test[rows]
     return score_target(model, asked.body, X, y, quantity=asked.text, absolute=asked.absolute)
 
 
 def in_words(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> str | None:
-    """What the quantity is, with the values of the column and the class; None of a score, which its name says."""
+    """The quantity in words, with the values of the column and the class; None for a score, whose name suffices."""
     if asked.kind == SCORE:
         return None
     if asked.kind == WORST:
@@ -174,7 +174,7 @@ def _worst(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y:
 
 
 def _column_values(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> tuple[str, np.ndarray, str | None]:
-    """The column, its values in these test rows, and the class that is named behind it."""
+    """The column, its values in these test rows, and the class named after it."""
     column, label = _column_and_class(model, asked)
     values = _values(model, column)[rows]
     missing = sum(value is None or value != value for value in values.tolist())
@@ -209,7 +209,7 @@ def _column_and_class(model: TrainedModel, asked: Pooled) -> tuple[str, str | No
     if body in names:
         return body, None
     colons = [at for at, sign in enumerate(body) if sign == ":"] if asked.kind in (GAP, TPR, FPR) else []
-    parts = [(body[:at], body[at + 1 :]) for at in colons if body[:at] in names]  # names and classes may hold colons
+    parts = [(body[:at], body[at + 1 :]) for at in colons if body[:at] in names]  # names and classes may contain colons
     for head, tail in parts:
         if tail in model.dataset.classes:
             return head, tail
@@ -251,7 +251,7 @@ def _require_classes(model: TrainedModel, asked: Pooled) -> None:
 
 
 def _code(model: TrainedModel, label: str | None, asked: Pooled) -> int:
-    """The place of the class that is meant."""
+    """The index of the class."""
     classes = model.dataset.classes
     if label is None and len(classes) > 2:
         raise UsageError(
@@ -262,7 +262,7 @@ def _code(model: TrainedModel, label: str | None, asked: Pooled) -> int:
 
 
 def _prediction(model: TrainedModel, code: int, count: int) -> tuple[RowQuantity, np.ndarray]:
-    """What stands for the prediction of a row, with the labels (count,) that it takes."""
+    """The row quantity that serves as the prediction, with the labels (count,) that it takes."""
     family = model.family
     if isinstance(family, Regressor):
         return Prediction(family), np.zeros(count)

@@ -1,4 +1,4 @@
-"""What is asked of a model: test rows and a quantity become functions of theta, in pieces that fit into memory."""
+"""What is asked of a model: test rows and a quantity become functions of theta, in chunks that fit into memory."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ from influence_cli.results import (
 from influence_cli.specs.names import written
 
 TEST_BYTES = 1e9
-"""Memory that gradients and adjoints of one piece of test rows may take."""
+"""Bytes that gradients and adjoints of one chunk of test rows may take."""
 
 
 TRIED = 10_000
-"""Rows on which it is tried whether a score can be had."""
+"""Rows on which it is tried whether a score can be computed."""
 SOME, NO_SLOPE = 16, 1e-5
-"""Rows whose longest gradient is the measure, and the share of it that counts as none: training leaves about 1e-8."""
+"""Rows whose longest gradient is the scale, and the share of it that counts as zero: training leaves about 1e-8."""
 OF_MODEL = ("param:", "t:")
-"""How quantities begin that need no test row."""
+"""Prefixes of the quantities that need no test row."""
 OF_TRUE_CLASS = {"prob": "probability of the {}", "margin": "log-odds of the {} against its rival"}
 NEEDS_LABEL = ("loss",)
-"""Quantities that mean nothing for a row without a label; of such a row the others take the predicted class."""
+"""Quantities that are undefined for a row without a label; the others then take the predicted class."""
 
 
 @dataclass(frozen=True)
 class TestRows:
-    """Chosen test rows; ``mean`` asks for f's mean over them instead of one figure a row, ``removed`` for that over
-    the rows which each group removes, and ``rows`` are then none."""
+    """Chosen test rows; ``mean`` asks for the mean of f over them instead of one figure per row, and ``removed`` for
+    the mean over the rows that each group removes, with ``rows`` empty."""
 
     __test__ = False
 
@@ -69,7 +69,8 @@ class TestRows:
 class Question:
     """A quantity of a model's test rows: what every analysis is handed.
 
-    ``codes`` (T,) are the test rows as ``results`` has them; ``targets`` together give one f a code, in their order.
+    ``codes`` (T,) are the test rows as ``results`` encodes them; the ``targets`` together give one f per code, in the
+    same order.
     """
 
     model: TrainedModel
@@ -79,26 +80,26 @@ class Question:
     targets: tuple[Target, ...]
 
     def __len__(self) -> int:
-        """T, the number of figures a group has."""
+        """T, the number of figures per group."""
         return len(self.codes)
 
     @property
     def of_removed(self) -> bool:
-        """Whether each group is asked about its own rows: ``value`` is then (1, G) of theta (P, 1 or G)."""
+        """Whether each group is asked about its own rows: ``value`` is then (1, G) for theta (P, 1 or G)."""
         return self.codes.tolist() == [REMOVED_TEST]
 
     @property
     def of_weights(self) -> bool:
-        """Whether f depends on the rows left and not on theta alone."""
+        """Whether f depends on the remaining rows and not on theta alone."""
         return isinstance(self.targets[0], OfWeights)
 
     @property
     def by_group(self) -> bool:
-        """Whether f is another function of theta for every group."""
+        """Whether f is a different function of theta for every group."""
         return self.of_removed or self.of_weights
 
     def of(self, columns: np.ndarray, w: Weights | None = None) -> Question:
-        """The question as it is put to some of the groups, after which the rows weigh w."""
+        """The question for some of the groups (``columns``), after whose removal the rows have the weights w."""
         if self.of_weights and w is not None:
             return replace(self, targets=tuple(under(target, w) for target in self.targets))
         if not self.by_group:
@@ -106,7 +107,7 @@ class Question:
         return replace(self, targets=tuple(of_columns(target, columns) for target in self.targets))
 
     def value(self, theta: np.ndarray) -> np.ndarray:
-        """f (T, G) of theta (P, G)."""
+        """f (T, G) at theta (P, G)."""
         return np.concatenate([target.value(theta) for target in self.targets])
 
     def base(self) -> np.ndarray:
@@ -116,8 +117,8 @@ class Question:
 
     @cached_property
     def names(self) -> RowNames:
-        """What people call the test rows, or (G,) the single rows that are asked about themselves; nothing where a
-        figure belongs to no single row."""
+        """The names and labels of the test rows, or (G,) of single rows that are asked about themselves; unknown where
+        a figure belongs to no single row."""
         rows = self._single_rows() if self.of_removed else self.codes
         if self.tests is None or (rows < 0).any():
             return RowNames.unknown(len(self))
@@ -134,13 +135,13 @@ class Question:
         )
 
     def _single_rows(self) -> np.ndarray:
-        """The rows (G,) of groups of one row each that are asked about themselves, -1 of others."""
+        """The rows (G,) of groups of one row each that are asked about themselves, -1 for larger groups."""
         (target_of_rows,) = (target for target in self.targets if isinstance(target, OwnTarget))
         assert isinstance(target_of_rows.targets, _Removed)
         return np.array([rows[0] if len(rows) == 1 else -1 for rows in target_of_rows.targets.groups], dtype=np.int64)
 
     def named(self, provenance: Provenance) -> Provenance:
-        """With the quantity in words, where only the data know them."""
+        """The provenance with the quantity in words, where these depend on the data."""
         if self.tests is None:
             asked = _coefficients(self.model, [quantity_of(self.quantity, code) for code in self.codes.tolist()])
         else:
@@ -149,7 +150,7 @@ class Question:
         return provenance if asked is None else replace(provenance, config={**provenance.config, "asked": asked})
 
     def _of_which_class(self) -> str | None:
-        """A quantity of the true class in words, where some of the test rows have none; else None."""
+        """A quantity of the true class in words, where some of the test rows have no label; else None."""
         assert self.tests is not None
         unknown = ~self.model.dataset.labelled[self.tests.rows]
         if self.quantity not in OF_TRUE_CLASS or not unknown.any():
@@ -158,14 +159,14 @@ class Question:
         return OF_TRUE_CLASS[self.quantity].format(which)
 
     def each(self) -> list[Target]:
-        """One target a code."""
+        """One target per code."""
         if len(self.codes) == 1:
             return list(self.targets)
         return [part for target in self.targets for part in _rows_of(target)]
 
 
 def _coefficients(model: TrainedModel, quantities: Sequence[str]) -> str | None:
-    """What coefficients are for, those of standardised features in their unit, a line each; None where none is."""
+    """What the coefficients belong to, with the unit of standardised features, one line each; None if no feature is."""
     known = dict(zip(model.parameter_names, units(model), strict=True))
     parts = [quantity.partition(":")[::2] for quantity in quantities]
     indices = [known.get(name) if kind == "param" else None for kind, name in parts]
@@ -180,8 +181,8 @@ def _coefficients(model: TrainedModel, quantities: Sequence[str]) -> str | None:
 def ask(
     model: TrainedModel, tests: TestRows | None, quantity: str, groups: Sequence[np.ndarray] | None = None
 ) -> Question:
-    """The question; ``groups`` are the rows of each, where these are asked about and the model's test rows are its
-    training rows.  Raises UsageError where quantity, model and test rows do not fit together."""
+    """The question; ``groups`` are the rows of each group if groups are asked about their own rows, and the model's
+    test rows are then its training rows.  Raises UsageError where quantity, model and test rows do not fit together."""
     quantity = composed(quantity)
     if tests is not None and tests.removed:
         if groups is None:
@@ -192,7 +193,7 @@ def ask(
 
 
 def _of_model(model: TrainedModel, quantity: str) -> tuple[np.ndarray, list[Target]]:
-    """A parameter or its t, or several."""
+    """One or several parameters, or their t."""
     kind, _, text = quantity.partition(":")
     known = [composed(name) for name in model.parameter_names]
     asked = [text] if text in known else names_in(text) or [text]
@@ -236,7 +237,7 @@ def _codes_and_targets(model: TrainedModel, tests: TestRows | None, quantity: st
 
 @dataclass(frozen=True)
 class _Removed(Sequence[Target]):
-    """f of the rows of each group, made when it is asked for; the model's test rows are its training rows."""
+    """f of the rows of each group, made on access; the model's test rows are its training rows."""
 
     groups: Sequence[np.ndarray]
     make: Callable[[np.ndarray], Target]
@@ -274,12 +275,12 @@ def _of_removed(model: TrainedModel, quantity: str, groups: Sequence[np.ndarray]
 
 
 def without_nan(values: np.ndarray) -> list[Any]:
-    """Plain values, None where there is none."""
+    """Plain Python values, with None in place of NaN."""
     return [None if isinstance(one, float) and np.isnan(one) else one for one in values.tolist()]
 
 
 def at_minimum(question: Question) -> bool:
-    """Whether f is the very loss that training minimised, the mean over its rows: it has no slope but the penalty's."""
+    """Whether f is the mean training loss, which training has minimised, so that only the penalty gives it a slope."""
     (target, *more), theta = question.targets, question.model.theta
     if more or question.quantity != "loss" or not isinstance(target, MeanTarget):
         return False
@@ -298,14 +299,14 @@ def _rows_of(target: Target) -> list[Target]:
 
 
 def piece(size: int) -> int:
-    """Test rows in one piece, of a model of ``size`` parameters."""
+    """Test rows in one chunk, for a model of ``size`` parameters."""
     return max(64, int(TEST_BYTES / (16 * size)))
 
 
 def _true_or_predicted(model: TrainedModel, tests: TestRows, quantity: str) -> np.ndarray:
-    """The labels of the test rows; of chosen ones without a label, what the model predicts for them.
+    """The labels of the test rows; for chosen rows without a label, what the model predicts.
 
-    Where one class is asked about it is everybody's.
+    For ``prob:CLASS`` every row has this class.
     """
     data = model.dataset
     if quantity.startswith("prob:"):

@@ -1,4 +1,4 @@
-"""Refined figures, and how far those of every method may be off, a block of groups at a time."""
+"""Refined figures and the errors of every method's figures, a block of groups at a time."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ INFINITE = "the estimate is not finite"
 
 @dataclass(frozen=True)
 class Estimation:
-    """What is estimated: by which ``methods``, ``evaluate`` exact or linear (``refined`` is always exact), ``refined``
-    to which relative error, whether the other methods get an error as well, and how narrow, as a share of the change,
-    the proven interval of ``refined`` is to be, if any."""
+    """What is estimated: by which ``methods``, whether ``evaluate`` is exact or linear (``refined`` is always exact),
+    to which relative error ``refined`` goes, whether the other methods get an error as well, and the requested width of
+    the proven interval of ``refined`` as a share of the change, if any."""
 
     methods: Sequence[str] = DEFAULT_METHODS
     evaluate: str = "exact"
@@ -40,19 +40,20 @@ class Estimation:
 
     @property
     def estimators(self) -> tuple[str, ...]:
-        """The methods but ``refined``."""
+        """The methods except ``refined``."""
         return tuple(method for method in self.methods if method != REFINED)
 
     @property
     def rounds(self) -> int:
-        """How often every (group, test row) pair is gone through."""
+        """How often every (group, test row) pair is processed."""
         return bool(self.estimators) + (REFINED in self.methods)
 
 
 @dataclass(frozen=True)
 class After:
-    """What is left once groups are gone: the question and J, the weights of G groups, and J's ``gradient`` (P, G) at
-    the trained parameters, of a network the proximal objective's; and what they leave ``without`` a minimum, if any."""
+    """What is left after removal: the question and J, the weights of G groups, and J's ``gradient`` (P, G) at the
+    trained parameters (of a network's proximal objective, if there is one); ``without`` describes where J has no
+    minimum."""
 
     question: Question
     objective: Objective
@@ -62,11 +63,11 @@ class After:
 
 
 class Reliability:
-    """What is known of the errors of all pairs, filled in block by block.
+    """What is known about the errors of all pairs, filled in block by block.
 
-    ``errors[method]`` (G, T), NaN where there is none, and ``growth[method]`` (G,), the q of each; of ``refined`` the
-    ``steps`` (G,), the pairs ``unmet`` (G, T), and the length of the ``first`` gradient (G,).  ``low`` and ``high``
-    (G, T) are proven, NaN where nothing is; ``unproven`` says why nothing can be.
+    ``errors[method]`` (G, T), NaN where there is none, and ``growth[method]`` (G,), the q of each; for ``refined`` the
+    ``steps`` (G,), the pairs ``unmet`` (G, T), and the length of the ``first`` gradient (G,).  ``low`` and ``high`` (G,
+    T) are proven, NaN where nothing is; ``unproven`` says why nothing can be.
     """
 
     def __init__(self, question: Question, solver: HessianSolver, how: Estimation, groups: int):
@@ -88,12 +89,12 @@ class Reliability:
         return self.question.base()
 
     def base_of(self, groups: slice | np.ndarray) -> np.ndarray:
-        """The same of some of the groups."""
+        """The same for some of the groups."""
         return self.base if self.base.ndim == 1 else self.base[:, groups]
 
     @cached_property
     def left(self) -> float:
-        """The length of the gradient at the trained parameters, in the norm of M^-1; 0 of the proximal objective."""
+        """The length of the gradient at the trained parameters, in the norm of M^-1; 0 for the proximal objective."""
         model = self.question.model
         if not model.objective.convex:
             return 0.0
@@ -101,7 +102,7 @@ class Reliability:
         return float(np.sqrt(max(0.0, float((gradient * self.solver.preconditioner(gradient)).sum()))))
 
     def after(self, groups: Removal, without: Recession | None = None, question: Question | None = None) -> After:
-        """What the removal of groups of rows leaves, to which ``question`` is put."""
+        """What is left after the removal of ``groups``, with the ``question`` about it."""
         objective, theta = self.question.model.objective, self.question.model.theta
         return After(
             question or self.question, objective, groups.removed, first_gradient(objective, theta, groups), without
@@ -110,7 +111,8 @@ class Reliability:
     def estimate(
         self, where: slice, after: After, solved: Mapping[str, Estimate], values: Mapping[str, np.ndarray]
     ) -> None:
-        """Errors of the estimates ``solved`` for the groups ``where``, from figures ``values`` of all pairs (G, T)."""
+        """Errors of the estimates ``solved`` of the groups ``where``; ``values`` are the figures of all pairs (G,
+        T)."""
         errors = ErrorEstimator(
             after.objective,
             self.question.model.theta,
@@ -157,7 +159,7 @@ class Reliability:
         return np.where(known, change, np.nan), problems
 
     def _at_the_ends(self, without: Recession, question: Question, refined: Refined, base: np.ndarray) -> Refined:
-        """Groups without which J has no minimum: f at its limits, or where the rest of J settles."""
+        """For groups without which J has no minimum: f at its limits, or where the rest of J has its minimum."""
         theta = refined.theta.copy()
         error, met, tol = refined.error.copy(), refined.met.copy(), question.model.objective.tuning.tolerance
         for g, one in without.settled.items():
@@ -177,7 +179,7 @@ class Reliability:
         return replace(refined, change=change, error=error, met=met)
 
     def _prove(self, where: slice, after: After, refined: Refined, counts: np.ndarray, wanted: float) -> Refined:
-        """Take the groups ``where`` on until their proven intervals are narrow enough, and keep these."""
+        """Refine the groups ``where`` until their proven intervals are narrow enough, and keep the intervals."""
         certifier, base = self._certifier, self.base_of(where)
         if certifier is None or certifier.objective is not after.objective:
             certifier = Certifier(after.question, after.objective, self.question.model.theta, base, wanted)

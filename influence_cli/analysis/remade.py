@@ -1,4 +1,4 @@
-"""Groups one by one, where removal changes the rows that are kept: imputed values, class weights, whole pipelines."""
+"""Groups one by one, where removal changes the remaining rows: imputed values, class weights, whole pipelines."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from influence_cli.errors import FileError
 
 @dataclass(frozen=True)
 class Without:
-    """The question put to the rows as they are without one group, and the group's removal from them.
+    """The question about the rows as they are without one group, and the group's removal from them.
 
-    ``aligned`` says that the parameters mean what those of the trained model mean.
+    ``aligned`` says whether the parameters have the same meaning as those of the trained model.
     """
 
     question: Question
@@ -26,8 +26,8 @@ class Without:
 def without(question: Question, rows: np.ndarray) -> Without:
     """The same question without ``rows``, by ``Refit.changed``.
 
-    Raises FileError where the preprocessing cannot be fitted without them, or the question is about a parameter that
-    there is no longer.
+    Raises FileError where the preprocessing cannot be fitted without them, or where the question is about a parameter
+    that no longer exists.
     """
     model = question.model
     refit = model.refit
@@ -37,7 +37,7 @@ def without(question: Question, rows: np.ndarray) -> Without:
     if question.quantity.startswith(OF_MODEL) and not changed.aligned:
         raise FileError("without the group the features are others, and so are the parameters")
     if question.tests is not None and not model.dataset.labelled.all():
-        # What the model predicts for a row without a label is what it predicted before removal.
+        # For a row without a label the class in question is the one predicted before removal.
         dataset = model.dataset
         data = replace(data, y_test=np.where(dataset.labelled, dataset.y_test, model.predict(dataset.X_test)))
     other = replace(model, dataset=data, factor=None, refit=None)

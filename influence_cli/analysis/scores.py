@@ -1,4 +1,4 @@
-"""Scores of scikit-learn's on all chosen test rows together."""
+"""Scores of scikit-learn on all chosen test rows together."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from influence_cli.errors import UsageError, did_you_mean
 from influence_cli.models.trained import TrainedModel
 
 OF_NUMBERS = ("r2", "explained_variance", "max_error", "neg_max_error", "neg_mean_", "neg_median_", "neg_root_")
-"""How the names of scores begin that compare numbers: of class codes they would mean nothing."""
+"""Prefixes of scores that compare numbers: for class codes they would be meaningless."""
 
 
 @dataclass(frozen=True)
 class ScoreTarget:
-    """A scorer on test rows X (T, d) with labels y (T,); larger is better, as scikit-learn has it.
+    """A scorer on test rows X (T, d) with labels y (T,); larger is better, as in scikit-learn.
 
-    Where it is undefined the value is NaN.  ``absolute`` takes the size of it.
+    Where it is undefined the value is NaN.  ``absolute`` takes the absolute value.
     """
 
     objective: Objective
@@ -36,7 +36,7 @@ class ScoreTarget:
 
     @property
     def of_classes(self) -> bool:
-        """Whether it is made of the predicted classes alone, which ``core.intervals`` then bounds."""
+        """Whether it depends on the predicted classes alone, which ``core.intervals`` can then bound."""
         return isinstance(self.family, Classifier) and getattr(self.scorer, "_response_method", "") == "predict"
 
     def value(self, theta: np.ndarray) -> np.ndarray:
@@ -46,13 +46,13 @@ class ScoreTarget:
         raise UsageError(f"--quantity {self.quantity} has no derivative", hint="ask for loss or margin here")
 
     def arrival(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """As ``core.recession.Clipped`` has it: the outputs' range, which every step shortens by 1."""
+        """As ``core.recession.Clipped`` has it: the range of the outputs, since every step shortens it by 1."""
         outputs = self.objective.predict_outputs(theta, self.X)
         spans = np.ptp(outputs, axis=1).max(axis=1) if outputs.shape[1] > 1 else np.abs(outputs).max(axis=(1, 2))
         return np.asarray(np.broadcast_to(spans, direction.shape[1:]))
 
     def check(self, theta: np.ndarray) -> None:
-        """Raises UsageError where the scorer has no value for the model as it is."""
+        """Raises UsageError where the scorer has no value for the trained model."""
         eta = self.objective.predict_outputs(theta, self.X)[0]
         try:
             score = self._raw(eta)
@@ -80,7 +80,7 @@ class ScoreTarget:
 def score_target(
     model: TrainedModel, name: str, X: Features, y: np.ndarray, *, quantity: str, absolute: bool
 ) -> ScoreTarget:
-    """The scorer of that name on rows X with labels y.  Raises UsageError for one that there is not, or not here."""
+    """The scorer of that name on rows X with labels y.  Raises UsageError if there is none, or none for this model."""
     from sklearn.metrics import get_scorer, get_scorer_names
 
     known = get_scorer_names()
@@ -93,7 +93,7 @@ def score_target(
 
 
 def _estimator(family: Family) -> Any:
-    """What scikit-learn's scorers take for a fitted estimator, its rows the outputs (T, K) of a model."""
+    """A stand-in for a fitted estimator in scikit-learn's scorers: its rows are the outputs (T, K) of a model."""
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
     class Base(BaseEstimator):

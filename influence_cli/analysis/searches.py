@@ -1,4 +1,4 @@
-"""Two searches of ``ginf select``: rows, and unions of given groups; ``flips`` has the third."""
+"""Two searches of ``ginf select``: for rows, and for unions of given groups; ``flips`` has the third."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ OF_GROUPS = ("random", "greedy", "swap", "exact")
 """Strategies for given groups as candidates."""
 ALL = "all"
 SINGLE = "single"
-"""What the record of a given group by itself is called."""
+"""The ``strategy`` in the record of a given group by itself."""
 USERS = {"draws": {"random"}, "constraint": {"pgd"}, "merit": {"swap"}, "rounds": {"pgd", "relinearize", "swap"}}
 """The strategies that an option is for."""
 AFFORDABLE = 2e9
-"""Multiply-adds of small matrices, ten seconds or so, up to which exchanges follow the default search."""
+"""Multiply-adds of small matrices, about ten seconds, up to which exchanges follow the default search."""
 EVERY_SIZE = 12
-"""Sizes that are searched for the best group of at most some rows."""
+"""Number of sizes that are searched for the best group of at most some rows."""
 
 
 def options_of(strategies: Sequence[str]) -> list[str]:
@@ -64,7 +64,7 @@ def check_strategies(names: Sequence[str], *, of_groups: bool = False) -> tuple[
 
 
 def drop_impossible(choice: Choice, sizes: Sequence[int]) -> tuple[tuple[str, ...], str | None]:
-    """Of ``--strategy all`` the strategies that can be had, and a sentence about what is left out."""
+    """For ``--strategy all``: the strategies that are feasible, and a sentence about what is left out."""
     if all(comb(len(choice.candidates), size) <= MOST_SUBSETS for size in sizes):
         return choice.strategies, None
     left = tuple(name for name in choice.strategies if name != "exact")
@@ -73,7 +73,7 @@ def drop_impossible(choice: Choice, sizes: Sequence[int]) -> tuple[tuple[str, ..
 
 @dataclass(frozen=True)
 class RowSearch(OneByOne):
-    """A record a size and strategy: the group of rows whose removal changes f most, in the direction asked for."""
+    """One record per size and strategy: the group of rows whose removal changes f most in the requested direction."""
 
     choice: Choice
     sizes: Sequence[int]
@@ -84,8 +84,7 @@ class RowSearch(OneByOne):
     def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         for size in self.sizes:
             problem = single.problem(size, self.choice)
-            # With the preprocessing made again retraining is another one than the bound is about, which keeps P numbers
-            # of every row.
+            # The bound assumes frozen preprocessing, and computing it needs P numbers for every row.
             bound = float("nan")
             if single.model.refit is None and single.model.dataset.streamed is None:
                 bound = largest_change(problem, at_most=self.choice.at_most)
@@ -95,7 +94,7 @@ class RowSearch(OneByOne):
                 yield from self._of_size(single, problem, bound, watch)
 
     def _at_most(self, single: Single, problem: Problem, bound: float, watch: Watch) -> Iterator[Entry]:
-        """The best group of each strategy by retraining, of up to ``problem.size`` rows; random ones have all."""
+        """The best group of each strategy by retraining, of up to ``problem.size`` rows; random ones have that size."""
         sizes = sizes_up_to(problem.size)
         tried = [
             entry
@@ -119,7 +118,7 @@ class RowSearch(OneByOne):
         expansion = Expansion(problem)
         starts: list[np.ndarray] = []
         started = perf_counter()
-        expansion.row_influence  # noqa: B018  what all of them rank by: its time is in everyone's seconds
+        expansion.row_influence  # noqa: B018  all strategies rank by it: its time is shared
         shared = perf_counter() - started
         for strategy in choice.strategies:
             watch.step(strategy)
@@ -141,7 +140,7 @@ class RowSearch(OneByOne):
                         "predicted_second": selection.predicted_second,
                     }
                     record |= {"rounds": selection.rounds, "status": selection.status}
-                    # frozen, as the search is: another preprocessing has another optimum
+                    # the search is frozen; refitted preprocessing has another optimum
                     record["optimal"] = (selection.optimal and single.model.refit is None) or None
             except NotConvergedError as error:
                 record["status"] = error.message
@@ -151,14 +150,14 @@ class RowSearch(OneByOne):
 
 
 def sizes_up_to(most: int) -> list[int]:
-    """All sizes up to ``EVERY_SIZE``, of more as many that grow by one factor."""
+    """All sizes up to ``EVERY_SIZE``; of more, as many that grow by a constant factor."""
     if most <= EVERY_SIZE:
         return list(range(1, most + 1))
     return np.unique(np.geomspace(1, most, EVERY_SIZE).round().astype(int)).tolist()
 
 
 def followed(search: Search, question: Question, solver: HessianSolver) -> Search:
-    """The default search; of rows, with retrained exchanges behind it where those are predicted to take at most
+    """The default search; for rows with retrained exchanges after it if these are predicted to take at most
     ``AFFORDABLE`` for all test rows and sizes."""
     if not isinstance(search, RowSearch):
         return search
@@ -186,7 +185,7 @@ def _run(
 
 @dataclass(frozen=True)
 class UnionSearch(OneByOne):
-    """Given groups as candidates: a record each, then one a strategy for its best union of at most ``limit``."""
+    """Given groups as candidates: one record each, then one per strategy for its best union of at most ``limit``."""
 
     choice: Choice
     groups: Sequence[Group]

@@ -1,4 +1,4 @@
-"""The most influential groups: one driver for every search, and the truth of what it found by retraining."""
+"""The most influential groups: one driver for every search, and the truth about its results by retraining."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Choice:
     at_most: bool = False
     """Whether a group may have fewer rows than the size."""
     certify: float | None = None
-    """The share of a change within which its proven interval is to be, if any."""
+    """The requested width of a change's proven interval as a share of the change, if any."""
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What is told on the way: ``step`` before each strategy and at each of its rounds, ``entered`` records that are
-    found, ``verified`` groups that are retrained."""
+    """What is called as the search goes on: ``step`` before each strategy and in each of its rounds, ``entered`` with
+    the number of new records, ``verified`` with the number of groups just retrained."""
 
     step: Callable[[str], None] = lambda label: None
     entered: Callable[[int], None] = lambda records: None
@@ -74,8 +74,8 @@ class Watch:
 
 @dataclass
 class Entry:
-    """A record in the making: ``groups`` are retrained if asked for, ``rows`` written (None for random), and ``ends``
-    (2, groups) the proven intervals of their changes, if any."""
+    """A record in the making: ``groups`` are retrained if requested, ``rows`` are written (None for random), and
+    ``ends`` (2, groups) are the proven intervals of their changes, if any."""
 
     record: dict[str, Any]
     groups: list[np.ndarray]
@@ -86,7 +86,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Single:
-    """One f of a question: its column among the test rows, its code in ``results``, and itself."""
+    """One f of a question: its column among the test rows, its code in ``results``, and its target."""
 
     model: TrainedModel
     solver: HessianSolver
@@ -98,11 +98,11 @@ class Single:
 
     @property
     def question(self) -> Question:
-        """What is asked of this f alone; a model that is made again without a group is asked the same by its tests."""
+        """The question about this f alone; with its ``tests`` it can be put to a model refitted without a group."""
         return Question(self.model, self.tests, self.quantity, np.array([self.code]), (self.target,))
 
     def problem(self, size: int, choice: Choice) -> Problem:
-        """What to find for this f: the group of ``size`` rows."""
+        """The search problem for this f: the group of ``size`` rows."""
         model = self.model
         return Problem(
             model.objective,
@@ -117,7 +117,7 @@ class Single:
         )
 
     def record(self, strategy: str, problem: Problem) -> dict[str, Any]:
-        """A record with its keys in the order that files and pipes see; new keys go behind the old ones."""
+        """A record with its keys in the order of the output; new keys are added at the end."""
         return {
             "strategy": strategy,
             "size": problem.size,
@@ -142,7 +142,7 @@ class Single:
 
 
 class Search(Protocol):
-    """A way of looking for groups: ``analysis.searches`` has one for rows, for unions of groups, and for flips."""
+    """A search for groups: ``analysis.searches`` has those for rows and for unions, ``flips`` the one for flips."""
 
     @property
     def choice(self) -> Choice: ...
@@ -155,7 +155,7 @@ class Search(Protocol):
 
 
 class OneByOne:
-    """A search of which each f is another."""
+    """A search that treats each f separately."""
 
     def of_one(self, single: Single, watch: Watch) -> Iterator[Entry]:
         """The records for one f."""
@@ -172,7 +172,7 @@ def select(
 ) -> SelectionResult:
     """The records of a search for every f of the question, in the order of the test rows.
 
-    ``actual`` is NaN unless ``choice.verify``, whatever a strategy has retrained on its way.
+    ``actual`` is NaN unless ``choice.verify`` is set, even for groups that a strategy retrained.
     """
     singles = [
         Single(question.model, solver, question.quantity, column, int(code), target, _tests_of(question, int(code)))
@@ -198,7 +198,7 @@ def _tests_of(question: Question, code: int) -> TestRows | None:
 
 
 def _doubt(question: Question, solver: HessianSolver, entries: Sequence[Entry]) -> None:
-    """Say of predictions without a truth where the rows left hardly determine the parameters."""
+    """Mark predictions without a truth as uncertain where the remaining rows hardly determine the parameters."""
     model = question.model
     alone = [entry for entry in entries if len(entry.groups) == 1 and entry.record["status"] == OK]
     for entry in alone if model.refit is None or model.refit.shared else []:
@@ -209,13 +209,13 @@ def _doubt(question: Question, solver: HessianSolver, entries: Sequence[Entry]) 
 
 
 def _name_rows(entry: Entry, question: Question, description: Description) -> None:
-    """Put into the record the group's rows, their names and what they have in common, and the test row's names."""
+    """Add the group's rows, their names and what they have in common, and the test row's names to the record."""
     data, record, rows = question.model.dataset, entry.record, entry.rows
     record["rows"] = rows
     for key, names in (("records", data.records_train), ("ids", data.ids_train)):
         record[key] = None if rows is None or names is None else without_nan(names[rows])
     if not question.model.objective.convex:
-        record["objective"] = PROXIMAL  # what is predicted of a network
+        record["objective"] = PROXIMAL  # the predictions for a network are about this objective
     record["description"] = None if rows is None else description.of(rows)
     record |= {key: getattr(question.names, key)[entry.column] for key in ("true", "predicted", "record", "id")}
 
@@ -228,8 +228,8 @@ def verify(
     provenance: Provenance,
     watch: Watch,
 ) -> None:
-    """Retrain without every group of every entry, side by side, each once; puts ``actual`` into the records, and what
-    is proven."""
+    """Retrain without every group of every entry, side by side, each once; add ``actual`` and the proof to the
+    records."""
     distinct = {rows.tobytes(): rows for entry in entries for rows in entry.groups}
     if not distinct:
         return
@@ -267,7 +267,7 @@ def retrained(
 
 
 def unproven(question: Question, result: SelectionResult) -> str:
-    """Of how many retrained changes nothing is proven, and why; an empty text where something is of all."""
+    """For how many retrained changes nothing is proven, and why; an empty text if there is none."""
     known = [record for record in result.entries if np.isfinite(record["actual"])]
     without = sum(np.isnan(record["low"]) for record in known)
     if not without:
@@ -276,7 +276,7 @@ def unproven(question: Question, result: SelectionResult) -> str:
 
 
 def estimated(single: Single, groups: Sequence[np.ndarray], rel_error: float) -> InfluenceResult:
-    """``refined`` with its error for groups of rows, of this f alone."""
+    """``refined`` with its error for groups of rows, for this f alone."""
     question, how = single.question, Estimation((REFINED,), rel_error=rel_error)
     nobody = Provenance("", "", {})
     return influence(question, single.solver, _plan(question, groups), how, provenance=nobody)
@@ -291,7 +291,7 @@ def _plan(question: Question, groups: Sequence[np.ndarray]) -> GroupPlan:
 
 
 def _status(status: str, statuses: Sequence[str], missing: np.ndarray) -> str:
-    """What the search said and what retraining without its groups said, where some have no value or have a limit."""
+    """The status of the search together with that of retraining, if there is no value, or a limit instead of one."""
     said = [] if status == OK else [status]
     if len(statuses) == 1 and statuses[0].startswith(UNBOUNDED):
         return "; ".join([statuses[0], *(one for one in said if not one.startswith(UNBOUNDED))])
@@ -302,7 +302,7 @@ def _status(status: str, statuses: Sequence[str], missing: np.ndarray) -> str:
 
 
 def spread(key: str, values: np.ndarray, sign: float) -> dict[str, float]:
-    """Mean, best in the direction and standard deviation of the draws that have a value."""
+    """Mean, best in the direction, and standard deviation of the draws that have a value."""
     values = values[np.isfinite(values)]
     if not len(values):
         return {key: float("nan")}
@@ -311,7 +311,8 @@ def spread(key: str, values: np.ndarray, sign: float) -> dict[str, float]:
 
 
 def row_influences(question: Question, solver: HessianSolver) -> np.ndarray:
-    """First-order change of f if a row by itself is removed, (m, T); of rows that weigh little, ``first-koh``."""
+    """First-order change of f if a row by itself is removed, (m, T), with the weights of the other rows kept:
+    ``first-koh``."""
     model = question.model
     gradients = np.hstack([target.gradient(model.theta) for target in question.targets])
     adjoints = solver.solve(gradients).x

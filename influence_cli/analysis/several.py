@@ -1,4 +1,4 @@
-"""Results of several quantities of the model (``param:A,B``), each as if it were asked alone."""
+"""Results about several quantities of the model (``param:A,B``), each as if it were asked alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OF_GROUPS = ("tests", "steps", "grad_norm", "iterations", "seconds")
 
 
 def separate(result: R) -> tuple[R, ...]:
-    """A result of several quantities of the model, each as if it were asked alone; of others itself."""
+    """A result about several quantities of the model divided by quantity; any other result as it is."""
     codes = result.tests.tolist()
     if not codes or codes[0] > SEVERAL:
         return (result,)
@@ -38,5 +38,5 @@ def separate(result: R) -> tuple[R, ...]:
 
 
 def part_of(asked: str | None, code: int) -> str | None:
-    """What one of several quantities is in words, of which there is a line each."""
+    """One of several quantities in words; ``asked`` has one line for each."""
     return None if asked is None else asked.splitlines()[SEVERAL - code]

@@ -1,4 +1,4 @@
-"""What retraining without one block of groups gave, and how it becomes part of the whole truth."""
+"""The outcome of retraining without one block of groups, and how it is merged into the whole truth."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influence_cli.results import TruthResult
 
 @dataclass(frozen=True)
 class Block:
-    """What retraining gave for the groups of one slice."""
+    """The outcome of retraining for the groups of one slice."""
 
     where: slice
     repeats: np.ndarray
@@ -26,7 +26,7 @@ class Block:
 
 
 def with_block(result: TruthResult, block: Block) -> TruthResult:
-    """A copy with the block's groups filled in."""
+    """A copy of ``result`` with the block's groups filled in."""
     arrays = {name: getattr(result, name).copy() for name in ("actual", "grad_norm", "iterations", "seconds")}
     arrays["actual"][block.where] = block.repeats.mean(axis=0)
     if result.repeats is not None:
@@ -35,7 +35,7 @@ def with_block(result: TruthResult, block: Block) -> TruthResult:
     error = np.full_like(result.actual, np.nan) if result.actual_error is None else result.actual_error.copy()
     error[block.where] = block.error
     arrays["actual_error"] = error
-    # A file of an earlier version that is resumed does not say what the statuses that it has are about.
+    # A resumed file of an earlier version does not say which pairs its statuses are about.
     if result.unbounded is not None or not any(status.startswith(UNBOUNDED) for status in result.status):
         arrays["unbounded"] = np.zeros(error.shape, bool) if result.unbounded is None else result.unbounded.copy()
         arrays["unbounded"][block.where] = block.unbounded

@@ -1,4 +1,4 @@
-"""Retraining beside the estimates: how far they agree, and how long it would take."""
+"""Retraining beside the estimates: how well they agree, and how long it would take."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from influence_cli.results import REFINED, InfluenceResult
 from influence_cli.specs.planned import GroupPlan
 
 REFINED_PASSES, RETRAINING_PASSES = 7, 20
-"""Passes over the rows that a group takes, typically: of ten problems at --l2 1e-3, half took fewer."""
+"""Passes over the rows that a group typically takes: of ten problems at --l2 1e-3, half took fewer."""
 TRIED = 8
-"""Groups on which a pass is timed: the more share it, the less time it takes for each."""
+"""Groups on which a pass is timed: the more groups share it, the less time it takes for each."""
 CERTAIN = 5e9
-"""Multiply-adds that take no time worth measuring: about a second."""
+"""Multiply-adds that take about a second, too little to be worth measuring."""
 
 
 def predicted_seconds(model: TrainedModel, plan: GroupPlan, passes: float) -> float:
-    """How long that many passes for each group take here, from the time of one; 0 where it is certainly little."""
+    """Predicted seconds for ``passes`` passes per group, from the time of one pass; 0 if it is certainly little."""
     objective, rows = model.objective, model.dataset.rows
     if 2.0 * rows * objective.size * len(plan) * passes < CERTAIN:
         return 0.0
@@ -37,7 +37,7 @@ def predicted_seconds(model: TrainedModel, plan: GroupPlan, passes: float) -> fl
 
 
 def verified(question: Question, solver: HessianSolver, plan: GroupPlan, result: InfluenceResult) -> InfluenceResult:
-    """The result with ``actual``, NaN where retraining has no value, which is what ``groundtruth`` measures."""
+    """The result with ``actual`` as ``groundtruth`` measures it, NaN where retraining has no value."""
     partial = start_truth(question, plan, result.provenance)
     how = Retraining(question.model.objective.tuning.tolerance)
     truth = groundtruth(question, solver, plan, partial, how)
@@ -45,7 +45,7 @@ def verified(question: Question, solver: HessianSolver, plan: GroupPlan, result:
 
 
 def agreement(result: InfluenceResult) -> str:
-    """One sentence on how the figures of ``refined``, else of the last method, compare with retraining."""
+    """One sentence on how the figures of ``refined``, or else of the last method, compare with retraining."""
     if result.actual is None:
         return ""
     method = REFINED if REFINED in result.values else list(result.values)[-1]
@@ -69,5 +69,5 @@ def agreement(result: InfluenceResult) -> str:
 
 
 def _percent(share: float) -> str:
-    """Two digits, whatever the size."""
+    """A percentage with two significant digits."""
     return f"{float(f'{100.0 * share:.2g}'):,g}%"

@@ -11,7 +11,7 @@ from influence_cli.core.selection.problem import INCREASE
 
 
 class Candidate(Protocol):
-    """A record of a search with the groups behind it and the proven intervals (2, groups) of their changes."""
+    """A record of a search with its groups and the proven intervals (2, groups) of their changes."""
 
     record: dict[str, Any]
     groups: list[np.ndarray]
@@ -20,10 +20,10 @@ class Candidate(Protocol):
 
 
 def prove_winners(entries: Sequence[Candidate], direction: str) -> None:
-    """Put ``low`` and ``high`` into the records, of draws the mean of the groups' own, and ``proven`` into that of the
-    best group by retraining: whether its interval lies beyond that of every other group that competes with it.
+    """Add ``low`` and ``high`` to the records (for random draws the means over the groups), and ``proven`` to that of
+    the best group by retraining: whether its interval lies beyond those of all groups that compete with it.
 
-    Groups of one f and one size compete, and all unions of given groups.  ``proven`` is None in other records, and
+    Groups of the same f and size compete, as do all unions of given groups.  ``proven`` is None in other records, and
     where nothing competes.
     """
     sign = 1.0 if direction == INCREASE else -1.0
