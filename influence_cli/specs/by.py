@@ -1,4 +1,4 @@
-"""Groups by the values of columns: each value, each combination of several, or equal parts of a number's range."""
+"""Groups by the values of columns: each value, each combination of several, or equal parts of a numeric range."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from influence_cli.specs.keys import Key
 def conditions_by_keys(
     columns: Mapping[str, np.ndarray], keys: Sequence[Key]
 ) -> list[tuple[tuple[Condition, ...], np.ndarray]]:
-    """The groups in the order of the first column's values, then of the next: conditions and sorted rows.
+    """The groups as conditions and sorted rows, in the order of the first column's values, then of the next column's.
 
-    Combinations without rows are left out.  Raises UsageError where a column suits no grouping.
+    Combinations without rows are left out.  Raises UsageError where a column cannot be grouped by.
     """
     parts_found: list[tuple[tuple[Condition, ...], np.ndarray]] = []
     for key in keys:
@@ -36,7 +36,7 @@ def conditions_by_keys(
 
 
 def _by_bins(columns: Mapping[str, np.ndarray], key: Key) -> list[tuple[Condition, np.ndarray]]:
-    """Ranges that hold equally many rows as far as equal values allow; each from its smallest to its largest value."""
+    """Ranges with equally many rows as far as equal values allow; each from its smallest to its largest value."""
     assert key.bins is not None
     values = numbers_of(columns, key.column)
     known = np.flatnonzero(~np.isnan(values))
@@ -53,8 +53,8 @@ def _by_bins(columns: Mapping[str, np.ndarray], key: Key) -> list[tuple[Conditio
 
 
 def _ends(ordered: np.ndarray, bins: int) -> np.ndarray:
-    """The largest value of each part of these sorted values: those at equal shares, or, where equal values take up
-    several shares, from below the nearest to an equal share of the rest."""
+    """The largest value of each part of these sorted values.  These are the values at equal shares; if equal values
+    fill several shares, each end is instead chosen from below, nearest to an equal share of the remaining rows."""
     places = np.arange(1, bins + 1) * len(ordered) / bins
     ends = np.unique(ordered[np.ceil(places).astype(int) - 1])
     different, first = np.unique(ordered, return_index=True)

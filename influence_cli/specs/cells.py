@@ -14,14 +14,14 @@ from influence_cli.specs.columns import DATE, Condition, column_named, different
 from influence_cli.specs.keys import Key, parse_keys
 
 BINS = 8
-"""Parts with equally many rows that numbers and dates are cut into; every range of neighbours is a condition."""
+"""Parts with equally many rows into which numbers and dates are cut; every range of adjacent parts is a condition."""
 MOST_VALUES = 100
-"""Values of a text column, the most frequent ones, that become conditions."""
+"""Number of values of a text column, the most frequent ones, that become conditions."""
 
 
 @dataclass(frozen=True)
 class CutColumn:
-    """A column's cells, and the conditions that its spans are, in their order."""
+    """A column's cells, and the conditions that correspond to its spans, in the same order."""
 
     name: str
     cells: Cells
@@ -31,8 +31,8 @@ class CutColumn:
 def cut_columns(
     columns: Mapping[str, np.ndarray], asked: str | None, least: int, without: Collection[str | None] = ()
 ) -> list[CutColumn]:
-    """The columns that were asked for (``NAME[:BINS],...``), else all but ``without``, as far as they have conditions
-    that at least ``least`` rows meet and not all.  Raises UsageError where a name is unknown or nothing is left."""
+    """The requested columns (``NAME[:BINS],...``), or else all except ``without``, as far as they have conditions that
+    at least ``least`` rows meet, but not all rows.  Raises UsageError where a name is unknown or no column is left."""
     if not columns:
         raise UsageError(
             "this data has no named columns to describe groups by", hint="train on a table: .csv, .parquet"
@@ -55,8 +55,7 @@ def cut_columns(
 
 
 def plain_names(data: Dataset) -> tuple[str | None, ...]:
-    """The columns by which no group is described unless asked for: the label, which tells what is known, and the names
-    of rows."""
+    """The columns that describe groups only on request: the label, which repeats what is known, and row names."""
     return (data.preparation or {}).get("label"), data.id_column
 
 
@@ -87,7 +86,7 @@ def _cut(name: str, values: np.ndarray, least: int, bins: int) -> CutColumn | No
 def _by_value(
     name: str, shown: np.ndarray, codes: np.ndarray, counts: np.ndarray, least: int
 ) -> tuple[np.ndarray, list[Condition], list[tuple[int, int]]]:
-    """A cell a frequent value, and one for the others: codes, conditions, spans."""
+    """One cell per frequent value, and one for all others: codes, conditions, spans."""
     often = np.argsort(-counts, kind="stable")[:MOST_VALUES]
     often = np.sort(often[counts[often] >= least])
     cell = np.full(len(shown), len(often))
@@ -98,10 +97,10 @@ def _by_value(
 def _by_range(
     name: str, shown: np.ndarray, codes: np.ndarray, counts: np.ndarray, bins: int
 ) -> tuple[np.ndarray, list[Condition], list[tuple[int, int]]]:
-    """Cells of equally many rows as far as equal values allow, and every range of neighbours."""
+    """Cells of equally many rows as far as equal values allow, and every range of adjacent cells."""
     cell = np.arange(len(shown))
     if len(shown) > bins:
-        # by the middle of a value's rows among all of them
+        # A value belongs to the cell in which the middle one of its rows lies.
         middle = np.cumsum(counts) - (counts + 1) / 2
         cell = np.unique((middle * bins / counts.sum()).astype(np.int64), return_inverse=True)[1]
     first = np.searchsorted(cell, np.arange(cell.max(initial=-1) + 1))
@@ -112,7 +111,7 @@ def _by_range(
 
 
 def _are_dates(shown: np.ndarray) -> bool:
-    """Whether texts are dates of one form, whose order is that of the texts."""
+    """Whether texts are dates of one form, so that their order is that of the texts."""
     return len({len(text) for text in shown}) == 1 and all(DATE.fullmatch(text) for text in shown)
 
 

@@ -1,8 +1,8 @@
-"""The conditions of ``column:`` groups: ``site=A,age=60..75`` to frozen objects, and with the columns to rows.
+"""The conditions of ``column:`` groups: ``site=A,age=60..75`` becomes frozen objects, and with the columns rows.
 
-A comma joins where ``NAME=`` follows it, and so does ``&``, which a shell would take for itself.
-A name or a value stands in double quotes where it holds ``=``, ``&``, ``..``, a quote (written twice) or spaces at an
-end.  Nothing is ever evaluated: a condition is a column, and a value or the two ends of a range.
+A comma joins conditions where ``NAME=`` follows it; so does ``&``, which must be quoted in a shell.  A name or a value
+is written in double quotes if it contains ``=``, ``&``, ``..``, a quote (written twice) or a space at either end.
+Nothing is ever evaluated: a condition is a column with a value or with the two ends of a range.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from influence_cli.errors import UsageError, composed, nearest
 
 MANY_VALUES = 20
 ROWS_A_VALUE = 5
-"""Numbers of more than MANY_VALUES sorts that come back less often than this are measurements, not a grouping."""
+"""If a column has over MANY_VALUES numbers that each occur in fewer rows than this on average, it is a measurement and
+not a grouping."""
 
 MOST_GROUPS = 10_000
-"""More groups than anybody reads; a column of identifiers has a value for every row."""
+"""Limit on the number of groups, more than anybody reads; a column of identifiers has a value for every row."""
 
 SHOWN_VALUES = 10
 
@@ -60,14 +61,14 @@ def quoted(text: str) -> str:
 
 
 def named(column: str, ends: str = ",") -> str:
-    """A column's name as it must be written where ``ends`` would end it."""
+    """A column's name as it must be written where one of the characters ``ends`` would end it."""
     text = quoted(column)
     plain = text.startswith('"') or not any(character in text for character in ends)
     return text if plain else f'"{text}"'
 
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:
-    """``NAME=VALUE,NAME=LOW..HIGH,...``, sorted, so that any order of them is one spec."""
+    """``NAME=VALUE,NAME=LOW..HIGH,...`` as sorted conditions, so that their order does not change the spec."""
     conditions: list[Condition] = []
     rest = text
     while True:
@@ -97,7 +98,7 @@ def rows_where(columns: Mapping[str, np.ndarray], conditions: tuple[Condition, .
 
 
 def conditions_by_value(columns: Mapping[str, np.ndarray], name: str) -> list[tuple[Condition, np.ndarray]]:
-    """The values of a column in order, each as a condition with its rows; missing ones last."""
+    """The values of a column in order, each as a condition with its rows; missing values come last."""
     values = column_named(columns, name)
     missing = missing_rows(values)
     shown, codes = different(values[~missing])
@@ -143,12 +144,12 @@ def numbers_of(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 
 
 def shell(spec: str) -> str:
-    """A spec as a shell needs it to be typed."""
+    """A spec as it must be typed in a shell."""
     return shlex.quote(spec)
 
 
 def different(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different values in order, and which of them each value is: of text without sorting every row."""
+    """The distinct values in order, and the index of each value among them; text is not sorted row by row."""
     if values.dtype.kind != "O":
         return np.unique(values, return_inverse=True)
     texts = values.tolist()
@@ -165,7 +166,7 @@ def listed(names: list[str], most: int = SHOWN_VALUES) -> str:
 
 
 def _length(text: str) -> int:
-    """How far the piece at the beginning reaches: to the joiner outside of quotes, or to the end."""
+    """Length of the piece at the beginning: to the first joiner outside of quotes, or to the end."""
     match = _QUOTED.match(text.lstrip())
     start = len(text) - len(text.lstrip()) + match.end() if match else 0
     end = _JOINER.search(text, start)
@@ -173,7 +174,7 @@ def _length(text: str) -> int:
 
 
 def piece(text: str, ends: str) -> tuple[str, str]:
-    """A quoted or plain piece, and what follows it."""
+    """A quoted or plain piece, and the text after it."""
     text = text.lstrip()
     if match := _QUOTED.match(text):
         return composed(match[1].replace('""', '"')), text[match.end() :].lstrip()
@@ -184,7 +185,7 @@ def piece(text: str, ends: str) -> tuple[str, str]:
 
 
 def _value(text: str) -> tuple[str, bool]:
-    """The value at the beginning, and whether it stood in quotes."""
+    """The value at the beginning, and whether it was quoted."""
     whole = text[: _length(text)].strip()
     value, rest = piece(whole, "")
     if rest:
@@ -219,13 +220,13 @@ def _condition(name: str, value: str, in_quotes: bool) -> Condition:
 
 
 def column_named(columns: Mapping[str, np.ndarray], name: str, example: str = "--group by:") -> np.ndarray:
-    """The values of a column.  Raises UsageError where there is none of that name, with one behind ``example``."""
+    """The values of a column.  Raises UsageError if no column has that name; the hint applies ``example`` to one."""
     if not columns:
         hint = "Use coherent:, random:, rows:, neighbours: or cluster:."
         raise UsageError("this data has no named columns", hint=hint)
     if name not in columns:
         same = [other for other in columns if composed(other) == name]
-        if len(same) == 1:  # of a file that was written before names were brought into one form
+        if len(same) == 1:  # from a file written before names were normalised
             return columns[same[0]]
         near = nearest(name, columns)
         option, _, start = example.partition(" ")
@@ -239,7 +240,7 @@ def column_named(columns: Mapping[str, np.ndarray], name: str, example: str = "-
 
 
 def _a_grouping(columns: Mapping[str, np.ndarray]) -> str:
-    """A column whose values repeat most, as an example: one that names rows would be none."""
+    """As an example, the column whose values repeat most, because a column that names rows would be a poor one."""
     return min(columns, key=lambda name: len({str(value) for value in columns[name][:200].tolist()}))
 
 
@@ -301,7 +302,7 @@ def _in_range(values: np.ndarray, condition: Condition) -> np.ndarray:
                 f"column {condition.column} holds text, and a range needs numbers or dates (2024-01-31)",
                 hint=f'If it is one value, put it in quotes: "{condition.low}..{condition.high}"',
             )
-        # a date is in the range if it begins like an end of it: ..2024-01-31 includes the hours of that day
+        # A date is in the range if it begins like an end of it: ..2024-01-31 includes the hours of that day.
         inside = [
             (not condition.low or value >= condition.low)
             and (not condition.high or value[: len(condition.high)] <= condition.high)
@@ -321,13 +322,13 @@ def _in_range(values: np.ndarray, condition: Condition) -> np.ndarray:
 
 
 def _number(text: str) -> int | float:
-    """Whole numbers stay exact as far as a column can hold them."""
+    """The number; integers stay exact as far as a column can hold them."""
     whole = re.fullmatch(r"[+-]?\d{1,19}", text) and abs(int(text)) < 2**63
     return int(text) if whole else float(text)
 
 
 def printed_number(value: Any) -> str:
-    """As a person would type it, and such that it reads back as the same number."""
+    """The number as a person would type it, such that it reads back as the same number."""
     if isinstance(value, float | np.floating):
         number = float(value)
         return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)

@@ -1,4 +1,4 @@
-"""Row numbers of groups: random ones by a seed of their own, nearest ones, clusters."""
+"""Row numbers of groups: random rows, each draw with its own seed, nearest rows, and clusters."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 KMEANS_STARTS = 1
-"""k-means++ tries several rows for every centre already; on 60,000 x 784 more starts cost a minute."""
+"""Starts of k-means: k-means++ already tries several rows per centre, and on 60,000 x 784 a start takes a minute."""
 
 NEIGHBOUR_BLOCK = 2**20
-"""Differences formed at a time, 8 MB of float64: enough to be fast, and far from a copy of X."""
+"""Differences formed at a time, 8 MB of float64: enough to be fast, and far less than a copy of X."""
 
 
 def seed_of(seed: int, text: str, number: int) -> int:
-    """A seed of 128 bits for one draw.  Hashed, so that neighbouring seeds or numbers share nothing."""
+    """A seed of 128 bits for one draw, hashed so that adjacent seeds or numbers give independent draws."""
     return int.from_bytes(
         hashlib.sha256(f"{seed}\n{number}\n{text}".encode("utf-8", "surrogatepass")).digest()[:16], "little"
     )
@@ -29,12 +29,12 @@ def random_of(pool: np.ndarray | int, count: int, seed: int, text: str, number: 
 
 
 def same(rows: np.ndarray) -> np.ndarray:
-    """The rows themselves: what a group that nothing random is in draws."""
+    """The rows themselves: the draw of a group without randomness."""
     return rows
 
 
 def frozen(rows: np.ndarray) -> np.ndarray:
-    """Rows that several draws hand out: nobody may change them."""
+    """The rows as a read-only array, because several draws return it."""
     rows = rows.astype(np.int64, copy=False)
     rows.flags.writeable = False
     return rows
@@ -49,7 +49,7 @@ def nearest_rows(X: Any, row: int, count: int) -> np.ndarray:
     for start in range(0, X.shape[0], step):
         block = X[start : start + step]
         if sparse:
-            # Where a row has no number its difference is the centre's: all of them, less those where it has one.
+            # A row without an entry differs from the centre by the centre's value.
             there = centre[block.indices]
             block.data = (block.data - there) ** 2 - there**2
             squared[start : start + step] = block.sum(axis=1) + (centre**2).sum()
@@ -66,7 +66,7 @@ def kmeans(X: Any, clusters: int, seed: int) -> np.ndarray:
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    # Threads add up in any order, and one row that changes its cluster is another group: one thread only.
+    # Threads sum in varying order, and a row that changes its cluster makes another group: one thread only.
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: an error above
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: the caller reports it
         return KMeans(clusters, n_init=KMEANS_STARTS, random_state=seed % 2**32).fit_predict(X)

@@ -1,4 +1,4 @@
-"""Groups and rows in files: one spec a line, what a command of ginf wrote, or row numbers."""
+"""Groups and rows in files: one spec per line, the output of a ginf command, or row numbers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from influence_cli.specs.lists import LINE_END, STDIN, read_text
 
 
 def read_group_file(path: str, stdin: TextIO | None = None) -> list[str]:
-    """The specs of a file (``-``: standard input), each already checked to be one: the texts of ``read_specs``."""
+    """The specs of a file (``-``: standard input), already checked: the texts of ``read_specs``."""
     return [text for text, _ in read_specs(path, stdin)]
 
 
 def read_specs(path: str, stdin: TextIO | None = None) -> list[tuple[str, str]]:
-    """The specs of a file, one a line, and the file and line that each stands in.
+    """The specs of a file, one per line, each with the file and line that it comes from.
 
-    A file that a command of ginf wrote as CSV, JSON or a JSON object a line gives the groups of its records.  Blank
-    lines and lines that begin with ``#`` are skipped.  A ``#`` further right belongs to the spec, because a label may
-    hold one.
+    A file written by a ginf command as CSV, as JSON or with one JSON object per line gives the groups of its records.
+    Blank lines and lines that begin with ``#`` are skipped.  A ``#`` further right belongs to the spec, because a label
+    may contain one.
     """
     name, text = read_text(path, stdin)
     records = _records_in(text)
@@ -51,7 +51,7 @@ def read_specs(path: str, stdin: TextIO | None = None) -> list[tuple[str, str]]:
 
 
 def specs_of_records(records: Iterable[dict[str, Any]], name: str) -> list[str]:
-    """The groups that records are about, each once: their ``group``, or the ``rows`` that were selected."""
+    """The groups of these records, each once: their ``group``, or the ``rows`` that were selected."""
     specs_in_order: dict[str, None] = {}
     for record in records:
         text = record.get("group")
@@ -73,7 +73,7 @@ def specs_of_records(records: Iterable[dict[str, Any]], name: str) -> list[str]:
 
 
 def _specs_of_labels(labels: Iterable[str]) -> list[str]:
-    """The specs that give these groups: of numbered draws and clusters the one that gives all up to the last."""
+    """The specs that give these groups; numbered draws and clusters become one spec that gives all of them."""
     draws: dict[str, int | None] = {}
     for label in labels:
         base, _, number = label.rpartition("#")
@@ -88,7 +88,7 @@ def _specs_of_labels(labels: Iterable[str]) -> list[str]:
 
 
 def _records_in(text: str) -> list[dict[str, Any]] | None:
-    """The records of a text that is one of ginf's machine formats; None for a list of specs."""
+    """The records of a text in one of ginf's machine formats; None for a list of specs."""
     head = text.lstrip()[:1]
     try:
         if head == "[":
@@ -107,7 +107,7 @@ def _records_in(text: str) -> list[dict[str, Any]] | None:
 def collect_specs(
     texts: Iterable[str] = (), file: str | None = None, *, stdin: TextIO | None = None
 ) -> list[GroupSpec]:
-    """What ``--group`` (``texts``) and ``--groups`` (``file``) ask for, in this order."""
+    """The specs of ``--group`` (``texts``), followed by those of ``--groups`` (``file``)."""
     specs = [parse_group(text) for text in texts]
     reader = next((spec for spec in specs if spec.reads_stdin), None)
     if reader is not None and file == STDIN:
@@ -121,7 +121,7 @@ def collect_specs(
 
 
 def read_row_file(path: str, m: int, stdin: TextIO | None = None) -> list[int]:
-    """The row numbers of a file, sorted: whitespace, commas or new lines between them, ``#`` begins a comment."""
+    """The sorted row numbers of a file, separated by whitespace, commas or new lines; ``#`` begins a comment."""
     name, text = read_text(path, stdin)
     line_of: dict[int, int] = {}
     for number, line in enumerate(LINE_END.split(text), start=1):

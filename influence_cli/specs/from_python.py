@@ -1,6 +1,6 @@
-"""Groups as a Python user has them -> a plan: specs, row numbers, masks, lists of these, dictionaries of names.
+"""Groups of a Python user -> a plan: specs, row numbers, masks, lists of these, or dictionaries from names to them.
 
-pandas objects go by the labels of the frame that the model was made of, arrays and lists by position.
+pandas objects refer to rows by the labels of the frame from which the model was made, arrays and lists by position.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from influence_cli.specs.plan import TrainRows, plan_groups
 from influence_cli.specs.planned import GroupPlan, PlannedGroup
 
 Groups = Any
-"""A spec, row numbers, a mask (m,), a pandas Index or Series, a list of these, a dictionary of names to them, or what
-pandas' groupby returns."""
+"""A spec, row numbers, a mask (m,), a pandas Index or Series, a list of these, a dictionary from names to them, or what
+the groupby method of pandas returns."""
 SHOWN_ROWS = 8
-"""Row numbers up to which a group without a name is called by them."""
+"""Number of rows up to which a group without a name is named after them."""
 
 
 def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = None) -> GroupPlan:
     """The plan, in the order given; ``labels`` are the index of the training rows, if they have one.
 
-    Raises UsageError that says which group is none.
+    Raises UsageError that says which group is invalid.
     """
     m = dataset.rows
     planned: list[PlannedGroup] = []
@@ -67,7 +67,7 @@ def pool_rows(plan: GroupPlan) -> np.ndarray:
 
 
 def _by_name(groups: Groups) -> Any:
-    """What pandas' ``groupby`` returns, and a frame of truth values, as a dictionary of names; else as it is."""
+    """The result of ``groupby`` in pandas, or a frame of truth values, as a dictionary by name; others unchanged."""
     if isinstance(getattr(groups, "groups", None), Mapping) and type(groups).__module__.startswith("pandas."):
         return groups.groups
     if is_pandas(groups, "DataFrame"):
@@ -81,12 +81,12 @@ def _by_name(groups: Groups) -> Any:
 
 
 def _group_name(name: Any) -> str:
-    """The key of a dictionary; of several columns' values, as groupby has them, one behind the other."""
+    """The key of a dictionary as text; a tuple, as ``groupby`` gives for several columns, joined by commas."""
     return ",".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
 def _several(groups: Groups) -> list[Any]:
-    """A single group as a list of one: a text, or numbers or truth values one behind the other."""
+    """The groups as a list; a single group (a text, or a flat sequence of numbers or truth values) is one item."""
     if isinstance(groups, str) or is_labelled(groups):
         return [groups]
     if hasattr(groups, "__array__"):
@@ -110,13 +110,13 @@ def row_names(dataset: Dataset) -> tuple[RowNames, RowNames]:
 
 
 def train_rows(dataset: Dataset) -> TrainRows:
-    """What groups are made of."""
+    """The training rows as groups need them."""
     columns, names = dataset.columns_train or {}, row_names(dataset)[0]
     return TrainRows(dataset.X_train, dataset.y_train, tuple(dataset.classes), columns, names)
 
 
 def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> list[PlannedGroup]:
-    """One group of that name; a spec that gives several numbers them."""
+    """One group of that name; if a spec gives several groups, these are numbered."""
     if not isinstance(one, str):
         return [_rows(name, 0, one, dataset.rows, labels)]
     specs = list(_plan(one, dataset, seed))
@@ -160,7 +160,7 @@ def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> Plann
 
 
 def count_of_rows(size: int | float, m: int, available: int) -> int:
-    """A number of rows from a number, or from a share of the m rows.  Raises UsageError where there are fewer."""
+    """A number of rows from a number, or from a share of the m rows.  Raises UsageError if fewer are available."""
     if isinstance(size, bool) or not isinstance(size, Real) or not (size < 1 or size % 1 == 0):
         raise UsageError(f"size {size!r}: expected a whole number of rows, or a share of them between 0 and 1")
     count = round(size * m) if size < 1 else int(size)

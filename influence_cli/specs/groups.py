@@ -1,7 +1,7 @@
-"""The mini-language of groups of training rows: one line of text to one frozen object, without any data.
+"""The mini-language of groups of training rows: one line of text becomes one frozen object, without any data.
 
-``drawing.py`` turns the object and the data into row numbers.  ``KINDS`` is the one table of what exists; a kind
-added here and in ``drawing.PLANNERS`` is known to parser, error messages and help.
+``plan.py`` turns the object and the data into row numbers.  ``KINDS`` is the one table of what exists; a kind added
+here and in ``plan.PLANNERS`` is known to parser, error messages and help.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EACH_ROW = "each"
 SHOWN_CLASSES = 10
 LONGEST_GUESS = 80
 MAX_DRAWS = 1_000_000
-"""More draws than anybody can evaluate; without a limit a mistyped ``x`` exhausts the memory."""
+"""Limit on draws, more than anybody can evaluate; without it a mistyped ``x`` would exhaust the memory."""
 
 _SIZE = re.compile(r"(?P<whole>[0-9]{0,18})(?P<part>\.[0-9]{0,18})?(?P<percent>%?)(?:x(?P<times>[0-9]{1,18}))?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -34,14 +34,14 @@ _TIMES_AT_END = re.compile(r"(?P<rest>.+)x(?P<times>[0-9]+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Size:
-    """A number of rows, or a percentage that is always one of the m training rows, never of a class."""
+    """A number of rows, or a percentage, which always refers to the m training rows and never to a class."""
 
     text: str
     count: int | None = None
     percent: Fraction | None = None
 
     def of(self, m: int) -> int:
-        """The number of rows among m, a percentage rounded to the nearest row (a half upwards)."""
+        """The number of rows among m, with a percentage rounded to the nearest row (a half upwards)."""
         if self.count is not None:
             return self.count
         assert self.percent is not None
@@ -52,8 +52,8 @@ class Size:
 class GroupSpec:
     """One parsed spec; only the fields of its kind are set.
 
-    ``base`` is the canonical text without ``xN``: two spellings of one spec have one base, and the seed of every
-    draw derives from it.  ``body`` is what stood behind the kind, ``origin`` the line of a file it stood in.
+    ``base`` is the canonical text without ``xN``: two spellings of one spec have one base, and the seed of every draw
+    derives from it.  ``body`` is the text after the kind, ``origin`` the line of the file that contained the spec.
     """
 
     kind: str
@@ -84,7 +84,7 @@ class GroupSpec:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of group: how it is written, what it means, and its parser (of the text behind ``KIND:``)."""
+    """A kind of group: how it is written, what it means, and its parser (of the text after ``KIND:``)."""
 
     form: str
     example: str
@@ -114,7 +114,7 @@ def parse_group(text: str) -> GroupSpec:
 
 
 def _hint_of_kind(spec: str, name: str, colon: str) -> str:
-    """What was probably meant by a spec whose kind is missing or misspelt."""
+    """The hint about what was probably meant by a spec whose kind is missing or misspelt."""
     near, body = nearest(name, KINDS), spec.partition(":")[2]
     if "=" in body and "=" not in name and near not in ("column", "by"):
         return f"did you mean --group {shell(f'column:{body}')}?"
@@ -127,20 +127,20 @@ def _hint_of_kind(spec: str, name: str, colon: str) -> str:
 
 
 def cell_of(spec: GroupSpec) -> str:
-    """What groups of one kind that are judged together have in common, as far as the spec alone says it."""
+    """What the groups of one kind that are judged together share, as far as the spec alone determines it."""
     if spec.kind == "column":
         return f"column:{quoted(spec.conditions[0].column)}"
     return spec.base if spec.kind == "cluster" else ""
 
 
 def cell_of_label(label: str, size: int) -> str:
-    """The cell of a group whose label is its spec, as in files that do not keep it."""
+    """The cell of a group whose label is its spec, for files that do not store it."""
     spec = parse_group(_NUMBER.sub("", label))
     return cell_of(spec) if spec.size is None else str(size)
 
 
 def parse_size(text: str) -> tuple[Size, int | None]:
-    """``SIZE[xN]`` to the size and N."""
+    """``SIZE[xN]`` as the size and N."""
     match = _SIZE.fullmatch(text)
     if match is None or (not match["whole"] and not (match["part"] or "").strip(".")):
         raise UsageError(
@@ -171,17 +171,17 @@ def parse_size(text: str) -> tuple[Size, int | None]:
 
 
 def whole_number(text: str) -> int | None:
-    """The integer that a text is in plain digits, or None."""
+    """The integer that a text gives in plain digits, or None."""
     return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def shown(text: str) -> str:
-    """A piece of input, quoted, and cut where it is too long for a sentence."""
+    """A piece of input, quoted, and shortened if it is too long for a sentence."""
     return f"'{text}'" if len(text) <= 160 else f"'{text[:120]}...' ({len(text):,} characters)"
 
 
 def resolve_label(spec: GroupSpec, classes: Sequence[str]) -> tuple[int, Size | None, int | None]:
-    """The number of the class that a ``coherent`` spec means, and what remains as size and number of draws.
+    """The number of the class that a ``coherent`` spec means, and the remaining size and number of draws.
 
     ``coherent:10:05`` is five rows of class 10 if there is such a class, else the class 10:05.
     """
@@ -225,7 +225,7 @@ def _parse_coherent(body: str) -> GroupSpec:
             size, times = parse_size(tail)
             label = composed(head)
         except UsageError:
-            # A label may hold a colon.  Only the classes can tell; drawing.py repeats this error if it is none.
+            # A label may contain a colon; ``resolve_label``, which knows the classes, repeats this error if needed.
             pass
     elif colon:
         raise UsageError(f"expected coherent:LABEL[:SIZE], found no label in {shown(body)}")
@@ -260,7 +260,7 @@ def _parse_rows(body: str) -> GroupSpec:
 
 
 def _parse_names(kind: str, body: str) -> GroupSpec:
-    """Rows by the numbers of their records, or by their identifiers, in one order whatever was given."""
+    """Rows by record numbers or by identifiers, sorted whatever the given order."""
     names = parse_names(SPELLINGS[kind], body)
     ordered = sorted(names, key=int) if kind == "records" else sorted(names)
     return GroupSpec(kind, f"{kind}:{written(ordered)}", names=tuple(ordered))

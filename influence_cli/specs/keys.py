@@ -1,4 +1,4 @@
-"""The columns of ``by:`` groups: ``site,age:5`` to frozen objects."""
+"""The columns of ``by:`` groups: ``site,age:5`` becomes frozen objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from influence_cli.specs.columns import MOST_GROUPS, named, piece
 
 @dataclass(frozen=True)
 class Key:
-    """A column to group by: each value of it, or ``bins`` parts of its numbers that hold equally many rows."""
+    """A column to group by: each of its values, or ``bins`` parts of its numbers with equally many rows."""
 
     column: str
     bins: int | None = None
@@ -23,13 +23,13 @@ class Key:
 
 
 def parse_keys(text: str) -> tuple[Key, ...]:
-    """``NAME[:BINS],...``: columns to group by; a name that holds a comma stands in double quotes."""
+    """``NAME[:BINS],...``: columns to group by; a name that contains a comma is written in double quotes."""
     keys: list[Key] = []
     rest = text
     while True:
         name, rest = piece(rest, ",")
         bins = None
-        if rest[:1] == ":":  # behind a quoted name
+        if rest[:1] == ":":  # after a quoted name
             tail, _, rest = rest[1:].partition(",")
             rest = f",{rest}" if _ else ""
             name, tail = name, tail.strip()

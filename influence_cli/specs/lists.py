@@ -1,4 +1,4 @@
-"""Lists of groups and rows as text: a regular file of bounded length, or standard input."""
+"""Lists of groups and rows as text: from a regular file of bounded length, or from standard input."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from influence_cli.errors import FileError, check_regular
 
 STDIN = "-"
 LINE_END = re.compile(r"\r\n|\n|\r")
-"""Where a line ends: not at a separator of records or paragraphs, which a label may hold."""
+"""Where a line ends: not at separators of records or paragraphs, because a label may contain these."""
 LONGEST_TEXT = 1_000_000_000
-"""Characters of a list: ten for each of a hundred million rows, and an end to what has none."""
-PIECE = 1 << 20  # characters read at a time, so that what is no text is refused at its first zero
+"""Characters of a list: ten for each of a hundred million rows, and a bound for endless input."""
+PIECE = 1 << 20  # characters read at a time, so that binary data are refused at their first zero
 
 
 def read_text(path: str, stdin: TextIO | None = None) -> tuple[str, str]:

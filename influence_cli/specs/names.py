@@ -1,6 +1,6 @@
-"""Rows by the names that their file gives them: ``record:12``, ``id:P021``, several with commas between them.
+"""Rows by the names that their file gives them: ``record:12``, ``id:P021``, several separated by commas.
 
-An identifier that holds a comma or a quote stands in double quotes, a quote inside written twice.
+An identifier that contains a comma or a quote is written in double quotes, with a quote inside written twice.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from influence_cli.errors import UsageError, composed, did_you_mean
 
 RECORD, ID = "record", "id"
 SPELLINGS = {"record": RECORD, "records": RECORD, "id": ID, "ids": ID}
-"""What a spec may begin with -> what is asked by."""
+"""The prefix of a spec -> the kind of name that it asks by."""
 LARGEST_GUESSED = 100_000
-"""Identifiers among which the nearest one to a misspelt name is looked for."""
+"""Number of identifiers up to which the nearest one to a misspelt name is searched for."""
 
 
 @dataclass(frozen=True)
 class RowNames:
-    """Names of the training or test rows (r,), which ``called`` says.
+    """Names of the training or test rows (r,); ``called`` says which of these.
 
     ``records`` are their numbers in the file, ``ids`` their identifiers (int64, float64 or objects), None where the
     model has none; ``others`` are the names of the rows of the other part.
@@ -35,7 +35,7 @@ class RowNames:
     others: RowNames | None = None
 
     def rows(self, by: str, names: Sequence[str]) -> np.ndarray:
-        """The row numbers (k,) of these names, in the order given.  Raises UsageError."""
+        """The row numbers (k,) of these names, in the order given.  Raises UsageError for an unknown name."""
         names_known = self._own(by)
         if names_known is None:
             if by == ID:
@@ -74,7 +74,7 @@ class RowNames:
 
 
 def parse_names(by: str, text: str) -> tuple[str, ...]:
-    """The names behind ``record:`` or ``id:``, each once.  Raises UsageError."""
+    """The names after ``record:`` or ``id:``, each once.  Raises UsageError."""
     try:
         items = next(csv.reader([composed(text)], skipinitialspace=True, strict=True), [])
     except csv.Error:
@@ -94,7 +94,7 @@ def parse_names(by: str, text: str) -> tuple[str, ...]:
 
 
 def written(names: Sequence[str]) -> str:
-    """Names as a spec has them."""
+    """Names as they are written in a spec."""
     return ",".join(f'"{name.replace(chr(34), 2 * chr(34))}"' if set(name) & set(',"') else name for name in names)
 
 

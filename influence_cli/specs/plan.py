@@ -1,9 +1,8 @@
-"""Parsed group specs and data to row numbers: planned and checked at once, drawn when they are needed.
+"""From parsed group specs and data to row numbers: planned and checked at once, drawn when they are needed.
 
-Ten thousand groups of a third of 60,000 rows are 1.7 GB of row numbers, so a plan knows label, kind and size of
-every group and draws rows on demand.  A draw's random numbers depend on the seed, its own spec and its number
-alone: other specs in the command change nothing, ``x10`` is a prefix of ``x40``, and drawing twice gives the
-same rows.
+Ten thousand groups of a third of 60,000 rows are 1.7 GB of row numbers, so a plan knows label, kind and size of every
+group and draws rows on demand.  A draw's random numbers depend on the seed, its own spec and its number alone: other
+specs in the command change nothing, ``x10`` is a prefix of ``x40``, and drawing twice gives the same rows.
 """
 
 from __future__ import annotations
@@ -36,14 +35,14 @@ from influence_cli.specs.names import SPELLINGS, RowNames
 from influence_cli.specs.planned import EveryRow, GroupPlan, PlannedGroup
 
 ALL_ROWS = ("neighbours", "cluster")
-"""Kinds of groups that look at the features of all rows at once."""
+"""Kinds of groups that depend on the features of all rows."""
 NAMELESS = RowNames("training rows")
 
 
 @dataclass(frozen=True)
 class TrainRows:
-    """Features X (m, d) and labels or responses y (m,), ``classes``, none for regression, the ``columns`` of a table,
-    as ``Dataset.columns_train`` has them, and the ``names`` of the rows."""
+    """Features X (m, d) and labels or responses y (m,), the ``classes`` (empty for regression), the ``columns`` of a
+    table as in ``Dataset.columns_train``, and the ``names`` of the rows."""
 
     X: Any
     y: np.ndarray
@@ -95,7 +94,7 @@ def plan_groups(
 
 
 def _planned(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
-    """The groups of a spec; an error says in which line of which file the spec stands."""
+    """The groups of a spec; an error names the file and line of the spec."""
     try:
         yield from PLANNERS[spec.kind](spec, data)
     except UsageError as error:
@@ -106,7 +105,7 @@ def _planned(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
 
 @dataclass(frozen=True)
 class _Data(TrainRows):
-    """What the planners may look at."""
+    """The data available to the planners."""
 
     seed: int = 0
     stdin: TextIO | None = None
@@ -121,7 +120,7 @@ class _Data(TrainRows):
 
 
 def _as_named(label: str, classes: Sequence[str]) -> str:
-    """The class that a label is the number of: the file's 1.0, 10% or 1,000 is the class 1, 10 or 1000."""
+    """The class whose number the label is: a file's 1.0, 10% or 1,000 is the class 1, 10 or 1000."""
     if label in classes:
         return label
     (value,) = read_numbers([label]).values
@@ -143,7 +142,7 @@ def _plan_coherent(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     for number in range(times or len(codes)):
         code = codes[number % len(codes)]
         rows = data.class_rows[code]
-        # The text of this one class, so that a label copied from a result is a spec for the same rows.
+        # The text names this one class, so that a label copied from a result is a spec for the same rows.
         text = f"coherent:{data.classes[code]}" + (f":{size.text}" if size else "")
         if not len(rows):
             raise UsageError(f"group {shown(text)}: class {data.classes[code]} has no training rows")
@@ -224,7 +223,7 @@ def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
             f"group {shown(spec.text)}: the training rows form only {len(clusters)} distinct clusters",
             hint=f"At most: --group cluster:{len(clusters)}" if len(clusters) > 1 else None,
         )
-    # The numbers that k-means gives mean nothing; the smallest row of a cluster does not change with them.
+    # The cluster numbers of k-means are arbitrary; the smallest row of each cluster is not.
     for number, cluster in enumerate(clusters[np.argsort(first)]):
         rows = frozen(np.flatnonzero(members == cluster))
         source, draw = (spec.base, number), partial(same, rows)
@@ -239,19 +238,19 @@ def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
 
 
 def _plan_by(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
-    whole = spec.body.strip()  # a column may be called what looks like several
+    whole = spec.body.strip()  # a single column's name may look like several columns
     keys = (Key(whole),) if whole in data.columns else spec.keys
     with about(f"group {shown(spec.text)}"):
         parts = conditions_by_keys(data.columns, keys)
     cell = f"column:{','.join(quoted(key.column) for key in keys)}"
     for conditions, rows in parts:
-        # The text of this one value, so that a label copied from a result is a spec for the same rows.
+        # The text names this one value, so that a label copied from a result is a spec for the same rows.
         text = f"column:{','.join(sorted(condition.text for condition in conditions))}"
         yield PlannedGroup(text, "column", len(rows), (text, 0), partial(same, frozen(rows)), cell=cell)
 
 
 def _checked(text: str, size: Size | None, count: int, m: int) -> int:
-    """The size of a group, refused where nothing would be removed or nothing would be left."""
+    """The size of a group.  Raises UsageError if it would remove no rows, or all of them."""
     if count < 1:
         raise UsageError(
             f"group {shown(text)}: {_described(size, count, m)}: the group is empty; expected at least one row"

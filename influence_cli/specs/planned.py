@@ -1,4 +1,4 @@
-"""Planned groups: label, kind and size of every group are known, its rows are drawn when they are needed."""
+"""Planned groups: label, kind and size of every group are known, and its rows are drawn when they are needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from influence_cli.specs.draws import frozen
 from influence_cli.specs.groups import EACH_ROW
 
 KEPT_ROWS = 1 << 20
-"""Rows of drawn groups that a plan keeps (8 MiB): to draw few again takes about as long as to retrain without them."""
+"""Rows of drawn groups that a plan keeps (8 MiB): drawing a few rows again takes as long as retraining without them."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def digest_of(rows: np.ndarray) -> str:
 class PlannedGroup:
     """A group that is known but not drawn; ``draw()`` gives the same rows every time.
 
-    ``source`` is the spec of this one group and the number of the draw: together with the seed and the data it
-    fixes the rows.
+    ``source`` is the spec of this one group and the number of the draw, which together with the seed and the data
+    determine the rows.
     """
 
     label: str
@@ -54,12 +54,12 @@ class PlannedGroup:
     source: tuple[str, int]
     draw: Callable[[], np.ndarray]
     cell: str = ""
-    """What the groups of its kind that are judged together have in common: their size, or the spec of many sizes."""
+    """What the groups of its kind that are judged together share: their size, or a spec that gave many sizes."""
 
 
 @dataclass(frozen=True)
 class EveryRow(Sequence[PlannedGroup]):
-    """Each of m rows as a group, made when it is asked for: there may be millions."""
+    """Each of m rows as a group, made on access, because there may be millions."""
 
     m: int
 
@@ -74,7 +74,7 @@ class EveryRow(Sequence[PlannedGroup]):
 
 @dataclass(frozen=True)
 class RowDigests(Sequence[str]):
-    """The digests of the single rows, made when they are asked for."""
+    """The digests of the single rows, made on access."""
 
     m: int
 
@@ -97,7 +97,7 @@ def _single_row(row: int) -> PlannedGroup:
 
 @dataclass(frozen=True)
 class RowsOf(Sequence[np.ndarray]):
-    """The sorted row numbers of each planned group, drawn when they are asked for."""
+    """The sorted row numbers of each planned group, drawn on access."""
 
     plan: GroupPlan
 
@@ -155,7 +155,7 @@ class GroupPlan:
         return self.size / self.m
 
     def table(self, digests: Sequence[str]) -> GroupTable:
-        """The groups as results keep them, with the digest of each one's rows."""
+        """The groups as results store them, with the digest of each group's rows."""
         each = self.each_row
         cells = (EACH_ROW,) * self.m if each else tuple(group.cell for group in self.groups)
         return GroupTable(
@@ -163,7 +163,7 @@ class GroupPlan:
         )
 
     def rows(self, index: int) -> np.ndarray:
-        """The sorted row numbers of one group, drawn now, or before where they were among the first."""
+        """The sorted row numbers of one group, drawn again on each call unless it is among the first KEPT_ROWS rows."""
         rows = self._drawn.get(index)
         if rows is None:
             rows = frozen(self.groups[index].draw())
@@ -172,7 +172,7 @@ class GroupPlan:
         return rows
 
     def group(self, index: int) -> Group:
-        """One group, drawn as ``rows`` are."""
+        """One group, drawn as in ``rows``."""
         planned = self.groups[index]
         return Group(planned.label, planned.kind, self.rows(index))
 
@@ -182,5 +182,5 @@ class GroupPlan:
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """How many rows the groups before each one have, and all of them, (G + 1,)."""
+        """Total rows of the groups before each one, and of all groups, (G + 1,)."""
         return np.cumsum([0, *self.size])

@@ -1,4 +1,4 @@
-"""REL: a relative tolerance as options have it, ``5%`` or ``0.05``."""
+"""REL: a relative tolerance as options accept it, ``5%`` or ``0.05``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from influence_cli.errors import UsageError
 
 
 def parse_relative(text: str, option: str) -> float:
-    """A number over 0 and below 1.  Raises UsageError for anything else."""
+    """A number above 0 and below 1.  Raises UsageError for anything else."""
     body = text.strip()
     percent = body.endswith("%")
     try:

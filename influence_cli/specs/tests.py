@@ -1,4 +1,4 @@
-"""The mini-language of test rows, ``--test``: text to a frozen object, and with the data to row numbers."""
+"""The mini-language of test rows, ``--test``: text becomes a frozen object, and with the data row numbers."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _WORDS = ("misclassified", "all", "mean", "removed")
 class TestRowSpec:
     """One parsed spec.
 
-    ``kind`` is ``rows`` (with ``rows``), ``slice`` (``start``, ``stop``; None is the end of the test set),
-    ``record`` or ``id`` (``names``), ``misclassified`` (``count``; None is all of them), ``all``, ``mean``, or
-    ``removed``: the rows that each group removes, which are no test rows.
+    ``kind`` is ``rows`` (with ``rows``), ``slice`` (``start``, ``stop``; None is the end of the test set), ``record``
+    or ``id`` (``names``), ``misclassified`` (``count``; None is all of them), ``all``, ``mean``, or ``removed``: the
+    rows that each group removes, which are not test rows.
     """
 
-    __test__ = False  # pytest takes every class named Test... for a test
+    __test__ = False  # pytest collects every class named Test...
 
     text: str
     kind: str
@@ -59,10 +59,10 @@ def choose_tests(
     misclassified: Callable[[], np.ndarray] | None = None,
     names: RowNames | None = None,
 ) -> tuple[np.ndarray, bool]:
-    """The test rows that are meant (int64, in the order given), and whether their mean is asked for.
+    """The requested test rows (int64, in the order given), and whether their mean is asked for.
 
-    ``n`` is the number of test rows.  ``misclassified`` is called only if it is needed and gives a mask (n,);
-    None stands for a regression.  ``names`` are those of the test rows.
+    ``n`` is the number of test rows.  ``misclassified`` is called only if it is needed and gives a mask (n,); None
+    stands for a regression.  ``names`` are those of the test rows.
     """
     if n == 0:
         raise UsageError(f"test rows {shown(spec.text)}: this data has no test rows")
