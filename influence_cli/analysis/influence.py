@@ -90,10 +90,9 @@ def influence(
     """Estimated changes ``f(after removal) - f(before)`` for every group and test row, without retraining.
 
     It takes one adjoint solve per test row and one forward solve per group, whatever the number of pairs, while the
-    groups' right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not reach its
-    tolerance the value is NaN and ``status`` says why.  Where J has no minimum after removal the estimates stay, and
-    ``ends`` says so.  ``advance`` is called with the number of (group, test row) pairs done; each pair is counted
-    ``how.rounds`` times.
+    groups' right-hand sides or the test rows' adjoints fit in ``HELD_BYTES``.  Where a solve did not converge the value
+    is NaN and ``status`` says why.  Where J has no minimum after removal the estimates stay, and ``ends`` says so.
+    ``advance`` is called with the number of (group, test row) pairs done, ``how.rounds`` times for each pair.
     """
     check_methods(how.methods)
     if how.estimators:

@@ -1,4 +1,4 @@
-"""What ``ginf compare`` shows of its records: a table to be read at a glance, and the pictures."""
+"""What ``ginf compare`` shows of its records: a table that can be read at a glance, and the pictures."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from influence_cli.results import REMOVED_TEST, name_of_test
 from influence_cli.tabular import Records
 
 CURVE_FROM = 4
-"""Sizes of one kind from which ``--figure auto`` draws the curve."""
+"""Number of sizes of one kind from which ``--figure auto`` draws the curve."""
 MOST_COLUMNS = 4
-"""Panels side by side in the scatter plot."""
+"""Largest number of panels side by side in the scatter plot."""
 MOST_GROUPS = 30
-"""Groups that are shown one by one."""
+"""Number of groups up to which each is shown separately."""
 MOST_TESTS = 5
-"""Test rows that are shown one by one; more are taken together."""
+"""Number of test rows up to which each is shown separately; more are taken together."""
 
 
 def agreement_page(matched: Matched | Sequence[Matched], records: Records, view: View) -> Page:
-    """Group by group where there are few, and the pooled records, block by block; the best method is marked."""
+    """Each group separately if there are few, and the pooled records, block by block; the best method is marked."""
     each = [matched] if isinstance(matched, Matched) else list(matched)
     first = each[0]
     tests, bootstrap = len(first.tests), records.config["bootstrap"]
@@ -86,7 +86,7 @@ def _of_removed(matched: Matched) -> bool:
 
 
 def _group_blocks(matched: Matched, view: View, *, several: bool = False) -> Iterator[Block]:
-    """Estimates, truth and error of every group, where they are few enough to be read; of many test rows pooled."""
+    """Estimates, truth and error of every group, if they are few enough to be read; many test rows are pooled."""
     count, methods = len(matched.groups), matched.methods
     if count > MOST_GROUPS:
         return
@@ -135,7 +135,7 @@ def _agreement_block(
     """The pooled records; the best method of each kind and size is marked."""
     blocks = [shown[start : start + len(matched.methods)] for start in range(0, len(shown), len(matched.methods))]
     if len(matched.cells) == 1:
-        blocks = blocks[:1]  # all groups are that one block
+        blocks = blocks[:1]  # the block of all groups would be the same
     fractions = [*(matched.groups.fraction[cell.rows] for cell in matched.cells), matched.groups.fraction]
     headings = ["groups", "number", "method", "correlation" if against is None else "r"]
     headings += ["95% interval"] if against is None else [f"gain over {against}", "its interval", "verdict"]
@@ -182,7 +182,7 @@ def _finite(value: float) -> float | None:
 
 
 def _share(fractions: np.ndarray, digits: int = 3) -> str:
-    """Sizes of groups as a percentage of the training rows, or the range of them."""
+    """Sizes of groups as a percentage of the training rows, or as the range of the percentages."""
     low, high = (f"{100 * fraction:.{digits}g}" for fraction in (fractions.min(), fractions.max()))
     return f"{low}%" if low == high else f"{low}-{high}%"
 
@@ -269,7 +269,7 @@ def _clouds(matched: Matched, records: Records) -> dict[str, dict[str, Any]]:
 
 
 def _lines(records: Records) -> dict[str, dict[str, Any]]:
-    """The panels of the curve: kind to method to its line, sizes ascending."""
+    """The panels of the curve: kind to method to its line, with sizes ascending."""
     points: dict[str, dict[str, list[list[float]]]] = {}
     for row in records.rows:
         if row["test"] is None and row["kind"] is not None and row["pearson"] is not None:

@@ -1,4 +1,4 @@
-"""The page of estimated and of measured changes: a block a test row, groups by the size of their effect."""
+"""The page of estimated or measured changes: one block per test row, groups by the size of their effect."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from influence_cli.present.words import (
 from influence_cli.results import OK, REFINED, REMOVED_TEST, InfluenceResult, TruthResult
 
 TABLE_ROWS = 200
-"""Rows that a page shows where --top does not say how many: more than that nobody reads on a terminal."""
+"""Rows that a page shows without --top: nobody reads more than that on a terminal."""
 EFFECT, GIVEN, SIZE = "effect", "given", "size"
 SORTS = (EFFECT, GIVEN, SIZE)
 BEST_FIRST = (*CREDITS, "actual", "refined", "newton", "second-full", "second", "rif", "first", "first-koh")
-"""Which figure a table is sorted by and says what the group did, of those that it has."""
+"""The order of preference for the figure that a table is sorted by and that says what the group did."""
 
 CREDIT_NAMES = {SHAPLEY: "Shapley value", BANZHAF: "Banzhaf value"}
 AVERAGED = {
@@ -44,13 +44,13 @@ EVALUATED = {
     "linear": "estimates: gradient of f times the change of the parameters",
     "exact": "estimates: f at the changed parameters minus f now; f is what the heading names",
 }
-"""What estimates are, by how they were evaluated."""
+"""What the estimates are, by how they were evaluated."""
 NO_ERROR = "no error is known of these estimates: --verify shows how far they are off"
-"""Said where no figure says how far it may be off, and nothing was retrained."""
+"""The note shown if no figure has an error and nothing was retrained."""
 MEASURED = {"actual": "retrained"}
-"""The change of a result of retraining, and its heading."""
+"""The key of the change in a result of retraining, and its heading."""
 OWN = "estimates: f at the changed parameters; change: that of the last estimate or of retraining, minus in-sample"
-"""The same of the removed rows themselves."""
+"""The sentence of EVALUATED for ``--test removed``."""
 ESTIMATED = "refined and the errors estimate"
 OF_NETWORK = (
     "proximal: what {} is how the trained network responds, held near its parameters;"
@@ -60,7 +60,7 @@ OF_NETWORK = (
 
 @dataclass(frozen=True)
 class View:
-    """What of a page is wanted: the order of the groups, how many of each test row, and diagnostics."""
+    """How a page is to look: the order of the groups, how many for each test row, and whether with diagnostics."""
 
     sort: str = EFFECT
     top: int | None = None
@@ -69,7 +69,7 @@ class View:
     """The training rows, where their names are known."""
 
     def name_of_row(self, label: str) -> str:
-        """What the row of a group of one row is called in its file, in brackets; nothing of other groups."""
+        """The file's name for the row of a group of one row, in parentheses; empty for other groups."""
         row = label.removeprefix("rows:")
         if self.data is None or row == label or not row.isdigit():
             return ""
@@ -81,7 +81,8 @@ class View:
 
 @dataclass(frozen=True)
 class Figures:
-    """The columns of numbers: the ``changes`` (key to heading), which keys say how far they may be off, diagnostics."""
+    """The columns of numbers: the ``changes`` (key to heading), the keys of their ``errors``, and diagnostics
+    (``others``)."""
 
     changes: Mapping[str, str]
     errors: Mapping[str, str]
@@ -89,12 +90,12 @@ class Figures:
 
     @property
     def headline(self) -> str:
-        """The change that is sorted by."""
+        """The change by which the table is sorted."""
         return next((key for key in BEST_FIRST if key in self.changes), next(iter(self.changes)))
 
 
 def influence_page(result: InfluenceResult, columns: Mapping[str, Any], view: View) -> Page:
-    """Estimates of an influence result, whose ``columns()`` are given."""
+    """The page of an influence result with its ``columns()``."""
     figures = influence_figures(result, columns)
     return _page(result, columns, figures, view, *evaluated(result))
 
@@ -108,7 +109,7 @@ def evaluated(result: InfluenceResult) -> tuple[str, ...]:
 
 
 def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Figures:
-    """The columns of numbers that a result of estimates has."""
+    """The columns of numbers in a result of estimates."""
     changes = {method: method for method in result.values}
     if result.objective is not None and "refined" in changes:
         changes["refined"] = f"refined ({result.objective})"
@@ -122,7 +123,7 @@ def influence_figures(result: InfluenceResult, columns: Mapping[str, Any]) -> Fi
 
 
 def truth_page(result: TruthResult, columns: Mapping[str, Any], view: View) -> Page:
-    """Changes by retraining, of a truth result whose ``columns()`` are given."""
+    """The page of changes by retraining: of a truth result with its ``columns()``."""
     changes = {"actual": "retrained" if result.tests.tolist() == [REMOVED_TEST] else "actual change"}
     errors = {"actual": "actual_error"} if view.verbose and "actual_error" in columns else {}
     if "low" in columns:
@@ -140,13 +141,13 @@ def truth_page(result: TruthResult, columns: Mapping[str, Any], view: View) -> P
 
 
 def credited(result: InfluenceResult | TruthResult) -> list[str]:
-    """What the values of groups are that a result has, in sentences."""
+    """What the credited values of groups in a result are, in sentences."""
     kinds = [kind for kind in CREDITS if isinstance(result, TruthResult) and kind in result.credit]
     return [f"{CREDIT_NAMES[kind]}: f without the group minus f with it, {AVERAGED[kind]}" for kind in kinds]
 
 
 def _measured(result: TruthResult) -> str:
-    """How the truth was made; of the strategies only those that the model's form does not make one."""
+    """How the truth was computed; without naming the strategy if the model has a single minimum."""
     config = result.provenance.config
     how = {
         "proximal": "measured: minimum of the proximal objective without each group, which estimates approximate",
@@ -172,12 +173,12 @@ class _Sheet:
         self.marks: dict[str, int] = {}
 
     def record(self, group: int, test: int) -> dict[str, Any]:
-        """One record, of plain values."""
+        """One record with plain Python values."""
         at = group * self.tests + test
         return {key: plain([values[at]])[0] for key, values in self.columns.items()}
 
     def order(self, groups: Sequence[int], value: Callable[[int], dict[str, Any]]) -> list[int]:
-        """The places in the order of ``--sort``: what has no finite value comes first, what has none at all last."""
+        """The indices in the order of ``--sort``; by effect, infinite values come first and missing ones last."""
         if self.view.sort == GIVEN:
             return list(groups)
         if self.view.sort == SIZE:
@@ -220,7 +221,7 @@ class _Sheet:
         return frozenset(range(first, first + len(self.known) + 2 * self.own))
 
     def spare(self, first: int) -> tuple[int, ...]:
-        """The columns that a narrow terminal goes without: all figures but the headline and the truth."""
+        """The columns that a narrow terminal omits: all figures except the headline, the truth and the bounds."""
         kept = {self.figures.headline, "actual", "refined", "low", "high"}
         return tuple(first + self.own + at for at, key in enumerate(self.known) if key not in kept)
 
@@ -247,13 +248,13 @@ def _page(
 
 
 def of_each(tests: np.ndarray) -> str:
-    """What ``--top`` counts in: test rows, where the figures are of single ones."""
+    """The unit that ``--top`` counts in: each test row, if the figures belong to single ones."""
     return " of each test row" if (tests >= 0).any() else ""
 
 
 def closing_line(result: InfluenceResult | TruthResult, columns: Mapping[str, Any], changes: Mapping[str, str]) -> str:
-    """What all groups say together, or an empty text: of ``--test removed`` the mean by each of the ``changes`` (key to
-    heading), of a coefficient and clusters its standard error."""
+    """The result of all groups together, or an empty text: for ``--test removed`` the mean by each of the ``changes``
+    (key to heading), for a coefficient and clusters its standard error."""
     errors = [_standard_error(part) for part in separate(result) if part.crv3 and part.crv3[0]]
     if errors:
         return "\n".join(errors)
@@ -264,7 +265,7 @@ def closing_line(result: InfluenceResult | TruthResult, columns: Mapping[str, An
 
 
 def _standard_error(result: InfluenceResult | TruthResult) -> str:
-    """The standard error of a coefficient that the changes without each cluster give."""
+    """The sentence with the standard error of a coefficient from the changes without each cluster."""
     name, count, base, error = result.quantity.partition(":")[2], len(result.groups), result.base[0], result.crv3[0]
     assert error is not None
     estimated = isinstance(result, InfluenceResult) and result.actual is None
@@ -276,7 +277,7 @@ def _standard_error(result: InfluenceResult | TruthResult) -> str:
 
 
 def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
-    """A block a test row, and how many rows are left out."""
+    """One block per test row, and how many rows are left out."""
     blocks: list[Block] = []
     left, room = 0, TABLE_ROWS
     heading = f"group {sheet.common}" if sheet.common else "group"
@@ -301,7 +302,7 @@ def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
 
 
 def _by_group(sheet: _Sheet) -> tuple[list[Block], int]:
-    """One group and several test rows: one block, a row a test row."""
+    """One group and several test rows: a single block with one row per test row."""
     records = [sheet.record(0, test) for test in range(sheet.tests)]
     order = sheet.order(range(sheet.tests), records.__getitem__)
     kept = order[: TABLE_ROWS if sheet.view.top is None else sheet.view.top]
@@ -321,12 +322,12 @@ def _by_group(sheet: _Sheet) -> tuple[list[Block], int]:
 
 
 def _without_empty(block: Block) -> Block:
-    """The block without its last column where no row has a note."""
+    """The block without its last column if no row has a note."""
     return block if any(row[-1] for row in block.rows) else block.without(len(block.headings) - 1)
 
 
 def _about(sheet: _Sheet, record: Mapping[str, Any]) -> str:
-    """The test row in words: what it is called, its classes, and f now."""
+    """The test row in words: its name, its classes, and f now."""
     parts = []
     if record["true"] is not None:
         parts.append(f"true {label_text(record['true'])}")
@@ -339,7 +340,7 @@ def _about(sheet: _Sheet, record: Mapping[str, Any]) -> str:
 
 
 def _short(quantity: str, record: Mapping[str, Any]) -> str:
-    """The quantity in a word or two, with the class that it is about."""
+    """The quantity in a word or two, with its class."""
     if quantity == "prob":
         label = record["predicted"] if record["true"] is None else record["true"]
         return "probability" if label is None else f"probability of {label_text(label)}"

@@ -15,11 +15,11 @@ from influence_cli.present.words import change_text, figure, meaning, meaning_of
 from influence_cli.results import OK, SelectionResult
 
 SHOWN_TESTS = 6
-"""Test rows in a picture, each a panel."""
+"""Number of test rows in a picture, one panel each."""
 
 
 def curve_page(result: SelectionResult, records: Sequence[Mapping[str, Any]]) -> Page:
-    """A block a test row, a line a size."""
+    """One block per test row, one line per size."""
     config, marks = result.provenance.config, dict[str, int]()
     tests = dict.fromkeys(record["test"] for record in records)
     blocks = [_block([record for record in records if record["test"] == test], marks) for test in tests]
@@ -54,7 +54,7 @@ def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block
 
 
 def draw_curve(result: SelectionResult, ending: str) -> bytes:
-    """The picture: a panel a test row, the first ``SHOWN_TESTS`` of them."""
+    """The picture: one panel for each of the first ``SHOWN_TESTS`` test rows."""
     panels = {}
     for test in list(dict.fromkeys(record["test"] for record in result.entries))[:SHOWN_TESTS]:
         records = [record for record in result.entries if record["test"] == test]

@@ -14,7 +14,7 @@ from influence_cli.specs.groups import parse_group
 
 
 def described_page(result: SelectionResult, records: Sequence[Mapping[str, Any]], view: View) -> Page:
-    """A block a test row, the groups in their order."""
+    """One block per test row, with the groups in the order of the records."""
     marks: dict[str, int] = {}
     tests = dict.fromkeys(record["test"] for record in records)
     blocks = [_block([record for record in records if record["test"] == test][: view.top], marks) for test in tests]
@@ -34,7 +34,7 @@ def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block
     verified = any(record["actual"] is not None for record in records)
     rows = []
     for record in records:
-        # a space behind each comma, where a narrow table may break
+        # a space after each comma allows a narrow table to break there
         name = ", ".join(one.text for one in parse_group(record["group"]).conditions) if record["group"] else "none"
         status = record["status"]
         mark = "" if status == OK else f"[{marks.setdefault(status, len(marks) + 1)}]"

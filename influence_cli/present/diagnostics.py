@@ -1,4 +1,4 @@
-"""Regression diagnostics: the page of the groups of the largest Cook's distance, and a picture of rows."""
+"""Regression diagnostics: the page of the groups with the largest Cook's distances, and a picture of rows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure, group_name
 
 NAMED = 5
-"""Rows of the largest Cook's distance that a picture names."""
+"""Number of rows, those with the largest Cook's distances, that a picture names."""
 LARGE_RESIDUAL, LARGE_LEVERAGE = 2.0, 2.0
-"""Studentised residual, and multiple of the mean leverage P / n, from which on textbooks look at a row."""
+"""Studentised residual, and multiple of the mean leverage P / n, above which textbooks recommend examining a row."""
 SHOWN = 20
-"""Groups that are shown where --top does not say how many."""
+"""Groups that are shown without --top."""
 HEADINGS = {
     "leverage": "leverage",
     "cooks_distance": "Cook's distance",
@@ -30,7 +30,7 @@ HEADINGS = {
 
 
 def diagnostics_page(columns: Mapping[str, Any], view: View) -> Page:
-    """The groups of the largest Cook's distance, those without one first."""
+    """The groups with the largest Cook's distances, preceded by those without one."""
     distance = np.asarray(columns["cooks_distance"], dtype=float)
     order = np.argsort(np.where(np.isnan(distance), -np.inf, -distance), kind="stable")
     count = view.top or SHOWN
@@ -59,7 +59,7 @@ def diagnostics_page(columns: Mapping[str, Any], view: View) -> Page:
 
 
 def names_of(columns: Mapping[str, Any]) -> list[str]:
-    """What the groups are called; a single row by its identifier, where its file has one."""
+    """The names of the groups; a single row has its identifier, if its file has one."""
     pairs = zip(columns["group"], columns["id"], strict=True)
     return [group_name(group) if identifier is None else f"id {identifier}" for group, identifier in pairs]
 
@@ -71,8 +71,7 @@ def check_rows(sizes: np.ndarray) -> None:
 
 
 def leverage_picture(columns: Mapping[str, Any], size: int, count: int, ending: str) -> bytes:
-    """Studentised residual against leverage, a circle a row whose area is its Cook's distance, the largest named.
-
+    """Studentised residual against leverage: a circle per row whose area is its Cook's distance; the largest are named.
     ``size`` is the number of parameters, ``count`` that of training rows.
     """
     from matplotlib.figure import Figure

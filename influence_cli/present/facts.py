@@ -1,4 +1,4 @@
-"""What a result was computed from, above the result itself."""
+"""What a result was computed from, shown above the result itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHOWN_DIGITS = 12
 
 
 def with_facts(title: str, page: Page, provenance: Provenance) -> Page:
-    """The page of a result under what its file says about where it comes from."""
+    """The page of a result, preceded by what its file says about its origin."""
     rows = [
         (key.replace("_", " "), _text(value)) for key, value in provenance.config.items() if value not in (None, [])
     ]

@@ -1,4 +1,4 @@
-"""The page of a trained model: what it was made from, and how well it does."""
+"""The page of a trained model: what it was made from, and how well it predicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from influence_cli.present.tables import Block, Page
 from influence_cli.present.words import figure
 
 MOST_COEFFICIENTS = 40
-"""Coefficients that are shown where all are not asked for, the largest."""
+"""Number of coefficients, the largest ones, that are shown without --top."""
 
 
 def model_page(title: str, model: TrainedModel, verbose: bool) -> Page:
@@ -66,7 +66,7 @@ def coefficient_block(model: TrainedModel, top: int | None) -> Block:
 
 
 def _changes_of(model: TrainedModel) -> str:
-    """What coefficients change that are not those of the prediction itself and are not named by a class."""
+    """What the coefficients change, where that is not the prediction itself and no class names it."""
     if model.family.outputs > 1 or model.settings.hidden:
         return ""
     what = {
@@ -84,7 +84,7 @@ def _score(model: TrainedModel, split: Split) -> str:
 
 
 def _classes(model: TrainedModel) -> str:
-    """The classes with their training rows."""
+    """The classes with their numbers of training rows."""
     data = model.dataset
     counts = np.bincount(data.y_train, minlength=len(data.classes)).tolist()
     shown = [f"{label} ({count:,})" for label, count in zip(data.classes, counts, strict=True)][:20]

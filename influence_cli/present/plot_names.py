@@ -1,4 +1,4 @@
-"""Names beside the points of a picture, which neither leave the axes nor cover each other."""
+"""Names beside the points of a picture, which neither leave the axes nor overlap each other."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 LONGEST_NAME = 28
 """Characters of a name beside a point; the middle of a longer one is left out."""
 _BESIDE = tuple((side, lines) for lines in (1, -1, 0, 2, -2, 3, -3) for side in (1, -1))
-"""Places of a name beside its point: to the right or left, and how many lines above or below."""
+"""Positions of a name beside its point: to the right or left, and how many lines above or below."""
 
 
 def name_points(ax: Any, points: Sequence[tuple[float, float, str]], *, size: float = 7.0) -> None:
-    """Names beside points, the first ones first, each where it neither leaves the axes nor covers another; one that
-    finds no such place is left out.  The axes have their limits."""
+    """Place names beside points, in order, each where it neither leaves the axes nor overlaps another; a name without
+    such a place is left out.  The limits of the axes must be set before."""
     from matplotlib.text import Text
 
-    ax.figure.draw_without_rendering()  # where the layout puts the axes
+    ax.figure.draw_without_rendering()  # computes the position of the axes
     frame, taken = ax.get_window_extent(), list[Any]()
     for x, y, name in points:
         half = (LONGEST_NAME - 1) // 2

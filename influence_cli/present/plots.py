@@ -1,8 +1,8 @@
 """The paper's two pictures of agreement with retraining, and what all pictures share.
 
-Colours are those of Okabe and Ito, told apart by the colour-blind; every method has a marker and a dash pattern of its
-own as well, for print without colour.  The same input gives the same bytes: no date, no random identifiers, no style
-file of the user's.
+Colours are those of Okabe and Ito, which colour-blind readers can distinguish; every method also has a marker and a
+dash pattern, for print without colour.  The same input gives the same bytes: no date, no random identifiers, and no
+style file of the user.
 """
 
 from __future__ import annotations
@@ -54,24 +54,24 @@ _RC = {
 _UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _DPI = 200
 LETTERS_AN_INCH = 13.0
-"""Of a label at 9 points, wide ones."""
+"""Characters per inch of a label at 9 points, if they are wide."""
 _LOG_FROM = 12.0
-"""Ratio of the largest to the smallest group from which sizes stand on a logarithmic axis."""
+"""Ratio of the largest to the smallest group above which the axis of sizes is logarithmic."""
 _MANY_POINTS = 20_000
-"""Points beyond which a vector file holds them as an image."""
+"""Points beyond which a vector file stores them as an image."""
 NEAREST = 1e-12
-"""What a logarithmic axis shows of a correlation that is nearer to 1: rounding."""
+"""Smallest distance of a correlation from 1 on a logarithmic axis: less is rounding."""
 NAMED, NAMED_FROM = 5, 0.05
-"""Points of a panel that are named, the farthest from agreement, and how far they lie from it at least, as a part of
-the axis."""
+"""Number of points of a panel that are named, those farthest from agreement, and their smallest distance from it as a
+share of the axis."""
 _TICK_RATIO, _TICK_GAP = 1.22, 0.07
-"""Distance of ticks, as their ratio on a logarithmic axis or a part of a linear one, below which their labels touch."""
+"""Distance of ticks below which their labels touch, as a ratio on a logarithmic axis or a share of a linear one."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """One method in a panel of ``scatter``: estimates, true values, the correlation to state (None: none), and what
-    the points are called (empty: they stay nameless)."""
+    """One method in a panel of ``scatter``: estimates, true values, the correlation to state (None: none), and the
+    names of the points (empty: they have none)."""
 
     estimate: np.ndarray
     truth: np.ndarray
@@ -89,7 +89,7 @@ class Line:
     high: np.ndarray
 
     def from_one(self) -> Line:
-        """How far the correlations are from 1."""
+        """The distances of the correlations from 1."""
         far = (np.maximum(1.0 - values, NEAREST) for values in (self.pearson, self.high, self.low))
         return Line(self.percent, *far)
 
@@ -108,9 +108,9 @@ def check_plot(path: str) -> str:
 
 
 def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: str, note: str, columns: int) -> bytes:
-    """Figure 1: truth against estimate, a panel a size with one cloud a method, and the line on which both agree.
+    """Figure 1: truth against estimate, one panel per size with one cloud per method, and the line on which both agree.
 
-    ``change`` names what changes and under which condition; ``note`` is the small print.
+    ``change`` names the change and its condition; ``note`` is the small print.
     """
     from matplotlib.figure import Figure
 
@@ -136,15 +136,15 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
 
 
 def curve(panels: Mapping[str, Mapping[str, Line]], ending: str, *, note: str, from_one: bool = False) -> bytes:
-    """Figure 2: correlation with the truth against group size, a panel a kind of group with one line a method.
+    """Figure 2: correlation with the truth against group size, one panel per kind of group with one line per method.
 
-    ``from_one`` draws 1 - r on a logarithmic axis, on which .995 and .9999 differ.
+    ``from_one`` draws 1 - r on a logarithmic axis, on which .995 and .9999 differ visibly.
     """
     from matplotlib.figure import Figure
 
     with style():
         figure = Figure(figsize=(max(3.3 * len(panels), 4.2) + 0.3, 3.9), layout="constrained")
-        # a panel of one size is a column of points
+        # a panel with a single size is a column of points
         widths = [1 + 2 * any(len(line.percent) > 1 for line in lines.values()) for lines in panels.values()]
         shape: Any = {"width_ratios": widths}
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True, gridspec_kw=shape).ravel()
@@ -173,7 +173,7 @@ def fitted(text: str, inches: float) -> str:
 
 
 def _farthest(clouds: Mapping[str, Cloud], axis: float) -> list[tuple[float, float, str]]:
-    """The points farthest from agreement, of each name the farthest one."""
+    """The points farthest from agreement, at most one for each name."""
     points = [
         (abs(estimate - truth), float(estimate), float(truth), name)
         for cloud in clouds.values()
@@ -246,7 +246,7 @@ def _curve_panel(ax: Any, kind: str, lines: Mapping[str, Line], *, logarithmic: 
         ax.plot(line.percent, line.pearson, zorder=3, **look)
         if len(line.percent) > 1:
             ax.fill_between(line.percent, line.low, line.high, color=colour, alpha=0.12, linewidth=0, zorder=1)
-            for edge in (line.low, line.high):  # which band is whose, without colour too
+            for edge in (line.low, line.high):  # bands remain identifiable without colour
                 ax.plot(line.percent, edge, color=colour, linestyle=dashes, linewidth=0.5, alpha=0.6, zorder=2)
         elif np.isfinite(line.low).all():
             spread = np.abs(np.stack([line.pearson - line.low, line.high - line.pearson]))
@@ -258,7 +258,7 @@ def _curve_panel(ax: Any, kind: str, lines: Mapping[str, Line], *, logarithmic: 
 
 
 def size_axis(ax: Any, percent: np.ndarray, logarithmic: bool) -> None:
-    """Ticks at the sizes that there are, as far as their labels do not touch; the same scale for all panels."""
+    """Ticks at the given sizes, as far as their labels do not touch; all panels have the same scale."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     if logarithmic:
@@ -267,7 +267,7 @@ def size_axis(ax: Any, percent: np.ndarray, logarithmic: bool) -> None:
     else:
         ax.set_xlim(0, 1.06 * percent[-1])
     ticks: list[float] = []
-    for size in percent[::-1].tolist():  # the large sizes are the ones that matter
+    for size in percent[::-1].tolist():  # the large sizes matter most
         near = ticks and (ticks[-1] < _TICK_RATIO * size if logarithmic else ticks[-1] - size < _TICK_GAP * percent[-1])
         if not near:
             ticks.append(size)
@@ -321,7 +321,7 @@ def style() -> Iterator[None]:
 
 
 def rendered(figure: Figure, ending: str) -> bytes:
-    figure.draw_without_rendering()  # a tick label's power of ten moves a title, which the layout hears of afterwards
+    figure.draw_without_rendering()  # an axis' power of ten shifts the title, so that the layout needs a first pass
     buffer = io.BytesIO()
     figure.savefig(buffer, format=ending, dpi=_DPI, metadata=_UNDATED[ending])
     return buffer.getvalue()

@@ -1,6 +1,6 @@
 """Pictures of selections: influence against group size (the paper's Figure 3), and the most influential images.
 
-Looks and rules are those of ``plots``.
+Styles and rules are those of ``plots``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
 }
 """Colour, marker and dashes of each strategy."""
 _PREDICTED: dict[str, Any] = {"linestyle": (0, (4, 1.5)), "markerfacecolor": "white"}
-"""How what is predicted differs from what is retrained, in any colour."""
+"""The style of predictions, in contrast to retrained changes, in any colour."""
 _LOG_FROM = 12.0
 
 
@@ -42,15 +42,15 @@ class Curve:
 
 @dataclass(frozen=True)
 class Image:
-    """Pixels (height, width) and what stands beneath them."""
+    """Pixels (height, width) and the caption beneath them."""
 
     pixels: np.ndarray
     caption: str
 
 
 def sizes(panels: Mapping[str, Mapping[str, Curve]], ending: str, *, change: str) -> bytes:
-    """Figure 3: a panel a test row, with predicted and (where known) realised influence on one axis; of a single size
-    the strategies are bars."""
+    """Figure 3: one panel per test row, with predicted and (where known) realised influence on one axis; for a single
+    size the strategies are bars."""
     from matplotlib.figure import Figure
 
     curves = [curve for curves_of in panels.values() for curve in curves_of.values()]
@@ -92,7 +92,7 @@ def sizes(panels: Mapping[str, Mapping[str, Curve]], ending: str, *, change: str
 
 
 def images(lines: Sequence[tuple[Image, Sequence[Image]]], ending: str, *, note: str) -> bytes:
-    """A line a test row: its image, framed, and the images of training rows, each with its caption."""
+    """One line per test row: its image, framed, and the images of training rows, each with its caption."""
     from matplotlib.figure import Figure
 
     columns = 1 + max(len(rows) for _, rows in lines)
@@ -118,7 +118,7 @@ def images(lines: Sequence[tuple[Image, Sequence[Image]]], ending: str, *, note:
 def _line(ax: Any, name: str, curve: Curve, *, realised: bool) -> None:
     look = _look(name)
     if np.isfinite(curve.predicted).any():
-        # beside the truth a prediction is dashed and hollow
+        # dashed and hollow, to differ from the truth
         ax.plot(curve.percent, curve.predicted, zorder=3, **(look | (_PREDICTED if realised else {})))
     if np.isfinite(curve.actual).any():
         ax.plot(curve.percent, curve.actual, zorder=3, **(look | {"linestyle": "-"}))
@@ -128,7 +128,7 @@ def _line(ax: Any, name: str, curve: Curve, *, realised: bool) -> None:
 
 
 def _bars(ax: Any, curves: Mapping[str, Curve], labels: Mapping[str, str]) -> None:
-    """A bar a strategy: hollow what it predicts, filled what retraining finds."""
+    """One pair of bars per strategy: hollow for the prediction, filled for the change by retraining."""
     realised = any(np.isfinite(curve.actual).any() for curve in curves.values())
     thick = 0.36 if realised else 0.6
     for at, (name, curve) in enumerate(curves.items()):
@@ -171,7 +171,7 @@ class Removal:
 
 
 def removals(panels: Mapping[str, Removal], ending: str, *, change: str, chosen: str, draws: int) -> bytes:
-    """Change of f against the share of rows removed, a panel a test row: the ``chosen`` rows and random ones."""
+    """Change of f against the share of rows removed, one panel per test row: the ``chosen`` rows and random ones."""
     import textwrap
 
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""How far a run has come, on a terminal."""
+"""The progress of a run, on a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influence_cli.present.tables import console
 
 @contextmanager
 def progress(label: str, total: int | None, *, quiet: bool, color: bool) -> Iterator[Callable[[int], None]]:
-    """A transient bar on stderr with the time left; nothing at all where stderr is no terminal."""
+    """A transient bar on stderr with the remaining time; nothing if stderr is not a terminal."""
     if quiet or not sys.stderr.isatty():
         yield lambda done: stopping.check()
         return

@@ -1,4 +1,4 @@
-"""Records for machines: CSV, JSON and one JSON object a line, every digit of every record."""
+"""Records for machines: CSV, JSON and one JSON object per line, with every digit of every record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def resolve_format(name: str, stream: TextIO) -> str:
 
 
 def write_records(columns: Mapping[str, Any], form: str, stream: TextIO) -> None:
-    """Write records (a column a key) as ``csv``, ``ndjson`` or ``json``."""
+    """Write records (one column per key) as ``csv``, ``ndjson`` or ``json``."""
     if form == "csv":
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
@@ -45,7 +45,7 @@ def write_records(columns: Mapping[str, Any], form: str, stream: TextIO) -> None
 
 
 def plain(values: Any) -> list[Any]:
-    """Values as Python's own, NaN and infinities as None."""
+    """Values as plain Python objects, with NaN and infinities as None."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind in "iub" or (values.dtype.kind == "f" and np.isfinite(values).all()):
             return list(values.tolist())
@@ -56,7 +56,7 @@ def plain(values: Any) -> list[Any]:
 
 
 def largest(columns: Mapping[str, Any], key: str, count: int) -> dict[str, Any]:
-    """Of every test row the ``count`` records with the largest value of ``key``, in the order given."""
+    """For every test row the ``count`` records with the largest absolute value of ``key``, in the order given."""
     values = plain(columns[key])
     tests = plain(columns["test"]) if "test" in columns else [None] * len(values)
     by_test: dict[Any, list[int]] = {}
@@ -83,7 +83,7 @@ def _parts(columns: Mapping[str, Any], stream: TextIO) -> Iterator[dict[str, lis
 
 
 def _csv_cells(values: list[Any]) -> list[Any]:
-    """Lists as JSON."""
+    """The cells with lists written as JSON."""
     if list not in set(map(type, values)):
         return values
     return [json.dumps(value) if isinstance(value, list) else value for value in values]

@@ -1,7 +1,6 @@
-"""What pages say of ``--test removed``: each group's own rows by the model with them, in-sample, and by models without.
+"""Texts for ``--test removed``: each group's own rows, predicted by the model with them (in-sample) and without them.
 
-Where other records' changes are shown as they are, a reader wants f itself here: how well the model does on rows that
-it has not seen.
+Other pages show changes; here the reader wants f itself: how well the model predicts rows that it was not trained on.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ IN_SAMPLE = "in-sample"
 
 
 def removed_title(quantity: str) -> str:
-    """The sentence that the page begins with."""
+    """The title of the page."""
     name = meaning_of(quantity, removed=True).name
     what = name if "score:" in quantity else f"mean {name}"
     return f"{what[0].upper()}{what[1:]}: by the model with them, and without the group"
@@ -31,7 +30,7 @@ def without_text(record: Mapping[str, Any], key: str) -> str:
 
 
 def pooled(quantity: str, columns: Mapping[str, Any], keys: Mapping[str, str]) -> str:
-    """All groups together in one sentence: over their rows, of a score over the groups; ``keys`` are the changes."""
+    """The mean over all rows of all groups, or for a score over the groups, as a sentence; ``keys`` are the changes."""
     base = _numbers(columns["base"])
     columns_pooled = {IN_SAMPLE: base} | {name: base + _numbers(columns[key]) for key, name in keys.items()}
     known = np.all([np.isfinite(values) for values in columns_pooled.values()], axis=0)

@@ -11,7 +11,7 @@ from influence_cli.errors import UsageError
 from influence_cli.present.tables import Block, printable
 
 FORMS = {".html": "report.html.j2", ".md": "report.md.j2"}
-"""Endings of a report's file, and the templates."""
+"""Endings of a report's file, and their templates."""
 LONG_WORD = 24
 """Characters of the longest word that is never broken on a page wide enough for a table."""
 TEXT_BAR = 12
@@ -22,7 +22,7 @@ TEXT_BAR = 12
 class Bar:
     """A change on a line from 0 to 1000, where ``zero`` is no change: drawn from ``start``, ``width`` long.
 
-    ``low`` and ``high`` are the ends of how far it may be off, ``truth`` is the change by retraining; None if unknown.
+    ``low`` and ``high`` are the ends of the range of its error, ``truth`` is the change by retraining; None if unknown.
     """
 
     zero: float
@@ -43,7 +43,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, what it is sorted by where that is a number, and a picture of it."""
+    """A text, the number that it is sorted by if there is one, and a picture of it."""
 
     text: str
     sort: float | None = None
@@ -51,13 +51,13 @@ class Cell:
 
     @property
     def is_long(self) -> bool:
-        """Whether a word is so long that a column cannot be as wide: it is broken where the column ends."""
+        """Whether a word is too long for the width of a column, so that it must be broken at the column's end."""
         return max(map(len, self.text.split()), default=0) > LONG_WORD
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table of a report under a title of its own, with sentences above (``lead``) and below it."""
+    """A table of a report under its own title, with sentences above (``lead``) and below it."""
 
     title: str
     headings: tuple[str, ...]
@@ -73,13 +73,13 @@ class Sheet:
 
     @property
     def drawn(self) -> bool:
-        """Whether a column is a picture, which takes the width that the page has."""
+        """Whether a column is a picture, which takes the remaining width of the page."""
         return any(cell.bar is not None for row in self.rows for cell in row)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: sentences, tables, words with what they mean, and commands."""
+    """A part of a report: sentences, tables, terms with their meanings, and commands."""
 
     title: str
     sentences: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Report:
 
 
 def ending_of(path: str) -> str:
-    """The ending of a report's file.  Raises UsageError for one that is neither HTML nor Markdown."""
+    """The ending of a report's file.  Raises UsageError if it is neither HTML nor Markdown."""
     ending = Path(path).suffix.lower()
     if ending in FORMS:
         return ending
@@ -113,13 +113,13 @@ def sheet_of(block: Block) -> Sheet:
 
 
 def _number(text: str) -> float | None:
-    """What a cell is sorted by if it begins with a number."""
+    """The number by which a cell is sorted, if the cell begins with one."""
     match = re.match(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?=%|\s|$)", text.strip().removeprefix("* "))
     return None if match is None else float(match[0].replace(",", ""))
 
 
 def render(report: Report, ending: str) -> str:
-    """The text of a report's file, whose ``ending`` is one of FORMS.  Whatever a file names is escaped."""
+    """The text of a report's file, whose ``ending`` is one of FORMS.  All text from files is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -136,7 +136,7 @@ def render(report: Report, ending: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text in which no character is a mark of Markdown or of HTML."""
+    """Text in which no character is markup in Markdown or HTML."""
     return re.sub(r"([\\`*_\[\]<>|~&#])", r"\\\1", printable(text))
 
 

@@ -38,12 +38,12 @@ from influence_cli.results import OK, REFINED, REMOVED, InfluenceResult, TruthRe
 
 Result = InfluenceResult | TruthResult
 MOST_STRETCH = 2.0
-"""How much longer than the longest bar its ends of error may make a picture; longer ones are cut at its edge."""
+"""Limit of the drawn error range, as a multiple of the longest bar; longer ranges are cut at the picture's edge."""
 
 
 @dataclass
 class Pair:
-    """What is known of one group and one test row; None where nothing is."""
+    """What is known about one group and one test row; None where it is unknown."""
 
     record: Mapping[str, Any]
     method: str | None = None
@@ -53,17 +53,17 @@ class Pair:
     high: float | None = None
     actual: float | None = None
     credit: Mapping[str, float | None] = field(default_factory=dict)
-    """By name in words, the group's Shapley or Banzhaf value."""
+    """The group's Shapley or Banzhaf value, by name in words."""
     status: str = OK
     truth_status: str = OK
     objective: str | None = None
-    """What the estimate is about, where it is a network's."""
+    """The objective that the estimate is about, for a network."""
     is_verified: bool = False
     """Whether the truth was retrained beside the estimate."""
 
     @property
     def best(self) -> float | None:
-        """The change by retraining where it is known, else the estimate."""
+        """The change by retraining if it is known, else the estimate."""
         return self.estimate if self.actual is None else self.actual
 
     @property
@@ -71,7 +71,7 @@ class Pair:
         return any(change_text(None, status) == "unbounded" for status in (self.status, self.truth_status))
 
     def rank(self) -> tuple[int, float]:
-        """What has no finite value first, then the largest effects, and what is unknown last."""
+        """Sort key: pairs without a finite value first, then the largest effects, and unknown ones last."""
         if self.best is not None:
             return 1, -abs(self.best)
         return (0 if self.unbounded else 2), 0.0
@@ -106,12 +106,12 @@ def pairs_of(results: Sequence[Result]) -> dict[tuple[str, Any], Pair]:
 
 
 def _place(method: str) -> int:
-    """Where a method stands among the others, the most exact first."""
+    """Rank of a method, the most exact first."""
     return BEST_FIRST.index(method) if method in BEST_FIRST else len(BEST_FIRST)
 
 
 def changes_section(results: Sequence[Result], pairs: Sequence[Pair], view: View) -> Section:
-    """The groups of one quantity by the size of their effect, a table a test row; of one group a row a test row."""
+    """The groups of one quantity by the size of their effect, one table per test row; one table for a single group."""
     quantity = results[0].quantity
     marks: dict[str, int] = {}
     tests: dict[Any, list[Pair]] = {}
@@ -147,7 +147,7 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], view: View
 
 
 def _closing(result: Result) -> str:
-    """What all groups of a file say together."""
+    """The closing sentence about all groups of a file."""
     columns = result.columns()
     named = influence_figures(result, columns).changes if isinstance(result, InfluenceResult) else MEASURED
     return closing_line(result, columns, named)
@@ -156,7 +156,7 @@ def _closing(result: Result) -> str:
 def _sheet(
     pairs: Sequence[Pair], quantity: str, meaning: Meaning, marks: dict[str, int], view: View, *, one_group: bool
 ) -> Sheet:
-    """One table, its first sentence the largest effect in words."""
+    """One table, whose first sentence describes the largest effect."""
     first = pairs[0].record
     if one_group:
         names = [row_name(pair.record["test"], pair.record["record"], pair.record["id"]) for pair in pairs]
@@ -236,7 +236,7 @@ def _difference(pair: Pair) -> str:
 
 
 def about(record: Mapping[str, Any]) -> str:
-    """The test row in words: its name, its classes."""
+    """The test row in words: its name and its classes."""
     name = row_name(record["test"], record["record"], record["id"])
     if record["test"] == REMOVED:
         return name
@@ -245,7 +245,8 @@ def about(record: Mapping[str, Any]) -> str:
 
 
 def in_words(pair: Pair, quantity: str, meaning: Meaning, row: str) -> str:
-    """The largest effect as a sentence: who, what (of a test ``row`` that is not named yet), how much, how sure."""
+    """The largest effect as a sentence: the group, the quantity (of a test ``row`` not yet named), size and
+    certainty."""
     record = pair.record
     who = f"without {group_name(record['group'])} ({counted(record['size'], 'row')}, {share(record['fraction'])})"
     of_row = f" of {row[0].lower()}{row[1:]}," if row else ""
@@ -269,7 +270,7 @@ def _did(word: str, what: str) -> str:
 
 
 def bars(pairs: Iterable[Pair], quantity: str) -> list[Bar | None]:
-    """A bar a pair, all on one line from the smallest change to the largest, with room for the errors."""
+    """A bar for each pair, all on one line from the smallest change to the largest, with room for the errors."""
     pairs = list(pairs)
     reached = [abs(value) for pair in pairs for value in (pair.estimate, pair.actual) if value is not None]
     longest = max(reached, default=0.0)
@@ -298,7 +299,7 @@ def bars(pairs: Iterable[Pair], quantity: str) -> list[Bar | None]:
 
 
 def _ends(pair: Pair) -> tuple[float | None, float | None]:
-    """From where to where the change may lie: proven, else by the estimated error."""
+    """The range in which the change may lie: proven, or else from the estimated error."""
     if pair.low is not None:
         return pair.low, pair.high
     value = pair.estimate

@@ -1,4 +1,4 @@
-"""The report as a page: what files or results say, section by section."""
+"""The report as a page: the content of files or results, section by section."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Note = Callable[[str], None]
 
 
 def report_page(sources: Sequence[Source], view: View, command: str | None, seed: int, note: Note) -> Report:
-    """The page; ``own`` is the command that makes it again, and ``note`` is told what has to be left out."""
+    """The page; ``command`` creates it again, and ``note`` is called with what has to be left out."""
     name = next((source.name for source in sources if source.kind == "model"), None)
     about = "a model" if name is None else f"the model {name}"
     words = Section("What the words mean", terms=GLOSSARY)
@@ -59,7 +59,7 @@ def _findings(sources: Sequence[Source], view: View, seed: int, note: Note) -> l
 
 
 def _agreement(results: list[tuple[str, Result]], view: View, seed: int, note: Note) -> list[Section]:
-    """How well estimates and truth agree, where there are both and they have pairs in common."""
+    """How well estimates and truth agree, if both exist and have pairs in common."""
     if not truths_of(results) or all(isinstance(result, TruthResult) for _, result in results):
         return []
     try:

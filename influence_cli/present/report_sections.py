@@ -1,4 +1,4 @@
-"""The sections of a report beside the changes: question, model, selected rows, agreement, how to repeat it."""
+"""The sections of a report other than changes: question, model, selected rows, agreement, and how to repeat it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from influence_cli.results import Provenance, SelectionResult
 from influence_cli.tabular import Records
 
 MOST_TESTS = 5
-"""Test rows that the question names one by one."""
+"""Number of test rows up to which the question names each."""
 NAMES = {
     "model": "a trained model",
     "influence": "estimated changes",
@@ -33,7 +33,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Source:
-    """A file that a report is made from; ``command`` makes it again, None where it was made in Python."""
+    """A file from which a report is made; ``command`` makes it again, None if it was made in Python."""
 
     name: str
     kind: str
@@ -48,7 +48,7 @@ def question_section(
     selections: Sequence[SelectionResult],
     asked_as: Mapping[str, str | None],
 ) -> Section:
-    """What was asked, in words, a sentence a quantity; ``results`` are the pairs of each, ``asked_as`` their names."""
+    """The questions in words, one sentence per quantity; ``results`` has the pairs of each, ``asked_as`` its name."""
     sentences = []
     for quantity, members in results.items():
         groups = len({digest for digest, _ in members})
@@ -133,7 +133,7 @@ def agreement_section(matched: Matched, records: Records, view: View) -> Section
 
 
 def repeat_section(sources: Sequence[Source], command: str | None) -> Section:
-    """The files that the report is made from, and the commands that make them and the report again."""
+    """The files from which the report was made, and the commands that make them and the report again."""
     headings = ("file", "holds", "made by", "seed", "data digest", "model digest")
     rows = []
     for source in sources:

@@ -25,21 +25,21 @@ from influence_cli.results import OK, SelectionResult
 from influence_cli.specs.names import written
 
 SHOWN_IMAGES = 10
-"""Training rows in a picture."""
+"""Number of training rows in a picture."""
 RANKING = {SINGLE, "random", "greedy", "pgd"}
-"""Strategies that never retrain; what others compare by retraining is shown with ``--verify``."""
+"""Strategies that never retrain; what the others compare by retraining is shown with ``--verify``."""
 SHOWN_ROWS = 10
-"""Training rows of a group that are named under a table."""
+"""Number of training rows of a group that are named below a table."""
 TELLING = 20.0
-"""How many times what was found a proven bound is at most that a table shows; records have every one."""
+"""Largest ratio of a proven bound to the change found for which a table shows it; records have every bound."""
 UNPROVEN = ": the intervals leave it open (a smaller --certify may tell)"
-"""Of a best group or a flip that is not proven."""
+"""Suffix for a best group or a flip that is not proven."""
 SHOWN_TESTS = 6
-"""Test rows in a picture, each a panel or a line."""
+"""Number of test rows in a picture, each a panel or a line."""
 
 
 def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: View) -> Page:
-    """What a search found: a block a test row, and under it the rows of the groups."""
+    """What a search found: one block per test row, and below it the rows of the groups."""
     records = [dict(zip(columns, row, strict=True)) for row in zip(*map(plain, columns.values()), strict=True)]
     if "per_percent" in columns:
         return described_page(result, records, view)
@@ -81,7 +81,7 @@ def _change(record: Mapping[str, Any]) -> float | None:
 
 
 def _merged(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records; of unions of given groups that are one, a single one that names all who found it."""
+    """The records; identical unions of given groups become one record that names all strategies that found it."""
     by_groups: dict[tuple[str, ...], dict[str, Any]] = {}
     merged = []
     for record in records:
@@ -149,7 +149,7 @@ def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool
     columns = {"predicted_second": "predicted"}
     columns |= {"predicted_first": "first order"} if verbose else {}
     columns |= {"actual": "retrained"} if verified else {}
-    grouped = any(record.get("groups") for record in records)  # names are long, and the sentence below tells
+    grouped = any(record.get("groups") for record in records)  # names are long, and the sentence below has the bounds
     if (verbose or not grouped) and any(record.get("low") is not None for record in records):
         columns |= {"low": "proven from", "high": "to"}
     drawn = {"predicted_second_spread": "spread", "predicted_second_best": "best drawn"} if verbose else {}
@@ -157,13 +157,13 @@ def _figures(records: Sequence[Mapping[str, Any]], verified: bool, verbose: bool
 
 
 def _tells(record: Mapping[str, Any]) -> bool:
-    """Whether what no group exceeds is near enough to what was found to be read."""
+    """Whether the proven bound on all groups is close enough to the change found to be informative."""
     bound, change = record.get("bound"), _change(record)
     return bound is not None and change is not None and abs(bound) <= TELLING * abs(change)
 
 
 def _proven(record: Mapping[str, Any], name: str) -> list[str]:
-    """What is said of all other groups (of the rows that may be removed)."""
+    """The sentences about all other groups (of the rows that may be removed)."""
     sentences = []
     size = record.get("at_most") or record["size"]
     sized = "" if size is None else f"{'at most ' if record.get('at_most') else ''}{size:,}"
@@ -180,8 +180,8 @@ def _proven(record: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
-    """The rows of a group, the first of them where there are many, by what they are called in the user's file, and what
-    they have in common; with the group's size where that tells it from others (``sized``)."""
+    """A group's rows, at most the first ``SHOWN_ROWS``, by their names in the user's file, and what they have in
+    common; ``sized`` adds the group's size, where groups differ in it."""
     what = next((key for key in ("ids", "records") if record.get(key) is not None), "rows")
     rows = record[what]
     first = ", ".join(written([str(name)]) for name in rows[:SHOWN_ROWS])
@@ -192,7 +192,7 @@ def _rows_sentence(record: Mapping[str, Any], *, sized: bool) -> str:
 
 
 def rows_text(result: SelectionResult) -> str:
-    """The row numbers of the best group, one a line; of several, the best by retraining."""
+    """The row numbers of the best group, one per line; the best of several is the best by retraining."""
     records = [record for record in result.entries if record["rows"] is not None and record["strategy"] != SINGLE]
     if len(records) > 1 and "per_percent" not in records[0]:
         sign = 1.0 if records[0]["direction"] == "increase" else -1.0
@@ -205,7 +205,7 @@ def rows_text(result: SelectionResult) -> str:
 
 
 def draw(question: Question, solver: HessianSolver, result: SelectionResult, path: str, figure: str) -> bytes:
-    """The picture that was asked for."""
+    """The picture that ``figure`` asks for."""
     ending = check_plot(path)
     if any("random_draws" in record for record in result.entries):
         if figure == "rows":
@@ -224,7 +224,7 @@ def draw(question: Question, solver: HessianSolver, result: SelectionResult, pat
 
 
 def _curves(question: Question, result: SelectionResult) -> dict[str, dict[str, Curve]]:
-    """Panel (a test row) to strategy to its influences at the sizes, in per cent."""
+    """For each panel (a test row) the strategies with their influences at the sizes, in per cent."""
     panels: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for record in result.entries:
         name = "all test rows" if record["test"] == "mean" else f"test row {record['test']}"
@@ -283,7 +283,7 @@ def _images(question: Question, solver: HessianSolver, result: SelectionResult) 
 
 
 def _better(record: dict[str, Any], other: dict[str, Any]) -> bool:
-    """By retraining where both were retrained, else the later strategy."""
+    """Whether ``record`` beats ``other`` by retraining, or follows it where not both were retrained."""
     if not np.isfinite(record["actual"]) or not np.isfinite(other["actual"]):
         return True
     sign = 1.0 if record["direction"] == "increase" else -1.0

@@ -1,4 +1,4 @@
-"""Results as a person reads them: pages of blocks, on a terminal by Rich, or as Markdown and HTML.
+"""Results for people to read: pages of blocks, printed on a terminal by Rich, or as Markdown and HTML.
 
 Machine formats never pass through here (``records.py``).  Only what a person reads is rounded.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 LONGEST_WORD = 24
 """Characters up to which a word is not broken."""
 LEAST_TEXT = 16
-"""Characters of a name that stand on one line at least; narrower than that its figures stand under it."""
+"""Smallest width of a column of names, in characters; on a narrower terminal figures are printed below names."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some rows of cells under a sentence of their own.
+    """Some rows of cells under a title.
 
-    ``numbers`` are the columns that stand to the right; ``spare`` those that a narrow terminal goes without, in that
+    ``numbers`` are the columns that are aligned to the right; ``spare`` those that a narrow terminal omits, in that
     order.
     """
 
@@ -52,7 +52,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Page:
-    """A heading in plain words, the blocks under it, and what the signs and words in them mean."""
+    """A title in plain words, the blocks below it, and what the signs and words in them mean."""
 
     title: str
     blocks: tuple[Block, ...]
@@ -60,11 +60,11 @@ class Page:
 
 
 def write_page(page: Page, form: str, stream: TextIO, *, color: bool) -> None:
-    """Write a page as ``table`` (a terminal, no wider than it is), ``md`` or ``html``."""
+    """Write a page as ``table`` (for a terminal, and no wider), ``md`` or ``html``."""
     if form == "md":
         stream.writelines(f"{line}\n" for line in _markdown(page))
     elif form == "html":
-        # the page of a report, which fits a telephone and paper as well
+        # the page of a report, which also suits a telephone and paper
         from influence_cli.present.report import Report, Section, render, sheet_of
 
         section = Section("", sheets=tuple(map(sheet_of, page.blocks)), notes=page.legend)
@@ -74,7 +74,7 @@ def write_page(page: Page, form: str, stream: TextIO, *, color: bool) -> None:
 
 
 def console(stream: TextIO, color: bool) -> Console:
-    """A Rich console on that stream; ``--no-color`` and a ``NO_COLOR`` that is not empty both make it plain text."""
+    """A Rich console on that stream, in plain text if ``color`` is false or ``NO_COLOR`` is set and not empty."""
     from rich.console import Console
 
     plain = not color or bool(os.environ.get("NO_COLOR"))
@@ -82,12 +82,12 @@ def console(stream: TextIO, color: bool) -> Console:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: a label may hold what would steer a terminal."""
+    """Text without control characters, because a label may contain some that would control a terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 PASTED = " --group "
-"""In lines with what is meant to be pasted: a line that is broken there would not run."""
+"""Contained in lines with a command to paste: a line that is broken there would not run."""
 
 
 def _print(page: Page, out: Console) -> None:
@@ -116,7 +116,7 @@ def _print(page: Page, out: Console) -> None:
 
 
 def _fitted(block: Block, width: int) -> Block | None:
-    """The block without as many of its spare columns as have to go; None where that does not do."""
+    """The block without as many of its spare columns as necessary; None if that does not suffice."""
     while sum(_least_widths(block)) + 2 * (len(block.headings) - 1) > width:
         if not block.spare:
             return None
@@ -143,7 +143,7 @@ def _table(block: Block, width: int) -> Table:
 
 
 def _folded(text: str, width: int) -> str:
-    """Text whose words that are wider than a column are broken behind a mark in them, where there is one."""
+    """The text with words wider than ``width`` broken after one of their punctuation marks, if they have any."""
     if max(map(len, text.split()), default=0) <= width:
         return text
     lines = [""]
@@ -155,9 +155,10 @@ def _folded(text: str, width: int) -> str:
 
 
 def _widths(block: Block, width: int) -> list[int]:
-    """What each column gets: what it needs, and of what is left over as much as it can use, the narrowest first.
+    """The width of each column: what it needs, and of the rest as much as it can use, the narrowest columns first.
 
-    Rich is told all of them, because it would shrink columns, restore those with a least width, and crop the table.
+    All widths are given to Rich, which would otherwise shrink columns, restore those with a least width, and crop the
+    table.
     """
     widths = _least_widths(block)
     spare = width - sum(widths) - 2 * (len(widths) - 1)
@@ -172,13 +173,14 @@ def _widths(block: Block, width: int) -> list[int]:
 
 
 def _least_widths(block: Block) -> list[int]:
-    """What each column needs: a number is never broken, a text folds from LEAST_TEXT characters on."""
+    """The least width of each column: a number is never broken, and a text may be folded beyond LEAST_TEXT
+    characters."""
     widths = []
     for at, heading in enumerate(block.headings):
         cells = max((len(printable(row[at])) for row in block.rows), default=0)
         words = max(map(len, heading.split()), default=0)
         longest = max((len(word) for row in block.rows for word in printable(row[at]).split()), default=0)
-        if at and at not in block.numbers:  # a few words may stand below one another; names are kept as whole as can be
+        if at and at not in block.numbers:  # a few words may be stacked; names stay as whole as possible
             split = [printable(row[at]).split() for row in block.rows]
             if max(map(len, split), default=0) > 2:
                 cells = max(2 * cells // 3, longest)
@@ -188,7 +190,7 @@ def _least_widths(block: Block) -> list[int]:
 
 
 def _stacked(block: Block, width: int) -> Iterator[str]:
-    """Rows for a terminal that is too narrow for the columns: the first cell, and under it the others with names."""
+    """Rows for a terminal that is too narrow for the columns: the first cell, and below it the others with headings."""
     yield from textwrap.wrap(printable(block.headings[0]), max(width, 2))
     for first, *others in block.rows:
         yield from textwrap.wrap(printable(first), max(width, 2))

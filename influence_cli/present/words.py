@@ -1,4 +1,4 @@
-"""The words of every page: what a quantity is called, what its sign says, and how figures and names are written."""
+"""The words of every page: the name of a quantity, the meaning of its sign, and how figures and names are written."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from influence_cli.results import MEAN_TEST, REMOVED_TEST, names_in
 from influence_cli.specs.names import written
 
 INFINITE = "unbounded"
-"""How the statuses begin of figures that have no finite truth."""
+"""The beginning of statuses of figures that have no finite truth."""
 MISSING = "(missing)"
-"""What stands for the value of rows that have none in a column."""
+"""The value shown for rows in which a column has none."""
 LONGEST_LIST = 60
 """Characters of a group's list of rows that are shown; the middle of a longer one is left out."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a quantity is called in a sentence, and what a group did whose removal raises or lowers it."""
+    """The name of a quantity in a sentence, and what a group did whose removal raises or lowers it."""
 
     name: str
     raised: str
@@ -29,7 +29,7 @@ class Meaning:
 
     @property
     def sign(self) -> str:
-        """What a positive change says."""
+        """What a positive change means."""
         return f"positive: the group {self.raised} {self.about}".rstrip()
 
 
@@ -56,8 +56,8 @@ _NAMES = {
 
 
 def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False) -> Meaning:
-    """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where the data had to tell it, and
-    ``removed`` says that it is that of each group's own rows."""
+    """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where that depends on the data, and
+    ``removed`` says that it is measured on each group's own rows."""
     if removed:
         own = meaning_of(quantity)
         name = f"{own.name.replace(' of the test rows', '')} of each group's own rows"
@@ -65,7 +65,7 @@ def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False
     if quantity in _MEANING:
         return replace(_MEANING[quantity], name=asked or _MEANING[quantity].name)
     kind, _, name = quantity.removeprefix("abs:").partition(":")
-    if asked is not None and "\n" in asked:  # of several
+    if asked is not None and "\n" in asked:  # several parameters
         asked = "parameters " + ", ".join(part.removeprefix("parameter ") for part in asked.splitlines())
     if kind in ("param", "t"):
         name = ", ".join(names_in(name))
@@ -82,14 +82,14 @@ def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False
 
 
 def meaning(quantity: str, asked: str | None = None, *, removed: bool = False) -> str:
-    """The sentence that every page begins with."""
+    """The sentence with which every page begins."""
     meaning_found = meaning_of(quantity, asked, removed=removed)
     return f"Change of the {meaning_found.name} if the group is removed; {meaning_found.sign}"
 
 
 def meaning_of_several(quantities: Sequence[str], asked: Sequence[str | None]) -> str:
-    """The sentence about several quantities of the model, which are of one kind; those that are ``asked`` in words
-    are parameters."""
+    """The sentence about several quantities of the model, which are of one kind; if any is ``asked`` in words, they are
+    parameters."""
     kinds, names = zip(*(quantity.split(":", 1) for quantity in quantities), strict=True)
     if any(asked):
         parts = (words or f"parameter {name}" for words, name in zip(asked, names, strict=True))
@@ -113,24 +113,24 @@ def change_text(value: float | None, status: str = "ok") -> str:
 
 
 def figure(value: float | int | None) -> str:
-    """A figure rounded to be read."""
+    """A figure rounded for reading."""
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 def label_text(value: Any) -> str:
-    """A label or a prediction: a class's name, or a figure rounded to be read."""
+    """A label or a prediction: a class's name, or a rounded figure."""
     return figure(value) if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def share(fraction: float | None) -> str:
-    """A part of the training rows as a percentage."""
+    """A share of the training rows as a percentage."""
     return "-" if fraction is None else f"{fraction:.1%}"
 
 
 def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
-    """What all names begin with, up to a sign that ends a part of them, and what remains of each."""
+    """The common beginning of all names, up to a sign that ends a part of them, and the rest of each."""
     distinct = set(labels)
     if len(distinct) < 2:
         return "", list(labels)
@@ -138,7 +138,7 @@ def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
     alike = next((at for at, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high)))
     ends = [match.end() for match in re.finditer(r"[:=#]", low[:alike])]
     cut = ends[-1] if ends else 0
-    # a quoted name or value stays in one piece, and so does one that holds a colon and a space
+    # A quoted name or value is not divided, nor is one that contains a colon and a space.
     while cut and (low[:cut].count('"') % 2 or any(label[cut : cut + 1] == " " for label in distinct)):
         ends.pop()
         cut = ends[-1] if ends else 0
@@ -148,7 +148,7 @@ def common_part(labels: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def group_name(label: str) -> str:
-    """A group's name, whole but for the middle of a long list of rows."""
+    """A group's name, whole except for the middle of a long list of rows."""
     if not label.startswith(("rows:", "records:", "ids:")) or len(label) <= LONGEST_LIST:
         return label
     items = label.split(",")
@@ -157,7 +157,7 @@ def group_name(label: str) -> str:
 
 
 def row_name(test: int | str | None, record: int | None, name: object) -> str:
-    """What a test row is called in a heading."""
+    """The name of a test row in a heading."""
     if test is None:
         return "The model"
     if test == "mean":
@@ -170,14 +170,14 @@ def row_name(test: int | str | None, record: int | None, name: object) -> str:
 
 
 def called(record: Mapping[str, Any]) -> str:
-    """What a single row that is measured by itself is called and labelled, in brackets; nothing of several rows."""
+    """The name and label of a single row that is measured by itself, in parentheses; empty for several rows."""
     name = f"id {record['id']}" if record["id"] is not None else f"record {record['record']}"
     parts = [name] * (name != "record None") + [f"true {label_text(record['true'])}"] * (record["true"] is not None)
     return f" ({', '.join(parts)})" if parts else ""
 
 
 def asked_of(tests: Sequence[int]) -> str:
-    """What figures with these codes are of: test rows, all of them together, each group's own rows, or the model."""
+    """What figures with these codes belong to: test rows, all of them together, each group's own rows, or the model."""
     if min(tests) >= 0:
         return counted(len(tests), "test row")
     of_one = {MEAN_TEST: "all test rows together", REMOVED_TEST: "each group's own rows"}
