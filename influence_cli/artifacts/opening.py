@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ def check_readable(path: Path, spec: Kind) -> None:
         raise FileError(f"{path} is empty, expected a {spec.name} file", hint=make(spec))
     if not h5py.is_hdf5(path):
         raise FileError(f"{path} is not an HDF5 file, expected a {spec.name} file", hint=make(spec))
+
+
+def generated_by(path: str | os.PathLike[str]) -> str:
+    """The program and version that wrote a file that has been read."""
+    with h5py.File(path, "r", locking=False) as file:
+        return str(attribute(file, "generated_by"))
 
 
 def check_header(file: h5py.File, path: Path, spec: Kind) -> int:

@@ -104,7 +104,7 @@ def compare(
     from influence_cli.analysis.compare import GROUPS, RESAMPLED, Settings, compare_each
     from influence_cli.analysis.matching import match_each
     from influence_cli.artifacts.results import load_result, same_origin
-    from influence_cli.commands import output
+    from influence_cli.commands import existing, output
     from influence_cli.errors import ExitCode, UsageError
     from influence_cli.present.agreement import agreement_page, draw
     from influence_cli.present.plots import check_plot
@@ -127,7 +127,7 @@ def compare(
         raise UsageError(f"--figure {figure} needs a file to draw into", hint="for example --plot agreement.png")
     if plot is not None:
         ending = check_plot(plot)
-    output.check_outputs({"-o": written.output, "--plot": plot}, files, force=common.force)
+    existing.check_outputs(common, {"-o": written.output, "--plot": plot}, files)
     loaded = [(name, load_result(name)) for name in files]
     for name, result in loaded[1:]:
         same_origin(loaded[0][1].provenance, result.provenance, files[0], name)

@@ -6,8 +6,9 @@ import numpy as np
 
 from influence_cli.analysis.diagnostics import diagnostics
 from influence_cli.commands import session
+from influence_cli.commands.existing import check_outputs
 from influence_cli.commands.options import Common, Network, Written, warn
-from influence_cli.commands.output import Answer, check_outputs, emit, save_picture, view_of
+from influence_cli.commands.output import Answer, emit, save_picture, view_of
 from influence_cli.errors import ExitCode, UsageError
 from influence_cli.present.diagnostics import check_rows, diagnostics_page, leverage_picture
 from influence_cli.present.plots import check_plot
@@ -24,7 +25,7 @@ def write_diagnostics(
     if request.tests is not None:
         raise UsageError("--test does not go with --diagnostics", hint="they are about training rows alone")
     ending = None if plot is None else check_plot(plot)
-    check_outputs({"-o": written.output, "--plot": plot}, request.inputs(), force=common.force)
+    check_outputs(common, {"-o": written.output, "--plot": plot}, request.inputs())
     with common.limited_threads():
         opened = session.open_model(request.asked.model, common, network=network, outputs={"-o": written.output})
         plan = session.plan(opened.model, request.specs, common.seed, common.note)

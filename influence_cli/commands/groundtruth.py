@@ -182,7 +182,7 @@ def groundtruth(
     from influence_cli.analysis.influence import working_bytes
     from influence_cli.artifacts.atomic import check_target
     from influence_cli.artifacts.lock import exclusive
-    from influence_cli.commands import output, session
+    from influence_cli.commands import existing, output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.core import stopping
 
@@ -190,11 +190,14 @@ def groundtruth(
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     target = written.output if output.is_artifact(written.output) else None
-    output.check_outputs({"-o": written.output}, request.inputs(), force=common.force or target is not None)
+    existing.check(common, written.output)
+    output.check_outputs({"-o": written.output}, request.inputs(), force=common.replaces or target is not None)
+    keeps = False
     with ExitStack() as stack:
         if target is not None:
             stack.enter_context(exclusive(target))
-            check_target(target, common.force or way.resume)
+            keeps = existing.is_kept(common, target)
+            check_target(target, common.replaces or way.resume or keeps)
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": target})
         prepared = prepare(request.on(opened), preprocessing)
         opened = prepared.opened
@@ -206,7 +209,7 @@ def groundtruth(
         config = request.config(common.seed) | way.config(tol) | prepared.config()
         config |= {} if solver == "auto" else {"solver": solver}
         fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats, certify=way.share)
-        partial = resume_truth(str(target), fresh, common) if way.resume else None
+        partial = existing.truth_in(str(target), fresh, common, keeps=keeps) if way.resume or keeps else None
         kept = Kept(fresh if partial is None else partial, target)
         if partial is not None:
             solver = partial.provenance.config.get("solver", solver)  # auto may decide otherwise on another day
@@ -215,7 +218,7 @@ def groundtruth(
             working = session.open_solver(opened, solver, common, beside=working_bytes(opened.model, plan, 1, ()))
             if partial is None:
                 config["solver"] = working.kind
-                kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.force)
+                kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.replaces)
             measure(kept, question, plan, working, way, common)
             if game is not None:
                 divide(kept, question, game, working, way, common)
@@ -307,37 +310,6 @@ def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, w
         whole, said = with_credit(kept.result, game, question, working, way.how(kept.result, jobs), advance=advance)
     kept.keep(whole)
     common.note(said)
-
-
-def resume_truth(path: str, fresh: TruthResult, common: Common) -> TruthResult | None:
-    """What the file already holds of the run that ``fresh`` would begin; None where there is no file.
-
-    Raises FileError where the file belongs to another run.
-    """
-    from pathlib import Path
-
-    from influence_cli.artifacts.results import load_truth, same_origin
-    from influence_cli.errors import FileError
-    from influence_cli.results import PENDING
-
-    if not Path(path).exists():
-        common.note(f"there is no {path} to go on with: starting it")
-        return None
-    truth = load_truth(path)
-    same_origin(truth.provenance, fresh.provenance, path, fresh.provenance.config["model"])
-    was, now = truth.provenance.config, fresh.provenance.config
-    free = {"model", "asked", *({"solver"} - now.keys())}  # auto goes on with the solver that the file was begun with
-    for key in dict.fromkeys((*now, *was)):
-        if key not in free and was.get(key) != now.get(key):
-            raise FileError(
-                f"{path} cannot be resumed: it was made with {key} {was.get(key)!r}, not {now.get(key)!r}",
-                hint="repeat the command that made it, or start over with --force",
-            )
-    if truth.groups.digest != fresh.groups.digest or truth.tests.tolist() != fresh.tests.tolist():
-        raise FileError(f"{path} cannot be resumed: its groups or test rows are others", hint="start over with --force")
-    left = sum(state == PENDING for state in truth.status)
-    common.note(f"resuming {path}: {len(truth.status) - left} of {len(truth.status)} groups are done")
-    return truth
 
 
 def keeping(output: str | None, so_far: TruthResult) -> str:

@@ -9,12 +9,13 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-from influence_cli.commands.options import WORDS
+from influence_cli.commands.options import IF_EXISTS, WORDS
 from influence_cli.errors import UsageError
 
 SHORT, LONG = "-h", "--help"
 VALUES = {str: "TEXT", int: "N", float: "X", list[str]: "A,B"}
 """What stands for the value of an option that names none of its own."""
+COMPLETED = {**WORDS, "--if-exists": IF_EXISTS}
 NUMBERS = {int: "a whole number", float: "a number"}
 PANEL = "rich_help_panel"
 """Typer's name for the heading under which ``--help`` has an option."""
@@ -150,7 +151,7 @@ def name_values(function: Callable[..., int]) -> None:
         kind, option = one.annotation.__origin__, one.annotation.__metadata__[0]
         spelled = (option.default, *(option.param_decls or ()))  # within Annotated the first name counts as a default
         names = [f"{command}{name}" for name in spelled for command in (f"{function.__name__} ", "")]
-        words = next((WORDS[name] for name in names if name in WORDS), None)
+        words = next((COMPLETED[name] for name in names if name in COMPLETED), None)
         if words is not None:
             option.autocompletion = completing(words)
         plain = next((known for known in (bool, *VALUES) if kind in (known, known | None)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -90,7 +91,7 @@ def influence(
     from influence_cli.analysis.influence import check_possible, working_bytes
     from influence_cli.analysis.influence import influence as estimate
     from influence_cli.analysis.verify import verified
-    from influence_cli.commands import output, session
+    from influence_cli.commands import existing, output, session
     from influence_cli.commands.diagnostics import write_diagnostics
     from influence_cli.commands.estimation import (
         check_alone,
@@ -113,7 +114,7 @@ def influence(
     if plot is not None:
         raise UsageError("--plot draws --diagnostics alone", hint="ginf report draws what -o i.h5 keeps")
     how = chosen_estimation(request, method, evaluate, trust, common)
-    output.check_outputs({"-o": written.output}, request.inputs(), force=common.force)
+    keeps = existing.check_outputs(common, {"-o": written.output}, request.inputs())
     with common.limited_threads():
         rows = request.rows_asked() if reads_few(how, trust) else None
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": written.output}, rows=rows)
@@ -126,15 +127,14 @@ def influence(
         working = session.open_solver(opened, solver, common, beside=beside)
         if explain:
             return write_explanation(question, working, plan, written, common)
+        config = {**request.config(common.seed), **prepared.config(estimates=True), **settings_of(how, trust)}
+        provenance = opened.provenance({**config, "solver": working.kind})
+        if keeps:
+            result = existing.influence_in(str(written.output), provenance, plan, question.codes, common)
+            return answer(result, result, opened, replace(written, output=None), common)
         warn_of_time(opened.model, plan, how, common)
-        config = {
-            **request.config(common.seed),
-            **prepared.config(estimates=True),
-            **settings_of(how, trust),
-            "solver": working.kind,
-        }
         with common.progress("estimating", len(plan) * len(question) * how.rounds) as advance:
-            result = estimate(question, working, plan, how, provenance=opened.provenance(config), advance=advance)
+            result = estimate(question, working, plan, how, provenance=provenance, advance=advance)
         quick = trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)
         shown = verified(question, working, plan, result) if trust.verify or quick else result
     return answer(shown if trust.verify else result, shown, opened, written, common)
@@ -168,7 +168,7 @@ def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, wri
         columns,
         lambda: influence_page(shown, shown.columns(), view),
         opened.model.dataset,
-        lambda path: save_influence(path, kept, force=common.force),
+        lambda path: save_influence(path, kept, force=common.replaces),
         figures.headline,
         closing_line(kept, columns, figures.changes),
     )

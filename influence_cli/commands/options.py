@@ -16,10 +16,9 @@ COMMON, OUTPUT, NETWORKS, MORE = "Common", "Output", "Networks", "More"
 TRUST = "How far the figures can be trusted"
 MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be made
 MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
-
-
 STRATEGIES = ("relinearize", "greedy", "swap", "pgd", "random", "exact", "all")
 METHODS = ("first", "second", "refined", "newton", "second-full", "first-koh", "rif")
+IF_EXISTS = (REFUSE, REPLACE, KEEP) = ("refuse", "replace", "keep")
 GROUPS = ("coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:")
 WORDS: dict[str, tuple[str, ...]] = {
     "--group": GROUPS,
@@ -297,9 +296,18 @@ class Common:
         ),
     ] = False
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)] = False
+    if_exists: Annotated[
+        str,
+        typer.Option("--if-exists", help="refuse, replace, or keep the same run's .h5 file.", rich_help_panel=COMMON),
+    ] = REFUSE
     no_color: Annotated[
         bool, typer.Option("--no-color", help="Plain text (so does the NO_COLOR variable).", rich_help_panel=COMMON)
     ] = False
+
+    @property
+    def replaces(self) -> bool:
+        """Whether files that exist are overwritten."""
+        return self.force or self.if_exists == REPLACE
 
     def note(self, message: str) -> None:
         """A line on stderr about what is being done."""

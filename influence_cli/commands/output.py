@@ -169,7 +169,7 @@ def _save(answer: Answer, columns: Mapping[str, Any], path: str, common: Common)
         return
     text = io.StringIO(newline="")
     _write(answer, columns, RECORDS[Path(path).suffix.lower()], text, color=False)
-    with replacing(path, force=common.force) as sink:
+    with replacing(path, force=common.replaces) as sink:
         sink.write(text.getvalue().encode("utf-8", "backslashreplace"))
 
 
@@ -182,7 +182,7 @@ def _write(answer: Answer, columns: Mapping[str, Any], form: str, stream: TextIO
 
 def save_picture(path: str, picture: bytes, common: Common) -> None:
     """Write the file of ``--plot`` as a whole or not at all."""
-    with replacing(path, force=common.force) as sink:
+    with replacing(path, force=common.replaces) as sink:
         sink.write(picture)
     common.note(f"wrote {path}")
 

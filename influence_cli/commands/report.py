@@ -39,13 +39,13 @@ def report(
 
     from influence_cli.artifacts.atomic import replacing
     from influence_cli.artifacts.results import same_origin
-    from influence_cli.commands import output
+    from influence_cli.commands import existing, output
     from influence_cli.present.changes import View
     from influence_cli.present.report import ending_of, render
     from influence_cli.present.report_page import report_page
 
     ending = ending_of(page)
-    output.check_outputs({"-o": page}, files, force=common.force)
+    existing.check_outputs(common, {"-o": page}, files)
     sources = [load_source(name) for name in dict.fromkeys(files)]
     for source in sources[1:]:
         same_origin(sources[0].provenance, source.provenance, sources[0].name, source.name)
@@ -57,7 +57,7 @@ def report(
     command_line = shlex.join(["ginf", "report", *files, *(["--top", str(top)] if top else []), "-o", page])
     with common.limited_threads():
         made = report_page(sources, View(top=top), command_line, common.seed, common.note)
-    with replacing(page, force=common.force) as sink:
+    with replacing(page, force=common.replaces) as sink:
         sink.write(render(made, ending).encode("utf-8", "backslashreplace"))
     common.note(f"wrote {page}")
     return 0

@@ -29,10 +29,10 @@ def show(
     Example: ginf show ginf.h5
     """
     from influence_cli.artifacts.storage import kind_of
-    from influence_cli.commands import output
+    from influence_cli.commands import existing, output
 
     output.check_written(written, artifact=False)
-    output.check_outputs({"-o": written.output}, (file,), force=common.force)
+    existing.check_outputs(common, {"-o": written.output}, (file,))
     view = output.view_of(written, common)
     kind = kind_of(file, output.ANY_FILE)
     answer = {"model": _model, "influence": _influence, "truth": _truth, "selection": _selection}[kind](file, view)

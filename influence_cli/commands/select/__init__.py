@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.commands.bundles import command
@@ -65,7 +66,7 @@ def select(
     from influence_cli.analysis.searches import followed
     from influence_cli.analysis.select import Watch
     from influence_cli.analysis.select import select as search_for
-    from influence_cli.commands import output, session
+    from influence_cli.commands import existing, output, session
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import UsageError
     from influence_cli.present.selection import draw
@@ -76,7 +77,7 @@ def select(
     check(sought, drawn, written, solver, asks_for_rows=test is not None, quantity=quantity)
     outputs = {"-o": written.output, "--plot": drawn.plot}
     inputs = (model or session.DEFAULT_MODEL, *session.row_files(sought.specs()))
-    output.check_outputs(outputs, inputs, force=common.force)
+    keeps = existing.check_outputs(common, outputs, inputs, session.row_files(sought.specs()))
     with common.limited_threads():
         opened = session.open_model(model, common, network=network, outputs=outputs)
         prepared = prepare(opened, preprocessing)
@@ -87,10 +88,9 @@ def select(
                 f"--format rows prints one group, and --test {test} asks for {len(tests.rows)}",
                 hint="name one test row: --test 17",
             )
-        if sought.flip:
-            question = ask_flip(opened.model, tests, quantity, sought.flip_of or SIGN)
-        else:
-            question = ranked(ask(opened.model, tests, quantity))
+        flip = sought.flip_of or SIGN
+        asked = ask_flip(opened.model, tests, quantity, flip) if sought.flip else ask(opened.model, tests, quantity)
+        question = asked if sought.flip else ranked(asked)
         if drawn.plot is not None and drawn.figure == ROWS and opened.model.dataset.image_shape is None:
             raise UsageError("--figure rows draws images, and these rows are none", hint="use --figure sizes")
         search = described(sought, question, written) if sought.describe else build(sought, question, common)
@@ -102,14 +102,15 @@ def select(
             common.note(FOLLOWED)
         config = {"test": test, "seed": common.seed, **_config(sought, search.choice, quantity)}
         config |= {"top": len(search)} if sought.describe else {}
-        config |= {"solver": working.kind} | prepared.config(flips=sought.flip)
+        provenance = opened.provenance(config | {"solver": working.kind} | prepared.config(flips=sought.flip))
         with common.progress("search", len(search) * len(question)) as advance:
             watch = Watch(step=lambda label: advance(0), entered=advance, verified=lambda groups: advance(0))
-            result = search_for(question, working, search, provenance=opened.provenance(config), watch=watch)
+            known = existing.selection_in(str(written.output), provenance, common) if keeps else None
+            result = known or search_for(question, working, search, provenance=provenance, watch=watch)
     if drawn.plot is not None:
         plain = ask(opened.model, tests, quantity)
         output.save_picture(drawn.plot, draw(plain, working, result, drawn.plot, drawn.figure), common)
-    return answer(result, question, sought, opened, written, common)
+    return answer(result, question, sought, opened, replace(written, output=None) if keeps else written, common)
 
 
 def answer(
@@ -126,7 +127,7 @@ def answer(
 
     if written.format == ROWS:
         if written.output is not None:
-            save_selection(written.output, result, force=common.force)
+            save_selection(written.output, result, force=common.replaces)
         sys.stdout.write(rows_text(result))
     else:
         columns = output.identified(result.columns(), opened.model.dataset)
@@ -134,7 +135,7 @@ def answer(
         page = output.Answer(
             columns,
             lambda: selection_page(result, columns, view),
-            save=lambda path: save_selection(path, result, force=common.force),
+            save=lambda path: save_selection(path, result, force=common.replaces),
             headline="actual" if sought.verify or sought.flip else "predicted_second",
         )
         output.emit(page, written, common)
@@ -167,8 +168,6 @@ def described(sought: Sought, question: Question, written: Written) -> Search:
 
 def build(sought: Sought, question: Question, common: Common) -> Search:
     """The search that was asked for.  Raises UsageError where sizes and groups do not suit the data."""
-    from dataclasses import replace
-
     import numpy as np
 
     from influence_cli.analysis.curve import DRAWS as CURVE_DRAWS

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from influence_cli.commands.bundles import command
@@ -11,6 +12,7 @@ from influence_cli.commands.train.options import Form, Kept, Source, check_alone
 from influence_cli.commands.train.tables import Tables
 
 if TYPE_CHECKING:
+    from influence_cli.data.dataset import Dataset
     from influence_cli.data.options import TableOptions
     from influence_cli.models.adoption import Adoption
     from influence_cli.models.settings import ModelSettings
@@ -27,8 +29,7 @@ def train(
     """
     from pathlib import Path
 
-    from influence_cli.commands import output, session
-    from influence_cli.core.solvers.choice import make_solver
+    from influence_cli.commands import existing, output, session
     from influence_cli.data.load import check_source, files_of
     from influence_cli.models.linked import link_to
     from influence_cli.models.skops import check_skops
@@ -46,43 +47,70 @@ def train(
         check_skops(form.from_model)
     check_source(source.name)
     inputs = (*files_of(source.name), *files_of(source.test_data), form.from_model)
-    output.check_outputs({"-o": kept.output}, inputs, force=common.force)
+    keeps = existing.check_outputs(common, {"-o": kept.output}, inputs)
     is_free = form.from_model is None and settings.l2 == 0
     table = tables.options(source.test_data, source.sample_weight, is_free=is_free)
     with common.limited_threads():
-        adoption = None
+        model = adoption = None
         if form.from_model is not None:
             model, adoption = _bring(source, table, form, settings.tol, common)
+            asked = Asked(model.dataset, model.settings, model.origin)
         else:
-            model = _train(source, table, form, settings, common)
-        choice = model.choose_solver(solver)
-        common.detail(f"solver {choice.kind}: {choice.reason}")
-        model.sum_up(choice.kind)
-        model = model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
-        linked = kept.link_data or model.dataset.streamed is not None
+            asked = _asked(source, table, form, settings, common)
+        linked = kept.link_data or asked.dataset.streamed is not None
         link = link_to(source.name, source.test_data, form.from_model) if linked else None
-        pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
-        store(kept.output, model, force=common.force, link=link, pipeline=pipeline)
+        if keeps:
+            theta = None if model is None else model.theta
+            model = existing.model_in(kept.output, asked.dataset, asked.all_settings, link, common, theta)
+        else:
+            model = _trained(asked, form, common) if model is None else model
+            pipeline = None if form.from_model is None or kept.link_data else Path(form.from_model).read_bytes()
+            model = _with_solver(model, solver, common)
+            store(kept.output, model, force=common.replaces, link=link, pipeline=pipeline)
         if link is not None:
             common.note(f"{kept.output} is linked to its data: keep unchanged {', '.join(link.values())}")
         record = _record(kept.output, source.name, model, form.from_model, adoption)
     columns = Records((record,)).columns()
     made = f"Trained {form.estimator}" if form.from_model is None else form.from_model
-    answer = output.Answer(columns, lambda: model_page(f"{made} model, saved as {kept.output}", model, common.verbose))
+    title = f"{made} model, {'kept' if keeps else 'saved'} as {kept.output}"
+    answer = output.Answer(columns, lambda: model_page(title, model, common.verbose))
     output.emit(answer, Written(kept.format), common)
     return 0
 
 
-def _train(source: Source, table: TableOptions, form: Form, settings: ModelSettings, common: Common) -> TrainedModel:
-    """A model of ginf's own."""
+def _with_solver(model: TrainedModel, solver: str, common: Common) -> TrainedModel:
+    """The model with what later commands need to solve with its Hessian."""
+    from influence_cli.core.solvers.choice import make_solver
+
+    choice = model.choose_solver(solver)
+    common.detail(f"solver {choice.kind}: {choice.reason}")
+    model.sum_up(choice.kind)
+    return model.with_factor(make_solver(model.objective, model.theta, choice.kind).factor)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model of ginf's own that is still to be trained, and where its data come from."""
+
+    dataset: Dataset
+    settings: ModelSettings
+    origin: Mapping[str, Any]
+
+    @property
+    def all_settings(self) -> dict[str, Any]:
+        """As the model's file keeps them."""
+        return {**self.settings.as_dict(), **self.origin}
+
+
+def _asked(source: Source, table: TableOptions, form: Form, settings: ModelSettings, common: Common) -> Asked:
+    """The data and the settings, whose penalty is that of the weighted rows."""
     from influence_cli.commands import session
     from influence_cli.core.parallel import reserve
     from influence_cli.data.load import load
     from influence_cli.data.summary import summary
     from influence_cli.models.rank import without_dependent
     from influence_cli.models.sample_weights import weighted
-    from influence_cli.models.settings import ESTIMATORS, default_iterations, resolve_penalty
-    from influence_cli.models.trained import fit
+    from influence_cli.models.settings import ESTIMATORS, resolve_penalty
 
     reserve()
     dataset = load(
@@ -104,12 +132,20 @@ def _train(source: Source, table: TableOptions, form: Form, settings: ModelSetti
     if settings.l2 == 0 and not settings.is_network and (reduced := without_dependent(dataset, form.intercept)):
         common.note(reduced.sentence)
         dataset = reduced.dataset
-    counted = "L-BFGS iterations" if settings.is_network else "Newton steps"
+    weighting = {} if form.class_weight is None else {"class_weight": form.class_weight}
+    return Asked(dataset, settings, _origin(source, table, common.seed) | weighting)
+
+
+def _trained(asked: Asked, form: Form, common: Common) -> TrainedModel:
+    """A model of ginf's own."""
+    from influence_cli.models.settings import default_iterations
+    from influence_cli.models.trained import fit
+
+    counted = "L-BFGS iterations" if asked.settings.is_network else "Newton steps"
     steps = form.max_iterations or default_iterations(form.estimator)
     with common.progress(counted, None) as advance:
-        model = fit(dataset, settings, max_iterations=steps, watch=lambda step, norm: advance(1))
-    weighting = {} if form.class_weight is None else {"class_weight": form.class_weight}
-    return model.changed(origin=_origin(source, table, common.seed) | weighting)
+        model = fit(asked.dataset, asked.settings, max_iterations=steps, watch=lambda step, norm: advance(1))
+    return model.changed(origin=asked.origin)
 
 
 def _bring(
