@@ -298,7 +298,7 @@ class Common:
     force: Annotated[bool, typer.Option("--force", help="Overwrite existing files.", rich_help_panel=COMMON)] = False
     if_exists: Annotated[
         str,
-        typer.Option("--if-exists", help="refuse, replace, or keep the same run's .h5 file.", rich_help_panel=COMMON),
+        typer.Option("--if-exists", help="refuse, replace, or keep if the same.", rich_help_panel=COMMON),
     ] = REFUSE
     no_color: Annotated[
         bool, typer.Option("--no-color", help="Plain text (so does the NO_COLOR variable).", rich_help_panel=COMMON)
