@@ -26,16 +26,16 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 # Longer writes are the contents of large arrays, which HDF5 does not read back.
 _KEPT_BYTES = 64 * 1024 * 1024
 _swept: set[Path] = set()
-"""Folders that this process has freed of leftovers: once is enough, and a folder may hold a million files."""
+"""Folders that this process has cleared of leftovers: once is enough, and a folder may contain a million files."""
 
 
 class Sink(io.RawIOBase):
-    """A file for HDF5 to write to that notes a failure instead of reporting it.
+    """A file for HDF5 to write to that records a failure instead of reporting it.
 
-    After a failed write HDF5 cannot close its file: it keeps it open and tries again when the process ends.  So it is
-    told that all went well, the first failure (a full disk, Ctrl-C) is kept in ``failure``, and ``replacing`` raises
-    it once HDF5 has let go.  Until then what could not be written is kept in memory: HDF5 reads parts of its
-    metadata back, and crashes on anything else than what it wrote.
+    After a failed write HDF5 cannot close its file: it keeps it open and tries again when the process ends.  Therefore
+    it is told that every write succeeded, the first failure (a full disk, Ctrl-C) is kept in ``failure``, and
+    ``replacing`` raises it once HDF5 has closed the file.  Until then lost writes are kept in memory, because HDF5
+    reads parts of its metadata back, and crashes on anything other than what it wrote.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,15 +111,15 @@ class Sink(io.RawIOBase):
     def _write_all(self, view: memoryview) -> None:
         self._raw.seek(self._position)
         done = 0
-        while done < len(view):  # the system may take less than it was given, past 2 GiB always
+        while done < len(view):  # the system may write less than requested, and past 2 GiB always does
             done += self._raw.write(view[done:])
 
 
 def check_target(path: str | os.PathLike[str], force: bool) -> Path:
-    """Refuse early what writing would refuse later; the path with symbolic links followed."""
+    """Refuse early what writing would refuse later; return the path with symbolic links followed."""
     given = Path(path)
     try:
-        target = Path(os.path.realpath(given))  # so that a link keeps pointing to what replaces its target
+        target = Path(os.path.realpath(given))  # a link then keeps pointing to what replaces its target
         parent = target.parent
         if not parent.is_dir():
             raise FileError(f"cannot write {given}: there is no folder {parent}", hint=f"mkdir -p {parent}")
@@ -139,10 +139,10 @@ def check_target(path: str | os.PathLike[str], force: bool) -> Path:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], *, force: bool, extend: bool = False) -> Iterator[Sink]:
-    """Write to a temporary sibling; it takes the name ``path`` only when the block has ended well.
+    """Write to a temporary sibling, which takes the name ``path`` only if the block ends without an error.
 
-    With ``extend`` the sibling starts as a copy of the file, which is replaced only if nobody changed it meanwhile.
-    What killed runs left in the folder is removed.  Ctrl-C waits until the block has ended.
+    With ``extend`` the sibling starts as a copy of the file, which is replaced only if nobody has changed it meanwhile.
+    Leftovers of killed runs in the folder are removed.  Ctrl-C is delayed until the block has ended.
     """
     target = check_target(path, force or extend)
     if target.parent not in _swept:
@@ -154,7 +154,7 @@ def replacing(path: str | os.PathLike[str], *, force: bool, extend: bool = False
         try:
             try:
                 before = _state(target) if extend else None
-                # opened by hand for the permissions that any new file gets: tempfile's are for the owner alone
+                # os.open gives the permissions of any new file; those of tempfile are for the owner alone
                 handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
                 hold(handle)
                 if extend:
@@ -182,13 +182,13 @@ def replacing(path: str | os.PathLike[str], *, force: bool, extend: bool = False
 
 
 def _closed_after(sink: Sink, path: str | os.PathLike[str]) -> Iterator[Sink]:
-    """The sink for the block of ``replacing``, and on the disk when that has ended."""
+    """Yield the sink to the block of ``replacing``, and flush it to the disk when the block has ended."""
     try:
         yield sink
     except Exception:
         if not sink.failure:
             raise
-        # HDF5 stumbling over its own lost writes: what lost them is raised below
+        # HDF5 fails because of its own lost writes: their cause is raised below
         with suppress(BaseException):
             sink.close()
     try:
@@ -200,12 +200,12 @@ def _closed_after(sink: Sink, path: str | os.PathLike[str]) -> Iterator[Sink]:
 
 @contextmanager
 def _interrupt_held() -> Iterator[None]:
-    """Ctrl-C, where Python's own handler would raise it inside of HDF5, is raised when the block has ended."""
+    """Raise Ctrl-C when the block has ended, where Python's default handler would raise it inside HDF5."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     handler = signal.getsignal(signal.SIGINT)
-    if handler is not signal.default_int_handler:  # the command line's sets a flag, and raises nothing
+    if handler is not signal.default_int_handler:  # the command line's handler sets a flag and raises nothing
         yield
         return
     came: list[int] = []
@@ -227,7 +227,7 @@ def _publish(temporary: Path, target: Path, force: bool, shown: str | os.PathLik
         temporary.replace(target)
     else:
         try:
-            os.link(temporary, target)  # fails if somebody else was first; a rename would overwrite
+            os.link(temporary, target)  # fails if another process was first; a rename would overwrite
         except FileExistsError as error:
             raise _exists(shown) from error
         except OSError as error:
@@ -238,7 +238,7 @@ def _publish(temporary: Path, target: Path, force: bool, shown: str | os.PathLik
 
 
 def _claim_and_replace(temporary: Path, target: Path, shown: str | os.PathLike[str]) -> None:
-    """For file systems without links: whoever creates the empty file has the name."""
+    """For file systems without links: the process that creates the empty file owns the name."""
     try:
         os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except FileExistsError as error:

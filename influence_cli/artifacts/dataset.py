@@ -1,7 +1,8 @@
-"""A data set as entries of a model's file, and back: features, and the columns of a table that name groups.
+"""Conversion of a data set to entries of a model's file and back: features, and the columns of a table that name
+groups.
 
 Features are dense arrays, or the three arrays of compressed rows.  Text is stored as indices into one vocabulary: a
-column of a million rows and fifty clinics is four megabytes.
+column of a million rows and fifty clinics takes four megabytes.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ _TRAIN, _TEST = "/columns/train/", "/columns/test/"
 _MISSING = -1
 _MANY, _KINDS = "/columns/many/", ("float64", "int64")
 MANY_COLUMNS = 60
-"""Columns of one type that lie in one array: each dataset takes HDF5 about a millisecond to write and to read."""
+"""Number of columns of one type from which they share an array: each dataset takes HDF5 a millisecond."""
 SHORT_BYTES = 256 * 1024
-"""Bytes of a column up to which it is taken there: the array is a copy."""
+"""Bytes of a column up to which it is put there, because the shared array is a copy."""
 
 
 def entries(data: Dataset) -> dict[str, Any]:
-    """What the schema has for the data set where it lies in the file."""
+    """The schema's entries for a data set that is stored in the file."""
     records = {"train": data.records_train, "test": data.records_test}
     numbers = {f"/data/records_{split}": rows for split, rows in records.items() if rows is not None}
     return feature_entries(data) | column_entries(data) | numbers
 
 
 def dataset_of(path: PathLike, arrays: Mapping[str, Any]) -> Dataset:
-    """The data that lies in the file.  Raises FileError for entries that contradict each other."""
+    """The data set stored in the file.  Raises FileError for entries that contradict each other."""
     image_shape = arrays.get("/data/image_shape")
     X_train, X_test = features_of(path, arrays)
     columns_train, columns_test = columns_of(path, arrays)
@@ -60,7 +61,7 @@ def dataset_of(path: PathLike, arrays: Mapping[str, Any]) -> Dataset:
 
 
 def feature_entries(data: Dataset) -> dict[str, Any]:
-    """What the schema has for the features of both splits."""
+    """The schema's entries for the features of both splits."""
     entries: dict[str, Any] = {}
     for split, X in (("X_train", data.X_train), ("X_test", data.X_test)):
         if issparse(X):
@@ -71,7 +72,7 @@ def feature_entries(data: Dataset) -> dict[str, Any]:
 
 
 def features_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[Rows, Rows]:
-    """The features of both splits.  Raises FileError for compressed rows that are none."""
+    """The features of both splits.  Raises FileError for invalid compressed rows."""
     columns = len(arrays["/data/feature_names"])
     problems: dict[str, str] = {}
     made = []
@@ -94,7 +95,7 @@ def features_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[Rows, Rows]:
 
 
 def _row_problems(indices: np.ndarray, indptr: np.ndarray, rows: int, columns: int) -> dict[str, str]:
-    """By the array's name, what would make reading a row read elsewhere."""
+    """Problems, by the name of the array, because of which reading a row would read elsewhere."""
     if len(indptr) != rows + 1:
         return {"indptr": f"expected {rows + 1} positions, one more than rows, found {len(indptr)}"}
     if indptr[0] != 0 or indptr[-1] != len(indices) or (indptr[1:] < indptr[:-1]).any():
@@ -110,7 +111,7 @@ def _row_problems(indices: np.ndarray, indptr: np.ndarray, rows: int, columns: i
 
 
 def column_entries(data: Dataset) -> dict[str, Any]:
-    """What the schema has for a data set's columns; nothing for arrays without names."""
+    """The schema's entries for a data set's columns; none for arrays without names."""
     entries: dict[str, Any] = {}
     if data.columns_train:
         names = tuple(data.columns_train)
@@ -127,9 +128,9 @@ def column_entries(data: Dataset) -> dict[str, Any]:
 
 
 def columns_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The training and test columns by name; two empty mappings of a file that has none.  Raises FileError."""
+    """The training and test columns by name; two empty mappings if the file has none.  Raises FileError."""
     names = arrays.get(_NAMES, [])
-    vocabulary = np.array([*arrays.get(_VOCABULARY, []), None], dtype=object)  # the last one for -1
+    vocabulary = np.array([*arrays.get(_VOCABULARY, []), None], dtype=object)  # the last one is for -1
     problems: dict[str, str] = {}
     parts: list[dict[str, np.ndarray]] = []
     for folder, split in ((_TRAIN, "train"), (_TEST, "test")):
@@ -165,7 +166,7 @@ def columns_of(path: PathLike, arrays: Mapping[str, Any]) -> tuple[dict[str, np.
 
 
 def _together(data: Dataset, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of columns of numbers that are many and short."""
+    """The shared arrays of short numeric columns, if there are many of these."""
     entries: dict[str, np.ndarray] = {}
     for kind in _KINDS:
         here = [
@@ -184,7 +185,7 @@ def _together(data: Dataset, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _packed(values: np.ndarray, index: dict[str, int]) -> np.ndarray:
-    """Numbers as they are, text as places in the growing index."""
+    """Numbers as they are, text as indices into ``index``, which grows."""
     if values.dtype.kind != "O":
         return values
     texts = values.tolist()

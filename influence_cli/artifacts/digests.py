@@ -1,7 +1,7 @@
-"""What a file holds, as SHA-256: a damaged or edited file is told from a right one whatever HDF5's checksums say.
+"""SHA-256 digests of a file's contents, which reveal damage or edits that HDF5's checksums miss.
 
-Fletcher-32 of a block of zeros is zero, so that HDF5 takes a zeroed chunk with its checksum for a right one.  A dataset
-has a digest for each span of rows: a large one can be checked as it is read, span by span.
+Fletcher-32 of a block of zeros is zero, so that HDF5 accepts a zeroed chunk with a zeroed checksum.  A dataset has a
+digest for each span of rows, so that a large one can be checked span by span as it is read.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from influence_cli.artifacts.entries import CONTENT_DIGEST
 
-SPAN_BYTES = 64 * 1024 * 1024  # bytes of a span: 2,400 digests for 150 GB, and little to read again when one is wrong
+SPAN_BYTES = 64 * 1024 * 1024  # bytes of a span: 2,400 digests for 150 GB, and little to read again if one is wrong
 
 
 def record(array: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """What @digests has of a dataset that holds ``array``, and of the attributes that hang on it."""
+    """The entry in @digests for a dataset with the values ``array`` and these attributes."""
     rows = _rows_of_a_span(array)
     return {
         "dtype": array.dtype.newbyteorder("=").str,
@@ -31,7 +31,7 @@ def record(array: np.ndarray, attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def problem(kept: Any, array: np.ndarray, attributes: Mapping[str, Any]) -> str | None:
-    """What is wrong with a dataset of which @digests has ``kept``; None where it is as it was written."""
+    """What is wrong with a dataset whose entry in @digests is ``kept``; None if it is as it was written."""
     try:
         same = (
             kept["dtype"] == array.dtype.newbyteorder("=").str
@@ -46,9 +46,9 @@ def problem(kept: Any, array: np.ndarray, attributes: Mapping[str, Any]) -> str 
 
 
 def content(attributes: Mapping[str, Any]) -> str:
-    """The SHA-256 that stands for the root's attributes (without itself), and by @digests for everything.
+    """The SHA-256 of the root's attributes except itself; since @digests is one of them, it covers the whole file.
 
-    Raises ValueError for values that a file of ginf's does not have.
+    Raises ValueError for values that a ginf file cannot contain.
     """
     kept = {name: value for name, value in attributes.items() if name != CONTENT_DIGEST}
     try:
@@ -71,5 +71,5 @@ def _spans(array: np.ndarray, rows: int) -> list[str]:
 
 
 def _bytes(array: np.ndarray) -> memoryview | bytes:
-    """The bytes of a contiguous array, without a copy where NumPy gives them."""
+    """The bytes of a contiguous array, without a copy."""
     return array.reshape(-1).view(np.uint8).data if array.size else b""

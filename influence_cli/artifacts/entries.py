@@ -1,8 +1,8 @@
 """How a file's entries are described and checked: the mechanism behind the tables of ``schema``.
 
 A path names a dataset (``/data/X_train``), an attribute of the root (``@quantity``) or of a dataset
-(``/hessian/cholesky@damping``); a last part ``*`` stands for any name.  A shape is written in symbols: one symbol is
-one number throughout a file.
+(``/hessian/cholesky@damping``); ``*`` as the last part stands for any name.  A shape is written in symbols: a symbol
+means the same number throughout a file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OLDEST_VERSION = 1
 4: many short columns of numbers lie in one array; a file without such an entry is still one of version 3.
 """
 DIGESTED_FROM = 3
-"""The version from which on a file carries digests of its content."""
+"""The first version whose files carry digests of their content."""
 DIGESTS, CONTENT_DIGEST = "@digests", "@content_digest"
 
 
@@ -29,11 +29,11 @@ DIGESTS, CONTENT_DIGEST = "@digests", "@content_digest"
 class Entry:
     """One dataset or attribute.
 
-    ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8, ``json`` is text that is JSON.
-    ``large`` datasets lie in one piece, uncompressed, so that they are read without a copy and can be memory-mapped;
-    the others are chunked by rows with a checksum a chunk.  ``unless`` are entries that stand in this one's place,
-    never beside it; ``beside`` is one that this goes with: required with it, not wanted without.  ``since`` is the
-    version of files with this entry, where earlier ones would miss what it stands for.
+    ``dtype`` lists what is allowed, separated by ``|``; ``str`` is UTF-8, ``json`` is text that is JSON.  ``large``
+    datasets are contiguous and uncompressed, so that they are read without a copy and can be memory-mapped; the others
+    are chunked by rows with a checksum per chunk.  ``unless`` names entries that replace this one and never occur with
+    it; ``beside`` names an entry that this one accompanies: required with it, unwanted without it.  ``since`` is the
+    version of files with this entry, if a reader of earlier versions would misread them.
     """
 
     path: str
@@ -49,7 +49,7 @@ class Entry:
 
     @property
     def owner(self) -> str:
-        """The dataset that an attribute hangs on; empty for the root and for datasets."""
+        """The dataset that an attribute belongs to; empty for the root and for datasets."""
         return self.path.partition("@")[0] if "@" in self.path else ""
 
     @property
@@ -73,7 +73,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of file; ``command`` makes one."""
+    """One kind of file; ``command`` creates one."""
 
     name: str
     purpose: str
@@ -84,13 +84,13 @@ class Kind:
         return next((entry for entry in (*HEADER, *self.entries) if entry.matches(path)), None)
 
     def version(self, paths: Iterable[str]) -> int:
-        """That of a file with entries at these paths."""
+        """The version of a file with entries at these paths."""
         here = set(paths)
         return max((entry.since for entry in self.entries if entry.path in here), default=DIGESTED_FROM)
 
 
 class Found(NamedTuple):
-    """What a file, or a mapping that is about to become one, has at a path."""
+    """The dtype and shape at a path of a file, or of a mapping that is about to be written."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -118,11 +118,11 @@ HEADER = (
         beside=DIGESTS,
     ),
 )
-"""What every file has; the last two from version 3 on."""
+"""What every file contains; the last two from version 3 on."""
 
 
 def check(kind: Kind, stored: Mapping[str, Found]) -> dict[str, str]:
-    """Problem by path of what is missing, of a wrong dtype or of a shape that contradicts another."""
+    """The problem by path of each missing entry, wrong dtype, or shape that contradicts another."""
     problems: dict[str, str] = {}
     symbols: dict[str, tuple[int, str]] = {}
     for entry in (*HEADER, *kind.entries):
@@ -152,7 +152,7 @@ def markdown(entries: tuple[Entry, ...]) -> str:
 
 
 def _is_due(entry: Entry, stored: Mapping[str, Found]) -> bool:
-    """Whether the entry is missed in a file that lacks it and what may stand in its place."""
+    """Whether a file that lacks the entry, and what may replace it, is incomplete."""
     return entry.required and all(one in stored for one in (entry.owner, entry.beside) if one)
 
 

@@ -1,8 +1,8 @@
-"""The keys of the attributes that are JSON: what each may hold, checked before anything uses it.
+"""The keys of the attributes that are JSON: the allowed type of each, checked before anything uses it.
 
-A key that no table knows is left alone, as an unknown dataset is: a later version may have written it.  Null is right
-for every key that is not required.  What a word or a number means is for the layer that uses it to check, by the
-rules that hold for the same setting on the command line.
+A key that no table contains is ignored, as an unknown dataset is: a later version may have written it.  Null is valid
+for every key that is not required.  Whether a word or a number makes sense is checked by the layer that uses it, by the
+rules for the same setting on the command line.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 LARGEST = 2**63 - 1
-"""Of a whole number: the largest int64."""
+"""Limit of an integer: the largest int64."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a JSON object: the name of its type in ``TYPES``, and whether it must be there."""
+    """One key of a JSON object: the name of its type in ``TYPES``, and whether it is required."""
 
     name: str
     type: str
@@ -123,11 +123,11 @@ KEYS: dict[str, dict[str, tuple[Key, ...]]] = {
     },
     "selection": {"@config": (*_ASKED, *_SELECTION_CONFIG)},
 }
-"""By kind of file and attribute."""
+"""The keys, by kind of file and attribute."""
 
 
 def parse(text: str) -> Any:
-    """JSON without the numbers that JSON does not have.  Raises ValueError for anything else."""
+    """Parse JSON without the constants NaN and Infinity.  Raises ValueError for invalid text."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -135,7 +135,7 @@ def parse(text: str) -> Any:
 
 
 def problems(kind: str, attribute: str, value: Any) -> Iterator[str]:
-    """What is wrong with the parsed value of an attribute; nothing where it is as its table says."""
+    """What is wrong with the parsed value of an attribute; nothing if it is as its table says."""
     if not isinstance(value, dict):
         yield f"expected an object, found {shown(value)}"
         return

@@ -1,4 +1,4 @@
-"""Locks that a killed run loses by itself: one writer a file, and what a killed run left told from a living one's."""
+"""Locks that end with their process: one writer per file, and leftovers of killed runs told from files in use."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from influence_cli.errors import FileError
 
 try:
     import fcntl
-except ImportError:  # Windows: no advisory locks; atomic replacement still keeps the file whole
+except ImportError:  # Windows has no advisory locks; atomic replacement still keeps the file whole
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".ginf-"
-"""How the names of temporary files and locks begin."""
+"""Prefix of the names of temporary files and locks."""
 NEW_SECONDS = 2.0
-"""Seconds that an empty file may be about to be locked by the run that has just made it: the next thing it does."""
+"""Seconds after its creation within which an empty file may still be about to be locked by the run that created it."""
 OLD_SECONDS = 7 * 24 * 3600.0
-"""Seconds after which a file is a leftover where the file system has no locks: no run writes one file for a week."""
+"""Seconds after which a file is a leftover if the file system has no locks: no run writes one file for a week."""
 
 _ours: set[Path] = set()
-"""Temporary files and locks of this process that exist at the moment."""
+"""The temporary files and locks of this process that currently exist."""
 
 
 @contextmanager
 def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold ``path`` for this process.  Raises FileError where another one holds it."""
+    """Hold ``path`` for this process.  Raises FileError if another process holds it."""
     target = Path(os.path.realpath(path))
     name = target.with_name(f"{PREFIX}{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.lock")
     if fcntl is None:
@@ -47,7 +47,7 @@ def exclusive(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def ours(path: Path) -> Iterator[None]:
-    """Know a file as one to remove if the process ends within the block."""
+    """Register a file for removal in case the process ends within the block."""
     _ours.add(path)
     try:
         yield
@@ -56,21 +56,21 @@ def ours(path: Path) -> Iterator[None]:
 
 
 def remove_ours() -> None:
-    """Remove this process's temporary files and locks: for an end that unwinds nothing."""
+    """Remove this process's temporary files and locks, if it ends without unwinding the stack."""
     for path in list(_ours):
         with suppress(OSError):
             path.unlink()
 
 
 def hold(handle: int) -> None:
-    """Lock an open file as long as it is open, so that nobody takes it for a leftover."""
+    """Lock an open file until it is closed, so that no process takes it for a leftover."""
     if fcntl is not None:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs of this user left in a folder; never another living run's, which holds a lock on it."""
+    """Remove what killed runs of this user left in a folder, but nothing of running processes, which hold locks."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.name.endswith((".tmp", ".lock")):
@@ -120,10 +120,10 @@ def _locked(name: Path, shown: str | os.PathLike[str]) -> int:
             same = os.path.samestat(os.fstat(handle), name.stat())
         if same:
             try:
-                os.write(handle, b"\n")  # no longer empty: without its lock it is a leftover at once
+                os.write(handle, b"\n")  # no longer empty: once unlocked it counts as a leftover at once
             except OSError as error:
                 os.close(handle)
                 name.unlink(missing_ok=True)
                 raise FileError(f"cannot write beside {shown}: {error.strerror}") from error
             return handle
-        os.close(handle)  # its holder ended between our open and our lock and removed it: this locks nothing any more
+        os.close(handle)  # its holder removed it between our open and our lock, which therefore locks nothing

@@ -1,6 +1,6 @@
-"""The trained model as a file: parameters, gradients, perhaps the Hessian's factor, and the data it was trained on.
+"""The trained model as a file: parameters, gradients, perhaps the Hessian's factor, and the training data.
 
-The data lies in the file, or behind a link: then the file says where it came from, and what it is by its digest.
+The data are in the file, or behind a link: then the file says where they came from and what their digest is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ _FACTOR, _RESIDUALS = "/hessian/cholesky", "/gradients/residuals"
 _OTHER_MODEL = "damaged: expected theta and settings whose SHA-256 is @model_digest, found others"
 
 Fetch: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, str]], Dataset]
-"""A model's settings and its link to the data that it was trained on; raises GinfError where it cannot be had."""
+"""From a model's settings and its link to the data that it was trained on; raises GinfError if these are
+unavailable."""
 
 _LINK_HINT = "bring the data back as it was, or train again: ginf train ... --link-data"
 
@@ -40,11 +41,11 @@ _LINK_HINT = "bring the data back as it was, or train again: ginf train ... --li
 class ModelArtifact:
     """A trained model: theta (P,), and residuals (m, K) such that a row's gradient is its residual times its features.
 
-    ``settings`` (JSON-able) says everything that determined theta besides the data: estimator, penalty and its
-    scaling, intercept, tolerance, seed.  ``training`` says how it went.  With a ``link`` the file has no features and
-    no columns: the link says of which files (absolute paths) or built-in data they are made again.  ``pipeline`` are
-    the bytes of the .skops file of a model that was brought, where the rows are in the file too.  ``kept`` are sums
-    over all rows.
+    ``settings`` (JSON-able) contain everything besides the data that determined theta: estimator, penalty and its
+    scaling, intercept, tolerance, seed.  ``training`` describes how it went.  With a ``link`` the file has no features
+    and no columns: the link names the files (absolute paths) or built-in data from which they are made again.
+    ``pipeline`` is the content of the .skops file of an imported model, if the rows are in the file too.  ``kept`` are
+    sums over all rows.
     """
 
     dataset: Dataset
@@ -59,7 +60,7 @@ class ModelArtifact:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over theta, the data's digest and the settings; neither factor nor timings nor link have a part."""
+        """SHA-256 over theta, the data's digest and the settings, but not over factor, timings or link."""
         return model_digest(self.theta, self.dataset.digest, self.settings)
 
 
@@ -100,9 +101,9 @@ def save_model(path: PathLike, artifact: ModelArtifact, *, force: bool = False) 
 
 
 def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None = None) -> ModelArtifact:
-    """Read and verify a model; without ``with_factor`` its largest array stays on the disk and ``factor`` is None.
+    """Read and verify a model; without ``with_factor`` its largest array is not read, and ``factor`` is None.
 
-    ``fetch`` makes the data of a linked model again, of its settings and its link.
+    ``fetch`` makes the data of a linked model again from its settings and its link.
     """
     left = () if with_factor else (_FACTOR,)
     keys = [entry.path for entry in KINDS["model"].entries if entry.path not in left]
@@ -113,10 +114,10 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None 
         if _RESIDUALS not in arrays:
             raise storage.invalid(path, "model", {_RESIDUALS: "missing, expected float64 (m, K)"})
         dataset = dataset_of(path, arrays)
-        if DIGESTS in arrays:  # the rows are those that were written, and so is their digest: no need to take it again
+        if DIGESTS in arrays:  # the rows are as they were written, and so is their digest
             dataset = _known(dataset, arrays["@data_digest"])
     else:
-        # before the data is made of settings that are not those of the training
+        # before the data are made from settings that are not those of the training
         if model_digest(arrays["/params/theta"], arrays["@data_digest"], opened.config) != arrays["@model_digest"]:
             raise storage.invalid(path, "model", {"/params/theta": _OTHER_MODEL})
         dataset = _follow(path, opened, fetch)
@@ -136,13 +137,13 @@ def load_model(path: PathLike, *, with_factor: bool = True, fetch: Fetch | None 
 
 
 def _follow(path: PathLike, opened: Opened, fetch: Fetch | None) -> Dataset:
-    """The data at the other end of the link.  Raises FileError where it is gone or not that of the training."""
+    """The linked data.  Raises FileError if they are gone or are not the training data."""
     arrays, link = opened.arrays, opened.arrays[LINK]
     if fetch is None:
         raise ValueError(f"{path} is linked to its data: reading it takes a fetch")
     counts = len(arrays["/data/y_train"]), len(arrays["/data/y_test"])
     for key in ("/data/y_train", "/data/y_test"):
-        del arrays[key]  # the data has them too, and may be large
+        del arrays[key]  # the data contain them too, and they may be large
     kept = arrays["@training"].pop("stamps", None)
     same = kept is not None and kept == stamps(files_of_link(link))
     try:
@@ -180,13 +181,13 @@ def files_of_link(link: Mapping[str, str]) -> list[str]:
 
 
 def _stamped(link: Mapping[str, str] | None) -> dict[str, list[int]]:
-    """What tells later that none of the files was touched: reading 4 GB to know it would take half a minute."""
+    """Stamps that show later whether a file was touched, since reading 4 GB to find out would take half a minute."""
     stamp = None if link is None else stamps(files_of_link(link), before=STARTED)
     return {} if stamp is None else {"stamps": stamp}
 
 
 def _known(dataset: Dataset, digest: str) -> Dataset:
-    """The data set with the digest that it is known to have: taking it reads every row."""
+    """The data set with its known digest, because computing it would read every row."""
     vars(dataset)["digest"] = digest  # where cached_property keeps it
     return dataset
 
@@ -198,10 +199,10 @@ def add_factor(
     *,
     model_digest: str | None = None,
 ) -> None:
-    """Cache a factor that was computed after the model was saved, and the sums that were made beside it or in its
-    place; atomic.
+    """Store a factor that was computed after the model was saved, and the sums computed with it or instead of it;
+    atomic.
 
-    With ``model_digest`` they are refused (FileError) if another model has taken the file's place meanwhile.
+    With ``model_digest`` they are refused (FileError) if another model has replaced the file meanwhile.
     """
     expect = None if model_digest is None else {"@model_digest": model_digest}
     arrays = {} if factor is None else _factor_entries(factor)
@@ -209,7 +210,7 @@ def add_factor(
 
 
 def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any]) -> str:
-    """SHA-256 over theta (P,), the digest of the data and the settings with where the data came from."""
+    """SHA-256 over theta (P,), the digest of the data, and the settings including the data's origin."""
     digest = hashlib.sha256(np.ascontiguousarray(theta, dtype="<f8").data)
     digest.update(data_digest.encode("utf-8", "surrogatepass"))
     digest.update(storage.to_json(dict(settings)).encode())
@@ -217,7 +218,7 @@ def model_digest(theta: np.ndarray, data_digest: str, settings: Mapping[str, Any
 
 
 def _factor_entries(factor: CholeskyFactor) -> dict[str, Any]:
-    # LAPACK's factors are in column order: transposed they are row-major already, and nothing is copied either way
+    # LAPACK's factor is in column order: its transpose is row-major, and nothing is copied in either direction
     return {_FACTOR: np.ascontiguousarray(factor.lower.T), f"{_FACTOR}@damping": float(factor.damping)}
 
 
@@ -241,7 +242,7 @@ def _kept(arrays: Mapping[str, Any]) -> Kept | KeptLayers | None:
 
 
 def _verify(path: PathLike, artifact: ModelArtifact, arrays: dict[str, Any]) -> None:
-    """The arrays are those that were saved, and labels are codes of classes."""
+    """Check that the arrays are those that were saved, and that labels are codes of classes."""
     problems = {}
     if artifact.dataset.digest != arrays["@data_digest"]:
         problems["/data"] = "damaged: expected the arrays whose SHA-256 is @data_digest, found others"

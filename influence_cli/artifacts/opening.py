@@ -1,4 +1,4 @@
-"""Opening a file that may be anything: what is asked of it before HDF5 is, and of HDF5 before anything is allocated."""
+"""Opening of arbitrary files: checks made before HDF5 is called, and by HDF5 before anything is allocated."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from influence_cli.errors import FileError, check_regular
 # h5py raises each of these for a damaged file, depending on where the damage is.
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 ATTRIBUTE_BYTES = 256 * 1024 * 1024
-"""Bytes of an attribute at most: a million groups of a hundred characters are less."""
+"""Largest size of an attribute in bytes: a million groups of a hundred characters take less."""
 UNPACKED_BYTES = 256 * 1024 * 1024
 UNPACKED_TIMES = 20
-"""Packed text may take so many bytes unpacked, or so many times the file's length if that is more: text of very unequal
-lengths is mostly padding, and a file of 2 KB may not claim the memory of the machine."""
+"""Unpacked text may take this many times the file's length, or UNPACKED_BYTES if that is more: text of very unequal
+lengths is mostly padding, but a file of 2 KB must not claim the memory of the machine."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """The value of an attribute, beside datasets that have not been read."""
+    """The value of an attribute, in contrast to a dataset that has not been read."""
 
     value: Any
 
 
 def check_readable(path: Path, spec: Kind) -> None:
-    """What can be said without HDF5, whose own messages name neither the file nor the cause.  Raises FileError."""
+    """Make the checks that need no HDF5, whose own messages name neither the file nor the cause.  Raises FileError."""
     try:
         check_regular(path, f"a {spec.name} file")
         with path.open("rb") as file:
@@ -60,7 +60,7 @@ def generated_by(path: str | os.PathLike[str]) -> str:
 
 
 def check_header(file: h5py.File, path: Path, spec: Kind) -> int:
-    """The version of the file.  Raises FileError where it is not one of ours, of that kind and of a known version."""
+    """The version of the file.  Raises FileError unless it is a ginf file of that kind and of a known version."""
     name = attribute(file, "format")
     if not isinstance(name, str) or name != FORMAT:
         inside = ", ".join(list(file)[:5]) or "nothing"
@@ -88,7 +88,7 @@ def check_header(file: h5py.File, path: Path, spec: Kind) -> int:
 
 @contextmanager
 def damage_named(path: Path, spec: Kind) -> Iterator[None]:
-    """Whatever HDF5 raises becomes a FileError that names the file."""
+    """Convert whatever HDF5 raises to a FileError that names the file."""
     try:
         yield
     except DAMAGE as error:
@@ -96,14 +96,14 @@ def damage_named(path: Path, spec: Kind) -> Iterator[None]:
 
 
 def root_attributes(file: h5py.File) -> dict[str, Any]:
-    """Every attribute of the root as plain text and numbers, by name with its @."""
+    """Every attribute of the root as plain text and numbers, by its name with an @."""
     return {f"@{name}": plain(attribute(file, name)) for name in file.attrs}
 
 
 def survey(file: h5py.File, spec: Kind, length: int) -> tuple[dict[str, Any], dict[str, str]]:
     """Everything in the file that the schema knows, by path, unread (attributes as ``Attribute``), and what is wrong.
 
-    ``length`` is the file's, in bytes.  No link is followed out of the file, and nothing is allocated.
+    ``length`` is that of the file, in bytes.  No link is followed out of the file, and nothing is allocated.
     """
     stored: dict[str, Any] = {name: Attribute(value) for name, value in root_attributes(file).items()}
     problems: dict[str, str] = {}
@@ -131,7 +131,7 @@ def survey(file: h5py.File, spec: Kind, length: int) -> tuple[dict[str, Any], di
 
 
 def _walk(file: h5py.File, folder: str) -> tuple[h5py.Group | None, str | None]:
-    """The group at a path of the file, or why it is none; two times None where there is nothing."""
+    """The group at a path of the file, or why it is not usable; None twice if there is nothing."""
     group = file
     for name in filter(None, folder.split("/")):
         if (problem := link_problem(group, name)) is not None:
@@ -143,14 +143,14 @@ def _walk(file: h5py.File, folder: str) -> tuple[h5py.Group | None, str | None]:
 
 
 def _names(group: h5py.Group, last: str) -> list[str]:
-    """The members that the last part of a path means."""
+    """The members to which the last part of a path refers."""
     if last == "*":
         return list(group)
     return [last] if group.id.links.exists(last.encode("utf-8", "surrogateescape")) else []
 
 
 def attribute(owner: Any, name: str) -> Any:
-    """An attribute's value, text decoded; None where there is none.  Raises ValueError for one too large to be ours."""
+    """An attribute's value, with text decoded; None if there is none.  Raises ValueError if it is too large."""
     if name not in owner.attrs:
         return None
     handle = owner.attrs.get_id(name)
@@ -161,12 +161,12 @@ def attribute(owner: Any, name: str) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Scalars of NumPy as Python has them."""
+    """NumPy scalars as Python scalars."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def describe_stored(item: Any) -> Found:
-    """dtype and shape of what ``survey`` found, as the schema names them."""
+    """dtype and shape of an item of ``survey``, as the schema names them."""
     if isinstance(item, Attribute):
         return describe(item.value)
     if not isinstance(item, h5py.Dataset):
@@ -192,7 +192,7 @@ def describe(value: Any) -> Found:
 
 
 def stored_array(item: h5py.Dataset) -> np.ndarray:
-    """The whole dataset in native byte order; text as the bytes that the file holds."""
+    """The whole dataset in native byte order; text as the bytes that the file contains."""
     if h5py.check_string_dtype(item.dtype) is not None:
         return np.asarray(item[()])
     array = np.empty(item.shape, dtype=item.dtype.newbyteorder("="))
@@ -202,16 +202,16 @@ def stored_array(item: h5py.Dataset) -> np.ndarray:
 
 
 def texts(array: np.ndarray) -> list[str]:
-    """The texts of a dataset as ``stored_array`` gives it."""
+    """The texts of a dataset as returned by ``stored_array``."""
     return [one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one for one in array.tolist()]
 
 
 def make(spec: Kind) -> str:
-    """The hint that names the command which makes a right file."""
+    """The hint that names the command which creates such a file."""
     return f"make one: {spec.command}"
 
 
 def made_by(path: str) -> str:
-    """The program and version that wrote a file of ginf's, as ``ginf 0.2.0``."""
+    """The program and version that wrote a ginf file, as ``ginf 0.2.0``."""
     with h5py.File(path, "r", locking=False) as file:
         return str(attribute(file, "generated_by") or "an unnamed program")

@@ -1,4 +1,4 @@
-"""Results as files: estimates (``influence``) and what retraining gave (``truth``)."""
+"""Results as files: estimates (``influence``) and changes by retraining (``truth``)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _EITHER = Kind(
 
 
 def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = False) -> None:
-    """Write estimates, one (G, T) dataset a method."""
+    """Write estimates, one (G, T) dataset per method."""
     arrays = _common(result)
     arrays["@evaluate"] = result.evaluate
     arrays["/methods"] = list(result.values)
@@ -46,7 +46,7 @@ def save_influence(path: PathLike, result: InfluenceResult, *, force: bool = Fal
 
 
 def load_influence(path: PathLike) -> InfluenceResult:
-    """Read estimates, methods in the order in which they were asked for."""
+    """Read estimates, with the methods in the requested order."""
     opened = storage.read(path, "influence")
     methods = opened.arrays["/methods"]
     missing = {
@@ -73,7 +73,7 @@ def load_influence(path: PathLike) -> InfluenceResult:
 
 
 def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> None:
-    """Write the changes that retraining gave, with how each retraining ended."""
+    """Write the changes by retraining, with how each retraining ended."""
     arrays = _common(result)
     arrays["/values/actual"] = result.actual
     if result.repeats is not None:
@@ -95,7 +95,7 @@ def save_truth(path: PathLike, result: TruthResult, *, force: bool = False) -> N
 
 
 def load_truth(path: PathLike) -> TruthResult:
-    """Read the changes that retraining gave."""
+    """Read the changes by retraining."""
     opened = storage.read(path, "truth")
     return TruthResult(
         **_read_common(opened),
@@ -116,7 +116,7 @@ def load_truth(path: PathLike) -> TruthResult:
 
 
 def load_result(path: PathLike) -> InfluenceResult | TruthResult:
-    """Read estimates or truth, whichever the file says it holds."""
+    """Read estimates or truth, whichever the file contains."""
     kind = storage.kind_of(path, _EITHER)
     if kind == "influence":
         return load_influence(path)
@@ -129,7 +129,7 @@ def load_result(path: PathLike) -> InfluenceResult | TruthResult:
 
 
 def same_origin(a: Provenance, b: Provenance, name_a: str, name_b: str) -> None:
-    """Refuse two files that were not computed from the same data and model, naming both."""
+    """Raise FileError, naming both files, if they were not computed from the same data and model."""
     for what, one, other in (
         ("data", a.data_digest, b.data_digest),
         ("models", a.model_digest, b.model_digest),
@@ -192,17 +192,17 @@ def _read_common(opened: Opened) -> dict[str, Any]:
 
 
 def _codes(opened: Opened, path: str) -> np.ndarray | None:
-    """What the truth of each pair is; a code that no version wrote counts as not known."""
+    """The kind of truth of each pair; a code that no version wrote counts as unknown."""
     return np.minimum(opened.arrays[path], UNKNOWN) if path in opened.arrays else None
 
 
 def _flags(opened: Opened, path: str) -> np.ndarray | None:
-    """A dataset of 0 and 1 as booleans; None where the file has none."""
+    """A dataset of 0 and 1 as booleans; None if the file lacks it."""
     return opened.arrays[path].astype(bool) if path in opened.arrays else None
 
 
 def _names_path(result: InfluenceResult | TruthResult) -> str:
-    """Names are those of the test rows, or of single rows that are measured by themselves."""
+    """The path of the names, which belong to the test rows or to single rows measured by themselves."""
     by_group = result.names is not None and len(result.names.true) != len(result.tests)
     return "/groups/names" if by_group else "/tests/names"
 
@@ -213,7 +213,7 @@ def _names_text(names: RowNames) -> list[str]:
 
 
 def _names_of(opened: Opened) -> RowNames | None:
-    """What people call the test rows; None in files that do not say."""
+    """The names of the test rows; None if the file has none."""
     texts = opened.arrays.get("/groups/names", opened.arrays.get("/tests/names"))
     if texts is None:
         return None
@@ -228,6 +228,6 @@ def _names_of(opened: Opened) -> RowNames | None:
 
 
 def _as(values: Any, dtype: type) -> np.ndarray:
-    """Wider where that loses nothing; anything else is left for the schema to refuse."""
+    """The values in a wider dtype if that loses nothing; otherwise the schema will refuse them."""
     array = np.asarray(values)
     return array.astype(dtype) if np.can_cast(array.dtype, dtype, "safe") else array

@@ -1,4 +1,4 @@
-"""What each kind of file holds: the one source of the writer, the validator and docs/format.md."""
+"""What each kind of file contains: the one source of the writer, the validator and docs/format.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The entries of a model that come in several: compressed rows, columns that are many, and sums over all rows."""
+"""The entries of a model that come in groups: compressed rows, shared arrays of columns, and sums over all rows."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SUMS = (
         beside="/sums/gram",
     ),
 )
-"""What ``core.objectives.kept.Kept`` has."""
+"""The fields of ``core.objectives.kept.Kept``."""
 LAYERS = "/sums/layers"
 OF_LAYERS = Entry(
     LAYERS,
@@ -62,7 +62,7 @@ OF_LAYERS = Entry(
 
 
 def compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
-    """Features in compressed rows, as SciPy's csr_array has them."""
+    """Features in compressed rows, as in SciPy's csr_array."""
     folder = f"/data/{split}_csr"
     data = f"{folder}/data"
     return (
@@ -89,7 +89,7 @@ def compressed(split: str, rows: str, stored: str) -> tuple[Entry, ...]:
 
 
 def many_columns(kind: str) -> tuple[Entry, ...]:
-    """Short columns of numbers of one type, where they are many."""
+    """The shared array of short numeric columns of one type, if there are many."""
     numbers, folder = f"/columns/many/{kind}", "/columns/many"
     rows = (("train", "m", "training"), ("test", "n", "test"))
     return (

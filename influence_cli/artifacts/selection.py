@@ -17,7 +17,7 @@ _TYPED = ("strategy", "size", "test", "rows", *_FIGURES)
 
 
 def save_selection(path: PathLike, result: SelectionResult, *, force: bool = False) -> None:
-    """Write the records; a group without rows (``random``) has none here."""
+    """Write the records; a record without rows (``random``) has none in the file."""
     records = result.entries
     rows = [np.empty(0, dtype=np.int64) if record["rows"] is None else record["rows"] for record in records]
     arrays: dict[str, Any] = {
@@ -37,7 +37,7 @@ def save_selection(path: PathLike, result: SelectionResult, *, force: bool = Fal
 
 
 def load_selection(path: PathLike) -> SelectionResult:
-    """Read the records, each with its keys in the order in which they are written to other formats."""
+    """Read the records, with the keys of each in the order in which other formats write them."""
     opened = storage.read(path, "selection")
     arrays = opened.arrays
     ends, numbers = arrays["/rows/end"], arrays["/rows/number"]
@@ -74,7 +74,7 @@ def _read_details(path: PathLike, text: str) -> dict[str, Any]:
 
 
 def _details(record: dict[str, Any]) -> str:
-    """What has no dataset of its own; ``base`` keeps its place among the keys."""
+    """The values that have no dataset of their own; ``base`` keeps its place among the keys."""
     details = {key: value for key, value in record.items() if key not in _TYPED or key == "base"}
     return json.dumps({key: None if key == "base" or _unknown(value) else value for key, value in details.items()})
 

@@ -1,4 +1,4 @@
-"""Any kind of artifact to HDF5 and back, by its schema."""
+"""Conversion of any kind of artifact to HDF5 and back, by its schema."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ from influence_cli.errors import FileError
 
 PathLike = str | os.PathLike[str]
 
-# Of HDF5 1.10, because all its metadata have checksums; the older format's index of chunks has none.  A process killed
-# while it writes leaves its file marked as open, which does no harm here: only temporary files are ever written to.
+# The format of HDF5 1.10 has checksums for all metadata; the older one's index of chunks has none.  A process killed
+# while it writes leaves its file marked as open, which is harmless here: only temporary files are written to.
 _LIBVER = ("v110", "v110")
 _CHUNK_BYTES = 256 * 1024
 
@@ -66,8 +66,8 @@ class Opened:
 def write(path: PathLike, kind: str, arrays: Mapping[str, Any], config: Mapping[str, Any], *, force: bool) -> None:
     """Write a new file atomically; ``arrays`` has arrays, lists of strings, scalars and (JSON) dictionaries by path.
 
-    ValueError for what contradicts the schema (a defect of the caller); UsageError if the file exists and ``force``
-    is not set; FileError if it cannot be written.
+    Raises ValueError for what contradicts the schema (a defect of the caller), UsageError if the file exists and
+    ``force`` is not set, and FileError if it cannot be written.
     """
     spec = KINDS[kind]
     header = {
@@ -87,10 +87,11 @@ def write(path: PathLike, kind: str, arrays: Mapping[str, Any], config: Mapping[
 
 
 def extend(path: PathLike, kind: str, arrays: Mapping[str, Any], *, expect: Mapping[str, str] | None = None) -> None:
-    """Add or replace entries of an existing file atomically, by way of a copy; ``arrays`` are datasets and theirs.
+    """Add or replace entries of an existing file atomically, through a copy; ``arrays`` has datasets and their
+    attributes.
 
-    ``expect`` gives values that root attributes must have, so that nothing is added to a file which another process
-    has replaced since it was read.  A file of an older version stays one.
+    ``expect`` gives values that root attributes must have, so that nothing is added to a file that another process has
+    replaced since it was read.  A file of an older version keeps its version.
     """
     target, spec = Path(path), KINDS[kind]
     check_readable(target, spec)
@@ -122,7 +123,7 @@ def extend(path: PathLike, kind: str, arrays: Mapping[str, Any], *, expect: Mapp
 def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Opened:
     """Open and check a file; ``keys`` limits which datasets are read (attributes always are).
 
-    FileError names every problem of the file at once, and the command that makes a right one.
+    FileError names every problem of the file at once, and the command that creates a correct one.
     """
     path, spec = Path(path), KINDS[kind]
     check_readable(path, spec)
@@ -147,7 +148,7 @@ def read(path: PathLike, kind: str, keys: Collection[str] | None = None) -> Open
 
 
 def kind_of(path: PathLike, expected: Kind) -> str:
-    """The kind that a file claims to be; FileError, speaking of what was expected, where it is no file of ginf's."""
+    """The kind that a file claims to be; FileError, which says what was expected, if it is not a ginf file."""
     path = Path(path)
     check_readable(path, expected)
     with damage_named(path, expected), h5py.File(path, "r", locking=False) as file:
@@ -160,7 +161,7 @@ def kind_of(path: PathLike, expected: Kind) -> str:
 
 
 def invalid(path: PathLike, kind: str, problems: Mapping[str, str]) -> FileError:
-    """The error for a file that is HDF5 and ginf's but does not hold what its kind should."""
+    """The error for a file that is HDF5 and ginf's but lacks what its kind requires."""
     lines = [f"{name}: {problem}" for name, problem in problems.items()]
     text = lines[0] if len(lines) == 1 else "\n".join(["", *(f"  {line}" for line in lines)])
     return FileError(f"{path} is not a valid {kind} file: {text}", hint=make(KINDS[kind]))
@@ -186,7 +187,7 @@ def _check_values(spec: Kind, values: Mapping[str, Any], described: Mapping[str,
 
 
 def _packed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as HDF5 gets them: text and JSON encoded, numbers as they are."""
+    """The values as they are passed to HDF5: text and JSON encoded, numbers as they are."""
     return {name: _encoded(name, value) for name, value in values.items()}
 
 
@@ -197,7 +198,7 @@ def _encoded(name: str, value: Any) -> Any:
 
 
 def _records(packed: Mapping[str, Any]) -> dict[str, Any]:
-    """What @digests has of each dataset."""
+    """The entry of @digests for each dataset."""
     attributes: dict[str, dict[str, Any]] = {}
     for path, value in packed.items():
         attributes.setdefault(_owner(path), {})[path.partition("@")[2]] = value
@@ -213,8 +214,8 @@ def _owner(path: str) -> str:
 
 
 def _put_all(file: h5py.File, spec: Kind, packed: Mapping[str, Any], sink: Sink) -> None:
-    for name in sorted(packed, key=lambda name: "@" in name):  # attributes after what they hang on
-        if sink.failure is None:  # else HDF5 has only to close its file
+    for name in sorted(packed, key=lambda name: "@" in name):  # attributes after their owners
+        if sink.failure is None:  # after a failure HDF5 only has to close its file
             _put(file, name, spec.entry(name), packed[name])
 
 
@@ -238,7 +239,7 @@ def _put(file: h5py.File, name: str, entry: Entry | None, value: Any) -> None:
 
 
 def _chunks(array: np.ndarray) -> tuple[int, ...]:
-    """Blocks of whole rows of about 256 KiB; parts of a row where one is longer than that."""
+    """Blocks of whole rows of about 256 KiB, or parts of a row that is longer."""
     length = _CHUNK_BYTES // array.itemsize
     chunks = []
     for size in reversed(array.shape):
@@ -248,16 +249,16 @@ def _chunks(array: np.ndarray) -> tuple[int, ...]:
 
 
 def _text(items: Sequence[str]) -> np.ndarray:
-    """UTF-8 of one length, padded with zeros that compression removes.
+    """UTF-8 of one length, padded with zeros, which compression removes.
 
-    HDF5's strings of variable length lie in a heap without checksums, and one wrong bit there made the library loop
-    for ever.  In this form text is checked like everything else, and 64 KiB are no limit for an attribute either.
+    HDF5 stores strings of variable length in a heap without checksums, where one wrong bit made the library loop for
+    ever.  In this form text is checked like everything else, and an attribute is not limited to 64 KiB either.
     """
     whole = "\0".join(items)
-    if whole.isascii() and whole.count("\0") == len(items) - 1:  # in the time of a loop over the names
+    if whole.isascii() and whole.count("\0") == len(items) - 1:  # as fast as a loop over the names
         length = max([1, *map(len, items)])
         return np.array(items, dtype=f"S{length}").astype(h5py.string_dtype("utf-8", length))
-    # a file name that is not UTF-8 reaches a label or a config as surrogates; it shall come back as it was
+    # a file name that is not UTF-8 reaches a label or a config as surrogates, which must be restored on reading
     try:
         encoded = [item.encode("utf-8", "surrogateescape") for item in items]
     except UnicodeEncodeError as error:
@@ -281,9 +282,9 @@ def _plain(value: Any) -> Any:
 
 
 def _kept_digests(root: Mapping[str, Any], version: int) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    """@digests of a file, and what is wrong unless @content_digest vouches for it and the root's other attributes.
+    """@digests of a file, and what is wrong unless @content_digest confirms it and the root's other attributes.
 
-    None for a file of a version that has no digests.
+    The digests are None if the file's version has none.
     """
     expected, text = root.get(CONTENT_DIGEST), root.get(DIGESTS)
     if version < DIGESTED_FROM and expected is None and text is None:
@@ -302,7 +303,7 @@ def _kept_digests(root: Mapping[str, Any], version: int) -> tuple[dict[str, Any]
 
 
 def _listed(spec: Kind, kept: Mapping[str, Any] | None, stored: Mapping[str, Any]) -> dict[str, str]:
-    """Datasets that @digests names and the file lacks, and those that stand in the file alone."""
+    """Datasets that @digests names and the file lacks, and those that only the file has."""
     if kept is None:
         return {}
     here = {name for name in stored if "@" not in name}
@@ -312,7 +313,7 @@ def _listed(spec: Kind, kept: Mapping[str, Any] | None, stored: Mapping[str, Any
 
 
 def _value(spec: Kind, name: str, item: Any, kept: Mapping[str, Any] | None) -> tuple[Any, str | None]:
-    """What stands at a path, as the program has it, and what is wrong with it."""
+    """The value at a path, as the program uses it, and what is wrong with it."""
     entry = spec.entry(name)
     if isinstance(item, Attribute):
         if entry is None or entry.dtype != "json":
@@ -341,7 +342,7 @@ def _value_problem(entry: Entry, value: Any) -> str | None:
     if array.dtype.kind != "f":
         return None
     with np.errstate(all="ignore"):
-        if np.isfinite(array.sum()):  # five times quicker than isfinite, and no array of answers
+        if np.isfinite(array.sum()):  # five times faster than isfinite, and without an array of answers
             return None
     count = array.size - int(np.isfinite(array).sum())
     return f"expected finite numbers, found {count} NaN or infinite of {array.size}" if count else None
