@@ -95,5 +95,5 @@ def leverage_picture(columns: Mapping[str, Any], size: int, count: int, ending: 
         ax.set_xlabel("leverage\narea: Cook's distance; dashed: residuals of 2, leverage of twice the mean")
         names = names_of(columns)
         named = ((float(leverage[at]), float(residual[at]), names[at].removeprefix("id ")) for at in largest.tolist())
-        name_points(ax, list(named), size=8.0)
+        name_points([(ax, list(named))], size=8.0)
         return rendered(figure, ending)

@@ -11,12 +11,17 @@ _BESIDE = tuple((side, lines) for lines in (1, -1, 0, 2, -2, 3, -3) for side in 
 """Positions of a name beside its point: to the right or left, and how many lines above or below."""
 
 
-def name_points(ax: Any, points: Sequence[tuple[float, float, str]], *, size: float = 7.0) -> None:
-    """Place names beside points, in order, each where it neither leaves the axes nor overlaps another; a name without
-    such a place is left out.  The limits of the axes must be set before."""
+def name_points(named: Sequence[tuple[Any, Sequence[tuple[float, float, str]]]], *, size: float = 7.0) -> None:
+    """Place names beside points of each of a figure's axes, in order, each where it neither leaves the axes nor
+    overlaps another; a name without such a place is left out.  The limits of the axes must be set before."""
+    named[0][0].figure.draw_without_rendering()  # computes the positions of the axes
+    for ax, points in named:
+        _name(ax, points, size)
+
+
+def _name(ax: Any, points: Sequence[tuple[float, float, str]], size: float) -> None:
     from matplotlib.text import Text
 
-    ax.figure.draw_without_rendering()  # computes the position of the axes
     frame, taken = ax.get_window_extent(), list[Any]()
     for x, y, name in points:
         half = (LONGEST_NAME - 1) // 2

@@ -130,8 +130,8 @@ def scatter(panels: Mapping[str, Mapping[str, Cloud]], ending: str, *, change: s
         width, height = figure.get_size_inches()
         figure.supxlabel("\n".join(fitted(text, width) for text in (f"estimated {change}", note)), fontsize=9)
         figure.supylabel(fitted(f"actual {change}", height - 0.6), fontsize=9)
-        for ax, clouds in zip(axes, panels.values(), strict=False):
-            name_points(ax, _farthest(clouds, np.ptp(ax.get_xlim())))
+        shown = zip(axes, panels.values(), strict=False)
+        name_points([(ax, _farthest(clouds, np.ptp(ax.get_xlim()))) for ax, clouds in shown])
         return rendered(figure, ending)
 
 
