@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from influence_cli import __version__, process
 from influence_cli.commands.compare import compare
@@ -50,6 +52,12 @@ def _app(
     pass
 
 
+@cache
+def _parser() -> Any:
+    """What Typer makes of the commands' signatures, once a process: it takes far longer than to parse a line."""
+    return get_command(app)
+
+
 def main() -> None:
     """Run the command line of this process and end it."""
     code = _until_stopped(sys.argv[1:])
@@ -81,7 +89,7 @@ def _until_stopped(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = int(app(arguments, prog_name="ginf", standalone_mode=False) or ExitCode.OK)
+        code = int(_parser()(arguments, prog_name="ginf", standalone_mode=False) or ExitCode.OK)
         sys.stdout.flush()
         # Typer raises Abort at Ctrl-C or returns this code, depending on its version.
         return _interrupted() if code == ExitCode.INTERRUPTED else code

@@ -261,7 +261,7 @@ def test_a_defect_is_told_as_one(monkeypatch, capsys):
     def broken(*arguments, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("influence_cli.cli.app", broken)
+    monkeypatch.setattr("influence_cli.cli._parser", lambda: broken)
     assert run(["train"]) == 1
     error = capsys.readouterr().err
     assert "Traceback" in error
