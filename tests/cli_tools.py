@@ -7,6 +7,9 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +28,22 @@ def environment(**changes: str | None) -> dict[str, str]:
     return {key: value for key, value in (kept | changes).items() if value is not None}
 
 
+@cache
+def preloaded() -> list[str]:
+    """What ``GINF`` is, but forked from a process that has imported the package: see ``preloaded.py``."""
+    here, place = Path(__file__).parent, Path(tempfile.mkdtemp(prefix="ginf-tests-")) / "socket"
+    server = subprocess.Popen([sys.executable, here / "preloaded.py", place], stdin=subprocess.PIPE, env=environment())
+    while not place.exists():
+        assert server.poll() is None
+        time.sleep(0.01)
+    return [sys.executable, "-IS", str(here / "preloaded_client.py"), str(place)]
+
+
 def ginf(*arguments: str, cwd: Path, stdin: str | None = None, **changes: str | None) -> subprocess.CompletedProcess:
     """One command as a process, in a folder; keyword arguments change its environment."""
+    started = any(name.startswith(("LC_", "LANG", "PYTHON")) for name in changes)  # these steer the interpreter's start
     return subprocess.run(
-        [*GINF, *arguments],
+        [*(GINF if started else preloaded()), *arguments],
         cwd=cwd,
         env=environment(**changes),
         input=stdin,

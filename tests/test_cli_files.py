@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from cli_tools import GINF, environment, leftovers, rows_of, save_blobs, train
+from cli_tools import GINF, environment, leftovers, preloaded, rows_of, save_blobs, train
 
 from influence_cli.artifacts.results import load_influence
 from influence_cli.cli import run
@@ -29,7 +29,7 @@ def side_by_side(folder, count, *arguments):
     """The same command several times at once: exit codes, outputs and errors."""
     started = [
         subprocess.Popen(
-            [*GINF, *arguments], cwd=folder, env=environment(),
+            [*preloaded(), *arguments], cwd=folder, env=environment(),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for _ in range(count)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_tools import GINF, environment, ginf, leftovers, save_blobs, train
+from cli_tools import GINF, environment, ginf, leftovers, preloaded, save_blobs, train
 
 from influence_cli.artifacts import atomic
 from influence_cli.cli import run
@@ -40,12 +40,12 @@ def expected(folder):
     return done.stdout
 
 
-def shell(command: str, folder, **changes):
-    """A shell's command line, in which ``$ginf`` is the program."""
+def shell(command: str, folder):
+    """A shell's command line, in which ``$ginf`` is the program, and ``$started`` one that nobody has preloaded."""
     done = subprocess.run(
-        ["bash", "-c", f"ginf='{' '.join(GINF)}'; {command}"],
+        ["bash", "-c", f"ginf='{' '.join(preloaded())}'; started='{' '.join(GINF)}'; {command}"],
         cwd=folder,
-        env=environment(**changes),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -72,7 +72,8 @@ def test_closed_streams(folder, expected):
     assert shell(f"{asked} <&-", folder) == (0, expected, "")
     assert shell(f"{asked} >&-", folder) == (0, "", "")
     assert shell(f"{asked} 2>&-", folder) == (0, expected, "")
-    assert shell(f"{asked} <&- >&- 2>&- -o closed.h5", folder) == (0, "", "")
+    assert shell(f"{asked} <&- >&- 2>&-", folder) == (0, "", "")
+    assert shell(f"$started{asked.removeprefix('$ginf')} <&- >&- 2>&- -o closed.h5", folder) == (0, "", "")
     assert shell("$ginf influence --group rows:@- --test 1 <&-", folder) == (
         2, "", "ginf: error: standard input holds no row numbers: the group is empty\n")  # fmt: skip
     with chdir(folder):
@@ -96,7 +97,7 @@ def test_a_failed_check_is_one_whether_somebody_reads_or_not(compared, format):
     read, write = os.pipe()
     os.close(read)
     process = subprocess.Popen(
-        [*GINF, *asked.split()], cwd=compared, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True
+        [*preloaded(), *asked.split()], cwd=compared, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True
     )
     os.close(write)
     _, err = process.communicate(timeout=60)
@@ -115,7 +116,7 @@ def test_every_byte_goes_through_the_stream_that_answers_full_disks(folder):
 def test_a_pipe_that_does_not_block_gets_everything(folder):
     read, write = os.pipe()
     os.set_blocking(write, False)
-    process = subprocess.Popen([*GINF, "influence", *MANY], cwd=folder, env=environment(), stdout=write)
+    process = subprocess.Popen([*preloaded(), "influence", *MANY], cwd=folder, env=environment(), stdout=write)
     os.close(write)
     wait_for(lambda: waiting_in(read) > 60_000)  # of 65,536: the pipe is full
     time.sleep(0.3)
@@ -131,7 +132,7 @@ def waiting_in(pipe: int) -> int:
 
 def test_a_folder_that_has_vanished(folder, tmp_path):
     model = folder / "ginf.h5"
-    asked = f"mkdir gone; cd gone; rmdir ../gone; $ginf influence --model {model} {' '.join(FEW)}"
+    asked = f"mkdir gone; cd gone; rmdir ../gone; $started influence --model {model} {' '.join(FEW)}"
     code, _, err = shell(f"{asked} -o x.h5", tmp_path)
     assert code == 3
     assert err.startswith("ginf: error: ") and "no such file or directory" in err
@@ -360,7 +361,8 @@ def on_terminal(folder, *arguments, output=True, **changes):
     shown = b""
     with tempfile.TemporaryFile() as file:
         process = subprocess.Popen(
-            [*GINF, *arguments], cwd=folder, env=environment(**{"TERM": "xterm-256color", "COLUMNS": "100"} | changes),
+            [*preloaded(), *arguments], cwd=folder,
+            env=environment(**{"TERM": "xterm-256color", "COLUMNS": "100"} | changes),
             stdin=slave, stdout=slave if output else file, stderr=slave,
         )  # fmt: skip
         os.close(slave)
@@ -410,7 +412,7 @@ def test_quiet_shows_no_bar(folder):
 
 
 def test_completion_for_the_shell_that_asks(folder):
-    code, out, err = shell("$ginf --show-completion; exit $?", folder)
+    code, out, err = shell("$started --show-completion; exit $?", folder)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "complete -o default -F _ginf_completion ginf"
 

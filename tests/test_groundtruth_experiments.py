@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from cli_tools import preloaded
 
 ROOT = Path(__file__).parent.parent
 METHODS = {"first-koh", "first", "second", "second-full", "newton", "newton exact", "refined"}
@@ -26,7 +26,7 @@ def environment(folder, body):
 
 
 def real(folder):
-    return environment(folder, f'exec "{sys.executable}" -m influence_cli "$@"')
+    return environment(folder, f'exec {" ".join(preloaded())} "$@"')
 
 
 def recorded(folder):

@@ -4,10 +4,10 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from cli_tools import preloaded
 
 README = Path(__file__).parent.parent / "README.md"
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?%?")
@@ -69,7 +69,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     launcher = folder / "bin" / "ginf"
     launcher.parent.mkdir()
-    launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m influence_cli "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nexec {" ".join(preloaded())} "$@"\n')
     launcher.chmod(0o755)
     (folder / "sample_data").symlink_to(README.parent / "sample_data")
     return folder
