@@ -12,7 +12,7 @@ __all__ = ["GroupInfluence", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """``GroupInfluence`` is imported when it is asked for: the command line answers ``--help`` without NumPy."""
+    """Import ``GroupInfluence`` on access, so that the command line answers ``--help`` without NumPy."""
     if name == "GroupInfluence":
         from influence_cli.api import GroupInfluence
 

@@ -1,4 +1,4 @@
-"""``ginf`` and ``python -m influence_cli``: signals are answered from the first line on, whatever is imported then."""
+"""``ginf`` and ``python -m influence_cli``: signals are handled from the first line on, before slow imports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main() -> None:
 
 
 def _clean_up() -> None:
-    """What a run leaves behind that did not unwind: its temporary files, and a terminal without a cursor."""
+    """Remove what a run leaves if it ends without unwinding: its temporary files, and a hidden cursor."""
     lock = sys.modules.get("influence_cli.artifacts.lock")
     if lock is not None:
         lock.remove_ours()

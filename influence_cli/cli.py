@@ -62,7 +62,7 @@ def main() -> None:
     """Run the command line of this process and end it."""
     code = _until_stopped(sys.argv[1:])
     failure = process.drain()
-    if failure is not None:  # which never hides what the run found
+    if failure is not None:  # it must not hide the result of the run
         reason = (failure.strerror or str(failure)).lower()
         code_of_report = _report(f"cannot write the results to standard output: {reason}", None, ExitCode.FILE)
         code = code or code_of_report
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code; every error has become text on stderr."""
+    """Run one command line and return its exit code; every error is written to stderr as text."""
     stopping.begin()
     return _until_stopped(arguments)
 
@@ -95,7 +95,7 @@ def _run(arguments: list[str]) -> int:
         return _interrupted() if code == ExitCode.INTERRUPTED else code
     except GinfError as error:
         return _report(error.message, error.hint, error.code)
-    except BrokenPipeError:  # where Python calls: the command line's own streams do not raise it
+    except BrokenPipeError:  # when called from Python: the command line's own streams do not raise it
         return int(ExitCode.OK)
     except SystemExit as stop:
         return int(stop.code or 0)
@@ -107,15 +107,15 @@ def _run(arguments: list[str]) -> int:
     except (OSError, ImportError) as error:
         return _surroundings(error)
     except Exception as error:
-        # Typer's own usage errors, whichever Click it was built on, know how to phrase themselves.
+        # Typer's own usage errors, from whichever Click it was built on, format themselves.
         if hasattr(error, "format_message") and getattr(error, "exit_code", None) == ExitCode.USAGE:
-            message = error.format_message()  # empty where help was shown for want of a command
+            message = error.format_message()  # empty where help was shown because no command was given
             return _report(message, _help_hint(error), ExitCode.USAGE) if message else int(ExitCode.USAGE)
         return _defect(error)
 
 
 def _report(message: str, hint: str | None, code: ExitCode) -> int:
-    with suppress(OSError):  # nobody may be listening
+    with suppress(OSError):  # nobody may be reading
         print(f"ginf: error: {shown_lines(message)}", file=sys.stderr)
         if hint:
             print(f"hint: {shown_lines(hint)}", file=sys.stderr)
@@ -123,14 +123,14 @@ def _report(message: str, hint: str | None, code: ExitCode) -> int:
 
 
 def _interrupted() -> int:
-    """Ctrl-C where the program was called from Python, whose own handler raises."""
+    """Ctrl-C where the program was called from Python, whose default handler raises."""
     with suppress(OSError):
         print(process.farewell(signal.SIGINT), file=sys.stderr)
     return int(ExitCode.INTERRUPTED)
 
 
 def _surroundings(error: OSError | ImportError) -> int:
-    """What no command foresaw and no command did: a file or folder that vanished, a library that is not whole."""
+    """Errors that no command anticipated, from the surroundings: a file that vanished, a library that does not load."""
     if isinstance(error, ImportError):
         hint = "if memory is limited (ulimit -v), raise the limit; else install ginf again"
         return _report(f"a library cannot be loaded: {error}", hint, ExitCode.FILE)

@@ -1,4 +1,4 @@
-"""The errors a user can cause, each with its exit code.
+"""The errors that a user can cause, each with its exit code.
 
 Every layer raises these; only the boundary in ``cli.py`` turns them into text and an exit code.
 """
@@ -15,7 +15,7 @@ from enum import IntEnum
 UNDEFINED = "undefined: the rows of the group have no such figure"
 """Status of a score that needs, for example, rows of two classes."""
 UNBOUNDED = "unbounded: "
-"""How every status begins that is about a figure taken along a direction without a minimum."""
+"""Prefix of every status about a figure taken along a direction without a minimum."""
 
 
 class ExitCode(IntEnum):
@@ -33,7 +33,7 @@ class ExitCode(IntEnum):
 
 
 class GinfError(Exception):
-    """Something a user can mend: what was expected and found, and (``hint``) what to do."""
+    """An error that a user can correct: what was expected and found, and (``hint``) what to do."""
 
     code = ExitCode.DEFECT
 
@@ -43,7 +43,7 @@ class GinfError(Exception):
         self.hint = hint
         self.subject: str | None = None
         if hint:
-            self.add_note(hint)  # for who imports the package and sees a traceback
+            self.add_note(hint)  # for those who import the package and see a traceback
 
 
 class UsageError(GinfError):
@@ -71,7 +71,7 @@ class CheckFailedError(GinfError):
 
 
 class StoppedError(BaseException):
-    """The run was asked to end by a signal: no Exception, so that nothing takes it for a failure of its own."""
+    """A signal asked the run to end; not an Exception, so that no code takes it for a failure of its own."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
@@ -80,8 +80,8 @@ class StoppedError(BaseException):
 
 
 def check_regular(path: str | os.PathLike[str], expected: str = "a file") -> os.stat_result:
-    """Refuse what is no regular file before it is opened: a pipe without a writer would be waited for, a device has no
-    end.  Raises FileError, and OSError where there is nothing or nothing may be read."""
+    """Refuse anything but a regular file before it is opened: a pipe without a writer would block, and a device has no
+    end.  Raises FileError, or OSError if the file does not exist or cannot be read."""
     status = os.stat(path)  # noqa: PTH116
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for test, name in _IRREGULAR if test(status.st_mode)), "no regular file")
@@ -99,13 +99,13 @@ _IRREGULAR = (
 
 
 def shown(text: object) -> str:
-    """A name as a message shows it: control characters escaped, so that none moves the cursor or breaks the line."""
+    """A name as a message shows it: control characters are escaped, so that none moves the cursor or breaks a line."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(text))
 
 
 @contextmanager
 def about(subject: str) -> Iterator[None]:
-    """Errors raised inside begin with what they are about: a file, a group.  The innermost subject wins."""
+    """Prefix errors raised inside with their subject: a file, a group.  The innermost subject wins."""
     try:
         yield
     except GinfError as error:
@@ -117,8 +117,8 @@ def about(subject: str) -> Iterator[None]:
 
 
 def composed(text: str) -> str:
-    """A text in one form of those that look the same: composed letters (Unicode NFC), plain blanks instead of others,
-    nothing of no width."""
+    """A text in one form of all that look the same: composed letters (Unicode NFC), plain spaces instead of others, and
+    no characters without width."""
     if text.isascii():
         return text
     return unicodedata.normalize("NFC", text).translate(_SAME_LOOK)
@@ -128,16 +128,16 @@ _SAME_LOOK = {
     **dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " "),
     **dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF]),
 }
-"""Blanks of other widths or that do not break a line, and characters without a width."""
+"""Spaces of other widths or that prevent a line break, and characters without a width."""
 
 
 def shown_lines(text: str) -> str:
-    """A message with its control characters escaped, but for the line breaks of an indented list."""
+    """A message with its control characters escaped, except for the line breaks of an indented list."""
     return "\n  ".join(shown(line) for line in text.split("\n  "))
 
 
 def nearest(text: str, choices: Iterable[str]) -> str | None:
-    """The choice that a misspelt word probably meant, whatever its case; None where nothing is close."""
+    """The choice that a misspelt word probably meant, in any case of letters; None where nothing is close."""
     import difflib
 
     folded = {choice.casefold(): choice for choice in reversed(list(choices))}

@@ -1,7 +1,7 @@
-"""How much memory there is to work with, and the one error for there being too little.
+"""How much memory is available, and the one error for a lack of it.
 
-Every layer asks here, because what limits a run is one thing: the machine, a container's quota, a limit of address
-space (``ulimit -v``), or ``--memory``, whichever is least.
+Every layer asks here, because a run is limited by whichever is least: the machine, a container's quota, a limit of
+address space (``ulimit -v``), or ``--memory``.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""The files that say what a container may have and has, of both versions of control groups."""
+"""The files with a container's limit and usage, for both versions of control groups."""
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 LACK = ("cannot allocate memory", "unable to allocate", "memory allocation", "out of memory", "virtual memory")
-"""How libraries say, in errors of other types, that they got no memory."""
+"""How libraries say, in errors of other types, that they could not allocate memory."""
 LEAST = 64 * 2**20
-"""Bytes beside Python itself under which nothing useful can be done."""
+"""Bytes, beyond those of Python itself, below which nothing useful can be done."""
 
 
 class MemoryLackError(UsageError):
-    """Something needs more memory than there is: the file and the question may be as they should."""
+    """A task needs more memory than is available, although the file and the question may be valid."""
 
 
 class _Budget:
-    """The bytes of ``--memory``, of the whole process; a global, because threads of all kinds ask for it."""
+    """The bytes of ``--memory`` for the whole process; a global, because all kinds of threads ask for it."""
 
     allowed: float | None = None
 
@@ -41,13 +41,13 @@ def budget() -> float | None:
 
 
 def at_most(count: float, share: float) -> float:
-    """``count`` bytes, but not more than that share of ``--memory``."""
+    """``count`` bytes, but at most the given share of ``--memory``."""
     return count if _Budget.allowed is None else min(count, share * _Budget.allowed)
 
 
 @contextmanager
 def limited(allowed: float | None) -> Iterator[None]:
-    """Hold the work inside to that many bytes; None changes nothing."""
+    """Limit the work inside to that many bytes; None changes nothing."""
     before = _Budget.allowed
     _Budget.allowed = before if allowed is None else allowed
     try:
@@ -57,7 +57,7 @@ def limited(allowed: float | None) -> Iterator[None]:
 
 
 def at_hand() -> float:
-    """Bytes that this process can still have: infinite where no system tells."""
+    """Bytes that this process can still allocate; infinite if the system does not tell."""
     left = [_available(), *_of_containers()]
     with suppress(ImportError, OSError, ValueError, IndexError):
         import resource
@@ -71,7 +71,7 @@ def at_hand() -> float:
 
 
 def addresses_limited() -> bool:
-    """Whether the process may have only so much address space (``ulimit -v``)."""
+    """Whether the process has limited address space (``ulimit -v``)."""
     with suppress(ImportError, OSError, ValueError):
         import resource
 
@@ -80,14 +80,14 @@ def addresses_limited() -> bool:
 
 
 def resident() -> float:
-    """Bytes of memory that the process holds now; 0 where the system does not tell."""
+    """Bytes of memory that the process holds now; 0 if the system does not tell."""
     with suppress(OSError, ValueError, IndexError):
         return _pages(1)
     return 0.0
 
 
 def give_back() -> None:
-    """What was freed goes back to the system, which counts it as this process' until then (where the C library can)."""
+    """Return freed memory to the system, which otherwise still counts it as used (where the C library can)."""
     with suppress(ImportError, OSError, AttributeError):
         import ctypes
 
@@ -110,7 +110,7 @@ def _available() -> float:
 def _of_containers() -> Iterator[float]:
     for limit, used in CGROUPS:
         with suppress(OSError, ValueError), open(limit) as allowed, open(used) as taken:  # noqa: PTH123
-            yield float(allowed.read()) - float(taken.read())  # "max" is no number, and no limit
+            yield float(allowed.read()) - float(taken.read())  # "max" is not a number, and no limit
 
 
 def parse(text: str, option: str) -> float:
@@ -128,7 +128,7 @@ def parse(text: str, option: str) -> float:
 
 
 def shown(count: float) -> str:
-    """Bytes as a person reads them."""
+    """A number of bytes as a person reads it."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -147,14 +147,14 @@ def lack(what: str, needed: float | None = None, hint: str | None = None) -> Mem
 
 
 def require(what: str, needed: float, hint: str | None = None) -> None:
-    """Raises MemoryLackError where ``needed`` bytes cannot be had."""
+    """Raises MemoryLackError if ``needed`` bytes are not available."""
     if needed > at_hand():
         raise lack(what, needed, hint)
 
 
 @contextmanager
 def accounted(what: str, needed: float | None = None, hint: str | None = None) -> Iterator[None]:
-    """Whatever inside ends for want of memory, by whichever error a library has for that, raises MemoryLackError."""
+    """Raise MemoryLackError for whatever ends inside for lack of memory, whichever error the library has for that."""
     try:
         yield
     except MemoryLackError:
@@ -166,7 +166,7 @@ def accounted(what: str, needed: float | None = None, hint: str | None = None) -
 
 
 def is_lack(error: BaseException | None) -> bool:
-    """Whether an error, or what it came from, says that there was no memory."""
+    """Whether an error, or its cause, says that memory could not be allocated."""
     seen = 0
     while error is not None and seen < 8:
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:

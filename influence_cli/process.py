@@ -1,10 +1,10 @@
-"""The standard streams and signals of the process, made safe for whatever surroundings the program is started in.
+"""The standard streams and signals of the process, made safe for any surroundings in which the program is started.
 
-A signal's handler in Python runs between two instructions of the main thread, inside whatever C library is calling
-Python just then, and not at all while a long matrix product is on.  So the handler only sets a flag
-(``core.stopping``), and a thread of its own, which the system's part of the handler wakes at once, ends the process if
-the flag has not been looked at within ``GRACE``, or as soon as a second signal comes.  That is safe at any moment:
-files appear under their names only when they are whole.
+Python runs a signal's handler between two instructions of the main thread, possibly inside a C library that is calling
+Python, and not at all during a long matrix product.  Therefore the handler only sets a flag (``core.stopping``), and a
+separate thread, which the system's part of the handler wakes at once, ends the process if the flag has not been read
+within ``GRACE``, or as soon as a second signal arrives.  That is safe at any moment: files appear under their names
+only when they are complete.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from influence_cli.core import stopping
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
 """Variables by which users limit the threads of BLAS, which reads them when NumPy is imported."""
 GRACE = 1.2
-"""Seconds that a run has for unwinding by itself; what is asked of it is to be gone within two."""
+"""Seconds that a run has to unwind by itself; it is expected to have ended within two."""
 ENDED_BY = {
     signal.SIGINT: "interrupted",
     signal.SIGTERM: "terminated (SIGTERM)",
@@ -38,14 +38,14 @@ ENDED_BY = {
 }
 """The signals that end a run, in words."""
 _farewell = threading.Lock()
-"""Taken by whichever thread says what is kept, and never given back: one of them does."""
+"""Taken by the thread that says what is kept, and never released, so that only one thread says it."""
 
 
 class _Outlet(io.FileIO):
-    """The one way of bytes out to a standard stream.
+    """The only output of bytes to a standard stream.
 
-    What nobody reads any more goes nowhere, and so does what a full disk does not take: the outcome of a run does not
-    depend on it.  ``failure`` is the first error but a closed pipe, to be told at the end.
+    Bytes that nobody reads any more are discarded, and so are those that a full disk does not take: the outcome of a
+    run does not depend on them.  ``failure`` is the first error other than a closed pipe, to be reported at the end.
     """
 
     def __init__(self, number: int) -> None:
@@ -59,7 +59,7 @@ class _Outlet(io.FileIO):
         while done < len(view) and not self.unread and self.failure is None:
             try:
                 taken = super().write(view[done:])
-                if taken is None:  # a pipe that does not block, and is full
+                if taken is None:  # a non-blocking pipe that is full
                     select.select([], [self], [])
                 done += taken or 0
             except BrokenPipeError:
@@ -74,7 +74,7 @@ class Outlet(io.TextIOWrapper):
 
     def __init__(self, number: int, like: TextIO) -> None:
         self._bytes = _Outlet(number)
-        # labels and file names may hold what an ASCII terminal cannot show
+        # labels and file names may contain what an ASCII terminal cannot show
         super().__init__(
             io.BufferedWriter(self._bytes),
             encoding=like.encoding,
@@ -84,29 +84,29 @@ class Outlet(io.TextIOWrapper):
 
     @property
     def unread(self) -> bool:
-        """Whether the reader has left, so that writing on is in vain."""
+        """Whether the reader has left, so that further writing is in vain."""
         return self._bytes.unread
 
     @property
     def failure(self) -> OSError | None:
-        """Why the stream took no more, unless the reader left."""
+        """Why the stream accepts no more data, unless the reader left."""
         return self._bytes.failure
 
 
 def prepare() -> None:
-    """To be called once, before any file is opened."""
+    """Prepare the streams, warnings and threads; called once, before any file is opened."""
     _replace_closed()
     sys.stdout, sys.stderr = Outlet(1, sys.stdout), Outlet(2, sys.stderr)
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # an overflow ends as an error or a status, with words of its own
+        warnings.simplefilter("ignore")  # an overflow ends as an error or a status with its own text
     _obey_quota()
 
 
 def watch_signals(clean_up: Callable[[], None]) -> None:
-    """Let the signals that end a run set a flag, and end the process where that is not enough.
+    """Let the signals that end a run set a flag, and end the process where that does not suffice.
 
-    ``clean_up`` removes what a run leaves behind that did not unwind.  A signal that is ignored, as ``nohup`` makes it,
-    stays so.
+    ``clean_up`` removes what a run leaves if it does not unwind.  A signal that is ignored, as under ``nohup``, stays
+    ignored.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
@@ -118,7 +118,7 @@ def watch_signals(clean_up: Callable[[], None]) -> None:
 
 
 def say_farewell(number: int) -> None:
-    """Say on stderr what is kept and how to go on; nobody may be listening."""
+    """Say on stderr what is kept and how to continue; nobody may be reading."""
     if _farewell.acquire(blocking=False):
         with suppress(OSError, ValueError):
             print(farewell(number), file=sys.stderr, flush=True)
@@ -130,14 +130,14 @@ def farewell(number: int) -> str:
 
 
 def drain() -> OSError | None:
-    """Write out what is buffered; why standard output took no more, if it did not."""
+    """Flush the buffers; return why standard output accepted no more, if it did not."""
     sys.stdout.flush()
     sys.stderr.flush()
     return getattr(sys.stdout, "failure", None)
 
 
 def leave(code: object) -> NoReturn:
-    """End the process at once: Python takes up to .3 s to take its objects apart, and answers no signal meanwhile."""
+    """End the process at once: Python takes up to .3 s to destroy its objects, and handles no signal meanwhile."""
     atexit._run_exitfuncs()
     drain()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
@@ -148,7 +148,7 @@ def _ask(number: int, frame: FrameType | None) -> None:
 
 
 def _wait(read: int, clean_up: Callable[[], None]) -> None:
-    """Thread: the first signal gives the run its time, and whatever comes after it ends the process."""
+    """Thread: the first signal starts the time that the run has, and any later one ends the process."""
     number = _next(read)
     stopping.ask(number)
     timer = threading.Thread(target=_end_later, args=(number, clean_up), daemon=True)
@@ -171,7 +171,7 @@ def _end_later(number: int, clean_up: Callable[[], None]) -> None:
 
 
 def _end(number: int, clean_up: Callable[[], None]) -> None:
-    """End the process from outside of the main thread."""
+    """End the process from a thread other than the main thread."""
     with suppress(Exception):
         clean_up()
     if _farewell.acquire(blocking=False):  # by the descriptor: the main thread may hold the stream
@@ -181,7 +181,7 @@ def _end(number: int, clean_up: Callable[[], None]) -> None:
 
 
 def _replace_closed() -> None:
-    """Closed streams lead nowhere: otherwise the next file that is opened would take their number and their output."""
+    """Open closed streams as /dev/null: otherwise the next file that is opened would take their number and output."""
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(handle)
@@ -191,9 +191,10 @@ def _replace_closed() -> None:
 
 
 def _obey_quota() -> None:
-    """Give libraries no more threads than a container's quota pays for: beyond it all of them are stopped in turn.
+    """Give libraries no more threads than a container's quota allows: with more, all of them are paused in turn.
 
-    They read these variables when they are loaded, and know of processors, not of quotas.  What the user has set stays.
+    Libraries read these variables when they are loaded, and know the processors but not the quota.  What the user has
+    set stays.
     """
     quota = cpu_quota()
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -206,10 +207,10 @@ def _obey_quota() -> None:
 
 
 def cpu_quota(system: Path = Path("/")) -> float | None:
-    """Processors that this process's control groups, version 1 or 2, may use at most; None without a limit.
+    """Largest number of processors that this process's control groups, version 1 or 2, may use; None without a limit.
 
     A group lies within all groups above it.  In a container the mounted tree may begin at its own group, so that
-    folders of the path that do not exist are passed over.
+    folders of the path that do not exist are skipped.
     """
     try:
         lines = (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
@@ -232,10 +233,10 @@ def cpu_quota(system: Path = Path("/")) -> float | None:
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """cpu.max is "LIMIT PERIOD" in microseconds; LIMIT is "max" where there is none."""
+    """cpu.max is "LIMIT PERIOD" in microseconds; LIMIT is "max" if there is none."""
     with suppress(OSError, ValueError):
         limit, period = (folder / "cpu.max").read_text(encoding="ascii").split()
-        return float(limit) / float(period)  # "max" is no number
+        return float(limit) / float(period)  # "max" is not a number
     return None
 
 

@@ -1,8 +1,8 @@
 """What the analyses return: columns, not lists of dictionaries.
 
-Ten thousand groups times a hundred test rows are a million records; they stay (G, T) arrays from the core to
-the artifact and become rows only where text is written.  ``columns()`` gives the records of docs/format.md,
-one list or array a key, groups outermost.
+Ten thousand groups times a hundred test rows are a million records; they stay (G, T) arrays from the core to the
+artifact and become rows only where text is written.  ``columns()`` gives the records of docs/format.md, with one list
+or array per key and groups outermost.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ PENDING = "pending"
 EXTRAPOLATED = UNBOUNDED + "retraining has no finite value, which the estimate does not know"
 """Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
 LIMIT = UNBOUNDED + "retraining has no minimum but a limit: refined is that and the others do not know it"
-"""Status of estimates of what goes to a limit."""
+"""Status of estimates of a figure that tends to a limit."""
 UNCERTAIN = "uncertain: "
-"""Begins the status of groups whose estimates are numbers, and yet may be far off for a reason that is known."""
+"""Prefix of the status of groups whose estimates are numbers, but for a known reason may be far off."""
 UNKNOWN = UNCERTAIN + "it could not be shown whether there is a minimum without the group; train with --l2 over 0"
 """Status of estimates without a penalty where nothing else is known."""
 UNMET = "not within --rel-error"
-"""Status of a pair whose refined estimate has an ``error`` over the tolerance that was asked for."""
+"""Status of a pair whose refined estimate has an ``error`` above the requested tolerance."""
 TRUTHS = (OK, EXTRAPOLATED, LIMIT, UNKNOWN, UNMET)
-"""What is said of a pair; the first four by what its truth is, in the order of ``core.recession``."""
+"""The statuses of a pair; the first four by the kind of its truth, in the order of ``core.recession``."""
 REFINED = "refined"
 """The method whose error needs no option."""
 CREDITED = (
@@ -39,22 +39,22 @@ CREDITED = (
     " limits, null where one is infinite; ginf train --penalize-intercept gives each a minimum",
     "a coalition has no figure: it could not be retrained, or f is undefined there",
 )
-"""What is said of a group's credit, in the order of ``core.credit``."""
+"""The statuses of a group's credit, in the order of ``core.credit``."""
 MEAN_TEST, NO_TEST, REMOVED_TEST = -1, -2, -3
-"""Codes in ``tests`` for the mean over all test rows, for a quantity that needs none (``param:NAME``), and for the rows
-that each group removes."""
+"""Codes in ``tests`` for the mean over all test rows, for a quantity that needs no test row (``param:NAME``), and for
+the rows that each group removes."""
 SEVERAL = -4
-"""Code in ``tests`` of the first of several quantities of the model (``param:A,B``); the next count down from it."""
+"""Code in ``tests`` of the first of several quantities of the model (``param:A,B``); the next ones are -5, -6, ..."""
 REMOVED = "removed"
 
 
 def name_of_test(code: int) -> int | str | None:
-    """What records call a test row: its number, ``mean``, ``removed``, or None where none is needed."""
+    """The name of a test row in records: its number, ``mean``, ``removed``, or None where none is needed."""
     return None if code <= SEVERAL else {MEAN_TEST: "mean", NO_TEST: None, REMOVED_TEST: REMOVED}.get(code, code)
 
 
 def names_in(text: str) -> list[str]:
-    """The names that stand in a list with commas between them; one that holds a comma is in double quotes."""
+    """The names in a list separated by commas; a name that contains a comma is in double quotes."""
     return next(csv.reader([text], skipinitialspace=True), [])
 
 
@@ -67,7 +67,7 @@ def quantity_of(quantity: str, code: int) -> str:
 
 
 def code_of_test(name: int | str | None) -> int:
-    """The code in ``tests`` of what records call a test row: the inverse of ``name_of_test``."""
+    """The code in ``tests`` for a test row's name in records: the inverse of ``name_of_test``."""
     if isinstance(name, int):
         return name
     return NO_TEST if name is None else REMOVED_TEST if name == REMOVED else MEAN_TEST
@@ -75,7 +75,7 @@ def code_of_test(name: int | str | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class GroupTable:
-    """G groups without their rows, which ``digest`` stands for.
+    """G groups without their rows, which ``digest`` represents.
 
     ``fraction`` is size / m.  ``digest`` is the SHA-256 of the sorted row numbers as little-endian int64.
     """
@@ -86,7 +86,7 @@ class GroupTable:
     fraction: np.ndarray
     digest: Sequence[str]
     cell: tuple[str, ...] = ()
-    """What the groups of one kind that are judged together have in common; empty where an older file does not say."""
+    """What the groups of one kind that are judged together share; empty if an older file does not say."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -94,7 +94,7 @@ class GroupTable:
 
 @dataclass(frozen=True)
 class RowNames:
-    """What T test rows are called by people: true and predicted class or response, record of the file, identifier."""
+    """What people call T test rows: true and predicted class or response, record of the file, identifier."""
 
     true: tuple[Any, ...]
     predicted: tuple[Any, ...]
@@ -103,19 +103,19 @@ class RowNames:
 
     @classmethod
     def unknown(cls, count: int) -> RowNames:
-        """Of figures that belong to no single row, and of files that do not say."""
+        """The names for figures that belong to no single row, and for files without names."""
         nothing = (None,) * count
         return cls(nothing, nothing, nothing, nothing)
 
     def columns(self, pairs: int) -> dict[str, Any]:
-        """The keys that every (group, test row) record ends with: of T test rows, or of single rows that are groups."""
+        """The last keys of every (group, test row) record: names of the T test rows, or of the groups' single rows."""
         times = pairs // max(len(self.true), 1)
         return {key: list(getattr(self, key)) * times for key in ("true", "predicted", "record", "id")}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a result was computed from; results that disagree here are never compared."""
+    """What a result was computed from; results that differ here are never compared."""
 
     data_digest: str
     model_digest: str
@@ -127,8 +127,8 @@ def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | N
     cluster: the root of (G - 1) / G times the sum of their squares (MacKinnon, Nielsen and Webb 2023, about all rows'
     estimate).
 
-    Nothing for other quantities and where the groups are not the values of a column that divide all rows; None where
-    a change is missing.
+    The result is empty for other quantities and unless the groups are the values of a column that divide all rows; an
+    error is None where a change is missing.
     """
     if not quantity.startswith("param:") or changes is None or len(groups) < 2:
         return ()
@@ -140,7 +140,7 @@ def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | N
 
 
 def _with_jackknife(columns: dict[str, Any], result: InfluenceResult | TruthResult) -> dict[str, Any]:
-    """The columns, and behind them the standard errors where there are any."""
+    """The columns, followed by the standard errors if there are any."""
     error = result.crv3
     return columns if not error or None in error else columns | {"crv3": list(error) * len(result.groups)}
 
@@ -149,14 +149,14 @@ def _with_jackknife(columns: dict[str, Any], result: InfluenceResult | TruthResu
 class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
-    ``base`` is f before removal, (T,), or (G, T) where each group is asked about its own rows. A value that could
-    not be had is NaN here and null in the records, and ``status`` (G,) says why. ``ends`` (G, T) tells where
-    retraining has no minimum: the places of ``TRUTHS``. ``errors[method]`` (G, T) says how far a method's figures
-    may be off; of ``refined``, ``unmet`` (G, T) is true where that is more than was asked for, after ``steps``
-    (G,). The change lies between ``low`` and ``high`` (G, T), proven; NaN where there is no proof, and None where
-    none was asked for. ``actual`` (G, T) is the change by retraining, where it was asked for as well. ``notes`` are
-    sentences about the whole result; no file keeps them. ``objective`` is "proximal" where ``refined`` and the
-    errors are about that of a network, else None.
+    ``base`` is f before removal, (T,), or (G, T) where each group is asked about its own rows.  A missing value is NaN
+    here and null in the records, and ``status`` (G,) says why.  ``ends`` (G, T) says where retraining has no minimum,
+    as indices into ``TRUTHS``.  ``errors[method]`` (G, T) says how far a method's figures may be off; for ``refined``,
+    ``unmet`` (G, T) is true where that exceeds the requested tolerance, after ``steps`` (G,).  The change is proven to
+    lie between ``low`` and ``high`` (G, T), which are NaN where there is no proof and None where none was requested.
+    ``actual`` (G, T) is the change by retraining, if it was requested.  ``notes`` are sentences about the whole result,
+    which no file stores.  ``objective`` is "proximal" where ``refined`` and the errors are about that of a network,
+    else None.
     """
 
     provenance: Provenance
@@ -178,7 +178,7 @@ class InfluenceResult(Tabular):
     names: RowNames | None = None
 
     def columns(self) -> dict[str, Any]:
-        """The records, a column a key."""
+        """The records, one column per key."""
         columns = _pair_columns(self.groups, self.tests, self.quantity, self.base)
         for method, values in self.values.items():
             columns[method] = values.ravel()
@@ -199,18 +199,19 @@ class InfluenceResult(Tabular):
 
     @property
     def crv3(self) -> tuple[float | None, ...]:
-        """Of coefficients and the groups of a column: their ``cluster_jackknife``, retrained where that is known."""
+        """The ``cluster_jackknife`` of coefficients over the groups of a column, by retraining where that is known."""
         best = next((self.values[name] for name in (REFINED, "newton") if name in self.values), None)
         return cluster_jackknife(self.groups, self.quantity, best if self.actual is None else self.actual)
 
     @property
     def objective(self) -> str | None:
-        """What ``refined`` and the errors are about where there is a choice: a key of its own in the records."""
+        """The objective of ``refined`` and the errors where there is a choice: it has its own key in the records."""
         return self.provenance.config.get("objective")
 
     @property
     def truth(self) -> TruthResult | None:
-        """What ``--verify`` retrained, as ``groundtruth`` has it but for how each retraining ended; None without."""
+        """The changes that ``--verify`` found, as from ``groundtruth`` but without how each retraining ended, or
+        None."""
         if self.actual is None:
             return None
         count = len(self.groups)
@@ -230,7 +231,7 @@ class InfluenceResult(Tabular):
         )
 
     def statuses(self) -> list[str]:
-        """What is to be said of each (group, test row) pair, groups outermost."""
+        """The status of each (group, test row) pair, groups outermost."""
         by_pair = _repeat(self.status, len(self.tests))
         free = (OK, *(status for status in set(self.status) if status.startswith(UNCERTAIN)))
         for code, flags in ((0, self.ends), (TRUTHS.index(UNMET), self.unmet)):
@@ -244,13 +245,12 @@ class InfluenceResult(Tabular):
 class TruthResult(Tabular):
     """Changes measured by retraining: ``actual`` (G, T) is ``f(after) - f(before)``.
 
-    ``grad_norm`` at the last pass, ``iterations`` and ``seconds`` (G,) tell how each retraining ended; ``seconds`` is
-    the group's share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their
-    mean.
-    ``actual_error`` (G, T) estimates how far ``actual`` may be off; None where an earlier version retrained.
-    ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where none was asked for.  ``unbounded``
-    (G, T) are the pairs that a group's status of that name is about; all where a file of an earlier version has none.
-    ``credit`` has (G, T) arrays by key, such as ``shapley`` and ``shapley_error``; ``credit_state`` places in
+    ``grad_norm`` at the last pass, ``iterations`` and ``seconds`` (G,) describe how each retraining ended; ``seconds``
+    is the group's share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their
+    mean.  ``actual_error`` (G, T) estimates how far ``actual`` may be off; None if an earlier version retrained.
+    ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where no proof was requested.  ``unbounded``
+    (G, T) marks the pairs to which a group's status of that name applies; all if a file of an earlier version has none.
+    ``credit`` has (G, T) arrays by key, such as ``shapley`` and ``shapley_error``; ``credit_state`` has indices into
     ``CREDITED``.
     """
 
@@ -274,7 +274,7 @@ class TruthResult(Tabular):
     credit_state: np.ndarray | None = None
 
     def statuses(self) -> list[str]:
-        """What is to be said of each (group, test row) pair, groups outermost."""
+        """The status of each (group, test row) pair, groups outermost."""
         by_pair = _repeat(self.status, len(self.tests))
         if self.unbounded is not None:
             pairs = zip(by_pair, self.unbounded.ravel().tolist(), strict=True)
@@ -285,7 +285,7 @@ class TruthResult(Tabular):
         return by_pair
 
     def columns(self) -> dict[str, Any]:
-        """The records, a column a key."""
+        """The records, one column per key."""
         columns = _pair_columns(self.groups, self.tests, self.quantity, self.base)
         columns["actual"] = self.actual.ravel()
         for key in ("grad_norm", "iterations", "seconds"):
@@ -302,7 +302,7 @@ class TruthResult(Tabular):
 
     @property
     def crv3(self) -> tuple[float | None, ...]:
-        """Of coefficients and the groups of a column: their ``cluster_jackknife``."""
+        """The ``cluster_jackknife`` of coefficients over the groups of a column."""
         return cluster_jackknife(self.groups, self.quantity, self.actual)
 
 
@@ -311,7 +311,7 @@ def _repeat(items: tuple[str, ...], times: int) -> list[str]:
 
 
 def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np.ndarray) -> dict[str, Any]:
-    """The keys that every (group, test row) record begins with."""
+    """The first keys of every (group, test row) record."""
     times, count = len(tests), len(groups)
     return {
         "group": _repeat(groups.label, times),
@@ -328,7 +328,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
 class SelectionResult(Tabular):
     """Selected groups: one record each, with the group's sorted ``rows`` (n,) or None, and NaN for what is unknown.
 
-    ``actual`` is only ever the change by retraining.
+    ``actual`` is always the change by retraining.
     """
 
     provenance: Provenance
@@ -336,7 +336,7 @@ class SelectionResult(Tabular):
     entries: tuple[dict[str, Any], ...]
 
     def columns(self) -> dict[str, Any]:
-        """The records, a column a key."""
+        """The records, one column per key."""
         keys = list(dict.fromkeys(key for record in self.entries for key in record))
         columns = {key: [record.get(key) for record in self.entries] for key in keys}
         columns["rows"] = [None if rows is None else rows.tolist() for rows in columns["rows"]]

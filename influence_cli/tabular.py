@@ -1,4 +1,4 @@
-"""Records in the forms that a notebook wants: the base of what the analyses return."""
+"""Records in the forms that notebooks need: the base class of what the analyses return."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 
 SHOWN = 20
-"""Records that a notebook shows of a result."""
+"""Number of a result's records that a notebook shows."""
 
 
 class Tabular(ABC):
-    """A result that can be had in the forms that a notebook wants."""
+    """A result that can be converted to the forms that notebooks need."""
 
     @abstractmethod
     def columns(self) -> dict[str, Any]:
-        """The records, a list or array a key, NaN where there is no value."""
+        """The records, one list or array per key, NaN where there is no value."""
 
     def records(self) -> list[dict[str, Any]]:
-        """One dictionary a record, of plain Python values, None where there is no value."""
+        """One dictionary per record, with plain Python values, None where there is no value."""
         columns = self.columns()
         lists = [_plain(values) for values in columns.values()]
         return [dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)]
 
     def __repr__(self) -> str:
-        """One line: never the figures of all groups, nor anybody's rows."""
+        """One line, without the figures of all groups or anybody's rows."""
         columns = self.columns()
         return f"<{type(self).__name__}: {_length(columns):,} records of {', '.join(columns)}>"
 
@@ -63,7 +63,7 @@ class Records(Tabular):
     config: dict[str, Any] = field(default_factory=dict)
 
     def columns(self) -> dict[str, Any]:
-        """The records, a column a key, in the order of the first record's keys."""
+        """The records, one column per key, in the order of the first record's keys."""
         keys = list(self.rows[0]) if self.rows else []
         return {key: [row[key] for row in self.rows] for key in keys}
 
@@ -73,13 +73,13 @@ def _length(columns: dict[str, Any]) -> int:
 
 
 def _brief(value: Any) -> str:
-    """A cell of a notebook's table: four digits of a number, nothing for what is missing."""
+    """A cell of a notebook's table: four digits of a number, empty for a missing value."""
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.4g}"
     return "" if value is None else str(value)
 
 
 def _plain(values: Any) -> list[Any]:
-    """Values as a list of Python's own types, None for NaN."""
+    """Values as a list of plain Python values, None for NaN."""
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
     return [None if isinstance(value, float) and value != value else value for value in plain]
