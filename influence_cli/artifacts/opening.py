@@ -54,7 +54,7 @@ def check_readable(path: Path, spec: Kind) -> None:
 
 
 def generated_by(path: str | os.PathLike[str]) -> str:
-    """The program and version that wrote a file that has been read."""
+    """The program and version that wrote a file that has already been read."""
     with h5py.File(path, "r", locking=False) as file:
         return str(attribute(file, "generated_by"))
 

@@ -1,4 +1,4 @@
-"""How commands take their options: as dataclasses, within what holds for a whole command."""
+"""How commands take their options: as dataclasses, and under the settings that hold for a whole command."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def _announcing(common: Common) -> AbstractContextManager[None]:
 
 
 def command(function: Callable[..., int]) -> Callable[..., int]:
-    """A function for Typer: each parameter that is a dataclass of options gives way to the options in it.
+    """Convert a function for Typer: each parameter that is a dataclass of options is replaced by the options in it.
 
-    So an option is written once, and what belongs together is handed on together.
+    Thus an option is written once, and options that belong together are passed on together.
     """
     hints = get_type_hints(function, include_extras=True)
     bundles: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}

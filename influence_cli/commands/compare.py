@@ -1,4 +1,4 @@
-"""``ginf compare``: estimates beside the truth."""
+"""``ginf compare``: estimates compared with the truth."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def compare(
 
 @dataclass(frozen=True)
 class Limit:
-    """A check that was asked for: the figure of a method (the headline's where None) has to lie from low to high."""
+    """A requested check: the figure of a method (the headline's if None) must lie between low and high."""
 
     option: str
     method: str | None
@@ -170,11 +170,11 @@ _CHECKS = {
     "--fail-error": ("relative_error", "relative error", "a share such as 10% or 0.1", "10%"),
     "--fail-slope": ("slope", "slope", "LOW..HIGH", "0.9..1.1"),
 }
-"""Key of a record, its name, what a limit of it looks like, and an example, by option."""
+"""By option: the key of a record, its name, the form of its limit, and an example."""
 
 
 def parse_limits(option: str, text: str | None) -> list[Limit]:
-    """``second=0.9,first=0.8`` to limits.  Raises UsageError where it is not that."""
+    """``second=0.9,first=0.8`` as limits.  Raises UsageError if the text has another form."""
     from influence_cli.errors import UsageError
 
     limits: list[Limit] = []
@@ -194,7 +194,7 @@ def parse_limits(option: str, text: str | None) -> list[Limit]:
 
 
 def _bounds(option: str, text: str) -> tuple[float, float] | None:
-    """From where to where the figure may lie, None where the text is no limit."""
+    """The range in which the figure may lie, None if the text is not a limit."""
     from math import inf
 
     from influence_cli.errors import UsageError
@@ -213,7 +213,7 @@ def _bounds(option: str, text: str) -> tuple[float, float] | None:
 
 
 def check_limits(records: Records, methods: Sequence[str], limits: Sequence[Limit]) -> None:
-    """Raises CheckFailedError with every method whose figure over all groups is beyond its limit, or has no value."""
+    """Raises CheckFailedError with every method whose figure over all groups violates its limit or has no value."""
     from influence_cli.analysis.compare import pooled_records
     from influence_cli.errors import CheckFailedError
     from influence_cli.present.changes import BEST_FIRST

@@ -18,7 +18,7 @@ from influence_cli.results import OK
 def write_diagnostics(
     request: session.Request, network: Network, solver: str, written: Written, common: Common, plot: str | None
 ) -> ExitCode:
-    """Find the diagnostics of the groups, write them to standard output, and draw them where a file is named.
+    """Compute the diagnostics of the groups, write them to standard output, and draw them if a file is named.
 
     Raises UsageError for test rows.
     """

@@ -21,15 +21,15 @@ from influence_cli.specs.planned import GroupPlan
 from influence_cli.specs.relative import parse_relative
 
 EACH_ROW, ROW_METHODS = "rows:each", ("first", "rif")
-"""A group a row: one adjoint a test row serves all of them, where refined would take passes for each."""
+"""The spec of one group per row, and its methods, which one adjoint per test row serves, unlike ``refined``."""
 LONG, QUICK = 30.0, 2.0
-"""Seconds from which on a prediction is worth a line, and up to which retraining is simply done."""
+"""Seconds above which the predicted time is announced, and below which retraining is done without being asked for."""
 
 
 def chosen_estimation(
     request: Request, method: str | None, evaluate: str | None, trust: Trust, common: Common
 ) -> Estimation:
-    """What was asked for, else what suits the groups.  Raises UsageError for what does not exist or go together."""
+    """The requested estimation, or else what suits the groups.  Raises UsageError if options are invalid together."""
     methods = None if method is None else check_methods([name.strip() for name in method.split(",")])
     if evaluate is not None:
         check_choice("--evaluate", evaluate, EVALUATIONS)
@@ -53,12 +53,12 @@ def chosen_estimation(
 
 
 def reads_few(how: Estimation, trust: Trust) -> bool:
-    """Whether what is asked takes the groups' own rows alone, of a model whose file has the sums over all rows."""
+    """Whether the request needs only the groups' own rows, if the model's file has the sums over all rows."""
     return set(how.methods) <= {"first-koh", "first", "second", "newton", "rif"} and not (how.errors or trust.verify)
 
 
 def warn_of_time(model: TrainedModel, plan: GroupPlan, how: Estimation, common: Common) -> None:
-    """Say where ``refined`` will take long, and what takes less."""
+    """Announce that ``refined`` will take long, and what takes less."""
     if REFINED not in how.methods:
         return
     seconds = predicted_seconds(model, plan, REFINED_PASSES)
@@ -69,14 +69,14 @@ def warn_of_time(model: TrainedModel, plan: GroupPlan, how: Estimation, common: 
 
 
 def is_quick(model: TrainedModel, plan: GroupPlan) -> bool:
-    """Whether retraining without every group takes no time that anybody would notice."""
+    """Whether retraining without every group takes so little time that nobody would notice it."""
     return model.objective.convex and predicted_seconds(model, plan, RETRAINING_PASSES) < QUICK
 
 
 def check_alone(
     asked: str, method: str | None, evaluate: str | None, trust: Trust, written: Written, plot: str | None
 ) -> None:
-    """Raises UsageError for options that ``--explain`` or ``--diagnostics``, whichever was asked, has no use for."""
+    """Raises UsageError for options that ``asked`` (``--explain`` or ``--diagnostics``) has no use for."""
     check_ending(written.output, artifact=False)
     given = {
         "--method": method is not None,
@@ -94,7 +94,7 @@ def check_alone(
 def write_explanation(
     question: Question, solver: HessianSolver, plan: GroupPlan, written: Written, common: Common
 ) -> int:
-    """Explain the figure and write it to standard output."""
+    """Explain the figure and write the explanation to standard output."""
     explanation = explain(question, solver, plan)
     columns = explanation.records(question.model).columns()
     heading_of = (

@@ -1,7 +1,7 @@
-"""``--if-exists``: what becomes of a run whose file of results is there already.
+"""``--if-exists``: what happens in a run whose file of results already exists.
 
-A file is kept only where it says itself that it answers what is asked: the same version of ginf, data, model, options,
-and the same rows as groups.  What cannot be told is no reason to keep it.
+A file is kept only if it shows that it answers the same question: the same version of ginf, data, model, options, and
+the same rows as groups.  If something cannot be determined, the file is not kept.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from influence_cli.specs.planned import GroupPlan
 HINT = "name another file, or replace this one with --if-exists replace"
 RESUME_HINT = "repeat the command that made it, or start over with --force"
 SAME_MODEL = 1e-9
-"""Relative difference of the parameters of one brought model, polished twice."""
+"""Relative difference allowed between the parameters of one imported model that was polished twice."""
 
 
 def check_outputs(
     common: Common, outputs: Mapping[str, str | None], inputs: Iterable[str | None], files: Collection[str] = ()
 ) -> bool:
-    """As ``output.check_outputs``; whether the file of ``-o`` is there, and shall stay if it answers what is asked."""
+    """As ``output.check_outputs``; returns whether the file of ``-o`` exists and may be kept instead of computed."""
     check(common, outputs["-o"], files)
     keeps = is_kept(common, outputs["-o"])
     output.check_outputs(outputs, inputs, force=common.replaces or keeps)
@@ -46,8 +46,8 @@ def check_outputs(
 
 
 def check(common: Common, path: str | None, files: Collection[str] = ()) -> None:
-    """Raises UsageError for an ``--if-exists`` that cannot be obeyed, before any work is done; ``files`` are those that
-    groups are read from of which the results keep no digest."""
+    """Raises UsageError for an ``--if-exists`` that cannot be obeyed, before any work is done; ``files`` are files of
+    groups whose digests the results do not store."""
     output.check_choice("--if-exists", common.if_exists, IF_EXISTS)
     if common.force and common.if_exists != REFUSE:
         raise UsageError("--force and --if-exists exclude each other", hint="leave --force out")
@@ -67,12 +67,12 @@ def check(common: Common, path: str | None, files: Collection[str] = ()) -> None
 
 
 def is_kept(common: Common, path: str | None) -> bool:
-    """Whether the file is there, and shall stay if it answers what is asked."""
+    """Whether the file exists and is to be kept if it answers the question."""
     return common.if_exists == KEEP and path is not None and Path(path).exists()
 
 
 def influence_in(path: str, now: Provenance, plan: GroupPlan, tests: np.ndarray, common: Common) -> InfluenceResult:
-    """The estimates in the file.  Raises FileError where they answer another question."""
+    """The estimates in the file.  Raises FileError if they answer another question."""
     result = load_influence(path)
     check_same(path, result.provenance, now, "kept", HINT)
     digests = plan.table([plan.group(index).digest for index in range(len(plan))] if not plan.each_row else ()).digest
@@ -82,14 +82,14 @@ def influence_in(path: str, now: Provenance, plan: GroupPlan, tests: np.ndarray,
 
 
 def truth_in(path: str, fresh: TruthResult, common: Common, *, keeps: bool) -> TruthResult | None:
-    """What the file already holds of the run that ``fresh`` would begin, to keep it or to go on with it
-    (``--resume``); None where there is no file.  Raises FileError where the file belongs to another run."""
+    """The results in the file of the run that ``fresh`` would start, in order to keep it or to continue it
+    (``--resume``); None if there is no file.  Raises FileError if the file belongs to another run."""
     if not Path(path).exists():
         common.note(f"there is no {path} to go on with: starting it")
         return None
     truth = load_truth(path)
     purpose, hint = ("kept", HINT) if keeps else ("resumed", RESUME_HINT)
-    # auto goes on with the solver that the file was begun with
+    # auto continues with the solver with which the file was started
     free = () if "solver" in fresh.provenance.config else ("solver",)
     check_same(path, truth.provenance, fresh.provenance, purpose, hint, free)
     check_rows(path, truth, fresh.groups.digest, fresh.tests, purpose, hint if keeps else "start over with --force")
@@ -102,7 +102,7 @@ def truth_in(path: str, fresh: TruthResult, common: Common, *, keeps: bool) -> T
 
 
 def selection_in(path: str, now: Provenance, common: Common) -> SelectionResult:
-    """The selected groups in the file.  Raises FileError where they answer another question."""
+    """The selected groups in the file.  Raises FileError if they answer another question."""
     result = load_selection(path)
     check_same(path, result.provenance, now, "kept", HINT)
     say_kept(path, common)
@@ -117,8 +117,8 @@ def model_in(
     common: Common,
     theta: np.ndarray | None = None,
 ) -> TrainedModel:
-    """The model in the file, of these data and ``settings`` with the origin of the data; ``theta`` (P, 1) are the
-    parameters of a brought one.  Raises FileError where it is another one."""
+    """The model in the file, for these data and ``settings``, which include the origin of the data; ``theta`` (P, 1)
+    are the parameters of an imported model.  Raises FileError if it is a different model."""
     model, artifact = stored(path)
     _check_version(path)
     for key in dict.fromkeys((*settings, *artifact.settings)):
@@ -137,8 +137,8 @@ def model_in(
 def check_same(
     path: str, was: Provenance, now: Provenance, purpose: str, hint: str, free: Collection[str] = ()
 ) -> None:
-    """Raises FileError where what the file says of itself is not what a run of ``now`` would say, but for the paths of
-    files and the keys that are ``free``; it cannot be ``purpose`` (kept, resumed) then."""
+    """Raises FileError, which says that the file cannot be ``purpose`` (kept, resumed), if its provenance differs from
+    that of a run of ``now`` in more than the paths of files and the keys ``free``."""
     if purpose == "kept":
         _check_version(path)
     same_origin(was, now, path, now.config["model"])
@@ -159,7 +159,7 @@ def check_rows(
     purpose: str,
     hint: str,
 ) -> None:
-    """Raises FileError where the groups' rows or the test rows in the file are others."""
+    """Raises FileError if the groups' rows or the test rows in the file are different ones."""
     if tuple(kept.groups.digest) != tuple(digests) or kept.tests.tolist() != tests.tolist():
         raise FileError(f"{path} cannot be {purpose}: its groups or test rows are others", hint=hint)
 

@@ -108,11 +108,11 @@ class Way:
 
     @property
     def strategy(self) -> str:
-        """The word of ``--retrain``, or what stands for it."""
+        """The word of ``--retrain``, or its equivalent."""
         return self.retrain or ("cold" if self.cold else "warm")
 
     def check(self, written: Written) -> None:
-        """Raises UsageError for what cannot be, before any work is done."""
+        """Raises UsageError for invalid options, before any work is done."""
         from influence_cli.analysis.credit import check_draws
         from influence_cli.commands import output, session
         from influence_cli.core.credit import CREDITS
@@ -133,7 +133,7 @@ class Way:
             raise UsageError("--resume goes on with a .h5 file, and none was named", hint="name it with -o truth.h5")
 
     def config(self, tol: float) -> dict[str, Any]:
-        """What the result's file keeps of it."""
+        """What the result's file keeps of these options."""
         from influence_cli.core.retraining import COLD, WARM
 
         return {
@@ -146,14 +146,14 @@ class Way:
         }
 
     def how(self, result: TruthResult, jobs: int) -> Retraining:
-        """As the analysis takes it, ``jobs`` blocks at a time."""
+        """The options as the analysis takes them, with ``jobs`` blocks at a time."""
         from influence_cli.analysis.groundtruth import Retraining
 
         return Retraining(result.provenance.config["tol"], self.strategy, jobs, self.repeats, self.share)
 
     @property
     def share(self) -> float | None:
-        """The number of ``--certify``.  Raises UsageError for what is none."""
+        """The number of ``--certify``.  Raises UsageError if it is none."""
         from influence_cli.specs.relative import parse_relative
 
         return None if self.certify is None else parse_relative(self.certify, "--certify")
@@ -212,7 +212,7 @@ def groundtruth(
         partial = existing.truth_in(str(target), fresh, common, keeps=keeps) if way.resume or keeps else None
         kept = Kept(fresh if partial is None else partial, target)
         if partial is not None:
-            solver = partial.provenance.config.get("solver", solver)  # auto may decide otherwise on another day
+            solver = partial.provenance.config.get("solver", solver)  # auto may decide differently on another day
         if kept.pending or (game is not None and not kept.result.credit):
             stack.enter_context(common.limited_threads())
             working = session.open_solver(opened, solver, common, beside=working_bytes(opened.model, plan, 1, ()))
@@ -228,7 +228,7 @@ def groundtruth(
 
 
 def answer(result: TruthResult, question: Question, way: Way, written: Written, common: Common) -> int:
-    """Write the result, and say what of it is not known; the exit code."""
+    """Write the result, and say what is not known of it; returns the exit code."""
     from functools import partial
 
     import numpy as np
@@ -259,20 +259,20 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
 
 @dataclass
 class Kept:
-    """What is known so far, and the file that holds it."""
+    """What is known so far, and the file that stores it."""
 
     result: TruthResult
     target: str | None
 
     @property
     def pending(self) -> int:
-        """Groups that have not been retrained."""
+        """Number of groups that have not been retrained."""
         from influence_cli.results import PENDING
 
         return sum(state == PENDING for state in self.result.status)
 
     def keep(self, so_far: TruthResult, over: bool = True) -> None:
-        """Take what is known now, and write it to the file."""
+        """Take over what is known now, and write it to the file."""
         from influence_cli.artifacts.results import save_truth
         from influence_cli.core import stopping
 
@@ -283,7 +283,7 @@ class Kept:
 
 
 def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSolver, way: Way, common: Common) -> None:
-    """Retrain without each pending group, keeping every block."""
+    """Retrain without each pending group, storing every block."""
     from influence_cli.analysis.groundtruth import groundtruth, truth_blocks
     from influence_cli.commands import session
 
@@ -293,12 +293,12 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
         try:
             groundtruth(question, working, plan, kept.result, how, keep=kept.keep, advance=advance)
         except KeyboardInterrupt:
-            kept.keep(kept.result)  # where Python calls: it may have come between a block and its file
+            kept.keep(kept.result)  # when called from Python: Ctrl-C may have come between a block and its file
             raise
 
 
 def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, way: Way, common: Common) -> None:
-    """Retrain the coalitions of ``--credit``; the changes that are known stay as they are kept."""
+    """Retrain the coalitions of ``--credit``; the changes already known stay as they are stored."""
     from influence_cli.analysis.credit import with_credit
     from influence_cli.analysis.groundtruth import truth_blocks
     from influence_cli.commands import session
@@ -313,7 +313,7 @@ def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, w
 
 
 def keeping(output: str | None, so_far: TruthResult) -> str:
-    """What a run that ends now leaves behind, and how to go on."""
+    """What a run that ends now leaves behind, and how to continue it."""
     from influence_cli.results import PENDING
 
     done = f"{sum(state != PENDING for state in so_far.status)} of {len(so_far.status)} groups were retrained"

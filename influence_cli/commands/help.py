@@ -1,4 +1,4 @@
-"""How a command's help is laid out: ``-h`` gives its common options on one screen, ``--help`` all of them in panels."""
+"""The layout of a command's help: ``-h`` shows its common options on one screen, ``--help`` all of them in panels."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from influence_cli.errors import UsageError
 
 SHORT, LONG = "-h", "--help"
 VALUES = {str: "TEXT", int: "N", float: "X", list[str]: "A,B"}
-"""What stands for the value of an option that names none of its own."""
+"""The placeholder for the value of an option that has none of its own."""
 COMPLETED = {**WORDS, "--if-exists": IF_EXISTS}
 NUMBERS = {int: "a whole number", float: "a number"}
 PANEL = "rich_help_panel"
-"""Typer's name for the heading under which ``--help`` has an option."""
+"""Typer's name for the heading under which ``--help`` lists an option."""
 RANGE = re.compile(r"  \[(\d+<=)?x[<>]=\d+\]$|; (\d+<=)?x[<>]=\d+(?=\]$)")
-"""What Click adds to the text of a number: limits that few users meet, and that an error states."""
+"""Click's addition to the text of a number: limits that few users reach and that an error states."""
 WIDEST_NAME = 26
-"""Columns for an option's name and value: what is longer takes a line, and leaves the text its width."""
+"""Columns for an option's name and value: a longer one takes its own line and leaves the text its width."""
 ALSO_COMMON = {"verify", "output", "top"}
-"""Options on the screen of ``-h`` that stand among their kind in ``--help``."""
+"""Options that ``-h`` shows although they are in a named panel of ``--help``."""
 
 
 class Command(TyperCommand):
-    """A command whose ``-h`` leaves out the options of every named panel, and all but first sentences."""
+    """A command whose ``-h`` omits the options of every named panel, and all but first sentences."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as usual, and note which help is asked for.
+        """Parse as usual, and record which help is requested.
 
-        Raises UsageError where a value is missing, also where the parser would take another option for it.
+        Raises UsageError if a value is missing, also if the parser would take another option for it.
         """
         ctx.meta[SHORT] = SHORT in args and LONG not in args
-        if ctx.resilient_parsing:  # the shell asks how a line goes on
+        if ctx.resilient_parsing:  # the shell asks for completions
             return super().parse_args(ctx, args)
         takes_value = {
             name: not getattr(one, "is_flag", True)
@@ -67,7 +67,7 @@ class Command(TyperCommand):
             raise UsageError(f"{option.opts[0]} must be {expected}, found {text!r}", hint=hint) from None
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """The parts of the line of usage: what is needed stands without braces."""
+        """The parts of the usage line, with required parts without braces."""
         return [re.sub("[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def get_help_option(self, ctx: Any) -> Any:
@@ -78,7 +78,7 @@ class Command(TyperCommand):
         return option
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help that was asked for."""
+        """Write the requested help."""
         purpose, *more, example = (self.help or "").split("\n\n")
         options: list[Any] = self.params
         self.format_usage(ctx, formatter)
@@ -107,7 +107,7 @@ class Command(TyperCommand):
 
 
 def _numbers_of(function: Callable[..., Any] | None, name: str) -> str | None:
-    """What numbers the parameter of that name takes, in words; None where it takes others than numbers."""
+    """The numbers that the parameter of that name accepts, in words; None if it accepts other values than numbers."""
     one = None if function is None else signature(function).parameters.get(name)
     if one is None:
         return None
@@ -121,7 +121,7 @@ def _numbers_of(function: Callable[..., Any] | None, name: str) -> str | None:
 
 
 def _value(args: Sequence[str], names: Sequence[str], at: int) -> str | None:
-    """The value that one of these names has on the command line, where it stands at that place."""
+    """The value that the command line gives to one of these names at that position."""
     for name in names:
         if args[at] == name:
             return args[at + 1] if at + 1 < len(args) else None
@@ -136,7 +136,7 @@ def _first_sentence(text: str) -> str:
 
 
 def completing(words: Sequence[str]) -> Callable[[str], list[str]]:
-    """Completion of an option whose value is one of these words, or several with commas between them."""
+    """Completion of an option whose value is one of these words, or several separated by commas."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -146,7 +146,7 @@ def completing(words: Sequence[str]) -> Callable[[str], list[str]]:
 
 
 def name_values(function: Callable[..., int]) -> None:
-    """Give each option of a command a short word for its value (a switch takes none), and the words it completes to."""
+    """Give each option of a command a short word for its value (a switch takes none), and the words to complete."""
     for one in signature(function).parameters.values():
         kind, option = one.annotation.__origin__, one.annotation.__metadata__[0]
         spelled = (option.default, *(option.param_decls or ()))  # within Annotated the first name counts as a default

@@ -1,4 +1,4 @@
-"""``ginf influence``: estimated changes of a prediction, how far they may be off, and retraining beside them."""
+"""``ginf influence``: estimated changes of a prediction, how far they may be off, and retraining for comparison."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def influence(
 
 
 def settings_of(how: Estimation, trust: Trust) -> dict[str, Any]:
-    """What of an estimation a file keeps."""
+    """What a file keeps of an estimation."""
     return {
         "methods": list(how.methods),
         "evaluate": how.evaluate,
@@ -153,7 +153,7 @@ def settings_of(how: Estimation, trust: Trust) -> dict[str, Any]:
 
 
 def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, written: Written, common: Common) -> int:
-    """Write the result, ``shown`` where a person looks at it and ``kept`` else; the exit code."""
+    """Write the result, ``shown`` if a person reads it and ``kept`` otherwise; returns the exit code."""
     from influence_cli.analysis.groundtruth import is_an_answer
     from influence_cli.analysis.verify import agreement
     from influence_cli.artifacts.results import save_influence

@@ -14,7 +14,7 @@ from influence_cli.errors import shown_lines
 
 COMMON, OUTPUT, NETWORKS, MORE = "Common", "Output", "Networks", "More"
 TRUST = "How far the figures can be trusted"
-MOST_THREADS = 1024  # threads: more than any machine's, and few enough to be made
+MOST_THREADS = 1024  # threads: more than any machine has, and few enough to be started
 MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
 STRATEGIES = ("relinearize", "greedy", "swap", "pgd", "random", "exact", "all")
 METHODS = ("first", "second", "refined", "newton", "second-full", "first-koh", "rif")
@@ -58,8 +58,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "--separator": ("comma", "semicolon", "tab", "bar", "blank"),
     "--decimal": ("comma", "point"),
 }
-"""What options whose values are words take, or begin with, for the shell to complete; of one command behind its name.
-Written out because nothing heavy may be imported for it; a test holds them to what is checked."""
+"""The words that options accept, or that their values begin with, for the shell to complete; one command's own have its
+name before theirs.  They are repeated here because nothing heavy may be imported for them; a test compares them."""
 
 Model = Annotated[
     str | None,
@@ -159,7 +159,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Network:
-    """What a network is analysed with in place of what it was trained with."""
+    """The settings with which a network is analysed instead of those of its training."""
 
     curvature: Annotated[
         str | None,
@@ -183,7 +183,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Trust:
-    """What is done to know how far the figures may be off."""
+    """How it is determined how far the figures may be off."""
 
     rel_error: Annotated[
         str,
@@ -223,7 +223,7 @@ class Trust:
 
 @dataclass(frozen=True)
 class Written:
-    """Where the results go."""
+    """Where the results are written."""
 
     format: Format = "auto"
     output: Annotated[
@@ -254,7 +254,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Common:
-    """The same on every command."""
+    """The options of every command."""
 
     seed: Annotated[int, typer.Option("--seed", min=0, help="Fixes every random draw.", rich_help_panel=COMMON)] = 0
     threads: Annotated[
@@ -310,37 +310,37 @@ class Common:
         return self.force or self.if_exists == REPLACE
 
     def note(self, message: str) -> None:
-        """A line on stderr about what is being done."""
+        """Write a line to stderr about what is being done."""
         if not self.quiet:
             warn(message)
 
     def detail(self, message: str) -> None:
-        """A line on stderr for who wants to know how it is done."""
+        """Write a line to stderr for users who want to know how it is done."""
         if self.verbose:
             self.note(message)
 
     def progress(self, label: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
-        """A bar on stderr while something runs; what it gives is called with the number of steps done."""
+        """A bar on stderr while something runs; the function that it yields is called with the number of steps done."""
         from influence_cli.present.progress import progress
 
         return progress(label, total, quiet=self.quiet, color=not self.no_color)
 
     @contextmanager
     def limited_threads(self) -> Iterator[None]:
-        """Hold every BLAS pool to ``--threads``."""
+        """Limit every BLAS pool to ``--threads``."""
         with limit_threads(self.threads):
             yield
 
 
 def warn(message: str) -> None:
-    """A line on stderr that ``--quiet`` does not silence; nothing is lost if nobody listens."""
+    """Write a line to stderr that ``--quiet`` does not suppress; it does not matter if nobody reads it."""
     with suppress(OSError):
         print(f"ginf: {shown_lines(message)}", file=sys.stderr)
 
 
 @contextmanager
 def limit_threads(threads: int | None) -> Iterator[None]:
-    """Hold every BLAS pool to that many threads."""
+    """Limit every BLAS pool to that many threads."""
     if threads is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""The one way out of every command: where results may go, and how they are written, saved and drawn."""
+"""The only output of every command: where results may go, and how they are written, saved and drawn."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from influence_cli.specs.groups import STDIN
 
 ARTIFACT = ".h5"
 RECORDS = {".csv": "csv", ".json": "json", ".ndjson": "ndjson", ".md": "md", ".html": "html"}
-"""Endings of files that hold the same records as standard output, and their formats."""
+"""Endings of files with the same records as standard output, and their formats."""
 ANY_FILE = Kind("ginf", "any file of ginf", "ginf train, ginf influence, ginf groundtruth or ginf select with -o", ())
-"""What is expected of a file whose kind is still to be found out."""
+"""The expected kind of a file whose kind is not yet known."""
 PAGES = ("table", "md", "html")
-"""Formats that are read by people."""
+"""Formats for people to read."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command found: its records, how a person reads them, and what ``--top`` goes by.
+    """The result of a command: its records, how a person reads them, and the column that ``--top`` uses.
 
-    ``page`` may show more than the records hold; ``save`` writes the artifact; ``dataset`` knows the rows' identifiers.
-    ``closing`` is what pages say of all records together, and a note where no page is written.
+    ``page`` may show more than the records contain; ``save`` writes the artifact; ``dataset`` has the rows'
+    identifiers.  ``closing`` is a sentence about all records together, which is a note where no page is written.
     """
 
     columns: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Answer:
 
 
 def check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises UsageError where an option's word is not one of its choices."""
+    """Raises UsageError if an option's word is not one of its choices."""
     if value not in choices:
         raise unknown_word(option, value, choices)
 
@@ -63,7 +63,7 @@ def check_written(written: Written, *, artifact: bool = True) -> None:
 
 
 def check_ending(path: str | None, *, artifact: bool = True, records: bool = True) -> None:
-    """Raises UsageError for a file whose ending says nothing that can be written."""
+    """Raises UsageError for a file whose ending names no format that can be written."""
     endings = ((ARTIFACT,) if artifact else ()) + (tuple(RECORDS) if records else ())
     if path is None or Path(path).suffix.lower() in endings:
         return
@@ -80,17 +80,17 @@ def is_artifact(path: str | None) -> bool:
 
 
 def view_of(written: Written, common: Common, data: Dataset | None = None) -> View:
-    """What of a page is wanted; ``data`` knows the names of the training rows."""
+    """How a page is to look; ``data`` has the names of the training rows."""
     return View(written.sort, written.top, common.verbose, data)
 
 
 def on_terminal(written: Written) -> bool:
-    """Whether a table is written that somebody reads as it appears."""
+    """Whether a table is written to a terminal, where somebody reads it as it appears."""
     return sys.stdout.isatty() and resolve_format(written.format, sys.stdout) == "table"
 
 
 def is_page(written: Written) -> bool:
-    """Whether what is written is read by people."""
+    """Whether the output is for people to read."""
     return resolve_format(written.format, sys.stdout) in PAGES
 
 
@@ -109,8 +109,8 @@ def check_outputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None
 
 
 def refuse_inputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None]) -> None:
-    """Raises UsageError where an output would replace a file that the command reads, by whatever name, ``--force`` or
-    not."""
+    """Raises UsageError if an output would replace a file that the command reads, under any name and even with
+    ``--force``."""
     read = [file for source in inputs if source is not None and source != STDIN for file in _files(source)]
     for option, path in outputs.items():
         if path is not None and any(_same(path, file) for file in read):
@@ -118,7 +118,7 @@ def refuse_inputs(outputs: Mapping[str, str | None], inputs: Iterable[str | None
 
 
 def _files(source: str) -> list[str]:
-    """The files that a source is made of: of a folder those that are read as data."""
+    """The files of a source: for a folder those that are read as data."""
     folder = Path(source).expanduser()
     if not folder.is_dir():
         return [str(folder)]
@@ -134,10 +134,10 @@ def _same(one: str, other: str) -> bool:
 
 
 def emit(answer: Answer, written: Written, common: Common) -> None:
-    """Save the results where ``-o`` says, and write them to standard output.
+    """Save the results in the file of ``-o``, and write them to standard output.
 
-    What was computed is written even where it could not be saved; the error is raised afterwards.  A reader that has
-    seen enough (``| head``) changes nothing: the command goes on to its exit code.
+    Results are written to standard output even if they could not be saved; the error is raised afterwards.  A reader
+    that has seen enough (``| head``) changes nothing: the command continues to its exit code.
     """
     columns = answer.columns if answer.dataset is None else identified(answer.columns, answer.dataset)
     if written.top is not None and answer.headline is not None:
@@ -152,7 +152,7 @@ def emit(answer: Answer, written: Written, common: Common) -> None:
         _write(answer, columns, resolve_format(written.format, sys.stdout), sys.stdout, color=not common.no_color)
         sys.stdout.flush()
     except BrokenPipeError:
-        pass  # nobody reads on, which changes nothing
+        pass  # nobody reads any more, which changes nothing
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise FileError(f"cannot write the results to standard output: {reason}") from error
@@ -188,7 +188,7 @@ def save_picture(path: str, picture: bytes, common: Common) -> None:
 
 
 def identified(columns: Mapping[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """Records with the identifiers of ``--id`` behind the numbers of test rows, and of training rows where listed."""
+    """The records with the identifiers of ``--id``: of test rows after ``status``, of listed training rows last."""
     if dataset.ids_train is None or dataset.ids_test is None:
         return dict(columns)
     train, test = (

@@ -23,21 +23,21 @@ from influence_cli.models.preprocessing import (
 from influence_cli.specs.planned import GroupPlan
 
 LONG = 10.0
-"""Seconds from which on what is to be done is told beforehand."""
+"""Seconds above which the predicted time is announced."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The model ``opened``, which makes its preprocessing again or keeps it; ``unfitted`` is why it keeps it although
-    nobody ``asked`` for that."""
+    """The model ``opened``, which fits its preprocessing again or keeps it; ``unfitted`` is the reason why it is kept
+    although that was not ``asked`` for."""
 
     opened: OpenModel
     asked: str | None
     unfitted: Unfitted | None
 
     def config(self, *, estimates: bool = False, flips: bool = False) -> dict[str, str]:
-        """What a result's file says about it, of ``estimates``, of ``flips``, which keep it as it was fitted, or of
-        retraining; nothing of a model without any."""
+        """What a result's file says about the preprocessing: for ``estimates``, for ``flips``, which keep it as it was
+        fitted, or for retraining; nothing for a model without any."""
         refit = self.opened.model.refit
         if self.asked == FROZEN or self.unfitted is not None:
             return {"preprocessing": FROZEN}
@@ -46,8 +46,8 @@ class Prepared:
         return {"preprocessing": FROZEN if flips or (estimates and not refit.estimates) else REFIT}
 
     def note(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
-        """One line where the preprocessing stays as it was fitted although a group takes much of it away, or where
-        making it again takes long."""
+        """Write a line if the preprocessing is kept although a group has a large part in it, or if fitting it again
+        takes long."""
         data, refit = self.opened.model.dataset, self.opened.model.refit
         self._note_time(groups, common, estimates=estimates)
         if self.unfitted is None and (refit is None or refit.estimates or not estimates):
@@ -75,13 +75,13 @@ class Prepared:
 
 
 def check_preprocessing(asked: str | None) -> None:
-    """Raises UsageError for a word that is none."""
+    """Raises UsageError for an unknown word."""
     if asked is not None:
         output.check_choice("--preprocessing", asked, PREPROCESSINGS)
 
 
 def prepare(opened: OpenModel, asked: str | None) -> Prepared:
-    """Raises UsageError where ``asked`` is refit and that cannot be."""
+    """Raises UsageError if ``asked`` is refit and the preprocessing cannot be fitted again."""
     if asked == FROZEN:
         return Prepared(opened, asked, None)
     model = opened.model

@@ -1,4 +1,4 @@
-"""``ginf report``: what files of ginf hold, as one page to hand over."""
+"""``ginf report``: the content of ginf files as one page to hand over."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def report(
 
 
 def load_source(name: str) -> Source:
-    """A file with what it holds.  Raises FileError for what is none of ginf's."""
+    """A file with its content.  Raises FileError if it is not a ginf file."""
     from influence_cli.artifacts.opening import made_by
     from influence_cli.artifacts.results import load_result
     from influence_cli.artifacts.selection import load_selection
@@ -88,7 +88,7 @@ def load_source(name: str) -> Source:
 
 
 def model_of(source: Source, common: Common) -> Source | None:
-    """The model that a result names, if it is still there and still the same."""
+    """The model that a result names, if it still exists and is unchanged."""
     from influence_cli.errors import GinfError
 
     name = source.provenance.config.get("model")

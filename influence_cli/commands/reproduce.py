@@ -1,4 +1,4 @@
-"""The command that made a file, from what the file keeps of its options."""
+"""The command that made a file, from the options that the file keeps."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _KEPT_AS = {
     "from_model": "from",
     "id_column": "id",
 }
-"""Keys of a file's settings that are not the parameter's own name."""
+"""Keys of a file's settings that differ from the parameter's name."""
 _OWN_OF_BROUGHT = {"estimator", "l2", "C", "intercept", "penalize_intercept", "class_weight"}
-"""Parameters of ``ginf train`` that a model of ``--from`` brings with it."""
+"""Parameters of ``ginf train`` that a model of ``--from`` determines."""
 _OF_NO_FLIP = {"strategy", "direction"}
 """Parameters of ``ginf select`` that a search for a flip chooses by itself."""
 _NOT_KEPT = {"groups", "output"}
@@ -36,7 +36,7 @@ _NOT_KEPT = {"groups", "output"}
 
 
 def command_of(kind: str, config: Mapping[str, Any], path: str) -> str | None:
-    """The command line that makes such a file again; None where the file was made in Python."""
+    """The command line that makes such a file again; None if the file was made in Python."""
     if ("data" if kind == "model" else "model") not in config:
         return None
     maker = _MAKERS[kind]

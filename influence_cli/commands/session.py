@@ -48,21 +48,21 @@ CUT_OFF = (
     "this runs in the background: if the & was to join two conditions, the shell has ended the command there; write a"
     " comma, column:NAME=VALUE,OTHER=VALUE, or quotes around the group"
 )
-"""What is said where a group of conditions may have been cut off at an &."""
+"""The note shown if a group of conditions may have been cut off at an &."""
 DEFAULT_SETTINGS = ModelSettings("logistic", 1e-3, "per-mean", True, penalize_intercept=True, tol=1e-8)
 
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model and the file that it lives in."""
+    """A model and its file."""
 
     path: str
     model: TrainedModel
     digest: str
     overridden: bool = False
-    """Whether the model was opened with another curvature or damping, of which the file keeps no factor."""
+    """Whether the model was opened with another curvature or damping, for which the file keeps no factor."""
     pipeline: bytes | None = None
-    """The .skops file that the model was brought from, where the model's file holds it."""
+    """The content of the .skops file from which the model was imported, if the model's file contains it."""
 
     def provenance(self, config: dict) -> Provenance:
         settings = self.model.settings
@@ -71,15 +71,15 @@ class OpenModel:
 
 
 def in_background() -> bool:
-    """Whether a shell runs this behind its prompt, on the terminal that stderr writes to."""
+    """Whether a shell runs this in the background, on the terminal that stderr writes to."""
     try:
         return os.tcgetpgrp(sys.stderr.fileno()) != os.getpgrp()
-    except (AttributeError, OSError, ValueError):  # no terminal of this session's, or none at all
+    except (AttributeError, OSError, ValueError):  # no terminal of this session, or none at all
         return False
 
 
 def check_quantity(name: str) -> None:
-    """Refuse a misspelt ``--quantity`` before a model is read; whether it suits the model is seen later."""
+    """Refuse a misspelt ``--quantity`` before a model is read; whether it suits the model is checked later."""
     if pooled(name) is None and ":" not in name:
         output.check_choice("--quantity", name, QUANTITIES)
 
@@ -99,9 +99,9 @@ def open_model(
 ) -> OpenModel:
     """The model of ``--model``, else ginf.h5, else the built-in digits model, trained and saved as ginf.h5.
 
-    What ``network`` sets takes the place of what a network was trained with; ``rows`` says how many training rows will
-    be looked at, where that is known.  Raises UsageError where one of the
-    ``outputs`` (by option) is a file that the model is linked to.
+    The settings in ``network`` replace those with which a network was trained; ``rows`` is the number of training rows
+    that will be read, if it is known.  Raises UsageError if one of the ``outputs`` (by option) is a file that the model
+    is linked to.
     """
     reserve()
     if path is None and not Path(DEFAULT_MODEL).exists():
@@ -116,9 +116,9 @@ def open_model(
 
 
 def ranking_bytes(opened: OpenModel, choice: Choice) -> float:
-    """Memory that a search needs for what it keeps of all rows, where these are streamed.
+    """Memory that a search needs for what it stores about all rows, if these are streamed.
 
-    Raises MemoryLackError where rows in memory leave no room for it.
+    Raises MemoryLackError if rows in memory leave no room for it.
     """
     dataset = opened.model.dataset
     needed = float((RANKED_BYTES + (ASCENT_BYTES if "pgd" in choice.strategies else 0)) * dataset.rows)
@@ -133,7 +133,7 @@ def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float
     """Say that the rows are read in every pass, and what that takes for a model of ``size`` parameters: in training, or
     for groups with ``beside`` bytes of results.
 
-    Raises UsageError where ``--memory`` is less than that, and where workers shall read rows that are in no file.
+    Raises UsageError if ``--memory`` is less than that, or if workers have to read rows that are in no file.
     """
     rows = dataset.streamed
     if rows is not None and rows.by_choice:
@@ -188,7 +188,7 @@ def _train_default(common: Common) -> None:
 
 
 def open_solver(opened: OpenModel, requested: str, common: Common, *, beside: float = 0.0) -> HessianSolver:
-    """The solver that was asked for; a factor that had to be made is cached in the model's file.
+    """The requested solver; a factor that had to be computed is cached in the model's file.
 
     ``beside`` is the memory in bytes that the command needs for the rest of its work.
     """
@@ -216,14 +216,14 @@ def open_solver(opened: OpenModel, requested: str, common: Common, *, beside: fl
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked, parsed: all that can be known before a model is read."""
+    """The parsed request: all that can be known before a model is read."""
 
     asked: Asked
     specs: list[GroupSpec]
     tests: TestRowSpec | None
 
     def config(self, seed: int) -> dict[str, Any]:
-        """What a result's file keeps of it."""
+        """What a result's file keeps of the request."""
         return {
             "groups": [spec.text for spec in self.specs],
             "test": self.asked.test,
@@ -232,18 +232,18 @@ class Request:
         }
 
     def rows_asked(self) -> int | None:
-        """How many rows the groups have in all, where their text says it; None where all rows decide about them."""
+        """Total number of rows in the groups, if their text determines it; None if it depends on all rows."""
         counts = [_rows_asked(spec) for spec in self.specs]
         known = [count for count in counts if count is not None]
         of_removed = self.tests is not None and self.tests.kind == REMOVED
         return sum(known) if len(known) == len(counts) and not of_removed else None
 
     def inputs(self) -> list[str | None]:
-        """The files that the command reads: none of them may be written."""
+        """The files that the command reads, none of which may be overwritten."""
         return [self.asked.model or DEFAULT_MODEL, self.asked.groups, *row_files(self.specs)]
 
     def on(self, opened: OpenModel) -> OpenModel:
-        """The model on the rows that are asked about: where those are the removed ones its training rows."""
+        """The model with the rows asked about as test rows: for ``--test removed`` these are its training rows."""
         if self.tests is None or self.tests.kind != REMOVED:
             return opened
         return replace(opened, model=replace(opened.model, dataset=opened.model.dataset.on_itself()))
@@ -258,7 +258,7 @@ class Request:
 
 
 def parse(asked: Asked, written: Written, solver: str) -> Request:
-    """Raises UsageError for whatever cannot be, before any work is done."""
+    """Parse the request.  Raises UsageError for invalid options, before any work is done."""
     output.check_written(written)
     check_solver(solver)
     check_quantity(asked.quantity)
@@ -273,12 +273,12 @@ def _rows_asked(spec: GroupSpec) -> int | None:
 
 
 def row_files(specs: Iterable[GroupSpec]) -> list[str]:
-    """The files that groups are read from (``rows:@FILE``)."""
+    """The files from which groups are read (``rows:@FILE``)."""
     return [spec.path for spec in specs if spec.path is not None]
 
 
 def _is_hdf5(path: str) -> bool:
-    """Whether a file is HDF5; what cannot be read is said where it is read."""
+    """Whether a file is HDF5; a file that cannot be read is reported when it is read."""
     if path == STDIN or not Path(path).is_file():
         return False
     with suppress(OSError), Path(path).open("rb") as file:
@@ -287,14 +287,14 @@ def _is_hdf5(path: str) -> bool:
 
 
 def _groups_of(path: str) -> list[str]:
-    """The groups of results that a command wrote with -o: of a selection its rows."""
+    """The groups of results that a command wrote with -o; for a selection its rows."""
     if kind_of(path, output.ANY_FILE) == "selection":
         return specs_of_records(load_selection(path).records(), path)
     return specs_of_records(({"group": label} for label in load_result(path).groups.label), path)
 
 
 def read_specs(asked: Asked) -> list[GroupSpec]:
-    """Group specifications from ``--group`` and ``--groups``.  Raises UsageError where there are none."""
+    """Group specifications from ``--group`` and ``--groups``.  Raises UsageError if there are none."""
     if asked.groups is not None and _is_hdf5(asked.groups):
         texts = [*(asked.group or []), *_groups_of(asked.groups)]
         specs = collect_specs(texts, None, stdin=sys.stdin)
@@ -334,5 +334,5 @@ def check_solver(name: str) -> None:
 
 
 def jobs_at_a_time(asked: int | None, blocks: int) -> int:
-    """As asked, else one a thread; never more than threads or blocks."""
+    """The requested number, else one per thread; never more than threads or blocks."""
     return max(1, min(asked or thread_count(), thread_count(), blocks))

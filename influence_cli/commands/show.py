@@ -1,4 +1,4 @@
-"""``ginf show``: what a file of ginf is, in words, and its records in any format."""
+"""``ginf show``: what a ginf file contains, in words, and its records in any format."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ FLAT = (
 )
 FOLLOWED = "relinearize is followed by exchanges judged by retraining: that is cheap here (--strategy says otherwise)"
 LARGEST_SHARE = 0.5
-"""Share of the training rows that --flip looks through without --size."""
+"""Share of the training rows that --flip searches without --size."""
 
 
 @command
@@ -116,7 +116,7 @@ def select(
 def answer(
     result: SelectionResult, question: Question, sought: Sought, opened: OpenModel, written: Written, common: Common
 ) -> int:
-    """Write what was found, and say what of it is not sure; the exit code."""
+    """Write the groups found, and say what is uncertain; returns the exit code."""
     import sys
 
     from influence_cli.analysis.select import unproven
@@ -151,7 +151,7 @@ def answer(
 
 
 def described(sought: Sought, question: Question, written: Written) -> Search:
-    """The search of ``--describe``.  Raises UsageError where the data have nothing to describe groups by."""
+    """The search of ``--describe``.  Raises UsageError if the data have no columns to describe groups by."""
     import numpy as np
 
     from influence_cli.analysis.causes import USUAL_TOP, DescribedSearch
@@ -167,7 +167,7 @@ def described(sought: Sought, question: Question, written: Written) -> Search:
 
 
 def build(sought: Sought, question: Question, common: Common) -> Search:
-    """The search that was asked for.  Raises UsageError where sizes and groups do not suit the data."""
+    """The requested search.  Raises UsageError if sizes and groups do not suit the data."""
     import numpy as np
 
     from influence_cli.analysis.curve import DRAWS as CURVE_DRAWS

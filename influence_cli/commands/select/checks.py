@@ -1,4 +1,4 @@
-"""What can be refused of the options of ``ginf select`` before any work is done."""
+"""The checks of the options of ``ginf select`` that precede any work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from influence_cli.commands.select.options import FIGURES, ROWS, Drawn, Sought
 
 
 def check(sought: Sought, drawn: Drawn, written: Written, solver: str, *, asks_for_rows: bool, quantity: str) -> None:
-    """Raises UsageError for whatever cannot be, before any work is done."""
+    """Raises UsageError for invalid options, before any work is done."""
     from influence_cli.analysis.flips import FLIPS
     from influence_cli.analysis.question import OF_MODEL
     from influence_cli.commands import output, session

@@ -1,4 +1,4 @@
-"""The options of ``ginf select``, and what can be refused of them at once."""
+"""The options of ``ginf select``, and the checks that need nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIGURES = WORDS["select --figure"]
 
 @dataclass(frozen=True)
 class Sought:
-    """What is looked for, and how."""
+    """What is searched for, and how."""
 
     size: Annotated[
         str | None,
@@ -169,20 +169,20 @@ class Sought:
     ] = 50
 
     def sizes(self) -> tuple[Size, ...]:
-        """The sizes of ``--size`` or ``--sizes``, none without.  Raises UsageError."""
+        """The sizes of ``--size`` or ``--sizes``, empty without these.  Raises UsageError."""
         if self.curve is not None:
             return curve_sizes(self.curve)
         return tuple(one_size(text) for text in self.size.split(",")) if self.size is not None else ()
 
     @property
     def share(self) -> float | None:
-        """The number of ``--certify``.  Raises UsageError for what is none."""
+        """The number of ``--certify``.  Raises UsageError if it is none."""
         from influence_cli.specs.relative import parse_relative
 
         return None if self.certify is None else parse_relative(self.certify, "--certify")
 
     def least(self, m: int) -> int:
-        """The rows of ``--support``, of m.  Raises UsageError."""
+        """The number of rows of ``--support`` among m.  Raises UsageError."""
         from influence_cli.analysis.causes import USUAL_SUPPORT
 
         return max(1, one_size(self.support or USUAL_SUPPORT, "--support").of(m))

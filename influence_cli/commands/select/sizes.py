@@ -25,8 +25,8 @@ def one_size(text: str, option: str = "--size") -> Size:
 
 
 def curve_sizes(text: str) -> tuple[Size, ...]:
-    """``1%,2%,...,20%``: between the last size before the dots and the one behind them as many as have the step of the
-    two before.  Raises UsageError."""
+    """The sizes in ``1%,2%,...,20%``: the dots stand for all sizes up to the next one, in steps of the difference of
+    the two before.  Raises UsageError."""
     from fractions import Fraction
 
     from influence_cli.errors import UsageError

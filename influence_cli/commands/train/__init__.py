@@ -1,4 +1,4 @@
-"""``ginf train``: data to a model file."""
+"""``ginf train``: from data to a model file."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _with_solver(model: TrainedModel, solver: str, common: Common) -> TrainedMod
 
 @dataclass(frozen=True)
 class Asked:
-    """A model of ginf's own that is still to be trained, and where its data come from."""
+    """A model that ginf has still to train, and where its data come from."""
 
     dataset: Dataset
     settings: ModelSettings
@@ -98,7 +98,7 @@ class Asked:
 
     @property
     def all_settings(self) -> dict[str, Any]:
-        """As the model's file keeps them."""
+        """The settings as the model's file keeps them."""
         return {**self.settings.as_dict(), **self.origin}
 
 
@@ -137,7 +137,7 @@ def _asked(source: Source, table: TableOptions, form: Form, settings: ModelSetti
 
 
 def _trained(asked: Asked, form: Form, common: Common) -> TrainedModel:
-    """A model of ginf's own."""
+    """The trained model."""
     from influence_cli.models.settings import default_iterations
     from influence_cli.models.trained import fit
 
@@ -151,7 +151,7 @@ def _trained(asked: Asked, form: Form, common: Common) -> TrainedModel:
 def _bring(
     source: Source, table: TableOptions, form: Form, tol: float, common: Common
 ) -> tuple[TrainedModel, Adoption]:
-    """The model of ``--from``, with what was found out about it."""
+    """The model of ``--from``, with what was determined about it."""
     from influence_cli.models.adoption import Polishing
     from influence_cli.models.settings import default_iterations
     from influence_cli.models.skops import bring
@@ -176,7 +176,7 @@ def _bring(
 
 
 def _origin(source: Source, table: TableOptions, seed: int) -> dict[str, Any]:
-    """Where the data comes from, as the model's file keeps it."""
+    """Where the data come from, as the model's file keeps it."""
     return {
         "data": source.name,
         "test_fraction": source.test_fraction,
@@ -188,7 +188,7 @@ def _origin(source: Source, table: TableOptions, seed: int) -> dict[str, Any]:
 def _record(
     output: str, data: str, model: TrainedModel, source: str | None, adoption: Adoption | None
 ) -> dict[str, Any]:
-    """What a training is reported by; keys only ever grow."""
+    """The record of a training; keys are only ever added."""
     from influence_cli.data.summary import base_rate
 
     dataset, settings = model.dataset, model.settings

@@ -1,4 +1,4 @@
-"""The options of ``ginf train``, and what can be refused of them at once."""
+"""The options of ``ginf train``, and the checks that need nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODEL, TRAINING, NETWORK = "Model", "Training", "Networks"
 
 
 BUILT_IN = "digits"
-"""The data set that stands for "no data given"."""
+"""The data set that is used without --data."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Kept:
-    """Where the model goes."""
+    """Where the model is saved."""
 
     output: Annotated[str, typer.Option("-o", "--output", help="Model file to write.")] = "ginf.h5"
     link_data: Annotated[
@@ -186,10 +186,10 @@ class Kept:
 
 
 def with_built_in(source: Source, form: Form) -> Form:
-    """``form``, with penalised intercepts where no data is given.
+    """``form``, with penalised intercepts if no data are given.
 
-    That is the built-in model, which the other commands train where there is none: without a whole class its answers
-    are finite.  The biases of a network stay free.
+    That is the built-in model, which the other commands train if there is none: without a whole class its answers are
+    finite.  The biases of a network stay free.
     """
     if source.data is None and form.penalize_intercept is None and form.from_model is None:
         return replace(form, penalize_intercept=form.intercept and form.estimator == "logistic")
@@ -197,7 +197,7 @@ def with_built_in(source: Source, form: Form) -> Form:
 
 
 def with_counts(tables: Tables, form: Form) -> Form:
-    """``form``, which successes and trials make a binomial one.  Raises UsageError for columns without each other."""
+    """``form``, made binomial by successes and trials.  Raises UsageError for columns without each other."""
     from influence_cli.errors import UsageError
 
     if (tables.successes is None) != (tables.trials is None):
@@ -215,7 +215,7 @@ def with_counts(tables: Tables, form: Form) -> Form:
 
 
 def check_alone(tables: Tables, form: Form) -> None:
-    """Raises UsageError for the first option that a brought model leaves nothing to."""
+    """Raises UsageError for the first option that does not apply to an imported model."""
     from influence_cli.errors import UsageError
 
     if form.from_model is None:
@@ -241,9 +241,9 @@ def check_alone(tables: Tables, form: Form) -> None:
 
 
 def resolve(form: Form, network: Network, seed: int) -> ModelSettings:
-    """The settings that the options give, the penalty still that of one row.
+    """The settings according to the options, with the penalty still that of one row.
 
-    Raises UsageError for whatever cannot be, before any work is done.
+    Raises UsageError for invalid options, before any work is done.
     """
     from influence_cli.commands import output, session
     from influence_cli.core.removal import PENALTY_SCALINGS

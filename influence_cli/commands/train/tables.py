@@ -163,7 +163,7 @@ class Tables:
     ] = None
 
     def options(self, test_data: str | None, sample_weight: str | None, *, is_free: bool) -> TableOptions:
-        """What tables are read by; ``is_free`` where no penalty holds the parameters (lambda is 0)."""
+        """How tables are read; ``is_free`` says that no penalty restricts the parameters (lambda is 0)."""
         from influence_cli.data.options import REFERENCE, TableOptions
 
         return TableOptions(
