@@ -137,3 +137,28 @@ def test_what_separable_rows_leave_open_is_what_a_linear_program_says(classes):
             seen.add(finite)
             assert row["status"].startswith("ok" if finite else "unbounded: "), (seed, len(kept))
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("score", ["average_precision", "roc_auc"])
+def test_ranks_by_what_tends_to_zero_have_no_limit(score, classes):
+    """Without its rows a class has slopes that tend to 0, and the sign they have on the way there orders the rows."""
+    if (score, classes) == ("roc_auc", 3):
+        score = "roc_auc_ovr"  # of probabilities, which the other classes' slopes order
+    rng = np.random.default_rng(3)
+    y = np.repeat(np.arange(classes), 25)
+    X = rng.normal(size=(len(y), 2)) + 2 * np.c_[np.cos(y), np.sin(y)]
+    tests, labels = rng.normal(size=(10, 2)), np.arange(10) % classes
+    model = GroupInfluence.fit(X, y, l2=1e-2)
+    groups = {str(label): y == label for label in range(1, classes)}
+    warm, cold = (
+        model.groundtruth(groups, tests, labels, quantity=f"score:{score}", retrain=how).records()
+        for how in ("warm", "cold")
+    )
+    for one, other in zip(warm, cold, strict=True):
+        assert one["actual"] == other["actual"]
+        if score == "roc_auc_ovr":
+            assert one["actual"] is not None
+        else:
+            assert one["actual"] is None
+            assert one["status"].startswith("unbounded: ") and other["status"].startswith("unbounded: ")

@@ -53,6 +53,8 @@ FAR = 1e3
 """Steps along a direction after which a probability that tends to 0 has reached it."""
 SMALL = 16.0, 24.0
 """Steps instead for scores, which clip probabilities at about 1e-16: these are then 1e-7 and 4e-11."""
+TINY = 1e-9
+"""Share of the trained parameters by which a point is moved that retraining could not tell from where it is."""
 MOVES = 1e-6
 """Change of f far out along a direction, relative to |f|, above which f has no limit there."""
 ENDLESS_FROM = 1e100
@@ -220,6 +222,10 @@ class Recession:
             back = (theta[:, lost] if theta.shape[1] > 1 else theta) - out * outward
             target_of = of_columns(target, lost)
             value[:, lost] = limits(target_of, back, outward)
+            if isinstance(target, Clipped):  # a rank is no limit where what tends to 0 decides it
+                for near in (back - TINY * before.theta, back + TINY * before.theta):
+                    same = np.isclose(limits(target_of, near, outward), value[:, lost], rtol=MOVES, equal_nan=True)
+                    value[:, lost] = np.where(same, value[:, lost], np.nan)
             before_limits = target_of.value(before.theta), limits(target_of, before.theta, outward)
             along[:, lost] = ~np.isclose(*before_limits, rtol=DEPENDS, atol=0.0, equal_nan=True) | ~np.isfinite(
                 value[:, lost]
