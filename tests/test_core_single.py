@@ -301,3 +301,25 @@ def test_most_passes_are_in_single_precision(monkeypatch):
         passes.update(dict.fromkeys(passes, 0))
         assert work().converged.all()
         assert passes[np.dtype(np.float32)] > 0.8 * passes[np.dtype(np.float64)] > 0
+
+
+def test_blocks_that_depart_from_one_point_compute_its_outputs_once(monkeypatch):
+    oracle = make_oracle(SOFTMAX, m=400)
+    objective = make_objective(oracle)
+    theta = train(objective, tol=1e-11).theta
+    gone = removal(objective.weights, groups_of(objective, (210, 220, 230, 240)), PER_MEAN)
+    first = objective.departure(theta, gone.removed.take(np.array([0, 1])))
+    assert first.gradient.shape == (objective.size, 2)
+    calls = []
+    forward = Design.forward
+    monkeypatch.setattr(Design, "forward", lambda self, W, rows: calls.append(rows) or forward(self, W, rows))
+    block = objective.departure(theta, gone.removed.take(np.array([2, 3])))
+    assert not calls
+    for column, g in enumerate((2, 3)):
+        w = gone.removed.column(g)
+        assert relative_error(block.gradient[:, column], oracle.gradient(theta[:, 0], w)) < 1e-9
+        assert block.value[column] == pytest.approx(oracle.value(theta[:, 0], w), rel=1e-12)
+    elsewhere = 1.1 * theta
+    other = objective.departure(elsewhere, gone.removed.take(np.array([0, 1])))
+    assert calls
+    assert other.value[0] == pytest.approx(oracle.value(elsewhere[:, 0], gone.removed.column(0)), rel=1e-12)

@@ -50,7 +50,7 @@ def before_removal(
     objective: Objective, targets: Sequence[Target], theta: np.ndarray, base: np.ndarray, inverse: Preconditioner
 ) -> Trained:
     """The part that all groups share: f is ``base`` at theta (P, 1), and ``inverse`` is approximately H^-1 there."""
-    left = -inverse(objective.gradient(theta, objective.weights))
+    left = -inverse(objective.training_gradient(theta) + objective.penalty.product(theta))
     value = np.concatenate([target.value(theta + left) for target in targets]).reshape(base.shape)
     return Trained(theta, base, np.abs(np.nan_to_num(value - base)))
 

@@ -48,12 +48,13 @@ def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolve
         for batch in batches(sizes, step):
             rows, offset, scale = groups.member.rows[batch], groups.offset[batch], groups.scale[batch, None, None]
             if few:
-                parts = np.sqrt(scale) * _stacked(_features(objective, theta, rows))
+                parts = np.sqrt(scale) * _stacked(*_features(objective, theta, rows))
                 after[batch] = _updated(whole, of_loss, offset, parts)
                 continue
             after[batch] = whole + offset[:, None, None] * of_loss
             for start in range(0, max(map(len, rows)), step):  # one time, but of a group with more rows
-                parts = _features(objective, theta, [one[start : start + step] for one in rows])
+                features, counts = _features(objective, theta, [one[start : start + step] for one in rows])
+                parts = np.split(features, np.cumsum(counts)[:-1])
                 after[batch] -= scale * [part.T @ part for part in parts]
         if few:
             return Inverses(after)
@@ -82,20 +83,19 @@ def _updated(whole: np.ndarray, of_loss: np.ndarray, offset: np.ndarray, parts: 
     return np.asarray(inverse + solved.transpose(0, 2, 1) @ (inner @ solved))
 
 
-def _stacked(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays (n_g, P) as one (G, n, P), filled up with zeros."""
-    out = np.zeros((len(parts), max(map(len, parts)), parts[0].shape[1]))
-    for one, part in zip(out, parts, strict=True):
-        one[: len(part)] = part
+def _stacked(features: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Features (N, P) of groups of so many rows (G,), one behind the other, as one (G, n, P), filled up with zeros."""
+    out = np.zeros((len(sizes), sizes.max(), features.shape[1]))
+    out[np.arange(out.shape[1]) < sizes[:, None]] = features
     return out
 
 
-def _features(model: Glm, theta: np.ndarray, groups: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """sqrt(w_i l_i'') x_i of the rows of each of these groups, (n_g, P)."""
-    rows, ends = np.concatenate(groups), np.cumsum([len(rows) for rows in groups])
+def _features(model: Glm, theta: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """sqrt(w_i l_i'') x_i of the rows of these groups, one group behind the other, (N, P), and how many each has."""
+    rows = np.concatenate(groups)
     features = np.ones((len(rows), model.size))
     columns = model.size - model.design.intercept
     features[:, :columns] = model.design.dense(rows, np.ones(columns, dtype=bool))
     curvature = model.family.pair(model.family.curvature_state((features @ theta).T[None]), 0, 0)[0]
     features *= np.sqrt(np.abs(curvature) * model.weights[rows])[:, None]
-    return np.split(features, ends[:-1])
+    return features, np.array([len(group) for group in groups])

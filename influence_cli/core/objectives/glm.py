@@ -40,6 +40,8 @@ class Glm(Objective):
 
     kept: Kept | None = None
     """What these rows, weights and penalty gave ``summed``, here or (``fused.glm_of``) before."""
+    origin: tuple[np.ndarray, np.ndarray] | None = None
+    """Parameters (P, 1) from which groups have departed last, and the outputs (1, K, m) of all rows there."""
 
     def __init__(
         self,
@@ -115,7 +117,7 @@ class Glm(Objective):
         theta, w = columns_of(theta), as_weights(w)
 
         def of_block(rows: slice) -> np.ndarray:
-            return w.total(self.family.loss(self.passes.outputs(theta, rows), self.y[rows]), rows)
+            return w.total(self.family.loss(self._outputs(theta, rows), self.y[rows]), rows)
 
         return np.sum(list(self.design.each(of_block, theta.shape[1] * self.passes.free)), axis=0)
 
@@ -144,6 +146,12 @@ class Glm(Objective):
 
     def departure(self, theta: np.ndarray, w: Weights) -> Departure:
         return departure(self, theta, w)
+
+    def _outputs(self, theta: np.ndarray, rows: slice) -> np.ndarray:
+        """Outputs (G, K, b) of these rows at theta (P, G), without a product where they are kept."""
+        kept = self.origin
+        known = kept is not None and np.array_equal(kept[0], theta)
+        return kept[1][:, :, rows] if kept is not None and known else self.passes.outputs(theta, rows)
 
     def seen_on_the_way(
         self, theta: np.ndarray, w: Weights, see: Callable[[np.ndarray, slice], None]
@@ -294,7 +302,7 @@ class Glm(Objective):
 
     def residuals(self, theta: np.ndarray) -> np.ndarray:
         def of_block(rows: slice) -> np.ndarray:
-            return self.family.residual(self.passes.outputs(columns_of(theta), rows), self.y[rows])[0].T
+            return self.family.residual(self._outputs(columns_of(theta), rows), self.y[rows])[0].T
 
         return self.design.filled(of_block, np.empty((self.design.rows, self.outputs)), self.passes.free)
 

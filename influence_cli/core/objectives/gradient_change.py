@@ -38,8 +38,10 @@ def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
 
         value, gradient = model.seen_on_the_way(theta, w, see)
     else:
+        if eta is not None and (model.origin is None or not np.array_equal(model.origin[0], theta)):
+            model.origin = theta.copy(), model.passes.outputs(theta, slice(0, rows))
+        eta = None if eta is None or model.origin is None else model.origin[1]
         value, gradient = model.value(theta, w), model.gradient(theta, w)  # of the groups' rows alone
-        eta = None if eta is None else model.passes.outputs(theta, slice(0, rows))
     change = GradientChange(model, theta, w, eta)
     pays = w.groups >= SINGLE_GROUPS and model.single_pays(model.design.operations(w.groups * model.passes.free))
     single = model.passes.in_single(w.groups) if pays else model.passes
