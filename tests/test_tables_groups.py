@@ -194,5 +194,7 @@ def test_python_and_the_command_line_warn_of_rows_in_no_group(tmp_path, capsys):
     model = GroupInfluence.load(str(tmp_path / "m.h5"))
     with pytest.warns(UserWarning, match="15 of 60 training rows"):
         model.influence(["by:dose:2", "random:5"], "all", quantity="prob:1")
+    with pytest.warns(UserWarning, match="by:dose:2: 15 of 60 training rows have no number in dose"):
+        assert model.influence({"dose": "by:dose:2"}, "all", quantity="prob:1").groups.label == ("dose#0", "dose#1")
     assert run(["influence", *asked, "--test", "all", "--quantity", "gap:dose"]) == 2
     assert "hint: fill dose in the file of test rows, or name rows that have one" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def in_words(model: TrainedModel, rows: np.ndarray, asked: Pooled) -> str | None
         of = OF_WHAT[asked.kind].format(label or (classes[1] if classes else ""))
     mean = "" if asked.kind in (TPR, FPR) else "mean "
     size = "size of the " if asked.absolute else ""
-    return f"{size}gap: {mean}{of} where {column} is {second} minus where it is {first}"
+    return f"{size}gap ({mean}{of} where {column} is {second} minus where it is {first})"
 
 
 def _gap(model: TrainedModel, rows: np.ndarray, asked: Pooled, X: Features, y: np.ndarray) -> Target:

@@ -36,8 +36,9 @@ class Attribute:
 
 def check_readable(path: Path, spec: Kind) -> None:
     """Make the checks that need no HDF5, whose own messages name neither the file nor the cause.  Raises FileError."""
+    named = f"{'an' if spec.name[0] in 'aeiou' else 'a'} {spec.name} file"
     try:
-        check_regular(path, f"a {spec.name} file")
+        check_regular(path, named)
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError as error:
@@ -48,9 +49,9 @@ def check_readable(path: Path, spec: Kind) -> None:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileError(f"cannot read {path}: {reason.lower()}", hint=make(spec)) from error
     if empty:
-        raise FileError(f"{path} is empty, expected a {spec.name} file", hint=make(spec))
+        raise FileError(f"{path} is empty, expected {named}", hint=make(spec))
     if not h5py.is_hdf5(path):
-        raise FileError(f"{path} is not an HDF5 file, expected a {spec.name} file", hint=make(spec))
+        raise FileError(f"{path} is not an HDF5 file, expected {named}", hint=make(spec))
 
 
 def generated_by(path: str | os.PathLike[str]) -> str:

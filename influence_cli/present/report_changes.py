@@ -134,16 +134,33 @@ def changes_section(results: Sequence[Result], pairs: Sequence[Pair], view: View
     estimates = [result for result in results if isinstance(result, InfluenceResult)]
     said = dict.fromkeys(sentence for result in estimates for sentence in evaluated(result))
     notes += filter(None, map(_closing, results))
-    drawn = "bar: the change; thin line: how far it may be off; upright mark: the change by retraining, where known"
-    if len(sheets) > 1:
-        drawn += "; every table has a scale of its own"
-    sign = f"A positive change says that {meaning.sign.removeprefix('positive: ')}"
+    sign = f"A positive change says that {meaning.sign.removeprefix('positive: ')}."
+    if not meaning.about:
+        sign += " Without the group the figure is higher then"
+        sign += ": a gap below 0 is closer to 0, or beyond it." if quantity.startswith("gap") else "."
     return Section(
         f"Change of the {meaning.name} if a group is removed",
-        (f"{sign}.",),
+        (sign,),
         tuple(sheets),
-        notes=(drawn, *said, *dict.fromkeys(text for result in results for text in credited(result)), *notes),
+        notes=(
+            _drawn(pairs, several=len(sheets) > 1),
+            *said,
+            *dict.fromkeys(text for result in results for text in credited(result)),
+            *notes,
+        ),
     )
+
+
+def _drawn(pairs: Sequence[Pair], *, several: bool) -> str:
+    """What the pictures of the changes show."""
+    parts = ["bar: the change"]
+    if any(end is not None for pair in pairs for end in _ends(pair)):
+        parts.append("thin line: how far it may be off")
+    if any(pair.estimate is not None and pair.actual is not None for pair in pairs):
+        parts.append("upright mark: the change by retraining")
+    if several:
+        parts.append("every table has a scale of its own")
+    return "; ".join(parts)
 
 
 def _closing(result: Result) -> str:
@@ -250,12 +267,15 @@ def in_words(pair: Pair, quantity: str, meaning: Meaning, row: str) -> str:
     record = pair.record
     who = f"without {group_name(record['group'])} ({counted(record['size'], 'row')}, {share(record['fraction'])})"
     of_row = f" of {row[0].lower()}{row[1:]}," if row else ""
-    name = meaning.name.replace("each group's own rows", "its own rows")
+    name = meaning.short.replace("each group's own rows", "its own rows")
     now = f"the {name}{of_row} now at {figure(record['base'])}"
     if pair.best is None:
         why = "has no finite value" if pair.unbounded else "has no change that could be computed"
         return f"Largest effect: {who}, {now} {why}."
     change = f"{now} changes by {change_text(pair.best)}"
+    before, after = figure(record["base"]), figure(record["base"] + pair.best)
+    if before != after and (pair.actual is not None or pair.method == REFINED):
+        change = f"the {name}{of_row} goes from {before} to {after} and so changes by {change_text(pair.best)}"
     sure = "retrained" if pair.actual is not None else "an estimate without a stated error"
     if pair.actual is None and pair.error is not None:
         sure = f"estimated, ± {pair.error:.2g}"

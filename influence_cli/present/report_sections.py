@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from influence_cli.analysis.flips import PREDICTED, SIGNIFICANCE
 from influence_cli.analysis.matching import Matched
+from influence_cli.core.selection.problem import DECREASE
 from influence_cli.data.summary import summary
 from influence_cli.models.trained import TrainedModel
 from influence_cli.present.agreement import agreement_page
@@ -17,7 +19,7 @@ from influence_cli.present.report import Cell, Section, Sheet, sheet_of
 from influence_cli.present.report_changes import Pair, Result, about
 from influence_cli.present.selection import selection_page
 from influence_cli.present.tables import Block
-from influence_cli.present.words import meaning_of
+from influence_cli.present.words import meaning_of, row_name
 from influence_cli.results import Provenance, SelectionResult
 from influence_cli.tabular import Records
 
@@ -52,19 +54,13 @@ def question_section(
     sentences = []
     for quantity, members in results.items():
         groups = len({digest for digest, _ in members})
-        tests = {pair.record["test"]: about(pair.record) for pair in members.values()}
+        tests = {pair.record["test"]: _within(about(pair.record)) for pair in members.values()}
         named = "; ".join(tests.values()) if len(tests) <= MOST_TESTS else f"{len(tests):,} test rows"
         some = f"each of these {groups:,} groups" if groups > 1 else "this group"
         name = meaning_of(quantity, asked_as.get(quantity)).name
         asked = f"How would the {name} change if {some} of training rows had not been there?"
-        sentences.append(f"{asked} Asked of: {named}.")
-    for selection in selections:
-        if selection.provenance.config.get("flip"):
-            sentences.append("Which few training rows have to be removed for the predicted class to flip?")
-            continue
-        sentences.append(
-            f"Which training rows, removed together, change the {meaning_of(selection.quantity).name} the most?"
-        )
+        sentences.append(asked if None in tests else f"{asked} Asked of: {named}.")
+    sentences += map(_searched, selections)
     if results:
         every = [pair for members in results.values() for pair in members.values()]
         how = "The answers are estimates, made without retraining."
@@ -74,6 +70,39 @@ def question_section(
             how = "The answers are measured, by retraining without each group."
         sentences.append(f"{how} Every change is the figure without the group minus the figure now.")
     return Section("The question", tuple(sentences or ("What is this model?",)))
+
+
+def _within(words: str) -> str:
+    """Words that begin a sentence, within one."""
+    return words[0].lower() + words[1:]
+
+
+def _searched(selection: SelectionResult) -> str:
+    """What a search was asked, in words."""
+    config, columns = selection.provenance.config, selection.columns()
+    tests = list(dict.fromkeys(columns["test"]))
+    of = f" of each of {len(tests):,} test rows"
+    if len(tests) == 1:
+        names = (columns[key][0] if key in columns else None for key in ("record", "id"))
+        of = "" if tests[0] is None else f" of {_within(row_name(tests[0], *names))}"
+    figure = f"{meaning_of(selection.quantity, config.get('asked')).name}{of}"
+    verb = "lower" if config.get("direction") == DECREASE else "raise"
+    if "flips" in columns:
+        what = f"sign of the {figure}"
+        if selection.quantity == PREDICTED:
+            what = f"predicted class{of}"
+        elif selection.quantity.startswith(SIGNIFICANCE):
+            what = f"significance of {selection.quantity.partition(':')[2]} at 5%"
+        return f"Which few training rows have to be removed for the {what} to flip?"
+    if "per_percent" in columns:
+        return f"Which groups of training rows, told by their columns, {verb} the {figure} the most for their size?"
+    if "random_draws" in columns:
+        return f"How does the {figure} change as more and more training rows are removed, chosen to {verb} it?"
+    if "groups" in columns:
+        return f"Which of these groups of training rows, or what union, if removed, {verb}s the {figure} the most?"
+    sizes = " or ".join(f"{size:,}" for size in dict.fromkeys(columns.get("at_most", columns["size"])) if size)
+    some = f"{'at most ' * ('at_most' in columns)}{sizes} training rows"
+    return f"Which {some}, removed together, {verb} the {figure} the most?"
 
 
 def model_section(source: Source, view: View) -> Section:
@@ -128,7 +157,7 @@ def agreement_section(matched: Matched, records: Records, view: View) -> Section
         f"How well the estimates agree with retraining ({matched.quantity})",
         tuple(f"{note[0].upper()}{note[1:]}." for note in matched.notes),
         (sheet_of(Block("", block.headings, block.rows, block.numbers)),),
-        notes=page.legend,
+        notes=tuple(line for line in page.legend if line not in matched.notes),
     )
 
 

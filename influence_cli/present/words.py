@@ -32,6 +32,12 @@ class Meaning:
         """What a positive change means."""
         return f"positive: the group {self.raised} {self.about}".rstrip()
 
+    @property
+    def short(self) -> str:
+        """The name without its explanation in brackets, for a sentence under a heading that gives it."""
+        name = re.sub(r" \(for one standard deviation, [^()]*\)", "", self.name)
+        return re.sub(r"^((?:size of the )?gap[^(]*|margin) \(.*\)$", r"\1", name)
+
 
 _HELD = ("held it down", "held it up", "")
 _MEANING = {

@@ -42,7 +42,9 @@ def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = No
         return _plan(groups, dataset, seed)
     if isinstance(groups, Mapping):
         for name, one in groups.items():
-            planned += _named(_group_name(name), one, dataset, seed, labels)
+            named, of_named = _named(_group_name(name), one, dataset, seed, labels)
+            planned += named
+            notes += of_named
     else:
         for number, one in enumerate(_several(groups)):
             if isinstance(one, str):
@@ -115,14 +117,15 @@ def train_rows(dataset: Dataset) -> TrainRows:
     return TrainRows(dataset.X_train, dataset.y_train, tuple(dataset.classes), columns, names)
 
 
-def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> list[PlannedGroup]:
-    """One group of that name; if a spec gives several groups, these are numbered."""
+def _named(
+    name: str, one: Any, dataset: Dataset, seed: int, labels: Any
+) -> tuple[list[PlannedGroup], tuple[str, ...]]:
+    """One group of that name, and the notes on it; the several groups of a spec are numbered."""
     if not isinstance(one, str):
-        return [_rows(name, 0, one, dataset.rows, labels)]
-    specs = list(_plan(one, dataset, seed))
-    if len(specs) == 1:
-        return [replace(specs[0], label=name)]
-    return [replace(group, label=f"{name}#{number}") for number, group in enumerate(specs)]
+        return [_rows(name, 0, one, dataset.rows, labels)], ()
+    plan = _plan(one, dataset, seed)
+    names = [name] if len(plan) == 1 else [f"{name}#{number}" for number in range(len(plan))]
+    return [replace(group, label=label) for group, label in zip(plan, names, strict=True)], plan.notes
 
 
 def _plan(text: str, dataset: Dataset, seed: int) -> GroupPlan:
