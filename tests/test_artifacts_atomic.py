@@ -112,7 +112,8 @@ def _save_together(path, seed, barrier, queue):
 
 
 def test_of_processes_that_race_one_wins(tmp_path):
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["influence_cli.artifacts.model"])
     for attempt in range(2):
         path, barrier, queue = tmp_path / f"{attempt}.h5", context.Barrier(3), context.Queue()
         arguments = [(str(path), seed, barrier, queue) for seed in range(3)]

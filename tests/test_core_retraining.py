@@ -125,7 +125,7 @@ def test_newton_steps_take_over_where_mixing_has_not_ended(kind, monkeypatch):
 
 def test_columns_whose_hessian_is_another_are_led_by_their_own(monkeypatch):
     """All but a few rows of a class at a small lambda: the trained model's curvature is of no use without them."""
-    oracle = make_oracle(SOFTMAX, "penalised", m=1000, d=80, l2=1e-5)
+    oracle = make_oracle(SOFTMAX, "penalised", m=600, d=40, l2=1e-5)
     objective = make_objective(oracle)
     theta = train(objective, tol=1e-10).theta
     groups = [np.flatnonzero(oracle.y == k)[3:] for k in range(3)]

@@ -18,7 +18,7 @@ from influence_cli.memory import limited
 
 def problems(kind: str, count: int, scaling: str) -> list[Problem]:
     """The same model asked about several test rows."""
-    case = make_case(kind, m=40, size=20, scaling=scaling)
+    case = make_case(kind, m=40, size=10, scaling=scaling)
     objective, model = case.problem.objective, case.problem
     rows = np.random.default_rng(5).normal(size=(count, 1, case.x.shape[1]))
     if kind == LINEAR:

@@ -7,13 +7,13 @@ import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_tools import GINF, preloaded
 
 from influence_cli.analysis import groundtruth
 from influence_cli.artifacts.lock import exclusive
@@ -40,9 +40,9 @@ def command(model, path, *more, count=GROUPS):
     return ["groundtruth", *asked, "-o", str(path), *more]
 
 
-def start(arguments, **streams):
+def start(arguments, ginf=GINF, **streams):
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True, **streams}
-    return subprocess.Popen([sys.executable, "-m", "influence_cli", *arguments], **pipes)
+    return subprocess.Popen([*ginf, *arguments], **pipes)
 
 
 def wait_for(path, groups, process):
@@ -316,7 +316,7 @@ def test_progress_with_the_time_left_on_a_terminal_only(model, tmp_path):
     reader, writer = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     environment.pop("NO_COLOR", None)
-    process = start(command(model, tmp_path / "a.h5", count=2 * BLOCK), stderr=writer, env=environment)
+    process = start(command(model, tmp_path / "a.h5", count=2 * BLOCK), preloaded(), stderr=writer, env=environment)
     os.close(writer)
     seen = b""
     while True:
@@ -332,5 +332,5 @@ def test_progress_with_the_time_left_on_a_terminal_only(model, tmp_path):
     assert b"retraining" in seen
     assert b"/128" in seen
     assert b"0:00:0" in seen or b"-:--:--" in seen
-    process = start(command(model, tmp_path / "b.h5", count=2 * BLOCK))
+    process = start(command(model, tmp_path / "b.h5", count=2 * BLOCK), preloaded())
     assert "retraining" not in process.communicate()[1]
