@@ -35,7 +35,7 @@ from influence_cli.specs.planned import GroupPlan
 BLOCK_BYTES, BLOCK_SHARE, STREAMED_VECTORS = 256e6, 0.1, 64
 """Bytes that the outputs (m rows, K outputs, G groups) and weights of one block may take, also as a share of the
 memory, and vectors per group if the data are streamed."""
-WIDEST, OUTPUTS_TOGETHER, HESSIANS_TOGETHER = 64, 1 << 19, 1 << 20
+WIDEST, OUTPUTS_TOGETHER, HESSIANS_TOGETHER = 64, 600_000, 1 << 20
 """Groups in a block, or more if together they have no more outputs of all rows, and no more numbers in their Hessians,
 than that: for a short table Python's overhead of a pass exceeds the work on a group."""
 NARROW = 8

@@ -171,9 +171,9 @@ class _Gradients:
         return there + changed
 
     def end_rough(self, here: np.ndarray, gain: np.ndarray) -> bool:
-        """Go on in double precision if by the next pass the rounding would show: decrements (A,) are ``here``, by this
-        factor less than before."""
-        self.rough = not (self._floor is not None and np.median(here * np.minimum(gain, 1.0)) < self._floor)
+        """Go on in double precision if by the next pass the rounding of a quarter of the columns would show, which that
+        pass may then end: decrements (A,) are ``here``, by the factors ``gain`` less than before."""
+        self.rough = not (self._floor is not None and np.quantile(here * np.minimum(gain, 1.0), 0.25) < self._floor)
         return not self.rough
 
 
