@@ -154,7 +154,7 @@ def require(what: str, needed: float, hint: str | None = None) -> None:
 
 @contextmanager
 def accounted(what: str, needed: float | None = None, hint: str | None = None) -> Iterator[None]:
-    """Raise MemoryLackError for whatever ends inside for lack of memory, whichever error the library has for that."""
+    """Raise MemoryLackError for every error inside that says, in the library's own form, that memory is lacking."""
     try:
         yield
     except MemoryLackError:

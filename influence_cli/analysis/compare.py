@@ -145,12 +145,12 @@ def _record(
         if record["pearson"] is not None:
             record["status"] = "; ".join([*({record["status"]} - {OK}), TOO_FEW if few else TOO_FEW_TESTS])
     elif resamples:
-        untold = [
+        unproven = [
             name
             for name, low in (("pearson", "pearson_low"), ("difference", "difference_low"))
             if record.get(name) is not None and record[low] is None
         ]
-        reasons = [*({record["status"]} - {OK}), *(f"{name}: {NO_INTERVAL}" for name in untold)]
+        reasons = [*({record["status"]} - {OK}), *(f"{name}: {NO_INTERVAL}" for name in unproven)]
         record["status"] = "; ".join(reasons) or OK
     return record
 

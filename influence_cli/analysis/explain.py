@@ -146,7 +146,7 @@ def _one_by_one(
 
 
 def _asked(question: Question) -> str:
-    """``test row 17 (true 3, predicted 3)``, or what stands in its place."""
+    """``test row 17 (true 3, predicted 3)``, or what takes its place if the question is not about one test row."""
     name = name_of_test(int(question.codes[0]))
     if not isinstance(name, int):
         return "the model" if name is None else "the chosen test rows together"

@@ -28,7 +28,7 @@ FLAT = (
 )
 
 Figures = tuple[np.ndarray, list[str]]
-"""Changes of f (G, T), NaN where there is none, and what went wrong with each group (G,), else ``OK``."""
+"""Changes of f (G, T), NaN where there is no figure, and what went wrong with each group (G,), or else ``OK``."""
 
 
 class Tables:
@@ -89,12 +89,12 @@ class Tables:
 
     def _doubt_factor(self) -> None:
         """Mark the estimates as uncertain if steps with the trained model's Hessian have lost digits."""
-        own = [method for method in self.how.estimators if method != "newton"]
+        affected = [method for method in self.how.estimators if method != "newton"]
         model = self.question.model
-        found = conditions(model.objective, model.theta, as_weights(model.objective.weights)) if own else None
-        if found is not None and found[0] > ILL:
+        condition = conditions(model.objective, model.theta, as_weights(model.objective.weights)) if affected else None
+        if condition is not None and condition[0] > ILL:
             for index in range(len(self.plan)):
-                self.fail(index, UNCERTAIN + f"{', '.join(own)}: {few_digits(found[0])}")
+                self.fail(index, UNCERTAIN + f"{', '.join(affected)}: {few_digits(condition[0])}")
 
     def result(self, provenance: Provenance) -> InfluenceResult:
         """The whole result, with what is known about the errors."""

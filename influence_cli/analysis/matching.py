@@ -73,7 +73,7 @@ class Cell:
     size_min: int
     size_max: int
     name: str = ""
-    """What its groups have in common, where that is not their size."""
+    """What its groups have in common, if that is not their size."""
 
 
 def match_each(files: Sequence[tuple[str, InfluenceResult | TruthResult]]) -> list[Matched]:
@@ -266,9 +266,9 @@ def _names(files: Sequence[tuple[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(name for name, _ in files))
 
 
-def _notes_on_matching(merge: _Merge, only_estimated: int, only_told: int, repeated: int) -> Iterator[str]:
-    if only_estimated or only_told:
-        sides = [(only_estimated, "have an estimate but no truth"), (only_told, "have a truth but no estimate")]
+def _notes_on_matching(merge: _Merge, only_estimated: int, only_retrained: int, repeated: int) -> Iterator[str]:
+    if only_estimated or only_retrained:
+        sides = [(only_estimated, "have an estimate but no truth"), (only_retrained, "have a truth but no estimate")]
         left = " and ".join(f"{count:,} {what}" for count, what in sides if count)
         yield f"(group, test row) pairs left out: {left}"
     if repeated:

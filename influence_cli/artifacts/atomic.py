@@ -33,9 +33,9 @@ class Sink(io.RawIOBase):
     """A file for HDF5 to write to that records a failure instead of reporting it.
 
     After a failed write HDF5 cannot close its file: it keeps it open and tries again when the process ends.  Therefore
-    it is told that every write succeeded, the first failure (a full disk, Ctrl-C) is kept in ``failure``, and
-    ``replacing`` raises it once HDF5 has closed the file.  Until then lost writes are kept in memory, because HDF5
-    reads parts of its metadata back, and crashes on anything other than what it wrote.
+    every write reports success, the first failure (a full disk, Ctrl-C) is kept in ``failure``, and ``replacing``
+    raises it once HDF5 has closed the file.  Until then lost writes are kept in memory, because HDF5 reads parts of its
+    metadata back, and crashes on anything other than what it wrote.
     """
 
     def __init__(self, path: Path) -> None:

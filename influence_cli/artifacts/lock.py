@@ -1,4 +1,5 @@
-"""Locks that end with their process: one writer per file, and leftovers of killed runs told from files in use."""
+"""Locks that end with their process: one writer per file, and a distinction between leftovers of killed runs and files
+in use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``ginf influence`` decides where it was not told: methods, whether to retrain as well, and what to say first."""
+"""The decisions of ``ginf influence`` on unstated options: methods, retraining for comparison, and the first notes."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Way:
+class Mode:
     """How the model is retrained."""
 
     tol: Annotated[
@@ -162,7 +162,7 @@ class Way:
 @command
 def groundtruth(
     asked: Asked,
-    way: Way,
+    mode: Mode,
     network: Network,
     written: Written,
     common: Common,
@@ -186,7 +186,7 @@ def groundtruth(
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.core import stopping
 
-    way.check(written)
+    mode.check(written)
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     target = written.output if output.is_artifact(written.output) else None
@@ -197,19 +197,19 @@ def groundtruth(
         if target is not None:
             stack.enter_context(exclusive(target))
             keeps = existing.is_kept(common, target)
-            check_target(target, common.replaces or way.resume or keeps)
+            check_target(target, common.replaces or mode.resume or keeps)
         opened = session.open_model(asked.model, common, network=network, outputs={"-o": target})
         prepared = prepare(request.on(opened), preprocessing)
         opened = prepared.opened
-        check_strategy(opened.model, way.strategy, way.repeats)
-        tol = opened.model.objective.tuning.tolerance if way.tol is None else way.tol
+        check_strategy(opened.model, mode.strategy, mode.repeats)
+        tol = opened.model.objective.tuning.tolerance if mode.tol is None else mode.tol
         plan, question = request.of(opened.model, common)
         prepared.note(plan, common, estimates=False)
-        game = None if way.credit is None else game_of(question, plan, Crediting(way.credit, way.draws, common.seed))
-        config = request.config(common.seed) | way.config(tol) | prepared.config()
+        game = None if mode.credit is None else game_of(question, plan, Crediting(mode.credit, mode.draws, common.seed))
+        config = request.config(common.seed) | mode.config(tol) | prepared.config()
         config |= {} if solver == "auto" else {"solver": solver}
-        fresh = start_truth(question, plan, opened.provenance(config), repeats=way.repeats, certify=way.share)
-        partial = existing.truth_in(str(target), fresh, common, keeps=keeps) if way.resume or keeps else None
+        fresh = start_truth(question, plan, opened.provenance(config), repeats=mode.repeats, certify=mode.share)
+        partial = existing.truth_in(str(target), fresh, common, keeps=keeps) if mode.resume or keeps else None
         kept = Kept(fresh if partial is None else partial, target)
         if partial is not None:
             solver = partial.provenance.config.get("solver", solver)  # auto may decide differently on another day
@@ -219,15 +219,15 @@ def groundtruth(
             if partial is None:
                 config["solver"] = working.kind
                 kept.keep(replace(fresh, provenance=question.named(opened.provenance(config))), over=common.replaces)
-            measure(kept, question, plan, working, way, common)
+            measure(kept, question, plan, working, mode, common)
             if game is not None:
-                divide(kept, question, game, working, way, common)
+                divide(kept, question, game, working, mode, common)
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
-    return answer(kept.result, question, way, written, common)
+    return answer(kept.result, question, mode, written, common)
 
 
-def answer(result: TruthResult, question: Question, way: Way, written: Written, common: Common) -> int:
+def answer(result: TruthResult, question: Question, mode: Mode, written: Written, common: Common) -> int:
     """Write the result, and say what is not known of it; returns the exit code."""
     from functools import partial
 
@@ -244,7 +244,7 @@ def answer(result: TruthResult, question: Question, way: Way, written: Written, 
 
     columns, data = result.columns(), question.model.dataset
     page = partial(truth_page, result, columns, output.view_of(written, common, data))
-    key, closing = way.credit or "actual", closing_line(result, columns, MEASURED)
+    key, closing = mode.credit or "actual", closing_line(result, columns, MEASURED)
     output.emit(output.Answer(columns, page, data, None, key, closing), written, common)
     missing = np.zeros(1) if result.low is None else np.isnan(result.low) & np.isfinite(result.actual)
     if number := int(missing.sum()):
@@ -282,13 +282,15 @@ class Kept:
         stopping.keeping(keeping(self.target, so_far))
 
 
-def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSolver, way: Way, common: Common) -> None:
+def measure(
+    kept: Kept, question: Question, plan: GroupPlan, working: HessianSolver, mode: Mode, common: Common
+) -> None:
     """Retrain without each pending group, storing every block."""
     from influence_cli.analysis.groundtruth import groundtruth, truth_blocks
     from influence_cli.commands import session
 
     blocks = len(truth_blocks(question.model, len(plan)))
-    how = way.how(kept.result, session.jobs_at_a_time(way.jobs, blocks))
+    how = mode.how(kept.result, session.jobs_at_a_time(mode.jobs, blocks))
     with common.progress("retraining", kept.pending) as advance:
         try:
             groundtruth(question, working, plan, kept.result, how, keep=kept.keep, advance=advance)
@@ -297,7 +299,7 @@ def measure(kept: Kept, question: Question, plan: GroupPlan, working: HessianSol
             raise
 
 
-def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, way: Way, common: Common) -> None:
+def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, mode: Mode, common: Common) -> None:
     """Retrain the coalitions of ``--credit``; the changes already known stay as they are stored."""
     from influence_cli.analysis.credit import with_credit
     from influence_cli.analysis.groundtruth import truth_blocks
@@ -305,9 +307,9 @@ def divide(kept: Kept, question: Question, game: Game, working: HessianSolver, w
 
     if game.outside:
         common.note(f"{game.outside:,} training rows in none of the groups stay in every coalition")
-    jobs = session.jobs_at_a_time(way.jobs, len(truth_blocks(question.model, len(game.removals))))
+    jobs = session.jobs_at_a_time(mode.jobs, len(truth_blocks(question.model, len(game.removals))))
     with common.progress("coalitions", len(game.removals)) as advance:
-        whole, said = with_credit(kept.result, game, question, working, way.how(kept.result, jobs), advance=advance)
+        whole, said = with_credit(kept.result, game, question, working, mode.how(kept.result, jobs), advance=advance)
     kept.keep(whole)
     common.note(said)
 

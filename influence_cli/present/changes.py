@@ -165,7 +165,7 @@ class _Sheet:
 
     def __init__(self, result: InfluenceResult | TruthResult, columns: Mapping[str, Any], figures: Figures, view: View):
         self.quantity, self.figures, self.view = result.quantity, figures, view
-        self.own = result.tests.tolist() == [REMOVED_TEST]
+        self.removed = result.tests.tolist() == [REMOVED_TEST]
         self.groups, self.tests = len(result.groups), len(result.tests)
         names = [group_name(label) for label in result.groups.label]
         self.common, self.names = common_part(names)
@@ -196,12 +196,12 @@ class _Sheet:
     def cells(self, record: Mapping[str, Any]) -> tuple[str, ...]:
         """The figures of a record, what the group did, and the mark of a note."""
         status = record["status"]
-        shown = [figure(record["base"])] if self.own else []
+        shown = [figure(record["base"])] if self.removed else []
         for key in self.known:
             if key in self.figures.others or key == "spread":
                 shown.append(figure(record[key]))
                 continue
-            text = without_text(record, key) if self.own else change_text(record[key], status)
+            text = without_text(record, key) if self.removed else change_text(record[key], status)
             error = record[self.figures.errors[key]] if key in self.figures.errors else None
             is_proven = record.get("low") is not None  # bounds say more than an estimated error
             shown.append(text if error is None or is_proven else f"{text} ± {error:.2g}")
@@ -209,21 +209,21 @@ class _Sheet:
         if status != OK:
             mark = f"[{self.marks.setdefault(status, len(self.marks) + 1)}]"
         change = record[self.figures.headline]
-        return (*shown, change_text(change, status) if self.own else effect(record["quantity"], change), mark)
+        return (*shown, change_text(change, status) if self.removed else effect(record["quantity"], change), mark)
 
     def headings(self) -> tuple[str, ...]:
-        if self.own:
+        if self.removed:
             named = [f"estimated ({name})" if key == "refined" else name for key, name in self.known.items()]
             return (IN_SAMPLE, *named, "change", "")
         return (*self.known.values(), "the group", "")
 
     def numbers(self, first: int) -> frozenset[int]:
-        return frozenset(range(first, first + len(self.known) + 2 * self.own))
+        return frozenset(range(first, first + len(self.known) + 2 * self.removed))
 
     def spare(self, first: int) -> tuple[int, ...]:
         """The columns that a narrow terminal omits: all figures except the headline, the truth and the bounds."""
         kept = {self.figures.headline, "actual", "refined", "low", "high"}
-        return tuple(first + self.own + at for at, key in enumerate(self.known) if key not in kept)
+        return tuple(first + self.removed + at for at, key in enumerate(self.known) if key not in kept)
 
     def notes(self) -> list[str]:
         return [f"[{number}] {status}" for status, number in self.marks.items()]
@@ -240,7 +240,7 @@ def _page(
         legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest{of_each(result.tests)}")
     model = result.provenance.config.get("model")
     title = meaning(result.quantity, result.provenance.config.get("asked"))
-    if sheet.own:
+    if sheet.removed:
         title = removed_title(result.quantity)
         legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
     legend += filter(None, closing_line(result, columns, figures.changes).split("\n"))
@@ -292,9 +292,9 @@ def _by_test(sheet: _Sheet) -> tuple[list[Block], int]:
         rows = []
         for group in kept:
             record = sheet.record(group, test)
-            name = sheet.names[group] + (called(record) if sheet.own else sheet.view.name_of_row(record["group"]))
+            name = sheet.names[group] + (called(record) if sheet.removed else sheet.view.name_of_row(record["group"]))
             rows.append((name, f"{record['size']:,}", share(record["fraction"]), *sheet.cells(record)))
-        title = _about(sheet, sheet.record(0, test)) if sheet.groups and not sheet.own else ""
+        title = _about(sheet, sheet.record(0, test)) if sheet.groups and not sheet.removed else ""
         numbers = sheet.numbers(3) | {1, 2}
         spare = (*sheet.spare(3), 2)
         blocks.append(Block(title, (heading, "rows", "share", *sheet.headings()), rows, numbers, spare=spare))

@@ -138,7 +138,7 @@ def _table(block: Block, width: int) -> Table:
         named = Text(_folded(printable(heading), own_width))
         table.add_column(named, justify=justify, overflow="fold", width=own_width)
     for row in block.rows:
-        table.add_row(*(Text(_folded(printable(cell), own)) for cell, own in zip(row, widths, strict=True)))
+        table.add_row(*(Text(_folded(printable(cell), size)) for cell, size in zip(row, widths, strict=True)))
     return table
 
 

@@ -65,9 +65,9 @@ def meaning_of(quantity: str, asked: str | None = None, *, removed: bool = False
     """The meaning of a quantity, as ``--quantity`` names it; ``asked`` is its name where that depends on the data, and
     ``removed`` says that it is measured on each group's own rows."""
     if removed:
-        own = meaning_of(quantity)
-        name = f"{own.name.replace(' of the test rows', '')} of each group's own rows"
-        return replace(own, name=name, about="its own rows" if own.about else "")
+        of_tests = meaning_of(quantity)
+        name = f"{of_tests.name.replace(' of the test rows', '')} of each group's own rows"
+        return replace(of_tests, name=name, about="its own rows" if of_tests.about else "")
     if quantity in _MEANING:
         return replace(_MEANING[quantity], name=asked or _MEANING[quantity].name)
     kind, _, name = quantity.removeprefix("abs:").partition(":")

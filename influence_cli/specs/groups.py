@@ -260,7 +260,7 @@ def _parse_rows(body: str) -> GroupSpec:
 
 
 def _parse_names(kind: str, body: str) -> GroupSpec:
-    """Rows by record numbers or by identifiers, sorted whatever the given order."""
+    """Rows by record numbers or by identifiers, sorted, so that the given order does not matter."""
     names = parse_names(SPELLINGS[kind], body)
     ordered = sorted(names, key=int) if kind == "records" else sorted(names)
     return GroupSpec(kind, f"{kind}:{written(ordered)}", names=tuple(ordered))
