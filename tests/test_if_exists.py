@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_the_same_run_keeps_its_file_computes_nothing_and_says_the_same(folder, 
     second = capsys.readouterr()
     assert json.loads(second.out) == json.loads(first.out)
     assert "out.h5 is kept as it is" in second.err
+    assert re.search(r"out\.h5 is kept as it is, of \d{4}-\d\d-\d\d \d\d:\d\d[+-]\d\d:\d\d: ", second.err)
     assert digest("out.h5") == before
     assert run([*COMMANDS[command]]) == 2  # as ever
     assert "out.h5 exists" in capsys.readouterr().err

@@ -7,6 +7,7 @@ the same rows as groups.  If something cannot be determined, the file is not kep
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -165,8 +166,11 @@ def check_rows(
 
 
 def say_kept(path: str, common: Common) -> None:
-    """Say that nothing was computed."""
-    common.note(f"{path} is kept as it is: it was made of the same data by the same command (--if-exists keep)")
+    """Say that nothing was computed, and since when the file is there."""
+    since = datetime.fromtimestamp(Path(path).stat().st_mtime).astimezone().isoformat(" ", "minutes")
+    common.note(
+        f"{path} is kept as it is, of {since}: it was made of the same data by the same command (--if-exists keep)"
+    )
 
 
 def _check_version(path: str) -> None:

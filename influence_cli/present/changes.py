@@ -25,6 +25,7 @@ from influence_cli.present.words import (
     meaning,
     row_name,
     share,
+    with_model,
 )
 from influence_cli.results import OK, REFINED, REMOVED_TEST, InfluenceResult, TruthResult
 
@@ -238,13 +239,12 @@ def _page(
     legend = [*how, *sheet.notes()]
     if left:
         legend.append(f"{left:,} more rows: --format csv has all, --top N the N largest{of_each(result.tests)}")
-    model = result.provenance.config.get("model")
     title = meaning(result.quantity, result.provenance.config.get("asked"))
     if sheet.removed:
         title = removed_title(result.quantity)
         legend = [sentence.replace(EVALUATED["exact"], OWN) for sentence in legend]
     legend += filter(None, closing_line(result, columns, figures.changes).split("\n"))
-    return Page(title + ("" if model is None else f" (model {model})"), tuple(blocks), tuple(legend))
+    return Page(with_model(title, result.provenance.config), tuple(blocks), tuple(legend))
 
 
 def of_each(tests: np.ndarray) -> str:

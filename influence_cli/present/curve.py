@@ -11,7 +11,7 @@ from influence_cli.present.changes import OF_NETWORK
 from influence_cli.present.described import block_title
 from influence_cli.present.plots_select import Removal, removals
 from influence_cli.present.tables import Block, Page
-from influence_cli.present.words import change_text, figure, meaning, meaning_of, row_name, share
+from influence_cli.present.words import change_text, figure, meaning, meaning_of, row_name, share, with_model
 from influence_cli.results import OK, SelectionResult
 
 SHOWN_TESTS = 6
@@ -33,7 +33,8 @@ def curve_page(result: SelectionResult, records: Sequence[Mapping[str, Any]]) ->
     if config.get("curvature"):
         explained.append(OF_NETWORK.format("is estimated"))
     explained += [f"[{number}] {status}" for status, number in marks.items()]
-    return Page(meaning(result.quantity, config.get("asked")), tuple(blocks), tuple(explained))
+    title = with_model(meaning(result.quantity, config.get("asked")), config)
+    return Page(title, tuple(blocks), tuple(explained))
 
 
 def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block:

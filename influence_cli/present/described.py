@@ -8,7 +8,7 @@ from typing import Any
 
 from influence_cli.present.changes import OF_NETWORK, View
 from influence_cli.present.tables import Block, Page
-from influence_cli.present.words import change_text, figure, label_text, meaning, row_name, share
+from influence_cli.present.words import change_text, figure, label_text, meaning, row_name, share, with_model
 from influence_cli.results import OK, SelectionResult
 from influence_cli.specs.groups import parse_group
 
@@ -27,7 +27,9 @@ def described_page(result: SelectionResult, records: Sequence[Mapping[str, Any]]
     if result.provenance.config.get("curvature"):
         explained.append(OF_NETWORK.format("is estimated"))
     explained += [f"[{number}] {status}" for status, number in marks.items()]
-    return Page(meaning(result.quantity, result.provenance.config.get("asked")), tuple(blocks), tuple(explained))
+    config = result.provenance.config
+    title = with_model(meaning(result.quantity, config.get("asked")), config)
+    return Page(title, tuple(blocks), tuple(explained))
 
 
 def _block(records: Sequence[Mapping[str, Any]], marks: dict[str, int]) -> Block:

@@ -20,7 +20,7 @@ from influence_cli.present.plots import check_plot
 from influence_cli.present.plots_select import Curve, Image, images, sizes
 from influence_cli.present.records import plain
 from influence_cli.present.tables import Block, Page
-from influence_cli.present.words import change_text, common_part, effect, figure, meaning, share
+from influence_cli.present.words import change_text, common_part, effect, figure, meaning, share, with_model
 from influence_cli.results import OK, SelectionResult
 from influence_cli.specs.names import written
 
@@ -72,7 +72,8 @@ def selection_page(result: SelectionResult, columns: Mapping[str, Any], view: Vi
         )
     explained += [f"[{number}] {status}" for status, number in marks.items()]
     quantity = f"{PREDICTED} (0: the class flips)" if result.quantity == PREDICTED else result.quantity
-    title = meaning(quantity, result.provenance.config.get("asked"))
+    config = result.provenance.config
+    title = with_model(meaning(quantity, config.get("asked")), config)
     return Page(title, tuple(blocks), tuple(explained))
 
 

@@ -93,6 +93,11 @@ def meaning(quantity: str, asked: str | None = None, *, removed: bool = False) -
     return f"Change of the {meaning_found.name} if the group is removed; {meaning_found.sign}"
 
 
+def with_model(title: str, config: Mapping[str, Any]) -> str:
+    """A page's first sentence with the model that it is about, where that has a file."""
+    return f"{title} (model {config['model']})" if config.get("model") is not None else title
+
+
 def meaning_of_several(quantities: Sequence[str], asked: Sequence[str | None]) -> str:
     """The sentence about several quantities of the model, which are of one kind; if any is ``asked`` in words, they are
     parameters."""
