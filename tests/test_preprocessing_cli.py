@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import replace
+from time import sleep
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from influence_cli.artifacts.results import load_influence, load_truth
 from influence_cli.cli import run
 from influence_cli.commands import preprocessing
 from influence_cli.data.options import TableOptions
-from influence_cli.models.preprocessing import as_table, own_refit
+from influence_cli.models.preprocessing import Refit, as_table, own_refit
 from influence_cli.models.remade import Made, remake, table_source
 from influence_cli.models.settings import ModelSettings
 
@@ -336,6 +337,16 @@ def test_what_takes_long_is_said_beforehand(folder, capsys, monkeypatch):
     note = "the preprocessing is made again for each of 3 groups, which takes about"
     assert note in told(capsys, "influence", *ask).err
     assert note not in told(capsys, "influence", *ask, "--preprocessing", "frozen").err
+    calls, changed = [], Refit.changed
+
+    def loading(self, rows):
+        calls.append(rows)
+        sleep(1.0 if len(calls) == 1 else 0.0)
+        return changed(self, rows)
+
+    monkeypatch.setattr(Refit, "changed", loading)
+    monkeypatch.setattr(preprocessing, "LONG", 2.9)
+    assert note not in told(capsys, "influence", *ask).err and len(calls) > 1, "the first group alone is slow"
 
 
 def test_the_sign_that_frozen_scales_get_wrong(folder, capsys):

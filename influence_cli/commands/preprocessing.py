@@ -63,15 +63,17 @@ class Prepared:
         refit = self.opened.model.refit
         if refit is None or refit.shared or len(groups) < 2 or (estimates and not refit.estimates):
             return
-        started = perf_counter()
-        with suppress(FileError):
-            refit.changed(groups.rows(0))
-        seconds = (perf_counter() - started) * len(groups)
-        if seconds > LONG:
-            common.note(
-                f"the preprocessing is made again for each of {len(groups):,} groups, which takes about"
-                f" {seconds:,.0f} s and more for what follows; --preprocessing frozen keeps it as it was fitted"
-            )
+        for at in range(2):  # the first group waits for scikit-learn to be loaded, and no other does
+            started = perf_counter()
+            with suppress(FileError):
+                refit.changed(groups.rows(at))
+            seconds = (perf_counter() - started) * len(groups)
+            if seconds <= LONG:
+                return
+        common.note(
+            f"the preprocessing is made again for each of {len(groups):,} groups, which takes about"
+            f" {seconds:,.0f} s and more for what follows; --preprocessing frozen keeps it as it was fitted"
+        )
 
 
 def check_preprocessing(asked: str | None) -> None:
