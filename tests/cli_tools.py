@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import io
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -33,9 +35,8 @@ def preloaded() -> list[str]:
     """What ``GINF`` is, but forked from a process that has imported the package: see ``preloaded.py``."""
     here, place = Path(__file__).parent, Path(tempfile.mkdtemp(prefix="ginf-tests-")) / "socket"
     server = subprocess.Popen([sys.executable, here / "preloaded.py", place], stdin=subprocess.PIPE, env=environment())
-    while not place.exists():
-        assert server.poll() is None
-        time.sleep(0.01)
+    atexit.register(server.communicate)  # the end of its input is its end
+    wait_for(lambda: place.exists() or server.poll() is not None)
     return [sys.executable, "-IS", str(here / "preloaded_client.py"), str(place)]
 
 
@@ -53,6 +54,14 @@ def ginf(*arguments: str, cwd: Path, stdin: str | None = None, **changes: str | 
         errors="replace",
         timeout=60,
     )
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Until it holds, or an AssertionError."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def train(data: str, path: Path, *options: str) -> str:

@@ -6,9 +6,10 @@ import os
 import signal
 
 LONGEST = (
-    *("test_cli_streams", "test_fuzz", "test_select_cli", "test_selection_weights", "test_groundtruth_resume"),
-    *("test_cli_files", "test_scheduler", "test_groundtruth_experiments", "test_link_data", "test_groundtruth"),
-    *("test_plots", "test_selection_strategies", "test_streamed", "test_mlp_cli", "test_artifacts_digests"),
+    *("test_fuzz", "test_scheduler", "test_select_cli", "test_plots", "test_groundtruth_resume", "test_converted"),
+    *("test_report_page", "test_streamed", "test_cli_signals", "test_artifacts_digests", "test_flips_together"),
+    *("test_selection_weights", "test_groundtruth", "test_link_data", "test_extrapolated"),
+    *("test_groundtruth_experiments", "test_cli_streams", "test_selection_strategies", "test_mlp_cli"),
 )
 """Files that take longest, by seconds of processor (``--durations``): one of them begun last leaves a core idle."""
 

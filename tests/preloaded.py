@@ -14,10 +14,9 @@ import io
 import json
 import os
 import select
-import signal
 import socket
 import sys
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -29,9 +28,11 @@ def serve(place: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
         listener.listen()
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
         while listener in select.select([listener, sys.stdin], [], [])[0]:
             connection, _ = listener.accept()
+            with suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
             if os.fork() == 0:
                 listener.close()
                 _supervise(connection)
@@ -54,7 +55,6 @@ def _load() -> None:
 
 def _supervise(connection: socket.socket) -> None:
     """Let a fork run, and tell the client how it ended."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     content, descriptors = _received(connection)
     child = os.fork()
     if child == 0:
