@@ -75,36 +75,42 @@ class Tally:
 
 
 class Passes:
-    """Passes of dense designs, counted while the block runs; a dense Hessian of D columns and n blocks counts as the
-    n (D + 1) / (4 F) passes of F outputs whose multiply-adds it has."""
-
-    total = 0.0
+    """Passes of dense designs, counted while the block runs; over k rows of m, k / m of one, and a dense Hessian of D
+    columns and n blocks as the n (D + 1) / (4 F) passes of F outputs whose multiply-adds it has."""
 
     @classmethod
     @contextmanager
-    def counted(cls, outputs: int) -> Iterator[list[float]]:
-        found = [0.0]
+    def counted(cls, objective: Glm) -> Iterator[list[float]]:
+        found, outputs, m = [0.0], objective.passes.free, objective.design.rows
         sweep, chosen, hessians = Design.sweep, Design.sweep_chosen, Glm.dense_curvatures
+        together = Design.sweep_groups
 
         def counted_sweep(self, W, rowwise, count):
-            found[0] += (len(W) + count) / (2 * outputs)
+            found[0] += self.rows / m * (len(W) + count) / (2 * outputs)
             return sweep(self, W, rowwise, count)
 
         def counted_chosen(self, W, rowwise, rows, width):
-            found[0] += sum(map(len, rows)) / self.rows
+            found[0] += sum(map(len, rows)) / m
             return chosen(self, W, rowwise, rows, width)
+
+        def counted_together(self, W, rowwise, rows, width):
+            found[0] += sum(map(len, rows)) / m
+            return together(self, W, rowwise, rows, width)
 
         def counted_hessians(self, theta, w):
             blocks = self.outputs * (self.passes.free + 1) // 2
-            found[0] += max(theta.shape[1], w.groups) * blocks * (self.design.columns + 1) / (4 * outputs)
+            share = self.design.rows / m * max(theta.shape[1], w.groups)
+            found[0] += share * blocks * (self.design.columns + 1) / (4 * outputs)
             return hessians(self, theta, w)
 
         Design.sweep, Design.sweep_chosen = counted_sweep, counted_chosen  # type: ignore[method-assign,assignment]
+        Design.sweep_groups = counted_together  # type: ignore[method-assign]
         Glm.dense_curvatures = counted_hessians  # type: ignore[method-assign]
         try:
             yield found
         finally:
             Design.sweep, Design.sweep_chosen, Glm.dense_curvatures = sweep, chosen, hessians  # type: ignore[method-assign]
+            Design.sweep_groups = together  # type: ignore[method-assign]
 
 
 def data_sets(mnist: str | None) -> Iterator[tuple[str, np.ndarray, np.ndarray, object, tuple[float, ...]]]:
@@ -174,9 +180,9 @@ def finite_pairs(problem: Problem, groups: Removal) -> np.ndarray:
 
 def measure(problem: Problem, size: str, groups: Removal, tally: Tally) -> None:
     objective, theta, w = problem.objective, problem.theta, groups.removed
-    outputs, M = objective.passes.free, problem.solver.preconditioner
+    M = problem.solver.preconditioner
     counts, base = finite_pairs(problem, groups), problem.base
-    with Passes.counted(outputs) as retraining:
+    with Passes.counted(objective) as retraining:
         retrained = retrain(objective, theta, w, preconditioner=M)
     end = retrain(objective, theta, w, preconditioner=M, tol=1e-11).theta
     truth = problem.target.value(end) - base[:, None]
@@ -187,7 +193,7 @@ def measure(problem: Problem, size: str, groups: Removal, tally: Tally) -> None:
 
     for rel in RELS:
         goal = Goal(problem.target, base, rel, counts)
-        with Passes.counted(outputs) as used:
+        with Passes.counted(objective) as used:
             found = refine(objective, theta, w, M, goal, gradient=gradient)
         off, met = np.abs(found.change - truth), found.met & counts
         row = (used[0], retraining[0], met.sum(), counts.sum(), ((off <= rel * np.abs(truth) + floor) & met).sum(),
@@ -195,12 +201,12 @@ def measure(problem: Problem, size: str, groups: Removal, tally: Tally) -> None:
         tally.refined.setdefault(rel, []).append((size, problem.l2, *row))
 
     goal = Goal(problem.target, base, 0.05, counts)
-    with Passes.counted(outputs) as used:
+    with Passes.counted(objective) as used:
         two = refine(objective, theta, w, M, replace(goal, steps=2), gradient=gradient)
     _record(tally, size, "two steps", two.change, truth, counts, floor, used[0] / w.groups)
     errors = ErrorEstimator(objective, theta, w, M, gradient, values=problem.target.value, base=base)
     for method in METHODS:
-        with Passes.counted(outputs) as used:
+        with Passes.counted(objective) as used:
             solved = estimate(objective, theta, problem.solver, groups, (method,))[method].solved(problem.solver)
         change = problem.target.value(theta + solved.change) - base[:, None]
         _record(tally, size, method, change, truth, counts, floor, used[0] / w.groups)
@@ -227,10 +233,9 @@ def _measure_light(problem: Problem, groups: Removal, tally: Tally) -> None:
     """Newton steps by the groups' rows alone beside products over all rows."""
     objective, theta = problem.objective, problem.theta
     g = removed_gradient(objective, theta, groups)
-    outputs = objective.passes.free
-    with Passes.counted(outputs) as light:
+    with Passes.counted(objective) as light:
         ours = newton_step(objective, theta, problem.solver, groups, g)
-    with Passes.counted(outputs) as full:
+    with Passes.counted(objective) as full:
         theirs = newton_step(objective, theta, replace(problem.solver, factor=None), groups, g)
     off = np.linalg.norm(ours.x - theirs.x, axis=0) / np.linalg.norm(theirs.x, axis=0)
     tally.light.append((off.max(), light[0] / len(off), full[0] / len(off)))
@@ -260,7 +265,7 @@ def _measure_proofs(problem, groups, end, retrained, counts, retraining_passes, 
         targets, quantity, by_group = (problem.target,), "loss", False
         value = staticmethod(problem.target.value)
 
-    with Passes.counted(objective.passes.free) as used:
+    with Passes.counted(objective) as used:
         first = refine(objective, theta, w, M, Goal(problem.target, base, 0.01 * BEGIN, counts))
         certifier = Certifier(Asked, objective, theta, base, 0.01)
         _, ends = certifier.narrow(first, w, M, counts)

@@ -151,9 +151,9 @@ def refine(
             gradient = gradient.copy()
             gradient[:, moved] = objective.gradient(start[:, moved], w.take(moved))
     gradient = objective.gradient(start, w) if gradient is None else gradient
-    preconditioner = rescaled_preconditioner(objective, w, preconditioner)
-    raised = raised_where_emptied(objective, w, preconditioner, start, gradient)
-    preconditioner = raised_where_told_apart(objective, w, preconditioner, raised, start)
+    inverse = rescaled_preconditioner(objective, w, preconditioner)
+    raised = raised_where_emptied(objective, w, inverse, start, gradient)
+    preconditioner = raised_where_told_apart(objective, w, theta, preconditioner, inverse, raised)
     way = _Way(objective, w, start, _Rule(goal, w.groups, objective.loses_class(w)))
     left = way.mix(gradient, preconditioner)
     if goal.steps is None:

@@ -9,15 +9,19 @@ With e an output's intercept and D the group's part of H, z = M^-1 D e regresses
 in the metric of the curvature, and z'D e / e'D e is the share of it that they tell (R^2).  Where that is nearly all,
 z is put right: with H_r the Hessian after removal, c = z'H_r z and s = (H_r z)'B (H_r z), which would be c if the
 preconditioner B were right, (c - s) / c^2 z z' is added to B.  Of several outputs this is done on the span of their z.
-Where a group is told apart but for some of its rows, or in several ways at once, the directions are where M^-1 D leads
-in a few steps.  Which groups these are is seen from their rows alone; they cost a pass for each direction.
+Where a group is told apart but for some of its rows, or in several ways at once, the directions are the largest ones of
+M^-1 D: all of them in narrow models, and in others what a few steps of it span.  Which groups these are, and by how
+much to put them right, is seen from their rows alone, or from the others where these are fewer (``group_curvature``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from influence_cli.core.arrays import dots
+from influence_cli.core.group_curvature import Part, TrainedHessian
 from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.solvers.preconditioners import Along, Preconditioner, for_columns
@@ -30,87 +34,156 @@ WHOLLY = 1e-3
 HINTED, SMALL = 2.0, 0.5
 """Sum of the features' own R^2, in what is expected of rows that are drawn, from which on a group is looked at; or in
 the group's share of the weight: a small one costs little."""
-LOOKS, STEPS = 3, 6
+LOOKS, STEPS = 3, 4
 """Steps of M^-1 D in which a direction shows to which M is blind, and after which it stands alone."""
 SPARE, FEW = 2, 3
 """Further directions of that kind for each of at most so many outputs: of more they cost too much."""
 NEARLY = 0.15
 """Curvature that is left along such a direction, in shares of the weight that is left, under which it is put right:
 where more is left the mixing finds it, as in wide tables, of which any group leaves little somewhere."""
+TWICE, DEPENDENT = 2, 1e-8
+"""Times that a new direction is made orthogonal to those before, and what of its squared length must be left then."""
 UNDETERMINED = 1e-12
 """Curvature that is left, relative to what M has, under which nothing is: that is left to ``recession``."""
 
 
 def raised_where_told_apart(
-    objective: Objective, w: Weights, inverse: Preconditioner, known: Preconditioner, theta: np.ndarray
+    objective: Objective,
+    w: Weights,
+    theta: np.ndarray,
+    trained: Preconditioner,
+    inverse: Preconditioner,
+    known: Preconditioner,
 ) -> Preconditioner:
-    """``known`` put right for groups, with the weights w after removal, that the features tell apart: it is M^-1, the
-    ``inverse``, with what else is known of them.  They set out from theta (P, 1 or G)."""
+    """``known`` put right for groups, with the weights w after removal, that the features tell apart.
+
+    ``trained`` is M^-1 at the trained theta (P, 1), ``inverse`` the same with the penalties after removal, and
+    ``known`` with what else is known of the groups.
+    """
     if not isinstance(objective, Glm) or not objective.design.intercept:
         return known
     groups = np.flatnonzero(_may_be_told(objective, w) & ~objective.loses_class(w))
     if not groups.size:
         return known
-    at = _Groups(objective, w, inverse, theta)
-    of_one = at.taken(_intercepts(objective)[:, :1], groups)
-    total, kept = of_one[objective.design.columns - 1], 1.0 - w.take(groups).sums(w.base)
-    told = dots(at.solved(of_one, groups), of_one)
-    wholly = total - told < WHOLLY * kept * total
-    known = at.put_right(known, groups[wholly & (total > 0)], _intercepts(objective), 1)
-    partly = at.blind(of_one[:, ~wholly], groups[~wholly], kept[~wholly])
-    return at.put_right(known, partly, _starts(objective), STEPS)
+    look, found = _Look(objective, inverse, known), _Found([], [], [])
+    for part in TrainedHessian(objective, w, theta, trained).parts(groups):
+        look.at(part, found)
+    return found.added(known, w.groups)
 
 
-class _Groups:
-    """What the groups take of the Hessian, and what is left, for ways from theta (P, 1 or G)."""
+@dataclass(frozen=True)
+class _Found:
+    """Groups, directions (P, b) of each along which a preconditioner is put right, and by how much, (b,)."""
 
-    def __init__(self, objective: Glm, w: Weights, inverse: Preconditioner, theta: np.ndarray):
-        self._objective, self._w, self._inverse, self._theta = objective, w, inverse, theta
-        self._product = objective.loss_curvature(theta, w.scaled(np.zeros(w.groups), np.ones(w.groups)))
+    groups: list[int]
+    directions: list[np.ndarray]
+    sizes: list[np.ndarray]
 
-    def taken(self, V: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """D V (P, A) of the groups ``columns`` (A,) that those of V (P, 1 or A) belong to."""
-        return self._product(np.broadcast_to(V, (len(V), len(columns))), columns)
+    def added(self, known: Preconditioner, groups: int) -> Preconditioner:
+        """``known``, of so many groups, put right."""
+        if not self.groups:
+            return known
+        most, places = max(map(len, self.sizes)), np.full(groups, -1)
+        vectors, sizes = np.zeros((len(self.groups), len(self.directions[0]), most)), np.zeros((len(self.groups), most))
+        for place, one in enumerate(self.sizes):
+            vectors[place, :, : len(one)], sizes[place, : len(one)] = self.directions[place], one
+        places[self.groups] = np.arange(len(self.groups))
+        return Along(known, vectors, sizes, places)
 
-    def solved(self, V: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """M^-1 V (P, A)."""
-        return for_columns(self._inverse, columns)(V)
 
-    def blind(self, of_one: np.ndarray, groups: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Those of the groups (A,) that leave M blind to some direction: to which M^-1 D, from an intercept's D e
-        (P, A), leads."""
-        for limit in (BLIND,) * LOOKS + (NEARLY,) if groups.size else ():
-            z = self.solved(of_one, groups)
-            again = self.taken(z, groups)
+class _Look:
+    """What ``raised_where_told_apart`` sees of groups."""
+
+    def __init__(self, objective: Glm, inverse: Preconditioner, known: Preconditioner):
+        self._objective, self._inverse, self._known = objective, inverse, known
+        self._common: np.ndarray | None = None
+
+    def at(self, part: Part, found: _Found) -> None:
+        """Look at the groups of a part, and add to what was ``found``."""
+        w, every = part.w, np.arange(len(part.groups))
+        of_one = part.taken(_intercepts(self._objective)[:, :1], every)
+        total, kept = of_one[self._objective.design.columns - 1], 1.0 - w.sums(w.base)
+        told = dots(self._solved(part, of_one, every), of_one)
+        wholly = total - told < WHOLLY * kept * total
+        self._put_right(part, every[wholly & (total > 0)], _intercepts(self._objective), 1, found)
+        partly = self._blind(part, of_one[:, ~wholly], every[~wholly], kept[~wholly])
+        self._put_right(part, partly, _starts(self._objective), STEPS, found)
+
+    def _solved(self, part: Part, V: np.ndarray, at: np.ndarray) -> np.ndarray:
+        """M^-1 V (P, A) of the part's groups ``at`` (A,)."""
+        return for_columns(self._inverse, part.groups[at])(V)
+
+    def _blind(self, part: Part, of_one: np.ndarray, at: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Those of the part's groups ``at`` (A,) that leave M blind to some direction: to which M^-1 D, from an
+        intercept's D e (P, A), leads."""
+        for limit in (BLIND,) * LOOKS + (NEARLY,) if at.size else ():
+            z = self._solved(part, of_one, at)
+            again = part.taken(z, at)
             length = dots(z, of_one)
             near = (length > 0) & (length - dots(z, again) < limit * kept * length)
-            groups, kept, of_one = groups[near], kept[near], again[:, near]
-            if not groups.size:
+            at, kept, of_one = at[near], kept[near], again[:, near]
+            if not at.size:
                 break
-        return groups
+        return at
 
-    def put_right(self, known: Preconditioner, groups: np.ndarray, starts: np.ndarray, steps: int) -> Preconditioner:
-        """``known`` put right for these groups (A,) on the span to which so many ``steps`` of M^-1 D lead from
-        ``starts`` (P, s)."""
-        if not groups.size:
-            return known
-        count = starts.shape[1]
-        columns, Z = np.repeat(groups, count), np.tile(starts, len(groups))
+    def _put_right(self, part: Part, at: np.ndarray, starts: np.ndarray, steps: int, found: _Found) -> None:
+        """Put right the part's groups ``at`` (A,), on all that so many ``steps`` of M^-1 D from ``starts`` (P, s)
+        span."""
+        for group in at.tolist():
+            D = part.dense(group, starts.shape[1] * (steps + 1))
+            Z, taken = self._spanned(part, group, starts, steps) if D is None else self._largest(part, group, D)
+            if not Z.size:
+                continue
+            columns = np.full(Z.shape[1], group)
+            left = part.left(Z, taken, columns)
+            made = for_columns(self._known, part.groups[columns])(left)
+            directions, sizes = _blind_to(Z, left, made)
+            if len(sizes):
+                found.groups.append(int(part.groups[group]))
+                found.directions.append(directions)
+                found.sizes.append(sizes)
+
+    def _largest(self, part: Part, group: int, D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The directions Z (P, n) of which D (P, P), that of a group, has the most, with Z'M Z = 1, and D Z."""
+        root = self._root(part, group)
+        share, turned = np.linalg.eigh(root.T @ D @ root)
+        Z = root @ turned[:, share > 1.0 - BLIND]
+        return Z, D @ Z
+
+    def _root(self, part: Part, group: int) -> np.ndarray:
+        """B (P, P) with M^-1 = B B' for a group: kept where it is that of all groups."""
+        if self._common is not None:
+            return self._common
+        size = self._objective.size
+        inverse = self._solved(part, np.eye(size), np.full(size, group))
+        sizes, basis = np.linalg.eigh((inverse + inverse.T) / 2.0)
+        root = np.asarray(basis * np.sqrt(np.maximum(sizes, 0.0)))
+        if not hasattr(self._inverse, "take"):
+            self._common = root
+        return root
+
+    def _spanned(self, part: Part, group: int, starts: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """A basis Z (P, n), with Z'M Z = 1, of what ``steps`` of M^-1 D of a group from ``starts`` (P, s) lead to, and
+        D Z."""
+        Z = images = np.empty((len(starts), 0))
+        taken = part.taken(starts, np.full(starts.shape[1], group))
+        parts: list[np.ndarray] = []
         for _ in range(steps):
-            taken = self.taken(Z, columns)
-            Z = self.solved(taken, columns)
-        theta = self._theta if self._theta.shape[1] == 1 else self._theta[:, columns]
-        left = self._objective.curvature(theta, self._w.take(columns))(Z)
-        made = for_columns(known, columns)(left)
-        Z, taken, left, made = (
-            one.reshape(-1, len(groups), count).transpose(1, 0, 2) for one in (Z, taken, left, made)
-        )
-        across = Z.transpose(0, 2, 1)
-        spans = zip(across @ taken, across @ left, left.transpose(0, 2, 1) @ made, strict=True)
-        inner = np.array([_put_right(*span) for span in spans])
-        places = np.full(self._w.groups, -1)
-        places[groups] = np.arange(len(groups))
-        return Along(known, Z, inner, places)
+            image, new = taken, self._solved(part, taken, np.full(taken.shape[1], group))
+            size = np.sqrt(np.maximum(dots(new, image), np.finfo(float).tiny))
+            new, image = new / size, image / size
+            for _ in range(TWICE):
+                within = images.T @ new
+                new, image = new - Z @ within, image - images @ within
+            gram = new.T @ image
+            sizes, turned = np.linalg.eigh((gram + gram.T) / 2.0)
+            turned = turned[:, sizes > DEPENDENT] / np.sqrt(sizes[sizes > DEPENDENT])
+            if not turned.size:
+                break
+            new, image = new @ turned, image @ turned
+            taken = part.taken(new, np.full(new.shape[1], group))
+            Z, images, parts = np.hstack([Z, new]), np.hstack([images, image]), [*parts, taken]
+        return Z, np.hstack([images[:, :0], *parts])
 
 
 def _may_be_told(objective: Glm, w: Weights) -> np.ndarray:
@@ -140,14 +213,12 @@ def _starts(objective: Glm) -> np.ndarray:
     return np.hstack([_intercepts(objective), drawn / objective.units[:, None]])
 
 
-def _put_right(before: np.ndarray, after: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """What is added to a preconditioner on a span (K, K): M is ``before`` there, the Hessian after removal ``after``,
-    and ``made`` what the preconditioner makes of that twice; where it makes less than ``BLIND`` of what it should."""
-    sizes, basis = np.linalg.eigh((before + before.T) / 2.0)
-    seen = sizes > UNDETERMINED * sizes.max(initial=0.0)  # a constant added to all outputs has no part in it
-    basis = basis[:, seen] / np.sqrt(sizes[seen])
-    left, turned = np.linalg.eigh(basis.T @ ((after + after.T) / 2.0) @ basis)
-    along = basis @ turned
-    found = np.einsum("ki,kl,li->i", along, made, along)
-    blind = (left > UNDETERMINED) & (found < BLIND * left)
-    return np.asarray((along[:, blind] * ((left - found)[blind] / left[blind] ** 2)) @ along[:, blind].T)
+def _blind_to(Z: np.ndarray, left: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Directions (P, b) in the span of Z (P, n), with Z'M Z = 1, along which a preconditioner makes less than ``BLIND``
+    of what it should, and what is to be added to it along each, (b,): the Hessian after removal times Z is ``left``,
+    of which the preconditioner makes ``made``."""
+    after = Z.T @ left
+    share, along = np.linalg.eigh((after + after.T) / 2.0)
+    found = np.einsum("ki,kl,li->i", along, left.T @ made, along)
+    blind = (share > UNDETERMINED) & (found < BLIND * share)
+    return Z @ along[:, blind], (share - found)[blind] / share[blind] ** 2

@@ -201,8 +201,7 @@ def _with_units(column: Column, key: str, text: str) -> Column:
     different = len(set(column.values.tolist()) - {None})
     refusal = (
         f"column {key} holds {different:,} different numbers with a unit, such as {text!r}",
-        f"write them as numbers, without units; --categorical {quote(key)} takes them as text, or"
-        f" --drop {quote(key)}",
+        f"write them as numbers, without units; --categorical {quote(key)} takes them as text, or --drop {quote(key)}",
     )
     return replace(column, refusal=refusal)
 

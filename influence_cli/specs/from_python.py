@@ -117,9 +117,7 @@ def train_rows(dataset: Dataset) -> TrainRows:
     return TrainRows(dataset.X_train, dataset.y_train, tuple(dataset.classes), columns, names)
 
 
-def _named(
-    name: str, one: Any, dataset: Dataset, seed: int, labels: Any
-) -> tuple[list[PlannedGroup], tuple[str, ...]]:
+def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> tuple[list[PlannedGroup], tuple[str, ...]]:
     """One group of that name, and the notes on it; the several groups of a spec are numbered."""
     if not isinstance(one, str):
         return [_rows(name, 0, one, dataset.rows, labels)], ()

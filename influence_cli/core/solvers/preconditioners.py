@@ -141,22 +141,22 @@ class Raised:
 
 @dataclass(frozen=True)
 class Along:
-    """Maps column g of r (P, G) to M^-1 r + Z B Z' r, with Z and B entry ``places[g]`` of ``vectors`` (A, P, s) and
-    ``inner`` (A, s, s); a column of place -1 has M^-1 r alone."""
+    """Maps column g of r (P, G) to M^-1 r + Z diag(b) Z' r, with Z and b entry ``places[g]`` of ``vectors`` (A, P, s)
+    and ``sizes`` (A, s); a column of place -1 has M^-1 r alone."""
 
     inverse: Preconditioner
     vectors: np.ndarray
-    inner: np.ndarray
+    sizes: np.ndarray
     places: np.ndarray
 
     def take(self, columns: np.ndarray) -> Along:
         """The preconditioner of the columns (A,) of the block."""
-        return Along(for_columns(self.inverse, columns), self.vectors, self.inner, self.places[columns])
+        return Along(for_columns(self.inverse, columns), self.vectors, self.sizes, self.places[columns])
 
     def __call__(self, r: np.ndarray) -> np.ndarray:
         out, has = self.inverse(r), self.places >= 0
-        Z, B = self.vectors[self.places[has]], self.inner[self.places[has]]
-        out[:, has] += (Z @ (B @ (Z.transpose(0, 2, 1) @ r[:, has].T[:, :, None])))[:, :, 0].T
+        Z, b = self.vectors[self.places[has]], self.sizes[self.places[has]]
+        out[:, has] += (Z @ (b[:, :, None] * (Z.transpose(0, 2, 1) @ r[:, has].T[:, :, None])))[:, :, 0].T
         return out
 
 
