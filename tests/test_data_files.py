@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from influence_cli.data.load import load
+from influence_cli.data.options import TableOptions
 from influence_cli.errors import ExitCode, FileError
 
 TRAIN_X, TRAIN_Y = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
@@ -304,6 +305,16 @@ def test_a_flipped_byte_in_an_npz(tmp_path, quartet, save, text):
 def test_a_kind_that_is_not_read(tmp_path, name):
     (tmp_path / name).write_text("a,b\n")
     refused(tmp_path / name, r"expected a folder of four IDX files or a file of the kind \.csv, .* this kind is not")
+
+
+def test_an_archive_of_tables_is_no_workbook(tmp_path):
+    for name in ("rows.csv", "rows.zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("inside.csv", "x,y\n1,a\n")
+    with pytest.raises(FileError, match="this is a ZIP archive, not text"):
+        load(str(tmp_path / "rows.csv"), task="classification", table=TableOptions(label="y"))
+    with pytest.raises(FileError, match="but this kind is not supported"):
+        load(str(tmp_path / "rows.zip"), task="classification", table=TableOptions(label="y"))
 
 
 def test_a_workbook_has_a_sentence_of_its_own(tmp_path):

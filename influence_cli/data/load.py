@@ -148,6 +148,9 @@ def _loaded(
         raise UsageError(f"{source} means {len(paths)} files, and only tables ({', '.join(TABLES)}) are read together")
     if paths and paths[0].name.lower().endswith(WORKBOOKS):
         raise FileError(f"{source}: this is a workbook of a spreadsheet, which ginf does not read", "save it as CSV")
+    if paths and not paths[0].is_dir():
+        with about(source):
+            _refuse_other_kinds(paths[0])
     _refuse_table_options(options, source)
     if not paths and options.test_data is not None:
         raise UsageError(f"--test-data goes with a file, and {source} is built in")
@@ -278,6 +281,15 @@ def _test_paths(source: str, kinds: Iterable[str], beside: str) -> list[Path]:
     return paths
 
 
+def _refuse_other_kinds(path: Path) -> None:
+    """Raises FileError for a file that no reader of arrays takes, by its name."""
+    if path.name.lower().endswith(SVMLIGHT) or _by_ending(path, READERS) is not None:
+        return
+    if IDX_NAME.fullmatch(path.name):
+        raise FileError("this is one of four IDX files", f"pass the folder: --data {path.parent}")
+    raise FileError(f"expected {KINDS}, but this kind is not supported")
+
+
 def _read_arrays(path: Path, source: str, test_source: str | None, maker: FeatureMaker | None) -> RawData:
     if path.is_dir():
         if test_source is not None:
@@ -292,10 +304,7 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
         require(f"reading {source}", needed, NOT_STREAMED)
         return read_svmlight(path, test, test_source or "", None if maker is None else maker.width)
     reader = _by_ending(path, READERS)
-    if reader is None:
-        if IDX_NAME.fullmatch(path.name):
-            raise FileError("this is one of four IDX files", f"pass the folder: --data {path.parent}")
-        raise FileError(f"expected {KINDS}, but this kind is not supported")
+    assert reader is not None
     raw = None
     if maker is None and path.name.lower().endswith(ENDINGS):
         raw = read_in_place(path)

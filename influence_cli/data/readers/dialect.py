@@ -121,8 +121,7 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
     at, extra = _header_at(records, label)
     header = [composed(field).strip() for field in records[at][1]]
     if at:
-        first = records[0][1]
-        shown = mark.join(first)[:60]
+        shown = mark.join(records[0][1])[:60]
         many = f"{at} lines above the header were" if at > 1 else "one line above the header was"
         notes.append(f"{many} passed over: {shown!r}" + (" ..." if at > 1 else ""))
     if separator is None and mark != usual:
@@ -220,6 +219,8 @@ def _head(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
 def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
     """The pass over the bytes."""
     head = file.read(HEAD_BYTES)
+    if re.match(rb"PK\x03\x04.{26}[ -~]{1,200}?\.(?:csv|tsv|tab|txt|data?)", head, re.DOTALL | re.IGNORECASE):
+        raise FileError("this is a ZIP archive, not text", "unpack it, and give the table inside")
     if head.startswith(WORKBOOKS):
         raise FileError("this is a workbook of a spreadsheet, not text", "save the sheet as CSV (UTF-8)")
     if encoding is not None:
@@ -308,8 +309,7 @@ def _is_comment(fields: list[str], records: Sequence[tuple[int, list[str]]], lab
     """Whether a line that begins with ``#`` is a comment and not the header."""
     if not fields[0].startswith(("#", "//", "%")) or len(records) < 3:
         return False
-    names = {field.strip() for field in fields}
-    return label is None or (label not in names and any(label in other for _, other in records))
+    return label is None or (label not in map(str.strip, fields) and any(label in other for _, other in records))
 
 
 def _names(header: list[str], label: str | None, following: Sequence[list[str]]) -> list[str]:
