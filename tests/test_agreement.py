@@ -1,9 +1,12 @@
 """Agreement: scipy.stats one column at a time, a bootstrap as a plain loop, and cases computed by hand."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from influence_cli.cli import run
 from influence_cli.core import agreement
 
 
@@ -282,3 +285,30 @@ def test_the_interval_covers_the_correlation_of_the_population(groups):
     covered = ((low <= rho) & (rho <= high)).mean()
     # 95% less what ten pairs cost any bootstrap, plus or minus three standard errors of 400 trials
     assert {10: 0.85, 40: 0.91}[groups] < covered < 0.985
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_resampled_test_rows_of_too_few_groups_have_no_interval(tmp_path, monkeypatch, capsys, groups):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.savez("a.npz", X=rng.normal(size=(60, 3)), y=np.arange(60) % 2)
+    assert run(["train", "--data", "a.npz", "-o", "m.h5", "--quiet"]) == 0
+    for command in ("influence", "groundtruth"):
+        asked = (
+            "--model",
+            "m.h5",
+            "--group",
+            f"random:20%x{groups}",
+            "--test",
+            "0:3",
+            "-o",
+            f"{command}.h5",
+            "--quiet",
+        )
+        assert run([command, *asked]) == 0
+    capsys.readouterr()
+    files = ("influence.h5", "groundtruth.h5")
+    assert run(["compare", *files, "--resample", "groups-tests", "--format", "json", "--quiet"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows
+    assert all(row[key] is None for row in rows for key in row if key.endswith(("_low", "_high")))

@@ -207,8 +207,9 @@ def jackknife_of_both(without_group: np.ndarray, correlations: np.ndarray) -> np
     defined = np.isfinite(correlations)
     count, total = defined.sum(), np.where(defined, correlations, 0.0).sum()
     without_test = (total - correlations[defined]) / (count - 1) if count > 1 else np.zeros(0)
-    parts = (values[np.isfinite(values)] for values in (without_group, without_test))
-    return np.concatenate([(values - values.mean()) * (1.0 - 1.0 / len(values)) for values in parts if len(values)])
+    parts = [values[np.isfinite(values)] for values in (without_group, without_test)]
+    centred = [(values - values.mean()) * (1.0 - 1.0 / len(values)) for values in parts if len(values)]
+    return np.concatenate([np.zeros(0), *centred])
 
 
 def interval(
