@@ -191,7 +191,7 @@ class Asking:
         return make_solver(model.objective, model.theta, kind, factor=model.factor)
 
     def _plan(self, groups: Groups, seed: int) -> GroupPlan:
-        plan = resolve_groups(groups, self.model.dataset, seed, self.made.labels)
+        plan = resolve_groups(groups, self.model, seed, self.made.labels)
         for sentence in plan.notes:
             warn(sentence, stacklevel=4)
         return plan

@@ -19,11 +19,12 @@ MANY = 1_000_000  # resamples, draws and rounds: more than anybody waits for
 STRATEGIES = ("relinearize", "greedy", "swap", "pgd", "random", "exact", "all")
 METHODS = ("first", "second", "refined", "newton", "second-full", "first-koh", "rif")
 IF_EXISTS = (REFUSE, REPLACE, KEEP) = ("refuse", "replace", "keep")
-GROUPS = ("coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:")
+GROUPS = (
+    *("coherent:", "random:", "rows:", "records:", "ids:", "column:", "by:", "neighbours:", "cluster:"),
+    *("gradients:", "tail:"),
+)
 WORDS: dict[str, tuple[str, ...]] = {
-    "--group": GROUPS,
-    "--within": GROUPS,
-    "--candidates": GROUPS,
+    **dict.fromkeys(("--group", "--within", "--candidates"), GROUPS),
     "--test": ("misclassified", "all", "mean", "removed"),
     "--quantity": (
         *("loss", "prob", "prob:", "margin", "prediction", "logit:", "param:", "t:"),
@@ -58,8 +59,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "--separator": ("comma", "semicolon", "tab", "bar", "blank"),
     "--decimal": ("comma", "point"),
 }
-"""The words that options accept, or that their values begin with, for the shell to complete; one command's own have its
-name before theirs.  They are repeated here because nothing heavy may be imported for them; a test compares them."""
+"""Words that options take or begin with, for the shell (of one command behind its name); a test compares them."""
 
 Model = Annotated[
     str | None,
@@ -141,7 +141,7 @@ class Asked:
             "-g",
             metavar="SPEC",
             help="Groups of rows (repeatable): by:COLUMN[:BINS], column:NAME=VALUE (or LOW..HIGH),"
-            " coherent:CLASS, random:5%x10, rows:0,5 or each, records:1, ids:P1, neighbours:ROW:50, cluster:9.",
+            " coherent:CLASS, random:5%x10, rows:0,5 or each, records:1, ids:P1, neighbours:3:50, cluster:9, tail:5%.",
         ),
     ] = None
     groups: Annotated[

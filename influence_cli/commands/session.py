@@ -310,7 +310,7 @@ def read_specs(asked: Asked) -> list[GroupSpec]:
 def plan(
     model: TrainedModel, specs: list[GroupSpec], seed: int, note: Callable[[str], None] = lambda sentence: None
 ) -> GroupPlan:
-    planned = plan_groups(specs, train_rows(model.dataset), seed=seed, stdin=sys.stdin)
+    planned = plan_groups(specs, train_rows(model.dataset, model), seed=seed, stdin=sys.stdin)
     for sentence in planned.notes:
         note(sentence)
     return planned

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from influence_cli.errors import UsageError
-from influence_cli.specs.groups import GroupSpec, check_row, parse_group, shown, whole_number
+from influence_cli.specs.groups import CLUSTERED, GroupSpec, check_row, parse_group, shown, whole_number
 from influence_cli.specs.lists import LINE_END, STDIN, read_text
 
 
@@ -78,12 +78,13 @@ def _specs_of_labels(labels: Iterable[str]) -> list[str]:
     for label in labels:
         base, _, number = label.rpartition("#")
         kind = base.partition(":")[0]
-        if number.isdigit() and kind in ("random", "coherent", "cluster"):
+        if number.isdigit() and kind in ("random", "coherent", *CLUSTERED):
             draws[base] = max(int(number) + 1, draws.get(base) or 0)
         else:
             draws[label] = None
     return [
-        text if times is None or text.startswith("cluster:") else f"{text}x{times}" for text, times in draws.items()
+        text if times is None or text.partition(":")[0] in CLUSTERED else f"{text}x{times}"
+        for text, times in draws.items()
     ]
 
 

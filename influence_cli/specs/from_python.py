@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.core.quantities import Loss, RowTarget
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.row_labels import is_labelled, is_pandas, labelled_rows
 from influence_cli.errors import UsageError
+from influence_cli.models.trained import TrainedModel
 from influence_cli.specs.draws import same
 from influence_cli.specs.groups import check_row, parse_group
 from influence_cli.specs.names import RowNames
@@ -29,26 +31,26 @@ SHOWN_ROWS = 8
 """Number of rows up to which a group without a name is named after them."""
 
 
-def resolve_groups(groups: Groups, dataset: Dataset, seed: int, labels: Any = None) -> GroupPlan:
+def resolve_groups(groups: Groups, model: TrainedModel, seed: int, labels: Any = None) -> GroupPlan:
     """The plan, in the order given; ``labels`` are the index of the training rows, if they have one.
 
     Raises UsageError that says which group is invalid.
     """
-    m = dataset.rows
+    m = model.dataset.rows
     planned: list[PlannedGroup] = []
     notes: list[str] = []
     groups = _by_name(groups)
     if isinstance(groups, str) and parse_group(groups).each:
-        return _plan(groups, dataset, seed)
+        return _plan(groups, model, seed)
     if isinstance(groups, Mapping):
         for name, one in groups.items():
-            named, of_named = _named(_group_name(name), one, dataset, seed, labels)
+            named, of_named = _named(_group_name(name), one, model, seed, labels)
             planned += named
             notes += of_named
     else:
         for number, one in enumerate(_several(groups)):
             if isinstance(one, str):
-                drawn = _plan(one, dataset, seed)
+                drawn = _plan(one, model, seed)
                 planned += drawn
                 notes += drawn.notes
             else:
@@ -111,23 +113,29 @@ def row_names(dataset: Dataset) -> tuple[RowNames, RowNames]:
     return replace(train, others=test), replace(test, others=train)
 
 
-def train_rows(dataset: Dataset) -> TrainRows:
+def train_rows(dataset: Dataset, model: TrainedModel | None = None) -> TrainRows:
     """The training rows as groups need them."""
     columns, names = dataset.columns_train or {}, row_names(dataset)[0]
-    return TrainRows(dataset.X_train, dataset.y_train, tuple(dataset.classes), columns, names)
+    rows = TrainRows(dataset.X_train, dataset.y_train, tuple(dataset.classes), columns, names)
+    if model is None or dataset.streamed is not None:
+        return rows
+    loss = RowTarget(model.objective, Loss(model.family), dataset.X_train, dataset.y_train)
+    return replace(rows, fitted=loss, theta=model.theta)
 
 
-def _named(name: str, one: Any, dataset: Dataset, seed: int, labels: Any) -> tuple[list[PlannedGroup], tuple[str, ...]]:
+def _named(
+    name: str, one: Any, model: TrainedModel, seed: int, labels: Any
+) -> tuple[list[PlannedGroup], tuple[str, ...]]:
     """One group of that name, and the notes on it; the several groups of a spec are numbered."""
     if not isinstance(one, str):
-        return [_rows(name, 0, one, dataset.rows, labels)], ()
-    plan = _plan(one, dataset, seed)
+        return [_rows(name, 0, one, model.dataset.rows, labels)], ()
+    plan = _plan(one, model, seed)
     names = [name] if len(plan) == 1 else [f"{name}#{number}" for number in range(len(plan))]
     return [replace(group, label=label) for group, label in zip(plan, names, strict=True)], plan.notes
 
 
-def _plan(text: str, dataset: Dataset, seed: int) -> GroupPlan:
-    return plan_groups([parse_group(text)], train_rows(dataset), seed=seed)
+def _plan(text: str, model: TrainedModel, seed: int) -> GroupPlan:
+    return plan_groups([parse_group(text)], train_rows(model.dataset, model), seed=seed)
 
 
 def _rows(name: str | None, number: int, one: Any, m: int, labels: Any) -> PlannedGroup:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import partial
 from itertools import pairwise
 
@@ -18,34 +17,17 @@ from influence_cli.specs.columns import Condition, parse_conditions, quoted, she
 from influence_cli.specs.keys import Key, parse_keys
 from influence_cli.specs.lists import STDIN
 from influence_cli.specs.names import SPELLINGS, parse_names, written
+from influence_cli.specs.sizes import Size, parse_size, shown, whole_number
 
+CLUSTERED = ("cluster", "gradients")
+"""Kinds of which one spec gives K numbered groups."""
 EVERY_CLASS = "*"
 EACH_ROW = "each"
 SHOWN_CLASSES = 10
 LONGEST_GUESS = 80
-MAX_DRAWS = 1_000_000
-"""Limit on draws, more than anybody can evaluate; without it a mistyped ``x`` would exhaust the memory."""
 
-_SIZE = re.compile(r"(?P<whole>[0-9]{0,18})(?P<part>\.[0-9]{0,18})?(?P<percent>%?)(?:x(?P<times>[0-9]{1,18}))?")
-_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"#[0-9]+$")
 _TIMES_AT_END = re.compile(r"(?P<rest>.+)x(?P<times>[0-9]+)", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class Size:
-    """A number of rows, or a percentage, which always refers to the m training rows and never to a class."""
-
-    text: str
-    count: int | None = None
-    percent: Fraction | None = None
-
-    def of(self, m: int) -> int:
-        """The number of rows among m, with a percentage rounded to the nearest row (a half upwards)."""
-        if self.count is not None:
-            return self.count
-        assert self.percent is not None
-        return int(self.percent * m / 100 + Fraction(1, 2))
 
 
 @dataclass(frozen=True)
@@ -130,54 +112,13 @@ def cell_of(spec: GroupSpec) -> str:
     """What the groups of one kind that are judged together share, as far as the spec alone determines it."""
     if spec.kind == "column":
         return f"column:{quoted(spec.conditions[0].column)}"
-    return spec.base if spec.kind == "cluster" else ""
+    return spec.base if spec.kind in CLUSTERED else ""
 
 
 def cell_of_label(label: str, size: int) -> str:
     """The cell of a group whose label is its spec, for files that do not store it."""
     spec = parse_group(_NUMBER.sub("", label))
     return cell_of(spec) if spec.size is None else str(size)
-
-
-def parse_size(text: str) -> tuple[Size, int | None]:
-    """``SIZE[xN]`` as the size and N."""
-    match = _SIZE.fullmatch(text)
-    if match is None or (not match["whole"] and not (match["part"] or "").strip(".")):
-        raise UsageError(
-            f"expected a SIZE, a number of rows such as 50 or a percentage of the training rows such as 5%, "
-            f"found {shown(text)}"
-        )
-    whole = str(int(match["whole"] or "0"))
-    part = (match["part"] or "").rstrip("0").rstrip(".")
-    number = whole + part
-    if match["percent"]:
-        size = Size(f"{number}%", percent=Fraction(number))
-        if Fraction(number) > 100:
-            raise UsageError(f"expected a percentage of at most 100%, found {number}%")
-    elif match["part"] is not None:
-        share = f"{float(Fraction(number) * 100):g}%"
-        hint = f"did you mean {share}?" if Fraction(number) < 1 else None
-        raise UsageError(f"expected a whole number of rows or a percentage, found {shown(text)}", hint)
-    else:
-        size = Size(number, count=int(number))
-    if Fraction(number) == 0:
-        raise UsageError(f"the size {size.text} is an empty group; expected at least one row")
-    if match["times"] is None:
-        return size, None
-    times = int(match["times"])
-    if not 1 <= times <= MAX_DRAWS:
-        raise UsageError(f"expected 1 to {MAX_DRAWS:,} draws behind x, found {shown(match['times'])}")
-    return size, times
-
-
-def whole_number(text: str) -> int | None:
-    """The integer that a text gives in plain digits, or None."""
-    return int(text) if _INTEGER.fullmatch(text) else None
-
-
-def shown(text: str) -> str:
-    """A piece of input, quoted, and shortened if it is too long for a sentence."""
-    return f"'{text}'" if len(text) <= 160 else f"'{text[:120]}...' ({len(text):,} characters)"
 
 
 def resolve_label(spec: GroupSpec, classes: Sequence[str]) -> tuple[int, Size | None, int | None]:
@@ -277,12 +218,19 @@ def _parse_neighbours(body: str) -> GroupSpec:
     return GroupSpec("neighbours", f"neighbours:{row}:{size.text}", size=size, row=row)
 
 
-def _parse_cluster(body: str) -> GroupSpec:
+def _parse_clusters(kind: str, body: str) -> GroupSpec:
     _refuse_times(body, "a clustering")
     clusters = whole_number(body)
     if clusters is None or clusters < 2:
         raise UsageError(f"expected a number of clusters of at least 2, found {shown(body)}")
-    return GroupSpec("cluster", f"cluster:{clusters}", clusters=clusters)
+    return GroupSpec(kind, f"{kind}:{clusters}", clusters=clusters)
+
+
+def _parse_tail(body: str) -> GroupSpec:
+    size, times = parse_size(body)
+    if times is not None:
+        _refuse_times(body, "the rows of largest loss")
+    return GroupSpec("tail", f"tail:{size.text}", size=size)
 
 
 def _parse_column(body: str) -> GroupSpec:
@@ -334,7 +282,9 @@ KINDS: dict[str, Kind] = {
         "the SIZE training rows nearest to training row ROW, which is one of them",
         _parse_neighbours,
     ),
-    "cluster": Kind("cluster:K", "cluster:10", "K groups, by k-means on the features", _parse_cluster),
+    "cluster": Kind(
+        "cluster:K", "cluster:10", "K groups, by k-means on the features", partial(_parse_clusters, "cluster")
+    ),
     "column": Kind(
         "column:NAME=VALUE[,NAME=LOW..HIGH]",
         "column:clinic=North,age=60..75",
@@ -347,4 +297,11 @@ KINDS: dict[str, Kind] = {
         "a group for each value of a column of the table, each combination of several, or each of BINS equal parts",
         _parse_by,
     ),
+    "gradients": Kind(
+        "gradients:K",
+        "gradients:10",
+        "K groups of rows with like gradients of the loss, by k-means on these",
+        partial(_parse_clusters, "gradients"),
+    ),
+    "tail": Kind("tail:SIZE", "tail:5%", "the SIZE training rows of largest loss", _parse_tail),
 }

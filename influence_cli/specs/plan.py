@@ -14,9 +14,11 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from influence_cli.core.quantities import RowTarget
 from influence_cli.data.notation import read_numbers
 from influence_cli.data.readers.in_place import refuse_streamed
 from influence_cli.errors import UsageError, about
+from influence_cli.memory import require
 from influence_cli.specs.by import conditions_by_keys
 from influence_cli.specs.columns import quoted, rows_where
 from influence_cli.specs.draws import frozen, kmeans, nearest_rows, random_of, same, seed_of
@@ -34,21 +36,27 @@ from influence_cli.specs.keys import Key
 from influence_cli.specs.names import SPELLINGS, RowNames
 from influence_cli.specs.planned import EveryRow, GroupPlan, PlannedGroup
 
-ALL_ROWS = ("neighbours", "cluster")
-"""Kinds of groups that depend on the features of all rows."""
+ALL_ROWS = ("neighbours", "cluster", "gradients", "tail")
+"""Kinds of groups that depend on all rows at once."""
 NAMELESS = RowNames("training rows")
 
 
 @dataclass(frozen=True)
 class TrainRows:
     """Features X (m, d) and labels or responses y (m,), the ``classes`` (empty for regression), the ``columns`` of a
-    table as in ``Dataset.columns_train``, and the ``names`` of the rows."""
+    table as in ``Dataset.columns_train``, and the ``names`` of the rows.
+
+    ``fitted`` is the loss of each of these rows at the parameters ``theta`` (P, 1) of the model that is asked about;
+    None where there is no model.
+    """
 
     X: Any
     y: np.ndarray
     classes: tuple[str, ...] = ()
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     names: RowNames = NAMELESS
+    fitted: RowTarget | None = None
+    theta: np.ndarray = field(default_factory=lambda: np.empty((0, 1)))
 
 
 def plan_groups(
@@ -71,7 +79,7 @@ def plan_groups(
     for spec in specs:
         if spec.kind in ALL_ROWS:
             refuse_streamed(rows.X, f"a group of the kind {spec.kind}:")
-    data = _Data(rows.X, rows.y, rows.classes, rows.columns, rows.names, seed, stdin)
+    data = _Data(**vars(rows), seed=seed, stdin=stdin)
     if len(specs) == 1 and specs[0].each and data.m > 1:
         return GroupPlan(EveryRow(data.m), data.m)
     groups: list[PlannedGroup] = []
@@ -216,18 +224,41 @@ def _plan_cluster(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
     assert spec.clusters is not None
     if spec.clusters > data.m:
         raise UsageError(f"group {shown(spec.text)}: expected at most {data.m:,} clusters, one for each training row")
-    members = kmeans(data.X, spec.clusters, seed_of(data.seed, spec.base, 0))
+    points = data.X if spec.kind == "cluster" else _gradients(spec, data)
+    members = kmeans(points, spec.clusters, seed_of(data.seed, spec.base, 0))
     clusters, first = np.unique(members, return_index=True)
     if len(clusters) < spec.clusters:
         raise UsageError(
             f"group {shown(spec.text)}: the training rows form only {len(clusters)} distinct clusters",
-            hint=f"At most: --group cluster:{len(clusters)}" if len(clusters) > 1 else None,
+            hint=f"At most: --group {spec.kind}:{len(clusters)}" if len(clusters) > 1 else None,
         )
     # The cluster numbers of k-means are arbitrary; the smallest row of each cluster is not.
     for number, cluster in enumerate(clusters[np.argsort(first)]):
         rows = frozen(np.flatnonzero(members == cluster))
         source, draw = (spec.base, number), partial(same, rows)
-        yield PlannedGroup(f"{spec.base}#{number}", "cluster", len(rows), source, draw, cell=spec.base)
+        yield PlannedGroup(f"{spec.base}#{number}", spec.kind, len(rows), source, draw, cell=spec.base)
+
+
+def _gradients(spec: GroupSpec, data: _Data) -> np.ndarray:
+    """Gradient of each row's loss at theta, (m, P)."""
+    target = _of_model(spec, data)
+    require(f"the gradients of {data.m:,} rows ({spec.text})", 3 * 8.0 * data.m * len(data.theta))
+    return np.ascontiguousarray(target.gradient(data.theta).T)
+
+
+def _plan_tail(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
+    assert spec.size is not None
+    count = _checked(spec.text, spec.size, spec.size.of(data.m), data.m)
+    losses = _of_model(spec, data).value(data.theta)[:, 0]
+    rows = frozen(np.sort(np.argsort(-losses, kind="stable")[:count]))  # of equal losses the first rows
+    yield PlannedGroup(spec.text, "tail", count, (spec.text, 0), partial(same, rows), cell=str(count))
+
+
+def _of_model(spec: GroupSpec, data: _Data) -> RowTarget:
+    """The loss of each row.  Raises UsageError where there is no model."""
+    if data.fitted is None:
+        raise UsageError(f"group {shown(spec.text)} needs a model, whose losses it goes by")
+    return data.fitted
 
 
 def _plan_column(spec: GroupSpec, data: _Data) -> Iterator[PlannedGroup]:
@@ -280,4 +311,6 @@ PLANNERS: dict[str, Callable[[GroupSpec, _Data], Iterator[PlannedGroup]]] = {
     "cluster": _plan_cluster,
     "column": _plan_column,
     "by": _plan_by,
+    "gradients": _plan_cluster,
+    "tail": _plan_tail,
 }
