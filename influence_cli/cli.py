@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from functools import cache
+from functools import cached_property
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +25,20 @@ from influence_cli.core import stopping
 from influence_cli.errors import ExitCode, GinfError, StoppedError, shown_lines
 from influence_cli.memory import lack
 
-app = typer.Typer(
+
+class Application(typer.Typer):
+    """The commands, whose signatures Typer reads once per process: that takes far longer than parsing a line."""
+
+    @cached_property
+    def _command(self) -> Any:
+        return get_command(self)
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Parse a command line and run its command."""
+        return self._command(*arguments, **options)
+
+
+app = Application(
     name="ginf",
     help="How would this model's prediction change if that group of training rows had not been there?",
     no_args_is_help=True,
@@ -50,12 +63,6 @@ def _app(
     ] = False,
 ) -> None:
     pass
-
-
-@cache
-def _parser() -> Any:
-    """What Typer makes of the commands' signatures, once a process: it takes far longer than to parse a line."""
-    return get_command(app)
 
 
 def main() -> None:
@@ -89,7 +96,7 @@ def _until_stopped(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = int(_parser()(arguments, prog_name="ginf", standalone_mode=False) or ExitCode.OK)
+        code = int(app(arguments, prog_name="ginf", standalone_mode=False) or ExitCode.OK)
         sys.stdout.flush()
         # Typer raises Abort at Ctrl-C or returns this code, depending on its version.
         return _interrupted() if code == ExitCode.INTERRUPTED else code

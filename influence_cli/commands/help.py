@@ -101,9 +101,18 @@ class Command(TyperCommand):
             name, text = one.get_help_record(ctx)
             title = getattr(one, PANEL, None) or ("Options" if one.param_type_name == "option" else "Arguments")
             panels.setdefault(title, []).append((name.split(" <")[0], RANGE.sub("", text)))
+        formatter.write_paragraph()
         for title, records in panels.items():
-            with formatter.section(title):
-                formatter.write_dl(records, col_max=WIDEST_NAME)
+            formatter.write(_panel(title, records, formatter))
+
+
+def _panel(title: str, records: Sequence[tuple[str, str]], formatter: Any) -> str:
+    """Options in a frame, whose texts have all the width that the names leave: Typer's own frame leaves them half."""
+    from influence_cli.present.frames import SIDES, framed
+
+    inside = type(formatter)(width=formatter.width - SIDES)
+    inside.write_dl(records, col_max=WIDEST_NAME)
+    return framed(title, inside.getvalue().rstrip(), formatter.width)
 
 
 def _numbers_of(function: Callable[..., Any] | None, name: str) -> str | None:
