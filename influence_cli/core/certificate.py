@@ -302,7 +302,7 @@ def _rounding(
         steep = outputs + np.abs(objective.y).max()
     if isinstance(objective.family, Poisson):
         outputs = np.where(outputs < FARTHEST, outputs, np.inf)
-        forward = objective.passes.design.forward  # of each row: their exponentials differ widely
+        forward = objective.passes.design.forward  # row by row: exp of a bound would be far too large
         peak = np.full(len(size), -np.inf)
         for rows in objective.design.blocks(len(size)):
             peak = np.maximum(peak, forward(np.ascontiguousarray(theta.T), rows).max(axis=1))
