@@ -1,19 +1,19 @@
-"""Groups that empty a feature or a class of its rows: where their way begins, and what M does not know of it.
+"""Groups that contain most rows of a feature or all rows of a class: where their paths start, and corrections of M^-1.
 
-A group that takes most of a feature's rows, as those that a column's value chooses do, leaves little curvature along
-its parameter but the penalty's.  So does one that leaves it a constant, along the parameter with what the intercept
-takes up.  One that takes a whole class leaves as little along all parameters of the class's
-output: the other rows rule it out.  The trained model's M is blind to both: the way would be long, its steps small, and
-an estimate of what is left to go far too small.  So the diagonal of M^-1 is raised at such parameters to what the group
-leaves (``raised_where_emptied``).
+If a group contains most rows in which a feature is not 0, as groups chosen by a column's value do, little curvature but
+the penalty's remains along its parameter.  The same holds where the feature becomes a constant, along its parameter
+combined with the intercept, and where a whole class is removed, along all parameters of its output, because the other
+rows rule the class out.  The trained model's M still has the group's curvature there: the path would be long, its steps
+small, and an estimate of the remaining distance far too small.  So the diagonal of M^-1 is raised at such parameters to
+the inverse of the remaining curvature (``raised_where_emptied``).
 
-What a class keeps is a matter of the intercepts above all, and those that are penalised would take many steps to find
-their place.  Along the direction a in which they rule the class out, the derivative of J at theta* + t a is about
+How far a class is ruled out depends mainly on the intercepts, and penalised intercepts would take many steps to arrive.
+Along the direction a in which they rule the class out, the derivative of J at theta* + t a is about
 
     a'R theta* + t a'R a - p e^-t,      p = -a'(grad J(theta*) - R theta*)
 
-with R the penalty and p what the other rows give to the class (their mean probability of it), which falls by the factor
-e^-t.  The way begins at its zero, which costs one pass; unpenalised intercepts are taken far out instead.
+with R the penalty and p the mean probability that the other rows give to the class, which falls by the factor e^-t.
+The path starts where this is 0, which costs one pass; unpenalised intercepts start far out instead (``FAR_OUT``).
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from influence_cli.core.solvers.preconditioners import Preconditioner, Raised
 from influence_cli.core.weights import Weights
 
 EMPTIED = 0.5
-"""Share of what a feature varies under which the curvature along its parameter is the group's own."""
+"""Remaining share of a feature's variation below which M^-1 is raised at its parameter."""
 STEPS = 60
-"""Newton steps on one number, each of which adds at most about 1 to it."""
+"""Newton steps on a single number, each of which adds at most about 1 to it."""
 
 
 def without_classes(
     objective: Objective, theta: np.ndarray, w: Weights, gradient: np.ndarray | None = None
 ) -> np.ndarray:
-    """Where the ways of G groups with the weights w after removal begin, (P, G): at the trained theta (P, 1), but with
-    lost classes ruled out.  Where intercepts are penalised that takes the ``gradient`` (P, G) at theta, or a pass."""
+    """The starting points (P, G) of the paths of G groups with the weights w after removal: the trained theta (P, 1),
+    with lost classes ruled out.  Where intercepts are penalised, this needs the ``gradient`` (P, G) at theta, else a
+    pass."""
     along, free = _ruling_out(objective, w), objective.recession(w).any(axis=0)
     start = theta + np.where(free, FAR_OUT, 0.0) * along
     held = np.flatnonzero(along.any(axis=0) & ~free)
@@ -57,13 +58,13 @@ def without_classes(
 def raised_where_emptied(
     objective: Objective, w: Weights, inverse: Preconditioner, theta: np.ndarray, gradient: np.ndarray | None = None
 ) -> Preconditioner:
-    """M^-1 raised where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for ways from theta
-    (P, 1 or G).  Where intercepts are penalised that takes the ``gradient`` (P, G) there, or a pass.
+    """M^-1 raised where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for paths from theta
+    (P, 1 or G).  Where intercepts are penalised, this needs the ``gradient`` (P, G) there, else a pass.
 
-    Along a feature's parameter J's curvature is about left u^2 + lambda R_g instead of usual u^2 + lambda R, with u the
-    typical curvature of the feature and ``left`` and ``usual`` the shares of it that vary: an intercept takes up the
-    mean.  Along those of a lost class it is p instead of (K - 1) / K^2, the curvature of one output among K that are
-    alike, times u^2.  A direction that nothing holds is left to ``recession``.
+    Along a feature's parameter the curvature of J is about left u^2 + lambda R_g instead of usual u^2 + lambda R, with
+    u the typical curvature of the feature, and ``left`` and ``usual`` the shares of it that vary about the mean, which
+    an intercept absorbs.  Along the parameters of a lost class p replaces (K - 1) / K^2, the curvature of one output
+    among K equal ones, as the factor of u^2.  Directions without any curvature are left to ``recession``.
     """
     if not isinstance(objective, Glm):
         return inverse
@@ -90,8 +91,8 @@ def raised_where_emptied(
 
 
 def _features_left(objective: Glm, w: Weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each feature, as shares of its mean square, what is left of that without each group (D, G) or, beside an
-    intercept, of what it varies around its mean there, and how much that is with them (D, 1); and the mean (D, G)."""
+    """For each feature, as shares of its mean square: how much remains without each group (D, G), about its mean there
+    if there is an intercept; how much there is with all rows (D, 1); and the mean without each group (D, G)."""
     design, squares = objective.design, objective.mean_squares
     moments = [design.chosen_moments(rows, w.base[rows]) for rows in w.rows]
     taken, taken_squares = np.stack(moments, axis=-1)
@@ -108,7 +109,7 @@ def _features_left(objective: Glm, w: Weights) -> tuple[np.ndarray, np.ndarray, 
 def _pull(
     objective: Objective, w: Weights, along: np.ndarray, theta: np.ndarray, gradient: np.ndarray | None
 ) -> np.ndarray:
-    """What the rows that are left give to lost classes at theta (P, 1 or G), (G,): nothing far out."""
+    """The mean probability p that the remaining rows give to lost classes at theta (P, 1 or G), (G,); 0 far out."""
     if not (along.any(axis=0) & ~objective.recession(w).any(axis=0)).any():
         return np.zeros(w.groups)
     gradient = objective.gradient(theta, w) if gradient is None else gradient
@@ -116,8 +117,8 @@ def _pull(
 
 
 def _ruling_out(objective: Objective, w: Weights) -> np.ndarray:
-    """Directions (P, G) of the intercepts, penalised or not, that rule out what has lost its last row; 0 where nothing
-    has, or there are no intercepts.  Of a network only free ones."""
+    """Directions (P, G) of the intercepts, penalised or not, that rule out classes without rows; 0 where there are
+    none, or no intercepts.  For a network only unpenalised intercepts count."""
     if not isinstance(objective, Glm) or not objective.design.intercept:
         return objective.recession(w)
     out = np.zeros((w.groups, objective.outputs, objective.design.columns))

@@ -1,28 +1,28 @@
-"""Refined estimates: the retraining's own iteration from theta*, ended as soon as the question is answered.
+"""Refined estimates: the iteration of retraining from theta*, ended as soon as f is precise enough.
 
-Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, sped up by
-Anderson's mixing (docs/design.md 2.7).  Step 0 is ``first`` and reads the group's rows alone; each further step takes
-one pass over the rows for a whole block of groups.  (Groups that take a class begin without it: ``core.emptied``, which
-also tells M what a group empties; ``core.told_apart`` does of groups that the features tell apart.)  With F_k =
-f(theta_k) - f(theta*) and r_k the gradient at theta_(k-1), a group ends at the first step k >= 2 at which all of its
+Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, accelerated
+by Anderson mixing (docs/design.md, 2.7).  Step 0 is ``first`` and reads the group's rows only; each further step takes
+one pass over the rows for a whole block of groups.  (``core.emptied`` and ``core.told_apart`` correct M^-1 where a
+group contains nearly all curvature along some direction, and the start where a group contains a whole class.) With F_k
+= f(theta_k) - f(theta*) and r_k the gradient at theta_(k-1), a group ends at the first step k >= 2 at which all of its
 test rows have
 
     error_k = c max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
                                                             q = min(|r_k| / min |r_j|, .95), j < k, in the norm of M^-1
 
-or an error that the rounding of f hides; c is 1.25.  It is the geometric tail of a series that shrinks by q a step: an
-estimate of the error, and no bound.  (q is not the ratio to the gradient before: where the mixing has thrown that far
-out, as it does of rows that are nearly separable, the step back looks like a contraction.)
+or an error below the rounding of f; c is 1.25.  This is the tail of a geometric series with ratio q: an estimate of the
+error, not a bound.  (q is not the ratio to the previous gradient: where the mixing has overshot, as it does for rows
+that are nearly separable, the step back would look like a contraction.)
 
-Such a series is not what a group makes whose curvature M does not know: one that takes a whole class, or rows without
-which the others are nearly separable.  There F rises and falls on its way, so that several moves may be small by
-chance, and a loss stands still where its row is far out.  The path of a group that takes a class, one that was thrown
-far out, and any from the ninth step on therefore is ``slow``: c is 2.5, the rule must hold at two steps in a row, and
-error_k is c |F_k| |r_k| / |r_1| at least, what the gradient has yet to lose.  Where the mixing stalls Newton's method
-goes on under the same rule, with |r_k| in the norm of the inverse Hessian there; steps by products are rough, so the
-one that ends a group is solved to 3%.
+The series is not geometric where M lacks the group's curvature: where a group contains a whole class, or rows without
+which the others are nearly separable.  There F rises and falls along the path, so that several moves may be small by
+chance, and a loss is constant where its row is far out.  Therefore the path of a group with a whole class, a path that
+has overshot, and any path from the ninth step on is ``slow``: c is 2.5, the rule must hold at two steps in a row, and
+error_k is at least c |F_k| |r_k| / |r_1|, where |r_k| / |r_1| is the share of the gradient that remains.  Where the
+mixing stalls, Newton's method continues under the same rule, with |r_k| in the norm of the inverse Hessian there.  Its
+steps by products are imprecise, so that the step that ends a group is solved to 3%.
 
-Where J is not convex (a network) it is the proximal objective that is followed, as all influence functions do.
+Where J is not convex (a network), the proximal objective is minimised, as for all influence functions.
 """
 
 from __future__ import annotations
@@ -52,42 +52,44 @@ from influence_cli.core.told_apart import raised_where_told_apart
 from influence_cli.core.weights import Weights
 
 SAFETY, SLOW_SAFETY = 1.25, 2.5
-"""Factor on the geometric tail, and that of a slow path."""
+"""Factor c on the geometric tail, and its value for a slow path."""
 WILD, SLOW_FROM = 2.0, 9
-"""Growth of the gradient, from its first length, and number of steps, from which on a path is slow."""
+"""Length of the gradient relative to the first, and number of steps, from which on a path is slow."""
 FIRST_TEST = 2
-"""The step at which the rule is first asked: it needs two moves."""
+"""The first step at which the rule is tested: it needs two moves."""
 SLOWEST = 0.95
-"""Largest contraction that the rule reckons with."""
+"""Largest ratio q in the rule."""
 VISIBLE = 16 * np.finfo(float).eps
-"""Rounding of f, relative to |f| before and after removal."""
+"""Rounding error of f, relative to |f| before plus |f| after removal."""
 END = 1e-9
-"""Length of the gradient, relative to its first, at which a retraining would end as well."""
+"""Length of the gradient, relative to the first, at which a retraining would end as well."""
 MIXING_STEPS, NEWTON_STEPS = 40, 60
 STALLED_AFTER, GAIN = 18, 10.0
-"""Steps of the mixing within which the gradient must have become shorter by this factor, or Newton-CG goes on."""
+"""Steps of the mixing in which the gradient must become shorter by this factor; otherwise Newton's method takes
+over."""
 NOISE, WORTH_PROBING = 100.0, 4
-"""Gradients in single precision serve while they are longer than this many times their rounding error, which is
-measured where a block has so many groups."""
+"""Multiple of their rounding error above which gradients in single precision are used, and the number of groups in a
+block from which on that error is measured."""
 INNER, SERVED, PATIENT = 0.3, 60, 500
-"""Relative residual of a Newton step, the products in which the trained model's M should solve for it, and those that a
-group's own approximation of its Hessian may take.  Rough steps leave more of them to be asked whether they suffice."""
+"""Relative residual of a Newton step, products in which the trained model's M should solve for it, and products that a
+group's own preconditioner may take.  Imprecise steps give the rule more points at which it may hold."""
 PROOF = 0.03
-"""Relative residual of the step that must confirm an end: a rough one is blind to directions of little curvature."""
+"""Relative residual of the step that confirms an end: a less precise one may miss directions of little curvature."""
 OWN_HESSIAN_PASSES = 12.0
-"""Passes that a group's own Hessian may cost: of such groups a step by products takes ten to twenty (measured)."""
+"""Passes that a group's own Hessian may cost: for such groups a step by products takes ten to twenty (measured)."""
 CURVATURE_NUMBERS = 32e6
-"""Numbers that the curvature of the groups in Newton-CG may keep at a time: 256 MB."""
+"""Float64 numbers that the curvature of the groups in Newton-CG may take: 256 MB."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked: f with ``base`` (T,), or (T, G) where it differs by group, at theta*, to a relative error of
+    """The question: f, with ``base`` (T,), or (T, G) where it differs by group, at theta*, to a relative error of
     ``rel``.
 
-    ``counts`` (T, G) is false for the pairs whose f has no finite value after removal: they decide nothing.  An f that
-    moves in steps is not ``graded``: small moves say nothing about the next, and only the gradient ends a group.  With
-    ``steps`` every group takes that many steps of the mixing and none of Newton-CG, whatever its error.
+    ``counts`` (T, G) is false for pairs whose f has no finite value after removal, which do not enter the rule.  An f
+    that is piecewise constant is not ``graded``: small moves do not predict the next, so that only the gradient ends a
+    group.  If ``steps`` is given, every group takes that many steps of the mixing and none of Newton-CG, whatever its
+    error.
     """
 
     f: Valued
@@ -100,10 +102,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Refined:
-    """Changes of f on removal (T, G) with their estimated ``error`` (T, G), and whether each is within the tolerance.
+    """Changes of f on removal (T, G), their estimated ``error`` (T, G), and whether each is ``met`` to the tolerance.
 
-    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) the steps of the mixing and of Newton-CG that led there,
-    ``first`` (G,) the length of the gradient that they began with, in the norm of M^-1.
+    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) counts the steps of the mixing and of Newton-CG, and
+    ``first`` (G,) is the length of the first gradient in the norm of M^-1.
     """
 
     change: np.ndarray
@@ -115,14 +117,14 @@ class Refined:
 
 
 def followed(objective: Objective, theta: np.ndarray) -> Objective:
-    """What estimates at theta (P, 1) estimate the minimum of: J, and the proximal objective where J is not convex."""
+    """The objective whose minimum is estimated at theta (P, 1): J, or the proximal objective where J is not convex."""
     return objective if objective.convex else objective.proximal(theta)
 
 
 def first_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
-    """The gradient (P, G) of the objective that is ``followed``, after removal, at theta (P, 1).
+    """The gradient (P, G) after removal of the objective that is ``followed``, at theta (P, 1).
 
-    From the groups' rows and one pass of a single column; of the proximal objective theta is the minimum itself.
+    It takes the groups' rows and one pass for a single column; theta is the minimum of the proximal objective itself.
     """
     g = removed_gradient(objective, theta, groups)
     return objective.gradient(theta, objective.weights) - g if objective.convex else -g
@@ -140,8 +142,7 @@ def refine(
 ) -> Refined:
     """Refine G groups, with the weights w after removal, from the trained parameters theta (P, 1).
 
-    ``first_gradient`` as ``gradient`` saves a pass.  With ``start`` (P, G), what an earlier call reached, it goes on
-    from there.
+    ``gradient``, the ``first_gradient``, saves a pass.  ``start`` (P, G), the theta of an earlier call, continues it.
     """
     objective = followed(objective, theta)
     if start is None:
@@ -163,8 +164,8 @@ def refine(
 
 
 class _Rule:
-    """F_k, its last move and the length of the gradient of every group, and whether they suffice; which paths are
-    ``slow`` (G,) from the beginning."""
+    """F_k, its last move and the gradient's length for every group, and whether they suffice; ``slow`` (G,) are paths
+    that are slow from the start."""
 
     def __init__(self, goal: Goal, groups: int, slow: np.ndarray | bool = False):
         shape = (len(goal.base), groups)
@@ -176,8 +177,8 @@ class _Rule:
         self.steps = np.full(groups, -1, dtype=np.int64)
 
     def ends(self, columns: np.ndarray, theta: np.ndarray, length: np.ndarray) -> np.ndarray:
-        """Take note of theta (P, A) of these groups (A,), reached from a gradient of ``length`` (A,), and say which are
-        at their end, (A,)."""
+        """Record theta (P, A) of the groups ``columns`` (A,), reached from a gradient of that ``length`` (A,), and
+        return which of them have ended, (A,)."""
         goal, base = self.goal, columns_of(self.goal.base)
         base = base[:, columns] if base.shape[1] > 1 else base
         value = of_columns(goal.f, columns).value(theta)
@@ -208,15 +209,15 @@ class _Rule:
 
 
 class _Way:
-    """The way of the groups' parameters ``reached`` (P, G) under weights w."""
+    """The paths of the groups: their current parameters ``reached`` (P, G) under the weights w."""
 
     def __init__(self, objective: Objective, w: Weights, start: np.ndarray, rule: _Rule):
         self.objective, self.w, self.rule = objective, w, rule
         self.reached = np.array(start, order="F")
 
     def mix(self, gradient: np.ndarray, preconditioner: Preconditioner) -> np.ndarray:
-        """Mix from ``reached``, with the ``gradient`` (P, G) there, until the rule ends a group: the groups that have
-        stalled, which are left where their gradient was shortest."""
+        """Mix from ``reached``, where the gradient is ``gradient`` (P, G), until the rule ends each group.  Returns the
+        groups that have stalled, which stay where their gradient was shortest."""
         count = self.w.groups
         shortest, mark = np.full(count, np.inf), np.full(count, np.inf)
         marked_at = np.zeros(count, dtype=np.int64)
@@ -232,7 +233,7 @@ class _Way:
             mark[active[gained]], marked_at[active[gained]] = length[gained], step
             if (length < noise).any():
                 passes = self.objective
-            # A column that is lost must not reach the others' common linear algebra.
+            # A column that has diverged must not enter the linear algebra that the others share.
             finite = np.isfinite(length)
             x = mixing.next(x, np.where(finite, move, 0.0), np.where(finite, -gradient, 0.0))
             done = self.rule.ends(active, x, length) & finite
@@ -249,9 +250,9 @@ class _Way:
         return np.flatnonzero(stalled)
 
     def _low_precision(self, preconditioner: Preconditioner) -> tuple[Objective, float]:
-        """The objective in single precision, where it has one, and the length of the gradient down to which it serves.
+        """The objective in single precision, if it has one, and the length of the gradient down to which it is used.
 
-        The rounding of the group with the largest weights stands for all.
+        The rounding error is measured for the group with the largest weights.
         """
         count = self.w.groups
         single = self.objective.single(count) if count >= WORTH_PROBING else self.objective
@@ -263,10 +264,9 @@ class _Way:
         return single, NOISE * float(np.sqrt(dots(off, for_columns(preconditioner, at)(off))[0]))
 
     def newton(self, groups: np.ndarray, preconditioner: Preconditioner) -> None:
-        """Newton's method from ``reached`` for these groups (A,): by their own Hessians where these cost no more than
-        the products that they save; else, or where one is singular, by products, with the trained model's M as long as
-        that solves for a step in ``SERVED``, and then, where that is cheap to make, with each group's own
-        approximation."""
+        """Newton's method from ``reached`` for these groups (A,): with their own Hessians where these cost no more than
+        the products that they save.  Otherwise, or where one is singular, by products: preconditioned with M as long as
+        that solves a step in ``SERVED`` products, then, if it is cheap, with each group's own preconditioner."""
         objective, rest = self.objective, groups
         if isinstance(objective, Glm) and hessian_passes(objective) <= OWN_HESSIAN_PASSES:
             rest = self._newton(rest, lambda at: _by_factor(objective, at), objective.size**2)
@@ -279,7 +279,7 @@ class _Way:
                 self._newton(part, lambda at: _by_products(objective, at, None), states)
 
     def _newton(self, groups: np.ndarray, solve: Callable[[_Point], Solution], numbers: int) -> np.ndarray:
-        """Newton's method for these groups (A,), with ``numbers`` to keep of each; which were not served (B,)."""
+        """Newton's method for these groups (A,), of which each keeps so many ``numbers``; returns the unsolved ones."""
         wide = max(1, int(CURVATURE_NUMBERS / numbers))
         parts = [self._newton_together(groups[at : at + wide], solve) for at in range(0, len(groups), wide)]
         return np.concatenate([*parts, groups[:0]])
@@ -290,7 +290,7 @@ class _Way:
         theta, gradient = points.theta, points.gradient
         active, unserved = np.arange(len(groups)), [groups[:0]]
         tight = np.zeros(len(groups), dtype=bool)
-        rule.shortest[groups] = np.nan  # lengths in the norm of another Hessian
+        rule.shortest[groups] = np.nan  # earlier lengths are in the norm of another Hessian
         for _ in range(NEWTON_STEPS):
             here = w.take(active)
             at = _Point(groups[active], theta[:, active], gradient[:, active], here, tight[active])
@@ -310,8 +310,8 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Point:
-    """Where a Newton step begins: ``groups`` (A,) at theta (P, A) with that gradient under weights w; ``tight`` (A,)
-    steps are to be solved to ``PROOF``."""
+    """Where a Newton step starts: the ``groups`` (A,) at theta (P, A) with that gradient and weights w; steps that are
+    ``tight`` (A,) are solved to ``PROOF``."""
 
     groups: np.ndarray
     theta: np.ndarray
@@ -329,7 +329,7 @@ def _by_factor(objective: Glm, at: _Point) -> Solution:
 
 
 def _by_products(objective: Objective, at: _Point, inverse: Preconditioner | None) -> Solution:
-    """Newton steps by products; without a preconditioner each group has its own."""
+    """Newton steps by products; if ``inverse`` is None, each group has its own preconditioner."""
     return refined_conjugate_gradient(
         HessianAt(objective, at.theta, at.w),
         -at.gradient,

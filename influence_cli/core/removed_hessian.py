@@ -1,4 +1,4 @@
-"""Solves with H - D, the Hessian after removal at theta*, by products that read the groups' rows alone."""
+"""Solves with H - D, the Hessian after removal at theta*, by products that read the groups' rows only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influence_cli.core.solvers.downdate import downdated_conjugate_gradient
 
 
 class RemovedHessian:
-    """H - D of the groups ``which`` (A,) at theta (P, 1), for a solver whose factor solves with H itself."""
+    """H - D of the groups ``which`` (A,) at theta (P, 1), for a solver whose factor is that of H itself."""
 
     def __init__(
         self, objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, which: np.ndarray
@@ -27,8 +27,8 @@ class RemovedHessian:
         return self._solve(rhs, np.arange(len(self._scale)), self._solver.product, tol, max_iterations)
 
     def condition(self) -> np.ndarray:
-        """About the condition number of each H - D, (A,), its rows and columns scaled to a diagonal of H of 1: so that
-        the units of the features do not count.  By two steps of inverse iteration, with the groups' rows alone."""
+        """Approximate condition numbers (A,) of H - D, scaled so that H has diagonal 1 and the units of the features
+        have no influence.  They come from two steps of inverse iteration, which read the groups' rows only."""
         factor = self._solver.factor
         assert factor is not None
         scale = np.sqrt((factor.lower**2).sum(axis=1))[:, None]
@@ -45,7 +45,7 @@ class RemovedHessian:
         self, rhs: np.ndarray, groups: np.ndarray, product: Product | None, tol: float, max_iterations: int
     ) -> Solution:
         def downdate(V: np.ndarray, HV: np.ndarray, at: np.ndarray) -> np.ndarray:
-            # H V is known, and so is the loss's part of it over all rows.
+            # H V is known, and therefore also the product with the loss's Hessian over all rows.
             of_all = HV - self._objective.penalty.product(V) - self._objective.damping * V
             curved = self._scale[groups[at]] * self._member(V, groups[at]) - self._offset[groups[at]] * of_all
             penalty = None if self._penalty is None else self._penalty.take(groups[at])

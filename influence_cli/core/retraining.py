@@ -1,20 +1,20 @@
-"""The truth: retraining without each group, many groups in one pass over the rows (docs/design.md, "When a
-point is a minimum").
+"""The truth: retraining without each group, many groups in one pass over the rows (docs/design.md, "When is it a
+minimum?").
 
-Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M that the trained model already
-has, sped up by Anderson's mixing; groups that take a whole class begin without it, and M is told (``core.emptied``).
-Where that stalls (a group that takes most of a class with it changes the Hessian too much) block Newton-CG takes over:
-with M as preconditioner as long as that serves, and then, where it is light, with each column's own approximation of
+Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, accelerated
+by Anderson mixing; groups that contain a whole class start with it ruled out, and M^-1 is corrected (``core.emptied``).
+Where that stalls, because a group that contains most of a class changes the Hessian too much, block Newton-CG takes
+over: with M as preconditioner as long as that serves, and then, if it is cheap, with each column's own approximation of
 the Hessian.
 
-Where J is not convex "the truth" is a choice of what is minimised and from where, and the choices differ (Bae et al.
+Where J is not convex, "the truth" depends on what is minimised and from where, and the choices differ (Bae et al.
 2022):
 
     cold        J(.; w_removed) from the initial weights, as if the group had never been there
     warm        J(.; w_removed) from the trained parameters
-    proximal    the proximal Bregman objective, from there: what influence functions are the linear response of
+    proximal the proximal Bregman objective from the trained parameters, whose linear response influence functions are
 
-Of a convex J they are one.
+For a convex J all three are the same.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from influence_cli.core.weights import Weights
 WARM, COLD, PROXIMAL = "warm", "cold", "proximal"
 STRATEGIES = (WARM, COLD, PROXIMAL)
 HANDOVER = 1e-4
-"""Decrement, relative to that of the first move, at which a Newton step with the Hessian's own factor ends the way."""
+"""Decrement, relative to that of the first step, at which a Newton step with a factored Hessian replaces the mixing."""
 SMALL_TABLE = 1e6
-"""Rows times the square of the parameters up to which Newton steps with every group's own Hessian take less time than
-the mixing's passes (measured)."""
+"""Rows times the square of the parameters up to which Newton steps with every group's own Hessian are faster than the
+passes of the mixing (measured)."""
 FAR_FROM_M = 0.75
-"""Share of the weights from which on retraining ends by Newton-CG with the Hessian after removal."""
+"""Share of the weight above which retraining ends by Newton-CG with the Hessian after removal."""
 LARGEST_BLOCK = 300
-"""Iterations of L-BFGS from the trained model's curvature after which a column has left its range and gets its own."""
+"""Iterations of L-BFGS with the trained model's curvature after which a column gets its own approximation."""
 SERVED = 60
-"""Products for a Newton step that the trained model's curvature may leave.  Of random groups it needs fewer even at a
-small lambda, where the light approximations need hundreds; of a whole class it would need thousands."""
+"""Products for a Newton step within which the trained model's curvature should solve it.  For random groups it needs
+fewer even at a small lambda, where cheap approximations need hundreds; for a whole class it would need thousands."""
 STEPS = 100
-"""Newton steps that a column may take in all with its own approximations of the Hessian."""
+"""Newton steps in total that a column may take with its own approximations of the Hessian."""
 MIXING_PASSES = 100
-"""Passes of the mixing, after which Newton's method takes over."""
+"""Passes of the mixing after which Newton's method takes over."""
 
 
 def retrain_cold(
@@ -65,7 +65,8 @@ def retrain_cold(
     seed: int = 0,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) of J(.; w_g) from the initial weights of ``seed``; theta (P, 1) is the trained model's."""
+    """The minimisers (P, G) of J(.; w_g) from the initial weights of ``seed``; theta (P, 1) are the trained
+    parameters."""
     outward = FAR_OUT * objective.recession(w)
     start = objective.initial(seed) + outward
     if not objective.convex:
@@ -84,13 +85,13 @@ def retrain(
     tol: float = 1e-8,
     watch: Watch | None = None,
 ) -> Minimum:
-    """The minimisers (P, G) of J(.; w_g) from the trained parameters (P, 1): warm, and of ``objective.proximal`` the
-    proximal truth.
+    """The minimisers (P, G) of J(.; w_g) from the trained parameters (P, 1): the warm truth or, if the objective is
+    ``objective.proximal``, the proximal one.
 
-    ``preconditioner`` is M^-1; ``nearer``, if any, is nearer to the Hessians after removal, and the mixing takes it.
-    A column ends where its Newton decrement, by the Hessian after removal, is ``tol`` times the way it has gone, or
-    what rounding makes of it.  ``iterations`` counts passes of the mixing and, behind them, Newton steps; where J is
-    not convex, those of L-BFGS.
+    ``preconditioner`` is M^-1; the mixing uses ``nearer``, if given, which is nearer to the Hessians after removal.  A
+    column ends where its Newton decrement, by the Hessian after removal, is at most ``tol`` times the distance from the
+    start or the rounding error of a decrement.  ``iterations`` counts passes of the mixing plus Newton steps; where J
+    is not convex, iterations of L-BFGS.
     """
     loses = objective.loses_class(w).any()
     start = without_classes(objective, theta, w) if loses else theta
@@ -112,7 +113,7 @@ def retrain(
         max_iterations=MIXING_PASSES,
     )
     goal = replace(goal, tol=tol)
-    # Where a group took most of the weight, M does not say how far the minimum is.
+    # If a group has most of the weight, M does not show how far the minimum is.
     unsure = exact | (w.sums(w.base) > FAR_FROM_M)
     left = np.flatnonzero(~mixed.converged | unsure)
     if not left.size:
@@ -125,14 +126,14 @@ def retrain(
 
 
 def newton_alone(objective: Objective) -> bool:
-    """Whether groups are retrained by Newton steps with their own Hessians from the start, each from a point (P, G) of
-    its own if need be: the time that takes is hardly that of the groups."""
+    """Whether groups are retrained by Newton steps with their own Hessians from the start, each from its own point (P,
+    G) if need be: for so small a table the time is mostly overhead, not work on the groups."""
     small = len(objective.weights) * objective.size**2 <= SMALL_TABLE
     return objective.convex and small and has_cheap_factor(objective)
 
 
 def _no_higher_than(start: np.ndarray, theta: np.ndarray, objective: Objective, w: Weights) -> np.ndarray:
-    """theta (P, A), but ``start`` where J is higher than there: a small gradient far up is no way to a minimum."""
+    """theta (P, A), or ``start`` where J is lower there: a small gradient at a larger J is not near the minimum."""
     here, there = (objective.value(points, w) for points in (start, theta))
     return np.where(there <= here, theta, start)
 
@@ -148,14 +149,14 @@ class _Task:
     watch: Watch | None
 
     def take(self, columns: np.ndarray) -> _Task:
-        """The same for these columns (A,)."""
+        """The task of the columns (A,)."""
         inverse = for_columns(self.preconditioner, columns)
         return replace(self, w=self.w.take(columns), preconditioner=inverse, goal=self.goal.take(columns))
 
 
 def _by_newton(task: _Task, begin: np.ndarray) -> Minimum:
-    """Newton's method from ``begin`` (P, 1 or G): with every group's own Hessian where that is cheap and definite, else
-    by products."""
+    """Newton's method from ``begin`` (P, 1 or G): with every group's own Hessian where that is cheap and definite,
+    otherwise by products."""
     if not has_cheap_factor(task.objective):
         return _by_products(task, begin)
     end = newton(task.objective, begin, task.w, goal=task.goal, watch=task.watch)
@@ -164,8 +165,8 @@ def _by_newton(task: _Task, begin: np.ndarray) -> Minimum:
 
 
 def _by_products(task: _Task, begin: np.ndarray) -> Minimum:
-    """Newton-CG from ``begin`` (P, G): with M as long as that serves, and then, where it is light, with each column's
-    own approximation of the Hessian."""
+    """Newton-CG from ``begin`` (P, G): with M as long as that serves, and then, if it is cheap, with each column's own
+    approximation of the Hessian."""
     objective, light = task.objective, task.objective.tuning.cheap_preconditioner
     end = newton_cg(
         objective,
@@ -198,7 +199,8 @@ def _downhill(
     tol: float,
     watch: Watch | None,
 ) -> Minimum:
-    """L-BFGS with the trained model's curvature, and from where that no longer serves with each column's own."""
+    """L-BFGS with the trained model's curvature; columns that do not converge continue with their own
+    approximations."""
     goal = goal_of_move(objective, start, w, preconditioner, tol)
     start = np.broadcast_to(start, (len(start), len(goal.scale)))
     block = lbfgs(

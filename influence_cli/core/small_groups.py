@@ -1,10 +1,11 @@
-"""The Hessian after removal itself, (P, P) for each of some small groups: what retraining a narrow model takes to
-precondition its steps and to know when it has arrived.
+"""The inverse Hessians after removal (P, P) of small groups: with them, retraining of a narrow model preconditions its
+steps and recognises the minimum.
 
-At theta*, H - D is H without the group's rows and with the others' weights scaled: n P^2 operations for a group of n
-rows, and P^3 for its factor, beside which a pass over all rows is long.  On the way to the group's own minimum the
-curvature of row i changes by at most a factor exp(d) where its output moves by d (self-concordance; Bach 2010), so that
-as long as no output has moved far, decrements by H - D are those by the Hessian at hand up to exp(d / 2).
+At theta*, H - D is H without the group's rows and with the weights of the others scaled: n P^2 operations for a group
+of n rows, and P^3 for its factor, far less than a pass over all rows.  On the path to the group's own minimum the
+curvature of row i changes by at most a factor exp(d) if its output changes by d (self-concordance; Bach 2010).  As long
+as no output changes by more than d, decrements by H - D therefore equal those by the current Hessian up to a factor
+exp(d / 2).
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from influence_cli.core.solvers.preconditioners import Inverses
 from influence_cli.core.weights import batches
 
 DETERMINED = 1e-8
-"""Curvature left to a parameter, relative to that of the trained model, up to which an inverse has lost its digits."""
+"""Remaining curvature of a parameter, relative to that of the trained model, up to which an inverse has lost its
+digits."""
 SHARE = 0.12
-"""Weight of a group up to which its rows are fewer than the passes that they save."""
+"""Weight of a group up to which reading its rows costs less than the passes that this saves."""
 LOW_RANK = 0.3
-"""Share of the parameters up to which so many rows take less time to update an inverse by than a new one."""
+"""Rows, as a share of the parameters, up to which updating an inverse by them is faster than a new inverse."""
 BATCH_NUMBERS = 1 << 15
-"""Features of groups' rows that are looked at together: a group by itself takes Python's time, not that of its rows."""
+"""Float64 numbers of the rows of groups that are processed together: for a single group Python's overhead dominates."""
 
 
 def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal) -> Inverses | None:
-    """The inverses of H - D at theta (P, 1) for all groups; None where the model has more than one output or
-    HESSIAN_UP_TO parameters, a group has more than SHARE of the weight, or the rest hardly determines the parameters.
-    """
+    """The inverses of H - D at theta (P, 1) for all groups.
+
+    None where the model has more than one output or ``HESSIAN_UP_TO`` parameters, the solver is not exact, a group has
+    more than ``SHARE`` of the weight, or the remaining rows hardly determine the parameters."""
     if not isinstance(objective, Glm) or objective.outputs > 1 or objective.size > HESSIAN_UP_TO or not solver.exact:
         return None
     if groups.share.max(initial=0.0) > SHARE:
@@ -52,7 +55,7 @@ def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolve
                 after[batch] = _updated(whole, of_loss, offset, parts)
                 continue
             after[batch] = whole + offset[:, None, None] * of_loss
-            for start in range(0, max(map(len, rows)), step):  # one time, but of a group with more rows
+            for start in range(0, max(map(len, rows)), step):  # once, except for a group with more rows
                 features, counts = _features(objective, theta, [one[start : start + step] for one in rows])
                 parts = np.split(features, np.cumsum(counts)[:-1])
                 after[batch] -= scale * [part.T @ part for part in parts]
@@ -70,7 +73,7 @@ def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolve
 def _updated(whole: np.ndarray, of_loss: np.ndarray, offset: np.ndarray, parts: np.ndarray) -> np.ndarray:
     """The inverses of ``whole`` + offset_g ``of_loss`` - X_g' X_g for few rows X_g (G, n, P), by Woodbury's identity.
 
-    Raises LinAlgError where one is indefinite or has lost its digits.
+    Raises LinAlgError where a matrix is indefinite, or nearly so that its inverse has lost its digits.
     """
     offsets, which = np.unique(offset, return_inverse=True)
     inverse = np.linalg.inv(whole + offsets[:, None, None] * of_loss)[which]

@@ -1,7 +1,7 @@
-"""Anderson's mixing of a preconditioned gradient iteration, column by column (Walker and Ni 2011, type II).
+"""Anderson mixing of a preconditioned gradient iteration, column by column (Walker and Ni 2011, type II).
 
-The plain iteration is theta <- theta - M^-1 grad J(theta; w).  From the last points and the moves that it made there,
-``Mixing`` finds the combination of which the move would be shortest, and goes on from that.
+The plain iteration is theta <- theta - M^-1 grad J(theta; w).  From the last points and the moves of the plain
+iteration there, ``Mixing`` finds the combination of points whose move would be shortest, and continues from it.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner,
 from influence_cli.core.weights import Weights
 
 DEPTH = 8
-"""Differences of points that the mixing remembers."""
+"""Differences of points that the mixing keeps."""
 STALLED_AFTER = 12
-"""Passes within which a column must have gained a factor of ``EXPECTED_GAIN``, or Newton-CG takes over."""
+"""Passes within which the decrement of a column must fall by ``EXPECTED_GAIN``; otherwise Newton-CG takes over."""
 EXPECTED_GAIN = 10.0
 NOISE = 10.0
-"""A gradient in single precision serves as long as it is longer than this many times its rounding error."""
+"""Multiple of its rounding error above which a gradient in single precision is used."""
 REMEMBERED = 3
-"""Steps whose curvature says how much of the way the preconditioner does not see."""
+"""Steps whose curvature is used to correct the preconditioner's estimate of the decrement."""
 NEAR = 3.0
-"""Change of a row's output up to which the curvature at the trained parameters says how far the minimum is: within a
-factor of 4.5, which a step makes up for."""
+"""Change of a row's output up to which the curvature at the trained parameters gives the distance to the minimum: to
+within a factor of 4.5, which one more step makes up for."""
 UNSEEN = 4.0
-"""On what may be left behind a last step at whose end no pass has looked."""
+"""Safety factor on the step that remains after a last step whose end no pass has examined."""
 REGULARIZATION = 1e-14
-"""Relative to the largest squared difference: keeps the mixing's little systems solvable."""
+"""Shift of the mixing's small systems, relative to the largest squared difference, that keeps them solvable."""
 
 
 class Mixing:
-    """The last points of A columns and the moves from there; a caller makes gradients, moves and the end.
+    """The last points of A columns and the moves from there; the caller computes gradients and moves, and decides the
+    end.
 
-    Moves are measured by their length in ``units`` (P,), as an objective has them, so that no feature's unit plays a
-    part, or, where the caller gives the ``image`` M move of each, in the norm of M, which is sooner at a rough solution
-    and later at a fine one.
+    The length of a move is measured in ``units`` (P,), those of ``Objective``, so that the features' units have no
+    influence.  If the caller passes the ``image`` M move of each move, it is measured in the norm of M: this reaches an
+    imprecise solution sooner, and a precise one later.
     """
 
     def __init__(self, columns: int, size: int, units: np.ndarray | float = 1.0):
@@ -48,7 +49,7 @@ class Mixing:
         self._last: tuple[np.ndarray, ...] | None = None
 
     def keep(self, which: np.ndarray) -> None:
-        """Forget all columns but those ``which`` (A,) bool."""
+        """Keep only the columns ``which`` (A,) bool."""
         self._steps, self._changes = self._steps[which], self._changes[which]
         if self._images is not None:
             self._images = self._images[which]
@@ -56,7 +57,7 @@ class Mixing:
             self._last = tuple(one[which] for one in self._last)
 
     def next(self, here: np.ndarray, move: np.ndarray, image: np.ndarray | None = None) -> np.ndarray:
-        """The points (P, A) after ``here`` (P, A), from where the plain iteration would go to here + ``move``."""
+        """The points (P, A) that follow ``here`` (P, A), from which the plain iteration would move by ``move``."""
         here, move = here.T, move.T
         now: tuple[np.ndarray, ...] = (here, move) if image is None else (here, move, image.T)
         if self._last is not None:
@@ -77,7 +78,7 @@ class Mixing:
         return ahead.T
 
     def _with(self, kept: np.ndarray, new: np.ndarray) -> np.ndarray:
-        """The last ``DEPTH`` of these differences (A, n, P) and a new one (A, P)."""
+        """The last ``DEPTH`` of the differences ``kept`` (A, n, P) and ``new`` (A, P)."""
         return np.concatenate([kept, new[:, None]], axis=1)[:, -DEPTH:]
 
 
@@ -91,17 +92,17 @@ def anderson(
     tol: float,
     max_iterations: int,
 ) -> tuple[Minimum, Goal]:
-    """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian.
+    """Minimise J(.; w) from ``start`` (P, 1 or G) with an approximation B of the Hessian, ``preconditioner`` = B^-1.
 
-    Gradients are those at ``origin`` (P, 1) and what changes from there.
-    A column ends where its decrement is ``tol`` times that of the first move, which is the goal that is returned, or
-    will be by the next step, so that no pass is spent on looking; or where it stops gaining: then unconverged at its
-    best point.  Decrements are those in the norm of B over the root of the least curvature, relative to B's, that the
-    last steps met.  No column ends before double precision says so.
+    Gradients are computed as that at ``origin`` (P, 1) plus the change from there.  A column ends where its decrement
+    is ``tol`` times that of the first move, which is the goal that is returned, or where the next step will bring it
+    there, so that no pass is spent on checking.  It also ends, unconverged at its best point, where it makes no
+    progress.  Decrements are those in the norm of B, divided by the root of the least curvature relative to B along the
+    last steps.  No column ends on a gradient in single precision.
 
-    ``Inverses`` are those of the Hessians at ``origin``, so that where no output is further than d from there the
-    Hessian is B within a factor of exp(d): a column ends where its decrement is then surely small enough, here or a
-    step further.  One of larger d than ``NEAR`` ends unconverged.
+    If B^-1 are ``Inverses``, they are those of the Hessians at ``origin``.  Where no output has changed by more than d
+    from there, the Hessian equals B within a factor of exp(d), and a column ends where its decrement is then certainly
+    small enough, here or one step further.  A column with d above ``NEAR`` ends unconverged.
     """
     departure, count = objective.departure(origin, w), w.groups
     x = np.array(np.broadcast_to(start, departure.gradient.shape), order="F")
@@ -144,18 +145,18 @@ def anderson(
 
 
 class _Gradients:
-    """Gradients (P, A) of J(.; w) on the way from the point of a departure: changes are single precision's, where it
-    has any, until their rounding would show."""
+    """Gradients (P, A) of J(.; w) along the paths from the point of a ``Departure``.  Changes are computed in single
+    precision, if there is one, as long as their rounding error is negligible."""
 
     def __init__(self, departure: Departure, w: Weights, preconditioner: Preconditioner):
         self._departure, self._w, self._inverse = departure, w, preconditioner
         self._floor: float | None = None
         self.rough = departure.rough is not None
         self.farthest: np.ndarray | None = None
-        """How far outputs have moved in each column, where the Hessian at hand is to be told from that."""
+        """The largest change of an output in each column; None where it is not needed."""
 
     def at(self, V: np.ndarray, active: np.ndarray) -> np.ndarray:
-        """Those of the ``active`` columns (A,) after moving by V (P, A)."""
+        """The gradients of the ``active`` columns (A,) after moving by V (P, A)."""
         there = self._departure.gradient[:, active]
         if not self.rough or self._departure.rough is None:
             if not isinstance(self._inverse, Inverses):
@@ -164,7 +165,7 @@ class _Gradients:
             return there + self._departure.change(V, active, self.farthest)
         changed = self._departure.rough(V, active)
         if self._floor is None:
-            # The rounding of the column with the largest weights stands for all.
+            # The rounding error is measured for the column with the largest weights.
             at = np.array([np.argmax(self._w.take(active).squares())])
             off = changed[:, at] - self._departure.change(V[:, at], active[at])
             self._floor = NOISE * float(decrements(off, -for_columns(self._inverse, active[at])(off))[0])
@@ -178,7 +179,7 @@ class _Gradients:
 
 
 class _Best:
-    """The points of least decrement so far, field by field as ``Minimum`` has them."""
+    """The points of least decrement so far; the fields are those of ``Minimum``."""
 
     def __init__(self, start: np.ndarray):
         count = start.shape[1]
@@ -195,7 +196,7 @@ class _Best:
         step: np.ndarray,
         decrement: np.ndarray,
     ) -> None:
-        """What the ``active`` columns (A,) came to, and the ``step`` (P, A) that they would take next."""
+        """Record the points x of the ``active`` columns (A,), and the ``step`` (P, A) that each would take next."""
         self.iterations[active] = iteration
         better = decrement < self.decrement[active]
         at = active[better]
@@ -209,8 +210,9 @@ class _Best:
         allowed: np.ndarray,
         shares: tuple[np.ndarray | float, np.ndarray],
     ) -> None:
-        """End the ``active`` columns (A,) where ``allowed`` times their decrement may be left: the first of the
-        ``shares`` of it is at most, and the second a step ``ahead`` (P, A)."""
+        """End the ``active`` columns (A,) whose remaining decrement is at most ``allowed`` times the present one.  The
+        first of the ``shares`` bounds it, in the same unit, at the present point, and the second at ``ahead`` (P,
+        A)."""
         here, there = shares
         self.converged[active] = np.minimum(here, there) <= allowed
         moved = (there <= allowed) & ~(here <= allowed)
@@ -221,11 +223,11 @@ class _Best:
 
 
 def _sure_shares(far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What a decrement in the norm of B, the Hessian at the origin, is at most here and behind a move, in shares of
-    itself, where outputs are no further (A,) than d = ``far`` from there; infinite where d is over ``NEAR``.
+    """Bounds, as shares of a decrement in the norm of B, the Hessian at the origin, of the true decrement here and
+    after a move, where outputs have changed by d = ``far`` (A,) at most; infinite where d exceeds ``NEAR``.
 
-    The Hessian is B within a factor of exp(d).  One move, on which outputs go no such way again, leaves exp(2 d) - 1 of
-    the decrement in the norm of B, and the Hessian's is within exp(d) of that.
+    The Hessian equals B within a factor of exp(d).  One move, if it changes no output by more than that again, leaves
+    exp(2 d) - 1 of the decrement in the norm of B, and that of the Hessian is within exp(d) of it.
     """
     near = far <= NEAR
     d = np.where(near, far, 0.0)
@@ -233,8 +235,8 @@ def _sure_shares(far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Gains:
-    """By what factors the decrements of A columns fall: ``last`` (A,) is that of the last step, ``rate`` (A,) the worse
-    of the last two, infinite before there are two."""
+    """The factors by which the decrements of A columns fall: ``last`` (A,) for the last step, and ``rate`` (A,) the
+    worse of the last two, infinite before there are two."""
 
     def __init__(self, columns: int):
         self.last = np.full(columns, np.inf)
@@ -247,11 +249,11 @@ class _Gains:
             setattr(self, name, kept[which])
 
     def begin(self, iteration: int) -> None:
-        """Forget what has been gained up to this iteration."""
+        """Start to measure the gain anew at this iteration."""
         self._mark[:], self._mark_at[:] = np.inf, iteration
 
     def look(self, iteration: int, decrement: np.ndarray) -> None:
-        """The decrements (A,) of this iteration."""
+        """Record the decrements (A,) of this iteration."""
         gain = np.where(iteration > 1, decrement / self._before, np.inf)
         self.rate = np.maximum(gain, self.last)
         self.last, self._before = gain, decrement
@@ -259,12 +261,14 @@ class _Gains:
         self._mark[gained], self._mark_at[gained] = decrement[gained], iteration
 
     def stalled(self, iteration: int) -> np.ndarray:
-        """Which (A,) have not gained ``EXPECTED_GAIN`` for ``STALLED_AFTER`` iterations, or have no decrement."""
+        """Which columns (A,) have not gained ``EXPECTED_GAIN`` in ``STALLED_AFTER`` iterations, or have no
+        decrement."""
         return (iteration - self._mark_at > STALLED_AFTER) | ~np.isfinite(self._before)
 
 
 class _Curvature:
-    """The curvature of H, relative to that of B, along the last steps s of A columns; y are the gradient's changes."""
+    """The curvature of H relative to that of B along the last steps s of A columns; y are the changes of the
+    gradient."""
 
     def __init__(self, columns: int):
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -276,7 +280,8 @@ class _Curvature:
             self._last = self._last[0][:, which], self._last[1][:, which], self._last[2][:, which]
 
     def root(self, x: np.ndarray, gradient: np.ndarray, move: np.ndarray) -> np.ndarray:
-        """The root of the least of them, at most 1, at points x (P, A) with gradients and moves -B^-1 gradient."""
+        """The root of the least of these ratios, at most 1, at points x (P, A) with gradients and moves -B^-1
+        gradient."""
         if self._last is not None:
             y = gradient - self._last[1]
             met, said = dots(x - self._last[0], y), -dots(y, move - self._last[2])
