@@ -1,8 +1,8 @@
-"""A brought estimator on its training rows: are these the rows, is it their minimum, and how far is it from there?
+"""A fitted estimator on its training rows: are these its rows, and how far are its parameters from their minimum?
 
-The formulas hold at a minimum, and a fit mostly ends shortly before one.  A few Newton steps from the given parameters
-("polishing") end such an early stop.  They would as well turn the model into that of other rows, so that the rows are
-checked first: by the rule by which the estimator's own solver ended, and by how far the outputs move.
+The formulas hold at a minimum, and a fit usually ends shortly before one.  A few Newton steps from the given parameters
+("polishing") reach it.  They would also turn the model into that of other rows, if such were given, so that the rows
+are checked: by the stopping rule of the estimator's own solver, and by how far polishing moves the outputs.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from influence_cli.models.sklearn import EXACT, Recipe
 from influence_cli.models.trained import TrainedModel, check_responses, family_of, objective_of
 
 SOLVED = 1e-6
-"""Movement of the outputs, relative to their spread, that rounding explains where equations were solved."""
+"""Movement of the outputs, relative to their spread, that rounding explains if the estimator solved its equations."""
 NEARBY = 1e-4
-"""The same from which on a gradient beyond the solver's own tolerance is that of other rows: a solver also ends where
-rounding stops its progress, and is closer then."""
+"""Movement of the outputs, relative to their spread, above which a gradient beyond the solver's tolerance shows other
+rows: a solver also ends where rounding stops its progress, but then the outputs move less."""
 ROUNDING = 1e-9
-"""Movement of the outputs, relative to their spread, that is none: what solvers of other makes differ by."""
+"""Movement of the outputs, relative to their spread, that counts as none: different solvers differ by this much."""
 SLACK = 1.5
-"""Times the solver's tolerance that its largest gradient entry may come out at on the same rows."""
+"""Largest entry of the gradient on the same rows, as a multiple of the solver's tolerance."""
 STRICT = 1e-3
-"""Largest ``tol`` that tells rows apart: without a tenth of the rows gradients had entries of 1e-4 to 1e-2."""
+"""Largest ``tol`` by which other rows can be recognised: without a tenth of the rows gradients had entries of 1e-4 to
+1e-2."""
 EARLY, UNPROVEN = 0.05, 1e-3
-"""Largest movement of the outputs, relative to their spread, on polishing: where the solver's own rule says that these
-are its rows, and where nothing does.  scikit-learn's default tol of 1e-4 leaves 3e-5 to 4e-2 on standardised data."""
+"""Largest movement of the outputs, relative to their spread, on polishing: if the solver's own rule says that
+these are its rows, and if nothing does.  scikit-learn's default tol of 1e-4 left 3e-5 to 4e-2 on standardised data."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Polishing:
-    """How given parameters become a minimum: at a relative Newton decrement of ``tol``, and never without ``polish``;
-    ``scaling`` is the penalty's, None for the estimator's own."""
+    """How given parameters are polished: to a relative Newton decrement of ``tol``, and not at all without ``polish``;
+    ``scaling`` is the penalty scaling, None for that of the estimator."""
 
     scaling: str | None = None
     tol: float = 1e-8
@@ -77,9 +78,9 @@ def adopt(
 ) -> tuple[TrainedModel, Adoption]:
     """The model with the estimator's parameters on its training rows; S = ``total``.
 
-    Where they are not at a minimum they are polished by Newton steps, or refused with NotConvergedError.  FileError
-    says that the rows are not those of the estimator, with what ``explain`` finds different, or that it was stopped
-    long before its minimum.
+    Parameters that are not at a minimum are polished by Newton steps, or refused with NotConvergedError.  FileError
+    says that the rows are not those of the estimator, with the differences that ``explain`` returns, or that its fit
+    ended long before the minimum.
     """
     started = perf_counter()
     settings = recipe.settings(total, how.scaling, how.tol)
@@ -94,7 +95,7 @@ def adopt(
     objective = objective_of(dataset, settings)
     parameters = recipe.parameters
     if isinstance(family_of(dataset, settings), Softmax):
-        # What is added to every class alike changes nothing, unless it is penalised.
+        # Adding the same vector to the parameters of every class changes nothing, unless it is penalised.
         free = objective.penalty.ridge == 0
         parameters = np.where(free, parameters - parameters.mean(axis=0), parameters)
     given = parameters.reshape(-1, 1)
@@ -126,9 +127,9 @@ def adopt(
 def _check_rows(
     recipe: Recipe, dataset: Dataset, largest: float, moved: float, explain: Callable[[], Sequence[str]]
 ) -> None:
-    """Raises FileError where the rows are not the estimator's, or it ended too early; see the constants above.
+    """Raise FileError if the rows are not the estimator's, or if its fit ended too early; see the constants above.
 
-    ``largest`` is that of the gradient's entries at the given parameters.
+    ``largest`` is the largest absolute entry of the gradient at the given parameters.
     """
     rule = None if recipe.stops_at == EXACT and issparse(dataset.X_train) else recipe.stops_at
     if rule == EXACT:

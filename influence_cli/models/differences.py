@@ -1,4 +1,4 @@
-"""Why a brought model does not suit its rows: what its transformers were fitted on, beside what they are given."""
+"""Why a fitted model does not suit its rows: its transformers are compared with the same ones fitted on these rows."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import numpy as np
 from influence_cli.models.transformers import FittedPart, Steps, fitted_parts
 
 SHOWN = 3
-"""Differences that are told."""
+"""Number of differences that are reported."""
 RELATIVE = 1e-6
-"""Two means of one column that differ by more are means of different rows."""
+"""Relative difference of two fitted numbers of a column, such as means, above which the rows must differ."""
 FITTED = 1e-6
-"""Relative rounding of two ways to the same features: an iterative decomposition is rarely closer."""
+"""Relative difference allowed between two computations of the same features, as iterative decompositions need it."""
 
 
 def differences(steps: Steps, X: Any, y: np.ndarray) -> list[str]:
-    """What the transformers say about training rows X that are not those they were fitted on, most telling first.
+    """What the transformers say about training rows X that are not those they were fitted on; at most SHOWN.
 
-    Each is fitted once more, on these rows, and what it then knows of a column is held against what it knows.
+    A clone of each transformer is fitted on these rows, and its fitted attributes are compared column by column.
     """
     sentences: list[str] = []
     try:
         for part in fitted_parts(steps, X):
             sentences += islice(_of_part(part, y), SHOWN)
-    except Exception:  # whatever other people's transformers do with rows that are not theirs: there is no more to tell
+    except Exception:  # third-party transformers may raise anything on rows that are not theirs
         pass
     return sentences[:SHOWN]
 
@@ -64,7 +64,7 @@ def _a_number_a_column(fitted: Any, part: FittedPart) -> bool:
 
 
 def _fits_differently(part: FittedPart, y: np.ndarray) -> bool:
-    """Whether ``fit_transform`` is not ``fit`` and then ``transform``: cross-fitting, as of TargetEncoder, or noise."""
+    """Whether ``fit_transform`` differs from ``fit`` and ``transform``: by cross-fitting (TargetEncoder) or noise."""
     from scipy.sparse import issparse
     from sklearn.base import clone
 

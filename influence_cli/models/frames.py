@@ -1,4 +1,4 @@
-"""Frames with columns of text, or with missing values, as features: what ``ginf train`` makes of a table."""
+"""Frames with columns of text or missing values, turned into features as ``ginf train`` does with a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from influence_cli.models.preprocessing import as_table
 
 
 def needs_preparation(X: Any) -> bool:
-    """Whether X is a frame of which some column is no plain numbers."""
+    """Whether X is a frame that has a column of text or with missing values."""
     if not is_frame(X):
         return False
     return any(column.kind == "text" or column.missing.any() for column in _table(X).columns.values())
@@ -34,7 +34,7 @@ def prepared(X: Any, impute: str | None) -> Features:
 
 
 def features_of(dataset: Dataset, X: Any) -> Rows:
-    """The features of a frame of test rows, as those of the training rows were made.  Raises FileError."""
+    """The features of a frame of test rows, made in the same way as those of the training rows.  Raises FileError."""
     preparation: Mapping[str, Any] = dataset.preparation or {}
     states: Sequence[Mapping[str, Any]] = preparation["features"]
     columns = [state["column"] for state in states]

@@ -1,7 +1,7 @@
-"""Imputed cells of ginf's own tables made again without some rows, in the features that the model was trained on.
+"""Recompute the imputed cells of ginf's own tables without some rows, in the features that the model was trained on.
 
-As ``remade.remake`` of the whole preparation, which is fitted from the columns again and so takes many passes over a
-table: here only the columns with missing cells are looked at, and only those cells change.
+The result is that of ``remade.remake``, which fits the whole preparation again and so takes many passes over a table.
+Here only the columns with missing cells are read, and of their numbers only those cells change.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from influence_cli.errors import FileError
 from influence_cli.models.remade import Made, Remade
 
 State = Mapping[str, Any]
-"""What a model's file says of one column; ``data.features`` has its form."""
+"""What a model's file says about one column; ``data.features`` describes its form."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class OwnTable:
 
 
 def is_simple(states: Sequence[State]) -> bool:
-    """Whether a preparation leaves no level and no column out, of which it would choose others without some rows."""
+    """Whether a preparation leaves out no level and no column; without some rows it might leave out others."""
     return all(state["kind"] != "constant" and "reference" not in state for state in states)
 
 
@@ -86,7 +86,7 @@ def _impute_number(
         raise FileError(f"column {state['column']} has no value in any row that is left")
     if strategy == "most-frequent":
         different, counts = np.unique(present, return_counts=True)
-        fill = different[np.argmax(counts)]  # of several the smallest, as SimpleImputer has it
+        fill = different[np.argmax(counts)]  # among ties the smallest, as in SimpleImputer
     else:
         fill = np.median(present) if strategy == "median" else present.mean()
     cell = (fill - state.get("mean", 0.0)) / state.get("scale", 1.0)

@@ -44,13 +44,13 @@ TRAIN, TEST = "training rows", "test rows"
 
 @dataclass(frozen=True, eq=False)
 class InMemory:
-    """A trained model with what it takes to read further rows as it was made from.
+    """A trained model with what is needed to read further rows in the form of its training rows.
 
     ``class_values`` (c,) are the labels as they were given, in the order of their codes; None for a regression.
-    ``steps`` are the fitted transformers that rows go through, and ``given`` the training rows as the first of them
-    takes them.  ``labels`` is the pandas index of the training rows, by which pandas objects name groups, and
-    ``columns`` are those that rows have to have which are given as a frame; None and none of arrays.  ``balancing`` are
-    class weights that are balanced again without a group, ``note`` is what was found out on the way.
+    ``steps`` are the fitted transformers that rows go through, and ``given`` the training rows in the form that the
+    first of them takes.  ``labels`` is the pandas index of the training rows, by which pandas objects name groups, and
+    ``columns`` are those that a frame of rows must have; for arrays they are None and empty.  ``balancing`` describes
+    class weights that are balanced again without a group, and ``note`` says what was noticed while the model was made.
     """
 
     model: TrainedModel
@@ -63,7 +63,7 @@ class InMemory:
     note: str = ""
 
     def with_tests(self, X: Any, y: Any) -> tuple[Dataset, Any]:
-        """The data with these test rows (None: without any), and the rows as the transformers take them."""
+        """The data with these test rows (unchanged if X is None), and the rows in the transformers' form."""
         dataset = self.model.dataset
         if X is None:
             return dataset, None
@@ -84,7 +84,7 @@ class InMemory:
         return replace(dataset, X_test=features, y_test=labels, columns_test=columns, records_test=records), given
 
     def refit(self, dataset: Dataset, given_test: Any) -> Refit | Unfitted | None:
-        """How the preprocessing is made again without groups, for what ``with_tests`` gave."""
+        """How the preprocessing is fitted again without groups, for the results of ``with_tests``."""
         settings = self.model.settings
         if dataset.preparation is not None:
             if "from" in self.model.origin:
@@ -104,7 +104,7 @@ def of_estimator(
 ) -> InMemory:
     """The fitted estimator, or pipeline that ends in one, with the rows that it was fitted on.
 
-    Raises FileError, UsageError and NotConvergedError as ``sklearn`` and ``adoption`` say.
+    Raises FileError, UsageError and NotConvergedError as ``sklearn`` and ``adoption`` do.
     """
     parts = take_apart(estimator)
     steps, recipe = parts.steps, read_estimator(parts.estimator)
@@ -136,9 +136,9 @@ def of_estimator(
 
 @dataclass(frozen=True)
 class Wanted:
-    """How a model of ginf's own is to be trained: the options of ``ginf train``; ``network`` are those of networks.
+    """How a model of ginf's own is to be trained: the options of ``ginf train``; ``network`` has those of networks.
 
-    ``per`` are the exposures or trials, one a row, that y counts events or successes of, and which of them.
+    ``per`` is the name (exposure or trials) and the numbers, one per row, to which the counts in y refer.
     """
 
     estimator: str
@@ -156,7 +156,7 @@ class Wanted:
 
 
 def counted_in(estimator: str, exposure: Any, trials: Any) -> tuple[str, Any]:
-    """What y counts events or successes of, and its name.  Raises UsageError."""
+    """The name and the numbers of the exposure or trials to which the counts in y refer.  Raises UsageError."""
     if exposure is not None and trials is not None:
         raise UsageError("exposure and trials exclude each other", hint="counts have the one, successes the other")
     for name, given, due in (("exposure", exposure, "poisson"), ("trials", trials, "binomial")):
@@ -219,9 +219,9 @@ def of_rows(X: Any, y: Any, sample_weight: Any, wanted: Wanted) -> InMemory:
 
 
 def of_file(path: str) -> InMemory:
-    """A model that was saved, of Python or of ``ginf train``.  Raises FileError.
+    """A model that was saved by Python or by ``ginf train``.  Raises FileError.
 
-    Its test rows are those of its file, or frames of the columns of its table, or arrays of its features.
+    Its test rows are those of its file, frames with the columns of its table, or arrays of its features.
     """
     model, _ = stored(path)
     classes = model.dataset.classes

@@ -1,4 +1,4 @@
-"""Linked models: the rows are made again of the files or built-in data that ``ginf train`` made them of."""
+"""Linked models: the rows are read again from the files or built-in data from which ``ginf train`` read them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from influence_cli.models.settings import ESTIMATORS
 
 
 def link_to(data: str, test_data: str | None, from_model: str | None) -> dict[str, str]:
-    """What a linked model keeps in place of its rows: where they are wherever ginf is started."""
+    """What a linked model keeps in place of its rows: locations that are valid wherever ginf is started."""
     sources = {"data": data, "test_data": test_data, "from": from_model}
     return {key: located(source) for key, source in sources.items() if source is not None}
 
 
 def linked_rows(settings: Mapping[str, Any], link: Mapping[str, str]) -> Dataset:
-    """The data of a model, by the options that its file keeps.  Raises FileError or UsageError."""
+    """The data of a model, read with the options that its file keeps.  Raises FileError or UsageError."""
     for key in ("estimator", "seed", "test_fraction"):
         if settings.get(key) is None:
             raise UsageError(f"the settings of a linked model need {key}")

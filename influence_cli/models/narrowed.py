@@ -1,7 +1,7 @@
-"""Features made again where there is no penalty: without combinations of others, and knowing what these determined.
+"""Features recomputed for a model without a penalty: linearly dependent ones are left out.
 
-A test row is determined by the kept rows where all its new features, those left out among them, are a combination of
-theirs.  An encoder gives a row of a category that no kept row has features that need not be: none of its columns is 1.
+The prediction of a test row is estimable from the kept rows if its new features, including those left out, are a linear
+combination of the rows' features.  If no kept row has its category, this may fail: the encoder gives it no 1.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from influence_cli.models.remade import Made, Source
 from influence_cli.models.settings import ModelSettings
 
 HELD = 1e-6
-"""Difference, relative to a column's largest number, of a test row from the combination that the kept rows follow,
-up to which it follows it too."""
+"""Difference, relative to a column's largest number, up to which a test row satisfies a linear dependence that
+holds in the kept rows."""
 
 
 def narrowed(source: Source, names: Sequence[str], settings: ModelSettings) -> Source:
-    """The source without features of other names than ``names``, those of all rows, where these are combinations of the
-    others; else without whatever is a combination now: an encoder drops another category, or finds others infrequent.
+    """The source without the features that are not among ``names`` (those used for all rows), if they are combinations
+    of the rest.  Otherwise an independent set is chosen anew: an encoder may drop or merge other categories now.
 
-    With a penalty every feature counts, and the source stays as it is.
+    With a penalty every feature counts, and the source is returned unchanged.
     """
     if settings.l2 > 0:
         return source
@@ -51,8 +51,8 @@ def narrowed(source: Source, names: Sequence[str], settings: ModelSettings) -> S
 
 
 def _open(made: Made, columns: np.ndarray, fit_intercept: bool) -> np.ndarray:
-    """Which test rows (n,) do not follow the combinations of ``columns`` that the other features of the kept rows
-    are."""
+    """Which test rows (n,) violate the linear dependences of the other features on ``columns`` that hold in the kept
+    rows."""
     others = np.setdiff1d(np.arange(len(made.names)), columns)
     left_out, left_out_test = (_dense(X[:, others]) for X in (made.X, made.X_test))
     size = np.maximum(np.abs(left_out).max(axis=0, initial=0.0), np.abs(left_out_test).max(axis=0, initial=0.0))

@@ -1,4 +1,4 @@
-"""How the preprocessing of a brought pipeline is made again without groups."""
+"""How the preprocessing of a fitted pipeline is fitted again without groups."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ def pipeline_refit(
     balancing: Balancing | None,
     names: tuple[str, ...],
 ) -> Refit | Unfitted | None:
-    """Of a brought pipeline: ``rows`` are training and test rows as its first transformer takes them, of columns
-    ``names``.
+    """How to fit a pipeline again; ``rows`` are training and test rows in the form that its first transformer takes,
+    with columns ``names``.
 
-    None where no row took part in anything but the loss.  Unfitted where the transformers were fitted on other rows.
+    None if rows enter nothing but the loss.  Unfitted if the transformers were fitted on other rows, or if they cannot
+    be fitted again.
     """
     d = dataset.X_train.shape[1]
     given, given_test = rows
@@ -54,7 +55,7 @@ def pipeline_refit(
     affine = all(is_affine(step) for _, step in steps)
     try:
         whole = narrowed(source, dataset.feature_names, settings)(np.arange(dataset.rows))
-    except Exception as error:  # whatever other people's transformers raise when they are fitted
+    except Exception as error:  # third-party transformers may raise anything when they are fitted
         return Unfitted(f"its transformers cannot be fitted again ({type(error).__name__}: {error})")
     if not _same(whole.X, dataset.X_train):
         return Unfitted("its transformers were fitted on other rows, or fit otherwise every time")
@@ -64,7 +65,7 @@ def pipeline_refit(
 
 
 def _suits(scales: Standardised, dataset: Dataset) -> bool:
-    """Whether the scaled features have mean 0 and deviation 1 over the rows, as they have where they were fitted."""
+    """Whether the scaled features have mean 0 and deviation 1 over the rows, as over the rows of the fit."""
     mean, spread = Restandardising(dataset.X_train, scales).mean_and_deviation
     centred = np.abs(mean) <= ROUNDING**0.5 * np.maximum(spread, 1e-300) + ROUNDING
     scaled = (np.abs(spread - 1.0) <= 1e-6) | (spread <= 1e-6)
@@ -79,7 +80,7 @@ def _same(X: Any, other: Any) -> bool:
 
 
 def _complete(rows: Any) -> np.ndarray:
-    """Which rows have no missing cell, (m,) bool; all of them where there are none."""
+    """Which rows have no missing cell, (m,) bool; an empty array if there are no rows."""
     if rows is None:
         return np.ones(0, dtype=bool)
     if hasattr(rows, "isna"):

@@ -1,8 +1,8 @@
-"""What the rows took part in beside the loss: means and scales, imputed values, categories, balanced class weights.
+"""What the rows enter besides the loss: means and scales, imputed values, categories, balanced class weights.
 
-"As if the rows had not been there" makes these again without the group (docs/design.md, "What else the rows took part
-in").  Standardising again is a penalty of the group's own, so that blocks of groups share every pass; what changes
-features or weights otherwise goes group by group.
+"As if the rows had not been there" means that these are recomputed without the group (docs/design.md, "What else the
+rows took part in").  Standardising again amounts to another penalty for each group, so that blocks of groups share
+every pass; other changes of features or weights are made group by group.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOT_ESTIMATED = (
     " fits it again without each group"
 )
 MOVED = 0.1
-"""Change of a column's mean, in standard deviations, or of its scale, from which on frozen preprocessing is told."""
+"""Change of a column's mean, in standard deviations, or of its scale, above which frozen preprocessing is reported."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Balancing:
     by_rows: bool = False
 
     def without(self, y: np.ndarray, rows: np.ndarray, classes: int, total: float) -> np.ndarray:
-        """Weights (m,) that sum to 1, in which the kept rows have those of balancing without ``rows``.
+        """Weights (m,) that sum to 1, in which the kept rows have the weights of balancing without ``rows``.
 
-        ``total`` is the sum of the weights before removal, which they are divided by.
+        They are divided by ``total``, the sum of the weights before removal.
         """
         kept = np.ones(len(y), dtype=bool)
         kept[rows] = False
@@ -71,9 +71,9 @@ class Balancing:
 
 @dataclass(frozen=True)
 class Changed:
-    """The data without a group: its own rows count for nothing, and the kept rows' weights stand in ``dataset``.
+    """The data without a group: only the weights of the kept rows in ``dataset`` have a meaning.
 
-    ``penalty`` is that of the group where the features are in the trained model's units (``aligned``).
+    ``penalty`` is that of the group if the features are in the trained model's units (``aligned``).
     """
 
     dataset: Dataset
@@ -83,11 +83,11 @@ class Changed:
 
 @dataclass(frozen=True, eq=False)
 class Refit:
-    """How a model's preprocessing is made again without groups.
+    """How a model's preprocessing is fitted again without groups.
 
-    ``standardised``: features that are standardised again by a penalty.  ``remake``: rows (numbers) to the features
-    without them, which are made group by group; where they are not ``affine`` functions of the old features nothing can
-    be estimated.  ``balancing``: class weights.
+    ``standardised`` are the features that a penalty standardises again.  ``remake`` maps row numbers to the features
+    fitted without those rows, group by group; unless these are ``affine`` functions of the old features, nothing can be
+    estimated.  ``balancing`` describes class weights.
     """
 
     dataset: Dataset
@@ -99,12 +99,12 @@ class Refit:
 
     @property
     def shared(self) -> bool:
-        """Whether groups share passes: nothing changes but the penalty."""
+        """Whether groups share passes, because nothing but the penalty changes."""
         return self.remake is None and self.balancing is None
 
     @property
     def estimates(self) -> bool:
-        """Whether estimates take it into account."""
+        """Whether estimates take the refitted preprocessing into account."""
         return self.remake is None or self.affine
 
     def penalty(self, groups: Sequence[np.ndarray]) -> GroupPenalty | None:
@@ -114,13 +114,13 @@ class Refit:
         return self._penalty(*self._again.without(groups), self.dataset.X_train.shape[1])
 
     def changed(self, rows: np.ndarray) -> Changed:
-        """The data without ``rows``, for what does not go by the penalty alone."""
+        """The data without ``rows``, for changes that a penalty alone does not express.  Raises FileError."""
         data = self.dataset
         if self.remake is None:
             return Changed(self._rebalanced(data, rows), self.penalty([rows]), True)
         try:
             made = self.remake(rows)
-        except Exception as error:  # whatever other people's transformers raise when they are fitted
+        except Exception as error:  # third-party transformers may raise anything when they are fitted
             raise FileError(f"the preprocessing cannot be fitted without the group: {error}") from error
         new = replace(data, X_train=made.X_train, X_test=made.X_test, feature_names=made.names, image_shape=None)
         penalty = None
@@ -155,7 +155,7 @@ class Refit:
 
 
 def _parameters(settings: ModelSettings, columns: int, outputs: int) -> int:
-    """P of a model whose first layer multiplies so many columns, the intercept's among them."""
+    """P of a model whose first layer has ``columns`` inputs, including the intercept."""
     count, width = 0, columns
     for units in settings.hidden:
         count, width = count + units * width, units + settings.fit_intercept
@@ -164,13 +164,13 @@ def _parameters(settings: ModelSettings, columns: int, outputs: int) -> int:
 
 @dataclass(frozen=True)
 class Unfitted:
-    """Why a preprocessing cannot be made again."""
+    """Why a preprocessing cannot be fitted again."""
 
     reason: str
 
 
 def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, Any]) -> Refit | Unfitted | None:
-    """Of a model that ginf trained itself, from what its file keeps; None where no row took part in anything else."""
+    """How to fit a ginf model's own preprocessing again; None if rows enter nothing but the loss."""
     states = (dataset.preparation or {}).get("features", ())
     needed = [state["column"] for state in states if state.get("impute") is not None]
     if origin.get("class_weight") == BALANCED and origin.get("sample_weight") is not None:
@@ -204,7 +204,7 @@ def own_refit(dataset: Dataset, settings: ModelSettings, origin: Mapping[str, An
 def _of_table(
     dataset: Dataset, settings: ModelSettings, old: Made, scales: Standardised | None
 ) -> Callable[[np.ndarray], Remade]:
-    """How the features of ginf's own tables are made again."""
+    """How the features of ginf's own tables are recomputed: row numbers to the features without them."""
     preparation = dataset.preparation or {}
     states, impute = preparation.get("features", ()), preparation.get("impute")
     columns = [state["column"] for state in states]
@@ -237,12 +237,12 @@ def remade_by(
 
 
 def matters(settings: ModelSettings) -> bool:
-    """Whether means and scales have an effect: without a penalty the parameters take them up."""
+    """Whether means and scales matter: without a penalty and with an intercept the parameters compensate for them."""
     return settings.l2 > 0 or not settings.fit_intercept
 
 
 def needs_shift(scales: Standardised, settings: ModelSettings) -> bool:
-    """Whether centring again would have to be taken up by an intercept that there is not."""
+    """Whether centring again needs an intercept that the model does not have."""
     return bool(scales.centred.any()) and not settings.fit_intercept
 
 
@@ -252,7 +252,7 @@ def _complete_rows(table: Table, columns: Sequence[str]) -> np.ndarray:
 
 
 def as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, Any]]) -> Table:
-    """Columns as a model's file keeps them, as the table that they were read from; dates are days already."""
+    """The table from which columns were read, made from those in a model's file, where dates are days already."""
     named = {"numeric": "numeric", "boolean": "boolean", "categorical": "text"}
     known = {state["column"]: state for state in states}
     made = {}
@@ -268,7 +268,7 @@ def as_table(columns: Mapping[str, np.ndarray], states: Sequence[Mapping[str, An
 def moved_most(
     X: Any, names: Sequence[str], rows: Callable[[int], np.ndarray], labels: Sequence[str]
 ) -> tuple[str, str, float] | None:
-    """The group and feature whose mean or scale removal moves most, and by how much, where that is over ``MOVED``."""
+    """The group and feature whose mean or scale removal moves most, and by how much; None up to ``MOVED``."""
     d = X.shape[1]
     every, none = np.ones(d, dtype=bool), np.zeros(d)
     again = Restandardising(X, Standardised(every, none, np.ones(d), every))

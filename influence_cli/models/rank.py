@@ -1,8 +1,8 @@
-"""Columns that are combinations of others, where no penalty holds the parameters.
+"""Columns that are linear combinations of others, in models without a penalty.
 
-A full set of 0/1 columns beside an intercept, a constant, a column twice: infinitely many parameters fit the rows
-equally well, and all of them predict the same.  Leaving such columns out, as R's ``lm`` does, keeps every prediction
-and makes the parameters unique.
+With a full set of 0/1 columns beside an intercept, a constant or a repeated column, infinitely many parameters fit the
+rows equally well, and all of them predict the same.  Leaving such columns out, as R's ``lm`` does, keeps every
+prediction and makes the parameters unique.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from influence_cli.errors import NotConvergedError
 from influence_cli.models.sklearn import Recipe
 
 DEPENDENT = 1e-10
-"""What is left of a column once those before it are taken out, relative to its length, at which nothing is left."""
+"""Norm of a column after projecting out those before it, relative to its own, up to which it counts as dependent."""
 BY_PRODUCTS = 1e-7
-"""The same where it is told from products of columns, which have half as many digits."""
+"""The same limit when it is computed from products of columns, which have half as many digits."""
 FAINT = 1e-140
-"""Largest number of a column under which its squares pass for 0; in this unit they do not."""
+"""Largest number of a column below which its squares underflow; divided by this unit they do not."""
 CLEARLY_INDEPENDENT = 1e-6
-"""Smallest eigenvalue of the columns' correlations from which on none is looked at more closely."""
+"""Smallest eigenvalue of the columns' correlations from which no column is examined further."""
 MOST_COLUMNS = 3_000
-"""Compressed columns whose products are formed, as a dense matrix."""
+"""Largest number of compressed columns whose products are formed, as a dense matrix."""
 SHOWN = 8
 STEP = "independent columns"
-"""The name of what stands behind a pipeline's transformers where columns were left out."""
+"""The name of the step after a pipeline's transformers that leaves columns out."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Weights of training rows: from a column, from the classes' sizes, or both.
 
-They enter J of docs/design.md, "Objective and removal", as w_i = s_i / sum s, and C as scikit-learn has it means
-lambda = 1 / (C sum s).  Removal leaves the kept rows' own s as they are; what ``balanced`` makes of them is made again
-without the group, or stays (``preprocessing.Balancing``).
+They enter J of docs/design.md, "Objective and removal", as w_i = s_i / sum s, and scikit-learn's C means
+lambda = 1 / (C sum s).  Removal leaves the given s of the kept rows as they are; their ``balanced`` weights are
+computed again without the group, or kept (``preprocessing.Balancing``).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ CLASS_WEIGHTS = ("none", BALANCED)
 
 
 def weighted(dataset: Dataset, columns: Sequence[str], class_weight: str | None) -> tuple[Dataset, float]:
-    """The data set with the product of these columns as its weights, and the sum of the weights as they were given: m
-    where there are none.
+    """The data set with the product of these columns as its weights, and the sum of the weights as they were given, or
+    m without weights.
 
-    Raises UsageError for a column or a class weight that there is not, FileError for unsuitable numbers.
+    Raises UsageError for an unknown column or unsuitable class weight, FileError for unsuitable numbers.
     """
     raw = product_of(dataset, columns)
     if class_weight == BALANCED:
@@ -37,7 +37,7 @@ def weighted(dataset: Dataset, columns: Sequence[str], class_weight: str | None)
 
 
 def product_of(dataset: Dataset, columns: Sequence[str]) -> np.ndarray | None:
-    """The product (m,) of these columns of the training rows; None of none.  Raises UsageError or FileError."""
+    """The product (m,) of these columns of the training rows; None without columns.  Raises UsageError or FileError."""
     raw = [column_weights(dataset, column) for column in columns]
     return np.prod(raw, axis=0) if raw else None
 

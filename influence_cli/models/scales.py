@@ -1,4 +1,4 @@
-"""What a model's features were standardised by: of its own tables and arrays, and of brought pipelines."""
+"""The means and scales of a model's standardised features, from ginf's own preparation or a fitted pipeline."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STATELESS = (
     *("FunctionTransformer", "Normalizer", "PolynomialFeatures", "HashingVectorizer", "Binarizer", "FeatureHasher"),
     *("AdditiveChi2Sampler", "PatchExtractor"),
 )
-"""Transformers that learn nothing from the rows: fitted again without a group they are the same."""
+"""Transformers that learn nothing from the rows, so that fitting them without a group changes nothing."""
 
 
 def own_scales(preparation: Mapping[str, Any] | None, names: Sequence[str], *, sparse: bool) -> Standardised | None:
-    """Of the model's own preparation (``data.features``), for features of these names; None where none was scaled."""
+    """The scales in the model's own preparation (``data.features``), for these features; None if none was scaled."""
     if not preparation or not preparation.get("standardize"):
         return None
     known = {
@@ -36,8 +36,8 @@ def own_scales(preparation: Mapping[str, Any] | None, names: Sequence[str], *, s
 
 
 def units(model: TrainedModel) -> list[float | None]:
-    """Of each parameter, in theta's order, the standard deviation that its feature was divided by: the change of the
-    feature that the coefficient is for.  None where the feature was not standardised, or where there is none."""
+    """For each parameter, in theta's order, the standard deviation by which its feature was divided: the change of the
+    feature to which the coefficient refers.  None if the feature was not standardised, or if there is no feature."""
     names = model.dataset.feature_names
     scales = own_scales(model.dataset.preparation, names, sparse=False)
     every = len(model.parameter_names)
@@ -51,8 +51,8 @@ def units(model: TrainedModel) -> list[float | None]:
 
 
 def pipeline_scales(steps: Sequence[tuple[str, Any]], count: int, *, complete: bool) -> Standardised | None:
-    """Of the ``count`` features that a pipeline makes, where standardising is all that it has learnt from the rows,
-    beside the names of categories; else None.  ``complete`` says that no value is missing, so that none is imputed."""
+    """The scales of the ``count`` features of a pipeline that learnt nothing but means, scales and category names from
+    the rows; None for other pipelines.  ``complete`` says that no value is missing, so that none is imputed."""
     idle = (*STATELESS, "SimpleImputer") if complete else STATELESS
     return _of_steps([step for _, step in steps], count, idle)
 

@@ -1,4 +1,4 @@
-"""What decides a model beside its data: the settings, and how the options of ``ginf train`` resolve to them."""
+"""What determines a model besides its data: the settings, and how the options of ``ginf train`` resolve to them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ ESTIMATORS: dict[str, Task] = {
     "mlp": "classification",
     "mlp-regressor": "regression",
 }
-"""Names of ``--estimator`` and the task each is for."""
+"""The values of ``--estimator`` and the task of each."""
 NETWORKS = ("mlp", "mlp-regressor")
 HIDDEN = (64, 32)
-"""Widths of a network's hidden layers where none are asked for."""
+"""Default widths of a network's hidden layers."""
 DAMPING = 0.01
-"""The paper's, and Koh and Liang's (2017)."""
+"""Default number added to the diagonal of a network's curvature: that of the paper and of Koh and Liang (2017)."""
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Everything beside the data that decides what the trained parameters are and what removal means.
+    """Everything besides the data that determines the trained parameters and the meaning of removal.
 
-    ``l2`` is lambda of docs/design.md; ``penalty_scaling`` is per-mean or per-sum.  What follows ``tol`` is for
-    networks alone: hidden widths, what stands for the Hessian and is added to its diagonal, and the seed of the initial
-    weights.
+    ``l2`` is lambda of docs/design.md; ``penalty_scaling`` is per-mean or per-sum.  The fields after ``tol`` are
+    for networks only: hidden widths, activation, the curvature that replaces the Hessian, the damping on its diagonal,
+    and the seed of the initial weights.
     """
 
     estimator: str
@@ -58,7 +58,7 @@ class ModelSettings:
         return self.estimator in NETWORKS
 
     def as_dict(self) -> dict[str, Any]:
-        """What a model file keeps: the same for a GLM as before there were networks."""
+        """What a model file keeps; for a GLM without the settings of networks."""
         settings = asdict(self) | {"hidden": list(self.hidden)}
         return (
             settings
@@ -70,7 +70,7 @@ class ModelSettings:
     def from_dict(cls, kept: Mapping[str, Any]) -> ModelSettings:
         """The settings among what a model file keeps.
 
-        Raises UsageError for what ``ginf train`` would not take either: no word of a file is taken for another.
+        Raises UsageError for values that ``ginf train`` would refuse too, rather than falling back to a default.
         """
         known = {key: kept[key] for key in cls.__dataclass_fields__ if kept.get(key) is not None}
         names = fields(cls)
@@ -82,7 +82,7 @@ class ModelSettings:
         return settings
 
     def check(self) -> None:
-        """Raises UsageError for a word or number that no option gives."""
+        """Raise UsageError for a word or number that no option accepts."""
         for key, choices in (
             ("estimator", tuple(ESTIMATORS)),
             ("penalty_scaling", PENALTY_SCALINGS),
@@ -101,7 +101,7 @@ class ModelSettings:
 
 
 def check_curvature(curvature: str | None, damping: float | None) -> None:
-    """Raises UsageError for values that are none."""
+    """Raise UsageError for an unknown curvature, or a damping that is negative or not finite."""
     if curvature is not None and curvature not in CURVATURES:
         raise UsageError(f"--curvature must be one of {', '.join(CURVATURES)}; found {curvature!r}")
     if damping is not None and not (np.isfinite(damping) and damping >= 0):
@@ -126,7 +126,7 @@ def resolve_network(
     damping: float | None,
     seed: int,
 ) -> dict[str, Any]:
-    """The settings that only networks have, from the options; none for a GLM, which none of the options suits."""
+    """The settings that only networks have, from the options; empty for a GLM.  Raises UsageError."""
     if estimator not in NETWORKS:
         given = {"--hidden": hidden, "--activation": activation, "--curvature": curvature, "--damping": damping}
         for option, value in given.items():
@@ -155,7 +155,7 @@ def parse_hidden(text: str) -> tuple[int, ...]:
 
 
 def check_hidden(widths: tuple[int, ...], shown: str) -> tuple[int, ...]:
-    """The widths themselves.  Raises UsageError, with what was written, where they are none."""
+    """Return the widths.  Raises UsageError, which shows ``shown``, unless there is a width and all are at least 1."""
     if not widths or min(widths) < 1:
         raise UsageError(
             f"--hidden must be widths of hidden layers, found {shown!r}", hint="for example --hidden 64,32"
@@ -164,7 +164,7 @@ def check_hidden(widths: tuple[int, ...], shown: str) -> tuple[int, ...]:
 
 
 def resolve_penalty(l2: float | None, C: float | None, scaling: str | None, rows: float) -> tuple[float, str]:
-    """(lambda, penalty scaling) from the options: C is scikit-learn's, 1 / (lambda m), and brings per-sum with it.
+    """(lambda, penalty scaling) from the options: C is scikit-learn's, 1 / (lambda m), and implies per-sum.
 
     ``rows`` is m, or the sum of the rows' weights as they were given.
     """

@@ -51,13 +51,13 @@ NAMED = {
     "LassoCV": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a RidgeCV"),
     "ElasticNetCV": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a RidgeCV"),
 }
-"""Estimators that are met often: why ginf cannot take them, and what to bring instead."""
+"""Frequently used estimators that ginf cannot take: the reason, and what to bring instead."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a fitted estimator says: ``parameters`` (K, D), the intercept last; ``strength`` of its ``penalty``, which
-    is ``C``, ``sum`` (alpha on the sum of squares) or ``mean``; ``classes`` in the order of their codes."""
+    """What is read from a fitted estimator: ``parameters`` (K, D), the intercept last; ``strength`` of its ``penalty``,
+    which is ``C``, ``sum`` (alpha on the sum of squares) or ``mean``; ``classes`` in the order of their codes."""
 
     name: str
     estimator: str
@@ -71,14 +71,14 @@ class Recipe:
     """Whether ``balanced`` counts rows without their sample weights."""
     stops_at: float | None = None
     """Largest entry of J's gradient at which the fit ended by its own rule: ``EXACT`` where it solved its equations,
-    None where it ended otherwise (``max_iter``) or has another rule."""
+    None if it ended otherwise (``max_iter``) or has another rule."""
 
     def weights(self, y: np.ndarray, classes: int, raw: np.ndarray | None) -> np.ndarray | None:
-        """Sample weights (m,), if any, with the classes' weights in them."""
+        """Sample weights (m,), multiplied by the classes' weights; None if there are neither."""
         return balance(y, classes, raw, by_rows=self.balanced_by_rows) if self.balanced else raw
 
     def settings(self, total: float, scaling: str | None, tol: float) -> ModelSettings:
-        """With S = ``total``; ``scaling`` None is the convention of a refit with the same C or alpha."""
+        """The settings for S = ``total``; ``scaling`` None means the convention of a refit with the same C or alpha."""
         if self.penalty == "C":
             l2 = 1.0 / (self.strength * total)
         else:
@@ -89,8 +89,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Parts:
-    """A fitted model taken apart: transformers in order, by their steps' names, the ``estimator`` behind them, and
-    what to tell (``notes``)."""
+    """A fitted model taken apart: transformers in order, by their steps' names, the ``estimator`` after them, and
+    sentences to report (``notes``)."""
 
     steps: tuple[tuple[str, Any], ...]
     estimator: Any
@@ -131,7 +131,7 @@ def take_apart(model: Any) -> Parts:
 
 
 def _searched(model: Any) -> Parts:
-    """What a search for parameters found best."""
+    """The parts of the best model of a hyperparameter search.  Raises UsageError."""
     name = type(model).__name__
     if not hasattr(model, "best_params_"):
         raise _not_fitted(model)
@@ -189,7 +189,7 @@ def _not_fitted(model: Any) -> UsageError:
 
 
 def _stops_at(model: Any, solvers: tuple[str, ...]) -> float | None:
-    """The ``tol`` of an estimator whose solver compares it with the largest entry of the gradient, and came so far."""
+    """The ``tol`` of an estimator whose solver compares it with the largest entry of the gradient, and reached it."""
     if model.solver not in solvers or not hasattr(model, "n_iter_"):
         return None
     return float(model.tol) if np.max(model.n_iter_) < model.max_iter else None
@@ -232,7 +232,7 @@ def _logistic(model: Any) -> Recipe:
 
 
 def _recipe(model: Any, estimator: str, penalty: tuple[str, float], **more: Any) -> Recipe:
-    """What every estimator says, the kind and the strength of its ``penalty``, and what else one says."""
+    """A Recipe from the attributes common to all estimators, the kind and strength of the ``penalty``, and ``more``."""
     return Recipe(type(model).__name__, estimator, _parameters(model), bool(model.fit_intercept), *penalty, **more)
 
 

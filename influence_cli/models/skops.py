@@ -78,7 +78,7 @@ class Read:
 
 
 def check_skops(path: str) -> None:
-    """Raises FileError where there is no file, or one that is never read."""
+    """Raise FileError if there is no file, or if it is a pickle, which is never read."""
     if path.lower().endswith(PICKLES):
         raise FileError(
             f"{path}: a pickle or joblib file runs whatever code it holds as it is read, so ginf reads none", SKOPS_HINT
@@ -88,13 +88,13 @@ def check_skops(path: str) -> None:
 
 
 def read_skops(path: str) -> Any:
-    """The object of a .skops file.  Raises FileError for what is none, and for types that are not scikit-learn's."""
+    """The object of a .skops file.  Raises FileError for other files, and for types that are not scikit-learn's."""
     check_skops(path)
     return _loaded(path, Path(path).read_bytes())
 
 
 def _loaded(path: str, content: bytes) -> Any:
-    """The object that the bytes of a .skops file hold; ``path`` begins errors."""
+    """The object that the bytes of a .skops file hold; error messages begin with ``path``."""
     try:
         import skops.io
     except ImportError:
@@ -121,7 +121,7 @@ def _loaded(path: str, content: bytes) -> Any:
 def is_trusted(name: str) -> bool:
     """Whether a type or function of that name is scikit-learn's own, or harmless.
 
-    The name alone says nothing, because a module also names what it imports: it counts where a thing is defined.
+    The name alone proves nothing, because a module also names what it imports: what counts is where it is defined.
     """
     if name in HARMLESS:
         return True
@@ -170,8 +170,8 @@ def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
 
 
 def _understood(model: Any, path: str) -> tuple[Parts, Recipe]:
-    """What the estimator says of itself.  Raises UsageError for models that are not read, and FileError where an
-    attribute that every fitted one has is missing or another's."""
+    """The parts and the recipe of the estimator.  Raises UsageError for unsupported models, and FileError if an
+    attribute that every fitted estimator has is missing or invalid."""
     try:
         parts = take_apart(model)
         return parts, read_estimator(parts.estimator)
@@ -189,8 +189,8 @@ def _maker(model: Any, parts: Parts, recipe: Recipe) -> Transformers:
 def brought_refit(
     dataset: Dataset, settings: ModelSettings, origin: Mapping[str, Any], content: bytes | None, path: str
 ) -> Refit | Unfitted | None:
-    """How the preprocessing of a model of ``--from`` is made again, by the bytes of its .skops file, or, in a linked
-    model, by the file at ``path``."""
+    """How the preprocessing of a model of ``--from`` is fitted again, from the bytes of its .skops file or, in a linked
+    model, from the file at ``path``."""
     if content is None and not Path(path).is_file():
         return Unfitted(f"the model's file does not hold the pipeline, and {path} is not there")
     model = _loaded(path, Path(path).read_bytes() if content is None else content)

@@ -1,4 +1,4 @@
-"""The fitted transformers of a pipeline: what they are given, what they make of it, and what they were fitted on."""
+"""The fitted transformers of a pipeline: their input rows, their features, and the rows of their fit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Steps = Sequence[tuple[str, Any]]
 def transform_with(steps: Steps, X: Any) -> Any:
     """X through the fitted transformers, in order.  Raises FileError with what they object to.
 
-    BLAS has one thread: the last bits of a product depend on their number, and the same rows shall have one digest.
+    BLAS runs on one thread, because the last bits of a product depend on the number of threads, and the digest on them.
     """
     from threadpoolctl import threadpool_limits
 
@@ -81,7 +81,7 @@ class FittedPart:
 def fitted_parts(steps: Steps, X: Any) -> Iterator[FittedPart]:
     """The transformers inside, one level under pipelines and column transformers, in order.
 
-    Where a transformer refuses the rows, those before it have come.
+    If a transformer refuses the rows, its exception follows after the transformers before it.
     """
     for step, transformer in steps:
         yield from _parts(step, transformer, X)
