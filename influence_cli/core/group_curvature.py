@@ -1,8 +1,9 @@
-"""Products with the part D of the trained model's Hessian that groups take, and with what is left, by few rows.
+"""Products with a group's part D of the trained Hessian, and with the Hessian after removal, that read few rows.
 
-Where the trained Hessian H is at hand, or a factor of it, H V is a product of small matrices.  With the loss's part of
-it, L V = H V - R V with R the penalty, the other rows give D V = L V - K V as well as the group's own do: whichever are
-fewer are read.  What is left, (L - D) V and the penalty, needs no row at all.
+If the trained Hessian H or a factor of it is available, H V is a product of small matrices.  Let R be the penalty,
+L = H - R the part of the loss, and K the part of the rows outside the group.  Then D V = L V - K V, so that D V follows
+from the group's rows or from the other rows, whichever are fewer.  The Hessian after removal, L - D and the penalty,
+needs no further row.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from influence_cli.core.solvers.preconditioners import Preconditioner
 from influence_cli.core.weights import Weights, batches
 
 TOGETHER = 64
-"""Rows of small groups that are read together: each group's product visits all of them, which takes less time than
-Python's part of a group."""
+"""Rows of small groups that are read together.  The product of each group visits all of them, which takes less time
+than Python's overhead per group."""
 EXACT = 1e-10
-"""Relative error of a product by a factor from which on it is one of another Hessian."""
+"""Relative error of a product above which the factor is taken to belong to another Hessian."""
 
 
 class TrainedHessian:
-    """The trained model's Hessian at theta (P, 1), which ``factor`` may be one of, and the groups' weights w after
+    """The trained Hessian at theta (P, 1), of which ``factor`` may be a factor, and the weights w of all groups after
     removal."""
 
     def __init__(self, objective: Glm, w: Weights, theta: np.ndarray, factor: Preconditioner):
         self.objective, self.w, self.theta, self._factor = objective, w, theta, factor
 
     def parts(self, groups: np.ndarray) -> Iterator[Part]:
-        """These groups (A,) a few at a time: rows that are picked are kept as long as their part is in use."""
+        """These groups (A,) in parts of few rows; a part holds a copy of the rows that it reads."""
         sizes, m = self.w.sizes[groups], len(self.w.base)
         if (2 * sizes > m).any() and self.w.membership is None and self.loss_product is not None:
             sizes = np.minimum(sizes, m - sizes)
@@ -44,7 +45,7 @@ class TrainedHessian:
 
     @cached_property
     def loss_product(self) -> Product | None:
-        """V -> L V without a pass over the rows; None where that cannot be had."""
+        """The function V -> L V, which takes no pass over the rows; None if neither H nor a factor is available."""
         objective, kept, factor = self.objective, self.objective.kept, self._factor
         if self.w.base is not objective.weights:
             return None
@@ -66,7 +67,8 @@ class TrainedHessian:
 
 
 class Part:
-    """Some ``groups`` (A,), of each of which so many rows are read: its own, or where these are more all others."""
+    """Some ``groups`` (A,).  ``read`` (A,) is how many rows are read for each: its own, or all others if these are
+    fewer."""
 
     def __init__(self, of: TrainedHessian, groups: np.ndarray, read: np.ndarray):
         self._of, self.groups, self.w = of, groups, of.w.take(groups)
@@ -89,7 +91,7 @@ class Part:
         self._inside = twin, inside
 
     def taken(self, V: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """D V (P, A) of the part's groups ``columns`` (A,) that those of V (P, 1 or A) belong to."""
+        """D V (P, A), where column a of V (P, 1 or A) belongs to the part's group ``columns[a]``."""
         V = np.broadcast_to(V, (len(V), len(columns)))
         out, others = self._product(V, columns), self._others[columns]
         if others.any():
@@ -98,7 +100,7 @@ class Part:
         return out
 
     def dense(self, group: int, products: int) -> np.ndarray | None:
-        """D of the part's group of that number, (P, P), where that takes no more time than so many ``products``."""
+        """D (P, P) of the part's group of that number; None if it takes more time than that many ``products`` D v."""
         objective = self._of.objective
         outputs, columns = objective.outputs, objective.design.columns
         free = objective.passes.free
@@ -117,7 +119,7 @@ class Part:
         return self._of.loss_product(np.eye(len(read))) - read
 
     def left(self, V: np.ndarray, taken: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The Hessian after removal times V (P, A), of which D V is ``taken``."""
+        """The Hessian after removal times V (P, A); ``taken`` is D V."""
         objective, w = self._of.objective, self.w.take(columns)
         if self._of.loss_product is None:
             return objective.curvature(self._of.theta, w)(V)
@@ -126,7 +128,7 @@ class Part:
 
 
 def _picked(objective: Glm, rows: np.ndarray) -> Glm:
-    """The same model on these rows (n,) alone, in memory, for products."""
+    """The same model on a copy of these rows (n,) alone."""
     twin = copy(objective)
     twin.design, twin.kept = objective.design.picked(rows), None
     twin.passes = Passes(twin.design, objective.family)

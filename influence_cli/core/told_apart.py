@@ -1,17 +1,20 @@
-"""Groups that the features tell from all other rows: what M does not know of them.
+"""Groups that the features identify among all rows, for which the trained Hessian M is a poor preconditioner.
 
-Where a combination x'z of the features is 1 on the group's rows and 0 on all others, the rows that are left have no
-curvature along z, and the penalty alone holds it: the rows of the level that a dummy coding leaves out, say, after
-which the dummies add up to the intercept.  M, the Hessian with the group, is blind to that: M^-1 times a gradient moves
-far too little along z, in steps that look like a way that has ended.
+If a linear combination x'z of the features is 1 on the rows of the group and 0 on all other rows, then the rows that
+remain have no curvature along z, and only the penalty determines the parameters along it.  An example are the rows of
+the reference level of a dummy coding: without them the dummies sum to the intercept's column.  M, the Hessian of all
+rows, has the group's curvature along z.  M^-1 times a gradient is therefore far too short along z, and the small steps
+look as if the iteration had converged.
 
-With e an output's intercept and D the group's part of H, z = M^-1 D e regresses the group's membership on the features,
-in the metric of the curvature, and z'D e / e'D e is the share of it that they tell (R^2).  Where that is nearly all,
-z is put right: with H_r the Hessian after removal, c = z'H_r z and s = (H_r z)'B (H_r z), which would be c if the
-preconditioner B were right, (c - s) / c^2 z z' is added to B.  Of several outputs this is done on the span of their z.
-Where a group is told apart but for some of its rows, or in several ways at once, the directions are the largest ones of
-M^-1 D: all of them in narrow models, and in others what a few steps of it span.  Which groups these are, and by how
-much to put them right, is seen from their rows alone, or from the others where these are fewer (``group_curvature``).
+Let e be the unit vector of an output's intercept and D the group's part of H.  Then z = M^-1 D e is the regression of
+the group's membership on the features in the metric of the curvature, and z'D e / e'D e is its R^2.  Where R^2 is
+nearly 1, the preconditioner B is corrected along z: with H_r the Hessian after removal, c = z'H_r z and
+s = (H_r z)'B (H_r z), which would equal c if B were H_r^-1, the term (c - s) / c^2 z z' is added to B.  With several
+outputs this is done on the span of their directions z.  If the features identify all but some rows of the group, or
+identify it in several ways, the directions are the eigenvectors of M^-1 D with the largest eigenvalues: all of them in
+narrow models, and in wider ones those of the space that a few multiplications by M^-1 D span.  Which groups need a
+correction, and how large it is, follows from their own rows, or from the other rows where these are fewer
+(``group_curvature``).
 """
 
 from __future__ import annotations
@@ -28,23 +31,26 @@ from influence_cli.core.solvers.preconditioners import Along, Preconditioner, fo
 from influence_cli.core.weights import Weights
 
 BLIND = 0.5
-"""Share of a way along z that a preconditioner makes in one step, under which it is put right."""
+"""Share of the right step along z that a preconditioner takes, below which it is corrected."""
 WHOLLY = 1e-3
-"""1 - R^2, in shares of the weight that is left, up to which the features tell a group apart with all of its rows."""
+"""1 - R^2, relative to the weight that remains, up to which the features identify a group with all of its rows."""
 HINTED, SMALL = 2.0, 0.5
-"""Sum of the features' own R^2, in what is expected of rows that are drawn, from which on a group is looked at; or in
-the group's share of the weight: a small one costs little."""
+"""A group is examined if the sum of the single features' R^2 exceeds ``HINTED`` times what randomly drawn rows would
+give, or ``SMALL`` times the group's share of the weight, because examining a small group costs little."""
 LOOKS, STEPS = 3, 4
-"""Steps of M^-1 D in which a direction shows to which M is blind, and after which it stands alone."""
+"""Multiplications by M^-1 D after which a direction that needs a correction is visible, and that span the directions of
+a wide model (4: with 2 or 3 several times as many figures were wrong, benchmarks/trust.py)."""
 SPARE, FEW = 2, 3
-"""Further directions of that kind for each of at most so many outputs: of more they cost too much."""
+"""Random directions that are added per output, in models of at most ``FEW`` outputs: with more they cost too much."""
 NEARLY = 0.15
-"""Curvature that is left along such a direction, in shares of the weight that is left, under which it is put right:
-where more is left the mixing finds it, as in wide tables, of which any group leaves little somewhere."""
+"""Curvature that remains along such a direction, relative to the weight that remains, below which it is corrected.
+Where more remains, mixing converges by itself; in wide tables every group leaves little curvature somewhere."""
 TWICE, DEPENDENT = 2, 1e-8
-"""Times that a new direction is made orthogonal to those before, and what of its squared length must be left then."""
+"""Number of times that a new direction is orthogonalised against the earlier ones, and the share of its squared length
+that must remain for it to count as independent of them."""
 UNDETERMINED = 1e-12
-"""Curvature that is left, relative to what M has, under which nothing is: that is left to ``recession``."""
+"""Curvature that remains, relative to that of M, below which the direction counts as undetermined, which ``recession``
+handles."""
 
 
 def raised_where_told_apart(
@@ -55,10 +61,11 @@ def raised_where_told_apart(
     inverse: Preconditioner,
     known: Preconditioner,
 ) -> Preconditioner:
-    """``known`` put right for groups, with the weights w after removal, that the features tell apart.
+    """The preconditioner ``known``, corrected for the groups that the features identify; w are the weights after
+    removal.
 
-    ``trained`` is M^-1 at the trained theta (P, 1), ``inverse`` the same with the penalties after removal, and
-    ``known`` with what else is known of the groups.
+    ``trained`` is M^-1 at the trained theta (P, 1), ``inverse`` is the same with the penalties after removal, and
+    ``known`` has further corrections for the groups.
     """
     if not isinstance(objective, Glm) or not objective.design.intercept:
         return known
@@ -73,14 +80,14 @@ def raised_where_told_apart(
 
 @dataclass(frozen=True)
 class _Found:
-    """Groups, directions (P, b) of each along which a preconditioner is put right, and by how much, (b,)."""
+    """Groups, the directions (P, b) of each along which the preconditioner is corrected, and the corrections (b,)."""
 
     groups: list[int]
     directions: list[np.ndarray]
     sizes: list[np.ndarray]
 
     def added(self, known: Preconditioner, groups: int) -> Preconditioner:
-        """``known``, of so many groups, put right."""
+        """``known``, a preconditioner for that many groups, with the corrections."""
         if not self.groups:
             return known
         most, places = max(map(len, self.sizes)), np.full(groups, -1)
@@ -92,14 +99,14 @@ class _Found:
 
 
 class _Look:
-    """What ``raised_where_told_apart`` sees of groups."""
+    """Examines groups part by part, for ``raised_where_told_apart``."""
 
     def __init__(self, objective: Glm, inverse: Preconditioner, known: Preconditioner):
         self._objective, self._inverse, self._known = objective, inverse, known
         self._common: np.ndarray | None = None
 
     def at(self, part: Part, found: _Found) -> None:
-        """Look at the groups of a part, and add to what was ``found``."""
+        """Examine the groups of a part, and add their corrections to ``found``."""
         w, every = part.w, np.arange(len(part.groups))
         of_one = part.taken(_intercepts(self._objective)[:, :1], every)
         total, kept = of_one[self._objective.design.columns - 1], 1.0 - w.sums(w.base)
@@ -114,8 +121,8 @@ class _Look:
         return for_columns(self._inverse, part.groups[at])(V)
 
     def _blind(self, part: Part, of_one: np.ndarray, at: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Those of the part's groups ``at`` (A,) that leave M blind to some direction: to which M^-1 D, from an
-        intercept's D e (P, A), leads."""
+        """Those of the part's groups ``at`` (A,) without which little curvature remains along some direction, as the
+        power iteration with M^-1 D shows, which starts at an intercept's D e (P, A)."""
         for limit in (BLIND,) * LOOKS + (NEARLY,) if at.size else ():
             z = self._solved(part, of_one, at)
             again = part.taken(z, at)
@@ -127,8 +134,8 @@ class _Look:
         return at
 
     def _put_right(self, part: Part, at: np.ndarray, starts: np.ndarray, steps: int, found: _Found) -> None:
-        """Put right the part's groups ``at`` (A,), on all that so many ``steps`` of M^-1 D from ``starts`` (P, s)
-        span."""
+        """Find the corrections for the part's groups ``at`` (A,) in the space that so many multiplications (``steps``)
+        by M^-1 D span from ``starts`` (P, s)."""
         for group in at.tolist():
             D = part.dense(group, starts.shape[1] * (steps + 1))
             Z, taken = self._spanned(part, group, starts, steps) if D is None else self._largest(part, group, D)
@@ -144,14 +151,15 @@ class _Look:
                 found.sizes.append(sizes)
 
     def _largest(self, part: Part, group: int, D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The directions Z (P, n) of which D (P, P), that of a group, has the most, with Z'M Z = 1, and D Z."""
+        """The eigenvectors Z (P, n) of M^-1 D with Z'M Z = I of which D (P, P), a group's part of H, has the larger
+        part, and D Z."""
         root = self._root(part, group)
         share, turned = np.linalg.eigh(root.T @ D @ root)
         Z = root @ turned[:, share > 1.0 - BLIND]
         return Z, D @ Z
 
     def _root(self, part: Part, group: int) -> np.ndarray:
-        """B (P, P) with M^-1 = B B' for a group: kept where it is that of all groups."""
+        """A root B (P, P) with M^-1 = B B' for a group; it is kept if all groups have the same one."""
         if self._common is not None:
             return self._common
         size = self._objective.size
@@ -163,8 +171,8 @@ class _Look:
         return root
 
     def _spanned(self, part: Part, group: int, starts: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
-        """A basis Z (P, n), with Z'M Z = 1, of what ``steps`` of M^-1 D of a group from ``starts`` (P, s) lead to, and
-        D Z."""
+        """A basis Z (P, n), with Z'M Z = I, of the space that ``steps`` multiplications by a group's M^-1 D span from
+        ``starts`` (P, s), and D Z."""
         Z = images = np.empty((len(starts), 0))
         taken = part.taken(starts, np.full(starts.shape[1], group))
         parts: list[np.ndarray] = []
@@ -187,8 +195,8 @@ class _Look:
 
 
 def _may_be_told(objective: Glm, w: Weights) -> np.ndarray:
-    """Which groups (G,) single features, each by itself, tell apart better than those that are drawn: such a feature
-    has an R^2 of 1 / m."""
+    """Which groups (G,) the single features identify better than they identify randomly drawn rows, for which the R^2
+    of one feature is 1 / m on average."""
     design, mean = objective.design, objective.means[:-1, None]
     taken = np.stack([design.chosen_moments(rows, w.base[rows])[0] for rows in w.rows], axis=-1)
     share, varies = taken[-1], objective.mean_squares[:-1, None] - mean**2
@@ -206,17 +214,17 @@ def _intercepts(objective: Glm) -> np.ndarray:
 
 
 def _starts(objective: Glm) -> np.ndarray:
-    """The same, and for each of few outputs ``SPARE`` drawn directions, (P, s): a group may be told apart in several
-    ways."""
+    """The same, and ``SPARE`` random directions per output where outputs are few, (P, s): the features may identify a
+    group in several ways."""
     spare = SPARE * objective.outputs if objective.outputs <= FEW else 0
     drawn = np.random.default_rng(0).normal(size=(objective.size, spare))
     return np.hstack([_intercepts(objective), drawn / objective.units[:, None]])
 
 
 def _blind_to(Z: np.ndarray, left: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Directions (P, b) in the span of Z (P, n), with Z'M Z = 1, along which a preconditioner makes less than ``BLIND``
-    of what it should, and what is to be added to it along each, (b,): the Hessian after removal times Z is ``left``,
-    of which the preconditioner makes ``made``."""
+    """Directions (P, b) in the span of Z (P, n), with Z'M Z = I, along which the steps of a preconditioner are shorter
+    than ``BLIND`` times the right ones, and the terms (b,) to add to it along each.  ``left`` is the Hessian after
+    removal times Z, and ``made`` the preconditioner times ``left``."""
     after = Z.T @ left
     share, along = np.linalg.eigh((after + after.T) / 2.0)
     found = np.einsum("ki,kl,li->i", along, left.T @ made, along)
