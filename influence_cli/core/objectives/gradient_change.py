@@ -1,10 +1,11 @@
-"""How the gradient of a generalised linear model changes on the way from one point, for groups that all start there.
+"""How the gradient of a generalised linear model changes between one starting point of all groups and their iterates.
 
-    grad J(theta + v; w) - grad J(theta; w) = sum_i w_i (r(eta_i + a_i) - r(eta_i)) x_i + penalty's Hessian times v
+    grad J(theta + v; w) - grad J(theta; w) = sum_i w_i (r(eta_i + a_i) - r(eta_i)) x_i + Hessian of the penalty times v
 
-with a_i = x_i' v and r the derivative of the loss in the outputs (``Family.residual_change``).  The rounding is that of
-the change, not that of the gradient: in single precision too an iteration can follow it down to some 1e-7 of the way.
-What belongs to theta is the same for all groups, so that a pass has little but the products to do for each.
+with a_i = x_i' v and r the derivative of the loss in the outputs (``Family.residual_change``).  The rounding
+error is relative to the change and not to the gradient, so that even in single precision an iteration can follow the
+change down to about 1e-7 of the distance.  Terms at theta are shared by all groups, so that a pass computes little more
+than the products for each.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 SINGLE_GROUPS = 4
-"""Groups from which on float32 is worth a look at one of them by float64."""
+"""Number of groups from which float32 is worth the check of one group in float64."""
 
 
 def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
@@ -41,7 +42,7 @@ def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
         if eta is not None and (model.origin is None or not np.array_equal(model.origin[0], theta)):
             model.origin = theta.copy(), model.passes.outputs(theta, slice(0, rows))
         eta = None if eta is None or model.origin is None else model.origin[1]
-        value, gradient = model.value(theta, w), model.gradient(theta, w)  # of the groups' rows alone
+        value, gradient = model.value(theta, w), model.gradient(theta, w)  # read only the groups' rows
     change = GradientChange(model, theta, w, eta)
     pays = w.groups >= SINGLE_GROUPS and model.single_pays(model.design.operations(w.groups * model.passes.free))
     single = model.passes.in_single(w.groups) if pays else model.passes
@@ -49,18 +50,18 @@ def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
 
 
 class GradientChange:
-    """V (P, A) to the change of the gradient (P, A) from theta (P, 1) to theta + V, under weights w that keep a share
-    of every group (``kept`` > 0); a second argument ``columns`` (A,) says whose columns these are.  ``farthest`` (A,),
-    where it is given, becomes the model's ``self_concordance`` of V.
+    """Maps V (P, A) to the change of the gradient (P, A) from theta (P, 1) to theta + V, under weights w that keep a
+    share of every group (``kept`` > 0).  ``columns`` (A,) are the groups of V's columns, None for all.  ``farthest``
+    (A,), if given, is filled with the model's ``self_concordance`` of V.
 
-    ``eta`` (1, K, m) are the outputs at theta; None where they are computed again in every pass.
+    ``eta`` (1, K, m) are the outputs at theta; if None, every pass computes them again.
     """
 
     def __init__(self, model: Glm, theta: np.ndarray, w: Weights, eta: np.ndarray | None):
         self._model, self._passes, self._theta, self._w, self._eta = model, model.passes, theta, w, eta
 
     def by(self, passes: Passes) -> GradientChange:
-        """The same by passes in another precision."""
+        """The same function with ``passes`` in another precision."""
         twin = copy(self)
         twin._passes = passes
         return twin

@@ -1,4 +1,4 @@
-"""What passes over all rows have summed at the trained parameters: who has it reads a small group's rows alone."""
+"""Sums over all rows at the trained parameters: with these, only the rows of a small group need to be read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Kept:
-    """At ``theta`` (P, 1) under the training weights: ``squares`` (D,), the mean squares of the features, and the
-    ``gradient`` (P, 1) of the loss.
+    """Sums at ``theta`` (P, 1) under the training weights: ``squares`` (D,) are the mean squares of the features, and
+    ``gradient`` (P, 1) is that of the loss.
 
-    ``hessian`` (P, P) is J's without damping, both triangles valid; ``gram`` (D, D) and ``typical`` (K, K) are what
-    ``preconditioners.Kronecker`` is made of.  Each is None where it is not kept.
+    ``hessian`` (P, P) is that of J without damping, with both triangles valid; ``gram`` (D, D) and ``typical`` (K, K)
+    are the factors of ``preconditioners.Kronecker``.  Each is None if it is not kept.
     """
 
     theta: np.ndarray
@@ -26,7 +26,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class KeptLayers:
-    """The same of a network: ``layers`` (L,), the numbers of what K-FAC is made of at ``theta`` (P, 1)."""
+    """The sums of a network: ``layers`` (L,) are the numbers from which K-FAC is made, at ``theta`` (P, 1)."""
 
     theta: np.ndarray
     layers: np.ndarray
