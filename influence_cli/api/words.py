@@ -1,4 +1,4 @@
-"""Errors in the words of Python: an option of the command line becomes the argument that stands for it."""
+"""Error messages for Python users: each command-line option is replaced by the name of its argument."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ARGUMENTS = {
     "data": "X",
     "label": "y",
 }
-"""Arguments that are not named as the option is."""
+"""The names of arguments, by option, that differ from the option's name."""
 _OPTION = re.compile(r"--([A-Za-z][a-z0-9-]*)")
 _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "str": ((str, PathLike), "a text"),
@@ -32,11 +32,11 @@ _TYPES: Mapping[str, tuple[tuple[type, ...], str]] = {
     "float": ((Real,), "a number"),
     "None": ((NoneType,), "None"),
 }
-"""Annotations of arguments that are checked: what they take, in types and in words."""
+"""The annotations that are checked, with the types that each accepts and their name in messages."""
 
 
 def python_words(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, with errors that name its arguments instead of options."""
+    """Wrap the function: its argument types are checked, and its errors name arguments instead of options."""
 
     @wraps(function)
     def run(*arguments: P.args, **options: P.kwargs) -> R:
@@ -55,7 +55,7 @@ def python_words(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _check_types(annotations: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Raises UsageError for an argument of another type than its annotation says, where that is one of ``_TYPES``."""
+    """Raise UsageError for an argument whose type contradicts its annotation, if that consists of ``_TYPES`` only."""
     for name, value in options.items():
         kinds = str(annotations.get(name, "Any")).split(" | ")
         known = set(kinds) <= set(_TYPES)
@@ -65,12 +65,12 @@ def _check_types(annotations: Mapping[str, str], options: Mapping[str, Any]) -> 
 
 
 def in_python(text: str) -> str:
-    """A sentence with arguments for options."""
+    """The sentence with the names of arguments in place of options."""
     text = re.sub(r"(?<![\w-])-o(?= )", "path", text)
     return _OPTION.sub(lambda found: _ARGUMENTS.get(found[1], found[1].replace("-", "_")), text)
 
 
 def check_choice(name: str, value: str | None, choices: Sequence[str]) -> None:
-    """Raises UsageError where an argument's word is not one of its choices."""
+    """Raise UsageError if an argument's value is neither None nor one of its choices."""
     if not (value is None or value in choices):
         raise unknown_word(name, value, choices)

@@ -22,10 +22,10 @@ from influence_cli.data.compressed import CompressedRows
 from influence_cli.data.stored import StoredRows
 
 SHARED_BYTES = 1 << 14
-"""Bytes from which on an array is sent once and kept."""
+"""Bytes from which an array is sent once and kept."""
 
 DRIVERS = 8
-"""Programs whose values are kept at once: one that was killed has not said that it needs them no more."""
+"""Number of programs whose values are kept at once, because a killed program never releases its values."""
 
 _kept: dict[str, dict[int, Any]] = {}
 """On the side that works: for each program that asks, the values by their numbers."""
@@ -33,7 +33,7 @@ _held: list[Any] = []
 
 
 class Sender:
-    """Numbers the values that are sent once; forgets those that nobody has any more."""
+    """Assigns numbers to values that are sent once, and forgets values that no longer exist."""
 
     def __init__(self) -> None:
         self._numbers: dict[int, int] = {}
@@ -42,7 +42,7 @@ class Sender:
         self._count = 0
 
     def number_of(self, value: Any) -> int | None:
-        """The number of a value that is shared; None of one that goes along."""
+        """The number of a shared value; None for a value that is sent with the work."""
         large = isinstance(value, np.ndarray) and value.nbytes >= SHARED_BYTES
         many = isinstance(value, Weights) and 8 * value.sizes.sum() >= SHARED_BYTES
         if not (large or many or isinstance(value, StoredRows)):
@@ -58,7 +58,7 @@ class Sender:
         return number
 
     def packed(self, work: Any) -> bytes:
-        """A piece of work as bytes; what it shares is in ``values`` by then."""
+        """A piece of work as bytes; its shared values are in ``values`` afterwards."""
         return self._packed(work)
 
     def _packed(self, work: Any, plain: Any = None) -> bytes:
@@ -92,7 +92,7 @@ class _Pickler(cloudpickle.Pickler):
             changed = {name: vars(value)[name] for name in ("_chosen", "_mean", "_scale", "_kept")}
             kind = CompressedRows if isinstance(value, CompressedRows) else StoredRows
             return _read_here, (kind, value.parts, value.columns, value.file_dtype, value.stored_shape, changed)
-        if isinstance(value, Weights):  # without what it has worked out: that is larger than itself
+        if isinstance(value, Weights):  # without its cached results, which are larger than itself
             state = (value.base, value.rows, value.kept, value.taken, value.membership, value.penalty)
             return Weights, state
         return super().reducer_override(value)
