@@ -210,6 +210,19 @@ def test_the_points_farthest_from_agreement_are_named(drawn_figures):
     assert named == {"site 1": (1.9, 1.0), "site 3": (2.5, 3.0)}
 
 
+@pytest.mark.parametrize("columns", [1, 2])
+def test_the_title_of_a_panel_stays_inside_the_picture(drawn_figures, columns):
+    values = np.arange(4.0)
+    cloud = {"first": plots.Cloud(values, values, 1.0)}
+    long = "by Region,Plan of the contract, 1.9-17% of the rows"
+    plots.scatter({"random, 5% of the rows": cloud, long: cloud}, "png", change="change", note="", columns=columns)
+    figure = drawn_figures[0]
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        box = ax.title.get_window_extent()
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1
+
+
 def test_names_beside_points_stay_apart_and_inside(drawn_figures, monkeypatch):
     """Identifiers without a space once drew the picture together to a strip, and were cut at its edges."""
     from matplotlib.text import Text

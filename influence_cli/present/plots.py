@@ -55,6 +55,8 @@ _UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date
 _DPI = 200
 LETTERS_AN_INCH = 13.0
 """Characters per inch of a label at 9 points, if they are wide."""
+PANEL_INCHES = 2.5
+"""Width of a panel with its axis, into which its title is wrapped."""
 _LOG_FROM = 12.0
 """Ratio of the largest to the smallest group above which the axis of sizes is logarithmic."""
 _MANY_POINTS = 20_000
@@ -209,7 +211,7 @@ def _scatter_panel(ax: Any, title: str, clouds: Mapping[str, Cloud]) -> None:
             zorder=2,
             rasterized=many > _MANY_POINTS,
         )
-    ax.set(xlim=limits, ylim=limits, aspect="equal", title=title)
+    ax.set(xlim=limits, ylim=limits, aspect="equal", title=fitted(title, PANEL_INCHES))
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(4))
     ax.ticklabel_format(style="sci", scilimits=(-2, 3), useMathText=True)
@@ -251,7 +253,7 @@ def _curve_panel(ax: Any, kind: str, lines: Mapping[str, Line], *, logarithmic: 
         elif np.isfinite(line.low).all():
             spread = np.abs(np.stack([line.pearson - line.low, line.high - line.pearson]))
             ax.errorbar(line.percent, line.pearson, spread, color=colour, capsize=2.5, linewidth=1.0, zorder=2)
-    ax.set_title(kind)
+    ax.set_title(fitted(kind, PANEL_INCHES))
     ax.grid(axis="y", color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     size_axis(ax, np.unique(np.concatenate([line.percent for line in lines.values()])), logarithmic)

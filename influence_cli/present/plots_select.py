@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from influence_cli.present.plots import fitted, legend, rendered, size_axis, style
+from influence_cli.present.plots import PANEL_INCHES, fitted, legend, rendered, size_axis, style
 
 _STYLES: dict[str, tuple[str, str, Any]] = {
     "random": ("#7F7F7F", "x", (0, (1, 1.2))),
@@ -64,7 +64,7 @@ def sizes(panels: Mapping[str, Mapping[str, Curve]], ending: str, *, change: str
         figure = Figure(figsize=(max(3.1 * len(panels), 4.4) + 0.3, height + 1.0), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=lone).ravel()
         for ax, (title, curves_of) in zip(axes, panels.items(), strict=True):
-            ax.set_title(title)
+            ax.set_title(fitted(title, PANEL_INCHES))
             if lone:
                 _bars(ax, curves_of, labels)
                 continue
