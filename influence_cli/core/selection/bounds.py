@@ -1,25 +1,28 @@
-"""What no group of k rows can do: an upper bound of the change of f, proven, for models with one output a row.
+"""A proven upper bound of the change of f over all groups of k rows, for models with one output per row.
 
-Let W_i be the weights of the rows that stay (w_i, per-mean w_i / (1 - p): p is the same for all groups of k rows where
-rows weigh the same, and plays no part without a penalty), theta_0 the minimiser of F = J(.; W) over all rows, A its
-Hessian there, x_i the features, r_i the residuals and a_i = W_i l_i'' the curvatures at theta_0.  Removal of S takes
-W_i l_i of its rows from F.  With t_i = A^(-1/2) x_i, u_i = b' A^-1 x_i for a linear functional b, q >= |M_S| and
-M_S = sum_S a_i t_i t_i', the step b'n = sum_S W_i r_i u_i + e of Newton's method from theta_0 has
+Let W_i be the weights of the remaining rows: w_i, or per-mean w_i / (1 - p), where p is the same for all groups of k
+rows if weights are equal, and has no effect without a penalty.  Let theta_0 be the minimiser of F = J(.; W) over all
+rows, A the Hessian of F there, x_i the features, r_i the residuals and a_i = W_i l_i'' the curvatures at theta_0.
+Removal of a group S subtracts W_i l_i of its rows from F.  With t_i = A^(-1/2) x_i, u_i = b' A^-1 x_i for a linear
+functional b, q >= |M_S| and M_S = sum_S a_i t_i t_i', the step b'n = sum_S W_i r_i u_i + e of Newton's method from
+theta_0 has
 
     e = (sum_S a_i u_i t_i)' (I - M_S)^-1 (sum_S W_i r_i t_i),      |e| <= U V / (1 - q),   e <= C + U V q / (1 - q)
 
-(Woodbury), where U and V bound the lengths of both sums and C their inner product over groups of k rows, and likewise
-|e| <= |sqrt(a_S) u_S| |W_S r_S / sqrt(a_S)| q / (1 - q).  The sum is at most that of its k largest terms.  q, U^2, V^2
-and C are sums over pairs of rows of S: they are bounded by leverages h_i = |t_i|^2 (the k largest a_i h_i for q, and of
-c_i sqrt(h_i) for the others), and where t_i' t_j of all pairs is affordable by the k largest of every row, and of these
-the largest (Gershgorin for q) or the k largest.  For squared errors b'n is the change itself.  Otherwise, with
+(Woodbury).  U and V bound the lengths of both sums, and C bounds their inner product, over groups of k rows.  Likewise
+|e| <= |sqrt(a_S) u_S| |W_S r_S / sqrt(a_S)| q / (1 - q).  sum_S W_i r_i u_i is at most the sum of its k largest
+terms.  q, U^2, V^2 and C are sums over pairs of rows in S.  Leverages h_i = |t_i|^2 bound them: by the k largest a_i
+h_i for q, and by the k largest c_i sqrt(h_i) with the respective factors c_i for the others.  Where t_i' t_j of all
+pairs is affordable, they are also bounded by the sum of the k largest terms of each row, of which the largest
+(Gershgorin, for q) or the k largest are taken.  For squared errors b'n is the change itself.  Otherwise, with
 d = V / sqrt(1 - q), kappa = max_i |t_i| / sqrt(1 - q) and E = -log(1 - kappa d) / kappa as in ``core.certificate``, the
 change D has |D|_H <= E in the norm of the Hessian H at theta_0 without S, and by the same bound on l''' (Bach 2010)
 
     |b'D - b'n| <= |b|_{H^-1} E (exp(s) - 1 - s) / s,  s = kappa E,      |b|_{H^-1} <= |A^(-1/2) b| / sqrt(1 - q)
 
-because the gradient without S, from theta_0 to the new minimum, is H D up to that.  Where q or kappa d reach 1 there is
-no bound.  f follows from the interval of its linear predictor, on which a loss is convex and everything else monotone.
+because the change of the gradient without S from theta_0 to the new minimum differs from H D by no more than that.  If
+q or kappa d reaches 1, there is no bound.  The bound of f follows from the interval of its linear functional b'theta,
+in which a loss is convex and every other f monotone.
 """
 
 from __future__ import annotations
@@ -52,22 +55,22 @@ from influence_cli.core.selection.problem import Problem
 from influence_cli.core.weights import NO_ROWS, Weights, as_weights
 
 OPERATIONS = 2e9
-"""Multiply-adds for the leverages of all rows, a second or two, up to which bounds are looked for."""
+"""Multiply-adds for the leverages of all rows up to which a bound is computed (one or two seconds)."""
 SIZES = 16
-"""Sizes that are looked at for what a flip takes."""
+"""Group sizes that are examined for the lower bound of the size of a flip."""
 PAIRED_ROWS, PAIRED_FOR_FLIP = 2000, 4000
-"""Candidates up to which every pair of rows is looked at, for one size and for all that a flip may take."""
+"""Candidates up to which every pair of rows enters the bound, for one size and for the sizes of a flip."""
 WORST_CONDITION = 1e10
-"""Of A with a unit diagonal: beyond it sums in double precision prove nothing to ``INFLATION``."""
+"""Condition of A, scaled to a unit diagonal, beyond which rounding errors of sums may exceed ``INFLATION``."""
 INFLATION = 1e-5
-"""Relative inflation of every bound, for rounding and for the last digits of theta_0."""
+"""Relative inflation of every bound, which covers rounding and the remaining error of theta_0."""
 BLOCK = 1 << 22
-"""Pairs of rows (32 MiB) at a time."""
+"""Pairs of rows in one block (32 MiB of doubles)."""
 
 
 @dataclass(frozen=True)
 class _Functional:
-    """f of a change delta of one linear functional of theta: ``direction`` b (P,), and f itself unless it is linear."""
+    """f as a function of one linear functional b'theta: ``direction`` is b (P,), ``curved`` is f unless f is linear."""
 
     direction: np.ndarray
     curved: RowTarget | None = None
@@ -75,9 +78,11 @@ class _Functional:
 
 @dataclass(frozen=True)
 class _Rows:
-    """The candidates' terms at theta_0, (n,) each: lengths ``h`` of t, curvatures a, ``pull`` W r and ``along`` u, and
-    ``t`` (P, n) itself where pairs of rows are looked at; ``length`` is |A^(-1/2) b|, ``kappa`` the largest |t_i| of
-    all rows, 0 for squared errors, and ``left`` |A^(-1/2) grad F|."""
+    """The candidates' terms at theta_0, (n,) each: ``h`` = |t|, curvatures ``a``, ``pull`` = W r, ``along`` = u.
+
+    ``t`` (P, n) is present where pairs of rows enter the bound.  ``length`` is |A^(-1/2) b|; ``kappa`` is the largest
+    |t_i| of all rows, or 0 for squared errors; ``left`` is |A^(-1/2) grad F|, the remaining error of theta_0.
+    """
 
     t: np.ndarray | None
     h: np.ndarray
@@ -90,15 +95,19 @@ class _Rows:
 
 
 def largest_change(problem: Problem, *, at_most: bool = False) -> float:
-    """The change of f that no group of ``problem.size`` candidates exceeds in the problem's direction, a change of its
-    sign; NaN where none is proven.  With ``at_most`` it holds for smaller groups as well."""
+    """The signed change of f that no group of ``problem.size`` candidates exceeds in the problem's direction.
+
+    It is NaN where no bound is proven.  With ``at_most`` the bound holds for smaller groups as well.
+    """
     return float(_changes(problem, np.array([problem.size]), at_most=at_most)[0])
 
 
 def fewest_rows(problem: Problem, most: int) -> int:
-    """How many rows a group has at least whose removal gives f the other sign, proven; 1 where nothing is, and of the
-    numbers up to ``most`` some."""
-    if _is_scaled(problem):  # each size has a penalty of its own
+    """A proven lower bound of the size of any group whose removal changes the sign of f; 1 if nothing is proven.
+
+    Only some of the sizes up to ``most`` are examined.
+    """
+    if _is_scaled(problem):  # theta_0 depends on the size
         for size in range(1, min(most, SIZES)):
             change = _changes(replace(problem, size=size), np.array([size]), at_most=False)[0]
             if not (problem.base + change) * problem.base > 0:
@@ -111,13 +120,13 @@ def fewest_rows(problem: Problem, most: int) -> int:
 
 
 def _is_scaled(problem: Problem) -> bool:
-    """Whether the penalty gains on the loss, or loses, with the group's share of the weights."""
+    """Whether the ratio of penalty to loss depends on the group's share of the weights."""
     objective = problem.objective
     return problem.scaling == PER_MEAN and isinstance(objective, Glm) and bool((objective.penalty.ridge > 0).any())
 
 
 def _changes(problem: Problem, sizes: np.ndarray, *, at_most: bool, paired: int = PAIRED_ROWS) -> np.ndarray:
-    """``largest_change`` for several sizes (S,), for one only where the penalty depends on it."""
+    """``largest_change`` for several sizes (S,); ``sizes`` has one entry where the penalty depends on the size."""
     objective, unknown = problem.objective, np.full(len(sizes), np.nan)
     functional = _functional(problem) if isinstance(objective, Glm) and _served(objective) else None
     if functional is None or not isinstance(objective, Glm):
@@ -144,7 +153,7 @@ def _changes(problem: Problem, sizes: np.ndarray, *, at_most: bool, paired: int 
 
 
 def rises_with_one_parameter(problem: Problem) -> bool:
-    """Whether the model has one parameter, and f rises or falls with it everywhere."""
+    """Whether the model has one parameter and f is monotone in it."""
     objective = problem.objective
     if objective.size != 1 or not isinstance(objective, Glm) or not _served(objective):
         return False
@@ -160,7 +169,7 @@ def _served(objective: Glm) -> bool:
 
 
 def _functional(problem: Problem) -> _Functional | None:
-    """None where f is no function of one linear functional."""
+    """The linear functional of theta on which f depends, or None if there is no single one."""
     objective, target = problem.objective, problem.target
     if isinstance(target, ParameterTarget):
         return _Functional(target.gradient(problem.theta)[:, 0])
@@ -177,8 +186,10 @@ def _functional(problem: Problem) -> _Functional | None:
 
 
 def _terms(problem: Problem, at: tuple[np.ndarray, Weights], b: np.ndarray, *, by_pairs: bool) -> _Rows | None:
-    """Terms at theta_0 under the weights of F, ``at``, for the direction b; None where the rows do not determine the
-    parameters well enough to prove anything."""
+    """The terms for the direction b (P,); ``at`` is theta_0 (P, 1) with the weights of F.
+
+    None where A is too ill-conditioned to prove anything, or where a Poisson mean is too large.
+    """
     objective, (theta, w), candidates = problem.objective, at, problem.candidates
     assert isinstance(objective, Glm)
     A = symmetric(objective.dense_curvature(theta, w, np.dtype(np.float64)))
@@ -212,7 +223,7 @@ def _terms(problem: Problem, at: tuple[np.ndarray, Weights], b: np.ndarray, *, b
 
 
 def _in_units(design: Design, root: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
-    """t = A^(-1/2) x of these rows, (P, n), with A = root root'."""
+    """t = root^-1 x of ``rows``, (P, n), where A = root root'."""
     known = design.dense(rows, np.ones(design.X.shape[1], dtype=bool))
     features = np.ones((len(known), design.columns))
     features[:, : known.shape[1]] = known
@@ -220,7 +231,7 @@ def _in_units(design: Design, root: np.ndarray, rows: slice | np.ndarray) -> np.
 
 
 def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool) -> list[tuple[float, float]]:
-    """Least and largest change of b'theta from theta_0 for each size, infinite where nothing is proven."""
+    """Smallest and largest change of b'theta from theta_0 for each size; infinite where nothing is proven."""
     h, bent = rows.h, rows.a * rows.along
     sums = np.stack([_top(values, sizes) for values in (rows.a * h**2, np.abs(bent) * h, np.abs(rows.pull) * h)])
     C = np.stack([sums[1] * sums[2]] * 2)
@@ -241,7 +252,7 @@ def _intervals(rows: _Rows, sizes: np.ndarray, at_most: bool) -> list[tuple[floa
 
 
 def _remainder(rows: _Rows, sums: np.ndarray, C: np.ndarray, lengths: float) -> np.ndarray:
-    """What a change of b'theta is more than sum_S W r u at most, upwards and downwards (2,), from q, U, V and C."""
+    """Bounds from q, U, V and C (2,) on the change of b'theta beyond sum_S W r u, upwards and downwards: (2,)."""
     q, U, V = sums
     q *= 1.0 + INFLATION
     if q >= 1.0:
@@ -260,7 +271,7 @@ def _remainder(rows: _Rows, sums: np.ndarray, C: np.ndarray, lengths: float) -> 
 
 
 def _paired(rows: _Rows, t: np.ndarray, bent: np.ndarray, sizes: np.ndarray, at_most: bool) -> np.ndarray:
-    """q, U, V and C, the last for both signs of e, (5, S), by what every row shares with every other."""
+    """q, U, V and C (for both signs of e) from all pairs of rows: (5, S)."""
     n = len(rows.a)
     root = np.sqrt(rows.a)
     kinds = ((root, root), (bent, bent), (rows.pull, rows.pull), (bent, rows.pull), (-bent, rows.pull))
@@ -274,7 +285,7 @@ def _paired(rows: _Rows, t: np.ndarray, bent: np.ndarray, sizes: np.ndarray, at_
             if number == 0:
                 both = np.abs(both)
                 squares[part] = _tops(both**2, sizes)
-            if at_most:  # a smaller group may leave out whatever is negative
+            if at_most:  # a smaller group may omit negative terms
                 both = np.maximum(both, 0.0)
             sums[number, part] = _tops(both, sizes)
     out = np.empty((5, len(sizes)))
@@ -287,7 +298,7 @@ def _paired(rows: _Rows, t: np.ndarray, bent: np.ndarray, sizes: np.ndarray, at_
 
 
 def _worst(problem: Problem, functional: _Functional, theta: np.ndarray, interval: tuple[float, float]) -> float:
-    """The end of f's change over an interval of its linear functional."""
+    """The extreme change of f, in the problem's direction, over an interval of its linear functional."""
     b, ends = functional.direction, np.array(interval)
     if functional.curved is None:
         change = ends + float(b @ (theta - problem.theta)[:, 0])
@@ -297,17 +308,17 @@ def _worst(problem: Problem, functional: _Functional, theta: np.ndarray, interva
     if isinstance(functional.curved.quantity, Loss) and problem.sign < 0:
         slopes = [float(b @ functional.curved.gradient(points[:, at : at + 1])[:, 0]) for at in (0, 1)]
         if slopes[0] < 0.0 < slopes[1]:
-            return -problem.base  # a loss of 0 lies between
+            return -problem.base  # the minimum lies inside; a loss is at least 0
     return float(problem.sign * (problem.sign * values).max() - problem.base)
 
 
 def _top(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The sums of the k largest for every k of the sizes, (S,)."""
+    """The sum of the k largest ``values`` (N,) for every k in ``sizes``: (S,)."""
     return _tops(values[None], sizes)[0]
 
 
 def _tops(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The same of every row of values (n, N): (n, S)."""
+    """``_top`` for every row of ``values`` (n, N): (n, S)."""
     starts = values.shape[1] - sizes
     ordered = np.partition(values, starts, axis=1)
     return np.stack([ordered[:, start:].sum(axis=1) for start in starts], axis=1)

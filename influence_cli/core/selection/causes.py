@@ -1,13 +1,13 @@
-"""Groups that conditions on columns describe, and which of them change f most for their size.
+"""Search for the groups, among those described by conditions on columns, that change f most for their size.
 
-Every group of one or two conditions is looked at: rows are summed once for each pair of columns, over the cells that
-both are cut into, and ranges of cells come from running sums of those.  What is summed is four numbers a row, so that
-the number of groups costs next to nothing.  With v = H^-1 grad f, c = v'Hv and c_U = sum_U w_i v' hess l_i v,
+Every group of one or two conditions is examined.  Rows are summed once for each pair of columns, over the cells into
+which both columns are cut; ranges of cells follow from cumulative sums.  Only four numbers per row are summed, so that
+the number of groups hardly affects the cost.  With v = H^-1 grad f, c = v'Hv and c_U = sum_U w_i v' hess l_i v,
 
-    change of f = first(U) c / (c - c_U)                          (per-sum; per-mean the kept rows are scaled up)
+    change of f = first(U) c / (c - c_U)                   (per-sum; per-mean the remaining rows are scaled up)
 
-is ``first`` with the best multiple of v in place of v: the one that minimises 1/2 x'(H - H_U)x - x' grad f.  It is the
-Newton step itself where there is one parameter, and elsewhere knows that a group takes its curvature with it.
+is ``first`` with v replaced by that multiple of v which minimises 1/2 x'(H - H_U)x - x' grad f.  With one parameter it
+is the Newton step itself; with more it accounts for the curvature along v that the group removes.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from influence_cli.core.removal import PER_MEAN
 from influence_cli.core.selection.second_order import Expansion
 
 LARGEST_SHARE = 0.5
-"""Of all rows that a group may have: of larger ones the other rows are the shorter story."""
+"""Largest share of all rows in a group; for a larger one, its complement is the simpler description."""
 DEEPEST = 6
-"""Conditions of a group: nobody reads more."""
+"""Largest number of conditions of a group; descriptions with more are not readable."""
 OVERLAP = 0.5
-"""Share of the smaller group's rows from which on two groups are one finding, told by the better of them."""
+"""Share of the smaller group's rows above which two groups are one finding, which the better group represents."""
 MOST_STRETCH = 10.0
-"""How far the loss of curvature may stretch ``first``: beyond that f is no longer near a straight line."""
+"""Largest factor by which lost curvature may scale ``first``; beyond it a linear model of f is not credible."""
 KEPT_PER_PAIR, KEPT = 500, 20_000
-"""Best groups of a pair of columns, and of all, that are held on to."""
+"""Number of best groups that are kept for each pair of columns, and in all."""
 BEAM, BEAM_EACH = 40, 10
-"""Findings, and groups of each, to which a third condition and further ones are added."""
+"""Findings, and groups in each of them, to which a third condition and further ones are added."""
 SAMPLED = 2000
-"""Rows of a group, evenly spaced, by which it is told which others overlap it."""
+"""Evenly spaced rows of a group from which its overlap with other groups is estimated."""
 CHUNK = 1 << 24
-"""Bytes of the masks that are compared at a time."""
+"""Bytes of masks that are compared in one block."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """A column cut into cells: ``codes`` (m,) is each row's, and ``spans`` (C, 2) are the conditions on it, each from a
-    first to a last cell.  A cell that no span holds has the rows that no condition names."""
+    """A column cut into cells: ``codes`` (m,) is the cell of each row, and ``spans`` (C, 2) are the conditions on the
+    column, each a range from a first to a last cell.  Rows in a cell outside all spans meet no condition."""
 
     codes: np.ndarray
     spans: np.ndarray
@@ -53,7 +53,7 @@ class Cells:
         return int(self.codes.max()) + 1
 
     def over_spans(self, table: np.ndarray, axis: int) -> np.ndarray:
-        """Sums over cells (..., cells, ...) to sums over spans (..., C, ...)."""
+        """Sums over spans (..., C, ...) from sums over cells (..., cells, ...) on one axis."""
         running = np.cumsum(table, axis=axis)
         running = np.insert(running, 0, 0.0, axis=axis)
         return np.take(running, self.spans[:, 1] + 1, axis=axis) - np.take(running, self.spans[:, 0], axis=axis)
@@ -65,8 +65,8 @@ class Cells:
 
 @dataclass(frozen=True)
 class Found:
-    """N groups, the best first: ``members`` (N, D, 2) are column and condition, -1 behind the last; ``worth`` (N,) is
-    the change in the direction asked for, divided by ``size`` (N,).  ``tried`` is how many were looked at."""
+    """N groups, the best first.  ``members`` (N, D, 2) has a column and a condition for each level, then -1; ``worth``
+    (N,) is sign * change of f divided by ``size`` (N,), the rows.  ``tried`` is the number of groups examined."""
 
     members: np.ndarray
     worth: np.ndarray
@@ -77,13 +77,14 @@ class Found:
         return len(self.worth)
 
     def best(self, most: int) -> Found:
-        """The best of them; among equals those of fewer conditions."""
+        """The ``most`` best groups; ties go to the group with fewer conditions."""
         order = np.lexsort(((self.members[:, :, 0] >= 0).sum(axis=1), -self.worth))[:most]
         return Found(self.members[order], self.worth[order], self.size[order], self.tried)
 
 
 class RowEffects:
-    """Four numbers a row, (4, m), whose sums tell the size of a group, its weight and about its change of f."""
+    """Four numbers per row, ``rows`` (4, m), whose sums over a group give its size, its share of the weights, its pull
+    and its curvature along v, and from these an estimate of its change of f."""
 
     def __init__(self, expansion: Expansion):
         problem, v = expansion.problem, expansion.adjoint
@@ -96,7 +97,7 @@ class RowEffects:
         self._sign = problem.sign
 
     def worth(self, sums: np.ndarray) -> np.ndarray:
-        """Of sums (4, ...): the change in the direction asked for, a row."""
+        """sign * change of f per removed row, from the sums (4, ...) over groups."""
         size, share, pull, curvatures = sums
         with np.errstate(divide="ignore", invalid="ignore"):
             alpha = 1.0 / (1.0 - share) if self._renormalised else np.ones_like(share)
@@ -108,13 +109,13 @@ class RowEffects:
             return self._sign * first * stretch / size
 
     def over_cells(self, codes: np.ndarray, count: int, rows: np.ndarray | None = None) -> np.ndarray:
-        """Sums (4, count) over rows of one code each."""
+        """Sums (4, count) over the rows of each code; ``codes`` are those of ``rows``, by default of all."""
         chosen = self.rows if rows is None else self.rows[:, rows]
         return np.stack([np.bincount(codes, weights=weights, minlength=count) for weights in chosen])
 
 
 class _Gathering:
-    """Groups as they are found."""
+    """Collects the best groups of ``least`` to ``most`` rows while they are examined."""
 
     def __init__(self, effects: RowEffects, depth: int, least: int, most: int):
         self.effects, self.depth, self.least, self.most = effects, depth, least, most
@@ -122,8 +123,8 @@ class _Gathering:
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, sums: np.ndarray, members: np.ndarray, inside: np.ndarray) -> None:
-        """Groups with ``members`` (N, D, 2) and sums (4, N) but those that are as large as one of ``inside`` (..., N),
-        which has a condition less."""
+        """Add the groups with ``members`` (N, D, 2) and sums (4, N) that are smaller than all of ``inside`` (..., N),
+        the sizes of the groups with one condition fewer; otherwise a condition is redundant."""
         size = np.rint(sums[0])
         fits = np.flatnonzero((size >= self.least) & (size <= self.most) & (size < inside).all(axis=0))
         self.tried += len(fits)
@@ -146,9 +147,10 @@ def describe(
     least: int,
     advance: Callable[[str], None] = lambda note: None,
 ) -> Found:
-    """The groups of up to ``depth`` conditions on different columns and at least ``least`` rows that are worth most.
+    """The best groups of up to ``depth`` conditions on different columns, with at least ``least`` rows.
 
-    All groups of one and two conditions are looked at; more conditions are added to the best findings of one fewer.
+    All groups of one or two conditions are examined.  Further conditions are added to the best findings that have one
+    condition fewer.
     """
     effects = RowEffects(expansion)
     gathering = _Gathering(effects, depth, least, int(LARGEST_SHARE * expansion.problem.rows))
@@ -171,7 +173,7 @@ def describe(
 
 
 def _deepen(gathering: _Gathering, columns: Sequence[Cells], level: int, advance: Callable[[str], None]) -> None:
-    """Groups of ``level`` conditions from the best findings with one fewer."""
+    """Add groups of ``level`` conditions that refine the best findings with one condition fewer."""
     described = gathering.found()
     deepest = np.flatnonzero((described.members[:, :, 0] >= 0).sum(axis=1) == level - 1)
     known = Found(described.members[deepest], described.worth[deepest], described.size[deepest], 0)
@@ -193,14 +195,17 @@ def _deepen(gathering: _Gathering, columns: Sequence[Cells], level: int, advance
 
 
 def mask_of(members: np.ndarray, columns: Sequence[Cells]) -> np.ndarray:
-    """Which rows meet all conditions (D, 2), (m,) bool."""
+    """The mask (m,) of the rows that meet all conditions ``members`` (D, 2)."""
     masks = [columns[column].mask(condition) for column, condition in members.tolist() if column >= 0]
     return np.logical_and.reduce(masks)
 
 
 def findings(gathered: Found, columns: Sequence[Cells], most: int, each: int) -> list[list[int]]:
-    """Groups that tell the same, at most ``each`` of them together, for the ``most`` best findings: the best group, and
-    with it those that share over ``OVERLAP`` of the smaller one's rows with it; then the best of the others."""
+    """The places of the groups in each of the ``most`` best findings, at most ``each`` for a finding.
+
+    A finding is the best group that is left, with all groups that share more than ``OVERLAP`` of the smaller one's rows
+    with it.
+    """
     places = np.cumsum([0, *(len(cells.spans) for cells in columns)])
     flat = np.where(
         gathered.members[:, :, 0] >= 0, places[gathered.members[:, :, 0]] + gathered.members[:, :, 1], places[-1]
@@ -230,8 +235,8 @@ def findings(gathered: Found, columns: Sequence[Cells], most: int, each: int) ->
 
 
 def distinct(groups: Sequence[np.ndarray], m: int, most: int) -> list[int]:
-    """Places of the first groups (sorted rows each) that share no more than ``OVERLAP`` of the smaller one's rows with
-    one before."""
+    """Places of the first ``most`` groups (sorted rows each) that share at most ``OVERLAP`` of the smaller one's rows
+    with every group kept before."""
     kept: list[tuple[int, np.ndarray]] = []
     for place, rows in enumerate(groups):
         if len(kept) == most:
@@ -244,12 +249,12 @@ def distinct(groups: Sequence[np.ndarray], m: int, most: int) -> list[int]:
 
 
 def _members(column: int, conditions: int) -> np.ndarray:
-    """Every condition of a column by itself, (C, 1, 2)."""
+    """The members of groups with one condition on ``column``, (C, 1, 2)."""
     return np.stack([np.full(conditions, column), np.arange(conditions)], axis=-1)[:, None]
 
 
 def _padded(members: np.ndarray, depth: int) -> np.ndarray:
-    """Members (n, d, 2) with -1 behind them, (n, depth, 2)."""
+    """Members (n, d, 2) padded with -1 to (n, depth, 2)."""
     out = np.full((len(members), depth, 2), -1)
     out[:, : members.shape[1]] = members
     return out

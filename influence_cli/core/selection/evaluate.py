@@ -1,4 +1,4 @@
-"""What a group is worth: the change of f after one Newton step or after retraining, whole blocks of groups at once."""
+"""The change of f on removal of each group, after one Newton step or after retraining, for blocks of groups at once."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ from influence_cli.core.weights import Weights
 AUTO, SECOND, NEWTON, RETRAINED = "auto", "second", "newton", "retrained"
 MERITS = (AUTO, SECOND, NEWTON, RETRAINED)
 GAIN = 1e-8
-"""Relative gain that is more than what retraining leaves open."""
+"""Relative gain below which two groups count as equal: retraining does not determine f more closely."""
 
 PROMISING = 16
-"""Groups that are retrained of those that one Newton step has ranked."""
+"""Groups that are retrained, at least, out of those that one Newton step has ranked."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Parameters (P, G) without each group and ``change`` (G,) = f there - f before: the limit where there is no
-    minimum, infinite or not; NaN where f has no value."""
+    """``theta`` (P, G), the parameters without each group, and ``change`` (G,), f after removal minus f before.
+
+    Where there is no minimum, ``change`` is the limit of f, which may be infinite; it is NaN where f has no value.
+    """
 
     theta: np.ndarray
     change: np.ndarray
@@ -46,8 +48,11 @@ def evaluate(
     start: np.ndarray | None = None,
     preconditioner: Preconditioner | None = None,
 ) -> Evaluated:
-    """The groups by ``newton`` or ``retrained``; retraining starts from ``start`` (P, 1), by default theta, with the
-    ``preconditioner`` of there, by default the solver's."""
+    """Evaluate the groups by one Newton step if ``merit`` is ``newton``, else by retraining.
+
+    Retraining starts from ``start`` (P, 1), by default the trained theta, and uses the ``preconditioner`` that belongs
+    to that point, by default the solver's.
+    """
     start = problem.theta if start is None else start
     preconditioner = preconditioner or problem.solver.preconditioner
     theta = np.empty((problem.objective.size, len(groups)), order="F")
@@ -62,10 +67,11 @@ def evaluate(
 
 
 def promising(problem: Problem, groups: list[np.ndarray], start: np.ndarray) -> list[np.ndarray]:
-    """The groups that may be the best when retrained: those of highest f after one Newton step from ``start`` (P, 1),
-    the parameters without a group that differs by a few rows, and all that have no such step or no minimum.
+    """The groups that are worth retraining: the ``PROMISING`` of highest worth after one Newton step from ``start``,
+    and all groups that have no such step or no minimum.
 
-    All groups where a Hessian a group is not cheap.
+    ``start`` (P, 1) are the parameters without a group that differs from these by a few rows.  Where a Hessian for each
+    group is not cheap, all groups are returned.
     """
     objective = problem.objective
     if len(groups) <= PROMISING or not has_cheap_factor(objective):
@@ -83,22 +89,25 @@ def promising(problem: Problem, groups: list[np.ndarray], start: np.ndarray) -> 
 
 
 def worth(problem: Problem, change: np.ndarray) -> np.ndarray:
-    """What is maximised, (G,): an infinite effect is the largest, and groups without a value are worth nothing."""
+    """The figure that searches maximise, sign * change, (G,); -inf for groups whose change is NaN."""
     return np.where(np.isnan(change), -np.inf, problem.sign * change)
 
 
 def known(problem: Problem, value: float) -> float:
-    """The change of f that has this worth; NaN where none has a value."""
+    """The change of f whose worth is ``value``; NaN if ``value`` is -inf."""
     return float("nan") if value == -np.inf else problem.sign * value
 
 
 def improves(new: float, old: float) -> bool:
-    """Whether by more than rounding."""
+    """Whether ``new`` exceeds ``old`` by more than the relative gain ``GAIN``."""
     return new > old + (GAIN * abs(old) if np.isfinite(old) else 0.0)
 
 
 def _newton(problem: Problem, weights: Removal) -> tuple[np.ndarray, np.ndarray]:
-    """One Newton step on J(.; w_removed), f evaluated exactly: for a linear regression this is the truth."""
+    """Parameters (P, G) after one Newton step on J(.; w_removed), and the change of f there, (G,).
+
+    f itself is not linearised, so that the result is exact for a linear regression.
+    """
     g = removed_gradient(problem.objective, problem.theta, weights)
     solution = newton_step(problem.objective, problem.theta, problem.solver, weights, g)
     theta = problem.theta + solution.x
@@ -116,9 +125,10 @@ def _retrained(
 
 
 def change_after(problem: Problem, minimum: Minimum, w: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters (P, G) and change of f (G,) of groups that were retrained to ``minimum`` under the weights w.
+    """Parameters (P, G) and changes of f (G,) for groups that were retrained to ``minimum`` under the weights w.
 
-    Where a class has lost its rows f is at its limit, and theta where searches can go on from.
+    Where a class has lost all its rows, the change is that of the limit of f, and theta is a finite point from which
+    a search can continue.
     """
     objective, tol = problem.objective, problem.objective.tuning.tolerance
     before = Trained(problem.theta, np.array([problem.base]), np.zeros(1))

@@ -1,4 +1,4 @@
-"""Every group of the size, retrained: the yardstick of the other strategies on small problems."""
+"""Exhaustive search by retraining: the reference for the other strategies on small problems."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from influence_cli.core.selection.second_order import Expansion
 from influence_cli.errors import UsageError
 
 MOST_SUBSETS = 100_000
+"""Groups up to which all of them are retrained; each of them costs one retraining."""
 BLOCK = 1024
+"""Groups that one call of ``evaluate`` retrains."""
 
 
 def subsets(problem: Problem) -> int:
-    """The number of groups."""
+    """The number of groups of k candidates."""
     return comb(len(problem.candidates), problem.size)
 
 
 def exact(problem: Problem, expansion: Expansion, *, advance: Callable[[int], None] = lambda done: None) -> Selection:
-    """Retrain without every group of k candidates.  Raises UsageError where they are more than ``MOST_SUBSETS``."""
+    """Retrain without each group of k candidates.  Raises UsageError if there are more than ``MOST_SUBSETS`` groups."""
     count = subsets(problem)
     if count > MOST_SUBSETS:
         number = f"{count:,}" if count < 10**15 else f"about 1e{len(str(count)) - 1}"

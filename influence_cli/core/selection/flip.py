@@ -1,8 +1,8 @@
-"""The smallest group whose removal changes the sign of f, found and shown by retraining.
+"""Search for the smallest group whose removal changes the sign of f; retraining verifies each answer.
 
-With f the log-odds of the predicted class against its strongest rival, that is the group which flips the prediction.
-The size is searched for by bisection, each size by re-linearising; then rows are put back as long as what is left
-still flips, and one row fewer is tried again, by exchanges.
+If f is the log-odds of the predicted class against its strongest rival, such a group flips the prediction.  Bisection
+finds the size, and re-linearising searches at each size.  Then rows are re-added as long as the remaining group still
+flips f, and exchanges try one row fewer.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from influence_cli.errors import UNBOUNDED
 
 ENDLESS = UNBOUNDED + "without this group f has the other sign and grows for ever"
 CHECKED = 1000
-"""Rows of the answer that are put back one by one; behind them minimality is not claimed."""
+"""Largest group of which each row is re-added by itself; minimality is not claimed for larger ones."""
 HELD_BYTES = 16e6
-"""Of row numbers of groups that differ by a row: up to 2,000 rows, all ``CHECKED`` are retrained side by side."""
+"""Bytes of row numbers of the groups that one call evaluates: ``CHECKED`` groups of 2,000 rows."""
 ROUNDS = 20
-"""Rounds of a search at one size."""
+"""Largest number of rounds of a search at one size."""
 IN_TURN, IN_TURN_OPERATIONS = 500, 2e9
-"""Rows up to which one is dropped after the other, with a retraining between, and the multiply-adds that may take: a
-retraining counts as ``IN_TURN_PASSES``."""
+"""Rows and multiply-adds up to which rows are removed one after the other, with a retraining after each."""
 IN_TURN_PASSES = 20
+"""Passes over the rows that one retraining is assumed to take."""
 LAST_TRIES = 3
-"""Sizes in a row at which one row fewer is tried by exchanges as well."""
+"""Largest number of successive attempts to find a group with one row fewer by re-linearising and exchanges."""
 
 
 @dataclass(frozen=True)
 class Flip:
-    """``selection`` is None where no group of at most ``largest`` rows was found.
+    """The result of a search, with f ``before`` and ``after`` removal.
 
-    ``minimal``: whether putting back any single row was retrained and undoes the flip.
+    ``selection`` is None if no group of at most ``largest`` rows was found.  ``minimal`` says whether re-adding any
+    single row undoes the flip, as shown by retraining.
     """
 
     selection: Selection | None
@@ -52,12 +53,12 @@ class Flip:
 
 
 def flip(problem: Problem, *, advance: Callable[[str], None] = lambda note: None) -> Flip:
-    """The smallest group of at most ``problem.size`` rows that is found; ``problem.direction`` plays no part."""
+    """The smallest group found of at most ``problem.size`` rows that flips f; ``problem.direction`` is ignored."""
     return alone(flipping(problem, advance))
 
 
 def flipping(problem: Problem, advance: Callable[[str], None]) -> Steps[Flip]:
-    """``flip`` as one of several searches."""
+    """``flip`` as one of several searches that run side by side."""
     search = _Search(replace(problem, direction=DECREASE if problem.base > 0 else INCREASE), advance)
     if problem.base == 0.0:
         return Flip(None, 0.0, float("nan"), problem.size, False, "f is 0 already: it has no sign to change")
@@ -85,7 +86,7 @@ def flipping(problem: Problem, advance: Callable[[str], None]) -> Steps[Flip]:
 
 
 class _Search:
-    """The sizes tried so far, and what flipped."""
+    """The steps of one search; it caches the expansion of every size and counts the sizes tried."""
 
     def __init__(self, problem: Problem, advance: Callable[[str], None]):
         self.problem = problem
@@ -103,11 +104,15 @@ class _Search:
         return self._expansions[size]
 
     def flips(self, change: float) -> bool:
-        """Whether f has the other sign after a change."""
+        """Whether f has the opposite sign after this change."""
         return bool((self.problem.base + change) * self.problem.base < 0)
 
     def bracket(self) -> Steps[Selection | None]:
-        """The smallest size that re-linearising finds by bisection, above all sizes at which greedy fails."""
+        """The smallest group that flips f in a bisection over sizes, or None.
+
+        Its upper end is the first size 1, 2, 4, ... at which the greedy group or the one chosen by leverage flips f;
+        if there is none, it is the group of ``problem.size`` rows found by re-linearising.
+        """
         most = self.problem.size
         sizes = sorted({min(1 << power, most) for power in range(most.bit_length() + 1)})
         low, best = 0, None
@@ -133,8 +138,8 @@ class _Search:
         return best
 
     def in_turn(self, most: int) -> Steps[Selection | None]:
-        """At most so many rows that flip, each the one that matters most after retraining without those before it
-        (Kuschnig et al. 2021); None where there are none, or where that would take long."""
+        """A group of at most ``most`` rows that flips f, where each row is the one that ranks highest after retraining
+        without the rows before it (Kuschnig et al. 2021); None if there is none or the search is too expensive."""
         problem = self.problem
         operations = IN_TURN_PASSES * most * float(problem.rows) * problem.objective.size
         if most > IN_TURN or operations > IN_TURN_OPERATIONS:
@@ -155,7 +160,10 @@ class _Search:
         return None
 
     def prune(self, best: Selection) -> Steps[tuple[Selection, int]]:
-        """Put rows back while what is left flips; and how many single rows were put back in vain."""
+        """Re-add rows while the remaining group flips f.
+
+        Also returns how many single rows were re-added in the last group, each of which undid the flip.
+        """
         while len(best.rows) > CHECKED:
             fewer = yield from self._returned(best, (yield from self._order(best)))
             if fewer is None:
@@ -173,7 +181,7 @@ class _Search:
         return best, len(best.rows)
 
     def _without_each(self, rows: np.ndarray, places: np.ndarray) -> Steps[np.ndarray]:
-        """The change of f by the group without each of these places, (n,): of large groups a few are held at once."""
+        """The change of f for the group ``rows`` without the row at each of ``places``, (n,), in blocks of groups."""
         change = np.empty(len(places))
         step = max(1, int(HELD_BYTES // rows.nbytes))
         for start in range(0, len(places), step):
@@ -183,9 +191,10 @@ class _Search:
         return change
 
     def _returned(self, best: Selection, order: np.ndarray, least: int = 1) -> Steps[Selection | None]:
-        """The group without the first 1, 2, 4, ... of these places, ``least`` or more: as many as still flips, or None.
+        """The group after the largest number of rows is re-added that leaves it flipping f, or None.
 
-        One place at a time, a group of thousands of rows would be retrained thousands of times for each.
+        The first 1, 2, 4, ... places of ``order``, at least ``least``, are tried.  One row at a time would need
+        thousands of retrainings for each row of a group of thousands.
         """
         powers = (1 << power for power in range(len(order).bit_length()))
         counts = [count for count in powers if least <= count < len(best.rows)]
@@ -195,7 +204,10 @@ class _Search:
         return replace(best, rows=found_ones[-1][0], realised=found_ones[-1][1]) if found_ones else None
 
     def swapped(self, best: Selection) -> Steps[Selection | None]:
-        """A group with one row fewer that flips, by re-linearising and exchanges from the answer's best rows."""
+        """A group with one row fewer that flips f, or None.
+
+        Re-linearising and exchanges start from the group without its lowest-ranking row.
+        """
         size = len(best.rows) - 1
         if size < 1:
             return None
@@ -217,7 +229,7 @@ class _Search:
         return end if self.flips(end.realised) else None
 
     def _order(self, best: Selection) -> Steps[np.ndarray]:
-        """Places in the group, from the row that seems to matter least."""
+        """The places in the group's rows, from the lowest score at the retrained parameters to the highest."""
         here = yield from self._evaluate([best.rows])
         scores = yield from ranked(self.at(len(best.rows)), best.rows, here.theta)
         return np.argsort(scores[best.rows], kind="stable")

@@ -1,4 +1,4 @@
-"""The k rows of highest first-order influence (Koh et al. 2019): the baseline to beat."""
+"""The k rows of highest first-order influence (Koh et al. 2019), the baseline for the other strategies."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from influence_cli.errors import UNBOUNDED
 
 ENDLESS = UNBOUNDED + "without this group f grows for ever: no group has a larger effect"
 RIF_OPERATIONS = 1e9
-"""Multiply-adds for the leverages of all rows, a second or less, up to which searches begin with them as well."""
+"""Multiply-adds up to which the leverages of all rows are computed, at most about a second; searches then also start
+from the group that they suggest."""
 
 
 def greedy(problem: Problem, expansion: Expansion) -> Selection:
-    """The best group of the first order, exactly."""
+    """The group of highest first-order influence, which is found exactly."""
     return found("greedy", expansion, leading(expansion, problem.sign))
 
 
 def leading(expansion: Expansion, sign: float) -> np.ndarray:
     """The k candidates that maximise sign * first, sorted.
 
-    With equal weights those of highest v' grad l_i.  Otherwise a group's share of the weights depends on its rows, and
-    first is a ratio of two linear functions of the group: ranking by its slope at the best group so far is Dinkelbach's
-    method (1967), which ends at the maximum after a few rounds.
+    With equal weights these are the rows of highest sign * v' grad l_i.  Otherwise the share of the weights depends on
+    the rows of the group, and first is a ratio of two linear functions of the group.  Ranking by its slope at the best
+    group so far is then Dinkelbach's method (1967), which reaches the maximum after a few rounds.
     """
     problem = expansion.problem
     s, best, rows = problem.members([NO_ROWS]), -np.inf, problem.candidates
@@ -40,9 +41,11 @@ def leading(expansion: Expansion, sign: float) -> np.ndarray:
 
 
 def strongest(expansion: Expansion) -> list[np.ndarray]:
-    """The k candidates whose own removal raises sign * f most by each row's own Newton step (``rif``), as a list of one
-    group; none where that would take long.  First order knows no leverage: it overlooks a row that holds its curvature
-    alone."""
+    """The k candidates whose removal, each by itself, increases sign * f most after one Newton step (``core.rif``).
+
+    The result is a list with this one group, or an empty list where the leverages are too expensive.  First-order
+    influence ignores leverage, and thus overlooks a row that alone provides the curvature in some direction.
+    """
     problem = expansion.problem
     objective, solver = problem.objective, problem.solver
     if not isinstance(objective, Glm) or solver.kind == "cg":
@@ -53,7 +56,7 @@ def strongest(expansion: Expansion) -> list[np.ndarray]:
     singles = SingleRemovals(objective, problem.theta, solver, problem.scaling)
     changes = problem.sign * singles.of_each(expansion.adjoint)
     first = problem.sign * problem.objective.weights * expansion.row_influence
-    # A row of leverage 1 leaves a parameter open: its effect is as large as can be.
+    # Without a row of leverage 1 a parameter is not estimable: such a row ranks before or behind all others.
     endless = np.where(first > 0, np.inf, np.where(first < 0, -np.inf, 0.0))
     return [problem.top(np.where(np.isnan(changes), endless, changes))]
 
@@ -68,7 +71,7 @@ def found(
     status: str = "ok",
     optimal: bool = False,
 ) -> Selection:
-    """A selection with both predictions of its rows."""
+    """A selection of ``rows`` with their first- and second-order estimates."""
     if np.isinf(realised):
         status = ENDLESS if status == "ok" else f"{ENDLESS}; {status}"
     s = expansion.problem.members([rows])

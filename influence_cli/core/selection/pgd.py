@@ -1,12 +1,13 @@
-"""The paper's Eq. 18 with its L0-to-L1 relaxation: projected gradient ascent, then rounding.
+"""Projected gradient ascent on Eq. 18 of Basu et al. (2020) with its L0-to-L1 relaxation, followed by rounding.
 
     maximise  second(w)   subject to   sum |w_i| <= k       (``l1``, the paper's)
                                 or     0 <= w_i <= 1, sum w_i <= k   (``capped``: w stays a relaxed group)
 
-The form is indefinite, so ascent ends at a stationary point, and over the L1 ball that may be a vertex, one row with
-weight k.  What counts is the group that w is rounded to: the k largest weights, by their slope where weights are equal
-(most are 0).  Every iterate is rounded, the best group is kept and is where ascent starts again, until that gains
-nothing.  It starts from the greedy group, so that it is never worse.
+The quadratic form is indefinite, so that an ascent ends at a stationary point; over the L1 ball this may be a vertex,
+where one row has the weight k.  What counts is the group to which w is rounded: the rows with the k largest weights,
+ties (most weights are 0) being broken by the slope.  Every iterate is rounded.  The best group is kept, and the next
+ascent starts from it, until an ascent gains nothing.  The first ascent starts from the greedy group, so that the result
+is never worse than that.
 """
 
 from __future__ import annotations
@@ -23,18 +24,20 @@ from influence_cli.core.selection.second_order import Expansion
 L1, CAPPED = "l1", "capped"
 CONSTRAINTS = (L1, CAPPED)
 ARMIJO = 1e-4
+"""Share of the linear gain that a step must achieve (sufficient increase, the usual constant)."""
 HALVINGS = 12
+"""Step sizes, each half of the one before, after which an ascent ends without a sufficient increase."""
 TOGETHER = 4
-"""Step sizes, each half of the one before, that are tried side by side."""
+"""Step sizes that are evaluated in one block; it divides ``HALVINGS``."""
 FIRST_STEP = 64.0
-"""Weight that the first trial may add to the row of steepest slope.  Far more than 1, so that the trials, which are all
-rounded, go from an exchange of every row that the slope favours down to none."""
+"""Weight that the first trial adds to the row of steepest slope before projection.  It is far above 1, so that the
+trials, which are all rounded, range from an exchange of every row that the slope favours down to none."""
 GAIN = 1e-6
-"""Relative gain of the form in a step below which an ascent ends."""
+"""Relative gain in the quadratic form below which a step is the last one of its ascent."""
 WORTHWHILE = 1e-5
-"""Relative gain of the best rounding in an ascent below which there is no other."""
+"""Relative gain in the best rounded group below which an ascent is the last one."""
 STEPS = 10
-"""Steps of one ascent."""
+"""Largest number of steps in one ascent."""
 
 
 def pgd(
@@ -45,7 +48,10 @@ def pgd(
     rounds: int = 50,
     advance: Callable[[str], None] = lambda note: None,
 ) -> Selection:
-    """Ascend, round, ascend from the best rounding, until that gains nothing worthwhile or after ``rounds`` steps."""
+    """Ascend, round, and ascend again from the best rounded group, until the gain is negligible.
+
+    No ascent starts after ``rounds`` steps in all.
+    """
     project = onto_l1_ball if constraint == L1 else onto_capped
     rows = leading(expansion, problem.sign)
     seen: dict[bytes, float] = {}
@@ -72,7 +78,7 @@ def _ascend(
     project: Callable[[np.ndarray, float], np.ndarray],
     seen: dict[bytes, float],
 ) -> tuple[np.ndarray, int]:
-    """The best rounding met on one ascent from a group, and the steps taken."""
+    """The best rounded group of one ascent from the group ``start``, and the number of steps taken."""
     candidates = problem.candidates
     s = problem.mask(start).astype(float)
     value, slope = _signed(problem, expansion, s)
@@ -104,7 +110,7 @@ def _ascend(
 
 
 def _round(problem: Problem, s: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """The k largest weights, sorted rows; by slope where weights are equal."""
+    """The sorted rows of the k largest weights s (m,); ties are broken by the slope (m,)."""
     candidates = problem.candidates
     order = np.lexsort((-slope[candidates], -s[candidates]))
     return np.sort(candidates[order[: problem.size]])
@@ -118,10 +124,10 @@ def _signed(problem: Problem, expansion: Expansion, s: np.ndarray) -> tuple[floa
 def _values(
     problem: Problem, expansion: Expansion, trials: np.ndarray, groups: Sequence[np.ndarray], seen: dict[bytes, float]
 ) -> np.ndarray:
-    """sign * second of the trials (n, m), (n,), and into ``seen`` that of the groups that were not there before.
+    """sign * second at each of the ``trials`` (n, m): (n,).  The values of new ``groups`` are stored in ``seen``.
 
-    A trial that takes more of the training weights than any group can, and by more than half of what these leave, is
-    worth nothing: second grows without bounds towards a share of 1.
+    second grows without bound as the share p tends to 1.  The value of a trial is therefore -inf where 1 - p is less
+    than half of the smallest 1 - p of any group.
     """
     new = list({rows.tobytes(): rows for rows in groups if rows.tobytes() not in seen}.values())
     relaxed = problem.relaxed(trials)

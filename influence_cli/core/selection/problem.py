@@ -1,7 +1,7 @@
-"""What every strategy is given and what it returns.
+"""The input and the result of every search strategy.
 
-A strategy looks for k of the candidate rows whose removal raises ``sign * (f(after removal) - f(before))`` most.  It
-sees the model only through ``Objective`` and f only through ``Target``.
+A strategy looks for those k of the candidate rows whose removal increases ``sign * (f(after removal) - f(before))``
+most.  It sees the model only through ``Objective``, and f only through ``Target``.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ INCREASE, DECREASE = "increase", "decrease"
 DIRECTIONS = (INCREASE, DECREASE)
 
 RANKING = 1e-8
-"""Relative residual of the solves that only rank rows."""
+"""Relative residual at which the solves that only rank rows end."""
 CHEAP_FACTOR = 100
-"""P (K + 1) / K, eight times the passes over the rows that a dense Hessian costs, up to which it is made anew."""
+"""Largest P (K + 1) / K for which the Hessian is factored again at other parameters.  A dense Hessian costs about an
+eighth as many passes over the rows."""
 
 
 @dataclass(frozen=True)
 class Problem:
     """The search for ``size`` of the ``candidates`` (sorted row numbers) at the trained ``theta`` (P, 1).
 
-    ``target`` has one value.  Raises UsageError for a size that there is not.
+    ``target`` has one value.  Raises UsageError if there is no group of this size.
     """
 
     objective: Objective
@@ -66,7 +67,7 @@ class Problem:
 
     @property
     def rows(self) -> int:
-        """m."""
+        """The number m of training rows."""
         return len(self.objective.weights)
 
     @property
@@ -75,12 +76,12 @@ class Problem:
 
     @cached_property
     def largest_share(self) -> float:
-        """The most that a group takes of the training weights."""
+        """The largest sum of training weights over a group of ``size`` candidates."""
         weights = self.objective.weights[self.candidates]
         return float(np.sort(weights)[len(weights) - self.size :].sum())
 
     def leaves_some(self, rows: np.ndarray) -> bool:
-        """Whether a row with a weight over 0 stays when these go."""
+        """Whether a row with a positive weight remains after the removal of ``rows``."""
         return bool(np.count_nonzero(self.objective.weights[rows]) < np.count_nonzero(self.objective.weights))
 
     @cached_property
@@ -89,35 +90,35 @@ class Problem:
         return float(self.target.value(self.theta)[0, 0])
 
     def rng(self, stream: int = 0) -> np.random.Generator:
-        """Random numbers of a strategy's own."""
+        """A random generator for one strategy, determined by the seed, ``stream`` and the size."""
         return np.random.default_rng([self.seed, stream, self.size])
 
     def top(self, scores: np.ndarray) -> np.ndarray:
-        """The k candidates of highest score (m,), sorted; the lower row first among equals."""
+        """The k candidates with the highest ``scores`` (m,), as sorted row numbers; ties go to the lower row."""
         of_candidates = scores[self.candidates]
         return np.sort(self.candidates[np.argsort(-of_candidates, kind="stable")[: self.size]])
 
     def members(self, groups: Sequence[np.ndarray]) -> Weights:
-        """The training weights on each group's rows."""
+        """The training weights on the rows of each group, 0 elsewhere."""
         return members(self.objective.weights, groups)
 
     def relaxed(self, shares: np.ndarray) -> Weights:
-        """The training weights times each relaxed group's shares s of the rows, (G, m)."""
+        """The training weights times ``shares`` (G, m), the shares s of the rows in each relaxed group."""
         return relaxed_members(self.objective.weights, shares)
 
     def mask(self, rows: np.ndarray) -> np.ndarray:
-        """Which rows these are, (m,) bool."""
+        """The membership mask of ``rows``, (m,) bool."""
         out = np.zeros(self.rows, dtype=bool)
         out[rows] = True
         return out
 
     def solve(self, rhs: np.ndarray) -> np.ndarray:
-        """H^-1 rhs (P, A).  Raises NotConvergedError."""
+        """H^-1 rhs, (P, A), for ``rhs`` (P, A).  Raises NotConvergedError if a column does not converge."""
         return _solved(self.solver.solve(rhs))
 
     def preconditioner_at(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
-        """The factor of the Hessian at other parameters (P, 1) under the weights of one group where it costs but a few
-        passes over the rows, else that of the trained model."""
+        """A factor of the Hessian at theta (P, 1) under the weights w of one group, if it exists and costs only a few
+        passes over the rows; otherwise the preconditioner of the trained model."""
         if self.objective.size * (self.objective.outputs + 1) <= CHEAP_FACTOR * self.objective.outputs:
             try:
                 return factorize(self.objective, theta, w)
@@ -126,19 +127,19 @@ class Problem:
         return self.solver.preconditioner
 
     def scores_at(self, theta: np.ndarray, w: RowWeights, preconditioner: Preconditioner | None = None) -> np.ndarray:
-        """``scores_at`` of this problem alone, (m,), at theta (P, 1)."""
+        """The function ``scores_at`` for this problem alone, (m,), at theta (P, 1)."""
         return scores_at([self], theta, w, preconditioner or self.solver.preconditioner)[:, 0]
 
 
 def scores_at(
     problems: Sequence[Problem], theta: np.ndarray, w: RowWeights, preconditioner: Preconditioner
 ) -> np.ndarray:
-    """The slope of each problem's f in every row's share of a group, at the parameters (P, G) of training without the
-    group, w being its weights then: (m, G), up to one positive factor, times the sign.
+    """The derivative of sign * f with respect to each row's share in the group, up to one positive factor: (m, G).
 
-    With v = H_w^-1 grad f there it is w_i v' grad l_i of the training weights and, per-mean, less w_i times the
-    w-weighted mean of v' grad l over the rows: what the others gain in weight when row i goes.  The problems differ in
-    f, size and sign alone.
+    Column g belongs to the g-th problem, at the parameters theta (P, G) that are trained without its group under the
+    weights w.  With v = H_w^-1 grad f there, it is w_i v' grad l_i with the training weights w_i; per-mean, w_i times
+    the w-weighted mean of v' grad l is subtracted, because the other rows gain weight when row i is removed.  The
+    problems may differ only in f, size and sign.
     """
     objective, w = problems[0].objective, as_weights(w)
     targets = [(under(one.target, w.take(np.array([g]))), theta[:, g : g + 1]) for g, one in enumerate(problems)]
@@ -148,7 +149,7 @@ def scores_at(
         preconditioner=preconditioner,
         tol=RANKING,
     )
-    # A ranking: what is left of the residual far out, where little curvature is, does no harm.
+    # A residual that remains in directions of negligible curvature does not harm a ranking.
     influence = objective.row_products(theta, np.nan_to_num(adjoint.x))
     for g, (one, (target, point)) in enumerate(zip(problems, targets, strict=True)):
         scores = influence[:, g]
@@ -163,11 +164,11 @@ def scores_at(
 
 @dataclass(frozen=True)
 class Selection:
-    """What a strategy found.
+    """The result of one strategy: the group ``rows`` (sorted row numbers).
 
-    ``predicted_first`` and ``predicted_second`` are the estimators of those names for the group's change of f.
-    ``realised`` is the change by retraining where the strategy has seen it, else NaN.  ``rounds`` counts its
-    iterations; ``status`` is "ok" or says what the search left open.  ``optimal``: no other group does more, proven.
+    ``predicted_first`` and ``predicted_second`` are the first- and second-order estimates of the group's change of f.
+    ``realised`` is the change after retraining if the strategy retrained, else NaN.  ``rounds`` counts iterations.
+    ``status`` is "ok" or says what the search left open.  ``optimal`` means that no group is proven to do better.
     """
 
     strategy: str
@@ -181,7 +182,7 @@ class Selection:
 
 
 def exchanged(inside: np.ndarray, out: np.ndarray, into: np.ndarray) -> np.ndarray:
-    """Sorted rows of a group, given as a mask (m,), after the rows ``out`` have left for the rows ``into``."""
+    """The sorted rows of the group with mask ``inside`` (m,) after the rows ``into`` have replaced the rows ``out``."""
     mask = inside.copy()
     mask[out], mask[into] = False, True
     return np.flatnonzero(mask)

@@ -1,4 +1,4 @@
-"""Euclidean projections onto the relaxed sets of groups."""
+"""Euclidean projections onto the relaxed sets of groups that ``pgd`` searches."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def onto_l1_ball(x: np.ndarray, radius: float) -> np.ndarray:
-    """The nearest point to x (n,) with sum |w_i| <= radius, exactly (Duchi et al. 2008, Figure 1).
+    """The exact point nearest to x (n,) with sum |w_i| <= radius (Duchi et al. 2008, Figure 1).
 
-    The projection is sign(x) max(|x| - tau, 0); with |x| sorted downwards, tau = (sum of the r largest - radius) / r
-    for the largest r whose r-th entry stays positive.
+    The projection is sign(x) max(|x| - tau, 0), where tau = (sum of the r largest |x_i| - radius) / r for the largest r
+    at which the r-th largest |x_i| exceeds tau.
     """
     size = np.abs(x)
     if size.sum() <= radius:
@@ -22,10 +22,10 @@ def onto_l1_ball(x: np.ndarray, radius: float) -> np.ndarray:
 
 
 def onto_capped(x: np.ndarray, total: float) -> np.ndarray:
-    """The nearest point to x (n,) with 0 <= w_i <= 1 and sum w_i <= total, exactly.
+    """The exact point nearest to x (n,) with 0 <= w_i <= 1 and sum w_i <= total.
 
-    It is clip(x - tau, 0, 1) with tau >= 0.  The sum of that is piecewise linear and falls in tau, with its kinks at
-    x_i and x_i - 1: the piece that takes the value ``total`` is found by bisection over the sorted kinks.
+    The projection is clip(x - tau, 0, 1) with tau >= 0.  Its sum is piecewise linear in tau and never increases, with
+    kinks at x_i and x_i - 1.  Bisection over the sorted kinks finds the piece on which the sum equals ``total``.
     """
     if np.clip(x, 0.0, 1.0).sum() <= total:
         return np.clip(x, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Groups of random rows: the paper's baseline (100 draws)."""
+"""Groups of randomly drawn rows, the baseline of Basu et al. (2020), who draw 100 groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from influence_cli.core.selection.second_order import Expansion
 
 @dataclass(frozen=True)
 class Draws:
-    """``groups`` of random rows with their predictions, (N,) each."""
+    """``groups`` of random rows, with first- and second-order estimates of their changes of f, (N,) each."""
 
     groups: tuple[np.ndarray, ...]
     predicted_first: np.ndarray
@@ -20,7 +20,7 @@ class Draws:
 
 
 def random(problem: Problem, expansion: Expansion, draws: int = 100) -> Draws:
-    """``draws`` groups of k candidates; the first ones are the same for any number of draws."""
+    """Draw groups of k candidates; a larger number of ``draws`` begins with the same groups."""
     rng = problem.rng()
     groups = [np.sort(rng.choice(problem.candidates, problem.size, replace=False)) for _ in range(draws)]
     first, second = [], []

@@ -1,13 +1,15 @@
-"""Ascent on the realised change: retrain without the group, rank all rows *there*, exchange, repeat.
+"""Ascent on the realised change: retrain without the group, rank all rows *there*, exchange rows, and repeat.
 
-The linear model of f at the retrained parameters is maximised by the k rows that rank highest there: a step of the
-conditional-gradient method of Frank and Wolfe, whose vertices are the groups.  The whole step usually gains; where it
-does not (it cycles, near the end), only a share of the rows is exchanged, the best for the worst, in the manner of a
-line search.  Every group that is kept was retrained and is better than the one before, so that nothing cycles.
+The k rows that rank highest at the retrained parameters maximise the linear model of f there.  Exchanging all rows for
+them is a step of the conditional-gradient method of Frank and Wolfe, whose vertices are the groups.  The full step
+usually gains.  Where it does not (near the end, where full steps would cycle), only a share of the rows is exchanged,
+the best for the worst, as in a line search.  Every group that is kept was retrained and is better than the one before,
+which rules out cycles.
 
-With one parameter the end is the optimum: without S it is where sum_kept psi_i = 0, every psi_i falling in theta, so
-that theta_S' > theta_S only if the sum without S' is over 0 at theta_S, and the S that ranks highest there has the
-largest sum, which is 0.  Of a linear regression this is Dinkelbach's method (1967).
+With one parameter the search ends at the optimum.  The minimum theta_S without S solves sum_kept psi_i = 0, where every
+psi_i decreases in theta.  Hence theta_S' > theta_S only if the sum without S' is positive at theta_S; but at the end S
+itself ranks highest there, so that its sum, which is 0, is the largest.  For a linear regression this is Dinkelbach's
+method (1967).
 """
 
 from __future__ import annotations
@@ -25,12 +27,11 @@ from influence_cli.core.selection.second_order import Expansion
 from influence_cli.core.selection.together import Steps, alone, ranked, valued
 
 SHARES = 4
-"""Shares of an exchange (1/2, 1/4, ...) that are retrained side by side."""
-
+"""Shares of an exchange (1/2, 1/4, ...) that are retrained in one block."""
 
 LEVERAGE_PAYS = 2.0
-"""How many times the effect of the other starts one must have that is chosen by leverage.  Where there are no outliers
-both lead to much the same end, and the first order's is the better known."""
+"""Ratio by which the effect of the start chosen by leverage must exceed that of the other starts.  Without outliers
+both lead to similar groups, and the first-order start is the established one."""
 
 
 def relinearize(
@@ -41,7 +42,8 @@ def relinearize(
     starts: Sequence[np.ndarray] = (),
     advance: Callable[[str], None] = lambda note: None,
 ) -> Selection:
-    """From the best of the greedy group and ``starts``, until no exchange gains or ``rounds`` are over."""
+    """Search from the best of the greedy group, the group chosen by leverage and ``starts``, until no exchange gains or
+    ``rounds`` rounds are over."""
     return alone(relinearizing(problem, expansion, rounds=rounds, starts=starts, advance=advance))
 
 
@@ -54,9 +56,9 @@ def relinearizing(
     advance: Callable[[str], None],
     enough: Callable[[float], bool] = lambda change: False,
 ) -> Steps[Selection]:
-    """``relinearize`` as one of several searches.
+    """``relinearize`` as one of several searches that run side by side.
 
-    ``enough`` may end the search early: it is told the change of f realised so far.
+    ``enough`` receives the change of f realised so far; the search ends as soon as it returns True.
     """
     first = leading(expansion, problem.sign)
     given, by_default = [rows for rows in starts if len(rows) == problem.size], strongest(expansion)
@@ -95,9 +97,10 @@ def _exchange(
     share: float,
     preconditioner: Callable[[np.ndarray], np.ndarray],
 ) -> Steps[tuple[np.ndarray, np.ndarray, float, float] | None]:
-    """The best better group on the way to the k highest scores, with its share of the way; None where there is none.
+    """The best group that improves on ``best``, between ``rows`` and the k candidates of highest score, or None.
 
-    ``share`` is the last round's: where that was the whole way it is tried by itself, else with its neighbours.
+    Returns its rows, its parameters (P, 1), its worth, and the share of the exchange that was made.  ``share`` is that
+    of the last round: if this was the full exchange, that alone is tried first, else it and its neighbours.
     """
     top = problem.top(scores)
     inside, wanted = problem.mask(rows), problem.mask(top)
@@ -115,7 +118,7 @@ def _exchange(
         if improves(float(values[at]), best):
             return groups[at], tried.theta[:, at : at + 1], float(values[at]), batch[at] / count
         if batch[-1] == 1:
-            # None of the smaller steps gained: before giving up, the longer ones that were left out.
+            # No smaller share gained: try the full exchange, which was left out, before giving up.
             if share == 1.0 or shares[0] == 1.0:
                 return None
             share, shares = 1.0, [1.0]

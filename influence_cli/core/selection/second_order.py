@@ -1,10 +1,12 @@
-"""First- and second-order influence as functions of the group: the paper's Eq. 17 and 18, with penalty and weights.
+"""First- and second-order influence as functions of the group: Eq. 17 and 18 of Basu et al. (2020), extended to
+penalties and sample weights.
 
-A group is s (m,), 1 on its k rows and 0 elsewhere, or anything between while it is searched for; methods take the
-training weights of its rows, w_i s_i, as ``Weights``.  Its share of all is p = sum_i w_i s_i.  The path of removal
-(docs/design.md, "One path, every order") has delta = alpha w s - beta w with, per-mean, alpha = 1/(1-p) and
-beta = p/(1-p), per-sum alpha = 1 and beta = 0.  Put into v'g and v'(g + D H^-1 g), with v = H^-1 grad f,
-H_l = sum_i w_i hess l_i (the Hessian without penalty) and g_l = sum_i w_i grad l_i (which balances the penalty's):
+A group is a vector s (m,), 1 on its k rows and 0 elsewhere; entries between 0 and 1 occur during a search.  Methods
+take the training weights of its rows, w_i s_i, as ``Weights``.  Its share of the weights is p = sum_i w_i s_i.  On the
+path of removal (docs/design.md, "One path, every order") delta = alpha w s - beta w, where alpha = 1/(1-p) and
+beta = p/(1-p) per-mean, and alpha = 1 and beta = 0 per-sum.  Let v = H^-1 grad f, H_l = sum_i w_i hess l_i (the Hessian
+without the penalty) and g_l = sum_i w_i grad l_i (which balances the gradient of the penalty).  Inserting delta into
+v'g and v'(g + D H^-1 g) gives
 
     first(s)  = alpha pull - beta v' g_l
     second(s) = first(s) + alpha^2 pairs - alpha beta mixed + beta^2 v' H_l H^-1 g_l
@@ -12,10 +14,10 @@ H_l = sum_i w_i hess l_i (the Hessian without penalty) and g_l = sum_i w_i grad 
     mixed     = sum_i w_i s_i ((H^-1 H_l v)' grad l_i + v' hess l_i H^-1 g_l)
     pairs     = sum_ij w_i s_i w_j s_j v' hess l_i H^-1 grad l_j
 
-Without a penalty H_l = H and g_l = 0, so that mixed = pull; with equal weights besides, p = k/m and second is
-alpha (1 - beta)/m = (1-2p)/((1-p)^2 m) = c1 times the sum of v' grad l_i and alpha^2/m^2 = c2 times that of the pairs:
-Eq. 18 to the letter.  The matrix of ``pairs`` is m by m and of rank at most P: products with it are two passes over the
-rows and a solve, and it is never formed.
+Without a penalty H_l = H and g_l = 0, so that mixed = pull.  If the weights are also equal, p = k/m, and second is
+alpha (1 - beta)/m = (1-2p)/((1-p)^2 m) = c1 times the sum of v' grad l_i plus alpha^2/m^2 = c2 times the sum over
+pairs: the objective of Eq. 18.  The matrix of ``pairs`` is m by m and has a rank of at most P.  A product with it
+takes two passes over the rows and one solve; it is never formed.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ from influence_cli.core.selection.problem import Problem
 from influence_cli.core.weights import Weights
 
 BLOCK_BYTES = 64e6
-"""Size of the outputs (m rows, K outputs, G groups) that one pass works on."""
+"""Bytes of outputs (m rows, K outputs, G groups) that one pass over the rows holds."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What both influences are made of: of groups, (G,) or numbers, or the slopes of these in s, (m,)."""
+    """The terms of both influences: their values for groups, (G,) or scalars, or their gradients in s, (m,)."""
 
     share: np.ndarray
     pull: np.ndarray
@@ -46,12 +48,15 @@ class Parts:
 
 @dataclass(frozen=True)
 class Expansion:
-    """Both influences of groups of ``problem.size`` rows, with their slopes in s."""
+    """Both influences of groups of ``problem.size`` rows, and their gradients in s.
+
+    Properties and methods that solve with H raise NotConvergedError if a solve does not converge.
+    """
 
     problem: Problem
 
     def resized(self, size: int) -> Expansion:
-        """That of groups of another size, which shares what is known: it is of single rows."""
+        """The expansion for groups of another size; it shares the cached quantities, which belong to single rows."""
         other = Expansion(replace(self.problem, size=size))
         other.__dict__.update({name: value for name, value in self.__dict__.items() if name != "problem"})
         return other
@@ -63,7 +68,7 @@ class Expansion:
 
     @cached_property
     def row_influence(self) -> np.ndarray:
-        """v' grad l_i, (m,): the paper's a; and what f loses at once, where it depends on the rows themselves."""
+        """v' grad l_i, (m,), the vector a of Eq. 18, plus the direct change of f if f depends on row weights."""
         problem = self.problem
         through = problem.objective.row_products(problem.theta, self.adjoint)[:, 0]
         if not isinstance(problem.target, OfWeights):
@@ -72,16 +77,16 @@ class Expansion:
         return through + problem.target.at_once(problem.theta) / np.where(w > 0, w, 1.0)
 
     def share(self, s: Weights) -> np.ndarray:
-        """p, (G,): w's for every s that sums to k, and k/m for every s where all rows weigh the same."""
+        """p, (G,): sum_i w_i s_i for every s that sums to k, and k/m for any s where all weights are equal."""
         return self.problem.size / self.problem.rows + s.sums(self._slopes.share)
 
     def first(self, s: Weights) -> np.ndarray:
-        """(G,)."""
+        """First-order influence of each group, (G,)."""
         alpha, beta = self._scales(self.share(s))
         return alpha * s.sums(self._slopes.pull) - beta * self._pulled
 
     def first_slope(self, s: Weights) -> np.ndarray:
-        """The gradient of first, (m,), at one group."""
+        """Gradient of first in s at one group, (m,)."""
         alpha, _ = self._scales(self.share(s)[0])
         slope = alpha * self._slopes.pull
         if self._renormalised:
@@ -89,7 +94,7 @@ class Expansion:
         return slope
 
     def second(self, s: Weights) -> np.ndarray:
-        """(G,)."""
+        """Second-order influence of each group, (G,)."""
         pairs, numbers = np.empty(s.groups), np.arange(s.groups)
         for part in blocks(self.problem, s.groups):
             gradient, curved = self._summed(s.take(numbers[part]))
@@ -98,12 +103,12 @@ class Expansion:
         return self.combine(Parts(self.share(s), s.sums(slopes.pull), s.sums(slopes.mixed), pairs))
 
     def second_and_slope(self, s: Weights) -> tuple[float, np.ndarray]:
-        """second and its gradient, (m,), at one group."""
+        """second at one group, and its gradient in s, (m,)."""
         parts, slopes = self.parts_and_slopes(s)
         return float(self.combine(parts)), self.slope(parts, slopes)
 
     def parts_and_slopes(self, s: Weights) -> tuple[Parts, Parts]:
-        """Parts (numbers) at one group and their gradients, of which only that of ``pairs`` depends on s."""
+        """Parts (scalars) at one group and their gradients in s, of which only that of ``pairs`` depends on s."""
         problem, objective, known = self.problem, self.problem.objective, self._slopes
         gradient, curved = self._summed(s)
         both = problem.solve(np.hstack([gradient, curved]))
@@ -115,7 +120,7 @@ class Expansion:
         return here, Parts(known.share, known.pull, known.mixed, slope)
 
     def combine(self, parts: Parts) -> np.ndarray:
-        """second of parts, entry by entry."""
+        """second, entry by entry, from its parts."""
         alpha, beta = self._scales(parts.share)
         value = alpha * parts.pull + alpha**2 * parts.pairs
         if self._renormalised:
@@ -123,7 +128,7 @@ class Expansion:
         return value
 
     def slope(self, parts: Parts, slopes: Parts) -> np.ndarray:
-        """The gradient of second, (m,), from parts and their gradients: d alpha/dp = d beta/dp = alpha^2."""
+        """Gradient of second in s, (m,), from parts and their gradients, by d alpha/dp = d beta/dp = alpha^2."""
         alpha, beta = self._scales(parts.share)
         slope = alpha * slopes.pull + alpha**2 * slopes.pairs
         if self._renormalised:
@@ -133,7 +138,7 @@ class Expansion:
         return slope
 
     def pairs(self, rows: np.ndarray) -> np.ndarray:
-        """The columns of Q + Q' that belong to these rows, (m, n), where Q is the matrix of ``pairs``."""
+        """The columns of Q + Q' for ``rows`` (n,), (m, n), where Q is the matrix of ``pairs``."""
         problem, objective = self.problem, self.problem.objective
         out = np.empty((len(rows), problem.rows)).T
         for part in blocks(problem, len(rows)):
@@ -148,17 +153,17 @@ class Expansion:
 
     @property
     def _renormalised(self) -> bool:
-        """Whether the kept weights grow on removal; otherwise beta is 0 and alpha 1."""
+        """Whether the weights of the remaining rows grow on removal; otherwise alpha = 1 and beta = 0."""
         return self.problem.scaling == PER_MEAN
 
     def _scales(self, share: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """alpha and beta."""
+        """alpha and beta for shares p."""
         alpha = 1.0 / (1.0 - share) if self._renormalised else np.ones_like(share)
         return alpha, alpha - 1.0
 
     @cached_property
     def _slopes(self) -> Parts:
-        """The gradients of share, pull and mixed, which are linear in s; that of pairs at s = 0."""
+        """The gradients in s of share, pull and mixed, which are linear in s, and that of pairs at s = 0."""
         problem, objective, weights = self.problem, self.problem.objective, self.problem.objective.weights
         mixed = np.zeros(problem.rows)
         if self._renormalised:
@@ -198,12 +203,12 @@ class Expansion:
 
 
 def blocks(problem: Problem, count: int) -> list[slice]:
-    """Slices over groups, as many at a time as memory should take."""
+    """Slices over ``count`` groups, each of at most ``block_size`` groups."""
     step = block_size(problem)
     return [slice(start, min(start + step, count)) for start in range(0, count, step)]
 
 
 def block_size(problem: Problem) -> int:
-    """Groups that one pass works on."""
+    """Number of groups in one block: at most 64 within ``BLOCK_BYTES``, or up to 256 where the outputs are small."""
     step = int(min(64, max(1, BLOCK_BYTES / (8.0 * problem.rows * problem.objective.outputs))))
     return max(step, min(256, int(2e5 / (problem.rows * problem.objective.outputs))))

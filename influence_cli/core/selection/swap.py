@@ -1,14 +1,15 @@
-"""Pairwise exchanges from the best groups so far, until none improves.
+"""Search by pairwise exchanges from the best groups so far, until no exchange improves.
 
-On ``second`` an exchange of i (in the group) for j (outside) gains, with W = Q + Q' of the pairs,
+With the merit ``second``, let W = Q + Q' for the matrix Q of the pairs.  An exchange of i (in the group) for j
+(outside) gains
 
     slope_j - slope_i + (W_ii + W_jj)/2 - W_ij
 
-in the pairs' part and the difference of the slopes in the others, so that whole shortlists are weighed at once and
-updated after each exchange without another pass over the rows.  On
-``newton`` (one Newton step, f evaluated exactly: the truth for a linear regression) and ``retrained`` the exchanges
-that the slope at the group's own parameters favours are evaluated side by side: every pair where they are few, else
-the best pairs and, so that large groups move as well, exchanges of 2, 4, 8, ... rows.
+in the term of pairs and the difference of the slopes in the other terms.  All pairs of a shortlist are thus compared at
+once, and updated after each exchange without another pass over the rows.  With the merits ``newton`` (one Newton step,
+after which f is evaluated exactly: the truth for a linear regression) and ``retrained``, exchanges are ranked by the
+slope at the parameters without the group and evaluated in blocks.  If there are few pairs, all are evaluated; otherwise
+the best pairs, and exchanges of 2, 4, 8, ... rows so that large groups change as well.
 """
 
 from __future__ import annotations
@@ -40,17 +41,17 @@ from influence_cli.core.selection.second_order import Expansion, Parts
 from influence_cli.core.selection.together import Steps, alone, ranked, valued
 
 SHORTLIST = 32
-"""Rows on each side whose pairs are weighed together on the quadratic form."""
+"""Rows inside and rows outside the group whose pairs are compared at once in the quadratic form."""
 EVERY_PAIR = 512
-"""Pairs up to which all of them are evaluated."""
+"""Number of pairs up to which all of them are evaluated."""
 CHEAP = 50_000
-"""Rows times parameters up to which retraining hundreds of groups takes no time to speak of."""
+"""Rows times parameters up to which the retraining of hundreds of groups takes negligible time."""
 STARTS_TIMES_ROUNDS = 28
-"""Rounds in all that searches from every start usually take."""
+"""Rounds that the searches from all starts usually take together."""
 RESTARTS = 4
-"""Random groups to start from where every pair is evaluated."""
+"""Random groups from which searches also start where all pairs are evaluated."""
 BEST_PAIRS = 4
-"""Rows on each side whose pairs are evaluated where there are more."""
+"""Rows inside and rows outside the group whose pairs are evaluated where there are more than ``EVERY_PAIR``."""
 
 
 def swap(
@@ -62,10 +63,12 @@ def swap(
     rounds: int = 50,
     advance: Callable[[str], None] = lambda note: None,
 ) -> Selection:
-    """Where every pair can be evaluated, the best end of searches from the greedy group and its opposite, from
-    ``starts`` and from some random groups, by retraining; else one search from the best of them, by Newton steps.
+    """The best group that searches by exchange reach.
 
-    ``rounds`` limits one search; ``merit`` is one of ``MERITS`` instead of the above.
+    If all pairs can be evaluated, searches by retraining start from the greedy groups of both directions, the group
+    chosen by leverage, ``starts`` and some random groups.  Otherwise a single search by Newton steps starts from the
+    best of these, without the random groups.  ``rounds`` limits each search; ``merit``, one of ``MERITS``, overrides
+    the choice between retraining and Newton steps.
     """
     return alone(swapping(problem, expansion, merit=merit, starts=starts, rounds=rounds, advance=advance))
 
@@ -79,10 +82,10 @@ def swapping(
     rounds: int,
     advance: Callable[[str], None],
 ) -> Steps[Selection]:
-    """``swap`` as one of several searches."""
+    """``swap`` as one of several searches that run side by side."""
     small = _pairs(problem) <= EVERY_PAIR and problem.rows * problem.objective.size <= CHEAP
     merit = (RETRAINED if small else NEWTON) if merit == AUTO else merit
-    # A loss also rises where the prediction overshoots: the group that first lowers it may be the better start.
+    # A loss also rises where the prediction overshoots, so that the group that first lowers it may be a better start.
     groups = [leading(expansion, problem.sign), leading(expansion, -problem.sign), *strongest(expansion), *starts]
     if small:
         rng = problem.rng(1)
@@ -106,7 +109,7 @@ def swapping(
 
 
 def swap_operations(problem: Problem) -> float:
-    """Multiply-adds, about, of ``swap`` where it retrains every promising exchange; infinite where it does not."""
+    """Approximate multiply-adds of ``swap`` if it retrains every promising exchange; infinite if it does not."""
     P = problem.objective.size
     small = _pairs(problem) <= EVERY_PAIR and problem.rows * P <= CHEAP and has_cheap_factor(problem.objective)
     return float(STARTS_TIMES_ROUNDS * _pairs(problem) * (problem.rows + P) * P**2) if small else float("inf")
@@ -120,7 +123,8 @@ def follow(
     rounds: int = 50,
     advance: Callable[[str], None] = lambda note: None,
 ) -> Selection:
-    """The best by retraining of another search's end, of ``swap`` from there, and of the rows of both together."""
+    """The best group, by retraining, among the result ``end`` of another search, that of ``swap`` from there, and the
+    most promising groups within the union of both if they are few."""
     other = swap(problem, expansion, merit=RETRAINED, starts=(end.rows,), rounds=rounds, advance=advance)
     ends = [end.rows, other.rows]
     union = np.union1d(*ends)
@@ -137,7 +141,7 @@ def follow(
 
 
 def _pairs(problem: Problem) -> int:
-    """Exchanges of one row for another."""
+    """The number of exchanges of one row for another."""
     return problem.size * (len(problem.candidates) - problem.size)
 
 
@@ -150,14 +154,14 @@ def _best(problem: Problem, expansion: Expansion, merit: str, groups: list[np.nd
 
 
 def _tried(problem: Problem, merit: str, groups: list[np.ndarray], start: np.ndarray | None = None) -> Steps[Evaluated]:
-    """The groups by their merit, retrained from ``start`` (P, 1)."""
+    """The groups evaluated by ``merit``; retraining starts from ``start`` (P, 1)."""
     return (yield from valued(problem, groups, start)) if merit == RETRAINED else evaluate(problem, merit, groups)
 
 
 def _on_form(
     problem: Problem, expansion: Expansion, start: np.ndarray, rounds: int, advance: Callable[[str], None]
 ) -> tuple[np.ndarray, float, int, bool]:
-    """Rows, sign * second, rounds taken and whether no exchange of the last shortlists gained."""
+    """Search on second: rows, sign * second, rounds taken, and whether no exchange of the last shortlist gained."""
     s = problem.mask(start)
     parts, slopes = expansion.parts_and_slopes(problem.members([start]))
     value = problem.sign * float(expansion.combine(parts))
@@ -198,7 +202,7 @@ def _on_form(
 def _exchanged(
     parts: Parts, slopes: Parts, short: np.ndarray, among: np.ndarray, out: np.ndarray, into: np.ndarray
 ) -> Parts:
-    """Parts (n, k) after one of the places ``out`` (n,) of the shortlist has left for one of ``into`` (k,)."""
+    """Parts (n, k) after each exchange of one of the places ``out`` (n,) in the shortlist for one of ``into`` (k,)."""
     half = among.diagonal() / 2
 
     def moved(total: np.ndarray, slope: np.ndarray, curve: np.ndarray | float = 0.0) -> np.ndarray:
@@ -220,9 +224,10 @@ def _on_merit(
     explored: set[bytes],
     advance: Callable[[str], None],
 ) -> Steps[tuple[np.ndarray, float, int, bool]]:
-    """As ``_on_form``, with every exchange evaluated.
+    """Like ``_on_form``, but each exchange is evaluated by ``merit``.
 
-    The search joins an earlier one, and ends, at a group in ``explored``, to which it adds those that it goes through.
+    The search ends when it reaches a group in ``explored``, because an earlier search continued from there.  It adds
+    every group that it visits to ``explored``.
     """
     rows = start
     tried = yield from _tried(problem, merit, [rows])
@@ -247,7 +252,7 @@ def _on_merit(
 
 
 def _exchanges(problem: Problem, rows: np.ndarray, scores: np.ndarray) -> list[np.ndarray]:
-    """Groups that an exchange leads to, the most promising ones where they are many."""
+    """The groups that one exchange leads to; only the most promising ones if there are many."""
     inside = np.intersect1d(rows, problem.candidates)
     outside = np.setdiff1d(problem.candidates, rows)
     inside = inside[np.argsort(scores[inside], kind="stable")]

@@ -1,7 +1,7 @@
-"""Searches side by side: what several of them want to know next is answered by one retraining of a block.
+"""Searches that run side by side, so that one retraining of a block of groups answers the next request of several.
 
-On a small table a retraining takes its time per call, not per group.  A search is a generator: it yields a ``Wish``,
-is sent the answer, and returns what it found.
+On a small table the time of a retraining depends on the number of calls, not of groups.  A search is a generator: it
+yields a ``Wish``, is sent the answer, and returns its result.
 """
 
 from __future__ import annotations
@@ -23,15 +23,18 @@ from influence_cli.memory import at_most
 
 T = TypeVar("T")
 SEARCHES = 128
-"""Searches that are side by side, each of which keeps a few numbers for every row, where a block serves several."""
+"""Largest number of searches that run side by side; each of them stores a few numbers for every row."""
 SEARCH_BYTES, SEARCHES_SHARE = 64, 1 / 8
-"""What a search keeps for every row, about, and the share of ``--memory`` that all of them may take."""
+"""Approximate bytes that a search stores for every row, and the share of ``--memory`` that all searches may use."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """To have ``groups`` retrained from ``theta`` (P, 1): answered with ``Evaluated``.  Or, ``ranking``, the slope of f
-    in each row's share of the one group at theta, the parameters without it: answered with ``Problem.scores_at``."""
+    """A request to retrain ``groups`` from ``theta`` (P, 1), whose answer is ``Evaluated``.
+
+    With ``ranking`` it is a request for ``Problem.scores_at`` (m,): ``groups`` has one group, and theta are the
+    parameters without it.
+    """
 
     problem: Problem
     groups: Sequence[np.ndarray]
@@ -49,7 +52,7 @@ def valued(
     theta: np.ndarray | None = None,
     preconditioner: Preconditioner | None = None,
 ) -> Steps[Evaluated]:
-    """The groups retrained, as ``evaluate`` says."""
+    """The groups after retraining, as in ``evaluate``."""
     start = problem.theta if theta is None else theta
     evaluated: Evaluated = yield Wish(problem, groups, start, preconditioner or problem.solver.preconditioner)
     return evaluated
@@ -65,19 +68,19 @@ def ranked(
 
 
 def alone(search: Steps[T]) -> T:
-    """What one search finds by itself."""
+    """The result of one search that runs by itself."""
     return side_by_side([search])[0]
 
 
 def at_once(problem: Problem) -> int:
-    """Searches of such problems that gain by being side by side: one where retraining takes its time for each group."""
+    """How many searches should run side by side: one if the time of retraining grows with the groups."""
     if not newton_alone(problem.objective):
         return 1
     return int(min(SEARCHES, max(1.0, at_most(float("inf"), SEARCHES_SHARE) / (SEARCH_BYTES * problem.rows))))
 
 
 def side_by_side(searches: Sequence[Steps[T]]) -> list[T]:
-    """What each search finds; their problems have one objective and one scaling."""
+    """The result of each search; all problems have the same objective and scaling."""
     ends: dict[int, T] = {}
     wishes: dict[int, Wish] = {}
     answers: dict[int, Any] = dict.fromkeys(range(len(searches)))
@@ -87,7 +90,7 @@ def side_by_side(searches: Sequence[Steps[T]]) -> list[T]:
                 wishes[number] = searches[number].send(answer)
             except StopIteration as end:
                 ends[number] = end.value
-        # Rankings first: then all searches that are left wait for a retraining, and one block has them all.
+        # Rankings come first: afterwards all remaining searches wait for a retraining, and one block serves them all.
         ranking = any(wish.ranking for wish in wishes.values())
         alike = [number for number, wish in wishes.items() if wish.ranking == ranking]
         asked = [wishes.pop(number) for number in alike]
@@ -99,7 +102,7 @@ def side_by_side(searches: Sequence[Steps[T]]) -> list[T]:
 
 
 def _blocks(wishes: list[Wish]) -> list[slice]:
-    """Slices over wishes that are answered together: as many groups as one block takes, where that is of use."""
+    """Slices over wishes that are answered together: those that fill a block if blocks save time, else one."""
     if not wishes:
         return []
     problem, out, first, groups = wishes[0].problem, [], 0, 0
@@ -133,7 +136,7 @@ def _ranked(wishes: list[Wish]) -> list[np.ndarray]:
 
 
 def _joined(wishes: list[Wish]) -> tuple[np.ndarray, Weights, PerColumn]:
-    """Where the groups of all wishes start (P, G), their weights, and the preconditioner of each."""
+    """The starts (P, G) of the groups of all wishes, their weights, and the preconditioner of each group."""
     problem = wishes[0].problem
     groups = [rows for wish in wishes for rows in wish.groups]
     theta = np.hstack([np.repeat(wish.theta, len(wish.groups), axis=1) for wish in wishes])

@@ -1,8 +1,8 @@
-"""Given groups as candidates instead of rows: which of them, or which union of a few, changes f most.
+"""Search for the union of a few given groups, rather than rows, that changes f most.
 
-Groups differ in size and may overlap, so influence is not additive over them and the quadratic form of ``expansion``,
-which holds k, does not apply: unions are predicted by ``estimators`` and compared after a Newton step or retraining.
-``problem.size`` plays no part.
+Groups differ in size and may overlap.  Influence is therefore not additive over them, and the quadratic form of
+``second_order``, which assumes a fixed k, does not apply.  Unions are predicted by ``core.estimators`` and compared
+after one Newton step or after retraining.  ``problem.size`` is ignored.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from influence_cli.core.selection.second_order import blocks
 from influence_cli.errors import UsageError
 
 FEW = 256
-"""Groups times members of a union up to which ``auto`` retrains."""
+"""Number of groups times the largest number of members up to which ``auto`` retrains; beyond it takes Newton steps."""
 
 Members = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Union:
-    """``members`` of the candidates, and the rows of their union."""
+    """A union: its ``members``, which are numbers of candidate groups, and the sorted ``rows`` of the union."""
 
     strategy: str
     members: Members
@@ -44,7 +44,7 @@ class Union:
 
 @dataclass(frozen=True)
 class Pool:
-    """The candidate groups (sorted rows each) and the most that a union may have."""
+    """The candidate groups (sorted rows each); ``limit`` is the largest number of groups in a union."""
 
     problem: Problem
     groups: tuple[np.ndarray, ...]
@@ -55,12 +55,12 @@ class Pool:
 
     @cached_property
     def singles(self) -> tuple[Union, ...]:
-        """Every group alone, the one of highest second-order influence (times the sign) first."""
+        """Every group by itself, in descending order of sign * second-order influence."""
         alone = self.unions("single", [(member,) for member in range(len(self.groups))])
         return tuple(sorted(alone, key=lambda union: -self.problem.sign * union.predicted_second))
 
     def unions(self, strategy: str, choices: Sequence[Members], rounds: int = 0, status: str = "ok") -> list[Union]:
-        """The choices with their predictions."""
+        """The unions of the given choices with their predictions.  Raises NotConvergedError."""
         problem, out = self.problem, []
         gradient = problem.target.gradient(problem.theta)
         adjoint = problem.solve(gradient)
@@ -75,7 +75,7 @@ class Pool:
         return out
 
     def worth(self, merit: str, choices: Sequence[Members]) -> np.ndarray:
-        """What is maximised, (N,)."""
+        """The figure that searches maximise, (N,): sign * change of f; -inf where no row or no value is left."""
         fits = [number for number, choice in enumerate(choices) if self.problem.leaves_some(self.rows(choice))]
         out = np.full(len(choices), -np.inf)
         tried = [choices[number] for number in fits]
@@ -88,7 +88,7 @@ class Pool:
         return out
 
     def draw(self, draws: int) -> list[Members]:
-        """Random unions of ``limit`` groups."""
+        """Random unions of ``limit`` groups, except those that leave no rows to train on."""
         rng = self.problem.rng()
         numbers = range(len(self.groups))
         drawn = [tuple(sorted(rng.choice(numbers, self.limit, replace=False).tolist())) for _ in range(draws)]
@@ -96,7 +96,7 @@ class Pool:
 
 
 def greedy_union(pool: Pool) -> Union:
-    """The groups of highest first-order influence, as if it were additive."""
+    """The union of the groups of highest first-order influence, as if this were additive."""
     order = sorted(pool.singles, key=lambda union: -pool.problem.sign * union.predicted_first)
     members = tuple(sorted(union.members[0] for union in order[: pool.limit]))
     while not pool.problem.leaves_some(pool.rows(members)):
@@ -107,7 +107,7 @@ def greedy_union(pool: Pool) -> Union:
 def swap_union(
     pool: Pool, *, merit: str = AUTO, rounds: int = 50, advance: Callable[[str], None] = lambda note: None
 ) -> Union:
-    """Add, take away or exchange one group at a time, whatever gains most, until nothing does."""
+    """Add, remove or exchange one group at a time, whichever gains most, until nothing gains."""
     merit = (RETRAINED if len(pool.groups) * pool.limit <= FEW else NEWTON) if merit == AUTO else merit
     members: Members = ()
     best, taken, status = -np.inf, 0, "ok"
@@ -132,7 +132,7 @@ def swap_union(
 
 
 def exact_union(pool: Pool) -> Union:
-    """Retrain without every union of at most ``limit`` groups.  Raises UsageError where they are too many."""
+    """Retrain without each union of at most ``limit`` groups.  Raises UsageError if there are too many unions."""
     count = sum(comb(len(pool.groups), size) for size in range(1, pool.limit + 1))
     if count > MOST_SUBSETS:
         raise UsageError(
