@@ -271,6 +271,8 @@ def test_long_words_are_broken_behind_a_mark(monkeypatch):
     assert _folded("medical_specialty=Surgery-General", 24) == "medical_specialty=\nSurgery-General"
     assert _folded("a short name", 24) == "a short name"
     assert _folded("x" * 30, 24) == "x" * 30
+    assert _folded("all paid back,region=Nord,plan=Premium", 24) == "all paid back,\nregion=Nord,\nplan=Premium"
+    assert _folded("none, or all paid,service_region=North", 24) == "none, or all paid,\nservice_region=North"
 
 
 def test_what_is_meant_to_be_pasted_stays_in_one_line(monkeypatch, capsys):

@@ -58,7 +58,7 @@ def check(common: Common, path: str | None, files: Collection[str] = ()) -> None
         raise UsageError(
             "--if-exists keep needs a .h5 file, which says what it was made of, and"
             f" {'none was named' if path is None else f'{path} is none'}",
-            hint="name it with -o FILE.h5",
+            hint="name it with -o FILE.h5" if path is None else "name a .h5 file, or write again: --if-exists replace",
         )
     if files:
         raise UsageError(

@@ -143,7 +143,13 @@ def _table(block: Block, width: int) -> Table:
 
 
 def _folded(text: str, width: int) -> str:
-    """The text with words wider than ``width`` broken after one of their punctuation marks, if they have any."""
+    """The text with line breaks, if it is wider than ``width``: of several conditions after the comma between two of
+    them, and within words that are wider than a line after one of their punctuation marks, if they have any."""
+    if len(text) <= width:
+        return text
+    conditions = re.split(r"(?<=,)(?=[^,=\s][^,=]*=)", text)
+    if len(conditions) > 1:
+        return "\n".join(_folded(one, width) for one in conditions)
     if max(map(len, text.split()), default=0) <= width:
         return text
     lines = [""]
