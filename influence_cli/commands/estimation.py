@@ -8,6 +8,7 @@ from influence_cli.analysis.pooled import check_evaluate, why_exact
 from influence_cli.analysis.question import Question
 from influence_cli.analysis.reliability import DEFAULT_METHODS, Estimation
 from influence_cli.analysis.verify import REFINED_PASSES, RETRAINING_PASSES, predicted_seconds
+from influence_cli.commands.gate import Gate
 from influence_cli.commands.options import Common, Trust, Written
 from influence_cli.commands.output import Answer, check_choice, check_ending, emit
 from influence_cli.commands.session import Request
@@ -74,7 +75,7 @@ def is_quick(model: TrainedModel, plan: GroupPlan) -> bool:
 
 
 def check_alone(
-    asked: str, method: str | None, evaluate: str | None, trust: Trust, written: Written, plot: str | None
+    asked: str, method: str | None, evaluate: str | None, trust: Trust, gate: Gate, written: Written, plot: str | None
 ) -> None:
     """Raises UsageError for options that ``asked`` (``--explain`` or ``--diagnostics``) has no use for."""
     check_ending(written.output, artifact=False)
@@ -84,6 +85,7 @@ def check_alone(
         "--errors": trust.errors,
         "--certify": trust.certify is not None,
         "--verify": bool(trust.verify),
+        "--fail-above": gate.fail_above is not None,
         "--plot": plot is not None,
     }
     for option, used in given.items():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.commands.bundles import command
+from influence_cli.commands.gate import Gate
 from influence_cli.commands.options import (
     MANY,
     MORE,
@@ -164,6 +165,7 @@ def groundtruth(
     asked: Asked,
     mode: Mode,
     network: Network,
+    gate: Gate,
     written: Written,
     common: Common,
     preprocessing: Preprocessing = None,
@@ -187,6 +189,7 @@ def groundtruth(
     from influence_cli.core import stopping
 
     mode.check(written)
+    gate.parse()
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     target = written.output if output.is_artifact(written.output) else None
@@ -224,10 +227,10 @@ def groundtruth(
                 divide(kept, question, game, working, mode, common)
     if target is not None:
         stopping.keeping(f"the results are complete in {target}")
-    return answer(kept.result, question, mode, written, common)
+    return answer(kept.result, question, mode, gate, written, common)
 
 
-def answer(result: TruthResult, question: Question, mode: Mode, written: Written, common: Common) -> int:
+def answer(result: TruthResult, question: Question, mode: Mode, gate: Gate, written: Written, common: Common) -> int:
     """Write the result, and say what is not known of it; returns the exit code."""
     from functools import partial
 
@@ -253,6 +256,7 @@ def answer(result: TruthResult, question: Question, mode: Mode, written: Written
         null = int(np.isnan(result.actual).any(axis=1).sum())
         kind = "null" if null else "limiting or uncertain"
         warn(f"{null or doubted} of {len(result.status)} groups have {kind} changes: see status")
+    gate.check(columns, "actual", "actual_error")
     lost = result.credit_state is not None and bool((result.credit_state == MISSING).any())
     return ExitCode.NOT_CONVERGED if lost or count_stalled(result) else ExitCode.OK
 

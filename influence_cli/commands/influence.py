@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from influence_cli.commands.bundles import command
+from influence_cli.commands.gate import Gate
 from influence_cli.commands.options import (
     MORE,
     OUTPUT,
@@ -32,6 +33,7 @@ def influence(
     asked: Asked,
     network: Network,
     trust: Trust,
+    gate: Gate,
     written: Written,
     common: Common,
     method: Annotated[
@@ -104,11 +106,12 @@ def influence(
     from influence_cli.commands.preprocessing import check_preprocessing, prepare
     from influence_cli.errors import UsageError
 
+    gate.parse()
     check_preprocessing(preprocessing)
     request = session.parse(asked, written, solver)
     for option, chosen in (("--explain", explain), ("--diagnostics", diagnostics)):
         if chosen:
-            check_alone(option, method, evaluate, trust, written, None if diagnostics else plot)
+            check_alone(option, method, evaluate, trust, gate, written, None if diagnostics else plot)
     if diagnostics:
         return write_diagnostics(request, network, solver, written, common, plot)
     if plot is not None:
@@ -131,13 +134,13 @@ def influence(
         provenance = opened.provenance({**config, "solver": working.kind})
         if keeps:
             result = existing.influence_in(str(written.output), provenance, plan, question.codes, common)
-            return answer(result, result, opened, replace(written, output=None), common)
+            return answer(result, result, opened, gate, replace(written, output=None), common)
         warn_of_time(opened.model, plan, how, common)
         with common.progress("estimating", len(plan) * len(question) * how.rounds) as advance:
             result = estimate(question, working, plan, how, provenance=provenance, advance=advance)
         quick = trust.verify is None and output.on_terminal(written) and is_quick(opened.model, plan)
         shown = verified(question, working, plan, result) if trust.verify or quick else result
-    return answer(shown if trust.verify else result, shown, opened, written, common)
+    return answer(shown if trust.verify else result, shown, opened, gate, written, common)
 
 
 def settings_of(how: Estimation, trust: Trust) -> dict[str, Any]:
@@ -152,7 +155,9 @@ def settings_of(how: Estimation, trust: Trust) -> dict[str, Any]:
     }
 
 
-def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, written: Written, common: Common) -> int:
+def answer(
+    kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, gate: Gate, written: Written, common: Common
+) -> int:
     """Write the result, ``shown`` if a person reads it and ``kept`` otherwise; returns the exit code."""
     from influence_cli.analysis.groundtruth import is_an_answer
     from influence_cli.analysis.verify import agreement
@@ -178,5 +183,6 @@ def answer(kept: InfluenceResult, shown: InfluenceResult, opened: OpenModel, wri
     failed = sum(not is_an_answer(state) for state in kept.status)
     if failed:
         warn(f"{failed} of {len(kept.status)} groups have values that are null: see status")
+    gate.check(columns, figures.headline, figures.errors.get(figures.headline))
     unmet = kept.unmet is not None and bool(kept.unmet.any())
     return ExitCode.NOT_CONVERGED if failed or unmet else ExitCode.OK
