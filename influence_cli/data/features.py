@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from influence_cli.data.ahead import ahead
 from influence_cli.data.kept import Mapped
 from influence_cli.data.options import IMPUTE, REFERENCE, TableOptions
 from influence_cli.data.ordinal import dates_in_days
@@ -64,10 +65,12 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
         _usable(key, train.columns[key])
     if options.impute is None:
         _refuse_missing(columns, train, test)
-    blocks: list[Block] = []
-    for key in columns:
+
+    def fitted(key: str) -> Block:
         fit = _fit_text if train.columns[key].kind == "text" else _fit_number
-        blocks.append(fit(key, train.columns[key], test.columns[key], options))
+        return fit(key, train.columns[key], test.columns[key], options)
+
+    blocks = list(ahead(fitted, columns))
     count = sum(len(block.names) for block in blocks)
     if not count:
         raise FileError(f"every feature ({', '.join(columns[:10])}) has one value in all training rows")
@@ -181,7 +184,7 @@ def _fit_number(key: str, train: Column, test: Column, options: TableOptions) ->
     if options.coding == REFERENCE and (values == values[0]).all():
         return _constant(key, state, train, test)
     if not is_boolean:
-        mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(values.astype(np.float64))
+        mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(values.astype(np.float64, copy=False))
         state |= {"mean": float(mean), "scale": float(scale)}
     return Block((key,), state, train, test)
 

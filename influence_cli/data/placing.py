@@ -24,7 +24,7 @@ BLOCK_ROWS = 2048
 """Rows that are standardised and placed at a time, few enough to stay in the cache."""
 FILE_BLOCK = 2**18
 """Numbers that are written to a file at a time: fewer would be many small reads of each column."""
-TOGETHER = 60_000
+TOGETHER = 240_000
 """Numbers of pieces that are written together: of fewer, the threads wait for the interpreter more than they write
 (15,000 take 1.3 times as long)."""
 LARGEST_BYTE, LARGEST_WHOLE = 127, 2**53
@@ -137,21 +137,23 @@ def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[s
     at = np.array([at for at, _ in split])
     columns = slice(at[0], at[-1] + 1) if at[-1] - at[0] == len(at) - 1 else at
     made: list[list[Restored]] = []
-    jobs: list[tuple[_Side, int, slice]] = []
+    jobs: list[list[tuple[_Side, slice]]] = [[] for _ in pieces[0].starts[1:]]
     for X, rows in ((X_train, split[0][1].train.rows), (X_test, split[0][1].test.rows)):
         assert rows is not None
         units = np.zeros((len(split), len(X)), dtype=np.int8)
         made.append([Restored(X, *one, group.dtype) for one, group in zip(_each(split, units), pieces, strict=True)])
         side = _Side(X, rows, columns, mean, scale, units, made[-1])
-        for place, (low, high) in enumerate(itertools.pairwise(rows.searchsorted(pieces[0].starts).tolist())):
-            step = -(-(high - low) // WORKERS) or 1
-            jobs += [(side, place, slice(first, min(first + step, high))) for first in range(low, high, step)]
-    jobs.sort(key=lambda job: job[1])
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for place, group in itertools.groupby(jobs, key=lambda job: job[1]):
-            list(pool.map(lambda job: job[0].write(pieces, job[1], job[2]), group))
-            for one in pieces:
-                one.let_go(place)
+        for job, ends in zip(jobs, itertools.pairwise(rows.searchsorted(pieces[0].starts).tolist()), strict=True):
+            job.append((side, slice(*ends)))
+
+    def placed(place: int) -> None:
+        for side, span in jobs[place]:
+            side.write(pieces, place, span)
+        for one in pieces:
+            one.let_go(place)
+
+    for _ in ahead(placed, range(len(jobs)), WORKERS):
+        pass
     return {
         block.state["column"]: (
             replace(block.train, stored=train, rows=None),

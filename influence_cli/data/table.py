@@ -74,7 +74,9 @@ class Column:
         """Whether every value that is there is a whole number."""
         if self.kind != "numeric":
             return False
-        return self.stored.dtype.kind == "i" or all(map(_are_whole, (self.part(slice(LOOK_FIRST)), self.values)))
+        if self.stored.dtype.kind == "i":
+            return True
+        return _are_whole(self.part(slice(LOOK_FIRST))) and _are_whole(self.values)  # most columns end at the first
 
     def take(self, rows: np.ndarray) -> Column:
         """Some rows, in the order given."""
