@@ -184,7 +184,8 @@ def _fit_number(key: str, train: Column, test: Column, options: TableOptions) ->
     if options.coding == REFERENCE and (values == values[0]).all():
         return _constant(key, state, train, test)
     if not is_boolean:
-        mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(values.astype(np.float64, copy=False))
+        numbers = values.astype(np.float64, copy=False)
+        mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(numbers)
         state |= {"mean": float(mean), "scale": float(scale)}
     return Block((key,), state, train, test)
 
