@@ -8,7 +8,7 @@ import pytest
 from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
 from influence_cli.data.pieces import Pieces
-from influence_cli.data.readers import delimited, text_polars
+from influence_cli.data.readers import delimited, dialect, text_bytes, text_polars
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
@@ -144,3 +144,47 @@ def test_rows_that_are_picked_twice_are_one_array_for_all_columns():
     assert len({id(one.rows) for key, one in twice.columns.items() if key != "name"}) == 1
     assert [one.values.tolist() for one in twice.columns.values()] == [[0, 0], [1, 5], [2, 10], ["b", "f"]]
     assert twice.record_numbers.tolist() == [2, 6]
+
+
+LATER = {
+    "a field in quotes": lambda line: line.replace(",south,", ',"so,uth",').replace(",north,", ',"north",'),
+    "an inch sign": lambda line: line.replace(",south,", ',south 3",'),
+    "carriage returns": lambda line: line + "\r",
+    "a lone carriage return": lambda line: line.replace(",south,", ",so\ruth,"),
+    "an accent": lambda line: line.replace(",south,", ",sûd,"),
+    "nothing odd": lambda line: line,
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("odd", LATER)
+def test_what_the_first_bytes_do_not_show(tmp_path, monkeypatch, lines, odd, encoding):
+    """Of a large file the first bytes are taken for the rest: until a piece shows that they were not."""
+    plain = [line.replace("été", "east") for line in lines]
+    content = "\n".join([*plain[:300], *map(LATER[odd], plain[300:])]) + "\n"
+    path = tmp_path / "t.csv"
+    path.write_bytes(content.encode(encoding))
+    monkeypatch.setattr(text_polars, "PIECE_BYTES", 5000)
+    found = []
+    for least, head in ((0, 4000), (2**40, 2**18)):
+        monkeypatch.setattr(delimited, "PIECES_FROM", least)
+        for module in (dialect, text_bytes):
+            monkeypatch.setattr(module, "HEAD_BYTES", head)
+        try:
+            found.append(load(str(path), task="classification", table=TableOptions(label="died")))
+        except FileError as refused:
+            found.append(str(refused))
+    if isinstance(found[0], str):
+        assert found[0] == found[1]
+    else:
+        same(*found)
+        assert found[0].notes == found[1].notes
+    assert isinstance(found[0], str) == (odd == "a lone carriage return"), found[0]
+
+
+def test_a_large_plain_file_is_read_once(tmp_path, monkeypatch, lines):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines).replace("été", "east") + "\n")
+    monkeypatch.setattr(delimited, "PIECES_FROM", 0)
+    monkeypatch.setattr(text_bytes, "_from_all", None)
+    assert len(load(str(path), task="classification", table=TableOptions(label="died")).y_train) > 400

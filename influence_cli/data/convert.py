@@ -16,8 +16,8 @@ from influence_cli.data.inside import inside
 from influence_cli.data.keeping import Keeper
 from influence_cli.data.kinds import Reading
 from influence_cli.data.memory import unpacking_in_pieces
-from influence_cli.data.readers.dialect import GZIP_MAGIC, opened
 from influence_cli.data.readers.in_place import is_large
+from influence_cli.data.readers.text_bytes import GZIP_MAGIC, opened
 from influence_cli.data.readers.text_polars import polars_for
 from influence_cli.data.row_store import SUFFIX, RowStore
 from influence_cli.data.stored import worked_elsewhere

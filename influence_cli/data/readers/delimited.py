@@ -23,6 +23,7 @@ from influence_cli.data.kinds import Reading, kind_of, plainly_text
 from influence_cli.data.notation import read_numbers
 from influence_cli.data.pieces import Pieces, apart
 from influence_cli.data.readers.dialect import Dialect, dialect_of, records_of
+from influence_cli.data.readers.text_bytes import PresumedError
 from influence_cli.data.readers.text_polars import (
     LEAST_ADDRESSES,
     PIECES_FROM,
@@ -57,10 +58,11 @@ def read_delimited(
     The ``keeper`` takes its pieces.  ``separator`` and ``encoding`` are what was asked for, ``label`` a column that
     there must be.  Raises FileError.
     """
-    dialects = []
+    dialects: list[Dialect] = []
+    ask = partial(dialect_of, usual=usual, separator=separator, encoding=encoding, label=label)
     for path in paths:
         with _about(path, paths):
-            dialects.append(dialect_of(path, usual, separator=separator, encoding=encoding, label=label))
+            dialects.append(ask(path, presumes=not keeper.on_disk and _is_read_in_pieces(path)))
             if set(dialects[-1].header) != set(dialects[0].header):
                 refuse_other_columns(dialects[0].header, dialects[-1].header)
     first = dialects[0]
@@ -70,9 +72,13 @@ def read_delimited(
         parts = []
         keeper.start(texts)
         try:
-            for path, dialect in zip(paths, dialects, strict=True):
+            for at, path in enumerate(paths):
                 with _about(path, paths):
-                    parts += _read(path, dialect, texts, reading, keeper)
+                    try:
+                        parts += _read(path, dialects[at], texts, reading, keeper)
+                    except PresumedError:
+                        dialects[at] = ask(path)
+                        parts += _read(path, dialects[at], texts, reading, keeper)
         except LearnedError as learned:
             texts |= learned.columns
             continue
@@ -150,15 +156,22 @@ def _read(path: Path, dialect: Dialect, texts: set[str], reading: Reading, keepe
         parts = None
         if not (has_polars or reading.missing):
             parts = _by_numpy(path, dialect, texts)
-        elif has_polars and path.stat().st_size >= PIECES_FROM:
+        elif _is_read_in_pieces(path):
             parts = in_pieces(path, dialect, texts, reading, keeper)
         if parts is not None:
             return parts
+    if dialect.is_presumed:
+        raise PresumedError
     if dialect.is_plain and has_polars:
         frame = by_polars(path, dialect, texts, reading)
         if frame is not None:
             return [frame]
     return _by_record(path, dialect, keeper)
+
+
+def _is_read_in_pieces(path: Path) -> bool:
+    """Whether a file is large enough to be read in pieces, by a library that has the address space that it wants."""
+    return path.stat().st_size >= PIECES_FROM and address_space() >= LEAST_ADDRESSES
 
 
 def _by_numpy(path: Path, dialect: Dialect, texts: set[str]) -> list[Part] | None:

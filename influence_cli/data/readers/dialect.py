@@ -1,6 +1,6 @@
-"""How a text table is written: compression, encoding, separator, line ends, and where its header stands.
+"""How a text table is written: separator, where its header stands, and what its columns are called.
 
-One pass over the file's bytes finds out, before anything reads fields; ``delimited.py`` reads by it.
+``text_bytes.py`` says what the bytes are; ``delimited.py`` reads by the dialect.
 """
 
 from __future__ import annotations
@@ -10,36 +10,30 @@ import csv
 import io
 import itertools
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from influence_cli.data.memory import BoundedGzip
+from influence_cli.data.readers.text_bytes import (
+    HEAD_BYTES,
+    content_of,
+    decoded,
+    has_loose_quotes,
+    line_of,
+    opened,
+    other_encoding,
+)
 from influence_cli.errors import FileError, UsageError, composed, did_you_mean
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 SEPARATOR_WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " ", "space": " ", "\\t": "\t"}
 """What ``--separator`` may be called beside the character itself."""
 
-HEAD_BYTES = 2**18
-"""Read for the header and the separator."""
-CHUNK_BYTES = 2**22
-"""Read at a time for encoding, line ends and quotes."""
 HEAD_RECORDS = 60
 """Records that the separator and the header are told from."""
 MOST_FIELD = 2**31 - 1
 """Characters of one field at most, as the csv module counts them."""
-
-GZIP_MAGIC = b"\x1f\x8b"
-UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_AS_LATIN = "influence_cli.latin-1"
-"""Reads the few bytes that Windows' Latin-1 leaves out as the plain one does."""
-WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""How .xlsx and .xls files begin."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,7 @@ class Dialect:
     ``is_plain`` where the bytes are UTF-8 with LF or CRLF line ends and quotes only around whole fields, so that they
     can be read as they are.  ``row_names`` where the rows have one field more than the header, their name first;
     ``trailing`` where they end in a separator.  ``notes`` say what was found out; ``has_quotes`` whether there may be
-    some.
+    some.  ``is_presumed`` where only the first bytes were looked at: ``check_piece`` looks at the others.
     """
 
     zipped: bool
@@ -62,17 +56,7 @@ class Dialect:
     trailing: bool = False
     notes: tuple[str, ...] = ()
     has_quotes: bool = True
-
-
-@dataclass(frozen=True)
-class _Bytes:
-    """What the pass over the bytes found; ``other`` is the place in the file and the byte where it is not UTF-8."""
-
-    head: bytes
-    encoding: str
-    other: tuple[int, int] | None
-    lone_returns: bool
-    has_quotes: bool
+    is_presumed: bool = False
 
 
 def separator_of(text: str) -> str:
@@ -94,18 +78,18 @@ def encoding_of(text: str) -> str:
         raise UsageError(f"--encoding {text!r} is no encoding that Python knows", "for example latin-1") from None
 
 
-def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str | None, label: str | None) -> Dialect:
+def dialect_of(
+    path: Path, usual: str, *, separator: str | None, encoding: str | None, label: str | None, presumes: bool = False
+) -> Dialect:
     """The dialect of a text table whose fields are usually separated by ``usual``.
 
-    ``separator`` and ``encoding`` are what was asked for; ``label`` is the name of a column that there must be.
-    Raises FileError where it is no table.
+    ``separator`` and ``encoding`` are what was asked for; ``label`` is the name of a column that there must be; with
+    ``presumes`` the first bytes are enough where they let presume a plain file.  Raises FileError where it is no table.
     """
-    with opened(path) as file:
-        zipped = isinstance(file, BoundedGzip)
-        content = _bytes(file, encoding)
+    content = content_of(path, encoding, presumes=presumes)
     notes = []
     if content.other is not None and encoding is None:
-        line, byte = _line_of(path, content.other[0]), content.other[1]
+        line, byte = line_of(path, content.other[0]), content.other[1]
         notes.append(f"the file is read as Latin-1 (line {line:,} holds the byte 0x{byte:02x}, which UTF-8 has not)")
     elif content.encoding.startswith("utf-16"):
         notes.append("the file is read as UTF-16")
@@ -135,7 +119,7 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
         and not extra
         and not content.head.startswith((b"x^", b"x\x01"))  # which polars takes for packed: a column x^2
         and mark != " "
-        and not (content.has_quotes and _has_loose_quotes(path, mark))
+        and not (content.has_quotes and has_loose_quotes(path, mark))
     )
     names = _names(["", *header] if extra and not trailing else header, label, following[:1])
     for key, name in zip(names[-len(header) :], header, strict=True):
@@ -145,29 +129,9 @@ def dialect_of(path: Path, usual: str, *, separator: str | None, encoding: str |
         notes.append(f"the rows have one field more than the header: the first is their name, {following[0][0]!r}")
     skipped = above + records[at][0] - 1
     return Dialect(
-        *(zipped, content.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing, tuple(notes)),
-        content.has_quotes,
+        *(content.zipped, content.encoding, mark, names, skipped, is_plain, extra and not trailing, trailing),
+        *(tuple(notes), content.has_quotes, content.is_presumed),
     )
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of the table, unpacked.  Raises FileError for a damaged file."""
-    try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == GZIP_MAGIC
-        with BoundedGzip(path) if zipped else path.open("rb") as content:
-            yield content  # type: ignore[misc]
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(error) from None
-
-
-def damaged(error: BaseException) -> FileError:
-    """A file that cannot be read, or not to its end."""
-    if isinstance(error, OSError) and error.strerror:
-        return FileError(f"the file cannot be read: {error.strerror}")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return FileError(f"a whole file was expected, but it is cut short or damaged ({reason})")
 
 
 def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
@@ -182,18 +146,7 @@ def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
             for line, fields in parsed(itertools.islice(lines, dialect.skipped, None), dialect.separator):
                 yield line + dialect.skipped, fields
         except UnicodeDecodeError as error:
-            raise _other_encoding(dialect.encoding, error) from None
-
-
-def decoded(content: IO[bytes], encoding: str) -> io.TextIOWrapper:
-    """The text of bytes; lines keep their ends."""
-    codecs.register_error(_AS_LATIN, lambda error: (error.object[error.start : error.end].decode("latin-1"), error.end))  # type: ignore[attr-defined]
-    return io.TextIOWrapper(content, encoding, _AS_LATIN if encoding == "cp1252" else "strict", newline="")
-
-
-def _other_encoding(encoding: str, error: UnicodeDecodeError) -> FileError:
-    byte = error.object[error.start]
-    return FileError(f"the file is not in the encoding {encoding}: it holds the byte 0x{byte:02x}", "try another one")
+            raise other_encoding(dialect.encoding, error) from None
 
 
 def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -214,55 +167,6 @@ def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tup
 def _head(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
     """The first records, without empty lines."""
     return list(itertools.islice((one for one in parsed(lines, separator) if one[1]), HEAD_RECORDS))
-
-
-def _bytes(file: IO[bytes], encoding: str | None) -> _Bytes:
-    """The pass over the bytes."""
-    head = file.read(HEAD_BYTES)
-    if re.match(rb"PK\x03\x04.{26}[ -~]{1,200}?\.(?:csv|tsv|tab|txt|data?)", head, re.DOTALL | re.IGNORECASE):
-        raise FileError("this is a ZIP archive, not text", "unpack it, and give the table inside")
-    if head.startswith(WORKBOOKS):
-        raise FileError("this is a workbook of a spreadsheet, not text", "save the sheet as CSV (UTF-8)")
-    if encoding is not None:
-        return _Bytes(head, encoding, None, True, True)
-    if head[:2] in UTF16 or (len(head) > 3 and head[1::2].count(0) > 0.3 * len(head) > head[::2].count(0)):
-        return _Bytes(head, UTF16.get(head[:2], "utf-16-le"), None, True, True)
-    if b"\0" in head:
-        raise FileError("a table of text was expected, but this file is binary")
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    returns = both = place = 0
-    has_quotes, other, chunk, ended_in_return = False, None, head, False
-    while chunk:
-        if other is None and not (chunk.isascii() and not decoder.getstate()[0]):
-            other = _not_utf8(decoder, chunk, place)
-        place += len(chunk)
-        if b"\r" in chunk:  # twenty times quicker than to count none
-            returns += chunk.count(b"\r")
-            both += chunk.count(b"\r\n")
-        both += ended_in_return and chunk[:1] == b"\n"
-        ended_in_return = chunk[-1:] == b"\r"
-        has_quotes = has_quotes or b'"' in chunk
-        chunk = file.read(CHUNK_BYTES)
-    return _Bytes(head, "utf-8" if other is None else "cp1252", other, returns != both, has_quotes)
-
-
-def _line_of(path: Path, place: int) -> int:
-    """The number of the line on which the byte at that place stands."""
-    line = 1
-    with opened(path) as file:
-        while place > 0 and (chunk := file.read(min(place, CHUNK_BYTES))):
-            line += chunk.count(b"\n")
-            place -= len(chunk)
-    return line
-
-
-def _not_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, place: int) -> tuple[int, int] | None:
-    try:
-        decoder.decode(chunk)
-    except UnicodeDecodeError as error:
-        whole = bytes(error.object)  # with what the decoder kept of the chunk before
-        return place + len(chunk) - len(whole) + error.start, whole[error.start]
-    return None
 
 
 def _lines(text: str, *, whole: bool) -> list[str]:
@@ -335,16 +239,3 @@ def _names(header: list[str], label: str | None, following: Sequence[list[str]])
             "put a line with names above it if it is a row; if the numbers are the columns' names, rename them",
         )
     return names
-
-
-def _has_loose_quotes(path: Path, separator: str) -> bool:
-    """Whether some field that is not in quotes holds one, such as an inch sign."""
-    mark = re.escape(separator.encode())
-    loose = re.compile(rb"(?:^|[\n\r]|" + mark + rb')[^"\n\r' + mark + rb']+"')
-    tail = b""
-    with opened(path) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            if loose.search(tail + chunk):
-                return True
-            tail = chunk[-4096:]
-    return False

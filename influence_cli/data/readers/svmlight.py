@@ -15,7 +15,7 @@ import numpy as np
 from influence_cli.data.compressed import ENDS, INDICES, NUMBERS, CompressedRows, parts_of
 from influence_cli.data.from_arrays import RawData
 from influence_cli.data.keeping import Keeper, Part, joined_numbers
-from influence_cli.data.readers.dialect import HEAD_BYTES, opened
+from influence_cli.data.readers.text_bytes import HEAD_BYTES, opened
 from influence_cli.data.sparse import refuse_wide
 from influence_cli.data.stored import made_of
 from influence_cli.data.table import Column, Table

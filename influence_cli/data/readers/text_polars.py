@@ -15,8 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 from influence_cli.data.ahead import ahead
 from influence_cli.data.keeping import Keeper, Part
 from influence_cli.data.kinds import Reading
-from influence_cli.data.readers.dialect import Dialect, damaged, opened, records_of
+from influence_cli.data.readers.dialect import Dialect, records_of
 from influence_cli.data.readers.polars_columns import separate, stacked, values_of
+from influence_cli.data.readers.text_bytes import check_piece, damaged, opened
 from influence_cli.errors import FileError
 from influence_cli.memory import require
 
@@ -190,14 +191,21 @@ class _Asking:
         return frame if frame.width == len(self._dialect.header) else None
 
     def kinds(self, lines: bytes) -> list[Any] | None:
-        """Types of the columns, by the first rows or, where these are contradicted, by all of them."""
+        """Types of the columns, by the first rows or, where these are contradicted, by all of them.
+
+        Raises PresumedError.
+        """
+        if self._dialect.is_presumed:
+            check_piece(lines)
         frame = self._read(lines, self._nulls, infer_schema_length=SAMPLE_ROWS)
         if frame is None and self._on_disk:
             frame = self._read(lines, self._nulls, infer_schema_length=None)
         return None if frame is None else frame.dtypes
 
     def part(self, lines: bytes, kinds: list[Any]) -> Part | None:
-        """The columns of these lines; None where these are not as the first ones."""
+        """The columns of these lines; None where these are not as the first ones.  Raises PresumedError."""
+        if self._dialect.is_presumed:
+            check_piece(lines)
         frame = self._frame(lines, kinds)
         if frame is None:
             return None
