@@ -162,3 +162,28 @@ def test_ranks_by_what_tends_to_zero_have_no_limit(score, classes):
         else:
             assert one["actual"] is None
             assert one["status"].startswith("unbounded: ") and other["status"].startswith("unbounded: ")
+
+
+@pytest.mark.parametrize("family", ["binary", "multinomial", "counts"])
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+def test_a_class_that_is_lost_has_the_same_limit_wherever_retraining_starts(family, l2):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(90, 3))
+    y = {
+        "binary": lambda: (X[:, 0] + rng.normal(size=90) > 0).astype(int),
+        "multinomial": lambda: np.digitize(X[:, 0] + rng.normal(size=90), [-0.7, 0.7]),
+        "counts": lambda: rng.poisson(np.exp(X[:, 0] - 1)).astype(float),
+    }[family]()
+    counts = family == "counts"
+    model = GroupInfluence.fit(X, y, estimator="poisson" if counts else "logistic", l2=l2)
+    groups = [np.flatnonzero(y > 0)] if counts else [np.flatnonzero(y == k) for k in np.unique(y)]
+    asked = {"X_test": X[:4], "y_test": y[:4], "quantity": "prediction" if counts else "prob"}
+    warm, cold = (model.groundtruth(groups, **asked, retrain=how) for how in ("warm", "cold"))
+    assert all(status.startswith("unbounded:") for status in cold.status)
+    assert cold.status == warm.status
+    assert np.allclose(cold.actual, warm.actual, atol=1e-9, equal_nan=True)
+    if l2:
+        assert np.isfinite(cold.actual).all()
+    if family == "binary" and l2:  # what is left is of one class
+        after = np.array([y[:4] == 1, y[:4] == 0])
+        assert np.allclose(cold.actual + cold.base, after, atol=1e-12)

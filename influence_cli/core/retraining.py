@@ -72,7 +72,13 @@ def retrain_cold(
     if not objective.convex:
         return descend(objective, start, w, tol=tol, max_iterations=objective.tuning.max_iterations, watch=watch)
     goal = goal_of_move(objective, theta + outward, w, preconditioner, tol)
-    return _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
+    end = _by_newton(_Task(objective, w, preconditioner, goal, watch), start)
+    # A class that is lost has no curvature left so far out; the trained parameters are nearer to the others' minimum.
+    lost = np.flatnonzero(objective.loses_class(w) & ~end.converged)
+    if not lost.size:
+        return end
+    nearer = for_columns(preconditioner, lost)
+    return end.continue_with(lost, retrain(objective, theta, w.take(lost), preconditioner=nearer, tol=tol, watch=watch))
 
 
 def retrain(
