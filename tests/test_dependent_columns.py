@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -192,3 +193,20 @@ def test_rows_of_a_lost_level_are_what_the_encoder_makes_of_them_and_null_where_
             else:
                 assert one["actual"] is None and one["status"].startswith("unbounded: ")
     assert determined or how["handle_unknown"] == "ignore"
+
+
+def test_compressed_columns_are_judged_as_dense_ones_are():
+    """Dependence on 0/1 columns is exact, and told from products of columns it would drown in their rounding."""
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        rows = int(rng.integers(30, 300))
+        columns = [rng.normal(size=rows) * 10.0 ** rng.integers(-3, 4) for _ in range(rng.integers(0, 3))]
+        for _ in range(rng.integers(1, 4)):
+            levels = int(rng.integers(2, 6))
+            codes = rng.integers(0, levels, rows)
+            columns += [(codes == level) * 1.0 for level in range(levels)]
+        if rng.random() < 0.4:
+            columns.append(columns[0] + columns[-1])
+        X = np.array(columns).T[:, rng.permutation(len(columns))]
+        for intercept in (True, False):
+            assert independent_columns(csr_array(X), intercept).tolist() == independent_columns(X, intercept).tolist()

@@ -345,3 +345,23 @@ def test_encoded_sparse_features_are_made_again(sparse):
     newton = model.influence(**ask, methods=["newton"], evaluate="exact")
     assert set(newton.status) == {"ok"}
     assert np.abs(newton.values["newton"] - truth).max() < 0.3 * np.abs(truth).max()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_imputed_cells_of_sparse_rows_are_made_again(sparse):
+    X, y, groups = clinic()
+    steps = make_column_transformer(
+        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")), ["form"]),
+        (OneHotEncoder(handle_unknown="ignore"), ["site"]),
+        (make_pipeline(SimpleImputer(), StandardScaler()), ["age", "dose"]),
+        sparse_threshold=1.0 if sparse else 0.0,
+    )
+    pipeline = make_pipeline(steps, logistic()).fit(X, y)
+    model = GroupInfluence.from_sklearn(pipeline, X, y)
+    assert isinstance(model.model.dataset.X_train, csr_array) == sparse
+    ask = {"groups": groups, "X_test": X[:5], "y_test": y[:5], "quantity": "prob"}
+    truth = refits(pipeline, X, y, groups, X[:5], y[:5])
+    assert model.groundtruth(**ask).actual == pytest.approx(truth, abs=1e-6)
+    estimated = model.influence(**ask, methods=["refined"])
+    assert set(estimated.status) == {"ok"}
+    assert (np.abs(estimated.values["refined"] - truth) <= estimated.errors["refined"] + 1e-6).all()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.linalg import qr
+from scipy.linalg import pinvh, qr
 from scipy.sparse import csr_array, hstack
 from scipy.sparse.linalg import lsmr
 
@@ -25,8 +25,11 @@ from influence_cli.models.sklearn import Recipe
 
 DEPENDENT = 1e-10
 """Norm of a column after projecting out those before it, relative to its own, up to which it counts as dependent."""
-BY_PRODUCTS = 1e-7
-"""The same limit when it is computed from products of columns, which have half as many digits."""
+BY_PRODUCTS = 1e-3
+"""The same norm computed from products of columns, which have half as many digits, above which a column is certainly
+independent; of the others the rows decide."""
+TOGETHER = 10_000_000
+"""Numbers of dense columns that are held at once for that."""
 FAINT = 1e-140
 """Largest number of a column below which its squares underflow; divided by this unit they do not."""
 CLEARLY_INDEPENDENT = 1e-6
@@ -142,13 +145,41 @@ def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
                 return np.arange(X.shape[1])
     if isinstance(X, csr_array):
         values, vectors = np.linalg.eigh(products)
-        Z, least = np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T, BY_PRODUCTS
+        left = np.abs(np.diag(qr(np.sqrt(np.maximum(values, 0.0))[:, None] * vectors.T, mode="r")[0]))
+        left = _by_rows(X / lengths_used, products, left, fit_intercept)
     else:
-        Z, least = X / lengths_used - means, DEPENDENT
-    left = np.abs(np.diag(qr(Z, mode="r")[0]))
+        left = np.abs(np.diag(qr(X / lengths_used - means, mode="r")[0]))
     independent = np.zeros(X.shape[1], dtype=bool)
-    independent[: len(left)] = left > least
+    independent[: len(left)] = left > DEPENDENT
     return np.flatnonzero(independent & (lengths > 0))
+
+
+def _by_rows(X: csr_array, products: np.ndarray, left: np.ndarray, fit_intercept: bool) -> np.ndarray:
+    """``left`` (d,) to full precision: of columns in doubt the rows are looked at.
+
+    X (m, d) has columns of length 1; ``products`` are those of its columns, centred with an intercept; ``left`` the
+    norms of the columns after projecting out those before them, as the products say.
+    """
+    sure, doubted = np.flatnonzero(left > BY_PRODUCTS), np.flatnonzero(left <= BY_PRODUCTS)
+    X, known = csr_array(X), csr_array(X[:, sure])
+    inverse = pinvh(products[np.ix_(sure, sure)]) if sure.size else np.zeros((0, 0))
+
+    def remainder(columns: np.ndarray) -> np.ndarray:
+        """The columns (m, c) without their projections on the sure ones; each round corrects the one before it."""
+        out = X[:, columns].toarray()
+        for _ in range(5):
+            out -= out.mean(axis=0) * fit_intercept
+            out -= known @ (inverse @ (known.T @ out))
+        return out - out.mean(axis=0) * fit_intercept
+
+    left, most = left.copy(), max(1, TOGETHER // X.shape[0])
+    for start in range(0, len(doubted), most):
+        columns = doubted[start : start + most]
+        left[columns] = np.linalg.norm(remainder(columns), axis=0)
+    apart = doubted[left[doubted] > DEPENDENT]
+    if 1 < len(apart) <= most:  # from the others, but perhaps not from each other
+        left[apart] = np.abs(np.diag(qr(remainder(apart), mode="r")[0]))
+    return left
 
 
 def reduce_recipe(recipe: Recipe, given: Rows, reduced: Reduced) -> Recipe:

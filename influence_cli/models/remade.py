@@ -155,10 +155,7 @@ def remake(
     kept = np.setdiff1d(np.arange(m), rows)
     made = _stored_as(old, source(kept))
     if align and _columns_of(made.names, old.names):
-        if issparse(old.X):
-            aligned = _aligned_sparse(made, old, kept) if complete.all() else None
-        else:
-            aligned = _aligned(made, old, kept, complete, centred)
+        aligned = (_aligned_sparse if issparse(old.X) else _aligned)(made, old, kept, complete, centred)
         if aligned is not None:
             return aligned
     made = _with_open_column(made)
@@ -215,10 +212,7 @@ def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, cent
         x, y = old.X[kept, column][whole], new[whole]
         if not len(x):
             return None
-        low, high = int(np.argmin(x)), int(np.argmax(x))
-        if x[high] > x[low] and y[high] != y[low]:
-            ratio[column] = (x[high] - x[low]) / (y[high] - y[low])
-        shift[column] = x[low] - ratio[column] * y[low]
+        ratio[column], shift[column] = _line(x, y)
         if not np.allclose((x - shift[column]) / ratio[column], y, rtol=ROUNDING, atol=ROUNDING):
             return None
         X_train[kept[~whole], column] = ratio[column] * new[~whole] + shift[column]
@@ -228,31 +222,60 @@ def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, cent
     return Remade(X_train, X_test, old.names, ratio, shift, True)
 
 
-def _aligned_sparse(made: Made, old: Made, kept: np.ndarray) -> Remade | None:
-    """The same of compressed rows, whose columns are multiples of the old ones; None where they are not."""
-    from scipy.sparse import coo_array, csr_array
+def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, centred: bool) -> Remade | None:
+    """The same of compressed rows; a column with zeros in it must be a multiple of the old one."""
+    from scipy.sparse import coo_array, csc_array, csr_array
 
-    before, at = csr_array(old.X[kept]), {name: column for column, name in enumerate(old.names)}
+    at = {name: column for column, name in enumerate(old.names)}
     there = np.array([at[name] for name in made.names])
-    new = csr_array(made.X)
-    columns = there[new.indices]
-    if not (np.array_equal(new.indptr, before.indptr) and np.array_equal(columns, before.indices)):
-        return None
     lost = np.setdiff1d(np.arange(len(old.names)), there)
     if made.is_open and not len(lost):
         return None
-    ratio = np.ones(len(old.names))
-    ratio[before.indices] = before.data / new.data
-    if not np.allclose(ratio[before.indices] * new.data, before.data, rtol=ROUNDING, atol=0.0):
+    named = coo_array((np.ones(len(there)), (np.arange(len(there)), there)), shape=(len(there), len(old.names)))
+    whole = complete[kept]
+    present = np.ones(len(old.names))
+    present[lost] = 0.0  # a category that no kept row has, or the one that the encoder drops now
+    rest = csr_array(old.X.multiply(present)) if len(lost) else old.X
+    before, new = csc_array(rest[kept[whole]]), csc_array(csr_array(made.X)[whole] @ named)
+    for one in (before, new):
+        one.eliminate_zeros()
+        one.sort_indices()
+    if not (np.array_equal(new.indptr, before.indptr) and np.array_equal(new.indices, before.indices)):
         return None
-    to_old = coo_array((ratio[there], (np.arange(len(there)), there)), shape=(len(there), len(ratio)))
-    X_test = csr_array(made.X_test @ to_old)
+    columns = np.repeat(np.arange(len(old.names)), np.diff(before.indptr))
+    ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
+    ratio[columns] = before.data / new.data
+    for column in np.flatnonzero(np.diff(before.indptr) == before.shape[0]):
+        span = slice(before.indptr[column], before.indptr[column + 1])
+        ratio[column], shift[column] = _line(before.data[span], new.data[span])
+    of_old = np.divide(before.data - shift[columns], ratio[columns])
+    if not np.allclose(of_old, new.data, rtol=ROUNDING, atol=ROUNDING) or (shift.any() and not centred):
+        return None
+    to_old, moved = csr_array(named.multiply(ratio)), np.flatnonzero(shift)
+
+    def in_old_units(X: Rows) -> Rows:
+        shifts = np.tile(shift[moved], X.shape[0])
+        rows = np.repeat(np.arange(X.shape[0]), len(moved))
+        return csr_array(X @ to_old + coo_array((shifts, (rows, np.tile(moved, X.shape[0]))), (X.shape[0], len(shift))))
+
+    X_train, X_test = rest, in_old_units(made.X_test)
+    if not whole.all():
+        stays = np.ones(old.X.shape[0])
+        stays[kept[~whole]] = 0.0
+        imputed = _spread(in_old_units(csr_array(made.X)[~whole]), kept[~whole], len(stays))
+        X_train = csr_array(csr_array(rest.multiply(stays[:, None])) + imputed)
     if made.open is not None and made.is_open:
-        ones = made.open.astype(np.float64)
-        rows = np.flatnonzero(ones)
-        marks = coo_array((ones[rows], (rows, np.full(len(rows), lost[0]))), shape=X_test.shape)
-        X_test = csr_array(X_test + marks)
-    return Remade(old.X, X_test, old.names, ratio, np.zeros(len(ratio)), True)
+        rows = np.flatnonzero(made.open)
+        X_test = csr_array(X_test + coo_array((np.ones(len(rows)), (rows, np.full(len(rows), lost[0]))), X_test.shape))
+    return Remade(X_train, X_test, old.names, ratio, shift, True)
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The ratio and shift of x = ratio y + shift, from where x is least and largest."""
+    low, high = int(np.argmin(x)), int(np.argmax(x))
+    varies = x[high] > x[low] and y[high] != y[low]
+    ratio = (x[high] - x[low]) / (y[high] - y[low]) if varies else 1.0
+    return ratio, x[low] - ratio * y[low]
 
 
 def _columns_of(names: Sequence[str], among: Sequence[str]) -> bool:
