@@ -202,6 +202,8 @@ def numbers(rows: int = 60):
     "steps",
     [
         [make_column_transformer((StandardScaler(), make_column_selector(dtype_include="number")))],
+        [make_column_transformer((StandardScaler(), make_column_selector(dtype_include=[np.number, np.bool_])))],
+        [FunctionTransformer(np.clip, kw_args={"a_min": 0.2, "a_max": 2.0})],
         [make_column_transformer((StandardScaler(), make_column_selector(pattern="a|b", dtype_exclude=object)))],
         [SelectKBest(f_classif, k=2)],
         [SplineTransformer()],

@@ -274,6 +274,10 @@ def test_other_steps_are_refitted_for_the_truth_and_said_of_estimates(folder, ca
     refused = told(capsys, "influence", *ask, "--certify", "10%", code=2).err
     assert "estimates keep this model's preprocessing as it was fitted" in refused
     assert "low" in told(capsys, "influence", *ask, "--certify", "10%", "--preprocessing", "frozen").out
+    one = told(capsys, "influence", "--model", model, "--group", "rows:0", "--test", "0", "--quantity", "prediction")
+    assert (
+        "estimates keep the preprocessing as it was fitted" in one.err
+    )  # one row hardly moves a mean, but a bin's edge
     assert load_truth("t.h5").provenance.config["preprocessing"] == "refit"
     assert load_influence("i.h5").provenance.config["preprocessing"] == "frozen"
     assert (

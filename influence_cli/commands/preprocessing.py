@@ -46,18 +46,21 @@ class Prepared:
         return {"preprocessing": FROZEN if flips or (estimates and not refit.estimates) else REFIT}
 
     def note(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
-        """Write a line if the preprocessing is kept although a group has a large part in it, or if fitting it again
-        takes long."""
+        """Write a line if estimates keep a preprocessing that the truth fits again, if it is kept altogether although a
+        group has a large part in it, or if fitting it again takes long."""
         data, refit = self.opened.model.dataset, self.opened.model.refit
         self._note_time(groups, common, estimates=estimates)
         if self.unfitted is None and (refit is None or refit.estimates or not estimates):
             return
         most = moved_most(data.X_train, data.feature_names, groups.rows, groups.label)
-        if most is None:
+        if most is None and self.unfitted is not None:
             return
         why = f"the preprocessing stays as it was fitted ({self.unfitted.reason})" if self.unfitted else NOT_ESTIMATED
-        group, feature, moved = most
-        common.note(f"{why}; without {group} the mean or scale of {feature} moves by {moved:.0%} of its deviation")
+        moves = ""
+        if most is not None:
+            group, feature, moved = most
+            moves = f"; without {group} the mean or scale of {feature} moves by {moved:.0%} of its deviation"
+        common.note(why + moves)
 
     def _note_time(self, groups: GroupPlan, common: Common, *, estimates: bool) -> None:
         refit = self.opened.model.refit

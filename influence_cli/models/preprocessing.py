@@ -40,8 +40,8 @@ from influence_cli.models.settings import ModelSettings
 REFIT, FROZEN = "refit", "frozen"
 PREPROCESSINGS = (REFIT, FROZEN)
 NOT_ESTIMATED = (
-    "estimates keep the preprocessing as it was fitted, because it acts on more than single columns; the ground truth"
-    " fits it again without each group"
+    "estimates keep the preprocessing as it was fitted, because it is no affine function of single columns; the"
+    " ground truth fits it again without each group"
 )
 MOVED = 0.1
 """Change of a column's mean, in standard deviations, or of its scale, above which frozen preprocessing is reported."""

@@ -36,10 +36,13 @@ PICKLES = (".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".sav")
 SKOPS_HINT = "write it with skops: import skops.io; skops.io.dump(model, 'model.skops')"
 HARMLESS = (
     *("numpy.dtype", "numpy.mean", "numpy.median", "builtins.object", "scipy.interpolate._bsplines.BSpline"),
-    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    *("scipy._lib.array_api_compat.numpy._aliases.asarray", "numpy.clip", "numpy.nan_to_num", "numpy.round"),
+    *("numpy.generic", "numpy.number", "numpy.integer", "numpy.inexact", "numpy.floating", "numpy.bool_", "numpy.bool"),
+    *("numpy.signedinteger", "numpy.unsignedinteger", "numpy.flexible", "numpy.character", "numpy.object_"),
 )
 """What scikit-learn's own objects hold of others', that skops does not trust by itself and that runs no code of the
-file's: types of numbers, a spline's coefficients, what a cluster is pooled by."""
+file's: types of numbers (``make_column_selector(np.number)``), NumPy's functions that compute one number of each, a
+spline's coefficients, what a cluster is pooled by."""
 CLASSES = ("sklearn.", "scipy.stats.")
 """Packages whose classes are read: scikit-learn's, and the distributions that a randomised search drew from."""
 FUNCTIONS = ("feature_selection", "metrics", "preprocessing", "cluster", "feature_extraction")
