@@ -120,6 +120,19 @@ ACCEPTED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         column("score", ["lost" if at == 3 else at % 7 for at in range(12)]),
         (*LABEL, "--missing", "lost", "--impute", "median"),
     ),
+    "-999 for a missing value, written -999.0": (
+        column("score", ["-999.0" if at == 3 else at % 7 + 0.5 for at in range(12)]),
+        (*LABEL, "--missing", "-999", "--impute", "median"),
+    ),
+    "true and false, some as 1 and 0": (column("smoker", ["TRUE", "FALSE", "1", "0"] * 3), LABEL),
+    "whole numbers longer than a number holds": (
+        column("account", [10**19 + at % 3 for at in range(12)]),
+        LABEL,
+    ),
+    "dates and words for none": (
+        column("day", ["NaT" if at == 3 else f"{at + 10}/01/2024" for at in range(12)]),
+        (*LABEL, "--date", "ordinal", "--impute", "median"),
+    ),
     "codes with leading zeros": (column("zip", [("01234", "02139", "90210")[at % 3] for at in range(12)]), LABEL),
     "codes that are categories": (
         column("region", [at % 3 for at in range(12)]),
@@ -170,6 +183,15 @@ CASES: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     ),
     "a number that is none": (column("score", ["old" if at == 3 else at % 7 for at in range(12)]), LABEL),
     "a comma in doubt": (column("dose", [f'"{at % 5},{at % 7}"' for at in range(12)]), LABEL),
+    "percentages among shares": (
+        column("share", [f"{at % 7}%" if at % 2 else f"0.{at}" for at in range(12)]),
+        LABEL,
+    ),
+    "dates and other words": (
+        "day,died\n"
+        + "".join(f"{'see note' if at == 3 else f'2024-01-{at + 1:02}'},{'ny'[at % 2]}\n" for at in range(24)),
+        LABEL,
+    ),
     "an infinite number": (GOOD.replace("41,", "1e999,"), LABEL),
     "text in the test rows where the training rows have numbers": (
         GOOD.replace("N,", "1,").replace("S,", "2,").replace("W,", "3,"),

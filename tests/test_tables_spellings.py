@@ -110,3 +110,87 @@ def test_blanks_of_any_width_are_blanks(read):
     towns = ["New York", "New\u00a0York", "New\u2009York", "New\u3000York", "Rome", "Ro\u200eme"]
     data = read(table([towns[row % 6] for row in range(M)]))
     assert data.feature_names == ("c=New York", "c=Rome", "x")
+
+
+@pytest.mark.parametrize("dash", ["\u2212", "\u2013", "\u2010", "\uff0d"])
+def test_dashes_and_digits_of_other_scripts_are_numbers(read, dash):
+    values = [row * 37 % 101 - 50 for row in range(M)]
+    arabic = {48 + digit: 0x660 + digit for digit in range(10)}
+    for text in (str, lambda value: str(value).translate(arabic)):
+        data = read(table([text(value).replace("-", dash) for value in values]))
+        assert data.X_train[:, 0] * np.std(values) + np.mean(values) == pytest.approx(np.array(values))
+
+
+def test_numbers_in_different_units_are_refused(read):
+    mixed = [f"{row}%" if row % 2 else f"{row / 100}" for row in range(M)]
+    for texts in (mixed, [f"{'$€'[row % 2]}{row}" for row in range(M)]):
+        with pytest.raises(FileError, match="column c holds numbers in different units"):
+            read(table(texts))
+    assert read(table([f"{row}%" if row % 3 else "0" for row in range(M)])).feature_names == ("c", "x")  # 0 is 0%
+    assert read(table([f"${row % 9}" if row % 3 else str(row % 9) for row in range(M)])).feature_names == ("c", "x")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+@pytest.mark.parametrize("code", [-999, -999.0])
+def test_numbers_that_mean_a_missing_value_are_told_by_their_value(read, tmp_path, name, code):
+    values = [code if row % 7 == 0 else row % 5 + 0.5 for row in range(M)]
+    if name == "a.parquet":
+        pl.DataFrame({"c": map(float, values), "x": X[:, 0], "y": LABEL}).write_parquet(tmp_path / name)
+        options = TableOptions(label="y", missing=("-999",), impute="mean", standardize=False)
+        data = load(name, task="classification", table=options, test_fraction=0)
+    else:
+        data = read(table(values), missing=("-999",), impute="mean", standardize=False)
+    assert data.X_train[0, 0] == pytest.approx(np.mean([value for value in values if value != code]))
+
+
+@pytest.mark.parametrize("first", [10**19, 2**63 + 1])
+def test_long_whole_numbers_that_would_be_one_number_stay_apart(read, tmp_path, first):
+    names = [first + row % 3 for row in range(M)]
+    data = read(table(names))
+    assert set(data.feature_names) == {*(f"c={first + one}" for one in range(3)), "x"}
+    pl.DataFrame({"c": pl.Series(names, dtype=pl.UInt64), "x": X[:, 0], "y": LABEL}).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    again = load("a.parquet", task="classification", table=TableOptions(label="y"), test_fraction=0)
+    assert again.feature_names == data.feature_names and np.array_equal(again.X_train, data.X_train)
+    gaps = [None if row == 5 else 10**17 + row % 3 for row in range(M)]
+    pl.DataFrame({"c": gaps, "x": X[:, 0], "y": LABEL}).write_parquet(tmp_path / "b.parquet")
+    table_of = TableOptions(label="y", drop_missing=True)
+    assert len(load("b.parquet", task="classification", table=table_of, test_fraction=0).feature_names) == 4
+
+
+@pytest.mark.parametrize("word", ["NaT", "0000-00-00", "00/00/0000", "unknown"])
+def test_dates_with_words_for_none_are_dates(read, word):
+    texts = [word if row % 9 == 4 else day.strftime("%d/%m/%Y") for row, day in enumerate(DAYS)]
+    with pytest.raises(FileError, match="column c holds dates"):
+        read(table(texts))
+    data = read(table(texts), date="ordinal", drop_missing=True, standardize=False)
+    days = [day.toordinal() - datetime.date(1970, 1, 1).toordinal() for row, day in enumerate(DAYS) if row % 9 != 4]
+    assert data.X_train[:, 0].tolist() == days
+    assert any(f"column c: dates, and '{word}' in 7 rows read as missing" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("word", ["see note", "2020-02-30"])
+def test_a_word_among_dates_is_told(read, word):
+    texts = [word if row == 7 else day.date().isoformat() for row, day in enumerate(DAYS)]
+    with pytest.raises(FileError, match=f"column c holds dates, but also '{word}' in 1 row"):
+        read(table(texts))
+
+
+def test_true_and_false_are_1_and_0_however_written(read):
+    truth = [row * row % 3 == 0 for row in range(M)]
+    texts = [str(int(one)) if row % 4 == 0 else str(one).upper() for row, one in enumerate(truth)]
+    data = read(table(texts))
+    assert data.feature_names == ("c", "x") and data.X_train[:, 0].tolist() == truth
+    assert any("column c: 1 and 0 read as TRUE and FALSE" in note for note in data.notes)
+
+
+def test_a_point_that_can_separate_no_thousands_is_read_beside_decimal_commas(read):
+    data = read(table([f"{row % 7},5" for row in range(M)]), decimal="comma", standardize=False)
+    assert data.X_train[:, 0] == pytest.approx(np.arange(M) % 7 + 0.5) and data.X_train[:, 1] == pytest.approx(X[:, 0])
+    assert any("is the decimal mark" in note and "column x" in note for note in data.notes)
+
+
+def test_missing_values_are_counted_once_where_all_rows_are_both(read):
+    with pytest.raises(FileError, match=r"values are missing: c in 1 row \(of 60 rows\)"):
+        read(table(["" if row == 3 else row % 5 for row in range(M)]))

@@ -52,6 +52,7 @@ _FORMS = [
     )
 ]
 _FORMS.append(re.compile(rf"{_WEEKDAY}{_MONTH}\s+{_DAY}\s+{_TIME}\s+{_YEAR}", re.IGNORECASE))
+_ZEROS = re.compile(r"0{1,4}([-/. ]0{1,4}){2}([T ]00?(:00){1,2}(\.0+)?)?")
 _ONLY_TIME = re.compile(_TIME)
 _MONTHS = (
     ("january", "januari", "jänner", "janvier", "enero", "gennaio", "janeiro"),
@@ -87,6 +88,16 @@ def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
         if first != last:
             left = ("ymd",) if first < last else tuple(order for order in left if order != "ymd")
     return left
+
+
+def most_dates(texts: Sequence[str]) -> set[str]:
+    """Those that are dates in the order in which most of them are."""
+    return max(({text for text in texts if days_of(text, order) is not None} for order in ORDERS), key=len)
+
+
+def are_zeros(texts: Sequence[str]) -> bool:
+    """Whether every text is a date of nothing but zeros, 0000-00-00, which databases write where there is none."""
+    return all(_ZEROS.fullmatch(text) for text in texts)
 
 
 def are_times(texts: Sequence[str]) -> bool:

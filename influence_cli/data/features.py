@@ -317,14 +317,15 @@ def _words(table: Table, key: str) -> str:
 
 
 def _refuse_missing(columns: list[str], train: Table, test: Table) -> None:
-    counts = {key: int(train.columns[key].missing.sum() + test.columns[key].missing.sum()) for key in columns}
+    tables = (train,) if test is train else (train, test)
+    counts = {key: sum(int(one.columns[key].missing.sum()) for one in tables) for key in columns}
     missing = {key: count for key, count in counts.items() if count}
     if not missing:
         return
     shown = [f"{key} in {count:,} row{'' if count == 1 else 's'}{_words(train, key)}" for key, count in missing.items()]
     more = f" and {len(shown) - 10} more columns" if len(shown) > 10 else ""
     raise FileError(
-        f"values are missing: {', '.join(shown[:10])}{more} (of {train.rows + test.rows:,} rows)",
+        f"values are missing: {', '.join(shown[:10])}{more} (of {sum(one.rows for one in tables):,} rows)",
         "--impute median (or mean, most-frequent) fills them in; --drop-missing leaves these rows out, --drop COLUMN"
         " a column",
     )

@@ -8,13 +8,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from shlex import quote
 
 import numpy as np
 
 from influence_cli.data import dates
-from influence_cli.data.kept import Kept, Texts
-from influence_cli.data.notation import MISSING_WORDS, NULLS, SIGNS, Numbers, doubt_points, read_numbers
+from influence_cli.data.kept import Kept, Mapped, Texts
+from influence_cli.data.notation import (
+    MISSING_WORDS,
+    NULLS,
+    SIGNS,
+    Numbers,
+    collapsing,
+    doubt_points,
+    read_numbers,
+)
 from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
 from influence_cli.errors import composed
@@ -28,6 +37,8 @@ _WITH_UNIT = re.compile(
     r"[<>~≈='\"]{0,2}\s*[+-]?(?:[$€£¥]|kr\.?|Rs\.?)?\s*\d[\d.,'’]*\s*(?:[^\W\d]{0,6}[./²³°\"'%]*[^\W\d]{0,4}|-)"
 )
 """A number with a comparison or a sign before it or a unit behind: 4.5 kg, 12K, <0.1, 5', kr 12, 12,- and ="12"."""
+SAMPLED_WORDS = 200
+"""Different texts of a column of which most must be dates before all are looked at."""
 DATE_NUMBERS = (19_000_101, 21_001_231)
 """Whole numbers from and to which a column may be dates without separators, 20240131."""
 
@@ -50,6 +61,11 @@ class Reading:
     def nulls(self) -> frozenset[str]:
         return frozenset(("", *NULLS, *self.missing))
 
+    @property
+    def null_numbers(self) -> list[float]:
+        """The words for a missing value that are numbers: -999 is -999.0 too."""
+        return [value for word in self.missing if (value := read_numbers([word]).values[0]) is not None]
+
 
 def kind_of(values: np.ndarray | Pieces | Kept | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
     """The column that the values of ``key`` are, and the notes about it."""
@@ -57,14 +73,20 @@ def kind_of(values: np.ndarray | Pieces | Kept | Texts, key: str, reading: Readi
         return _of_texts(_cleaned(values, reading.nulls), key, reading)
     if key in reading.texts:
         return _of_texts(numbers_as_texts(np.asarray(values)), key, reading)
+    if (nulls := reading.null_numbers) and np.isin(values, nulls).any():
+        return Column("numeric", Mapped(values, partial(_without, nulls), np.dtype(np.float64)), "numbers"), ()
     if values.dtype.kind != "i":
         return Column("numeric", values, "numbers"), ()
     first, last = (int(values.min()), int(values.max())) if len(values) else (0, 0)
     if DATE_NUMBERS[0] <= first < last <= DATE_NUMBERS[1]:
         texts = numbers_as_texts(np.asarray(values))
         if dates.orders_of(texts.vocabulary):
-            return _date(texts), ()
+            return Column("date", texts, "dates"), ()
     return Column("numeric", values, "whole numbers"), ()
+
+
+def _without(nulls: Sequence[float], values: np.ndarray) -> np.ndarray:
+    return np.where(np.isin(values, nulls), np.nan, values)
 
 
 def numbers_as_texts(values: np.ndarray) -> Texts:
@@ -114,47 +136,90 @@ def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[s
         return Column("numeric", np.full(len(texts.codes), np.nan), "no value"), ()
     if key in reading.texts:
         return Column("text", texts, "text"), ()
-    if {word.lower() for word in words} <= {"true", "false"}:
+    lower = {word.lower() for word in words}
+    if lower <= {"true", "false"}:
         return Column("boolean", texts, "true and false"), ()
+    if lower <= {"true", "false", "1", "0"} and lower & {"true", "false"}:
+        return _truth_and_numbers(texts, key)
     if all(word.isascii() and word.isdigit() for word in words) and any(w[0] == "0" and len(w) > 1 for w in words):
         if dates.orders_of(words):
-            return _date(texts), ()
+            return Column("date", texts, "dates"), ()
         padded = next(word for word in words if word[0] == "0" and len(word) > 1)
         note = f"column {key}: text, because of leading zeros such as in {padded}"
         return Column("text", texts, "digits with leading zeros"), (note,)
     said = [word for word in words if word.lower() not in MISSING_WORDS]
     if said and dates.are_times(said):
-        return _date(texts, "times of day"), ()
-    if said and dates.orders_of(said[:10]) and dates.orders_of(said):
-        return _date(texts), ()
+        return _date(texts, said, key, "times of day")
+    if found := _dates(texts, said, key):
+        return found
     return _numbers_or_text(texts, said, key, reading)
+
+
+def _truth_and_numbers(texts: Texts, key: str) -> tuple[Column, tuple[str, ...]]:
+    """A column of true and false of which some are written 1 and 0."""
+    spelled = {word.lower(): word for word in texts.vocabulary}
+    meant = {"1": spelled.get("true", "true"), "0": spelled.get("false", "false")}
+    numbers = sorted(meant.keys() & spelled.keys(), reverse=True)
+    words = list(dict.fromkeys(meant.get(word, word) for word in texts.vocabulary))
+    places = np.array([*(words.index(meant.get(word, word)) for word in texts.vocabulary), -1])
+    note = f"column {key}: {' and '.join(numbers)} read as {' and '.join(meant[one] for one in numbers)}"
+    return Column("boolean", Texts(words, places[texts.codes]), "true and false"), (note,)
+
+
+def _dates(texts: Texts, said: Sequence[str], key: str) -> tuple[Column, tuple[str, ...]] | None:
+    """The column if its texts are dates, all or most of them; None where they are not."""
+    if not said:
+        return None
+    if dates.orders_of(said[:10]) and dates.orders_of(said):
+        return _date(texts, said, key)
+    sample = said[:: -(-len(said) // SAMPLED_WORDS)]
+    if 2 * len(dates.most_dates(sample)) <= len(sample):
+        return None
+    known = dates.most_dates(said)
+    no_dates = [word for word in said if word not in known]
+    if 2 * len(known) <= len(said):
+        return None
+    if dates.are_zeros(no_dates):
+        return _date(texts, known, key)
+    count = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True))
+    odd = sorted(((word, count[word]) for word in no_dates), key=lambda pair: (-pair[1], pair[0]))
+    as_text = Column("text", texts, "text")
+    if len(texts.vocabulary) <= FEW_SORTS:
+        return as_text, (_few_sorts(texts, key, odd, "dates"),)
+    return _mixed(as_text, key, odd, "dates"), ()
+
+
+def _few_sorts(texts: Texts, key: str, odd: Sequence[tuple[str, int]], what: str) -> str:
+    many = len(texts.vocabulary)
+    return f"column {key}: text with {many} categories, because beside {what} it holds {counted(odd)}"
 
 
 def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
     numbers = read_numbers(said, reading.decimal, reading.separator)
+    if reading.decimal is not None and numbers.count < len(said):
+        numbers = _by_other_mark(said, reading) or numbers
     if reading.has_decimal_commas and reading.decimal is None and numbers.doubt is None:
         numbers = doubt_points(numbers, said)
     as_text = Column("text", texts, "text")
     if numbers.doubt is not None:
         return _in_doubt(as_text, key, numbers.doubt), ()
+    if numbers.units is not None:
+        return _in_units(as_text, key, numbers.units), ()
     count = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True))
     if said and numbers.count == len(said):
-        return _numeric(texts, said, numbers, count, key)
+        return _numeric(texts, said, numbers, reading, key)
     odd = [(word, count[word]) for word, value in zip(said, numbers.values, strict=True) if value is None]
     are_most = 2 * numbers.count > len(said)
     if are_most or 2 * sum(rows for _, rows in odd) < sum(count[word] for word in said):
         odd.sort(key=lambda pair: (-pair[1], pair[0]))
         have_digits = all(any(map(str.isdigit, word)) for word, _ in odd)
         if len(texts.vocabulary) <= FEW_SORTS and (have_digits or not are_most):
-            note = (
-                f"column {key}: text with {len(texts.vocabulary)} categories, because beside numbers it holds"
-                f" {counted(odd)}"
-            )
-            return as_text, (note,)
+            return as_text, (_few_sorts(texts, key, odd, "numbers"),)
         return _mixed(as_text, key, odd), ()
     units = [word for word in said if _WITH_UNIT.fullmatch(word)]
     if len(said) > FEW_SORTS and 2 * len(units) > len(said):
-        return _with_units(as_text, key, units[0]), ()
+        written = next((word for word in units if not read_numbers([word]).count), units[0])
+        return _with_units(as_text, key, written), ()
     signs = [(word, count[word]) for word in texts.vocabulary if word in SIGNS]
     if not signs:
         return as_text, ()
@@ -163,12 +228,16 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
 
 
 def _numeric(
-    texts: Texts, said: Sequence[str], numbers_read: Numbers, count: dict[str, int], key: str
+    texts: Texts, said: Sequence[str], numbers_read: Numbers, reading: Reading, key: str
 ) -> tuple[Column, tuple[str, ...]]:
     """A column whose texts are numbers, apart from words for a missing value."""
-    known = dict(zip(said, numbers_read.values, strict=True))
+    count, nulls = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True)), reading.null_numbers
+    known = {word: value for word, value in zip(said, numbers_read.values, strict=True) if value not in nulls}
     numbers = [known.get(word) for word in texts.vocabulary]
     whole = all(isinstance(number, int) for number in numbers) and (texts.codes >= 0).all()
+    if not whole and (alike := collapsing(list(known))):
+        note = f"column {key}: text, because {alike[0]} and {alike[1]} would be one number"
+        return Column("text", texts, "text"), (note,)
     kind = np.int64 if whole else np.float64
     filled = [np.nan if number is None else number for number in numbers]
     values = np.array(filled if whole else [*filled, np.nan], dtype=kind)[texts.codes]
@@ -184,15 +253,39 @@ def _numeric(
     return Column("numeric", values, described, words=tuple(word for word, _ in words)), tuple(notes)
 
 
-def _date(texts: Texts, described: str = "dates") -> Column:
-    is_word = np.array([not word or word.lower() in MISSING_WORDS for word in texts.vocabulary] + [True])
-    return Column("date", Texts(texts.vocabulary, np.where(is_word[texts.codes], -1, texts.codes)), described)
+def _date(texts: Texts, known: Iterable[str], key: str, described: str = "dates") -> tuple[Column, tuple[str, ...]]:
+    """A column of the dates ``known``; other words mean a missing value."""
+    dated = set(known)
+    is_word = np.array([word not in dated for word in texts.vocabulary] + [True])
+    counts = zip(texts.vocabulary, texts.counts.tolist(), strict=True)
+    words = [(word, count) for word, count in counts if word not in dated]
+    notes = (f"column {key}: {described}, and {counted(words)} read as missing",) if words else ()
+    stored = Texts(texts.vocabulary, np.where(is_word[texts.codes], -1, texts.codes))
+    return Column("date", stored, described, words=tuple(word for word, _ in words)), notes
 
 
 def _in_doubt(column: Column, key: str, text: str) -> Column:
     refusal = (
         f"column {key} holds numbers such as {text!r}, which can be read in two ways",
         "say what the decimal mark is: --decimal , or --decimal . (--categorical COLUMN takes a column as text)",
+    )
+    return replace(column, refusal=refusal)
+
+
+def _by_other_mark(said: Sequence[str], reading: Reading) -> Numbers | None:
+    """Numbers that can only have the other decimal mark than the one that was asked for: 0.346, of which no point can
+    separate thousands."""
+    other = read_numbers(said, None, reading.separator)
+    if other.decimal == reading.decimal or other.count < len(said) or other.doubt is not None:
+        return None
+    sample = max(said, key=len)
+    return replace(other, sample=sample, why=f"{'a comma' if other.decimal == ',' else 'a point'} is the decimal mark")
+
+
+def _in_units(column: Column, key: str, units: tuple[str, str]) -> Column:
+    refusal = (
+        f"column {key} holds numbers in different units, such as {units[0]!r} and {units[1]!r}",
+        f"write them in one unit; --categorical {quote(key)} takes them as text, or --drop {quote(key)}",
     )
     return replace(column, refusal=refusal)
 
@@ -206,11 +299,11 @@ def _with_units(column: Column, key: str, text: str) -> Column:
     return replace(column, refusal=refusal)
 
 
-def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]]) -> Column:
+def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]], what: str = "numbers") -> Column:
     words = ",".join(word for word, _ in odd[:SHOWN_WORDS] if len(word) <= LONGEST_WORD)
     meaning = f"--missing {quote(words)} if that means a missing value, " if words else ""
     refusal = (
-        f"column {key} holds numbers, but also {counted(odd)}",
+        f"column {key} holds {what}, but also {counted(odd)}",
         f"{meaning}--categorical {quote(key)} if the column is text, or --drop {quote(key)}",
     )
     return replace(column, refusal=refusal)

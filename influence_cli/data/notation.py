@@ -6,6 +6,7 @@ Everything here works on the different texts of one column, so that a million ro
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,22 @@ SIGNS = frozenset({"?", "??", "-", "--", "---", "—", "–", ".", "..", "...", 
 """Signs that stand for a missing value among numbers, and are suspicious among texts."""
 
 MISSING_WORDS = SIGNS | {
-    *("na", "n/a", "n.a.", "n.a", "nan", "null", "none", "nil", "missing", "unknown", "unk", "undefined", "void"),
+    *(
+        "na",
+        "n/a",
+        "n.a.",
+        "n.a",
+        "nan",
+        "null",
+        "none",
+        "nil",
+        "missing",
+        "unknown",
+        "unk",
+        "undefined",
+        "void",
+        "nat",
+    ),
     *("not available", "not applicable", "not known", "not recorded", "no data", "no value", "blank", "empty", "tbd"),
     *("#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "#null!", "#name?", "<na>", "(null)", "-nan"),
 }
@@ -25,7 +41,7 @@ MISSING_WORDS = SIGNS | {
 _PLAIN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|infinity)", re.IGNORECASE)
 _CURRENCY = r"(?:US\$|R\$|A\$|C\$|[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY)"
 _AMOUNT = re.compile(
-    rf"(?P<open>\()?\s*(?P<sign>[+\-−])?\s*(?P<front>{_CURRENCY})?\s*(?P<inner>[+\-−])?"
+    rf"(?P<open>\()?\s*(?P<sign>[+\-])?\s*(?P<front>{_CURRENCY})?\s*(?P<inner>[+\-])?"
     rf"(?P<body>[0-9][0-9.,'’ _]*|[.,][0-9]+)(?P<power>[eE][+-]?[0-9]+)?\s*(?P<back>%|{_CURRENCY})?\s*(?P<close>\))?"
 )
 _GROUPED = re.compile(r"[1-9][0-9]{0,2}(?P<mark>[.,'’ _])[0-9]{3}(?:(?P=mark)[0-9]{3})*")
@@ -35,6 +51,10 @@ _WHOLE = re.compile(r"[+-]?[0-9]+")
 
 LARGEST_WHOLE = 2**63 - 1
 """The largest int64."""
+LARGEST_EXACT = 2**53
+"""Up to here every whole number is a float64 of its own."""
+DASHES = dict.fromkeys(map(ord, "‐‑‒–−﹣－"), "-")
+_CURRENCY_NAMES = {"US$": "$", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +62,8 @@ class Numbers:
     """What each text is as a number, None where it is none.
 
     ``decimal`` is the decimal mark; ``sample`` is a text whose reading was a guess, and ``why`` says how it was read.
-    ``doubt`` is a text that can be read in two ways, where nothing decides between them.
+    ``doubt`` is a text that can be read in two ways, where nothing decides between them; ``units`` are two texts whose
+    numbers are in different units (10% and 0.2, $5 and €5).
     """
 
     values: list[int | float | None]
@@ -50,6 +71,7 @@ class Numbers:
     sample: str | None = None
     why: str = ""
     doubt: str | None = None
+    units: tuple[str, str] | None = None
 
     @property
     def count(self) -> int:
@@ -62,9 +84,10 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: st
     ``decimal`` is the mark that was asked for.  Without, between semicolons a comma is the decimal mark; elsewhere it
     separates thousands where every comma has three digits behind it, and between commas it is in doubt otherwise.
     """
-    if decimal in (None, ".") and all(_PLAIN.fullmatch(text) for text in texts):
-        return Numbers([_plain(text) for text in texts])
-    matches = [_AMOUNT.fullmatch(text) for text in texts]
+    plain = [_in_ascii(text) for text in texts]
+    if decimal in (None, ".") and all(map(_PLAIN.fullmatch, plain)):
+        return Numbers([_plain(text) for text in plain])
+    matches = [_AMOUNT.fullmatch(text) for text in plain]
     bodies = [(text, match["body"].strip()) for text, match in zip(texts, matches, strict=True) if match]
     mark = decimal or _decimal_mark(bodies, separator)
     if mark is None:
@@ -72,21 +95,45 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: st
         return Numbers([None] * len(texts), doubt=commas[0])
     values = [
         _plain(text) if mark == "." and _PLAIN.fullmatch(text) else (_amount(match, mark) if match else None)
-        for text, match in zip(texts, matches, strict=True)
+        for text, match in zip(plain, matches, strict=True)
     ]
     other = "," if mark == "." else "."
     for text, match, value in zip(texts, matches, values, strict=True):
         if decimal is None and match and value is None and _amount(match, other) is not None:
             return Numbers(values, mark, doubt=text)
-    guessed = [
-        (text, match)
-        for text, match, value in zip(texts, matches, values, strict=True)
-        if value is not None and match and not (mark == "." and _PLAIN.fullmatch(text))
+    read = [
+        (text, one, match)
+        for text, one, match, value in zip(texts, plain, matches, values, strict=True)
+        if value is not None and match
     ]
+    units = _different_units([(text, match) for (text, _, match) in read if match["body"].strip("0.,")])
+    guessed = [(text, match) for text, one, match in read if not (mark == "." and _PLAIN.fullmatch(one))]
     if not guessed:
         return Numbers(values, mark)
     sample = max((text for text, _ in guessed), key=len)
-    return Numbers(values, mark, sample, _ways(guessed, mark))
+    return Numbers(values, mark, sample, _ways(guessed, mark), units=units)
+
+
+def _in_ascii(text: str) -> str:
+    """With the digits and dashes of other scripts and of typesetters as 0 to 9 and -."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(char, char)) for char in text.translate(DASHES))
+
+
+def _different_units(read: Sequence[tuple[str, re.Match[str]]]) -> tuple[str, str] | None:
+    """Two texts of which one is a share in percent and the other is none, or that are in two currencies."""
+    shares: dict[bool, str] = {}
+    currencies: dict[str, str] = {}
+    for text, match in read:
+        shares.setdefault(match["back"] == "%", text)
+        sign = match["front"] or (match["back"] if match["back"] != "%" else None)
+        if sign:
+            currencies.setdefault(_CURRENCY_NAMES.get(sign, sign), text)
+    for texts in (list(shares.values()), list(currencies.values())):
+        if len(texts) > 1:
+            return texts[0], texts[1]
+    return None
 
 
 def doubt_points(numbers: Numbers, texts: Sequence[str]) -> Numbers:
@@ -117,9 +164,19 @@ def _decimal_mark(bodies: Sequence[tuple[str, str]], separator: str) -> str | No
 
 
 def _plain(text: str) -> int | float:
-    if _WHOLE.fullmatch(text) and abs(int(text)) <= LARGEST_WHOLE:
+    if _WHOLE.fullmatch(text) and abs(float(text)) <= LARGEST_WHOLE and abs(int(text)) <= LARGEST_WHOLE:
         return int(text)
     return float(text)
+
+
+def collapsing(texts: Sequence[str]) -> tuple[str, str] | None:
+    """Two whole numbers of so many digits that they are one as float64."""
+    known: dict[float, str] = {}
+    for text in texts:
+        is_long = _WHOLE.fullmatch(text) and abs(float(text)) > LARGEST_EXACT
+        if is_long and known.setdefault(float(text), text).lstrip("+0") != text.lstrip("+0"):
+            return known[float(text)], text
+    return None
 
 
 def _amount(match: re.Match[str], mark: str) -> int | float | None:
@@ -134,7 +191,7 @@ def _amount(match: re.Match[str], mark: str) -> int | float | None:
         if whole and (grouped is None or grouped["mark"] == mark):
             return None
         whole = re.sub(r"[^0-9]", "", whole)
-    negative = (match["sign"] in ("-", "−")) != (match["inner"] in ("-", "−")) or bool(match["open"])
+    negative = (match["sign"] == "-") != (match["inner"] == "-") or bool(match["open"])
     number = _plain((whole or "0") + (f".{part or '0'}" if point else "") + (match["power"] or ""))
     return -number if negative else number
 

@@ -34,10 +34,12 @@ def dates_in_days(
                 f"--date-order {' or '.join(orders)}",
             )
         order = known[key] = orders[0]
+        is_one = test is train
         train, test = (
             replace(table, columns={**table.columns, key: in_days(key, table.columns[key], order)})
             for table in (train, test)
         )
+        test = train if is_one else test
         notes.append(
             f"column {key}: dates as days since 1970-01-01 ({texts[0]!r} is {dates.days_of(texts[0], order):g})"
         )
@@ -47,7 +49,7 @@ def dates_in_days(
 def in_days(key: str, column: Column, order: str) -> Column:
     """A column of dates as days since 1970-01-01.  Raises FileError for what is no date in that order."""
     days: dict[str | None, float] = {None: np.nan}
-    for text in set(column.values.tolist()) - {None}:
+    for text in sorted(set(column.values.tolist()) - {None}):
         day = dates.days_of(str(text), order)
         if day is None:
             raise FileError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from influence_cli.data.dataset import Dataset
 from influence_cli.data.labels import in_a_sentence
+from influence_cli.data.sparse import same_rows
 
 SHOWN_CLASSES = 10
 SHOWN_COLUMNS = 8
@@ -85,11 +86,13 @@ def _naming(data: Dataset, states: Sequence[Mapping[str, Any]]) -> Iterator[str]
 
 
 def _imputed(data: Dataset, states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    filled = []
+    filled: list[str] = []
+    states = [state for state in states if state.get("impute") is not None]
+    X, X_test = data.X_train, data.X_test
+    both = bool(states) and X_test is not X and (X_test.shape != X.shape or not same_rows(X, X_test))
+    parts = (data.columns_train, data.columns_test) if both else (data.columns_train,)
     for state in states:
-        if state.get("impute") is None:
-            continue
-        count = sum(_missing(part[state["column"]]) for part in (data.columns_train, data.columns_test))
+        count = sum(_missing(part[state["column"]]) for part in parts)
         value = state["impute"]
         filled.append(f"{state['column']} in {count:,} by {value if isinstance(value, str) else f'{value:g}'}")
     if filled:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,7 @@ def _parts(whole: pl.LazyFrame, path: Path, keeper: Keeper) -> list[Part]:
     keeper.start(set())
     parts, begin = keeper.known(path)
     if not keeper.on_disk:
-        return [keeper.part(path, _part(whole.collect()), 0)]
+        return [keeper.part(path, _part(whole.collect(), exact=True), 0)]
     rows = max(1, int(at_most(8 * SLICE_NUMBERS, SLICE_SHARE)) // (8 * len(whole.collect_schema())))
 
     def read(start: int) -> tuple[Part, int]:
@@ -88,9 +89,9 @@ def _parts(whole: pl.LazyFrame, path: Path, keeper: Keeper) -> list[Part]:
     return parts
 
 
-def _part(frame: pl.DataFrame) -> Part:
+def _part(frame: pl.DataFrame, *, exact: bool = False) -> Part:
     known = frame.select(one for one in frame.get_columns() if not _is_other(one.dtype))
-    return Part(stacked(known, _values_of), frame.height, 0)
+    return Part(stacked(known, partial(_values_of, exact=exact)), frame.height, 0)
 
 
 def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, list[str], set[str]]:
@@ -138,11 +139,12 @@ def _is_other(dtype: pl.DataType) -> bool:
     return not (known or (dtype.is_temporal() and dtype != pl.Duration))
 
 
-def _values_of(series: pl.Series) -> Values:
+def _values_of(series: pl.Series, *, exact: bool) -> Values:
     """Numbers as NumPy has them, anything else by its texts."""
     import polars as pl
 
-    return values_of(series if series.dtype.is_numeric() or series.dtype == pl.Null else series.cast(pl.String))
+    is_number = series.dtype.is_numeric() or series.dtype == pl.Null
+    return values_of(series if is_number else series.cast(pl.String), exact=exact)
 
 
 def _column(dtype: pl.DataType, values: Values | None, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:
@@ -151,7 +153,7 @@ def _column(dtype: pl.DataType, values: Values | None, key: str, reading: Readin
 
     if values is None:
         return Column("other", np.empty(0, dtype=object), f"values of the type {dtype}"), ()
-    if not isinstance(values, Texts):
+    if not isinstance(values, Texts) or dtype.is_integer():
         return kind_of(values, key, reading)
     if dtype == pl.Boolean:
         return Column("boolean", values, "true and false"), ()

@@ -9,6 +9,7 @@ import numpy as np
 
 from influence_cli.data.keeping import Values
 from influence_cli.data.kept import Texts
+from influence_cli.data.notation import LARGEST_EXACT
 from influence_cli.data.pieces import apart
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ def stacked(frame: pl.DataFrame, rest: Callable[[pl.Series], Values]) -> dict[st
     return {key: separated[key] if key in separated else rest(frame.get_column(key)) for key in frame.columns}
 
 
-def values_of(series: pl.Series) -> Values:
-    """Numbers as int64 or float64, anything else as text."""
+def values_of(series: pl.Series, *, exact: bool = True) -> Values:
+    """Numbers as int64 or float64, anything else as text: with ``exact`` whole numbers too that are neither."""
     import polars as pl
 
     dtype = series.dtype
@@ -50,7 +51,13 @@ def values_of(series: pl.Series) -> Values:
         whole = series.cast(pl.Int64, strict=False)
         if not whole.null_count():
             return whole.to_numpy()
+    if exact and dtype.is_integer() and series.len() > series.null_count() and _largest(series) > LARGEST_EXACT:
+        return texts_of(series.cast(pl.String))
     return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _largest(series: pl.Series) -> int:
+    return max(abs(int(str(one))) for one in (series.min(), series.max()))
 
 
 def texts_of(series: pl.Series) -> Texts:
