@@ -294,3 +294,43 @@ def test_amounts_in_other_notations_are_no_categories(read, written):
     rows = "".join(f'"{written.format(1000 + 37 * at)}",{at % 3 + 0.5},{"ny"[at % 2]}\n' for at in range(30))
     with pytest.raises(FileError, match="column paid holds 30 different numbers with a unit"):
         read(f"paid,z,y\n{rows}")
+
+
+@pytest.mark.parametrize("name", ["Total", "grand total", "Average"])
+def test_a_last_line_that_adds_the_others_up_is_no_row(read, refused, name):
+    ages = np.arange(40, 52)
+    figure = ages.mean() if name == "Average" else ages.sum()
+    refused(GOOD + f"{figure},{name},true,yes\n", "record 13", f"its site is '{name}'", "its age")
+    assert len(read(GOOD + f"{figure + 1},{name},true,yes\n").columns_train["age"]) > 9
+    assert read(GOOD + f"{figure},{name},,\n", drop_missing=True).y_train.size == 10
+
+
+def test_the_names_of_the_columns_again_are_no_row(refused):
+    words = "".join(f"{'uv'[row % 2]},{'no' if row % 3 else 'yes'}\n" for row in range(9))
+    refused("site,y\n" + words + "site,y\n" + words, "record 10 holds the names of the columns again")
+    refused(GOOD + GOOD, "record 13 holds")
+
+
+def test_titles_that_are_filled_up_with_empty_fields_are_passed_over(read):
+    whole = read(GOOD)
+    data = read("Stays,,,\n,,,\n" + GOOD)
+    assert np.array_equal(data.X_train, whole.X_train) and data.feature_names == whole.feature_names
+    assert any("2 lines above the header were passed over: 'Stays,,,'" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("field", ['"5 \\" pipe, %s"', '"say \\"%s\\", then"'])
+def test_a_single_quote_sign_in_quotes_joins_no_rows(read, field):
+    rows = [f"{field % 'NSW'[row % 3]},{row},{'no' if row % 3 else 'yes'}" for row in range(12)]
+    try:
+        data = read("site,age,y\n" + "\n".join(rows) + "\n")
+    except FileError as error:
+        assert "every row must have 3 fields" in error.message
+    else:
+        assert len(data.y_train) + len(data.y_test) == 12
+
+
+def test_rows_without_a_weight_are_left_out_where_missing_values_are(read):
+    rows = "".join(f"{row},{'' if row == 3 else 1 + row % 2},{'no' if row % 3 else 'yes'}\n" for row in range(12))
+    data = read("age,w,y\n" + rows, sample_weight="w", drop_missing=True)
+    assert len(data.y_train) + len(data.y_test) == 11
+    assert any("1 of 12 rows are left out because values are missing: w in 1" in note for note in data.notes)

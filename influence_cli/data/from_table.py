@@ -36,6 +36,15 @@ def prepare_table(
         return prepare(source, name, task=task, test_fraction=test_fraction, seed=seed)
 
 
+TOTALS = frozenset((
+    *("total", "totals", "grand total", "subtotal", "column total", "sum", "all", "overall", "mean", "average", "avg"),
+    *("gesamt", "summe", "insgesamt", "mittelwert", "total général", "moyenne", "totale", "totaal"),
+))  # fmt: skip
+"""What the last row of a table is called that is no row."""
+FEWEST_TOTALLED = 4
+"""Rows with the last one from which on a sum is no accident."""
+
+
 class TableSource:
     """A table as a ``Source``.  Raises FileError or UsageError."""
 
@@ -61,7 +70,7 @@ class TableSource:
         if test is not None:
             self._check_tests(test)
         if options.drop_missing:
-            needed = [*self.features, self.label, *([options.per] if options.per else [])]
+            needed = [*self.features, self.label, *(key for key in options.weights if key in table.columns)]
             if test is table or test is None:
                 table, said = _complete(table, needed)
                 test = table if test is not None else None
@@ -70,6 +79,7 @@ class TableSource:
                 test, more = _complete(test, self.features)
                 said += tuple(f"{options.test_data}: {note}" for note in more)
             notes += said
+        _refuse_total(table)
         if table.rows < 2:
             raise FileError(f"at least 2 rows are needed, but found {table.rows}")
         self.table, self.test, self.notes = table, test, tuple(notes)
@@ -173,6 +183,28 @@ def _complete(table: Table, columns: list[str]) -> tuple[Table, tuple[str, ...]]
     out = table.rows - int(whole.sum())
     note = f"{out:,} of {table.rows:,} rows are left out because values are missing: {where}{more}"
     return table.take(np.flatnonzero(whole)), (note,)
+
+
+def _refuse_total(table: Table) -> None:
+    """A FileError where the last row adds up the others: by its name, and one of its numbers."""
+    last = slice(table.rows - 1, table.rows)
+    named = [
+        (key, one.part(last)[0])
+        for key, one in table.columns.items()
+        if one.kind == "text" and str(one.part(last)[0]).lower() in TOTALS
+    ]
+    if not named or table.rows < FEWEST_TOTALLED:
+        return
+    for key, column in table.columns.items():
+        if column.kind != "numeric":
+            continue
+        *others, number = np.asarray(column.values, dtype=np.float64)
+        if number and any(np.isclose(number, figure(others), rtol=1e-9) for figure in (np.nansum, np.nanmean)):
+            raise FileError(
+                f"record {int(table.record_numbers[-1]):,}, the last one, is no row but adds the others up: its"
+                f" {named[0][0]} is {named[0][1]!r}, and its {key} is their sum or mean",
+                "leave it out of the file",
+            )
 
 
 def _check_label(column: Column, label: str) -> None:

@@ -287,7 +287,7 @@ def _refuse_other_kinds(path: Path) -> None:
         return
     if IDX_NAME.fullmatch(path.name):
         raise FileError("this is one of four IDX files", f"pass the folder: --data {path.parent}")
-    raise FileError(f"expected {KINDS}, but this kind is not supported")
+    raise FileError(f"expected {KINDS}, but this kind is not supported", "unpack it, or write it as .csv or .parquet")
 
 
 def _read_arrays(path: Path, source: str, test_source: str | None, maker: FeatureMaker | None) -> RawData:

@@ -89,6 +89,7 @@ def read_delimited(
         if not again - texts:
             break
         texts |= again
+    _refuse_repeated_header(parts, first.header)
     columns, notes = {}, list(dict.fromkeys(note for one in dialects for note in one.notes))
     empty = sum(part.empty for part in parts)
     if empty:
@@ -100,6 +101,25 @@ def read_delimited(
         columns[key] = keeper.column(column)
         notes += said
     return Table(columns, sum(part.rows for part in parts), tuple(notes))
+
+
+def _refuse_repeated_header(parts: Sequence[Part], header: Sequence[str]) -> None:
+    """A FileError where a record holds the names of the columns, as where files were put one behind the other."""
+    before = 0
+    for part in parts:
+        repeats = np.ones(part.rows, dtype=bool)
+        for key in header:
+            values = part.columns[key]
+            if not isinstance(values, Texts) or key not in (words := values.vocabulary):
+                break
+            repeats &= values.codes == words.index(key)
+        else:
+            if repeats.any():
+                raise FileError(
+                    f"record {before + int(np.argmax(repeats)) + 1:,} holds the names of the columns again",
+                    "leave it out, as if files were put one behind the other, or give them as several files",
+                )
+        before += part.rows
 
 
 def _about(path: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:

@@ -191,8 +191,11 @@ def _separator(lines: list[str], usual: str) -> str:
 def _header_at(records: Sequence[tuple[int, list[str]]], label: str | None) -> tuple[int, bool]:
     """Which record is the header, and whether the rows have one field more than it.
 
-    Records above that have another number of fields than the rows, or begin with ``#``, are no header.
+    Records above that have another number of fields than the rows, that begin with ``#``, or of which most fields are
+    empty where a later one names the label, are no header.
     """
+    if titles := _titles(records, label):
+        return titles, False
     widths = [len(fields) for _, fields in records]
     width = Counter(widths[len(widths) // 2 :]).most_common(1)[0][0]
     if widths[0] == width and not _is_comment(records[0][1], records, label):
@@ -207,6 +210,16 @@ def _header_at(records: Sequence[tuple[int, list[str]]], label: str | None) -> t
     ]
     regular = candidates and candidates[0] and all(one == width for one in widths[candidates[0] :])
     return (candidates[0], False) if regular else (0, False)
+
+
+def _titles(records: Sequence[tuple[int, list[str]]], label: str | None) -> int:
+    """How many records above the one that names the label are titles, filled up with empty fields."""
+    named = [label in map(str.strip, fields) for _, fields in records]
+    if True not in named[1:] or named[0]:
+        return 0
+    at = named.index(True)
+    are_titles = all(2 * sum(map(bool, map(str.strip, fields))) <= len(fields) for _, fields in records[:at])
+    return at if are_titles and len({len(fields) for _, fields in records}) == 1 else 0
 
 
 def _is_comment(fields: list[str], records: Sequence[tuple[int, list[str]]], label: str | None) -> bool:

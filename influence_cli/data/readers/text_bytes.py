@@ -171,9 +171,10 @@ def _not_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, place: int) -> t
 
 
 def has_loose_quotes(path: Path, separator: str) -> bool:
-    """Whether some field that is not in quotes holds one, such as an inch sign."""
+    """Whether some field that is not in quotes holds one, such as an inch sign, or one in quotes a single one (\\")."""
     mark = re.escape(separator.encode())
-    loose = re.compile(rb"(?:^|[\n\r]|" + mark + rb')[^"\n\r' + mark + rb']+"')
+    other = rb'[^"\n\r' + mark + rb"]"
+    loose = re.compile(rb"(?:^|[\n\r]|" + mark + rb")" + other + rb'+"|' + other + rb'"' + other)
     tail = b""
     with opened(path) as file:
         while chunk := file.read(CHUNK_BYTES):
