@@ -347,13 +347,14 @@ def test_encoded_sparse_features_are_made_again(sparse):
     assert np.abs(newton.values["newton"] - truth).max() < 0.3 * np.abs(truth).max()
 
 
+@pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler(), RobustScaler()], ids=str)
 @pytest.mark.parametrize("sparse", [False, True])
-def test_imputed_cells_of_sparse_rows_are_made_again(sparse):
+def test_imputed_cells_of_sparse_rows_are_made_again(sparse, scaler):
     X, y, groups = clinic()
     steps = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")), ["form"]),
         (OneHotEncoder(handle_unknown="ignore"), ["site"]),
-        (make_pipeline(SimpleImputer(), StandardScaler()), ["age", "dose"]),
+        (make_pipeline(SimpleImputer(), scaler), ["age", "dose"]),
         sparse_threshold=1.0 if sparse else 0.0,
     )
     pipeline = make_pipeline(steps, logistic()).fit(X, y)

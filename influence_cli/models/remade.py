@@ -27,6 +27,8 @@ AFFINE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "Sim
 """Transformers that act on single columns, affinely but for imputed cells and categories."""
 ROUNDING = 1e-8
 """Relative difference of two ways to one feature that is none."""
+DENSE = 0.5
+"""Share of the rows that are not 0 above which a compressed column may be shifted."""
 OPEN = "(what no row has)"
 """The name of a feature that only open test rows have."""
 
@@ -223,7 +225,7 @@ def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, cent
 
 
 def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, centred: bool) -> Remade | None:
-    """The same of compressed rows; a column with zeros in it must be a multiple of the old one."""
+    """The same of compressed rows; a column that is mostly 0 must be a multiple of the old one."""
     from scipy.sparse import coo_array, csc_array, csr_array
 
     at = {name: column for column, name in enumerate(old.names)}
@@ -233,23 +235,31 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarra
         return None
     named = coo_array((np.ones(len(there)), (np.arange(len(there)), there)), shape=(len(there), len(old.names)))
     whole = complete[kept]
-    present = np.ones(len(old.names))
-    present[lost] = 0.0  # a category that no kept row has, or the one that the encoder drops now
-    rest = csr_array(old.X.multiply(present)) if len(lost) else old.X
+    rest = csr_array(old.X)
+    stays = np.isin(np.arange(rest.shape[0]), kept)
+    dropped = np.isin(rest.indices, lost) & np.repeat(stays, np.diff(rest.indptr))
+    if dropped.any():  # the category that the encoder drops now; the group's rows keep those that they alone have
+        rest = csr_array((np.where(dropped, 0.0, rest.data), rest.indices, rest.indptr), shape=rest.shape)
     before, new = csc_array(rest[kept[whole]]), csc_array(csr_array(made.X)[whole] @ named)
+    dense = np.flatnonzero(np.maximum(np.diff(before.indptr), np.diff(new.indptr)) > DENSE * before.shape[0])
+    ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
+    for column in dense:
+        x, y = (one[:, [column]].toarray().ravel() for one in (before, new))
+        ratio[column], shift[column] = _line(x, y)
+        if not np.allclose((x - shift[column]) / ratio[column], y, rtol=ROUNDING, atol=ROUNDING):
+            return None
+    if shift.any() and not centred:
+        return None
+    others = np.setdiff1d(np.arange(len(old.names)), dense)
+    before, new = before[:, others], new[:, others]
     for one in (before, new):
         one.eliminate_zeros()
         one.sort_indices()
     if not (np.array_equal(new.indptr, before.indptr) and np.array_equal(new.indices, before.indices)):
         return None
-    columns = np.repeat(np.arange(len(old.names)), np.diff(before.indptr))
-    ratio, shift = np.ones(len(old.names)), np.zeros(len(old.names))
+    columns = others[np.repeat(np.arange(len(others)), np.diff(before.indptr))]
     ratio[columns] = before.data / new.data
-    for column in np.flatnonzero(np.diff(before.indptr) == before.shape[0]):
-        span = slice(before.indptr[column], before.indptr[column + 1])
-        ratio[column], shift[column] = _line(before.data[span], new.data[span])
-    of_old = np.divide(before.data - shift[columns], ratio[columns])
-    if not np.allclose(of_old, new.data, rtol=ROUNDING, atol=ROUNDING) or (shift.any() and not centred):
+    if not np.allclose(ratio[columns] * new.data, before.data, rtol=ROUNDING, atol=0.0):
         return None
     to_old, moved = csr_array(named.multiply(ratio)), np.flatnonzero(shift)
 
@@ -260,10 +270,10 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarra
 
     X_train, X_test = rest, in_old_units(made.X_test)
     if not whole.all():
-        stays = np.ones(old.X.shape[0])
-        stays[kept[~whole]] = 0.0
-        imputed = _spread(in_old_units(csr_array(made.X)[~whole]), kept[~whole], len(stays))
-        X_train = csr_array(csr_array(rest.multiply(stays[:, None])) + imputed)
+        imputed, others = kept[~whole], np.ones(rest.shape[0])
+        others[imputed] = 0.0
+        new_rows = _spread(in_old_units(csr_array(made.X)[~whole]), imputed, len(others))
+        X_train = csr_array(csr_array(rest.multiply(others[:, None])) + new_rows)
     if made.open is not None and made.is_open:
         rows = np.flatnonzero(made.open)
         X_test = csr_array(X_test + coo_array((np.ones(len(rows)), (rows, np.full(len(rows), lost[0]))), X_test.shape))
