@@ -1,4 +1,4 @@
-"""Work on what comes one after the other, done for some of it at once and given in its order."""
+"""Map a function over items on several threads; the results come in the order of the items."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 THREADS = min(4, os.cpu_count() or 1)
-"""That work at once."""
+"""Threads that work at the same time."""
 PIECE_BYTES, PIECES_SHARE = 3.2e7, 1 / 6
-"""What a thread holds in memory, a piece of text and its numbers twice, and the share of ``--memory`` that all of them
-may take."""
+"""Bytes that a thread holds (a piece of text, and its numbers twice), and the share of ``--memory`` for all threads."""
 
 
 def ahead(work: Callable[[Item], Made], items: Iterable[Item], threads: int | None = None) -> Iterator[Made]:
-    """What ``work`` makes of every item, in their order; up to ``threads`` of them are worked on meanwhile, by default
-    as many as there are processors and memory for.
+    """Yields ``work(item)`` for every item, in the order of the items.
 
-    An error is raised where its item's turn comes.  The items are asked for by the caller's own thread.
+    Up to ``threads`` items are worked on at the same time, by default as many as there are processors and memory for.
+    An error in ``work`` is raised when the result of that item is due.  The caller's thread iterates over ``items``.
     """
     begun: deque[Future[Made]] = deque()
     if threads is None:

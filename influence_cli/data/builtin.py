@@ -1,6 +1,7 @@
-"""The data sets that need no path.
+"""The built-in data sets, which need no path.
 
-scikit-learn is imported for ``mnist`` alone: that costs more than a whole run on ``digits``, one of its files.
+scikit-learn is imported for ``mnist`` alone, because the import takes longer than a whole run on ``digits``, which is
+one of its data files.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ from influence_cli.errors import FileError
 SYNTHETIC_ROWS = (10_000, 2_000)
 BLOBS_ROWS = (20_000, 4_000)
 MNIST_ROWS = (60_000, 10_000)
-"""Training rows, test rows."""
+"""Numbers of training rows and of test rows."""
 
 MNIST_SHAPE = (28, 28)
 
 SYNTHETIC_MEAN = np.array([1.0, 0.6, 0.4, 0.2, 0.0])
-"""Half the difference of the class means; its norm 1.25 leaves even the best classifier an error of 10.6%."""
+"""Half the difference of the class means; with its norm of 1.25 even the best classifier has an error of 10.6%."""
 
 BLOBS_CENTRES = 2.5 * np.eye(4, 5)
-"""Four points 3.54 standard deviations apart, so that 9.3% of the rows lie nearer to a foreign centre."""
+"""Four points that are 3.54 standard deviations apart; 9.3% of the rows lie nearer to the centre of another class."""
 
 
 def digits(seed: int) -> RawData:
-    """1,797 handwritten digits of 8x8 pixels from scikit-learn, scaled from 0..16 to [0, 1]; no split of its own."""
+    """1,797 handwritten digits of 8x8 pixels from scikit-learn, scaled from 0..16 to [0, 1], without a test split."""
     found = find_spec("sklearn")
     places = found.submodule_search_locations if found else None
     path = Path(places[0], "datasets", "data", "digits.csv.gz") if places else None
     if path is not None and path.is_file():
         table = np.loadtxt(path, delimiter=",")
         return RawData(table[:, :-1].reshape(-1, 8, 8) / 16.0, table[:, -1].astype(np.int64))
-    from sklearn.datasets import load_digits  # which knows where another version keeps them
+    from sklearn.datasets import load_digits  # another version of scikit-learn keeps the file elsewhere
 
     bunch = load_digits()
     return RawData(bunch.images / 16.0, bunch.target)
@@ -47,8 +48,8 @@ def digits(seed: int) -> RawData:
 def synthetic(seed: int) -> RawData:
     """Two overlapping Gaussian classes in five features.
 
-    The law: y is 0 or 1 with equal chance, and given y, x ~ N((2y - 1) mu, I) with mu = ``SYNTHETIC_MEAN``.  Hence
-    log P(y=1|x)/P(y=0|x) = 2 mu'x exactly: logistic regression is the right model, and the last feature is noise.
+    y is 0 or 1 with equal probability, and given y, x ~ N((2y - 1) mu, I) with mu = ``SYNTHETIC_MEAN``.  Hence
+    log P(y=1|x)/P(y=0|x) = 2 mu'x exactly: logistic regression is the true model, and the last feature is noise.
     """
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 2, size=sum(SYNTHETIC_ROWS))
@@ -59,7 +60,7 @@ def synthetic(seed: int) -> RawData:
 def blobs(seed: int) -> RawData:
     """Four overlapping isotropic Gaussian blobs in five features.
 
-    The law: y is 0, 1, 2 or 3 with equal chance, and given y, x ~ N(c_y, I) with the rows c of ``BLOBS_CENTRES``.
+    y is 0, 1, 2 or 3 with equal probability, and given y, x ~ N(c_y, I), where c_y is row y of ``BLOBS_CENTRES``.
     The fifth feature is noise.
     """
     rng = np.random.default_rng(seed)
@@ -69,7 +70,10 @@ def blobs(seed: int) -> RawData:
 
 
 def mnist(seed: int) -> RawData:
-    """The 70,000 MNIST digits from OpenML in their customary order and split, scaled from 0..255 to [0, 1]."""
+    """The 70,000 MNIST digits from OpenML, in their customary order and split, scaled from 0..255 to [0, 1].
+
+    Raises FileError.
+    """
     bunch = _fetch_mnist()
     rows = sum(MNIST_ROWS)
     pixels, labels = np.asarray(bunch.data), np.asarray(bunch.target)
@@ -91,10 +95,10 @@ MNIST_HINT = (
 
 
 def _fetch_mnist() -> Any:
-    """The OpenML bunch, downloaded once and then kept by scikit-learn, or a FileError."""
+    """The OpenML bunch, which scikit-learn downloads once and then caches.  Raises FileError."""
     from sklearn.datasets import fetch_openml
 
-    # scikit-learn's quick parser needs pandas, which ginf does not depend on; its own parser is slow but always there.
+    # scikit-learn's fast parser needs pandas, on which ginf does not depend; its own is slow but always available.
     parser = "pandas" if find_spec("pandas") else "liac-arff"
     try:
         with warnings.catch_warnings():
@@ -110,4 +114,4 @@ def _with_split(X: np.ndarray, y: np.ndarray, train: int) -> RawData:
 
 
 BUILTIN = {"digits": digits, "synthetic": synthetic, "blobs": blobs, "mnist": mnist}
-"""Name -> maker(seed); only the two random ones use the seed."""
+"""Name -> function of the seed; only ``synthetic`` and ``blobs`` are random and use it."""

@@ -1,4 +1,4 @@
-"""Compressed rows that stay in a store beside their file: read block by block in every pass, as ``csr_array``."""
+"""Compressed (CSR) rows in a store beside their file, read as ``csr_array`` block by block in every pass."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from influence_cli.data.parts import OpenFile
 from influence_cli.data.stored import BLOCK_BYTES, Cost, StoredRows
 
 ENDS, INDICES, NUMBERS = np.dtype(np.int32), np.dtype(np.int32), np.dtype(np.float64)
-"""Types in the store, of a piece of the file: where each row ends, and of each number its column and itself."""
+"""Types of the three arrays that the store holds of a piece of the file: the ends of its rows, the columns of its
+numbers, and the numbers."""
 NUMBER_BYTES = INDICES.itemsize + NUMBERS.itemsize
 SINGLE_READS = 64
-"""Rows between those that are asked for, from which on each is read by itself."""
+"""If the requested rows lie farther apart than this on average, each is read separately."""
 
 
 @dataclass(frozen=True)
 class CompressedPart:
-    """Rows of one piece of a file, which begin at these ``places`` of the store: their ends, indices and numbers.
+    """The rows of one piece of a file; ``places`` are the byte offsets of their ends, indices and numbers in the store.
 
-    ``base`` is the index of the first column.
+    ``count`` is the number of stored numbers, ``base`` the index of the first column (0 or 1).
     """
 
     file: OpenFile
@@ -38,16 +39,16 @@ class CompressedPart:
 
     @property
     def path(self) -> Path:
-        """Of the store."""
+        """The path of the store."""
         return self.file.path
 
     def ends(self, start: int, stop: int) -> np.ndarray:
-        """Numbers up to each row from ``start`` to ``stop``, both included: (stop - start + 1,)."""
+        """How many numbers stand before each of the rows ``start`` to ``stop`` inclusive, (stop - start + 1,)."""
         out = np.empty(stop - start + 1, dtype=ENDS)
         return self.file.fill(out, self.places[0] + start * ENDS.itemsize)
 
     def read(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Numbers, column numbers and lengths of the rows from ``start`` to ``stop``.  Raises FileError."""
+        """Numbers, column indices and row lengths of the rows ``start:stop``.  Raises FileError."""
         ends = self.ends(start, stop)
         low, count = int(ends[0]), int(ends[-1] - ends[0])
         indices, numbers = np.empty(count, dtype=INDICES), np.empty(count, dtype=NUMBERS)
@@ -56,7 +57,7 @@ class CompressedPart:
         return numbers, indices - INDICES.type(self.base), np.diff(ends)
 
     def take(self, rows: np.ndarray) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """The same of these rows (n,), rising, in as many pieces as it is read in."""
+        """The same for the given rows (n,), in ascending order; one tuple for each read."""
         first, last = int(rows[0]), int(rows[-1])
         if last - first + 1 > SINGLE_READS * len(rows):
             return [self.read(row, row + 1) for row in rows.tolist()]
@@ -68,9 +69,9 @@ class CompressedPart:
 
 
 class CompressedRows(StoredRows):
-    """Rows in compressed form (CSR, canonical) in parts of stores; as ``StoredRows`` otherwise.
+    """``StoredRows`` in canonical CSR form, in parts of stores.
 
-    What is given is a ``csr_array``; ``size`` counts its numbers, as SciPy's does.
+    Indexing returns a ``csr_array``; ``size`` counts the stored numbers, as SciPy's does.
     """
 
     format = "csr"
@@ -82,7 +83,7 @@ class CompressedRows(StoredRows):
         return whole if self._chosen is None else int(self._lengths().sum(dtype=np.int64))
 
     def _lengths(self) -> np.ndarray:
-        """Numbers in each row, (m,)."""
+        """How many numbers each row holds, (m,)."""
         every = [np.diff(part.ends(0, part.rows)) for part in self.parts]
         lengths = np.concatenate(every) if every else np.empty(0, dtype=ENDS)
         return lengths if self._chosen is None else lengths[self._chosen]
@@ -94,7 +95,7 @@ class CompressedRows(StoredRows):
 
     @property
     def nnz(self) -> int:
-        """Numbers in all rows."""
+        """How many numbers all rows hold."""
         return self._lengths_known
 
     @property
@@ -108,7 +109,7 @@ class CompressedRows(StoredRows):
 
     @property
     def strips(self) -> tuple[Strip, Strip, Strip]:
-        """The three arrays that the rows are in memory: numbers, column numbers, and where rows begin."""
+        """The three arrays of the CSR form: numbers, column indices, and row pointers."""
         index = np.dtype(np.int32 if max(self.nnz, *self.shape) <= np.iinfo(np.int32).max else np.int64)
         return (
             Strip(self, "data", NUMBERS, self.nnz),
@@ -117,7 +118,7 @@ class CompressedRows(StoredRows):
         )
 
     def scaled(self, scale: np.ndarray) -> CompressedRows:
-        """Every row over ``scale`` (d,)."""
+        """Every row divided by ``scale`` (d,)."""
         made = self._copied()
         made._scale = 1.0 / scale
         return made
@@ -152,12 +153,12 @@ class CompressedRows(StoredRows):
         return out
 
     def _joined(self, pieces: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> csr_array:
-        """Numbers, indices and lengths of rows one behind the other."""
+        """The ``csr_array`` of the pieces, each a tuple of numbers, column indices and row lengths, in order."""
         none = np.empty(0), np.empty(0, dtype=INDICES), np.empty(0, dtype=ENDS)
         numbers, indices, lengths = (
             one[0] if len(one) == 1 else np.concatenate(one) for one in zip(*(pieces or [none]), strict=True)
         )
-        made = csr_array((len(lengths), self.columns))  # its constructor would look at every index
+        made = csr_array((len(lengths), self.columns))  # given the arrays, the constructor would check every index
         made.data, made.indices = numbers, indices
         made.indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(INDICES)
         return made
@@ -183,7 +184,7 @@ class CompressedRows(StoredRows):
 
 @dataclass(frozen=True)
 class Strip:
-    """One of the arrays that compressed rows are, of which there is a piece at a time."""
+    """One of the three CSR arrays of compressed rows, which is read piece by piece."""
 
     rows: CompressedRows
     name: str
@@ -192,11 +193,11 @@ class Strip:
 
     @property
     def shape(self) -> tuple[int]:
-        """Of the array."""
+        """The shape of the array."""
         return (self.length,)
 
     def pieces(self) -> Iterator[np.ndarray]:
-        """One behind the other."""
+        """The array in consecutive pieces."""
         if self.name == "indptr":
             yield np.concatenate([[0], np.cumsum(self.rows._lengths(), dtype=np.int64)]).astype(self.dtype)
             return
@@ -205,7 +206,7 @@ class Strip:
 
 
 def scaled(X: csr_array, factor: np.ndarray) -> csr_array:
-    """The same places, with numbers times the ``factor`` (d,) of their column."""
+    """X with every number multiplied by the ``factor`` (d,) of its column."""
     made = csr_array(X.shape)
     made.data, made.indices, made.indptr = X.data * factor[X.indices], X.indices, X.indptr
     return made

@@ -1,4 +1,4 @@
-"""Tables that do not fit into memory: which these are, and their way into a store of rows beside them."""
+"""Tables that do not fit into memory: how they are recognised and converted to a store of rows beside their files."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ from influence_cli.data.table import Table
 from influence_cli.memory import addresses_limited, shown
 
 HEAD_BYTES = 2**16
-"""Of a text table, from which the length of its lines is told."""
+"""Bytes at the beginning of a text table from which the average length of its lines is estimated."""
 READING_BYTES = 4e7
-"""What reading a table takes beside its numbers, as if it were numbers too (measured)."""
+"""Bytes that reading a table takes in addition to its numbers (measured)."""
 GZIP_TIMES = 4
-"""How much longer text is than packed, at the least."""
+"""The least ratio of the length of a text to its gzipped length."""
 STORE_TIMES = 1.2
-"""Bytes of a store beside those of float64 numbers: vocabularies, and columns that are written twice."""
+"""Size of a store relative to its float64 numbers: it also has vocabularies, and columns that are written twice."""
 
 _announce: ContextVar[Callable[[str], None]] = ContextVar("announce", default=lambda text: None)
 
 
 def announcing(say: Callable[[str], None]) -> AbstractContextManager[None]:
-    """What is written beside the data inside is said by ``say``."""
+    """Within this context, ``say`` announces every store that is written beside the data."""
     return inside(_announce, say)
 
 
 def numbers_in(paths: Sequence[Path], *, parquet: bool) -> float:
-    """Rows times columns of tables, about, from their beginnings."""
+    """About how many cells (rows times columns) the tables have, estimated from their beginnings."""
     count = 0.0
     for path in paths:
         if parquet:
-            with suppress(Exception):  # what is wrong with it, whoever reads it says
+            with suppress(Exception):  # the reader will report what is wrong with the file
                 polars = polars_for()
                 rows = polars.scan_parquet(path).select(polars.len()).collect().item()
                 count += rows * len(polars.read_parquet_schema(path))
@@ -68,13 +68,14 @@ def converted(
     others: Sequence[str | None],
     read: Callable[[Keeper], Table],
 ) -> Table | None:
-    """The table in the store beside its files, into which ``read`` puts it once; None where it fits into memory.
+    """The table from the store beside its files, which ``read`` fills once; None if the table fits into memory.
 
-    Its folder is named by the ``source``, the files, and what was said of ``reading`` and of ``others``.
+    The name of the store's folder depends on ``source``, the files, ``reading`` and ``others``.
     """
     parquet = paths[0].name.lower().endswith((".parquet", ".pq"))
     needed = 8.0 * numbers_in(paths, parquet=parquet)
-    beside = 0.0 if addresses_limited() else READING_BYTES  # whose reader takes less, and refuses what it does not hold
+    # With a limit on addresses, another reader takes less memory and refuses what it cannot hold.
+    beside = 0.0 if addresses_limited() else READING_BYTES
     if worked_elsewhere() or not is_large(needed + beside, split=True):
         return None
     how = asdict(reading) | {"texts": sorted(reading.texts)}
@@ -85,8 +86,10 @@ def converted(
 def in_store(
     paths: Sequence[Path], source: str, how: Sequence[Any], size: str, read: Callable[[Keeper], Table]
 ) -> Table:
-    """The table in the store beside its files, into which ``read`` puts it once, as it is said ``how``; ``size`` says
-    how large that is."""
+    """The table from the store beside its files, which ``read`` fills once.
+
+    ``how`` holds every option that changes the result, as JSON values; ``size`` is the store's size in words.
+    """
     key = sha256(json.dumps([[path.name for path in paths], *how]).encode()).hexdigest()[:12]
     name = re.sub(r"[*?\[\]]+", "_", Path(source).name)
     say = _announce.get()

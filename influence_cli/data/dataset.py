@@ -20,19 +20,17 @@ from influence_cli.data.table import ColumnValues
 class Dataset:
     """Training and test rows, checked and encoded.
 
-    ``X_train`` (m, d) and ``X_test`` (n, d) are C-ordered float64 without an intercept column, or both of them CSR
-    (SciPy's csr_array, float64, columns in order, none twice, no zeros).
-    ``y_train`` (m,) and ``y_test`` (n,) are int64 class codes into ``classes`` for classification, or
-    float64 responses (``classes`` is then empty).  Rows are numbered from 0 in this order everywhere.
-    A test row without a label has the code -1, or NaN.
+    ``X_train`` (m, d) and ``X_test`` (n, d) are C-ordered float64 without an intercept column, or both are canonical
+    CSR (SciPy's csr_array of float64, sorted column indices, no duplicates, no stored zeros).  ``y_train`` (m,) and
+    ``y_test`` (n,) are int64 class codes, which index ``classes``, or float64 responses, for which ``classes`` is
+    empty.  A test row without a label has the code -1 or the response NaN.  Rows are numbered from 0 in this order.
 
-    Of a table, ``columns_train`` and ``columns_test`` keep every column as it was read, features or not, to name
-    groups: numbers as int64 or float64 (NaN where missing), anything else as an object array of str (None where
-    missing).  ``id_column`` is the one that identifies rows.  ``preparation`` says how the features were made from the
-    columns, as JSON: ``preparation.py`` has its form.  ``weights`` (m,) are those of the training rows, summing to 1,
-    or None where all are equal.  ``records_train`` (m,) and ``records_test`` (n,) are int64 numbers of the rows in the
-    file that they came from, 1 the first, before they were split; None where nobody knows them.  ``notes`` are for the
-    person who trains; they are not stored.
+    For a table, ``columns_train`` and ``columns_test`` keep every column as it was read, feature or not, so that it can
+    define groups: numbers as int64 or float64 (NaN if missing), others as an object array of str (None if missing).
+    ``id_column`` identifies the rows.  ``preparation`` describes how the features were made from the columns, as JSON
+    in the form that ``features.py`` gives.  ``weights`` (m,) are the weights of the training rows, which sum to 1, or
+    None if all are equal.  ``records_train`` (m,) and ``records_test`` (n,) are the int64 numbers of the rows in their
+    file before the split, counted from 1, or None if unknown.  ``notes`` are shown after training and not stored.
     """
 
     name: str
@@ -63,7 +61,7 @@ class Dataset:
 
     @property
     def streamed(self) -> StoredRows | None:
-        """The training rows where they are read from their file in every pass."""
+        """The training rows if they are read from their file in every pass, else None."""
         return self.X_train if isinstance(self.X_train, StoredRows) else None
 
     @property
@@ -73,7 +71,7 @@ class Dataset:
 
     @property
     def ids_train(self) -> np.ndarray | None:
-        """The identifiers of the training rows, (m,), or None where no column was named for it."""
+        """The identifiers of the training rows, (m,), or None without an ``id_column``."""
         return None if self.id_column is None else self.columns_train[self.id_column]
 
     @property
@@ -81,7 +79,7 @@ class Dataset:
         return None if self.id_column is None else self.columns_test[self.id_column]
 
     def on_itself(self) -> Dataset:
-        """With the training rows as its test rows, which keeps the digest: it is the same data."""
+        """The same data with the training rows as test rows; the digest stays the same."""
         dataset = replace(
             self,
             X_test=self.X_train,
@@ -94,7 +92,7 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over every array and name but the records: two data sets with one digest are the same data."""
+        """SHA-256 of all arrays and names except the records; data sets with the same digest are the same data."""
         digest = hashlib.sha256()
         for array in (self.X_train, self.y_train, self.X_test, self.y_test):
             if is_compressed(array):
@@ -120,14 +118,14 @@ class Dataset:
 
 
 def _pieces(columns: Mapping[str, np.ndarray], name: str) -> tuple[np.dtype, int, Iterable[np.ndarray]]:
-    """Type and length of a column, and its values in pieces, one where they are at hand."""
+    """The type and length of a column, and its values in pieces (one piece if they are in memory)."""
     if isinstance(columns, ColumnValues):
         return columns.pieces(name)
     return columns[name].dtype, len(columns[name]), (columns[name],)
 
 
 def _column_bytes(values: np.ndarray) -> bytes:
-    """Numbers as they lie in memory; text with separators that no stored text can hold."""
+    """The bytes of numbers, or texts joined by NUL, which no stored text contains."""
     if values.dtype.kind != "O":
         return np.ascontiguousarray(values).tobytes()
     texts = values.tolist()

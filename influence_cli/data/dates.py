@@ -1,7 +1,7 @@
-"""Dates in every common spelling: told from other text, and counted in days.
+"""Dates in every common spelling: how they are recognised among other texts and converted to days.
 
-Everything here works on the different texts of one column: it holds dates if every one of them is a date in one order
-of day, month and year.
+The functions take the distinct texts of one column.  The column holds dates if all its texts are dates in one order of
+day, month and year.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 ORDERS = ("dmy", "mdy", "ymd")
-"""Orders of day, month and year in a date of three numbers; ``--date-order`` names one of them."""
+"""Orders of day, month and year in a date of three numbers, as ``--date-order`` names them."""
 
 CENTURY_TURNS = 69
-"""Two digits of a year below this are of the years from 2000, as POSIX has it."""
+"""Two-digit years below this belong to the years from 2000 on, as in POSIX."""
 
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 DAY_SECONDS = 86_400
@@ -25,7 +25,7 @@ _TIME = (
     r"\s*(?:Z|UTC|GMT|CES?T|[ECMP][SD]T|[+-]\d{2}:?\d{2})?"
 )
 _BEHIND = _TIME.replace("[:h]", "[:h.]", 1)
-"""A time behind a date, where a point cannot be a decimal mark."""
+"""A time after a date, where a point cannot be a decimal mark."""
 _WEEKDAY = r"(?:[^\W\d]{2,10}\.?,?\s+)?"
 _MONTH = r"(?P<word>[^\W\d_]{3,10})\.?"
 _YEAR = r"(?P<year>\d{4}|'?\d{2})"
@@ -68,13 +68,13 @@ _MONTHS = (
     ("november", "novembre", "noviembre", "novembro"),
     ("december", "dezember", "décembre", "decembre", "diciembre", "dicembre", "dezembro"),
 )
-"""In eight languages of Europe; three letters or more of one are enough."""
+"""Names of the months in eight European languages; the first three or more letters of one are enough."""
 
 
 def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """The orders in which every text is a date; none where some text is no date.
+    """The orders in which every text is a date; empty if some text is not a date in any.
 
-    All three where the texts do not leave the order open; several where day, month or year cannot be told apart.
+    All three are returned if the spelling itself determines the date, several if the order remains ambiguous.
     """
     left: tuple[str, ...] = ORDERS
     for text in texts:
@@ -82,7 +82,7 @@ def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
         if not left:
             return ()
     if "ymd" in left and len(left) > 1:
-        # Of two-digit years, those that come back most often are the years.
+        # With two-digit years, the position with fewer distinct values is taken for the year.
         parts = [match for text in texts if (match := _FORMS[1].fullmatch(text))]
         first, last = (len({match[name] for match in parts}) for name in ("a", "c"))
         if first != last:
@@ -106,7 +106,7 @@ def are_times(texts: Sequence[str]) -> bool:
 
 
 def days_of(text: str, order: str) -> float | None:
-    """Days from 1970-01-01 to the date (and its time of day) that a text is; None where it is no date."""
+    """Days from 1970-01-01 to the date that ``text`` spells, with its time of day; None if it is not a date."""
     for form in _FORMS:
         match = form.fullmatch(text)
         if match and (day := _day(match, order)) is not None:
@@ -115,7 +115,7 @@ def days_of(text: str, order: str) -> float | None:
 
 
 def are_ambiguous(texts: Iterable[str], orders: Sequence[str]) -> bool:
-    """Whether the orders give different days."""
+    """Whether the orders give different days for some text."""
     return len(orders) > 1 and any(len({days_of(text, order) for order in orders}) > 1 for text in texts)
 
 
@@ -156,7 +156,7 @@ def _ordinal(year: str, month: int, day: int) -> int | None:
 
 
 def _time(match: re.Match[str]) -> float:
-    """The time of day as a part of a day; time zones are left out."""
+    """The time of day as a fraction of a day; time zones are ignored."""
     groups = match.groupdict()
     if groups.get("hour") is None:
         return 0.0

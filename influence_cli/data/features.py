@@ -1,17 +1,17 @@
 """Columns of a table -> the features of a model, as scikit-learn's transformers make them.
 
-Everything is fitted on the training rows; without a group it is made again, or stays as it is (``--preprocessing``,
-docs/design.md, "What else the rows took part in").
+All preprocessing is fitted on the training rows.  When a group is removed, it is either refitted or kept
+(``--preprocessing``; docs/design.md, "What else the rows took part in").
 
-What was fitted is kept as plain data, from which the features can be made again by hand::
+The fitted state is kept as plain data, from which the features can be recomputed by hand::
 
     {"label": "died", "standardize": true, "impute": "median",
      "features": [{"column": "age", "kind": "numeric", "impute": 61.0, "mean": 60.2, "scale": 11.9},
                   {"column": "smoker", "kind": "boolean", "impute": null},
                   {"column": "site", "kind": "categorical", "impute": null, "categories": ["A", "B"]}]}
 
-A numeric column gives one feature, (value - mean) / scale; a boolean one 0 or 1; a categorical one a 0/1 feature for
-each category of the training rows, all of them 0 for a category that occurs among the test rows only.
+A numeric column gives one feature, (value - mean) / scale; a boolean column gives 0 or 1; a categorical column gives a
+0/1 feature for each category of the training rows, all of which are 0 for a category that only test rows have.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError
 
 MOST_CATEGORIES = 1_000
-"""Categories of one column; each gives a feature, and the Hessian grows with their square."""
+"""Most categories of one column: each gives a feature, and the Hessian grows with the square of their number."""
 
 MOST_DENSE_BYTES = 4 * 2**30
-"""The largest table of features, training and test rows together, that is held as a dense array."""
+"""Bytes of the largest dense array of features, training and test rows together."""
 SMALLEST = 1e-280
-"""Variance under which squares have lost digits, and are 0 in the end."""
+"""Variance below which the squares lose digits or underflow to 0."""
 UNSEEN = ", which no training row has: all its features are 0 there"
-"""What is said of a category that only test rows have."""
+"""The end of the note about a category that only test rows have."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Features:
     state: list[dict[str, Any]]
     notes: tuple[str, ...]
     restored: Mapping[str, tuple[Column, Column]] = field(default_factory=dict)
-    """By name, columns of both parts that are not in the tables any more."""
+    """Columns, by name, for training and test rows, whose values the tables no longer hold."""
 
 
 def fit_features(columns: list[str], train: Table, test: Table, options: TableOptions) -> Features:
-    """The features that ``columns`` of both tables give, fitted on ``train``.  Raises FileError."""
+    """The features made of ``columns`` of both tables, fitted on ``train``.  Raises FileError."""
     train, test, orders, notes = dates_in_days(columns, train, test, options)
     for key in columns:
         _usable(key, train.columns[key])
@@ -91,7 +91,7 @@ def fit_features(columns: list[str], train: Table, test: Table, options: TableOp
 
 
 def _onto_disk(made: Features, placed: Placed, train: Table, test: Table) -> Features:
-    """The same with its rows in the stores of their tables; few test rows are read from there."""
+    """The same features with the rows in the stores of their tables; a small X_test is read into memory."""
     count, columns = len(made.names), []
     for one in (train,) if test is train else (train, test):
         blocks = in_blocks(one.rows, count, placed, is_test=one is not train)
@@ -109,7 +109,10 @@ def _with_date(state: dict[str, Any], orders: Mapping[str, str]) -> dict[str, An
 
 
 def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Features:
-    """Arrays standardised as a table's numeric columns are, in place; compressed rows without centring."""
+    """Arrays standardised as the numeric columns of a table are; compressed rows are scaled but not centred.
+
+    Dense arrays are changed in place.
+    """
     if is_compressed(X_train):
         X_train, X_test, scales = scaled_rows(X_train, X_test)
         state = [_numeric(key, 0.0, scale) for key, scale in zip(names, scales.tolist(), strict=True)]
@@ -128,13 +131,16 @@ def scale_arrays(X_train: Rows, X_test: Rows, names: tuple[str, ...]) -> Feature
 
 
 def mean_and_scale(X: np.ndarray | StoredRows) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over the rows of X (m,) or (m, d), () or (d,) each; the latter is 1 where X is
-    constant by scikit-learn's rule (``StandardScaler``), whose sums these are, in blocks of rows."""
+    """Mean and standard deviation over the rows of X (m,) or (m, d), each () or (d,).
+
+    They are computed as by scikit-learn's ``StandardScaler``, in blocks of rows; the standard deviation is replaced by
+    1 where X is constant by its rule.
+    """
     count, size = len(X), len(X) if X.ndim == 1 else BLOCK_ROWS
     spans = [slice(start, start + size) for start in range(0, count, size)]
     mean = np.sum([X[span].sum(axis=0) for span in spans], axis=0) / count
     left, squares = np.zeros_like(mean), np.zeros_like(mean)
-    with np.errstate(over="ignore"):  # of numbers over 1e154, of which whoever trains is told
+    with np.errstate(over="ignore"):  # squares of numbers above 1e154 overflow, which training reports
         for span in spans:
             centred = X[span] - mean
             left += centred.sum(axis=0)
@@ -150,7 +156,7 @@ def mean_and_scale(X: np.ndarray | StoredRows) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale_of_small(X: np.ndarray) -> np.ndarray:
-    """The same scale of columns (m,) or (m, d) whose squares are under the smallest numbers: in a larger unit."""
+    """The scale of columns (m,) or (m, d) whose squares underflow, computed after division by the largest number."""
     largest = np.abs(X).max(axis=0)
     unit = np.where(largest > 0, largest, 1.0)
     alike = X.min(axis=0) == X.max(axis=0)
@@ -162,7 +168,7 @@ def _numeric(key: str, mean: float, scale: float) -> dict[str, Any]:
 
 
 def refuse_large(rows: int, features: int) -> None:
-    """Raises FileError where a dense table of that size is more than a process should take."""
+    """Raises FileError if a dense table of that size exceeds ``MOST_DENSE_BYTES``."""
     size = 8 * rows * features
     if size > MOST_DENSE_BYTES:
         raise FileError(
@@ -173,7 +179,7 @@ def refuse_large(rows: int, features: int) -> None:
 
 
 def _fit_number(key: str, train: Column, test: Column, options: TableOptions) -> Block:
-    """A numeric or a boolean column, each one feature."""
+    """The one feature of a numeric or boolean column."""
     is_boolean = train.kind == "boolean"
     train, test = (_numbers(key, column, is_boolean) for column in (train, test))
     state: dict[str, Any] = {"column": key, "kind": "boolean" if is_boolean else "numeric", "impute": None}
@@ -191,7 +197,7 @@ def _fit_number(key: str, train: Column, test: Column, options: TableOptions) ->
 
 
 def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column, Any]:
-    """Both columns without missing values, and what was filled in, by scikit-learn's imputer."""
+    """Both columns with missing values filled in by scikit-learn's SimpleImputer, and the value filled in."""
     from sklearn.impute import SimpleImputer
 
     missing = None if train.stored.dtype.kind == "O" else np.nan
@@ -208,13 +214,13 @@ def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column
 
 
 def _constant(key: str, state: dict[str, Any], train: Column, test: Column) -> Block:
-    """No feature, of a column with one value in all training rows: the intercept has its effect already."""
+    """The block without features of a column that has one value in all training rows, as the intercept has."""
     note = f"column {key}: left out as a feature: it has one value in all training rows, as the intercept has"
     return Block((), state | {"kind": "constant"}, train, test, notes=(note,))
 
 
 def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> Block:
-    """A column of text, a feature for each of its categories; in reference coding for each but the first."""
+    """The features of a text column, one for each category; in reference coding, the first category has none."""
     if test.kind != "text" and not test.missing.all():
         raise _other_kind(key, "text", test)
     if test.kind != "text":
@@ -260,7 +266,7 @@ def _fit_text(key: str, train: Column, test: Column, options: TableOptions) -> B
 
 
 def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
-    """A column of finite numbers, NaN where missing; of true and false 1 and 0."""
+    """A column of finite numbers, NaN if missing; true is 1 and false is 0.  Raises FileError."""
     if is_boolean:
         if column.kind != "boolean" and not column.missing.all():
             raise _other_kind(key, "true and false", column)
@@ -283,7 +289,7 @@ def _numbers(key: str, column: Column, is_boolean: bool) -> Column:
 
 
 def _truth(values: np.ndarray) -> np.ndarray:
-    """1 and 0 of true and false, NaN where there is neither."""
+    """1 for true, 0 for false, NaN for None."""
     table = {"true": 1.0, "false": 0.0, None: np.nan}
     codes = [table[text.lower() if isinstance(text, str) else None] for text in values.tolist()]
     return np.array(codes, dtype=np.float64)

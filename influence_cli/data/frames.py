@@ -1,4 +1,4 @@
-"""Tables as the frames that other people's transformers were fitted on: pandas where it is installed, else polars."""
+"""Tables as data frames for transformers that were fitted elsewhere: pandas if it is installed, else polars."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from influence_cli.errors import FileError
 
 
 class FeatureMaker(Protocol):
-    """Features by transformers that were fitted elsewhere; raises FileError for rows that do not suit them.
+    """Makes features by transformers that were fitted elsewhere.  Raises FileError for rows that do not suit them.
 
-    ``width`` is the number of columns that they take, if it is known.
+    ``width`` is the number of columns that the transformers take, or None if unknown.
     """
 
     width: int | None
 
     @property
     def texts(self) -> frozenset[str]:
-        """The columns whose values are texts although they may look like numbers."""
+        """The columns whose values are text even if they look like numbers."""
 
     @property
     def label_is_text(self) -> bool:
-        """The same of the labels."""
+        """Whether the labels are text even if they look like numbers."""
 
     def wanted(self, table: Table, features: list[str]) -> list[str]:
-        """The columns that it needs, given those that could be features."""
+        """The columns that the transformers need, given those that may be features."""
 
     def of_tables(self, columns: list[str], train: Table, test: Table) -> Features:
         """The features of both tables."""
@@ -41,12 +41,12 @@ class FeatureMaker(Protocol):
 
 
 def frame_of(table: Table, columns: Sequence[str]) -> Any:
-    """A data frame; missing text is NaN in pandas, as its readers have it, and null in polars."""
+    """The columns as a data frame; missing text is NaN in pandas, as its readers give it, and null in polars."""
     if find_spec("pandas") is not None:
         values = {key: _plain(table.columns[key], np.nan) for key in columns}
         import pandas
 
-        # Of lists pandas makes the types that its readers make, by which a pipeline may choose columns.
+        # From lists pandas infers the types that its readers give, by which a pipeline may choose columns.
         return pandas.DataFrame({key: one.tolist() if one.dtype.kind == "O" else one for key, one in values.items()})
     import polars
 
@@ -57,14 +57,14 @@ def frame_of(table: Table, columns: Sequence[str]) -> Any:
 
 
 def matrix_of(table: Table, columns: Sequence[str]) -> np.ndarray:
-    """(r, len(columns)) float64 where every column is numeric or boolean, else objects."""
+    """The columns as an array (r, len(columns)): float64 if all are numeric or boolean, else objects."""
     values = [_plain(table.columns[key], np.nan) for key in columns]
     kind = object if any(one.dtype.kind == "O" for one in values) else np.float64
     return np.column_stack([one.astype(kind) for one in values])
 
 
 def texts_of(table: Table, column: str) -> Any:
-    """One column as a sequence of texts: a Series in pandas, else a list.  Raises FileError where there is no text."""
+    """One column of text as a pandas Series, or as a list without pandas.  Raises FileError if a text is missing."""
     one = table.columns[column]
     if one.kind != "text":
         raise FileError(f"the pipeline begins with texts, but column {column} holds {one.described}")
@@ -82,7 +82,7 @@ def texts_of(table: Table, column: str) -> Any:
 
 
 def _plain(column: Column, missing: Any) -> np.ndarray:
-    """Numbers and truth values as they are (objects where some are missing), text as objects."""
+    """The values of a column: numbers as they are, bool (objects if some are missing), or text as objects."""
     if column.kind == "numeric":
         return column.values
     known = {"true": True, "false": False} if column.kind == "boolean" else {}

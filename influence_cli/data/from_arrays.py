@@ -1,4 +1,4 @@
-"""Arrays as a reader found them, to be prepared: shapes, types and finite values are checked here."""
+"""Arrays as a reader returned them -> a ``Dataset``: shapes, types and finite values are checked here."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from influence_cli.errors import FileError, about
 
 @dataclass(frozen=True)
 class RawData:
-    """What a reader found: features of two or more dimensions, labels of any type, a test split or none.
+    """What a reader returned: features of two or more dimensions, labels of any type, with or without a test split.
 
-    ``feature_names`` are made up where the source has none.  ``sample_weight`` are those of the rows of X_train, as
-    they were found; they become a column of the data set.  ``notes`` say what the reader left out.
+    Without ``feature_names`` the features are numbered.  ``sample_weight`` (m,) are the unchecked weights of the rows
+    of X_train; they become a column of the data set.  ``notes`` say what the reader left out.
     """
 
     X_train: Rows
@@ -37,7 +37,7 @@ class RawData:
 
     @classmethod
     def of(cls, arrays: Sequence[Any]) -> RawData:
-        """From X and y, or from X_train, y_train, X_test and y_test."""
+        """RawData from X and y, or from X_train, y_train, X_test and y_test."""
         return cls(*arrays)
 
 
@@ -51,7 +51,10 @@ def prepare_arrays(
     standardize: bool = False,
     maker: FeatureMaker | None = None,
 ) -> Dataset:
-    """The data set of arrays, standardised on request or made by a ``maker``.  Raises FileError about ``name``."""
+    """The data set made of arrays, standardised if asked, or with features by ``maker``.
+
+    Raises FileError about ``name``.
+    """
     if maker is not None and raw.X_test is None:
         raw = replace(raw, X_test=raw.X_train, y_test=raw.y_train)
     with about(name):
@@ -72,7 +75,7 @@ class ArraySource:
 
     @cached_property
     def X_test(self) -> Rows:
-        """The test rows of its own, checked."""
+        """The checked test rows that the source brings."""
         X, shape = self.raw.X_test, self.raw.X_train.shape[1:]
         assert X is not None
         if isinstance(self.raw.X_train, StoredRows):
@@ -101,7 +104,7 @@ class ArraySource:
             preparation = {"features": made.state}
         elif self.standardize:
             if X_train is self.X and isinstance(X_train, np.ndarray):
-                X_train = X_train.copy()  # it may be another's, and is scaled in place
+                X_train = X_train.copy()  # it is scaled in place and may belong to the caller
             if X_test is self.__dict__.get("X_test") and isinstance(X_test, np.ndarray):
                 X_test = X_test.copy()
             made = scale_arrays(X_train, X_test, self.names)
@@ -118,7 +121,7 @@ class ArraySource:
         )
 
     def _weights(self, train: np.ndarray) -> dict[str, np.ndarray]:
-        """The weights of the training rows as a column, where the source has them."""
+        """The weights of the training rows as a column; no column if the source has none."""
         if self.raw.sample_weight is None:
             return {}
         weight = np.asarray(self.raw.sample_weight)
@@ -133,20 +136,20 @@ class ArraySource:
 
 
 def _records(X: Rows, rows: np.ndarray) -> Any:
-    """The numbers of these rows in their file, the first of which is 1."""
+    """The record numbers of the given rows in their file, counted from 1."""
     if isinstance(X, StoredRows) and X.is_whole:
         return FromOne(len(X))
     return rows.astype(np.int64) + 1
 
 
 def image_shape(array: Rows) -> tuple[int, int] | None:
-    """(height, width) of rows that are grey images, (m, h, w) or (m, h, w, 1)."""
+    """(height, width) if the rows are grey images, (m, h, w) or (m, h, w, 1), else None."""
     shape = array.stored_shape if isinstance(array, StoredRows) else array.shape
     return (int(shape[1]), int(shape[2])) if len(shape) == 3 or (len(shape) == 4 and shape[3] == 1) else None
 
 
 def _columns(raw: RawData, images: tuple[int, int] | None) -> tuple[str, ...]:
-    """One name a feature, once the shape is known to have features."""
+    """One name for each feature.  Raises FileError if the shape has no features."""
     shape = raw.X_train.stored_shape if isinstance(raw.X_train, StoredRows) else raw.X_train.shape
     if len(shape) < 2:
         raise FileError(
@@ -166,7 +169,7 @@ def _columns(raw: RawData, images: tuple[int, int] | None) -> tuple[str, ...]:
 
 
 def checked_features(X: Rows, columns: tuple[str, ...], where: str) -> Rows:
-    """(m, d) finite float64, C-ordered or, where it came so, in compressed rows."""
+    """X as finite float64 (m, d): C-ordered, or unchanged in form if it is sparse or stored.  Raises FileError."""
     needed = 1 if where == TEST else 2
     if X.shape[0] < needed:
         raise FileError(f"at least {needed} {where} are needed, but found {X.shape[0]}")
@@ -191,7 +194,7 @@ def checked_features(X: Rows, columns: tuple[str, ...], where: str) -> Rows:
 
 
 def _not_finite(first: tuple[int, int, float, int], size: int, columns: tuple[str, ...], where: str) -> FileError:
-    """The error for the ``first`` row, column and value that is not finite, of so many."""
+    """The error about values that are not finite; ``first`` is the row, column and value of the first, and how many."""
     row, column, value, count = first
     return FileError(
         f"every feature must be finite, but {count} of the {size} values in the {where} "
@@ -202,7 +205,7 @@ def _not_finite(first: tuple[int, int, float, int], size: int, columns: tuple[st
 
 
 def _numbers(X: np.ndarray, columns: tuple[str, ...], where: str) -> np.ndarray:
-    """The float64 form of an object array that holds only numbers; anything else is refused by column."""
+    """An object array of numbers as float64.  Raises FileError, which names the column, for anything else."""
     if X.dtype.kind == "O":
         for column, values in enumerate(X.T):
             for row, value in enumerate(values):
@@ -228,7 +231,7 @@ def _not_numeric(where: str, column: str, holds: str, row: int) -> FileError:
 
 
 def _labels(y: np.ndarray, rows: int, where: str) -> np.ndarray:
-    """One label a row; a column vector is taken for what it is."""
+    """y as one label for each row; a column (rows, 1) is flattened.  Raises FileError."""
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:

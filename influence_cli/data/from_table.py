@@ -1,4 +1,4 @@
-"""A table and what was asked of it, to be prepared: label, features, and the columns that name groups."""
+"""A table and the options about it -> a ``Dataset``: label, features, and the columns that define groups."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ def prepare_table(
     seed: int,
     maker: FeatureMaker | None = None,
 ) -> Dataset:
-    """The data set of ``tables``, the training rows (or all) and the test rows if they are apart.
+    """The data set made of ``tables``: the training rows (or all rows), and the test rows if they are separate.
 
-    Raises FileError or UsageError.
-
-    ``maker`` makes the features instead of ginf.  Row numbers follow the order of the file within either part.
+    If given, ``maker`` makes the features instead of ginf.  Both parts keep the row order of the file.  Raises
+    FileError or UsageError.
     """
     with about(name):
         source = TableSource(*tables, options, maker, is_regression=task == "regression")
@@ -114,7 +113,7 @@ class TableSource:
                 _check_label(column, self.label)
                 present = column.values[~missing]
                 if values is not None and values.dtype.kind == "U" and present.dtype.kind != "O":
-                    present = present.astype(str).astype(object)  # classes 1, 2, 3+ of which the test rows have 1 and 2
+                    present = present.astype(str).astype(object)  # classes 1, 2, 3+, of which only 1 and 2 are here
                 if self.options.per is not None:
                     known = self.test.take(np.flatnonzero(~missing))
                     per = known.columns[self.options.per]
@@ -170,7 +169,7 @@ class TableSource:
 
 
 def _complete(table: Table, columns: list[str]) -> tuple[Table, tuple[str, ...]]:
-    """The rows in which none of the columns is missing, and a note on the others."""
+    """The rows in which no value of ``columns`` is missing, and a note about the rows left out."""
     whole, counts = np.ones(table.rows, dtype=bool), []
     for key in dict.fromkeys(columns):
         if table.columns[key].kind != "other" and (missing := table.columns[key].missing).any():
@@ -217,5 +216,5 @@ def _plain(values: np.ndarray) -> np.ndarray:
 
 
 def _named(table: Table, train: Table) -> dict[str, Column]:
-    """The columns that the training rows have too."""
+    """The columns of ``table`` that the training rows have too, without those of the kind ``other``."""
     return {key: one for key, one in table.columns.items() if one.kind != "other" and key in train.columns}

@@ -1,4 +1,4 @@
-"""What holds for all reading inside a block: how callers far above tell a reader something."""
+"""Settings that hold within a ``with`` block, through which distant callers configure readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @contextmanager
 def inside(variable: ContextVar[T], value: T) -> Iterator[None]:
-    """The variable has that value inside, and the one from before behind it."""
+    """Set ``variable`` to ``value`` within the block and restore it afterwards."""
     token = variable.set(value)
     try:
         yield

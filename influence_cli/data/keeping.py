@@ -1,4 +1,4 @@
-"""Tables piece by piece: what a piece is, where pieces go as they are read, and how they become one column again."""
+"""Tables that are read in pieces: the pieces, the keeper that receives them, and how they are joined to columns."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from influence_cli.data.table import Column
 from influence_cli.memory import require
 
 TEXT_BYTES, MANY_TEXTS = 400, 2**17
-"""Of one text in a vocabulary, about, while it is told what a column is; how many are joined without a look at the
-memory."""
+"""Approximate bytes of one text in a vocabulary while the kind of a column is determined, and the number of texts up to
+which vocabularies are joined without checking the memory."""
 
 Values: TypeAlias = "np.ndarray | Pieces | Kept | Texts"
 
 
 @dataclass(frozen=True)
 class Part:
-    """The columns of one file, or of a piece of it; ``empty`` lines were left out."""
+    """The columns of one file or of a piece of it; ``empty`` is the number of empty lines that were skipped."""
 
     columns: Mapping[str, Values]
     rows: int
@@ -31,36 +31,38 @@ class Part:
 
 
 class Keeper:
-    """Where the pieces of a table go as they are read; this one leaves them in memory, and begins at the beginning."""
+    """Receives the pieces of a table as they are read.  This base class leaves them in memory and resumes nothing."""
 
     on_disk = False
-    """Whether a piece may be let go as soon as it was given: then every file is read in pieces."""
+    """Whether the pieces are stored elsewhere and may be freed at once; if so, every file is read in pieces."""
     learned: frozenset[str] = frozenset()
-    """Columns that turned out to be text."""
+    """Columns that an earlier, interrupted reading found to be text."""
 
     def start(self, texts: set[str]) -> None:
-        """Pieces follow, with these columns as text."""
+        """Announces that the following pieces have these columns as text."""
 
     def known(self, path: Path) -> tuple[list[Part], int]:
-        """The pieces of a file that were read before, and where it goes on."""
+        """The pieces of a file that were already read, and the position at which reading continues."""
         return [], 0
 
     def part(self, path: Path, part: Part, end: int) -> Part:
-        """A piece, which ends there."""
+        """Receives a piece of a file, which ends at the position ``end``; returns it as it is kept."""
         return part
 
     def column(self, column: Column) -> Column:
-        """A column of all pieces, as it shall be used."""
+        """A column joined from all pieces, as the table will hold it."""
         return replace(column, stored=np.asarray(column.stored)) if isinstance(column.stored, Texts) else column
 
     def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
-        """The column of text that the parts are, as they are ``cleaned`` one by one; None where they are not so many
-        different texts that these are better not held at once, and where one of them is not cleaned so."""
+        """A text column that is not joined, because its distinct texts are too many to hold at once, else None.
+
+        ``cleaned`` is applied to each part; None is also returned if it gives None for one of them.
+        """
         return None
 
 
 class KeptTexts(Texts):
-    """Texts of which vocabulary and codes are in the file."""
+    """``Texts`` whose vocabulary and codes are read from a file when they are used."""
 
     _own: tuple[Callable[[], list[str]], Kept]
 
@@ -77,7 +79,7 @@ class KeptTexts(Texts):
 
 
 def joined_texts(parts: Sequence[Texts]) -> Texts:
-    """Texts of several pieces, one behind the other.  Raises MemoryLackError."""
+    """The concatenated texts of several pieces, with one vocabulary.  Raises MemoryLackError."""
     vocabulary: dict[str, int] = {}
     codes: list[np.ndarray] = []
     in_order = True
@@ -89,7 +91,7 @@ def joined_texts(parts: Sequence[Texts]) -> Texts:
         codes_of_words = [vocabulary.setdefault(text, len(vocabulary)) for text in words]
         codes.append(np.array([*codes_of_words, -1], dtype=np.int64)[part.codes])
     texts, places = list(vocabulary), np.arange(len(vocabulary) + 1)
-    if in_order:  # then they are so of the file as a whole
+    if in_order:  # a file read as a whole has a sorted vocabulary as well
         order = sorted(range(len(texts)), key=texts.__getitem__)
         texts = [texts[place] for place in order]
         places[order] = np.arange(len(texts))
@@ -98,5 +100,5 @@ def joined_texts(parts: Sequence[Texts]) -> Texts:
 
 
 def joined_numbers(parts: Sequence[Kept]) -> Kept:
-    """Numbers of several pieces of one file, one behind the other."""
+    """The concatenated numbers of several pieces, which must lie in one file."""
     return parts[0].of([place for part in parts for place in part.places])

@@ -1,4 +1,4 @@
-"""Columns whose values stay in a file: read where they are asked for, one column or a few rows at a time."""
+"""Columns whose values stay in a file and are read on access, one column or a few rows at a time."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import numpy as np
 from influence_cli.errors import FileError
 
 CODES = np.dtype(np.int32)
-"""Of the places of texts in their vocabulary, as a file keeps them."""
+"""Type in the file of text codes, which are positions in a vocabulary."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Values of one column one behind the other: where they begin in the file, how many there are, their type, and
-    whether all are known to be finite."""
+    """A contiguous run of one column's values: byte offset in the file, number of rows, type, and whether all values
+    are known to be finite."""
 
     offset: int
     rows: int
@@ -30,8 +30,10 @@ class Place:
 
 
 class Kept:
-    """A column (r,) of int64, float64 or, with a ``vocabulary``, of text (None where there is none), in places of one
-    file; codes of text are given as codes where there is no vocabulary."""
+    """A column (r,) of int64 or float64, or of text (None if missing) given a ``vocabulary``, in places of one file.
+
+    Without a vocabulary, text codes are returned as they are.
+    """
 
     def __init__(
         self, path: Path, file: int, places: Sequence[Place], vocabulary: Callable[[], list[str]] | None = None
@@ -47,7 +49,7 @@ class Kept:
         return np.cumsum([0, *(place.rows for place in self.places)])
 
     def of(self, places: Sequence[Place]) -> Kept:
-        """Numbers or codes in other places of the same file."""
+        """The numbers or codes in other places of the same file."""
         return Kept(self.path, self._file, places)
 
     def __len__(self) -> int:
@@ -55,12 +57,12 @@ class Kept:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number is known to be there and finite."""
+        """Whether every number is known to be present and finite."""
         return self.dtype.kind == "f" and all(place.is_finite for place in self.places)
 
     @property
     def vocabulary(self) -> list[str]:
-        """The different texts."""
+        """The distinct texts."""
         return self._texts[:-1].tolist()
 
     @cached_property
@@ -72,7 +74,7 @@ class Kept:
         return self[:].astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """The values of these rows: a slice, or an array of numbers from 0."""
+        """The values of the rows ``key``: a slice, an array of row numbers from 0, or a mask."""
         if isinstance(key, slice):
             start, stop, step = key.indices(len(self))
             key = np.arange(start, stop, step) if step != 1 else (start, max(start, stop))
@@ -105,7 +107,7 @@ class Kept:
         return out
 
     def _places_of(self, rows: np.ndarray) -> Iterator[tuple[int, int, int]]:
-        """The number of each place that holds some of these rising rows, and which of them."""
+        """For ascending rows: the number of each place that holds some of them, and their range ``low:high``."""
         if len(rows):
             first, last = self.starts.searchsorted((rows[0], rows[-1]), side="right") - 1
             ends = [0, *rows.searchsorted(self.starts[first + 1 : last + 1]).tolist(), len(rows)]
@@ -114,11 +116,11 @@ class Kept:
                     yield number, low, high
 
     def is_like(self, other: Kept) -> bool:
-        """Whether both have as many rows in every place."""
+        """Whether both have the same number of rows in every place."""
         return np.array_equal(self.starts, other.starts)
 
     def _read(self, number: int, start: int, stop: int) -> np.ndarray:
-        """Rows from ``start`` to ``stop`` of the column, all of them in that place."""
+        """The rows ``start:stop`` of the column, which all lie in place ``number``."""
         place = self.places[number]
         kind = np.dtype(place.dtype)
         begin = place.offset + (start - int(self.starts[number])) * kind.itemsize
@@ -128,11 +130,11 @@ class Kept:
         return np.frombuffer(content, kind)
 
     def min(self) -> float:
-        """Of the numbers that there are."""
+        """The smallest number."""
         return min(self._read(number, *self._ends(number)).min() for number in self._filled)
 
     def max(self) -> float:
-        """Of the numbers that there are."""
+        """The largest number."""
         return max(self._read(number, *self._ends(number)).max() for number in self._filled)
 
     @property
@@ -144,8 +146,7 @@ class Kept:
 
 
 def side_by_side(columns: Sequence[Kept], rows: np.ndarray) -> np.ndarray:
-    """The values of these rising rows (b,) in columns that are like each other, (k, b): where a row lies is found once
-    for all of them."""
+    """The values (k, b) of ascending rows (b,) in k columns with the same places, which are located only once."""
     out = np.empty((len(columns), len(rows)))
     for number, low, high in columns[0]._places_of(rows):
         begin, end = int(rows[low]), int(rows[high - 1]) + 1
@@ -153,24 +154,22 @@ def side_by_side(columns: Sequence[Kept], rows: np.ndarray) -> np.ndarray:
         for one, row in zip(columns, out, strict=True):
             values = one._read(number, begin, end)
             if values.dtype == out.dtype:
-                values.take(
-                    local, out=row[low:high], mode="clip"
-                )  # with bounds that are checked it would be copied first
+                values.take(local, out=row[low:high], mode="clip")  # checking the bounds would take a copy
             else:
                 row[low:high] = values[local]
     return out
 
 
 class KeptByPart(Kept):
-    """A column (r,) of text, None where there is none, in places with a vocabulary each: of so many different texts
-    that they are not held at once."""
+    """A column (r,) of text, None if missing, in which each place has its own vocabulary, because there are too many
+    distinct texts to hold at once."""
 
     def __init__(self, path: Path, file: int, places: Sequence[Place], each: Sequence[Callable[[], list[str]]]):
         super().__init__(path, file, places)
         self._each = tuple(each)
         self.dtype = self._as_stored = np.dtype(object)
         self.at: list[list[int]] = []
-        """Where the vocabularies lie, as who made it keeps them."""
+        """Where the vocabularies lie: offset and size of each in the store."""
         self._last: tuple[int, np.ndarray] = -1, np.empty(0, dtype=object)
 
     @property
@@ -188,7 +187,7 @@ class KeptByPart(Kept):
 
 @dataclass(frozen=True)
 class Texts:
-    """A column of text: its different texts, and the place of each row's (r,), -1 where there is none."""
+    """A column of text: its distinct texts, and each row's position among them, (r,), -1 if missing."""
 
     vocabulary: list[str]
     codes: np.ndarray
@@ -198,14 +197,14 @@ class Texts:
 
     @property
     def counts(self) -> np.ndarray:
-        """(v,) how many rows have each text."""
+        """How many rows have each text, (v,)."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.vocabulary))
 
     def __len__(self) -> int:
         return len(self.codes)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        """(r,) object array of str, None where missing; equal texts are one object."""
+        """The texts as an object array (r,) of str, None if missing; equal texts share one object."""
         return np.array([*self.vocabulary, None], dtype=object)[self.codes]
 
     def __getitem__(self, key: Any) -> np.ndarray:
@@ -214,7 +213,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A column (r,) of what ``change`` makes of another one's values, when they are asked for."""
+    """A column (r,) whose values are ``change`` of the values of another column, computed on access."""
 
     stored: Any
     change: Callable[[np.ndarray], np.ndarray]

@@ -1,6 +1,7 @@
-"""What kind of column the values of a file are: numbers, truth values, dates or text, and what was guessed of them.
+"""The kind of a column, determined from its values: numbers, truth values, dates or text.
 
-A guess is a note that names the column.  Doubt is the column's ``refusal``, which matters if it is to be a feature.
+A guess is reported in a note that names the column.  If the values are ambiguous, the column has a ``refusal``, which
+becomes an error if the column is used as a feature.
 """
 
 from __future__ import annotations
@@ -29,26 +30,26 @@ from influence_cli.data.table import Column
 from influence_cli.errors import composed
 
 FEW_SORTS = 20
-"""Different texts, some of them numbers and others such as 3+, up to which they are taken for categories."""
+"""Most distinct texts of a column with numbers and other texts, such as 3+, that is taken for categories."""
 
 SHOWN_WORDS, LONGEST_WORD = 5, 40
-"""Words, and characters of a word, that a sentence shows."""
+"""Most words that a message shows, and most characters of each."""
 _WITH_UNIT = re.compile(
     r"[<>~≈='\"]{0,2}\s*[+-]?(?:[$€£¥]|kr\.?|Rs\.?)?\s*\d[\d.,'’]*\s*(?:[^\W\d]{0,6}[./²³°\"'%]*[^\W\d]{0,4}|-)"
 )
-"""A number with a comparison or a sign before it or a unit behind: 4.5 kg, 12K, <0.1, 5', kr 12, 12,- and ="12"."""
+"""A number after a comparison or a currency, or before a unit: 4.5 kg, 12K, <0.1, 5', kr 12, 12,- and ="12"."""
 SAMPLED_WORDS = 200
-"""Different texts of a column of which most must be dates before all are looked at."""
+"""Distinct texts of a column that are checked first: only if most are dates, all texts are checked."""
 DATE_NUMBERS = (19_000_101, 21_001_231)
-"""Whole numbers from and to which a column may be dates without separators, 20240131."""
+"""Range of the whole numbers that may be dates without separators, such as 20240131."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the options say about the fields of a table.
+    """How the fields of a table are to be read.
 
-    ``missing`` are more words for a missing value, ``texts`` the columns that are text whatever they look like,
-    ``separator`` stands between fields; ``has_decimal_commas`` says that other columns have them.
+    ``missing`` are further words for a missing value, ``texts`` the columns to take as text whatever they look like,
+    ``separator`` the character between fields; ``has_decimal_commas`` says that other columns have decimal commas.
     """
 
     decimal: str | None = None
@@ -68,7 +69,7 @@ class Reading:
 
 
 def kind_of(values: np.ndarray | Pieces | Kept | Texts, key: str, reading: Reading) -> tuple[Column, tuple[str, ...]]:
-    """The column that the values of ``key`` are, and the notes about it."""
+    """The values of the column ``key`` as a ``Column`` of the kind they appear to have, and notes about it."""
     if isinstance(values, Texts):
         return _of_texts(_cleaned(values, reading.nulls), key, reading)
     if key in reading.texts:
@@ -100,14 +101,14 @@ def numbers_as_texts(values: np.ndarray) -> Texts:
 
 
 def counted(words: Sequence[tuple[str, int]]) -> str:
-    """``'?' in 3 rows, '-' in 1 row and 2 more``."""
+    """Words and numbers of rows in words: ``'?' in 3 rows, '-' in 1 row and 2 more``."""
     short = [(word if len(word) <= LONGEST_WORD else word[: LONGEST_WORD - 3] + "...", count) for word, count in words]
     shown = [f"{word!r} in {count:,} row{'' if count == 1 else 's'}" for word, count in short[:SHOWN_WORDS]]
     return ", ".join(shown) + (f" and {len(words) - SHOWN_WORDS:,} more" if len(words) > SHOWN_WORDS else "")
 
 
 def _cleaned(texts: Texts, nulls: frozenset[str]) -> Texts:
-    """Without blanks around and missing values inside; texts that look the same are one."""
+    """The texts stripped of blanks, with the ``nulls`` missing; texts that look the same become equal."""
     places: dict[str, int] = {}
     new = [
         -1 if text in nulls else places.setdefault(text, len(places))
@@ -117,8 +118,10 @@ def _cleaned(texts: Texts, nulls: frozenset[str]) -> Texts:
 
 
 def plainly_text(texts: Texts, key: str, reading: Reading) -> Texts | None:
-    """A part of a column, cleaned, of which no text may be anything else, so that the column is text whatever the other
-    such parts hold; else None."""
+    """A cleaned part of a column if none of its texts can be anything but text, else None.
+
+    If every part passes, the column is text.
+    """
     made = _cleaned(texts, reading.nulls)
     if key in reading.texts:
         return made
@@ -230,7 +233,7 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
 def _numeric(
     texts: Texts, said: Sequence[str], numbers_read: Numbers, reading: Reading, key: str
 ) -> tuple[Column, tuple[str, ...]]:
-    """A column whose texts are numbers, apart from words for a missing value."""
+    """The column of texts that all are numbers or words for a missing value, and notes about it."""
     count, nulls = dict(zip(texts.vocabulary, texts.counts.tolist(), strict=True)), reading.null_numbers
     known = {word: value for word, value in zip(said, numbers_read.values, strict=True) if value not in nulls}
     numbers = [known.get(word) for word in texts.vocabulary]
@@ -310,5 +313,5 @@ def _mixed(column: Column, key: str, odd: Sequence[tuple[str, int]], what: str =
 
 
 def words_of(options: Iterable[str]) -> tuple[str, ...]:
-    """The words of ``--missing``, repeated or with commas between them."""
+    """The words of ``--missing``, which may be repeated and hold several words with commas between them."""
     return tuple(dict.fromkeys(word.strip() for text in options for word in text.split(",") if word.strip()))

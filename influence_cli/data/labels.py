@@ -1,7 +1,7 @@
 """Labels of any type -> class codes with printable names, or float64 responses.
 
-A class is named on the command line (``coherent:3``), so that a label prints as a person would type it: ``3`` for
-3, 3.0 and "3"; ``-1``; ``True``; a string as it stands.
+Classes are named on the command line (``coherent:3``), therefore a label is printed as a person would type it: ``3``
+for 3, 3.0 and "3"; ``-1``; ``True``; a string unchanged.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 from influence_cli.errors import FileError, composed
 
 FEW_VALUES = 20
-"""Up to this many distinct whole numbers are taken for classes without another look."""
+"""Up to this many distinct whole numbers are taken for classes without further checks."""
 
 ROWS_A_CLASS = 5
-"""Numbers that are many and come back less often than this, on average, are measurements and not classes."""
+"""Numbers that on average occur in fewer rows than this repeat as seldom as measurements do."""
 
 PART = 1 << 20
-"""Labels that are looked at together."""
+"""Labels that are processed at a time."""
 
 LONGEST_LABEL = 60
 """Characters of a label that a message shows."""
@@ -30,7 +30,10 @@ CLASSIFICATION = "for classes use --estimator logistic"
 
 
 def class_names(y: np.ndarray, where: str) -> tuple[tuple[str, ...], np.ndarray]:
-    """The printed names of the classes and the sorted labels they stand for (numbers by size, strings by letter)."""
+    """The printed names of the classes, and the distinct labels they stand for, sorted by number or alphabetically.
+
+    Raises FileError if there are fewer than two classes, or if the labels look like a numeric response.
+    """
     y = _text_or_numbers(y, where)
     _finite(y, where)
     values = np.unique(np.concatenate([np.unique(y[part]) for part in _parts(y)]))
@@ -54,13 +57,13 @@ def printed(values: np.ndarray) -> tuple[str, ...]:
 
 
 def in_a_sentence(label: str) -> str:
-    """A label of the file's as an error may show it: in one line, and not too long."""
+    """A label as an error shows it: on one line and shortened to ``LONGEST_LABEL``."""
     short = label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 3] + "..."
     return short if short.isprintable() else repr(short)
 
 
 def encode(y: np.ndarray, values: np.ndarray, where: str) -> np.ndarray:
-    """int64 positions of the labels in ``values``."""
+    """The int64 positions of the labels in ``values``.  Raises FileError for a label that is not among them."""
     y = _text_or_numbers(y, where)
     if (y.dtype.kind == "U") != (values.dtype.kind == "U"):
         kinds = ("numbers", "strings")
@@ -85,7 +88,7 @@ def encode(y: np.ndarray, values: np.ndarray, where: str) -> np.ndarray:
 
 
 def responses(y: np.ndarray, where: str) -> np.ndarray:
-    """Finite float64 responses."""
+    """The labels as finite float64 responses.  Raises FileError."""
     y = _text_or_numbers(y, where)
     if y.dtype.kind == "U":
         raise FileError(
@@ -97,12 +100,12 @@ def responses(y: np.ndarray, where: str) -> np.ndarray:
 
 
 def _parts(y: np.ndarray) -> list[slice]:
-    """Slices over labels: what is made of them takes no memory beside them."""
+    """Slices over labels, so that intermediate arrays stay small."""
     return [slice(start, start + PART) for start in range(0, max(len(y), 1), PART)]
 
 
 def _text_or_numbers(y: np.ndarray, where: str) -> np.ndarray:
-    """Labels as text (kind U, those that look the same alike) or as bool, integer or float; bytes are read as UTF-8."""
+    """Labels as text (kind U, Unicode-normalised) or as bool, integer or float; bytes are decoded as UTF-8."""
     if y.dtype.kind == "O":
         kinds = {"text" if isinstance(value, str) else "number" for value in y}
         odd = [value for value in y if not isinstance(value, str | bool | int | float | np.number | np.bool_)]
@@ -139,14 +142,14 @@ def _finite(y: np.ndarray, where: str) -> None:
 
 
 def _are_counts(values: np.ndarray) -> bool:
-    """Whether distinct numbers may be counts: whole, from 0 on."""
+    """Whether distinct numbers may be counts: whole numbers from 0."""
     return bool(values.dtype.kind in "iuf" and values[0] == 0 and (values == np.round(values)).all())
 
 
 def _looks_continuous(values: np.ndarray, rows: int) -> bool:
-    """Whether distinct numbers are measurements: fractions that seldom repeat, or many whole numbers that seldom do.
+    """Whether numbers are measurements: fractions that are many or seldom repeat, or whole numbers that are both.
 
-    Half-point grades (1, 1.5, ... 5) and the labels of a 100-class data set are classes; prices and ages are not.
+    Half-point grades (1, 1.5, ... 5) and the labels of a 100-class data set are classes; prices are not.
     """
     rare = len(values) * ROWS_A_CLASS > rows
     whole = values.dtype.kind != "f" or (values == np.round(values)).all()
@@ -156,7 +159,7 @@ def _looks_continuous(values: np.ndarray, rows: int) -> bool:
 
 
 def _print(value: np.generic) -> str:
-    """As a person would type it: whole floats without ``.0``, as long as they are exact."""
+    """The label as a person would type it: floats that are exact whole numbers without ``.0``."""
     if isinstance(value, np.floating) and value == np.round(value) and abs(value) < 2**53:
         return str(int(value))
     return composed(str(value))

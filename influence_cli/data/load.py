@@ -1,4 +1,4 @@
-"""From what ``--data`` says to checked arrays: a built-in name, or a path with a reader for its kind."""
+"""The source that ``--data`` names -> a ``Dataset``: a built-in name, or a path, which its kind of reader reads."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ READERS: dict[str, Callable[[Path], RawData]] = {
     ".h5": read_hdf5,
     ".hdf5": read_hdf5,
 }
-"""The end of a file's name -> the reader of its arrays."""
+"""Ending of a file's name -> the reader of its arrays."""
 SVMLIGHT = (".svm", ".libsvm", ".svm.gz", ".libsvm.gz")
 TEXT_TABLES = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": ",", ".dat": ",", ".data": ","}
-"""The end of a file's name -> the separator to expect in it."""
+"""Ending of a file's name -> the separator expected in it."""
 PARQUET = (".parquet", ".pq")
 TABLES = (*TEXT_TABLES, *(f"{ending}.gz" for ending in TEXT_TABLES), *PARQUET)
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
@@ -57,9 +57,9 @@ KINDS = (
     " or .h5"
 )
 TIMES_LENGTH = {".gz": 6.0, ".parquet": 5.0, ".pq": 5.0, ".npz": 2.2, ".h5": 2.2, ".svm": 3.0, ".libsvm": 3.0}
-"""The end of a file's name -> memory that reading it takes at its peak, in its own length (measured)."""
+"""Ending of a file's name -> peak memory of reading it, as a multiple of the file's length (measured)."""
 OTHER_TIMES, PYTHON_BYTES = 1.3, 1e8
-"""The same of other files, and what the program itself takes."""
+"""The same multiple for other files, and the bytes that the program itself takes."""
 NEEDS_LESS = (
     "raise the limit (--memory, ulimit -v, the container's), or store the rows as .npz or .h5, which are read piece by"
     " piece where they do not fit"
@@ -69,9 +69,9 @@ NOT_STREAMED = (
     " model are held as a whole: raise --memory, or give fewer rows"
 )
 CONVERTING_BYTES = 1e8
-"""Memory beside Python's own from which on compressed rows can be converted: a piece of text, and its numbers."""
+"""Bytes of memory, beside Python's own, that converting compressed rows takes: a piece of text, and its numbers."""
 PATTERN = "*?["
-"""Characters of which one makes a path that does not exist a pattern of paths."""
+"""Characters that make a path that does not exist a pattern of paths."""
 
 
 def load(
@@ -84,12 +84,12 @@ def load(
     maker: FeatureMaker | None = None,
 ) -> Dataset:
     """The data set that ``source`` names: ``digits``, ``synthetic``, ``blobs``, ``mnist``, a path, or a pattern of
-    paths of tables, which are one table in the order of their names.
+    paths of tables, which are joined to one table in the order of their names.
 
-    ``seed`` draws the random data sets, and the split of sources that have none; ``test_fraction`` is the share of
-    test rows in such a split, and with 0 all rows are training rows and test rows.  With a ``maker`` of features
-    nothing is split: all rows are training rows, and they are the test rows too where there are no others.  A built-in
-    name goes before a file of that name (``./digits`` is the file).  Raises FileError or UsageError.
+    ``seed`` determines the random data sets, and the split of sources without test rows; ``test_fraction`` is the share
+    of test rows in that split, and with 0 all rows are both training and test rows.  With a ``maker`` of features
+    nothing is split: all rows are training rows, and test rows as well if the source has no others.  A built-in name
+    takes precedence over a file of that name (``./digits`` is the file).  Raises FileError or UsageError.
     """
     options = table or TableOptions()
     if not 0 <= test_fraction < 1:
@@ -105,13 +105,13 @@ def load(
     with accounted(f"reading {source}", _needed(paths), NEEDS_LESS):
         loaded = _loaded(paths, source, (task, test_fraction, seed), options, maker)
     if loaded.streamed is not None and paths[0].name.lower().endswith((*TABLES, *SVMLIGHT)):
-        give_back()  # what a conversion took is not what is left out of --memory for the work to come
+        give_back()  # memory that the conversion freed must not count against --memory later
     return loaded
 
 
 def _refuse_held(paths: list[Path], source: str, maker: FeatureMaker | None) -> None:
-    """Raises UsageError for rows that have to be in memory as a whole, where workers shall read them; and where it is
-    known beforehand that there is too little for those that a brought model takes."""
+    """Raises UsageError if ``--scheduler`` is used with rows that must be in memory, and MemoryLackError if the rows of
+    a model that was brought (``--from``) are known not to fit."""
     if worked_elsewhere() and not (maker is None and paths and paths[0].name.lower().endswith((*ENDINGS, *SVMLIGHT))):
         what = f"those of {source}" if maker is None else "those of a model that was brought (--from)"
         raise UsageError(
@@ -124,7 +124,7 @@ def _refuse_held(paths: list[Path], source: str, maker: FeatureMaker | None) -> 
 
 
 def _needed(paths: list[Path]) -> float | None:
-    """Bytes of memory that reading these files takes, about; None where nothing is known."""
+    """Approximate bytes of memory that reading these files takes; None if unknown."""
     with suppress(OSError):
         sizes = [(path.name.lower(), path.stat().st_size) for path in paths if path.is_file()]
         times = [_by_ending(Path(name), TIMES_LENGTH) or OTHER_TIMES for name, _ in sizes]
@@ -139,7 +139,7 @@ def _loaded(
     options: TableOptions,
     maker: FeatureMaker | None,
 ) -> Dataset:
-    """``how`` are the task, the share of test rows and the seed."""
+    """The data set; ``how`` holds the task, the share of test rows and the seed."""
     task, test_fraction, seed = how
     if paths and all(path.name.lower().endswith(TABLES) for path in paths):
         tables = _tables(paths, source, options, maker)
@@ -170,7 +170,7 @@ def _loaded(
 def _tables(
     paths: list[Path], source: str, options: TableOptions, maker: FeatureMaker | None
 ) -> tuple[Table, Table | None]:
-    """The table, and that of the test rows: for a model from elsewhere as pandas reads them, where it is there."""
+    """The table, and the table of the test rows or None; with a ``maker`` read by pandas if it is installed."""
     texts = frozenset(composed(one.strip()) for text in options.categorical for one in (text, *text.split(",")))
     if maker is not None:
         texts |= maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
@@ -188,7 +188,7 @@ def _tables(
 def _read_table(
     paths: list[Path], source: str, options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None
 ) -> Table:
-    """The table in memory or, where that is too small and it is no pipeline's, in a store beside its files."""
+    """The table in memory, or in a store beside its files if it does not fit and there is no ``maker``."""
     for path in paths:
         check_regular(path, "a table")
     read = partial(_table_of, paths, options, texts, maker)
@@ -224,13 +224,13 @@ def _table_of(
 
 
 def check_source(source: str) -> None:
-    """Raises FileError for what is neither a built-in name nor a path."""
+    """Raises FileError if ``source`` is neither a built-in name nor an existing path."""
     if source not in BUILTIN:
         _existing(source)
 
 
 def files_of(source: str | None) -> list[str]:
-    """The files that a source means; none of a built-in name, or of what there is not."""
+    """The files that a source names; empty for a built-in name and for a path that does not exist."""
     try:
         files = [] if source is None or source in BUILTIN else _existing(source)
         beside = [beside_of(path) for path in files if path.suffix.lower() == ".npy"]
@@ -240,7 +240,7 @@ def files_of(source: str | None) -> list[str]:
 
 
 def located(source: str) -> str:
-    """A built-in name as it is, a path from the root."""
+    """A built-in name unchanged, a path made absolute."""
     return source if source in BUILTIN else str(Path(source).expanduser().absolute())
 
 
@@ -254,7 +254,7 @@ def _refuse_table_options(options: TableOptions, source: str) -> None:
 
 
 def _existing(source: str) -> list[Path]:
-    """The path that there is, or the paths of a pattern in the order of their names.  Raises FileError."""
+    """The existing path, or the paths that match a pattern, sorted by name.  Raises FileError."""
     try:
         path = Path(source).expanduser()
         if source and path.exists():
@@ -266,12 +266,12 @@ def _existing(source: str) -> list[Path]:
             if files:
                 return files
         raise _not_found(source)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~name of nobody
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~name, and there is no such user
         raise FileError(f"{source}: the path cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _test_paths(source: str, kinds: Iterable[str], beside: str) -> list[Path]:
-    """The files of ``--test-data``, of the same sort as the training data."""
+    """The files of ``--test-data``.  Raises UsageError if they are not of one of the ``kinds``."""
     paths = _existing(source)
     if any(path.is_dir() or not path.name.lower().endswith(tuple(kinds)) for path in paths):
         raise UsageError(
@@ -282,7 +282,7 @@ def _test_paths(source: str, kinds: Iterable[str], beside: str) -> list[Path]:
 
 
 def _refuse_other_kinds(path: Path) -> None:
-    """Raises FileError for a file that no reader of arrays takes, by its name."""
+    """Raises FileError if, by its name, no reader of arrays takes the file."""
     if path.name.lower().endswith(SVMLIGHT) or _by_ending(path, READERS) is not None:
         return
     if IDX_NAME.fullmatch(path.name):
@@ -322,7 +322,7 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
 
 
 def _svmlight_in_store(paths: Mapping[str, Path]) -> RawData:
-    """The rows of one file, or of that and of its test rows, in a store beside each."""
+    """The rows of the training file, and of the test file if there is one, each in a store beside its file."""
     tables = []
     for name, path in paths.items():
         size = f"about {shown(_needed([path]) or 0.0)} at the most"

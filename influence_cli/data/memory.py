@@ -1,4 +1,4 @@
-"""How much a reader may allocate, so that a file which claims more than there is ends in a sentence."""
+"""Limits on what a reader allocates, so that a file which claims more than there is ends in an error message."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from influence_cli.errors import FileError
 from influence_cli.memory import at_hand
 
 SHARE = 0.5
-"""Share of the memory at hand that one array, file or unpacked text may fill: its copies need the rest."""
+"""Share of the available memory that one array, file or unpacked text may fill; its copies need the rest."""
 UNPACKED_BYTES = 256 * 1024 * 1024
 UNPACKED_TIMES = 100
-"""A packed file may hold so many bytes, or so many times its own length if that is more: tables pack to a twentieth,
-and what packs to less than a hundredth is a mistake or a trap."""
+"""A packed file may hold this many bytes, or this multiple of its length if that is more: tables are packed to about a
+twentieth, and a file packed to less than a hundredth is a mistake or an attack."""
 
 
 _in_pieces: ContextVar[bool] = ContextVar("in_pieces", default=False)
 
 
 def unpacking_in_pieces() -> AbstractContextManager[None]:
-    """What is read inside is let go piece by piece, so that memory sets it no limit."""
+    """Within this context, what is read is freed piece by piece, so that memory does not limit it."""
     return inside(_in_pieces, True)
 
 
 def most() -> float:
-    """Bytes that one thing read from a file may take."""
+    """Most bytes that one array, file or unpacked text may take."""
     return math.inf if _in_pieces.get() else SHARE * at_hand()
 
 
 def most_unpacked(packed: int) -> float:
-    """Bytes that a file of that length may hold unpacked."""
+    """Most bytes that a file of ``packed`` bytes may hold when it is unpacked."""
     return min(most(), max(UNPACKED_BYTES, UNPACKED_TIMES * packed))
 
 
 def too_large(claimed: float, limit: float) -> FileError:
-    """The error for a file that holds, or claims, more than ``limit`` bytes."""
+    """The error for a file that holds, or claims to hold, more than ``limit`` bytes."""
     return FileError(
         f"it holds {claimed:,.0f} bytes or more, and at most {limit:,.0f} fit here",
         "write fewer rows or columns, or numbers instead of text",
@@ -51,9 +51,9 @@ def too_large(claimed: float, limit: float) -> FileError:
 
 
 def check_archive(archive: zipfile.ZipFile, length: int) -> None:
-    """Hold what the members of a zip claim, and the arrays in them, against its length and the memory.
+    """Check the sizes that a zip's members and the arrays in them claim against its length and the memory.
 
-    Raises FileError for what is too large, ValueError for what is damaged.
+    Raises FileError if one is too large, and ValueError if the archive is damaged.
     """
     limit = most_unpacked(length)
     for member in archive.infolist():
@@ -71,14 +71,14 @@ def check_archive(archive: zipfile.ZipFile, length: int) -> None:
 
 
 class BoundedGzip(gzip.GzipFile):
-    """A gzip file that raises FileError once it has given more bytes than a file of its length may hold."""
+    """A gzip file that raises FileError once it has returned more bytes than a file of its length may hold."""
 
     def __init__(self, path: str | os.PathLike[str]):
         super().__init__(path, "rb")
         self._limit = most_unpacked(Path(path).stat().st_size)
 
     def read(self, size: int | None = -1) -> bytes:
-        """As ``GzipFile.read``; all of it only as far as the limit."""
+        """As ``GzipFile.read``; without a size it reads up to the limit."""
         if size is None or size < 0:
             size = int(self._limit) + 1
         return self._counted(super().read(size))

@@ -1,6 +1,6 @@
 """Numbers as people write them: 1,842  1.842,5  $1,842  (12)  45%  1 842, and the words for a missing value.
 
-Everything here works on the different texts of one column, so that a million rows of ten values are ten texts.
+The functions take the distinct texts of one column, so that a million rows of ten values are ten texts.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 NULLS = ("NA", "N/A", "NaN", "nan", "null", "NULL", "n/a", "<NA>", "#N/A", "#NA", "-nan", "-NaN")
-"""What stands for a missing value in any column, beside nothing at all."""
+"""Texts that mean a missing value in any column, as an empty field does."""
 
 SIGNS = frozenset({"?", "??", "-", "--", "---", "—", "–", ".", "..", "...", "*", "**", "#"})
-"""Signs that stand for a missing value among numbers, and are suspicious among texts."""
+"""Signs that mean a missing value among numbers, and probably do among texts."""
 
 MISSING_WORDS = SIGNS | {
     *(
@@ -36,7 +36,7 @@ MISSING_WORDS = SIGNS | {
     *("not available", "not applicable", "not known", "not recorded", "no data", "no value", "blank", "empty", "tbd"),
     *("#n/a", "#na", "#value!", "#ref!", "#div/0!", "#num!", "#null!", "#name?", "<na>", "(null)", "-nan"),
 }
-"""What stands for a missing value in a column of numbers, in lower case."""
+"""Texts, in lower case, that mean a missing value in a column of numbers."""
 
 _PLAIN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(inf|infinity)", re.IGNORECASE)
 _CURRENCY = r"(?:US\$|R\$|A\$|C\$|[$€£¥₹₽]|USD|EUR|GBP|CHF|JPY)"
@@ -59,10 +59,10 @@ _CURRENCY_NAMES = {"US$": "$", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥
 
 @dataclass(frozen=True)
 class Numbers:
-    """What each text is as a number, None where it is none.
+    """Each text as a number, or None if it is not one.
 
-    ``decimal`` is the decimal mark; ``sample`` is a text whose reading was a guess, and ``why`` says how it was read.
-    ``doubt`` is a text that can be read in two ways, where nothing decides between them; ``units`` are two texts whose
+    ``decimal`` is the decimal mark.  ``sample`` is a text whose reading was a guess, and ``why`` says how it was read.
+    ``doubt`` is a text that can be read in two ways, if nothing decides between them; ``units`` are two texts whose
     numbers are in different units (10% and 0.2, $5 and €5).
     """
 
@@ -79,10 +79,12 @@ class Numbers:
 
 
 def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: str = ",") -> Numbers:
-    """The numbers that ``texts`` are, where fields are separated by ``separator``.
+    """The texts as numbers, from a file whose fields are separated by ``separator``.
 
-    ``decimal`` is the mark that was asked for.  Without, between semicolons a comma is the decimal mark; elsewhere it
-    separates thousands where every comma has three digits behind it, and between commas it is in doubt otherwise.
+    ``decimal`` is the decimal mark that the user named.  Without it, the last mark is the decimal mark in numbers with
+    both commas and points.  A single comma is the decimal mark if ``separator`` is a semicolon; otherwise commas
+    separate thousands if each is followed by three digits, and if not, they are in doubt in a file with commas between
+    fields and the decimal mark in any other.
     """
     plain = [_in_ascii(text) for text in texts]
     if decimal in (None, ".") and all(map(_PLAIN.fullmatch, plain)):
@@ -137,7 +139,7 @@ def _different_units(read: Sequence[tuple[str, re.Match[str]]]) -> tuple[str, st
 
 
 def doubt_points(numbers: Numbers, texts: Sequence[str]) -> Numbers:
-    """In doubt where every point has three digits behind it and other columns have decimal commas: 1.842."""
+    """The numbers, put in doubt if every point is followed by three digits (1.842); for tables with decimal commas."""
     points = [text for text in texts if "." in text]
     if numbers.decimal == "." and points and all(map(_GROUPED_POINTS.fullmatch, points)):
         return replace(numbers, doubt=points[0])
@@ -145,7 +147,7 @@ def doubt_points(numbers: Numbers, texts: Sequence[str]) -> Numbers:
 
 
 def _decimal_mark(bodies: Sequence[tuple[str, str]], separator: str) -> str | None:
-    """The decimal mark of a column, or None where it is in doubt."""
+    """The decimal mark of a column, or None if it is in doubt."""
     with_comma = [body for _, body in bodies if "," in body]
     if not with_comma:
         with_points = [body for _, body in bodies if "." in body]
@@ -180,7 +182,7 @@ def collapsing(texts: Sequence[str]) -> tuple[str, str] | None:
 
 
 def _amount(match: re.Match[str], mark: str) -> int | float | None:
-    """The number, or None where its marks stand where they cannot."""
+    """The number, or None if one of its marks or signs is in an impossible place."""
     if bool(match["open"]) != bool(match["close"]) or (match["front"] and match["back"] and match["back"] != "%"):
         return None
     whole, point, part = match["body"].strip().partition(mark)
@@ -197,7 +199,7 @@ def _amount(match: re.Match[str], mark: str) -> int | float | None:
 
 
 def _ways(guessed: Sequence[tuple[str, re.Match[str]]], mark: str) -> str:
-    """How texts that are no plain numbers were read, in words."""
+    """How numbers that are not plainly written were read, in words."""
     ways = {
         f"{'a comma' if mark == ',' else 'a point'} is the decimal mark": mark == ","
         and any("," in match["body"] for _, match in guessed),

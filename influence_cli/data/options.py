@@ -1,4 +1,4 @@
-"""What the options of ``ginf train`` say about a table."""
+"""The options of ``ginf train`` about a table."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ ORDINAL = "ordinal"
 DECIMALS = {",": ",", ".": ".", "comma": ",", "point": "."}
 
 TABLE_RULES = 2
-"""Of reading tables.  By the first ones, of files that do not name any, no column is left out by its looks."""
+"""Version of the rules for reading tables.  A model's file without a version means version 1, by which no column is
+left out as a feature automatically."""
 
 _KEPT_AS = {"id_column": "id"}
-"""Names in a model's file that are not those of the fields."""
+"""Field -> its name in a model's file, where the two differ."""
 
 
 @dataclass(frozen=True)
 class TableOptions:
-    """``standardize`` None is on for tables, off for arrays; ``coding`` None is ``full``.
+    """The options about a table as the user gave them.
 
-    The entries of ``drop``, ``features``, ``keep`` and ``categorical`` are names of columns, or several with commas
-    between them; those of ``missing`` are words likewise.  With ``exposure`` the label counts events, with
-    ``trials`` successes.
+    ``standardize`` None means on for tables and off for arrays; ``coding`` None means ``full``.  Each entry of
+    ``drop``, ``features``, ``keep`` and ``categorical`` is the name of a column, or several names with commas between
+    them; each entry of ``missing`` is one word or several.  The label counts events if ``exposure`` is given, and
+    successes if ``trials`` is.
     """
 
     label: str | None = None
@@ -57,7 +59,7 @@ class TableOptions:
     table_rules: int = TABLE_RULES
 
     def as_dict(self) -> dict[str, Any]:
-        """Only what was asked for."""
+        """The options that differ from their defaults, as JSON values."""
         asked = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
         if self.label is not None:
             asked["table_rules"] = self.table_rules
@@ -67,7 +69,7 @@ class TableOptions:
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> TableOptions:
-        """What ``as_dict`` gave, perhaps among other things."""
+        """The inverse of ``as_dict``; other keys are ignored."""
         options: dict[str, Any] = {}
         for one in fields(cls):
             value = kept.get(_KEPT_AS.get(one.name, one.name), one.default)
@@ -76,28 +78,28 @@ class TableOptions:
         return cls(**options)
 
     def reading(self, texts: frozenset[str] = frozenset()) -> Reading:
-        """How the fields of a text table are read; ``texts`` are columns that are text whatever they look like."""
+        """How to read the fields of a text table; ``texts`` are columns to take as text whatever they look like."""
         return Reading(DECIMALS.get(self.decimal or ""), words_of(self.missing), texts)
 
     @property
     def beside(self) -> tuple[tuple[str, str | None], ...]:
-        """Options that name one column which is no feature, and the columns."""
+        """The options that name one column which is not a feature, and that column or None."""
         weights = (("--sample-weight", self.sample_weight), ("--exposure", self.exposure), ("--trials", self.trials))
         return (("--id", self.id_column), *weights)
 
     @property
     def per(self) -> str | None:
-        """The column that the label is divided by."""
+        """The column by which the label is divided, or None."""
         return self.trials if self.exposure is None else self.exposure
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """The columns whose product the rows weigh."""
+        """The columns whose product is the weight of a row."""
         return tuple(one for one in (self.sample_weight, self.per) if one is not None)
 
     @property
     def needs_table(self) -> dict[str, Any]:
-        """By the option's name, what arrays without column names have no use for."""
+        """Option -> value, for the options that need a table with column names."""
         return {
             "--label": self.label,
             "--drop": self.drop,
@@ -119,7 +121,7 @@ class TableOptions:
 
 
 def check_options(options: TableOptions) -> None:
-    """What can be said before any file is read.  Raises UsageError."""
+    """Check the options before any file is read.  Raises UsageError."""
     from influence_cli.data.readers.dialect import encoding_of, separator_of
 
     words = {

@@ -1,4 +1,4 @@
-"""Columns of dates as days, for ``--date ordinal``."""
+"""Columns of dates as numbers of days, for ``--date ordinal``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from influence_cli.errors import FileError
 def dates_in_days(
     columns: list[str], train: Table, test: Table, options: TableOptions
 ) -> tuple[Table, Table, dict[str, str], tuple[str, ...]]:
-    """Both tables with the dates among ``columns`` as days since 1970-01-01, where ``--date ordinal`` asks for that.
+    """Both tables, with the dates among ``columns`` as days since 1970-01-01 if ``--date ordinal`` is given.
 
-    Behind them the order of day, month and year by column, and notes.
+    Also returned are the order of day, month and year of each such column, and notes.  Raises FileError.
     """
     date_columns = [
         key for key in columns if train.columns[key].kind == "date" and train.columns[key].described == "dates"
@@ -47,7 +47,7 @@ def dates_in_days(
 
 
 def in_days(key: str, column: Column, order: str) -> Column:
-    """A column of dates as days since 1970-01-01.  Raises FileError for what is no date in that order."""
+    """A column of dates as days since 1970-01-01.  Raises FileError for a text that is not a date in that order."""
     days: dict[str | None, float] = {None: np.nan}
     for text in sorted(set(column.values.tolist()) - {None}):
         day = dates.days_of(str(text), order)

@@ -1,7 +1,7 @@
-"""Some of the rows in one place of one file, read by plain reads.
+"""Contiguous rows of one file, read by plain reads.
 
-Not by a memory map: a mapped file counts as memory of the process, takes as much address space as it is long, and ends
-the process where it becomes shorter.
+A memory map is not used, because a mapped file counts as memory of the process, takes as much address space as it is
+long, and ends the process if the file is truncated.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from influence_cli.errors import FileError
 
 
 class Part(Protocol):
-    """Some of the rows, in one place of one file, as numbers of the file's own type."""
+    """Contiguous rows of one file, as numbers of the type that the file has."""
 
     rows: int
     path: Path
 
     def read(self, start: int, out: np.ndarray) -> None:
-        """Rows from ``start`` on into all of ``out`` (n, d).  Raises FileError."""
+        """Read the n rows from ``start`` on into ``out`` (n, d).  Raises FileError."""
 
 
 class OpenFile:
-    """A file that stays open, is read in many places, and is not to be changed meanwhile."""
+    """A file that stays open, is read in many places, and must not change meanwhile."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -43,9 +43,9 @@ class OpenFile:
         return status.st_size, status.st_mtime_ns
 
     def fill(self, out: np.ndarray, place: int) -> np.ndarray:
-        """``out`` (contiguous) with the bytes from ``place`` on; the system reads ahead what comes behind.
+        """Fill the contiguous ``out`` with the bytes from offset ``place`` on, and return it.  Raises FileError.
 
-        Raises FileError.
+        The system is advised to read the following bytes ahead.
         """
         if self._stamp() != self._as_opened:
             raise FileError(f"{self.path}: the file was changed while it was in use", "leave it as it is until the end")
@@ -60,13 +60,13 @@ class OpenFile:
         return out
 
     def bytes_at(self, places: Sequence[int], count: int) -> bytes:
-        """So many bytes from each of these places on, one behind the other."""
+        """``count`` bytes from each offset in ``places``, concatenated."""
         file = self._file.fileno()
         return b"".join([os.pread(file, count, place) for place in places])
 
 
 class PlainPart:
-    """Rows of one file, one behind the other from ``offset`` bytes on, in row-major order."""
+    """Rows that lie uncompressed in row-major order from ``offset`` bytes on."""
 
     def __init__(self, path: Path, offset: int, rows: int):
         self.path, self.offset, self.rows = path, offset, rows
@@ -76,16 +76,16 @@ class PlainPart:
         return PlainPart, (self.path.absolute(), self.offset, self.rows)
 
     def read(self, start: int, out: np.ndarray) -> None:
-        """As ``Part.read``."""
+        """See ``Part.read``."""
         self._file.fill(out, self.offset + start * (out.nbytes // max(len(out), 1)))
 
     def single(self, rows: Sequence[int], row_bytes: int) -> bytes:
-        """These rows, each read by itself."""
+        """The bytes of the given rows, each of which is read separately."""
         return self._file.bytes_at([self.offset + row * row_bytes for row in rows], row_bytes)
 
 
 class ChunkedPart:
-    """Rows of an HDF5 dataset that lies in chunks, packed or not: read through the library, one thread at a time."""
+    """Rows of a chunked HDF5 dataset, compressed or not, which are read through h5py by one thread at a time."""
 
     _one_at_a_time = threading.Lock()
 
@@ -99,7 +99,7 @@ class ChunkedPart:
         return ChunkedPart, (self.path.absolute(), self._key, self.rows)
 
     def read(self, start: int, out: np.ndarray) -> None:
-        """As ``Part.read``."""
+        """See ``Part.read``."""
         try:
             with self._one_at_a_time:
                 whole = self._dataset[start : start + len(out)]

@@ -1,9 +1,9 @@
-"""Columns of numbers that are not one array: in pieces as a file was read, and as what a matrix of features leaves out.
+"""Columns of numbers that are not one array: in the pieces in which a file was read, or restored from the features.
 
-A table of a million rows and fifty columns is 400 MB, and so are the features that are made of it.  Its columns name
-groups, so that they must stay; but a standardised feature x = (v - mean) / scale gives v back but for rounding, and how
-many units in the last place are missing is one byte.  So the columns of a large file are read in pieces, each piece is
-let go as soon as it is placed, and what stays of a column is that byte a row.
+A table of a million rows and fifty columns takes 400 MB, and so do the features made of it.  The columns must stay,
+because they define groups; but a standardised feature x = (v - mean) / scale gives v back except for rounding, and the
+rounding error, in units in the last place, fits into one byte.  Therefore the columns of a large file are read in
+pieces, each piece is freed as soon as its features are written, and only that byte of each value is kept.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import numpy as np
 
 
 def apart(shape: tuple[int, ...]) -> np.ndarray:
-    """A float64 array whose memory goes back to the system as soon as it is let go."""
+    """A float64 array whose memory returns to the system as soon as the array is freed."""
     count = int(np.prod(shape))
     memory = mmap.mmap(-1, max(8 * count, 1))
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):
-            memory.madvise(mmap.MADV_HUGEPAGE)  # a fault for each 4 kB would take as long as reading the numbers
+            memory.madvise(mmap.MADV_HUGEPAGE)  # a page fault for each 4 kB would take as long as reading the numbers
     return np.frombuffer(memory, dtype=np.float64, count=count).reshape(shape)
 
 
 class Pieces:
-    """A column of numbers (r,) in pieces, one behind the other, which can be let go one by one."""
+    """A column of numbers (r,) in consecutive pieces, which can be freed one by one."""
 
     def __init__(self, parts: Sequence[np.ndarray], dtype: np.dtype):
         self._parts: list[np.ndarray | None] = list(parts)
@@ -45,7 +45,7 @@ class Pieces:
         )
 
     def __getitem__(self, key: slice | np.ndarray) -> np.ndarray:
-        """The values of these rows; a few rows that are near each other come from their pieces alone."""
+        """The values of the rows ``key``; if all lie in one piece, only that piece is read."""
         if isinstance(key, slice):
             key = np.arange(*key.indices(len(self)))
         if not len(key):
@@ -64,18 +64,18 @@ class Pieces:
 
     @cached_property
     def is_finite(self) -> bool:
-        """Whether every number is finite: certain, or false; asked before a piece is let go."""
+        """True only if every number is certainly finite; must be computed before a piece is freed."""
         with np.errstate(over="ignore", invalid="ignore"):
             return all(part is not None and bool(np.isfinite(part.sum())) for part in self._parts)
 
     def piece(self, place: int) -> np.ndarray:
-        """The piece at that place."""
+        """The piece at index ``place``."""
         part = self._parts[place]
         assert part is not None, "it was let go"
         return part
 
     def let_go(self, place: int) -> None:
-        """Of the piece at that place: it is not asked for again."""
+        """Free the piece at index ``place``, which must not be used again."""
         self._parts[place] = None
 
 
@@ -83,7 +83,7 @@ class Pieces:
 class Restored:
     """A column (m,) that was standardised to column ``at`` of X: v = x scale + mean, plus ``units`` in the last place.
 
-    ``exceptions`` are rows, and their values, that this does not give back.
+    ``exceptions`` are the rows, and their values, that this formula does not restore.
     """
 
     X: np.ndarray
@@ -110,5 +110,5 @@ class Restored:
         return out.astype(dtype or self.dtype, copy=False)
 
     def except_for(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Keep the values of these rows as they are."""
+        """Keep the ``values`` of these rows explicitly."""
         self.exceptions.append((rows, values))

@@ -1,7 +1,7 @@
-"""Features written into their matrices a block of rows at a time.
+"""Features written into their matrices, a block of rows at a time.
 
-Column by column every write would be to another line of memory.  Where the columns of a large file are in pieces, each
-piece is let go as soon as its rows are written.
+Written column by column, every number would go to another cache line.  If the columns of a large file are in pieces,
+each piece is freed as soon as its rows are written.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from influence_cli.data.pieces import Pieces, Restored
 from influence_cli.data.table import Column
 
 BLOCK_ROWS = 2048
-"""Rows that are standardised and placed at a time, few enough to stay in the cache."""
+"""Rows that are standardised and written at a time, few enough to stay in the cache."""
 FILE_BLOCK = 2**18
-"""Numbers that are written to a file at a time: fewer would be many small reads of each column."""
+"""Numbers that are written to a file at a time; with fewer, each column would be read in many small reads."""
 TOGETHER = 240_000
-"""Numbers of pieces that are written together: of fewer, the threads wait for the interpreter more than they write
-(15,000 take 1.3 times as long)."""
+"""Numbers of pieces that are written at a time; with fewer, threads mostly wait for the interpreter's lock (with 15,000
+it takes 1.3 times as long, measured)."""
 LARGEST_BYTE, LARGEST_WHOLE = 127, 2**53
-"""The largest number of units in the last place that a byte holds, and whole number that float64 holds as any other."""
+"""The largest number of units in the last place that an int8 holds; up to 2^53, float64 holds all whole numbers."""
 UNSCALED = {"mean": 0.0, "scale": 1.0}
-"""Of a column of numbers that is not standardised."""
+"""The state of a numeric column that is not standardised."""
 WORKERS = min(4, os.cpu_count() or 1)
-"""Threads that write the rows of a piece."""
+"""Threads that write at the same time, each the rows of one piece."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """The features of one column: their names, their state, and what is written of the rows of a span.
+    """The features of one column: their names, fitted state, and the columns of training and test rows.
 
-    (value - mean) / scale of numbers, else what ``encode`` makes of the values, (b, k).
+    They are (value - mean) / scale, or ``encode`` of the values (b,) as (b, k) for a column of text.
     """
 
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Block:
     notes: tuple[str, ...] = ()
 
     def write(self, values: np.ndarray, out: np.ndarray) -> None:
-        """The features of these rows (b,) into ``out`` (b, k)."""
+        """Write the features of the ``values`` (b,) into ``out`` (b, k)."""
         if self.encode is not None:
             out[:] = self.encode(values)
             return
@@ -59,7 +59,7 @@ class Block:
 
     @property
     def pieces(self) -> Pieces | None:
-        """Those that training and test rows are picked from alike."""
+        """The pieces from which training and test rows are both taken, if the values can be restored; else None."""
         stored = self.train.stored
         shared = stored is self.test.stored and self.train.rows is not None and self.test.rows is not None
         if not shared or self.encode is not None or not isinstance(stored, Pieces):
@@ -68,11 +68,14 @@ class Block:
 
 
 Placed = Sequence[tuple[int, Block]]
-"""Blocks, and the first column of each."""
+"""The index of the first feature of each block, and the block."""
 
 
 def write(X_train: np.ndarray, X_test: np.ndarray, placed: Placed) -> dict[str, tuple[Column, Column]]:
-    """Fill X_train (m, d) and X_test (n, d); the columns of both parts whose pieces are let go, by name."""
+    """Fill X_train (m, d) and X_test (n, d).
+
+    Returns, by name, the training and test columns whose pieces were freed and which are restored from X.
+    """
     split = [(start, block) for start, block in placed if block.pieces is not None]
     whole = [(start, block) for start, block in placed if block.pieces is None]
     for X, is_test in ((X_train, False), (X_test, True)):
@@ -83,14 +86,14 @@ def write(X_train: np.ndarray, X_test: np.ndarray, placed: Placed) -> dict[str, 
 
 
 def _fill(X: np.ndarray, span: slice, placed: Placed, *, is_test: bool) -> None:
-    """The features of the rows of a span, X (b, d)."""
+    """Write the features of the rows of ``span`` into X (b, d)."""
     for start, block in placed:
         column = block.test if is_test else block.train
         block.write(column.part(span), X[:, start : start + len(block.names)])
 
 
 def in_blocks(rows: int, count: int, placed: Placed, *, is_test: bool) -> Iterator[np.ndarray]:
-    """The same rows by rows, for a file: (b, count) each."""
+    """The features of training or test rows for a file, in consecutive blocks (b, count)."""
     step = max(1, min(rows, FILE_BLOCK // count))
     alike, picked = _alike(placed, is_test=is_test)
     at = list(alike)
@@ -113,8 +116,8 @@ def in_blocks(rows: int, count: int, placed: Placed, *, is_test: bool) -> Iterat
 
 
 def _alike(placed: Placed, *, is_test: bool) -> tuple[dict[int, Kept], np.ndarray | None]:
-    """By their place in a row, the columns of numbers that are kept in a file alike, and which rising rows of them are
-    wanted (None for all)."""
+    """The numeric columns with the same places in a file, by index of their feature, and which ascending rows of them
+    are needed (None for all)."""
     alike: dict[int, Kept] = {}
     rows: np.ndarray | None = None
     for at, block in placed:
@@ -130,7 +133,7 @@ def _alike(placed: Placed, *, is_test: bool) -> tuple[dict[int, Kept], np.ndarra
 
 
 def _by_pieces(X_train: np.ndarray, X_test: np.ndarray, split: Placed) -> dict[str, tuple[Column, Column]]:
-    """The same of columns in pieces, piece by piece: some rows on each thread, all columns of a few rows together."""
+    """As ``write``, for columns in pieces: each thread writes one piece, all columns of a few rows at a time."""
     pieces = [block.pieces for _, block in split if block.pieces is not None]
     mean, scale = (np.array([[block.state[key]] for _, block in split]) for key in ("mean", "scale"))
     at = np.array([at for at, _ in split])
@@ -169,7 +172,7 @@ def _each(split: Placed, units: np.ndarray) -> Iterator[tuple[int, float, float,
 
 @dataclass(frozen=True)
 class _Side:
-    """One matrix, the ``rows`` of the table that it holds, and what is kept of the ``columns`` that are written."""
+    """One matrix of features, X_train or X_test, into whose ``columns`` the features of the table's ``rows`` go."""
 
     X: np.ndarray
     rows: np.ndarray
@@ -180,7 +183,7 @@ class _Side:
     kept: Sequence[Restored]
 
     def write(self, pieces: Sequence[Pieces], place: int, span: slice) -> None:
-        """The rows of a span, all of them of the piece at that place."""
+        """Write the rows of ``span``, which all lie in the piece at index ``place``."""
         step = max(1, TOGETHER // len(pieces))
         for first in range(span.start, span.stop, step):
             self._write(pieces, place, slice(first, min(first + step, span.stop)))
@@ -191,7 +194,7 @@ class _Side:
         for row, one in zip(values, pieces, strict=True):
             part = one.piece(place)
             if part.dtype == values.dtype:
-                part.take(local, out=row, mode="clip")  # with bounds that are checked it would be copied first
+                part.take(local, out=row, mode="clip")  # checking the bounds would take a copy
             else:
                 row[:] = part[local]
         made = values - self.mean

@@ -1,7 +1,7 @@
-"""From arrays or a table to a checked, encoded ``Dataset``: the one path that both take.
+"""Arrays or a table -> a checked, encoded ``Dataset``.
 
-Every reader ends here, so that a source may be damaged or unsuitable in any way and the core still only ever sees
-finite float64 features, class codes that start at 0, and row numbers that mean the same in every command.
+All readers end here, so that whatever a source contains, the core only sees finite float64 features, class codes that
+start at 0, and row numbers that mean the same in every command.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ TRAIN, TEST, UNSPLIT = "training rows", "test rows", "rows"
 
 @dataclass(frozen=True)
 class Parts:
-    """Both parts of a source once it is known which rows they are.
+    """The training and the test part of a source, after the split.
 
-    ``columns`` and ``records`` are those of the training and of the test rows, as ``Dataset`` has them.
+    ``columns`` and ``records`` are those of the training and of the test rows, as in ``Dataset``.
     """
 
     features: Features
@@ -39,27 +39,27 @@ class Parts:
 
 
 class Source(Protocol):
-    """Rows as a reader found them, and what was asked of them; every method raises FileError or UsageError."""
+    """Rows as a reader returned them, with the options about them.  Every method raises FileError or UsageError."""
 
     has_tests: bool
-    """Whether it has test rows of its own; nothing is split then."""
+    """Whether the source brings test rows, so that nothing is split."""
     notes: tuple[str, ...]
 
     def labels(self, where: str) -> np.ndarray:
-        """The label of every row that is to be trained on or split, numbers or text; ``where`` names these rows."""
+        """The labels, numbers or text, of the training rows or of all rows to split; ``where`` names them in errors."""
 
     def test_labels(self, values: np.ndarray | None) -> np.ndarray:
-        """Codes into the classes' ``values``, or responses, of its own test rows; -1 or NaN where there is none."""
+        """Labels of the test rows that the source brings: codes into ``values`` (or -1), or responses (or NaN)."""
 
     def parts(self, train: np.ndarray, test: np.ndarray | None) -> Parts:
-        """Both parts, from the numbers of their rows; ``test`` None are its own test rows."""
+        """Both parts, given the numbers of their rows; ``test`` None means the test rows that the source brings."""
 
 
 def prepare(source: Source, name: str, *, task: Task, test_fraction: float, seed: int) -> Dataset:
-    """Check, split where the source has no test rows, and encode.  Raises FileError or UsageError about ``name``.
+    """Check the source, split it unless it brings test rows, and encode it.
 
-    A split keeps the source's order within either part.  With a ``test_fraction`` of 0 all rows are training rows, and
-    the test rows too.
+    Both parts of a split keep the order of the source.  With a ``test_fraction`` of 0 all rows are both training and
+    test rows.  Raises FileError or UsageError about ``name``.
     """
     with about(name):
         where = TRAIN if source.has_tests else UNSPLIT
@@ -98,5 +98,5 @@ def prepare(source: Source, name: str, *, task: Task, test_fraction: float, seed
 
 
 def coded(y: np.ndarray, values: np.ndarray | None, where: str) -> np.ndarray:
-    """Class codes into ``values``, or responses where there are no classes.  Raises FileError."""
+    """Class codes into ``values``, or responses if ``values`` is None.  Raises FileError."""
     return responses(y, where) if values is None else encode(y, values, where)

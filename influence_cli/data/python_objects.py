@@ -1,6 +1,6 @@
-"""Arrays and frames that a Python user holds: NumPy, SciPy's sparse matrices, pandas, polars, lists.
+"""Arrays and frames that a Python user passes: NumPy, SciPy's sparse matrices, pandas, polars, lists.
 
-Frames are told by what they can do, not by their type, so that neither library is imported here.
+Frames are recognised by their attributes and not by their type, so that neither library is imported here.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ SHOWN_COLUMNS = 20
 
 
 def is_frame(X: Any) -> bool:
-    """Whether X has named columns."""
+    """Whether X is a data frame, with named columns."""
     return hasattr(X, "columns") and hasattr(X, "__getitem__") and hasattr(X, "shape")
 
 
 def column_names(X: Any) -> tuple[str, ...]:
-    """The names of a frame's columns; none of an array."""
+    """The names of a frame's columns; empty for an array."""
     return tuple(str(name) for name in X.columns) if is_frame(X) else ()
 
 
 def frame_columns(X: Any) -> dict[str, np.ndarray]:
-    """A frame's columns as ``Dataset.columns_train`` has them; none of an array."""
+    """A frame's columns in the form of ``Dataset.columns_train``; empty for an array.  Raises FileError."""
     if not is_frame(X):
         return {}
     names = column_names(X)
@@ -43,9 +43,9 @@ def frame_columns(X: Any) -> dict[str, np.ndarray]:
 
 
 def feature_array(X: Any, where: str, names: tuple[str, ...] | None = None) -> Rows:
-    """X as finite float64 (m, d): C-ordered, or CSR of any sparse matrix.
+    """X as finite float64 (m, d): C-ordered, or CSR if X is sparse.
 
-    Raises FileError that names column and row of what is no number.
+    Raises FileError, which names the column and row of a value that is not a finite number.
     """
     frame_names = column_names(X)
     if issparse(X):
@@ -61,7 +61,7 @@ def feature_array(X: Any, where: str, names: tuple[str, ...] | None = None) -> R
 
 
 def label_array(y: Any, rows: int, where: str) -> np.ndarray:
-    """y as (rows,); a column of one is taken for what it is.  Raises FileError."""
+    """y as (rows,); a column (rows, 1) is flattened.  Raises FileError."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -71,7 +71,7 @@ def label_array(y: Any, rows: int, where: str) -> np.ndarray:
 
 
 def training_set(X: Any, features: Rows, names: tuple[str, ...], y: Any, values: np.ndarray | None) -> Dataset:
-    """Training rows without test rows."""
+    """A ``Dataset`` of training rows without test rows.  Raises FileError."""
     with about("y"):
         codes = coded(label_array(y, features.shape[0], TRAIN), values, TRAIN)
         classes = () if values is None else printed(values)
@@ -92,7 +92,7 @@ def training_set(X: Any, features: Rows, names: tuple[str, ...], y: Any, values:
 
 
 def test_labels(y: Any, rows: int, values: np.ndarray | None) -> np.ndarray:
-    """Codes or responses; -1 or NaN without labels."""
+    """Class codes or responses of the test rows; all -1 or NaN if ``y`` is None.  Raises FileError."""
     if y is None:
         return np.full(rows, -1, dtype=np.int64) if values is not None else np.full(rows, np.nan)
     with about("y_test"):
@@ -100,12 +100,15 @@ def test_labels(y: Any, rows: int, values: np.ndarray | None) -> np.ndarray:
 
 
 def typed(classes: np.ndarray) -> np.ndarray:
-    """Class labels as numbers or as text of NumPy's, never as objects."""
+    """Class labels as an array of numbers or text, not of objects."""
     return np.array(classes.tolist()) if classes.dtype.kind == "O" else classes
 
 
 def with_columns(X: Any, columns: tuple[str, ...], name: str) -> Any:
-    """A frame's ``columns`` by name, in that order; an array, or whatever has no names, as it is.  Raises FileError."""
+    """The ``columns`` of a frame in that order; anything without column names is returned unchanged.
+
+    Raises FileError.
+    """
     if not columns or not is_frame(X):
         return X
     by_text = {str(key): key for key in X.columns}
@@ -124,7 +127,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _column(values: np.ndarray) -> np.ndarray:
-    """int64, float64, or an object array of str with None where missing."""
+    """The values as int64, float64, or an object array of str with None for missing values."""
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
     if values.dtype.kind == "f":

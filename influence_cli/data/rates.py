@@ -1,10 +1,11 @@
-"""Counts over what they were counted in: claims a year insured (``--exposure``), successes of trials (``--trials``).
+"""Rates and shares: claims per insured year (``--exposure``), successes among trials (``--trials``).
 
-The response of a row is the quotient, and the row weighs by the denominator e_i: with y_i = c_i / e_i
+The response of row i is the quotient y_i = c_i / e_i, and its weight is the denominator e_i:
 
     sum_i e_i (exp(eta_i) - y_i eta_i)  =  sum_i (exp(eta_i + log e_i) - c_i (eta_i + log e_i)) + constants
 
-which is the Poisson model of the counts with the offset log e_i; of shares likewise the binomial likelihood.
+which is the Poisson model of the counts c_i with the offset log e_i.  Shares give the binomial likelihood in the same
+way.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from influence_cli.errors import FileError
 
 
 def said(options: TableOptions) -> tuple[str, ...]:
-    """What the response is, in words."""
+    """A note that says what the response is; none without ``--exposure`` and ``--trials``."""
     count = options.label
     if options.exposure is not None:
         return (
@@ -36,9 +37,9 @@ def said(options: TableOptions) -> tuple[str, ...]:
 
 
 def quotient(counts: np.ndarray, column: Column, records: np.ndarray, options: TableOptions) -> np.ndarray:
-    """Counts over the ``--exposure`` or ``--trials`` of the same rows, which are these ``records`` of the file.
+    """Counts (r,) divided by ``column``, the ``--exposure`` or ``--trials`` of the same rows; ``records`` number them.
 
-    Raises FileError for a denominator of 0 or less, and for more successes than trials.
+    Raises FileError for a denominator that is not positive and for more successes than trials.
     """
     option = "--exposure" if options.exposure is not None else "--trials"
     if column.kind != "numeric":
@@ -50,7 +51,7 @@ def quotient(counts: np.ndarray, column: Column, records: np.ndarray, options: T
 
 
 def divided(counts: Any, per: np.ndarray, name: str) -> np.ndarray:
-    """The same of arrays (m,); ``name`` is exposure or trials.  Raises FileError."""
+    """The same quotient for arrays (m,); ``name`` is exposure or trials.  Raises FileError."""
     numbers = np.asarray(counts, dtype=np.float64)
     if numbers.shape != per.shape:
         raise FileError(f"{name}: expected {len(numbers):,} numbers, one a row of X, found the shape {per.shape}")
@@ -58,7 +59,7 @@ def divided(counts: Any, per: np.ndarray, name: str) -> np.ndarray:
 
 
 def _over(counts: np.ndarray, per: np.ndarray, names: tuple[str, str], place: str, numbers: np.ndarray) -> np.ndarray:
-    """counts / per; the first wrong row is named by ``place`` and its number."""
+    """counts / per.  Raises FileError, which names the first wrong row by ``place`` and its number."""
     each, hint = per.astype(np.float64), "leave these rows out, or correct them"
 
     def check(wrong: np.ndarray, expected: str, message: Callable[[int], str]) -> None:

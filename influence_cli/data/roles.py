@@ -1,7 +1,7 @@
-"""Which column of a table is the label, which are features, and which are left out because they are none.
+"""Which column of a table is the label, which are features, and which are left out.
 
-What numbers the rows or names each of them fits every training row by heart and says nothing about others: it is no
-feature unless somebody asks for it (``--keep``, ``--features``).
+A column that numbers or names the rows identifies each training row and says nothing about others: it is not a feature
+unless it is asked for (``--keep``, ``--features``).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from influence_cli.errors import FileError, UsageError, composed, did_you_mean
 SHOWN_COLUMNS = 20
 SHOWN_DUPLICATES = 3
 ROW_NAMES = frozenset({"rownames", "row.names", "row_names", "rownum", "row_number", "rowid", "row_id", "index", "idx"})
-"""Names of columns that number the rows, if their values all differ."""
+"""Names, in lower case, of columns that name the rows if their values all differ."""
 UNNAMED = re.compile(r"Unnamed: \d+(_level_\d+)?|__index_level_\d+__|\.\.\.\d+")
-"""Names that programs give to a column without one."""
+"""Names that programs give to a column without a name."""
 LEAST_DIFFERENT = 0.95
-"""Share of the values of a text column that differ, from which on it names rows and is no category."""
+"""Least share of distinct values with which a text column is taken for names of rows."""
 COUNTS = "it numbers the rows"
 NO_VALUE = "it has no value in any row"
 FEW_ROWS = 20
-"""Rows under which every value must differ, not only that share of them."""
+"""With fewer rows than this, all values must be distinct instead of that share of them."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The label and the features by name; ``left_out`` says why of each column that is neither and was not dropped."""
+    """The names of the label and the features; ``left_out`` maps each column that was left out to the reason."""
 
     label: str
     features: list[str]
@@ -42,7 +42,7 @@ class Roles:
 
 
 def roles_of(table: Table, options: TableOptions, *, choose: bool = True) -> Roles:
-    """The roles of the columns; without ``choose`` nothing is left out by its looks.
+    """The roles of the columns; without ``choose`` no column is left out automatically.
 
     Raises UsageError or FileError.
     """
@@ -104,7 +104,7 @@ def _check_disjoint(label: str, drop: list[str], chosen: list[str], keep: list[s
 
 
 def several(texts: Sequence[str], table: Table, option: str) -> list[str]:
-    """Names of columns, each a text of its own or with commas between them."""
+    """The columns that an option names; each text is one name, or several with commas.  Raises UsageError."""
     columns: dict[str, None] = {}
     for text in map(composed, texts):
         for key in [text] if text in table.columns else [part.strip() for part in text.split(",")]:
@@ -113,7 +113,7 @@ def several(texts: Sequence[str], table: Table, option: str) -> list[str]:
 
 
 def known(key: str, table: Table, option: str) -> str:
-    """The column's name in the table.  Raises UsageError."""
+    """The name ``key`` as the table has it.  Raises UsageError if there is no such column."""
     if composed(key) in table.columns:
         return composed(key)
     raise UsageError(
@@ -123,18 +123,18 @@ def known(key: str, table: Table, option: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names with commas, of many the first."""
+    """The names with commas between them; at most ``SHOWN_COLUMNS`` are listed."""
     more = f" and {len(names) - SHOWN_COLUMNS:,} more" if len(names) > SHOWN_COLUMNS else ""
     return ", ".join(name if name.isprintable() else repr(name) for name in names[:SHOWN_COLUMNS]) + more
 
 
 def _no_feature(key: str, table: Table) -> str | None:
-    """Why a column is no feature, or None."""
+    """Why a column is not a feature, or None if it is one."""
     column = table.columns[key]
     if key in table.index:
         return "it is the index that was stored with the table"
     if column.kind in ("date", "other") or column.refusal is not None:
-        return None  # refused by name where it is to be a feature
+        return None  # as a feature it is refused later, by an error that names it
     if column.missing.all():
         return NO_VALUE
     if column.are_whole and _counts_rows(column.values):
@@ -152,7 +152,7 @@ def _no_feature(key: str, table: Table) -> str | None:
 
 
 def _doubt(key: str, column: Column) -> str | None:
-    """A note about a feature that may be none, or None."""
+    """A note about a feature that possibly should not be one, or None."""
     if column.are_whole and _all_differ(column):
         return f"kept as a number, though every row has another whole number (--id {quote(key)} if it names the rows)"
     if column.kind == "text" and column.refusal is None:
@@ -164,7 +164,7 @@ def _doubt(key: str, column: Column) -> str | None:
 
 
 def _texts_in(column: Column) -> tuple[int, int]:
-    """How many texts there are, and in how many rows."""
+    """The number of distinct texts, and the number of rows that have one."""
     present = column.values[~column.missing].tolist()
     return len(set(present)), len(present)
 
@@ -180,7 +180,7 @@ def _all_differ(column: Column) -> bool:
     if column.values.dtype.kind == "O":
         return len(set(column.values.tolist())) == len(column.values)
     if column.are_whole and column.values.max() - column.values.min() + 1 < len(column.values):
-        return False  # fewer whole numbers than rows
+        return False  # the range holds fewer whole numbers than there are rows
     return len(np.unique(column.values)) == len(column.values)
 
 

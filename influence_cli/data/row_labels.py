@@ -1,8 +1,8 @@
-"""Rows by pandas labels: an Index or a Series says which rows it means by label, and an array by position.
+"""Rows by pandas labels: an Index or a Series names rows by label, an array names them by position.
 
-``labels`` below is the pandas Index of the rows that the model was made of, or None where these had none (an array, a
-list, a polars frame).  Whatever could be read in two ways is refused with a sentence, because the wrong reading gives
-another group of the same size.  Who has no pandas has none of its objects, and it is not imported to find that out.
+``labels`` below is the pandas Index of the rows that the model was made of, or None if they had none (an array, a list,
+a polars frame).  Ambiguous input is refused, because the wrong reading would give another group of the same size.
+pandas is not imported to recognise its objects: they only exist if the caller has imported it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ONE_INDEX = "give both the same index, or go by position with .to_numpy()"
 
 
 def is_pandas(one: Any, kind: str) -> bool:
-    """Whether ``one`` is a pandas object of that kind (``Index``, ``Series``, ``DataFrame``)."""
+    """Whether ``one`` is a pandas object of the given kind (``Index``, ``Series``, ``DataFrame``)."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(one, getattr(pandas, kind))
 
@@ -33,15 +33,16 @@ def row_labels(*sources: Any) -> Any:
 
 
 def is_labelled(one: Any) -> bool:
-    """Whether ``one`` names rows by label and not by position."""
+    """Whether ``one`` is a Series or an Index."""
     return is_pandas(one, "Series") or is_pandas(one, "Index")
 
 
 def in_row_order(values: Any, labels: Any, name: str, of: str) -> Any:
-    """``values`` in the order of the rows ``of`` something, which have these ``labels``; arrays stay as they are.
+    """``values`` in the order of the rows with these ``labels``; arrays are returned unchanged.
 
-    A Series or DataFrame with the same labels in another order is put in order.  It may know further rows, unless the
-    rows have the default labels 0, 1, 2, ..., which say nothing about what they were before.  Raises UsageError.
+    A Series or DataFrame with the same labels in another order is reordered.  It may contain further rows, unless
+    ``labels`` are the default 0, 1, 2, ..., which do not identify the original rows.  ``name`` and ``of`` name the
+    values and the rows in errors.  Raises UsageError.
     """
     if labels is None or not (is_pandas(values, "Series") or is_pandas(values, "DataFrame")):
         return values
@@ -73,9 +74,8 @@ def in_row_order(values: Any, labels: Any, name: str, of: str) -> Any:
 def labelled_rows(one: Any, labels: Any, where: str, of: str) -> np.ndarray:
     """The rows that an Index, or a Series of truth values or labels, names: positions, or a mask in the rows' order.
 
-    ``where`` begins errors and ``of`` says what the rows belong to.
-
-    Raises UsageError for labels that there are not, and for those that stand for other rows as well.
+    Errors begin with ``where``, and ``of`` names what the rows belong to.  Raises UsageError for unknown labels, and
+    for labels that other rows have as well.
     """
     if is_pandas(one, "Series"):
         import pandas
@@ -100,7 +100,7 @@ def _mask_rows(mask: Any, labels: Any, where: str, of: str) -> np.ndarray:
 
 
 def _series_rows(one: Any, labels: Any, where: str, of: str) -> np.ndarray:
-    """Positions from a Series of row numbers or labels: which of the two they are has to be certain."""
+    """Positions from a Series of row numbers or labels.  Raises UsageError if it could be either."""
     import pandas
 
     numbers = pandas.api.types.is_integer_dtype(one.dtype)
@@ -121,7 +121,7 @@ def _series_rows(one: Any, labels: Any, where: str, of: str) -> np.ndarray:
 
 
 def _label_rows(index: Any, labels: Any, where: str, of: str) -> np.ndarray:
-    """Positions of every label of ``index``, in their order in ``labels``."""
+    """The positions in ``labels`` of every label of ``index``, ascending.  Raises UsageError."""
     if index.nlevels != labels.nlevels:
         raise UsageError(
             f"{where}: its labels have {index.nlevels} {'level' if index.nlevels == 1 else 'levels'}, but the index of"
@@ -159,7 +159,7 @@ def _without_labels(one: Any, where: str, of: str) -> UsageError:
 
 
 def _is_default(labels: Any) -> bool:
-    """Whether labels are 0, 1, 2, ... and so mean positions as well."""
+    """Whether the labels are 0, 1, 2, ..., so that they are positions as well."""
     return labels.nlevels == 1 and labels.dtype.kind in "iu" and bool((labels == np.arange(len(labels))).all())
 
 

@@ -1,14 +1,14 @@
-"""A table on disk beside its files: its columns as they were read, and the features that were made of them.
+"""A table on disk beside its files: its columns as they were read, and the features made of them.
 
-    data.csv.ginf-rows/KEY/     KEY of the files' names and of how their fields are read
-        journal.jsonl           what has been read so far: a killed conversion goes on from there
-        columns.bin             the numbers, and the places of texts in their vocabularies
-        table.json              when all is read: what the columns are, and checksums of the files and the numbers
-        features-KEY.bin        float64 features in row order; KEY of the rows and of what was fitted
+    data.csv.ginf-rows/KEY/     KEY is a digest of the files' names and of the options for reading them
+        journal.jsonl           the pieces read so far, from which an interrupted conversion continues
+        columns.bin             numbers, codes of texts, and vocabularies
+        table.json              written at the end: the columns, and checksums of the files and of columns.bin
+        features-KEY.bin        float64 features in row order; KEY is a digest of the rows and the fitted state
         features-KEY.json       their checksum
 
-Files, the store's own too, are what they were while their length and times are; where these changed, their content
-decides.  Of what a disk changes by itself nothing is known before: to look for it would take a pass in every command.
+A file, also of the store, counts as unchanged while its length and times are unchanged; if they differ, the checksum
+decides.  Corruption by the disk is not detected, because that would take a pass over the file in every command.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from influence_cli.errors import FileError
 from influence_cli.memory import shown
 
 SUFFIX = ".ginf-rows"
-"""Behind a table's name, the folder of its stores."""
+"""Suffix to a table's name that gives the folder of its stores."""
 FORM = 3
-"""Of what lies in the folder; a store of another form is made again."""
+"""Version of the store's format; a store of another version is written again."""
 COLUMN_ROWS = 2**20
-"""Rows of one place of a column that is written as a whole."""
+"""Rows in each place of a column that is written as a whole."""
 
 
 class RowStore(Keeper):
-    """One table's folder, opened for these ``sources`` and this ``key`` of how they are read."""
+    """The ``folder`` of one table, which is read from the files ``sources``."""
 
     on_disk = True
 
@@ -57,15 +57,15 @@ class RowStore(Keeper):
         self._end = self._check = 0
         self._file = -1
         self.outdated = ""
-        """Why the table is to be read again, where there was one."""
+        """Why an existing table must be read again; empty if there is none."""
 
     def stamps(self) -> list[int] | None:
-        """Of the files that the table is in."""
+        """The stamps of the source files (see ``stamps.stamps``)."""
         return stamps(map(str, self.sources))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else makes the same meanwhile."""
+        """Hold the folder's lock, so that no other process writes the same store meanwhile.  Raises FileError."""
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             with (self.folder / "lock").open("w") as file:
@@ -74,7 +74,7 @@ class RowStore(Keeper):
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """What the system refuses inside is said of the store, also within the reading of the table."""
+        """Raise an OSError within the context as a FileError about the store."""
         try:
             yield
         except OSError as error:
@@ -83,10 +83,10 @@ class RowStore(Keeper):
                 "make room there, or link the data into a folder that has it (ln -s)",
             ) from error
 
-    # the table, once it is whole
+    # the complete table
 
     def table(self) -> Table | None:
-        """The table as it was read, of files that are still the same; None where there is none."""
+        """The stored table if the files have not changed since it was read, else None."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             path = self.folder / "table.json"
             kept = json.loads(path.read_text())
@@ -102,7 +102,7 @@ class RowStore(Keeper):
         return None
 
     def made(self, read: Callable[[Keeper], Table]) -> Table:
-        """What ``read`` finds, kept.  Raises FileError where the files change meanwhile."""
+        """The table that ``read`` returns, stored.  Raises FileError if the files change meanwhile."""
         before = self.stamps()
         with suppress(OSError):
             (self.folder / "table.json").unlink()
@@ -160,15 +160,15 @@ class RowStore(Keeper):
         refusal = None if said["refusal"] is None else tuple(said["refusal"])
         return Column(said["kind"], stored, said["described"], refusal, tuple(said["words"]))
 
-    # pieces, as they are read
+    # pieces while the table is read
 
     def _resume(self, before: list[int] | None) -> None:
-        """Go on from what a killed run has written of the same files since the machine was started."""
+        """Continue from what an interrupted run wrote of the same files since the machine was booted."""
         self._journal, self._end = [{"form": FORM, "stamps": before, "boot": _boot(), "texts": []}], 0
         self._check = 0
         self._open()
         with suppress(OSError, ValueError, KeyError):
-            lines = (self.folder / "journal.jsonl").read_text().split("\n")[:-1]  # what follows the last end is cut
+            lines = (self.folder / "journal.jsonl").read_text().split("\n")[:-1]  # without the partial last line
             parts = [json.loads(line) for line in lines]
             if before is not None and all(parts[0][key] == self._journal[0][key] for key in ("form", "stamps", "boot")):
                 self._journal = parts
@@ -177,11 +177,11 @@ class RowStore(Keeper):
 
     @property
     def resumed(self) -> int:
-        """Bytes that an earlier run has written."""
+        """Bytes that an earlier run wrote."""
         return self._end
 
     def start(self, texts: set[str]) -> None:
-        """As ``Keeper.start``: what was read with other columns as text is left."""
+        """See ``Keeper.start``; pieces that were read with other columns as text are discarded."""
         if self._journal[0]["texts"] != sorted(texts):
             self._journal = [self._journal[0] | {"texts": sorted(texts)}]
             self._end = self._check = 0
@@ -190,12 +190,12 @@ class RowStore(Keeper):
             file.writelines(json.dumps(one) + "\n" for one in self._journal)
 
     def known(self, path: Path) -> tuple[list[Part], int]:
-        """As ``Keeper.known``."""
+        """See ``Keeper.known``."""
         entries = [one for one in self._journal[1:] if one["path"] == str(path)]
         return [self._part(one) for one in entries], entries[-1]["end"] if entries else 0
 
     def part(self, path: Path, part: Part, end: int) -> Part:
-        """As ``Keeper.part``: written to the file, and then into the journal."""
+        """See ``Keeper.part``; the piece is written to the file and then entered in the journal."""
         columns: list[list[Any]] = []
         for key, values in part.columns.items():
             if isinstance(values, Texts):
@@ -220,7 +220,7 @@ class RowStore(Keeper):
         return Part(columns, done["rows"], done["empty"])
 
     def column(self, column: Column) -> Column:
-        """As ``Keeper.column``: values that are not yet in the file are written."""
+        """See ``Keeper.column``; values that are not yet in the file are written."""
         stored = column.stored
         texts: Callable[[], list[str]] | None = None
         if isinstance(stored, Kept) or column.kind == "other":
@@ -238,7 +238,7 @@ class RowStore(Keeper):
         return Column(column.kind, kept, column.described, column.refusal, column.words)
 
     def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
-        """As ``Keeper.many_texts``: every part keeps a vocabulary of its own."""
+        """See ``Keeper.many_texts``; every part keeps its own vocabulary."""
         texts = [part for part in parts if isinstance(part, KeptTexts)]
         if len(texts) < len(parts) or sum(len(part.vocabulary) for part in texts) <= MANY_TEXTS:
             return None
@@ -263,7 +263,7 @@ class RowStore(Keeper):
         return Kept(self._columns, self._file, places, texts)
 
     def _append(self, content: Any) -> int:
-        """Where the content begins in the file, at whose end it is written."""
+        """Append the content to the file and return its offset."""
         view, begin = memoryview(content).cast("B"), self._end
         self._check = crc32(view, self._check)
         with self._writing():
@@ -279,8 +279,10 @@ class RowStore(Keeper):
     # features
 
     def features(self, state: str, records: np.ndarray, blocks: Iterator[np.ndarray], count: int) -> StoredRows:
-        """The features (r, count) that ``state`` makes of the rows with these numbers: as they were written before,
-        else as the ``blocks`` give them."""
+        """The features (r, count) of the rows with these record numbers, for the fitted ``state``.
+
+        They are written from the ``blocks`` unless an earlier run has written them.  Raises FileError.
+        """
         rows = len(records)
         key = sha256(state.encode())
         key.update(np.ascontiguousarray(records).data)
@@ -308,7 +310,7 @@ def _packed(texts: Sequence[str]) -> bytes:
 
 
 def _are_features(path: Path) -> bool:
-    """Whether the features in this file are those that were written."""
+    """Whether the file holds complete features that have not changed since they were written."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(path.with_suffix(".json").read_text())
         return is_still([path], known, path.with_suffix(".json"), known)
@@ -316,7 +318,7 @@ def _are_features(path: Path) -> bool:
 
 
 def _boot() -> str:
-    """Since when the machine runs: what was written before may not have reached the disk."""
+    """An identifier of the machine's last boot: what was written before it may not have reached the disk."""
     with suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return ""

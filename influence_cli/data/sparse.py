@@ -1,4 +1,4 @@
-"""Features in compressed rows (CSR), checked; they stay so from the file to the model, and no dense copy is made."""
+"""Features in compressed rows (CSR), which stay sparse from the file to the model: no dense copy is made."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from influence_cli.data.compressed import CompressedRows, scaled
 from influence_cli.errors import FileError
 
 Rows: TypeAlias = np.ndarray | csr_array
-"""Features as a data set has them: a dense array, or compressed rows."""
+"""Features of a data set: a dense array or compressed rows."""
 
 MOST_FEATURES = 10_000_000
-"""Each has a name and a dozen numbers of its own, whether a row has it or not."""
+"""Most features: each takes a name and a dozen numbers, even if no row has it."""
 
 CENTRED = (
     "the features are sparse: scaled to deviation 1 but not centred, because subtracting means would fill in every zero"
@@ -22,18 +22,18 @@ CENTRED = (
 
 
 def is_compressed(X: Any) -> bool:
-    """Whether rows, wherever they are, are given as CSR."""
+    """Whether the rows, in memory or stored, are CSR."""
     return getattr(X, "format", None) == "csr"
 
 
 def checked_rows(X: Any, columns: tuple[str, ...], where: str) -> csr_array:
-    """SciPy's sparse X as finite float64 CSR of one form: columns in order, none twice, no zeros, the shortest indices.
+    """SciPy's sparse X as finite float64 CSR in canonical form, without stored zeros and with the shortest index type.
 
-    What has that form already is shared, never changed.  Raises FileError.
+    If X has that form already, its memory is shared and never changed.  Raises FileError.
     """
     if X.dtype.kind not in "biuf":
         raise FileError(f"features must be numbers, but those of the {where} have the type {X.dtype}")
-    made = csr_array(X)  # shares what it can
+    made = csr_array(X)  # shares memory if it can
     with np.errstate(over="ignore"):
         data = made.data.astype(np.float64, copy=False)
     index = np.int32 if max(len(data), *made.shape) <= np.iinfo(np.int32).max else np.int64
@@ -57,7 +57,7 @@ def checked_rows(X: Any, columns: tuple[str, ...], where: str) -> csr_array:
 
 
 def refuse_wide(features: int) -> None:
-    """Raises FileError for more features than ginf holds."""
+    """Raises FileError for more than ``MOST_FEATURES`` features."""
     if features > MOST_FEATURES:
         raise FileError(
             f"{features:,} features were found, more than the {MOST_FEATURES:,} that ginf holds",
@@ -66,7 +66,10 @@ def refuse_wide(features: int) -> None:
 
 
 def scaled_rows(X_train: Any, X_test: Any) -> tuple[Any, Any, np.ndarray]:
-    """Both divided by the deviations (d,) of the training rows, zeros counted, without centring."""
+    """Both parts divided by the standard deviations (d,) of the training rows, without centring, and these deviations.
+
+    The zeros that CSR does not store count as values.
+    """
     if isinstance(X_train, CompressedRows):
         scale = _deviations(X_train)
         test = X_test.scaled(scale) if isinstance(X_test, CompressedRows) else scaled(X_test, 1.0 / scale)
@@ -79,7 +82,7 @@ def scaled_rows(X_train: Any, X_test: Any) -> tuple[Any, Any, np.ndarray]:
 
 
 def _deviations(X: CompressedRows) -> np.ndarray:
-    """As scikit-learn's ``StandardScaler`` finds them, to the bit: each sum is made number by number."""
+    """The standard deviations (d,), bit for bit those of scikit-learn's ``StandardScaler``, which adds one by one."""
     (m, d), mean, left, squares, count = X.shape, *(np.zeros(X.shape[1]) for _ in range(4))
     for block in X.pieces():
         np.add.at(mean, block.indices, block.data)
@@ -98,12 +101,12 @@ def _deviations(X: CompressedRows) -> np.ndarray:
 
 
 def no_rows(X: Rows) -> Rows:
-    """No row at all, with the features of X."""
+    """Zero rows with the features of X."""
     return csr_array((0, X.shape[1])) if issparse(X) else np.empty((0, X.shape[1]))
 
 
 def same_rows(X: Rows, other: Rows) -> bool:
-    """Whether both hold the same numbers."""
+    """Whether both hold the same numbers in the same form."""
     if not issparse(X) or not issparse(other):
         return not issparse(X) and not issparse(other) and np.array_equal(X, other)
     return X.shape == other.shape and all(
@@ -112,5 +115,5 @@ def same_rows(X: Rows, other: Rows) -> bool:
 
 
 def parts(X: Any) -> tuple[Any, Any, Any]:
-    """The three arrays that CSR is; of stored rows, what gives them piece by piece."""
+    """The three arrays of CSR (data, indices, indptr); for stored rows, ``Strip`` objects that read them in pieces."""
     return X.strips if isinstance(X, CompressedRows) else (X.data, X.indices, X.indptr)

@@ -1,7 +1,7 @@
-"""Train and test rows for sources that come without a split.
+"""Training and test rows for sources without a split.
 
-Own code rather than scikit-learn's ``train_test_split``, which costs 0.7 s to import and refuses to leave a class
-out of a test split that has fewer rows than classes.
+scikit-learn's ``train_test_split`` is not used, because its import takes 0.7 s and it refuses a test split with fewer
+rows than classes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from influence_cli.errors import FileError
 def stratified_split(
     codes: np.ndarray, classes: tuple[str, ...], test_fraction: float, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted row numbers of the training and test parts, with each class in its proportion.
+    """Sorted row numbers of the training and the test part, in which the classes keep their proportions.
 
-    The test part has ``test_fraction`` of the rows, rounded, within these bounds: at least one test row, at least
-    one training row of every class.  Its places go to the classes by largest remainder.
+    The test part has ``test_fraction`` of the rows, rounded, but at least one, and every class keeps at least one
+    training row.  The test rows are allotted to the classes by the largest-remainder method.  Raises FileError if a
+    class has fewer than two rows.
     """
     counts = np.bincount(codes, minlength=len(classes))
     if counts.min() < 2:
@@ -43,7 +44,10 @@ def stratified_split(
 
 
 def random_split(rows: int, test_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted row numbers of the training and test parts: at least one test row and two training rows."""
+    """Sorted row numbers of the training part (at least two rows) and the test part (at least one).
+
+    Raises FileError for fewer than 3 rows.
+    """
     if rows < 3:
         raise FileError(
             f"at least 3 rows are needed to split off a test row, but there are {rows}",
@@ -55,12 +59,12 @@ def random_split(rows: int, test_fraction: float, seed: int) -> tuple[np.ndarray
 
 
 def _test_places(counts: np.ndarray, test_fraction: float) -> np.ndarray:
-    """How many test rows each class gives; every class keeps one row for training."""
+    """The number of test rows of each class, which leaves at least one row of every class for training."""
     total = int(counts.sum())
     wanted = min(max(round(total * test_fraction), 1), total - len(counts))
     share = counts * (wanted / total)
     places = np.floor(share).astype(int)
-    while places.sum() < wanted:  # at most one round a class
+    while places.sum() < wanted:  # at most one iteration for each class
         remainder = np.where(places < counts - 1, share - places, -np.inf)
         places[np.argmax(remainder)] += 1
     return places

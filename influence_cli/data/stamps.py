@@ -1,4 +1,4 @@
-"""Whether files are what they were when they were last read, without reading them."""
+"""Recognises files that have not changed since they were last read, if possible without reading them."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ import numpy as np
 from influence_cli.data.inside import inside
 
 CHECKED_BYTES = 2**18
-"""Of a file that are read at a time for their checksum."""
+"""Bytes of a file that are read at a time for its checksum."""
 
 STARTED, TICK = time(), 0.1
-"""When this process began to look at files, and seconds by which the clock of a file system may lag behind."""
+"""The start of this process in seconds since 1970, and the seconds by which a file system's clock may lag behind."""
 
 trusted: ContextVar[bool] = ContextVar("trusted", default=False)
-"""Whether what is read was checked before, and nobody has touched it since."""
+"""Whether the files that are read were checked before and have not been touched since."""
 
 
 def trusting() -> AbstractContextManager[None]:
-    """Files that are read inside have been checked before, and nobody has touched them since."""
+    """Within this context, the files that are read were checked before and have not been touched since."""
     return inside(trusted, True)
 
 
 def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:
-    """What tells files that were written again from those that they were, without reading them: the length of each, and
-    when its content and its place were last changed.  None of no files, of such that are gone, and of such that were
-    touched in the last moment ``before`` (seconds since 1970), so that what was read of them may be what they were."""
+    """The length, the modification time and the status-change time (ns) of each file, or of each file in a folder.
+
+    Files whose stamps are equal have not been rewritten.  None is returned if there are no files, if one is gone, or if
+    one was changed within ``TICK`` before ``before`` (seconds since 1970) or later, because a further change at that
+    moment could go unnoticed.
+    """
     numbers = []
     try:
         for path in map(Path, names):
@@ -51,7 +54,7 @@ def stamps(names: Iterable[str], *, before: float = np.inf) -> list[int] | None:
 
 
 def content_digest(path: Path) -> str:
-    """The SHA-256 of a file; read once while its length and time stay as they are.  Raises OSError."""
+    """The SHA-256 of a file, computed once as long as its length and modification time stay.  Raises OSError."""
     status = path.stat()
     return _digest_as_of(path, status.st_size, status.st_mtime_ns)
 
@@ -63,12 +66,12 @@ def _digest_as_of(path: Path, size: int, changed: int) -> str:
 
 
 def marked(paths: Sequence[Path]) -> dict[str, Any]:
-    """By what files are known again."""
+    """The stamps and checksums by which ``is_still`` recognises the files."""
     return {"stamps": stamps(map(str, paths)), "checksums": [checksum(path) for path in paths]}
 
 
 def checksum(path: Path) -> int:
-    """The CRC-32 of a file, which tells a changed one at a fifth of the cost of a SHA-256."""
+    """The CRC-32 of a file, which detects a change at a fifth of the cost of SHA-256."""
     check, room = 0, memoryview(bytearray(CHECKED_BYTES))
     with path.open("rb", buffering=0) as file:
         while count := file.readinto(room):
@@ -77,7 +80,11 @@ def checksum(path: Path) -> int:
 
 
 def is_still(paths: Sequence[Path], known: dict[str, Any], path: Path, kept: Mapping[str, Any]) -> bool:
-    """Whether files have the content by which they are ``known``; ``path`` has that among what is ``kept``."""
+    """Whether the files have the stamps, or else the checksums, in ``known`` (see ``marked``).
+
+    If only the stamps differ, they are updated in ``known``, and ``kept``, which contains ``known``, is written to
+    ``path``.
+    """
     now = stamps(map(str, paths))
     if now is None or now != known["stamps"]:
         lengths = [path.stat().st_size for path in paths]
@@ -89,10 +96,10 @@ def is_still(paths: Sequence[Path], known: dict[str, Any], path: Path, kept: Map
 
 
 def written(path: Path, content: Mapping[str, Any]) -> None:
-    """JSON that is there as a whole or not at all."""
+    """Write the content as JSON, atomically."""
     part = path.with_suffix(".part")
     with part.open("w") as file:
-        file.write(json.dumps(content))  # in one piece, which is ten times as fast
+        file.write(json.dumps(content))  # ten times as fast as json.dump
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)

@@ -1,4 +1,4 @@
-"""Rows that stay in their file: read block by block in every pass, and never all at once."""
+"""Rows that stay in their file and are read block by block in every pass, never all at once."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from influence_cli.errors import FileError, UsageError
 
 NO_ROWS = np.empty(0, dtype=np.int64)
 BLOCK_BYTES = 4 * 2**20
-"""Of a block in passes over the rows that are no passes of a model."""
+"""Bytes of a block in passes over the rows that do not belong to a model."""
 WINDOW_BYTES = 2**20
+"""Bytes of the rows that are read together when single rows are asked for."""
 SMALL_BYTES = 64 * 2**20
-"""Of test rows that are read all the same."""
+"""Bytes of test rows up to which they are read into memory."""
 SINGLE_READS = 100
-"""Rows of a window up to which each is read by itself: so many reads take as long as one of the window (measured)."""
+"""Rows of a window up to which each is read separately: so many reads take as long as one whole window (measured)."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one pass over all rows reads: ``bytes``, in how many ``files``, and in about how many ``seconds`` (0 where
-    nothing has been read yet)."""
+    """What one pass over all rows reads: ``bytes``, the number of ``files``, and the expected ``seconds`` (0 if nothing
+    has been read yet)."""
 
     bytes: int
     files: int
@@ -41,7 +42,10 @@ class Cost:
 
 @dataclass
 class ReadSoFar:
-    """What was read in a row so far, for a forecast: threads may lose a few of each other's additions."""
+    """The bytes read in blocks so far and the seconds this took, for forecasts.
+
+    Concurrent threads may lose a few of each other's additions.
+    """
 
     bytes: int = 0
     seconds: float = 0.0
@@ -51,15 +55,15 @@ class ReadSoFar:
 
 
 class StoredRows:
-    """m rows of d features in parts of files, given as float64, standardised on the way where asked.
+    """m rows of d features in parts of files, returned as float64 and, if asked, standardised.
 
-    ``stored_shape`` is that of the array as the file has it, which may be images.  Whatever needs all rows at once, as
-    one array, is refused.
+    ``stored_shape`` is the shape of the array in the file, which may hold images.  Conversion to one array of all rows
+    raises UsageError.
     """
 
     ndim = 2
     by_choice = False
-    """Whether they would fit into memory, and are left in their files because few of them are asked for."""
+    """Whether the rows would fit into memory, and stay in their files because only a few of them are needed."""
     dtype = np.dtype(np.float64)
 
     def __init__(self, parts: Sequence[Part], columns: int, dtype: np.dtype, stored_shape: tuple[int, ...]):
@@ -87,7 +91,7 @@ class StoredRows:
 
     @property
     def cost(self) -> Cost:
-        """Of a pass."""
+        """The cost of one pass."""
         size = int(self._starts[-1]) * self._stored_columns * self.file_dtype.itemsize
         return Cost(size, len(self.parts), size * self.read.seconds / max(self.read.bytes, 1))
 
@@ -100,23 +104,23 @@ class StoredRows:
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all rows of the files."""
+        """Whether these are all rows of the files, not a subset."""
         return self._chosen is None
 
     def subset(self, rows: np.ndarray) -> StoredRows:
-        """These rows (n,), rising, alone."""
+        """Only the given rows (n,), in ascending order."""
         made = self._copied()
         made._chosen = rows if self._chosen is None else self._chosen[rows]
         return made
 
     def with_columns(self, kept: np.ndarray) -> StoredRows:
-        """These columns alone."""
+        """Only the columns with the indices ``kept``."""
         made = self._copied()
         made._kept, made.columns = (kept if self._kept is None else self._kept[kept]), len(kept)
         return made
 
     def standardised(self, mean: np.ndarray, scale: np.ndarray) -> StoredRows:
-        """Every row less ``mean`` (d,), over ``scale`` (d,)."""
+        """Every row x as (x - mean) / scale; both are (d,)."""
         made = self._copied()
         made._mean, made._scale = mean, scale
         return made
@@ -127,10 +131,10 @@ class StoredRows:
         return made
 
     def check_reachable(self) -> None:
-        """Raises FileError where those who work on the rows do not see these files."""
+        """Raises FileError if workers in other processes cannot read these files; here there are none."""
 
     def blocks(self) -> Iterator[slice]:
-        """Slices over the rows for a pass."""
+        """Consecutive slices over the rows for a pass."""
         step = max(1, BLOCK_BYTES // (8 * max(self.columns, 1)))
         return (slice(start, min(start + step, len(self))) for start in range(0, len(self), step))
 
@@ -156,7 +160,7 @@ class StoredRows:
         return np.concatenate(blocks)
 
     def take(self, rows: np.ndarray) -> Any:
-        """The rows of these numbers (n,), in their order: (n, d)."""
+        """The rows with the given numbers (n,), in their order: (n, d)."""
         rows = np.where(rows < 0, rows + len(self), rows)
         if len(rows) > 1 and (rows[1:] < rows[:-1]).any():
             order = np.argsort(rows, kind="stable")
@@ -175,7 +179,7 @@ class StoredRows:
         return self._finished(out)
 
     def _window(self, at: np.ndarray, out: np.ndarray, far_apart: bool) -> None:
-        """Rows of the files that lie close together, or each by itself, into ``out``."""
+        """Read the rows ``at`` of the files into ``out``: those between as well, or each row separately."""
         number = int(np.searchsorted(self._starts, at[0], side="right")) - 1
         part, first = self.parts[number], int(self._starts[number])
         if at[-1] >= self._starts[number + 1]:
@@ -197,7 +201,7 @@ class StoredRows:
             out[:] = whole[at - at[0]]
 
     def _block(self, start: int, stop: int) -> Any:
-        """Rows from ``start`` to ``stop``.  The last block of each thread is kept: two products in a row ask for it."""
+        """The rows ``start:stop``.  Each thread's last block is kept, because two successive products need it."""
         buffers = self._own
         if getattr(buffers, "place", None) == (start, stop):
             return buffers.block
@@ -214,7 +218,7 @@ class StoredRows:
         return block
 
     def _span(self, first: int, last: int) -> Any:
-        """Rows of the files from ``first`` to ``last``, as the files have them."""
+        """The rows ``first:last`` of the files, unchanged."""
         out = self._buffer(last - first)
         for number, low, high in self._places(first, last):
             begin = int(self._starts[number]) + low - first
@@ -224,7 +228,7 @@ class StoredRows:
         return out
 
     def _places(self, first: int, last: int) -> Iterator[tuple[int, int, int]]:
-        """Which rows of which parts lie from ``first`` to ``last``."""
+        """For each part with rows in ``first:last``: its number, and the range ``low:high`` of its rows."""
         for number in range(int(np.searchsorted(self._starts, first, side="right")) - 1, len(self.parts)):
             start = int(self._starts[number])
             low, high = max(first - start, 0), min(last - start, self.parts[number].rows)
@@ -238,7 +242,7 @@ class StoredRows:
         return int(np.prod(self.stored_shape[1:]))
 
     def _buffer(self, rows: int) -> np.ndarray:
-        """Room for so many rows: that of the thread's last block, unless somebody still looks at that."""
+        """An array for so many rows: the thread's last buffer, unless it is still referenced elsewhere."""
         needed, buffers = rows * self._stored_columns, self._own
         if getattr(buffers, "room", None) is None or buffers.room.size < needed or self._holders() > buffers.alone:
             buffers.room = np.empty(needed, dtype=self.file_dtype)
@@ -257,7 +261,10 @@ class StoredRows:
         return out if self._kept is None else np.ascontiguousarray(out[:, self._kept])
 
     def first_not_finite(self) -> tuple[int, int, float, int] | None:
-        """Row, column and value of the first number that is not finite, and how many there are; None of none."""
+        """Row, column and value of the first number that is not finite, and how many there are; None if all are finite.
+
+        Within ``trusting``, None is returned without reading.
+        """
         first_place: tuple[int, int, float] | None = None
         count = 0
         if trusted.get():
@@ -275,7 +282,7 @@ class StoredRows:
 
 
 class FromOne:
-    """The numbers 1, 2, ..., n as an array has them, without its memory."""
+    """The numbers 1, 2, ..., n, indexed as an array but without its memory."""
 
     def __init__(self, count: int):
         self._count = count
@@ -287,7 +294,7 @@ class FromOne:
         return np.arange(self._count)[rows] + 1 if isinstance(rows, slice) else np.asarray(rows) + 1
 
     def tolist(self) -> list[int]:
-        """All of them."""
+        """All numbers as a list."""
         return list(range(1, self._count + 1))
 
 
@@ -304,7 +311,7 @@ _maker: ContextVar[Maker] = ContextVar("maker", default=_made_here)
 
 
 def making(maker: Maker) -> AbstractContextManager[None]:
-    """Rows of files that are opened inside are what ``maker`` makes of their parts: rows that others work on."""
+    """Within this context, ``maker`` makes the stored rows of every file that is opened, for example remote rows."""
     return inside(_maker, maker)
 
 
@@ -315,10 +322,10 @@ def made_of(
     stored_shape: tuple[int, ...],
     kind: type[StoredRows] = StoredRows,
 ) -> StoredRows:
-    """Rows of that kind, of whoever works on them here."""
+    """Stored rows of the given kind, made by the current ``maker`` (see ``making``)."""
     return _maker.get()(kind, parts, columns, dtype, stored_shape)
 
 
 def worked_elsewhere() -> bool:
-    """Whether others work on the rows: then they are left in their files, however few there are."""
+    """Whether workers in other processes read the rows, which then stay in their files however few they are."""
     return _maker.get() is not _made_here

@@ -1,4 +1,4 @@
-"""What a data set is, in a few lines: what ``ginf train`` says of the table that it has read."""
+"""A summary of a data set in a few lines, which ``ginf train`` shows for a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from influence_cli.data.sparse import same_rows
 SHOWN_CLASSES = 10
 SHOWN_COLUMNS = 8
 MANY_VALUES, FEW_ROWS = 50, 5
-"""A text column with more values than the first, on average in fewer rows than the second, rather names something."""
+"""A text column probably names things if it has more values than the first, on average in fewer rows than the second."""
 
 
 def summary(data: Dataset) -> list[str]:
-    """A line each on the label, the features, filled values and constant columns of a table; none of arrays."""
+    """Lines about a table's label, features, imputed values and constant columns; empty for arrays."""
     if data.preparation is None or "label" not in data.preparation:
         return []
     states = [state for state in data.preparation["features"] if "kind" in state]
@@ -27,9 +27,9 @@ def summary(data: Dataset) -> list[str]:
 
 
 def base_rate(data: Dataset) -> float | None:
-    """The accuracy on the labelled test rows of always naming the most frequent class of the training rows.
+    """The accuracy on the labelled test rows of always predicting the most frequent class of the training rows.
 
-    None for a regression, and where no test row has a label.
+    None for a regression, or if no test row has a label.
     """
     if not data.classes or not data.labelled.any():
         return None
@@ -50,7 +50,7 @@ def _label(data: Dataset) -> str:
         f"{in_a_sentence(data.classes[code])}: {counts[code]:,} ({counts[code] / counts.sum():.0%})" for code in order
     )
     more = f" and {len(counts) - SHOWN_CLASSES:,} more classes" if len(counts) > SHOWN_CLASSES else ""
-    # ten digits are classes; more whole numbers from 0 on may be counts
+    # Ten digits are classes; more whole numbers from 0 on may be counts.
     whole = "0" in data.classes and len(counts) > SHOWN_CLASSES and all(label.isdigit() for label in data.classes)
     counted = "; if these are counts of events, add --estimator poisson" * whole
     return f"label {name} = {shown}{more}, of {counts.sum():,} training rows{counted}"
@@ -74,7 +74,7 @@ def _features(states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _naming(data: Dataset, states: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Columns whose values come back so seldom that they rather name people or things than describe them."""
+    """Lines about columns whose values repeat so seldom that they probably name people or things."""
     for state in states:
         count = len(state["categories"]) if state["kind"] == "categorical" else 0
         if count > MANY_VALUES and count * FEW_ROWS > data.rows:

@@ -12,10 +12,10 @@ from influence_cli.data.kept import Kept, Mapped, Texts
 from influence_cli.data.pieces import Pieces, Restored
 
 LOOK_FIRST = 1000
-"""Rows that mostly tell whether numbers are whole, before all are looked at."""
+"""Rows that are checked for fractions first, because they usually decide."""
 
 PIECE_ROWS = 2**16
-"""Of a column that is gone through without having it as a whole."""
+"""Rows of a piece of a column that is read in pieces."""
 
 ColumnKind = Literal["numeric", "boolean", "text", "date", "other"]
 
@@ -27,11 +27,11 @@ Numbers: TypeAlias = np.ndarray | Pieces | Restored | Kept | Mapped | Texts
 class Column:
     """One column of r rows.
 
-    ``stored`` are int64 or float64 (NaN where missing) if ``kind`` is numeric; else an object array of str as the file
-    has them, None where missing.  Of the kind ``other`` (lists, bytes) there are none.  ``rows`` (r,) are those of
-    ``stored`` that the column has, None for all: they are picked when they are asked for, and not kept.  ``described``
-    names the type to a person.  ``refusal`` is why it cannot be a feature as it stands, and what to do; None where it
-    can.  ``words`` are those that were read as missing values, beside nothing at all.
+    ``stored`` holds int64 or float64 (NaN if missing) if ``kind`` is numeric; else an object array of str as in the
+    file, None if missing; nothing for the kind ``other`` (lists, bytes).  ``rows`` (r,) are the rows of ``stored`` that
+    the column consists of, None for all; their values are selected on access and not kept.  ``described`` names the
+    type for messages.  ``refusal`` is an error and a hint if the column cannot be a feature as it is, else None.
+    ``words`` are the words that were read as missing values.
     """
 
     kind: ColumnKind
@@ -46,21 +46,21 @@ class Column:
 
     @property
     def values(self) -> np.ndarray:
-        """(r,)."""
+        """The values, (r,)."""
         return np.asarray(self.stored) if self.rows is None else self.stored[self.rows]
 
     def part(self, span: slice) -> np.ndarray:
-        """The values of some rows."""
+        """The values of the rows in ``span``."""
         return self.stored[span if self.rows is None else self.rows[span]]
 
     @property
     def is_finite(self) -> bool:
-        """Whether every number is known to be there and finite, without a look at each."""
+        """Whether every number is already known to be present and finite."""
         return isinstance(self.stored, Pieces | Kept) and self.stored.is_finite
 
     @property
     def missing(self) -> np.ndarray:
-        """(r,) bool."""
+        """Which values are missing, (r,) bool."""
         if self.is_finite:
             return np.zeros(len(self), dtype=bool)
         if self.stored.dtype.kind == "O":
@@ -71,15 +71,15 @@ class Column:
 
     @property
     def are_whole(self) -> bool:
-        """Whether every value that is there is a whole number."""
+        """Whether every value that is not missing is a whole number."""
         if self.kind != "numeric":
             return False
         if self.stored.dtype.kind == "i":
             return True
-        return _are_whole(self.part(slice(LOOK_FIRST))) and _are_whole(self.values)  # most columns end at the first
+        return _are_whole(self.part(slice(LOOK_FIRST))) and _are_whole(self.values)  # the first usually decides
 
     def take(self, rows: np.ndarray) -> Column:
-        """Some rows, in the order given."""
+        """The given rows of the column, in their order."""
         if self.kind == "other":
             return self
         if isinstance(self.stored, np.ndarray) and self.stored.dtype.kind == "O":
@@ -92,7 +92,7 @@ def _are_whole(values: np.ndarray) -> bool:
 
 
 class ColumnValues(Mapping[str, np.ndarray]):
-    """The values of columns by name: of some rows they are picked when they are asked for."""
+    """A mapping from the names of columns to their values, which are selected on access."""
 
     def __init__(self, columns: Mapping[str, Column]):
         self._columns = columns
@@ -101,7 +101,7 @@ class ColumnValues(Mapping[str, np.ndarray]):
         return self._columns[key].values
 
     def pieces(self, key: str) -> tuple[np.dtype, int, Iterator[np.ndarray]]:
-        """Type and length of a column, and its values a piece at a time."""
+        """The type and length of a column, and its values in pieces."""
         column = self._columns[key]
         spans = (slice(start, start + PIECE_ROWS) for start in range(0, len(column), PIECE_ROWS))
         return column.stored.dtype, len(column), (column.part(span) for span in spans)
@@ -115,11 +115,11 @@ class ColumnValues(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name in the order of the file.
+    """Columns by name, in the order of the file.
 
-    ``notes`` say what a reader passed over or guessed, one a line.  ``index`` are the columns that the writer stored as
-    row labels.  ``records`` (r,) are the rows' numbers in the file, 1 the first; None where they are 1 to r.  ``store``
-    is the ``RowStore`` that keeps the columns, None where they are in memory.
+    ``notes`` are lines about what the reader skipped or guessed.  ``index`` holds the columns that were stored as row
+    labels.  ``records`` (r,) are the rows' numbers in the file, counted from 1; None means 1 to r.  ``store`` is the
+    ``RowStore`` that holds the columns, or None if they are in memory.
     """
 
     columns: dict[str, Column]
@@ -135,13 +135,13 @@ class Table:
 
     @property
     def record_numbers(self) -> np.ndarray:
-        """(r,) int64."""
+        """The numbers of the rows in the file, (r,) int64, counted from 1."""
         return np.arange(1, self.rows + 1) if self.records is None else self.records
 
     def take(self, rows: np.ndarray) -> Table:
-        """Some rows of every column, in the order given."""
+        """The given rows of every column, in their order."""
         picked: dict[int, np.ndarray] = {}
-        for one in self.columns.values():  # once for all columns, which would keep an array each
+        for one in self.columns.values():  # columns share one array of rows instead of keeping one each
             if one.rows is not None and id(one.rows) not in picked:
                 picked[id(one.rows)] = one.rows[rows]
         columns = {
