@@ -91,12 +91,12 @@ def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def most_dates(texts: Sequence[str]) -> set[str]:
-    """Those that are dates in the order in which most of them are."""
+    """The texts that are dates in that order of day, month and year in which most texts are dates."""
     return max(({text for text in texts if days_of(text, order) is not None} for order in ORDERS), key=len)
 
 
 def are_zeros(texts: Sequence[str]) -> bool:
-    """Whether every text is a date of nothing but zeros, 0000-00-00, which databases write where there is none."""
+    """Whether every text is a date of zeros, such as 0000-00-00, which databases write for a missing date."""
     return all(_ZEROS.fullmatch(text) for text in texts)
 
 

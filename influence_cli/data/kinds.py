@@ -64,7 +64,7 @@ class Reading:
 
     @property
     def null_numbers(self) -> list[float]:
-        """The words for a missing value that are numbers: -999 is -999.0 too."""
+        """The numbers among the words for a missing value, which are compared by value: -999 means -999.0 too."""
         return [value for word in self.missing if (value := read_numbers([word]).values[0]) is not None]
 
 
@@ -159,7 +159,7 @@ def _of_texts(texts: Texts, key: str, reading: Reading) -> tuple[Column, tuple[s
 
 
 def _truth_and_numbers(texts: Texts, key: str) -> tuple[Column, tuple[str, ...]]:
-    """A column of true and false of which some are written 1 and 0."""
+    """The column of true and false, some of which are written as 1 and 0, and a note about it."""
     spelled = {word.lower(): word for word in texts.vocabulary}
     meant = {"1": spelled.get("true", "true"), "0": spelled.get("false", "false")}
     numbers = sorted(meant.keys() & spelled.keys(), reverse=True)
@@ -170,7 +170,7 @@ def _truth_and_numbers(texts: Texts, key: str) -> tuple[Column, tuple[str, ...]]
 
 
 def _dates(texts: Texts, said: Sequence[str], key: str) -> tuple[Column, tuple[str, ...]] | None:
-    """The column if its texts are dates, all or most of them; None where they are not."""
+    """The column, and notes about it, if all or most of its texts are dates, else None."""
     if not said:
         return None
     if dates.orders_of(said[:10]) and dates.orders_of(said):
@@ -257,7 +257,7 @@ def _numeric(
 
 
 def _date(texts: Texts, known: Iterable[str], key: str, described: str = "dates") -> tuple[Column, tuple[str, ...]]:
-    """A column of the dates ``known``; other words mean a missing value."""
+    """The column of the dates ``known``; its other texts mean a missing value."""
     dated = set(known)
     is_word = np.array([word not in dated for word in texts.vocabulary] + [True])
     counts = zip(texts.vocabulary, texts.counts.tolist(), strict=True)
@@ -276,7 +276,7 @@ def _in_doubt(column: Column, key: str, text: str) -> Column:
 
 
 def _by_other_mark(said: Sequence[str], reading: Reading) -> Numbers | None:
-    """Numbers that can only have the other decimal mark than the one that was asked for: 0.346, of which no point can
+    """Numbers that only make sense with another decimal mark than the one given, such as 0.346, whose point cannot
     separate thousands."""
     other = read_numbers(said, None, reading.separator)
     if other.decimal == reading.decimal or other.count < len(said) or other.doubt is not None:

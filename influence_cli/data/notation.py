@@ -52,7 +52,7 @@ _WHOLE = re.compile(r"[+-]?[0-9]+")
 LARGEST_WHOLE = 2**63 - 1
 """The largest int64."""
 LARGEST_EXACT = 2**53
-"""Up to here every whole number is a float64 of its own."""
+"""Up to 2^53, float64 represents every whole number exactly."""
 DASHES = dict.fromkeys(map(ord, "‐‑‒–−﹣－"), "-")
 _CURRENCY_NAMES = {"US$": "$", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 
@@ -117,14 +117,14 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: st
 
 
 def _in_ascii(text: str) -> str:
-    """With the digits and dashes of other scripts and of typesetters as 0 to 9 and -."""
+    """The text with digits of other scripts replaced by 0 to 9, and typographic dashes by -."""
     if text.isascii():
         return text
     return "".join(str(unicodedata.decimal(char, char)) for char in text.translate(DASHES))
 
 
 def _different_units(read: Sequence[tuple[str, re.Match[str]]]) -> tuple[str, str] | None:
-    """Two texts of which one is a share in percent and the other is none, or that are in two currencies."""
+    """Two texts of which only one is a percentage, or which are in different currencies; None if there are none."""
     shares: dict[bool, str] = {}
     currencies: dict[str, str] = {}
     for text, match in read:
@@ -172,7 +172,7 @@ def _plain(text: str) -> int | float:
 
 
 def collapsing(texts: Sequence[str]) -> tuple[str, str] | None:
-    """Two whole numbers of so many digits that they are one as float64."""
+    """Two different whole numbers that are so long that they are equal as float64; None if there are none."""
     known: dict[float, str] = {}
     for text in texts:
         is_long = _WHOLE.fullmatch(text) and abs(float(text)) > LARGEST_EXACT

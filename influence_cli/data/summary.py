@@ -15,7 +15,7 @@ from influence_cli.data.sparse import same_rows
 SHOWN_CLASSES = 10
 SHOWN_COLUMNS = 8
 MANY_VALUES, FEW_ROWS = 50, 5
-"""A text column probably names things if it has more values than the first, on average in fewer rows than the second."""
+"""A text column probably names things if it has more values than the first, each in fewer rows than the second."""
 
 
 def summary(data: Dataset) -> list[str]:
