@@ -210,3 +210,31 @@ def test_compressed_columns_are_judged_as_dense_ones_are():
         X = np.array(columns).T[:, rng.permutation(len(columns))]
         for intercept in (True, False):
             assert independent_columns(csr_array(X), intercept).tolist() == independent_columns(X, intercept).tolist()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    "final",
+    [LinearRegression(fit_intercept=False), LogisticRegression(C=np.inf, tol=1e-12, fit_intercept=False)],
+    ids=["linear", "logistic"],
+)
+def test_without_an_intercept_a_row_of_lost_categories_is_predicted_by_its_other_features(sparse, final):
+    rng = np.random.default_rng(3)
+    site = rng.choice(["east", "west", "north"], 300)
+    form = np.where(site == "east", "drops", rng.choice(["pill", "syrup"], 300))
+    X = pd.DataFrame({"site": site, "form": form, "dose": rng.normal(size=300)})
+    y = (X.dose + (site == "east") + rng.normal(size=300) > 0.3).astype(int).to_numpy()
+    steps = [("c", OneHotEncoder(handle_unknown="ignore"), ["site", "form"]), ("n", "passthrough", ["dose"])]
+    pipeline = make_pipeline(ColumnTransformer(steps, sparse_threshold=float(sparse)), final).fit(X, y)
+    lost, tests = X.site == "east", [*np.flatnonzero(site == "east")[:3], *np.flatnonzero(site != "east")[:3]]
+
+    def predicted(one):
+        rows = X.iloc[tests]
+        return one.predict_proba(rows)[:, 1] if hasattr(one, "predict_proba") else one.predict(rows)
+
+    truth = predicted(clone(pipeline).fit(X[~lost], y[~lost])) - predicted(pipeline)
+    model = GroupInfluence.from_sklearn(pipeline, X, y)
+    asked = {"X_test": X.iloc[tests], "y_test": y[tests]}
+    asked["quantity"] = "prob:1" if isinstance(final, LogisticRegression) else "prediction"
+    assert model.groundtruth({"east": lost}, **asked).actual[0] == pytest.approx(truth, abs=1e-6)
+    assert model.influence({"east": lost}, **asked).values["refined"][0] == pytest.approx(truth, rel=0.05, abs=1e-6)

@@ -44,7 +44,7 @@ def pipeline_refit(
     steps = [(key, step) for key, step in steps if key != STEP]
     complete, complete_test = (_complete(one) for one in rows)
     scales = pipeline_scales(steps, d, complete=bool(complete.all() and complete_test.all()))
-    if scales is not None and not needs_shift(scales, settings):
+    if scales is not None and not needs_shift(scales, settings) and not _unknown_is_zero(steps, settings):
         idle = not matters(settings) or (not scales.columns.any() and not scales.centred.any())
         if not idle and not _suits(scales, dataset):
             return Unfitted("its transformers were fitted on other rows")
@@ -62,6 +62,15 @@ def pipeline_refit(
     old = Made(dataset.X_train, dataset.X_test, dataset.feature_names)
     remaking = remade_by(source, old, complete, settings, align=affine)
     return Refit(dataset, settings, None, remaking, affine, balancing)
+
+
+def _unknown_is_zero(steps: Steps, settings: ModelSettings) -> bool:
+    """Whether a row whose category is lost still has a prediction: without a penalty and an intercept that of its other
+    features, while the parameter of the lost category is open."""
+    if settings.l2 > 0 or settings.fit_intercept:
+        return False
+    inside = [one for _, step in steps for one in (step, *step.get_params(deep=True).values())]
+    return any(type(one).__name__ == "OneHotEncoder" for one in inside)
 
 
 def _suits(scales: Standardised, dataset: Dataset) -> bool:
