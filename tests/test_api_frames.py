@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -177,3 +179,52 @@ def test_a_category_that_only_test_rows_have_is_told(sites):
     model = GroupInfluence.fit(frame, np.where(frame["dose"] > 0, "p", "q"))
     with pytest.warns(UserWarning, match="holds .*'z', which no training row has: all its features are 0 there"):
         model.predict(pandas.DataFrame({"dose": np.full(len(sites), 0.1), "site": sites}))
+
+
+OBJECTS = {
+    "whole": [1, None, 4] * 20,
+    "decimal": [Decimal(at % 7) / 4 for at in range(60)],
+    "numpy": [np.int64(at % 5) for at in range(60)],
+}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_numbers_that_a_frame_holds_as_objects_are_numbers(case):
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=60)
+    y = np.where(x + rng.normal(size=60) > 0, "a", "b")
+    numbers = np.array([np.nan if one is None else float(one) for one in OBJECTS[case]])
+    frame = pandas.DataFrame({"x": x, "c": pandas.Series(OBJECTS[case], dtype=object)})
+    made = GroupInfluence.fit(frame, y, l2=0.1, impute="mean")
+    plain = GroupInfluence.fit(pandas.DataFrame({"x": x, "c": numbers}), y, l2=0.1, impute="mean")
+    assert made.model.dataset.feature_names == ("x", "c")
+    assert np.array_equal(made.model.dataset.X_train, plain.model.dataset.X_train)
+    assert made.predict(frame[:5]).tolist() == plain.predict(pandas.DataFrame({"x": x, "c": numbers})[:5]).tolist()
+
+
+def test_what_is_neither_number_nor_text_is_refused_by_name():
+    pandas = pytest.importorskip("pandas")
+    days = [datetime.date(2020, 1, 1 + at % 28) for at in range(60)]
+    columns = {
+        "dates": [days, pandas.period_range("2020", periods=60, freq="M"), pandas.to_timedelta(np.arange(60), "D")],
+        "values of the type": [[[1]] * 60, [{}] * 60, [b"a"] * 60],
+    }
+    for words, kinds in columns.items():
+        for column in kinds:
+            for name in ("c", 7):
+                frame = pandas.DataFrame({"x": np.arange(60.0), name: column})
+                with pytest.raises(FileError, match=f"^X: column {name} holds ({words}|times)"):
+                    GroupInfluence.fit(frame, ["a", "b"] * 30)
+
+
+def test_missing_categories_of_numbers_are_missing():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": np.arange(60.0) % 7, "c": pandas.Categorical([1, None, 3] * 20)})
+    with pytest.raises(FileError, match="values are missing: c in 20 rows"):
+        GroupInfluence.fit(frame, ["a", "b"] * 30, l2=0.1)
+    model = GroupInfluence.fit(frame, ["a", "b"] * 30, l2=0.1, impute="most-frequent")
+    assert model.model.dataset.feature_names == ("x", "c=1", "c=3")
+    assert model.predict(frame.assign(c=pandas.Categorical([1, 1, 3] * 20))).tolist() == model.predict(frame).tolist()
+    with pytest.raises(FileError, match="sample_weight must be numbers"):
+        GroupInfluence.fit(frame[["x"]], ["a", "b"] * 30, sample_weight=["heavy"] * 60)

@@ -6,6 +6,7 @@ Frames are recognised by their attributes and not by their type, so that neither
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,9 @@ def frame_columns(X: Any) -> dict[str, np.ndarray]:
     names = column_names(X)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise FileError(f"X: columns need different names, but {_listed(twice)} is there more than once", "rename it")
-    return {str(name): _column(np.asarray(X[name])) for name in X.columns}
+        with about("X"):
+            raise FileError(f"columns need different names, but {_listed(twice)} is there more than once", "rename it")
+    return {str(name): _categories(X[name]) for name in X.columns}
 
 
 def feature_array(X: Any, where: str, names: tuple[str, ...] | None = None) -> Rows:
@@ -134,7 +136,33 @@ def _column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float64)
     if values.dtype.kind == "b":
         return np.where(values, "true", "false").astype(object)
-    made = [
-        None if value is None or (value == value) is not True else composed(str(value)) for value in values.tolist()
-    ]
+    given = [value if _is_there(value) else None for value in values.tolist()]
+    types = {type(value) for value in given if value is not None}
+    if types and all(issubclass(kind, Number) and kind is not bool for kind in types) and complex not in types:
+        return _column(np.array([np.nan if value is None else value for value in given], dtype=_kind_of(given)))
+    made = [None if value is None else composed(str(value)) for value in given]
     return np.array([*made, None], dtype=object)[:-1]
+
+
+def _categories(series: Any) -> np.ndarray:
+    """The same of one column of a frame, in which categories that are numbers are text where some are missing."""
+    values = np.asarray(series)
+    if values.dtype.kind != "f" or str(series.dtype) != "category" or not np.isnan(values).any():
+        return _column(values)
+    return np.array([*(str(one) if _is_there(one) else None for one in series.astype(object)), None], object)[:-1]
+
+
+def _kind_of(numbers: Sequence[Any]) -> type:
+    """The type of numbers among objects: whole ones that an int64 holds, or others."""
+    whole = all(isinstance(one, int | np.integer) and abs(int(one)) < 2**63 for one in numbers)
+    return np.int64 if whole else np.float64
+
+
+def _is_there(value: Any) -> bool:
+    """Whether it is a value: not None, NaN, NaT or pandas' NA."""
+    try:
+        return value is not None and bool(value == value)
+    except TypeError:
+        return False
+    except ValueError:  # an array
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 from warnings import warn
@@ -19,10 +20,12 @@ from influence_cli.models.preprocessing import as_table
 
 
 def needs_preparation(X: Any) -> bool:
-    """Whether X is a frame that has a column of text or with missing values."""
+    """Whether X is a frame that has a column of text or of objects, or with missing values."""
     if not is_frame(X):
         return False
-    return any(column.kind == "text" or column.missing.any() for column in _table(X).columns.values())
+    return any(str(kind) == "object" for kind in X.dtypes) or any(
+        column.kind == "text" or column.missing.any() for column in _table(X).columns.values()
+    )
 
 
 def prepared(X: Any, impute: str | None) -> Features:
@@ -63,10 +66,12 @@ def features_of(dataset: Dataset, X: Any) -> Rows:
 def _table(X: Any) -> Table:
     """A frame's columns, each of one kind."""
     made = {}
+    keys = {str(key): key for key in X.columns}
     for name, values in frame_columns(X).items():
-        kind = str(getattr(X[name] if name in X.columns else None, "dtype", ""))
-        if "datetime" in kind.lower():
-            raise FileError(f"X: column {name} holds dates", "give a number, such as days since a date, or drop it")
+        given = X[keys[name]]
+        kind = str(given.dtype)
+        with about("X"):
+            _refuse_others(name, kind, given)
         if values.dtype.kind == "O":
             made[name] = Column("boolean" if kind.lower() in ("bool", "boolean") else "text", values, "text")
         elif kind.startswith(("category", "Categorical", "Enum")):
@@ -74,3 +79,20 @@ def _table(X: Any) -> Table:
         else:
             made[name] = Column("numeric", values, "numbers")
     return Table(made, len(X))
+
+
+def _refuse_others(name: str, kind: str, values: Any) -> None:
+    """A FileError for a column of what is neither number nor text nor truth value."""
+    is_date = kind.lower().startswith(("date", "period", "time", "duration"))
+    first = None
+    if kind == "object" or kind.startswith(("List", "Array", "Struct", "Binary", "Object", "complex")):
+        known = (one for one in np.asarray(values, dtype=object).tolist() if one is not None)
+        first = next(known, None)
+        is_date = isinstance(first, datetime.date | datetime.time | datetime.timedelta)
+    if is_date:
+        what = "times or durations" if kind.lower().startswith(("time", "duration")) else "dates"
+        raise FileError(f"column {name} holds {what}", "give a number, such as days since a date, or drop it")
+    if isinstance(first, list | tuple | dict | set | bytes | complex | np.ndarray):
+        raise FileError(
+            f"column {name} holds values of the type {type(first).__name__}, which are no features", "drop it"
+        )

@@ -234,7 +234,10 @@ def _weights(given: Any, labels: Any, name: str = "sample_weight") -> np.ndarray
     """Row weights (m,) in the order of the rows, if there are any."""
     if given is None:
         return None
-    return np.asarray(in_row_order(given, labels, name, "X"), dtype=np.float64)
+    try:
+        return np.asarray(in_row_order(given, labels, name, "X"), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise FileError(f"{name} must be numbers, one a row of X ({error})") from None
 
 
 def _balancing(raw: np.ndarray | None, rows: int, by_rows: bool) -> Balancing:

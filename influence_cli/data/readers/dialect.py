@@ -214,7 +214,7 @@ def _header_at(records: Sequence[tuple[int, list[str]]], label: str | None) -> t
 
 def _titles(records: Sequence[tuple[int, list[str]]], label: str | None) -> int:
     """How many records above the one that names the label are titles, filled up with empty fields."""
-    named = [label in map(str.strip, fields) for _, fields in records]
+    named = [label in [field.strip() for field in fields] for _, fields in records]
     if True not in named[1:] or named[0]:
         return 0
     at = named.index(True)
