@@ -171,6 +171,21 @@ def test_words_for_a_missing_value_are_those_of_memory(folder, monkeypatch, miss
     assert len(found.y_train) + len(found.y_test) == 898 and "2 empty lines" in found.notes[0]
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet", "gz"])
+def test_a_table_of_whole_numbers_alone_is_converted(folder, monkeypatch, kind):
+    table = pl.DataFrame({"a": range(ROWS), "died": [row % 3 % 2 for row in range(ROWS)]})
+    source = f"w.{'csv.gz' if kind == 'gz' else kind}"
+    if kind == "parquet":
+        table.write_parquet(source)
+    else:
+        Path(source).write_bytes((gzip.compress if kind == "gz" else bytes)(table.write_csv().encode()))
+    arguments = {"task": "classification", "table": TableOptions(label="died"), "seed": 3}
+    memory = load(source, **arguments)
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(features, "SMALL_BYTES", 0)
+    same(load(source, **arguments), memory)
+
+
 def said_of(source: str, **options) -> list[str]:
     """What is announced while the table is loaded."""
     said: list[str] = []

@@ -143,7 +143,7 @@ def note_streaming(dataset: Dataset, common: Common, size: int, *, beside: float
             raise UsageError(
                 f"--scheduler is for rows that every worker reads from a file, and those of {dataset.name} are held in"
                 " memory",
-                "train with --scheduler on a .npz or .h5 file, whose features are float64 in row order",
+                "train with --scheduler on a table, a .svm file, or a .npz or .h5 file of float64 in row order",
             )
         return
     needed, read = forecast(rows, size, groups=beside is not None, beside=beside or 0.0), rows.cost

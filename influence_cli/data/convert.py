@@ -76,7 +76,7 @@ def converted(
     needed = 8.0 * numbers_in(paths, parquet=parquet)
     # With a limit on addresses, another reader takes less memory and refuses what it cannot hold.
     beside = 0.0 if addresses_limited() else READING_BYTES
-    if worked_elsewhere() or not is_large(needed + beside, split=True):
+    if not is_large(needed + beside, split=True):
         return None
     how = asdict(reading) | {"texts": sorted(reading.texts)}
     size = f"about {shown(STORE_TIMES * needed)}, and as much for its features"

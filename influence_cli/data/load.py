@@ -112,11 +112,12 @@ def load(
 def _refuse_held(paths: list[Path], source: str, maker: FeatureMaker | None) -> None:
     """Raises UsageError if ``--scheduler`` is used with rows that must be in memory, and MemoryLackError if the rows of
     a model that was brought (``--from``) are known not to fit."""
-    if worked_elsewhere() and not (maker is None and paths and paths[0].name.lower().endswith((*ENDINGS, *SVMLIGHT))):
+    worked = (*ENDINGS, *SVMLIGHT, *TABLES)
+    if worked_elsewhere() and not (maker is None and paths and paths[0].name.lower().endswith(worked)):
         what = f"those of {source}" if maker is None else "those of a model that was brought (--from)"
         raise UsageError(
             f"--scheduler is for rows that every worker reads from a file, and {what} are held in memory",
-            "train with --scheduler on a .npz or .h5 file, whose features are float64 in row order, or on a .svm file",
+            "train with --scheduler on a table, a .svm file, or a .npz or .h5 file of float64 in row order",
         )
     needed = _needed(paths)
     if maker is not None and needed is not None:

@@ -302,7 +302,9 @@ class RowStore(Keeper):
                 path.with_suffix(".part").replace(path)
                 known = {"stamps": stamps([str(path)]), "checksums": [check]}
                 written(path.with_suffix(".json"), known)
-        return made_of([PlainPart(path, 0, rows)], count, np.dtype(np.float64), (rows, count))
+        made = made_of([PlainPart(path, 0, rows)], count, np.dtype(np.float64), (rows, count))
+        made.check_reachable()
+        return made
 
 
 def _packed(texts: Sequence[str]) -> bytes:

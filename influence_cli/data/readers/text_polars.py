@@ -124,7 +124,7 @@ def _holds(frame: pl.DataFrame, nulls: list[str]) -> bool:
 
     texts = [pl.col(key).is_in(nulls).any() for key, kind in frame.schema.items() if kind == pl.String]
     floats = [pl.col(key).is_nan().any() for key, kind in frame.schema.items() if kind == pl.Float64]
-    return any(frame.select(texts + floats).row(0))
+    return bool(texts + floats) and any(frame.select(texts + floats).row(0))
 
 
 class LearnedError(Exception):
