@@ -80,8 +80,8 @@ class StoppedError(BaseException):
 
 
 def check_regular(path: str | os.PathLike[str], expected: str = "a file") -> os.stat_result:
-    """Refuse anything but a regular file before it is opened: a pipe without a writer would block, and a device has no
-    end.  Raises FileError, or OSError if the file does not exist or cannot be read."""
+    """The status of a regular file.  Raises FileError for anything else, because a pipe without a writer would block
+    and a device has no end, and OSError if the file does not exist."""
     status = os.stat(path)  # noqa: PTH116
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for test, name in _IRREGULAR if test(status.st_mode)), "no regular file")
@@ -117,8 +117,8 @@ def about(subject: str) -> Iterator[None]:
 
 
 def composed(text: str) -> str:
-    """A text in one form of all that look the same: composed letters (Unicode NFC), plain spaces instead of others, and
-    no characters without width."""
+    """The text in a normal form that is equal for texts that look the same: composed letters (Unicode NFC), plain
+    spaces instead of others, and no zero-width characters."""
     if text.isascii():
         return text
     return unicodedata.normalize("NFC", text).translate(_SAME_LOOK)
@@ -128,7 +128,7 @@ _SAME_LOOK = {
     **dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], " "),
     **dict.fromkeys([0xAD, 0x200B, 0x200E, 0x200F, 0x2060, 0xFEFF]),
 }
-"""Spaces of other widths or that prevent a line break, and characters without a width."""
+"""Other kinds of spaces, which become plain ones, and zero-width characters, which are removed."""
 
 
 def shown_lines(text: str) -> str:
@@ -137,14 +137,14 @@ def shown_lines(text: str) -> str:
 
 
 def nearest(text: str, choices: Iterable[str]) -> str | None:
-    """The choice that a misspelt word probably meant, in any case of letters; None where nothing is close."""
+    """The choice that a misspelt word probably means, regardless of case; None if no choice is close."""
     import difflib
 
     folded = {choice.casefold(): choice for choice in reversed(list(choices))}
     near = difflib.get_close_matches(text.casefold(), folded, n=1)
     if near:
         return folded[near[0]]
-    # a short name is far from the whole word that it begins: prob, probability
+    # The distance between a short form and its long form is large: prob, probability.
     word = text.casefold()
     beginnings = [
         name for name in folded if min(len(name), len(word)) >= 4 and (word.startswith(name) or name.startswith(word))
@@ -159,5 +159,5 @@ def did_you_mean(text: str, choices: Iterable[str], otherwise: str | None = None
 
 
 def unknown_word(option: str, text: str, choices: Sequence[str]) -> UsageError:
-    """The error for an option's word that is not one of its choices, with the nearest of them as a guess."""
+    """The error for a value of an option that is not one of its choices, with the nearest choice as the hint."""
     return UsageError(f"{option} must be one of {', '.join(choices)}; found {text!r}", hint=did_you_mean(text, choices))

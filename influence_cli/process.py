@@ -38,14 +38,14 @@ ENDED_BY = {
 }
 """The signals that end a run, in words."""
 _farewell = threading.Lock()
-"""Taken by the thread that says what is kept, and never released, so that only one thread says it."""
+"""Acquired by the thread that prints what is kept, and never released, so that it is printed only once."""
 
 
 class _Outlet(io.FileIO):
     """The only output of bytes to a standard stream.
 
-    Bytes that nobody reads any more are discarded, and so are those that a full disk does not take: the outcome of a
-    run does not depend on them.  ``failure`` is the first error other than a closed pipe, to be reported at the end.
+    If the reader has closed the pipe or the disk is full, bytes are discarded, so that the outcome of a run does not
+    depend on them.  ``failure`` is the first error other than a closed pipe, to be reported at the end.
     """
 
     def __init__(self, number: int) -> None:
@@ -70,11 +70,11 @@ class _Outlet(io.FileIO):
 
 
 class Outlet(io.TextIOWrapper):
-    """A standard stream whose failures change no outcome."""
+    """A standard stream whose failures do not change the outcome of a run."""
 
     def __init__(self, number: int, like: TextIO) -> None:
         self._bytes = _Outlet(number)
-        # labels and file names may contain what an ASCII terminal cannot show
+        # Labels and file names may contain characters that an ASCII terminal cannot show.
         super().__init__(
             io.BufferedWriter(self._bytes),
             encoding=like.encoding,
@@ -84,12 +84,12 @@ class Outlet(io.TextIOWrapper):
 
     @property
     def unread(self) -> bool:
-        """Whether the reader has left, so that further writing is in vain."""
+        """Whether the reader has closed the pipe, so that further output is useless."""
         return self._bytes.unread
 
     @property
     def failure(self) -> OSError | None:
-        """Why the stream accepts no more data, unless the reader left."""
+        """The error by which the stream accepts no more data, other than a closed pipe; None without an error."""
         return self._bytes.failure
 
 
@@ -103,7 +103,7 @@ def prepare() -> None:
 
 
 def watch_signals(clean_up: Callable[[], None]) -> None:
-    """Let the signals that end a run set a flag, and end the process where that does not suffice.
+    """Let the signals that end a run set a flag, and end the process if that does not suffice.
 
     ``clean_up`` removes what a run leaves if it does not unwind.  A signal that is ignored, as under ``nohup``, stays
     ignored.
@@ -118,26 +118,26 @@ def watch_signals(clean_up: Callable[[], None]) -> None:
 
 
 def say_farewell(number: int) -> None:
-    """Say on stderr what is kept and how to continue; nobody may be reading."""
+    """Print on stderr what is kept and how to continue, if it was not printed yet; a closed stream is ignored."""
     if _farewell.acquire(blocking=False):
         with suppress(OSError, ValueError):
             print(farewell(number), file=sys.stderr, flush=True)
 
 
 def farewell(number: int) -> str:
-    """For example ``ginf: interrupted: nothing is kept; ...``."""
+    """The last line of a run that a signal ended, for example ``ginf: interrupted: nothing is kept; ...``."""
     return f"ginf: {ENDED_BY.get(signal.Signals(number), 'stopped')}: {stopping.kept()}"
 
 
 def drain() -> OSError | None:
-    """Flush the buffers; return why standard output accepted no more, if it did not."""
+    """Flush both streams and return the error of standard output, if any."""
     sys.stdout.flush()
     sys.stderr.flush()
     return getattr(sys.stdout, "failure", None)
 
 
 def leave(code: object) -> NoReturn:
-    """End the process at once: Python takes up to .3 s to destroy its objects, and handles no signal meanwhile."""
+    """End the process at once, because Python takes up to 0.3 s to destroy its objects and handles no signal then."""
     atexit._run_exitfuncs()
     drain()
     os._exit(code if isinstance(code, int) else 0 if code is None else 1)
@@ -148,7 +148,7 @@ def _ask(number: int, frame: FrameType | None) -> None:
 
 
 def _wait(read: int, clean_up: Callable[[], None]) -> None:
-    """Thread: the first signal starts the time that the run has, and any later one ends the process."""
+    """In a thread: the first signal starts the grace period of the run, and a second one ends the process."""
     number = _next(read)
     stopping.ask(number)
     timer = threading.Thread(target=_end_later, args=(number, clean_up), daemon=True)
@@ -174,7 +174,7 @@ def _end(number: int, clean_up: Callable[[], None]) -> None:
     """End the process from a thread other than the main thread."""
     with suppress(Exception):
         clean_up()
-    if _farewell.acquire(blocking=False):  # by the descriptor: the main thread may hold the stream
+    if _farewell.acquire(blocking=False):  # written to the descriptor, because the main thread may hold the stream
         with suppress(OSError):
             os.write(2, (farewell(number) + "\n").encode(errors="backslashreplace"))
     os._exit(128 + number)
@@ -233,7 +233,7 @@ def cpu_quota(system: Path = Path("/")) -> float | None:
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """cpu.max is "LIMIT PERIOD" in microseconds; LIMIT is "max" if there is none."""
+    """The quota in ``cpu.max``: "LIMIT PERIOD" in microseconds, where LIMIT is "max" if there is none."""
     with suppress(OSError, ValueError):
         limit, period = (folder / "cpu.max").read_text(encoding="ascii").split()
         return float(limit) / float(period)  # "max" is not a number
@@ -241,7 +241,7 @@ def _quota_v2(folder: Path) -> float | None:
 
 
 def _quota_v1(folder: Path) -> float | None:
-    """Microseconds in two files; -1 where there is no limit."""
+    """The quota from limit and period, in microseconds in two files; the limit is -1 if there is none."""
     with suppress(OSError, ValueError):
         limit = float((folder / "cpu.cfs_quota_us").read_text(encoding="ascii"))
         if limit > 0:

@@ -1,8 +1,8 @@
-"""What the analyses return: columns, not lists of dictionaries.
+"""The results of the analyses, as columns instead of lists of dictionaries.
 
 Ten thousand groups times a hundred test rows are a million records; they stay (G, T) arrays from the core to the
-artifact and become rows only where text is written.  ``columns()`` gives the records of docs/format.md, with one list
-or array per key and groups outermost.
+artifact and become records only when text is written.  ``columns()`` returns the records of docs/format.md, with one
+list or array per key; the records of one group are consecutive.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from influence_cli.tabular import Tabular
 OK = "ok"
 PENDING = "pending"
 EXTRAPOLATED = UNBOUNDED + "retraining has no finite value, which the estimate does not know"
-"""Status of estimates where the truth is infinite; ``groundtruth`` has null there."""
+"""Status of estimates of an infinite change, for which ``groundtruth`` has null."""
 LIMIT = UNBOUNDED + "retraining has no minimum but a limit: refined is that and the others do not know it"
-"""Status of estimates of a figure that tends to a limit."""
+"""Status of estimates of a figure that only tends to a limit."""
 UNCERTAIN = "uncertain: "
-"""Prefix of the status of groups whose estimates are numbers, but for a known reason may be far off."""
+"""Prefix of the status of groups whose estimates are numbers that, for a known reason, may be far off."""
 UNKNOWN = UNCERTAIN + "it could not be shown whether there is a minimum without the group; train with --l2 over 0"
-"""Status of estimates without a penalty where nothing else is known."""
+"""Status of estimates without a penalty if it is unknown whether there is a minimum."""
 UNMET = "not within --rel-error"
 """Status of a pair whose refined estimate has an ``error`` above the requested tolerance."""
 TRUTHS = (OK, EXTRAPOLATED, LIMIT, UNKNOWN, UNMET)
 """The statuses of a pair; the first four by the kind of its truth, in the order of ``core.recession``."""
 REFINED = "refined"
-"""The method whose error needs no option."""
+"""The method that has an error even without ``--errors``."""
 CREDITED = (
     OK,
     UNBOUNDED + "some coalitions leave no minimum (a class without rows, separable rows): the value is made of their"
@@ -49,7 +49,7 @@ REMOVED = "removed"
 
 
 def name_of_test(code: int) -> int | str | None:
-    """The name of a test row in records: its number, ``mean``, ``removed``, or None where none is needed."""
+    """The name of a test row in records: its number, ``mean``, ``removed``, or None if the quantity needs none."""
     return None if code <= SEVERAL else {MEAN_TEST: "mean", NO_TEST: None, REMOVED_TEST: REMOVED}.get(code, code)
 
 
@@ -59,7 +59,7 @@ def names_in(text: str) -> list[str]:
 
 
 def quantity_of(quantity: str, code: int) -> str:
-    """The quantity of the figures with that code in ``tests``."""
+    """The quantity of the figures with the code ``code`` in ``tests``: ``param:B`` for the second of ``param:A,B``."""
     if code > SEVERAL:
         return quantity
     kind, _, names = quantity.partition(":")
@@ -75,7 +75,7 @@ def code_of_test(name: int | str | None) -> int:
 
 @dataclass(frozen=True, eq=False)
 class GroupTable:
-    """G groups without their rows, which ``digest`` represents.
+    """G groups, without their rows, which the ``digest`` identifies.
 
     ``fraction`` is size / m.  ``digest`` is the SHA-256 of the sorted row numbers as little-endian int64.
     """
@@ -86,7 +86,7 @@ class GroupTable:
     fraction: np.ndarray
     digest: Sequence[str]
     cell: tuple[str, ...] = ()
-    """What the groups of one kind that are judged together share; empty if an older file does not say."""
+    """The text shared by the groups of one kind that are judged together; empty if an older file has none."""
 
     def __len__(self) -> int:
         return len(self.label)
@@ -94,7 +94,7 @@ class GroupTable:
 
 @dataclass(frozen=True)
 class RowNames:
-    """What people call T test rows: true and predicted class or response, record of the file, identifier."""
+    """Names of T test rows for readers: true and predicted class or response, record of the file, identifier."""
 
     true: tuple[Any, ...]
     predicted: tuple[Any, ...]
@@ -103,7 +103,7 @@ class RowNames:
 
     @classmethod
     def unknown(cls, count: int) -> RowNames:
-        """The names for figures that belong to no single row, and for files without names."""
+        """``count`` empty names, for figures that do not belong to a single row and for files without names."""
         nothing = (None,) * count
         return cls(nothing, nothing, nothing, nothing)
 
@@ -115,7 +115,7 @@ class RowNames:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a result was computed from; results that differ here are never compared."""
+    """The data, model and options from which a result was computed; results of other models are never compared."""
 
     data_digest: str
     model_digest: str
@@ -124,11 +124,10 @@ class Provenance:
 
 def cluster_jackknife(groups: GroupTable, quantity: str, changes: np.ndarray | None) -> tuple[float | None, ...]:
     """The cluster-jackknife standard errors (CRV3) of coefficients (T,) from their ``changes`` (G, T) without each
-    cluster: the root of (G - 1) / G times the sum of their squares (MacKinnon, Nielsen and Webb 2023, about all rows'
-    estimate).
+    cluster: sqrt((G - 1) / G * sum_g change_g^2), about the estimate on all rows (MacKinnon, Nielsen and Webb 2023).
 
-    The result is empty for other quantities and unless the groups are the values of a column that divide all rows; an
-    error is None where a change is missing.
+    The result is empty for other quantities, and unless the groups are the values of a column and partition the rows.
+    An error is None if a change is missing.
     """
     if not quantity.startswith("param:") or changes is None or len(groups) < 2:
         return ()
@@ -149,14 +148,14 @@ def _with_jackknife(columns: dict[str, Any], result: InfluenceResult | TruthResu
 class InfluenceResult(Tabular):
     """Estimated changes on removal, ``f(after) - f(before)``: ``values[method]`` is (G, T).
 
-    ``base`` is f before removal, (T,), or (G, T) where each group is asked about its own rows.  A missing value is NaN
-    here and null in the records, and ``status`` (G,) says why.  ``ends`` (G, T) says where retraining has no minimum,
-    as indices into ``TRUTHS``.  ``errors[method]`` (G, T) says how far a method's figures may be off; for ``refined``,
-    ``unmet`` (G, T) is true where that exceeds the requested tolerance, after ``steps`` (G,).  The change is proven to
-    lie between ``low`` and ``high`` (G, T), which are NaN where there is no proof and None where none was requested.
-    ``actual`` (G, T) is the change by retraining, if it was requested.  ``notes`` are sentences about the whole result,
-    which no file stores.  ``objective`` is "proximal" where ``refined`` and the errors are about that of a network,
-    else None.
+    ``base`` is f before removal, (T,), or (G, T) if the test rows are the rows of each group itself.  A missing value
+    is NaN here and null in the records, and ``status`` (G,) says why.  ``ends`` (G, T) marks pairs for which retraining
+    has no minimum, as indices into ``TRUTHS``.  ``errors[method]`` (G, T) says how far the figures of a method may be
+    off; for ``refined``, ``unmet`` (G, T) is true if that exceeds the requested tolerance after ``steps`` (G,).  The
+    change is proven to lie between ``low`` and ``high`` (G, T), which are NaN without a proof, and None if no proof was
+    requested.  ``actual`` (G, T) is the change by retraining, if requested.  ``notes`` are sentences about the whole
+    result, which no file stores.  ``objective`` is "proximal" if ``refined`` and the errors refer to the proximal
+    objective of a network, else None.
     """
 
     provenance: Provenance
@@ -199,19 +198,18 @@ class InfluenceResult(Tabular):
 
     @property
     def crv3(self) -> tuple[float | None, ...]:
-        """The ``cluster_jackknife`` of coefficients over the groups of a column, by retraining where that is known."""
+        """The ``cluster_jackknife`` of coefficients, from the changes by retraining if known, else from estimates."""
         best = next((self.values[name] for name in (REFINED, "newton") if name in self.values), None)
         return cluster_jackknife(self.groups, self.quantity, best if self.actual is None else self.actual)
 
     @property
     def objective(self) -> str | None:
-        """The objective of ``refined`` and the errors where there is a choice: it has its own key in the records."""
+        """The objective of ``refined`` and the errors, if there is a choice; it is a key of the records."""
         return self.provenance.config.get("objective")
 
     @property
     def truth(self) -> TruthResult | None:
-        """The changes that ``--verify`` found, as from ``groundtruth`` but without how each retraining ended, or
-        None."""
+        """The changes by ``--verify``, as from ``groundtruth`` but without details of each retraining, or None."""
         if self.actual is None:
             return None
         count = len(self.groups)
@@ -249,7 +247,7 @@ class TruthResult(Tabular):
     is the group's share of its block's time.  With ``repeats`` (R, G, T), the changes from R seeds, ``actual`` is their
     mean.  ``actual_error`` (G, T) estimates how far ``actual`` may be off; None if an earlier version retrained.
     ``low`` and ``high`` (G, T) are proven, NaN where nothing is, and None where no proof was requested.  ``unbounded``
-    (G, T) marks the pairs to which a group's status of that name applies; all if a file of an earlier version has none.
+    (G, T) marks the pairs to which a group's status of that name applies; None, from earlier versions, means all.
     ``credit`` has (G, T) arrays by key, such as ``shapley`` and ``shapley_error``; ``credit_state`` has indices into
     ``CREDITED``.
     """
@@ -302,7 +300,7 @@ class TruthResult(Tabular):
 
     @property
     def crv3(self) -> tuple[float | None, ...]:
-        """The ``cluster_jackknife`` of coefficients over the groups of a column."""
+        """The ``cluster_jackknife`` of coefficients."""
         return cluster_jackknife(self.groups, self.quantity, self.actual)
 
 
@@ -326,7 +324,7 @@ def _pair_columns(groups: GroupTable, tests: np.ndarray, quantity: str, base: np
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SelectionResult(Tabular):
-    """Selected groups: one record each, with the group's sorted ``rows`` (n,) or None, and NaN for what is unknown.
+    """Selected groups, with one record each: the sorted ``rows`` (n,) or None, and NaN for unknown values.
 
     ``actual`` is always the change by retraining.
     """

@@ -1,4 +1,4 @@
-"""``GroupInfluence``: the questions and the analysis of the commands, for arrays, frames and estimators in memory."""
+"""``GroupInfluence``: what the commands compute, for arrays, data frames and estimators in memory."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from influence_cli.models.stored import store
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GroupInfluence(Finding):
-    """A model on its training rows, to be asked what groups of them do to its predictions.
+    """A model and its training rows, with methods for the effects of groups of these rows.
 
     Every figure is the change *if the group is removed*, ``f(after removal) - f(before)``: a positive change of the
-    loss means that the group helped.  Made by ``from_sklearn`` or ``fit``.
+    loss means that the group helped.  Instances are made by ``from_sklearn``, ``fit`` or ``load``.
 
     >>> import numpy as np
     >>> from sklearn.linear_model import LogisticRegression
@@ -38,14 +38,14 @@ class GroupInfluence(Finding):
     """
 
     def __repr__(self) -> str:
-        """One line that holds no row of the data."""
+        """One line about the model, without any data."""
         data, settings = self.model.dataset, self.model.settings
         kind = f"{len(data.classes)} classes" if data.classes else "regression"
         return f"<GroupInfluence: {settings.estimator}, {data.rows:,} rows, {data.X_train.shape[1]:,} features, {kind}>"
 
     @property
     def note(self) -> str:
-        """What was found out on the way: of an estimator, how well its parameters suit its rows."""
+        """A note from when the model was made: for an estimator, how well its parameters fit its rows."""
         return self.made.note
 
     @classmethod
@@ -62,10 +62,10 @@ class GroupInfluence(Finding):
         tol: float = 1e-8,
         solver: str = "auto",
     ) -> GroupInfluence:
-        """The fitted ``estimator``, or pipeline that ends in one, with the rows that it was fitted on.
+        """The model of a fitted ``estimator``, or of a pipeline that ends in one, on the rows that it was fitted on.
 
-        Parameters, penalty, class order and convention of removal are the estimator's; they are checked and
-        (``polish``) brought to the minimum, as near as ``tol`` says.
+        Parameters, penalty, order of the classes and penalty scaling on removal are those of the estimator.  The
+        parameters are checked and, with ``polish``, brought to a relative Newton decrement of ``tol``.
 
         >>> import numpy as np
         >>> from sklearn.linear_model import Ridge
@@ -111,12 +111,13 @@ class GroupInfluence(Finding):
         seed: int = 0,
         solver: str = "auto",
     ) -> GroupInfluence:
-        """Train a model of ginf's own on rows X (m, d) and labels or responses y (m,); the options of ``ginf train``.
+        """Train a model on rows X (m, d) and labels or responses y (m,), with the options of ``ginf train``.
 
-        Of a frame, columns of text and truth values become features of 0 and 1, one a category; ``impute`` (median,
-        mean, most-frequent) fills missing values in.  Numbers are taken as they are, not standardised.  With
-        ``exposure`` (m,) y counts events and ``estimator`` is poisson, with ``trials`` successes and it is binomial:
-        rows weigh by them, the response is y over them, and that is what test rows have as their y.
+        Columns of a data frame with text or truth values become features of 0 and 1, one for each category; ``impute``
+        (median, mean, most-frequent) fills in missing values.  Numbers are not standardised.  With ``exposure`` (m,),
+        y counts events and ``estimator`` must be poisson; with ``trials`` (m,), y counts successes and it must be
+        binomial.  In both cases the response is y divided by them, they are the weights of the rows, and the y of test
+        rows is that quotient.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(60, 2))
@@ -147,18 +148,18 @@ class GroupInfluence(Finding):
     @classmethod
     @python_words
     def load(cls, path: str, *, solver: str = "auto") -> GroupInfluence:
-        """A model that ``save`` or ``ginf train`` wrote.
+        """The model in a file that ``save`` or ``ginf train`` wrote.
 
-        Test rows are frames with the columns of its table, arrays of its features, or those of the file by what
-        ``ginf --test`` takes: "17", "misclassified:5", "all".
+        Test rows can then be data frames with the columns of its table, arrays of its features, or rows of the file,
+        named as for ``ginf --test``: "17", "misclassified:5", "all".
         """
         return cls(of_file(path), solver)
 
     @python_words
     def save(self, path: str, X_test: Any = None, y_test: Any = None, *, force: bool = False) -> None:
-        """Write the model with its rows, and these test rows, for ``load`` and for the commands.
+        """Write the model with its training rows and the given test rows to a file, for ``load`` and the commands.
 
-        A pipeline's steps are not in the file: it holds the features that they made, and keeps them as they are.
+        The steps of a pipeline are not in the file, only the features that they made, which therefore stay fixed.
 
         >>> import numpy as np, tempfile, pathlib
         >>> X = np.random.default_rng(0).normal(size=(30, 2))
@@ -173,6 +174,6 @@ class GroupInfluence(Finding):
 
     @python_words
     def predict(self, X: Any) -> np.ndarray:
-        """The class (n,) of each row as labels were given, or the expected response."""
+        """The predicted class of each row, as a label of y, or the expected response, (n,)."""
         codes = self.model.predict(self.made.with_tests(X, None)[0].X_test)
         return codes if self.made.class_values is None else self.made.class_values[codes]

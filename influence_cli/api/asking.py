@@ -1,4 +1,4 @@
-"""What is asked of a model: estimated and measured changes, and diagnostics of rows and groups."""
+"""Questions about a model: estimated and measured changes, and diagnostics of rows and groups."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from influence_cli.specs.tests import choose_tests, parse_tests
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Asking:
-    """A model on its training rows that answers about groups of them."""
+    """A model and its training rows, with methods that answer questions about groups of these rows."""
 
     made: InMemory
-    """The model with what it takes to read further rows as it was made from."""
+    """The model, and what is needed to convert further rows of the form that it was made of."""
     solver_name: str = "auto"
 
     @property
@@ -66,19 +66,20 @@ class Asking:
         preprocessing: str = REFIT,
         seed: int = 0,
     ) -> InfluenceResult:
-        """Estimated changes on removal, without retraining: a record a group and test row (or for their ``mean``).
+        """Estimated changes on removal, without retraining: a record for each group and test row (or their ``mean``).
 
         ``groups`` is a spec (``"coherent:3"``), row numbers, a mask (m,), a list of these, a dictionary of names to
-        rows, masks or specs, or what pandas' ``groupby`` returns. A pandas Index or Series names rows by the labels
-        of the frame that the model was made of, an array by position. ``X_test`` are rows as the model was made from,
-        or "removed": each group's own rows; ``y_test`` may be missing where the quantity needs no label. Records have
-        a key a method; ``refined`` comes to within the share ``rel_error`` of the change, and ``error`` says how far
-        it may be off. ``errors`` says so of every method, ``certify`` refines until the proven interval from ``low``
-        to ``high`` is narrower than that share of the change, and ``verify`` retrains as well, for ``actual``.
+        rows, masks or specs, or the result of pandas' ``groupby``.  A pandas Index or Series names rows by the labels
+        of the frame that the model was made of, an array by position.  ``X_test`` are rows in the form that the model
+        was made of, or "removed" for the rows of each group itself; ``y_test`` is needed only if the quantity needs
+        labels.  Records have a key for each method.  ``refined`` is computed to within the share ``rel_error`` of the
+        change, and ``error`` says how far it may be off; with ``errors``, every method has one.  ``certify`` refines
+        until the proven interval from ``low`` to ``high`` is narrower than that share of the change.  ``verify`` also
+        retrains, for the key ``actual``.
 
-        ``preprocessing`` "refit" makes means, scales, imputed values, categories and balanced class weights again
-        without the group, as a refit of the whole pipeline does; "frozen" keeps them.  C or alpha are never chosen
-        again.
+        With ``preprocessing`` "refit", means, scales, imputed values, categories and balanced class weights are
+        recomputed without the group, as in a refit of the whole pipeline; "frozen" keeps them.  C and alpha always
+        stay.  Raises UsageError.
         """
         check_choice("evaluate", evaluate, EVALUATIONS)
         methods = [methods] if isinstance(methods, str) else methods
@@ -124,10 +125,10 @@ class Asking:
         preprocessing: str = REFIT,
         seed: int = 0,
     ) -> TruthResult:
-        """The same changes by retraining without each group; the arguments are those of ``influence``.
+        """The same changes measured by retraining without each group; see ``influence`` for the arguments.
 
-        ``credit`` "shapley" or "banzhaf" adds what each group of a partition is worth, over the models of all
-        coalitions of up to 12 groups, and of more over those of ``draws``.
+        ``credit`` "shapley" or "banzhaf" adds the value of each group of a partition, from the models of all coalitions
+        of up to 12 groups; for more groups, from the coalitions in ``draws`` random draws.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 1))
@@ -159,18 +160,20 @@ class Asking:
 
     @python_words
     def cluster_covariance(self, groups: Groups, *, seed: int = 0) -> np.ndarray:
-        """The cluster-jackknife covariance (CRV3) of all coefficients, (P, P), in the order of ``parameter_names``: by
-        retraining without each of ``groups``, which divide the rows.  The root of its diagonal are standard errors.
+        """The cluster-jackknife covariance (CRV3) of all coefficients, (P, P), in the order of ``parameter_names``.
+
+        The model is retrained without each of ``groups``, which must partition the rows.  The square roots of the
+        diagonal are standard errors.
         """
         return cluster_covariance(self.model, self.solver, self._plan(groups, seed))
 
     @python_words
     def diagnostics(self, groups: Groups = "rows:each", *, seed: int = 0) -> DiagnosticsResult:
-        """Leverage, Cook's distance, studentised residual, DFFITS and DFBETAS of every row, as in statsmodels;
-        of groups of several rows, given as for ``influence``, their summed leverage and Cook's distance.
+        """Leverage, Cook's distance, studentised residual, DFFITS and DFBETAS of every row, as in statsmodels.
 
-        DFFITS and DFBETAS have the field's sign, all rows minus without the row: the opposite of all other figures.
-        For linear, binary logistic and Poisson regression; a penalty is part of the Hessian.
+        For groups of several rows, given as for ``influence``, there are the sum of the leverages and Cook's distance.
+        DFFITS and DFBETAS have their usual sign, all rows minus without the row, which is opposite to all other
+        figures.  They exist for linear, binary logistic and Poisson regression; a penalty is part of the Hessian.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(30, 1))
@@ -185,7 +188,7 @@ class Asking:
 
     @cached_property
     def solver(self) -> HessianSolver:
-        """The solver of H x = b, made once."""
+        """The solver of H x = b, which is made on first use."""
         model = self.model
         kind = model.choose_solver(self.solver_name).kind
         return make_solver(model.objective, model.theta, kind, factor=model.factor)
@@ -199,9 +202,9 @@ class Asking:
     def _ask(
         self, X: Any, y: Any, quantity: str, mean: bool, preprocessing: str, plan: GroupPlan | None = None
     ) -> Question:
-        """The quantity of the model with these test rows; its preprocessing is made again without groups, or stays.
+        """The question about a quantity of the model on these test rows, with refitted or frozen preprocessing.
 
-        ``plan`` are the groups where their own rows may be asked about.
+        ``plan`` holds the groups, if the test rows may be the removed rows.
         """
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
         if X is None and not quantity.startswith(OF_MODEL):

@@ -1,4 +1,4 @@
-"""Searches for groups, and what is made of results: their agreement, and a page to hand over."""
+"""Searches for groups, the agreement of results, and reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Result = InfluenceResult | TruthResult
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Finding(Asking):
-    """A model that is searched for groups as well."""
+    """``Asking``, with methods that search for groups."""
 
     @python_words
     def select(
@@ -55,17 +55,18 @@ class Finding(Asking):
         preprocessing: str = REFIT,
         seed: int = 0,
     ) -> SelectionResult:
-        """The groups of ``size`` rows (under 1: a share of them; ``at_most`` so many) that change the quantity most.
+        """The groups of ``size`` rows (below 1: a share; ``at_most``: or fewer) that change the quantity most.
 
-        A record a test row, size and strategy, with the group's ``rows``; ``actual``, the change by retraining, with
-        ``verify`` (with ``preprocessing`` "refit" that of the whole pipeline; groups are ranked with it as it is).
-        ``certify`` proves it to lie from ``low`` to ``high``, narrower than that share of it; ``proven`` is whether the
-        best is so of all compared, or a flip is one. ``within`` says which rows may be removed. Of ``candidates``
-        (groups as for ``influence``) each is judged, and the best union of at most ``size`` (None: 1). ``flip`` looks
-        for the smallest group, of at most ``size`` rows (None: half of all), without which the predicted class is
-        another, retrained; of a coefficient (``quantity`` "param:NAME" or "t:NAME") its sign, or ``flip_of``
-        "significance" at 5%. ``strategies`` are ("relinearize",), with candidates ("greedy", "swap"); ``"all"`` leaves
-        out what would be too many groups. All else is as for ``ginf select``.
+        There is a record for each test row, size and strategy, with the group's ``rows`` and, with ``verify``, its
+        ``actual`` change by retraining (of the whole pipeline with ``preprocessing`` "refit"; the ranking keeps the
+        preprocessing).  ``certify`` proves an interval from ``low`` to ``high`` for it, narrower than that share of it;
+        ``proven`` says whether the best group is proven best of all compared, or a flip proven.  ``within`` are the
+        rows that may be removed.  ``candidates`` (as ``groups`` of ``influence``) are judged one by one, and the best
+        union of at most ``size`` (None: 1) is searched for.  ``flip`` searches for the smallest group of at most
+        ``size`` rows (None: half of all) whose removal, with retraining, changes the predicted class; for a coefficient
+        (``quantity`` "param:NAME" or "t:NAME") its sign or, by ``flip_of`` "significance", its significance at 5%.
+        The default ``strategies`` are ("relinearize",) or, with candidates, ("greedy", "swap"); ``"all"`` omits
+        "exact" if there are too many groups.  See ``ginf select`` for the other arguments.  Raises UsageError.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))
@@ -108,12 +109,13 @@ class Finding(Asking):
         verify: bool = False,
         preprocessing: str = REFIT,
     ) -> SelectionResult:
-        """Causes in words: the groups of up to ``depth`` conditions on the columns of a frame, and at least ``support``
-        rows (under 1: a share of them), whose removal changes the quantity most for their size.
+        """Groups described by up to ``depth`` conditions on the columns of a frame, with at least ``support`` rows
+        (below 1: a share), whose removal changes the quantity most for their size.
 
-        A record each, the ``top`` best of a test row: ``group`` (a spec for ``influence`` and ``groundtruth``),
-        ``estimate`` with its ``error``, ``per_percent`` of the rows removed, by which they are ordered, and ``actual``
-        with ``verify``.  ``columns`` names those to describe by, "age,sex" or "age:4" to cut numbers into 4 parts.
+        There is a record for each of the ``top`` best groups of a test row: ``group`` (a spec for ``influence`` and
+        ``groundtruth``), ``estimate`` with its ``error``, ``per_percent`` (the change per percent of the rows removed,
+        by which they are ordered) and, with ``verify``, ``actual``.  ``columns`` names the columns to use: "age,sex",
+        or "age:4" to cut numbers into 4 parts.  Raises UsageError.
         """
         from influence_cli.analysis.causes import DescribedSearch
         from influence_cli.analysis.flips import ranked
@@ -150,9 +152,12 @@ class Finding(Asking):
         preprocessing: str = REFIT,
         seed: int = 0,
     ) -> SelectionResult:
-        """A removal curve: the group that the strategy finds at each size (under 1: a share of the rows), with its
-        ``estimate``, ``error`` and (``verify``) ``actual``, against ``draws`` random groups of the same size:
-        ``random_estimate`` and ``random_actual`` are their means, with ``.._spread`` their standard deviations."""
+        """A removal curve: the group that the strategy finds for each size (below 1: a share of the rows).
+
+        Records have its ``estimate``, ``error`` and, with ``verify``, ``actual``.  ``random_estimate`` and
+        ``random_actual`` are the means over ``draws`` random groups of the same size, and ``.._spread`` the standard
+        deviations.  Raises UsageError.
+        """
         from influence_cli.analysis.curve import CurveSearch
         from influence_cli.analysis.flips import ranked
         from influence_cli.analysis.searches import check_strategies
@@ -222,9 +227,9 @@ class Finding(Asking):
         resample: str = "groups",
         seed: int = 0,
     ) -> Records:
-        """How well estimates agree with retraining: the records of ``ginf compare``.
+        """The agreement of estimates with retraining, as the records of ``ginf compare``.
 
-        ``results`` are of ``influence`` and ``groundtruth``; one of ``influence`` with ``verify`` is enough.
+        ``results`` are those of ``influence`` and ``groundtruth``, or one of ``influence`` with ``verify``.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 1))
@@ -247,10 +252,9 @@ class Finding(Asking):
     def report(
         self, path: str, *results: Result | SelectionResult, top: int | None = None, force: bool = False
     ) -> None:
-        """Write a page to hand over, .html or .md: results of this model in words, the model, and what the words
-        mean.
+        """Write a report, .html or .md: the results in words, the model, and the meaning of the terms.
 
-        Estimates and truth have to be about the same test rows.
+        Estimates and measured changes must be about the same test rows.
         """
         from influence_cli import __version__
         from influence_cli.artifacts.atomic import check_target, replacing
@@ -273,14 +277,14 @@ class Finding(Asking):
 
 
 def _certified(certify: float | str | None, retrained: bool) -> dict[str, Any]:
-    """The option of a search.  Raises UsageError for what is no share, or proves nothing."""
+    """The option ``certify`` of a search.  Raises UsageError if it is not a share, or if nothing is retrained."""
     if certify is not None and not retrained:
         raise UsageError("certify proves what retraining found", hint="add verify=True")
     return {} if certify is None else {"certify": parse_relative(str(certify), "certify")}
 
 
 def _check_flip(flip: bool, of: str, by_itself: bool) -> None:
-    """Raises UsageError for what a flip is not asked with, and for what only a flip is."""
+    """Raises UsageError for arguments that exclude a flip, and for those that need one."""
     from influence_cli.analysis.flips import FLIPS, SIGN
 
     check_choice("flip_of", of, FLIPS)
@@ -291,7 +295,7 @@ def _check_flip(flip: bool, of: str, by_itself: bool) -> None:
 
 
 def _used(kept: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Of the options those that the strategies read; a flip has none, and its default quantity stands for the class."""
+    """The options that the strategies use.  A flip has no strategies, and its default quantity means the class."""
     from influence_cli.analysis.searches import USERS, options_of
 
     unused = {*USERS} - {*options_of(names)}
@@ -308,7 +312,7 @@ def _check_words(direction: str, constraint: str, merit: str) -> None:
 
 
 def _same_model(named: Sequence[tuple[str, Any]]) -> None:
-    """Raises FileError for results of different models or data."""
+    """Raises FileError if the results are of different models or data."""
     from influence_cli.artifacts.results import same_origin
 
     for name, one in named[1:]:

@@ -1,8 +1,9 @@
 """Passes over the rows on the workers of a dask scheduler, each of which reads its rows from the files itself.
 
-A pass is one task a thread of a worker, pinned to it: the same rows go to the same worker in every pass.  A worker that
-is lost has its tasks done by another one, because a task holds all that it needs but the shared values, and asks for
-those that it does not know.  Sums are made for the spans of one machine and added in their order: the same bits.
+A pass is one task for each thread of the workers, and the same rows go to the same worker in every pass.  If a worker
+is lost, another one does its tasks: a task contains all that it needs except for the shared values, which are sent
+again if the worker does not have them.  Partial sums are formed over the same spans of rows as on a single machine and
+added in the same order, so that the results are identical to the last bit.
 """
 
 from __future__ import annotations
@@ -34,24 +35,24 @@ from influence_cli.errors import FileError, UsageError
 
 INSTALL = 'pip install "ginf[dask]"'
 CONNECT_SECONDS, TICK_SECONDS, LOOK_SECONDS, PATIENCE_SECONDS = 10.0, 0.2, 1.0, 30.0
-"""Seconds to wait for the scheduler, between looks at a signal and at who works, and for a worker to come back."""
+"""Seconds to wait for the scheduler, between checks for a signal, between checks of the tasks, and for a worker."""
 INLINE_BYTES = 1 << 18
-"""Bytes of new shared values that go along with every task of a pass: to send them apart takes a journey."""
+"""Most bytes of new shared values that are sent with every task; sending them separately costs a round trip."""
 STOPPED = "start it again; with groundtruth -o FILE --resume the finished groups are kept"
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Passes over the rows of files go to this scheduler, if any.
+    """Within this context, the scheduler at ``address``, if any, does the passes over rows in files.
 
-    Raises UsageError where ``distributed`` is not installed, FileError where no scheduler answers or no worker is there
-    that has this version of everything.
+    Raises UsageError if ``distributed`` is not installed, and FileError if no scheduler answers, if it has no workers,
+    or if one of them has other versions.
     """
     if address is None:
         yield
         return
     loud = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # what concerns the user is said in our own words
+    logging.disable(logging.CRITICAL)  # our own messages say what concerns the user
     try:
         cluster = Cluster(_client(address), address)
         try:
@@ -81,7 +82,7 @@ def _client(address: str) -> Any:
 
 @dataclass(frozen=True)
 class _Job:
-    """Items for one task, and the slot (worker) that is to do it."""
+    """The items of one task, the index of the first, and the address of the worker that should do it."""
 
     first: int
     items: Sequence[Any]
@@ -89,16 +90,16 @@ class _Job:
 
 
 class WorkedRows(StoredRows):
-    """Rows of files whose passes a cluster's workers do: an ``Engine``."""
+    """Rows in files over which the workers of a cluster do the passes: an ``Engine``."""
 
     cluster: Cluster
 
     def check_reachable(self) -> None:
-        """Raises FileError where a worker sees other files under the same paths, or none."""
+        """Raises FileError if a worker sees other files, or none, under the same paths."""
         self.cluster.check_files(list(dict.fromkeys(part.path for part in self.parts)))
 
     def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
-        """As ``Engine.total``."""
+        """See ``Engine.total``."""
         count, total = span_count(len(blocks), shape, operations), np.zeros(shape)
         bounds = [number * len(blocks) // count for number in range(count + 1)]
         spans = [blocks[low:high] for low, high in pairwise(bounds)]
@@ -107,16 +108,16 @@ class WorkedRows(StoredRows):
         return total
 
     def each(self, work: Callable[[slice], Piece], blocks: Sequence[slice], operations: float) -> Iterator[Piece]:
-        """As ``Engine.each``."""
+        """See ``Engine.each``."""
         return self.cluster.results(work, blocks, None)
 
 
 class WorkedCompressedRows(WorkedRows, CompressedRows):
-    """The same of compressed rows."""
+    """``WorkedRows`` in compressed form."""
 
 
 class Cluster:
-    """A scheduler's workers, and what they have been sent."""
+    """The workers of a scheduler, and a record of what they have been sent."""
 
     def __init__(self, client: Any, address: str):
         self._client, self._address = client, address
@@ -133,14 +134,14 @@ class Cluster:
         dtype: np.dtype,
         stored_shape: tuple[int, ...],
     ) -> WorkedRows:
-        """Rows of these parts of files."""
+        """The rows in these parts of files, with passes by this cluster; a ``Maker``."""
         worked = WorkedCompressedRows if kind is CompressedRows else WorkedRows
         made = worked(parts, columns, dtype, stored_shape)
         made.cluster = self
         return made
 
     def check_files(self, paths: Sequence[Path]) -> None:
-        """Raises FileError where a worker does not see the same content under the same paths."""
+        """Raises FileError if a worker does not see the same content under the same paths."""
         paths = [path.absolute() for path in paths if path.absolute() not in self._checked]
         if not paths:
             return
@@ -156,7 +157,7 @@ class Cluster:
         self._checked.update(paths)
 
     def check_versions(self) -> None:
-        """Raises FileError where there is no worker, or one with other versions of what figures depend on."""
+        """Raises FileError if there are no workers, or if one has other ``versions``."""
         versions_here = versions()
         versions_there = self._everywhere(versions)
         if not versions_there:
@@ -174,7 +175,7 @@ class Cluster:
                     )
 
     def close(self) -> None:
-        """Let the workers forget what was shared."""
+        """Free the shared values on the workers and disconnect."""
         with suppress(Exception):
             if self._client.status == "running":
                 self._everywhere(remote.let_go, self._program)
@@ -182,7 +183,7 @@ class Cluster:
             self._client.close(timeout=1)
 
     def results(self, work: Callable[..., Any], items: Sequence[Any], shape: tuple[int, ...] | None) -> Iterator[Any]:
-        """What ``remote.worked`` makes of the items, in their order."""
+        """Yields the results of ``remote.worked`` for the items, in their order.  Raises FileError."""
         content = self._sender.packed(work)
         values = self._share()
         jobs = self._jobs(items)
@@ -207,10 +208,10 @@ class Cluster:
             while at < len(jobs):
                 future, outcome = self._next(ended, running)
                 job = running.pop(future, None)
-                if job is None:  # begun again meanwhile
+                if job is None:  # the task was restarted meanwhile
                     continue
                 result = self._checked_outcome(future, outcome)
-                if result is None:  # a worker that has come since, or one that was lost with the task
+                if result is None:  # the worker is new and lacks shared values, or was lost with the task
                     begin([job], dict(self._sender.values))
                     continue
                 done[job.first] = result
@@ -223,7 +224,10 @@ class Cluster:
                     self._client.cancel(list(running), force=True)
 
     def _next(self, ended: queue.SimpleQueue[tuple[Any, Any]], running: Collection[Any]) -> tuple[Any, Any]:
-        """The next future that has ended, and its outcome, or one that nobody works on; notices signals and losses."""
+        """The next future that has ended, and its outcome, or a future that no worker has, and None.
+
+        While it waits, it raises the exception of a signal, and FileError if the scheduler or all workers are lost.
+        """
         alone, idle, strays = 0.0, 0.0, set[Any]()
         while True:
             try:
@@ -241,7 +245,7 @@ class Cluster:
                     return (before & strays).pop(), None
 
     def _strays(self, running: Collection[Any]) -> set[Any]:
-        """Futures that no worker has: the scheduler may forget a task with the worker that it was meant for."""
+        """Futures that no worker has, because the scheduler may lose a task together with its worker."""
         try:
             held = {key for keys in self._client.processing().values() for key in keys}
         except (OSError, TimeoutError, RuntimeError) as error:
@@ -270,7 +274,7 @@ class Cluster:
         return FileError(f"the scheduler at {self._address} is gone", STOPPED)
 
     def _share(self) -> dict[int, bytes]:
-        """Shared values that no worker has yet, to go along; large ones are sent to every worker first."""
+        """The new shared values, to be sent with each task; empty if they are large, which are sent to all now."""
         values = self._sender.values
         new = {number: values[number] for number in sorted(set(values) - self._sent)}
         gone = sorted(self._sent - set(values))
@@ -281,7 +285,7 @@ class Cluster:
         return {}
 
     def _jobs(self, items: Sequence[Any]) -> list[_Job]:
-        """The items shared out among the workers' threads, neighbours together."""
+        """The items, divided into a contiguous run for each thread of the workers."""
         slots = self._slots()
         count = min(len(slots), len(items))
         bounds = [number * len(items) // count for number in range(count + 1)]
@@ -291,7 +295,7 @@ class Cluster:
         ]
 
     def _slots(self) -> list[str]:
-        """A worker's address for each thread there is; waits for one to come."""
+        """The address of the worker of each thread; waits for a worker if there is none.  Raises FileError."""
         for _ in range(int(PATIENCE_SECONDS / TICK_SECONDS)):
             slots = [name for name, threads in self._workers().items() for _ in range(threads)]
             if slots:
@@ -305,12 +309,12 @@ class Cluster:
         return FileError(f"the last worker has left the scheduler at {self._address}", STOPPED)
 
     def _workers(self) -> dict[str, int]:
-        """Threads by address."""
+        """Address of each worker -> its number of threads."""
         known = self._client.scheduler_info(n_workers=-1).get("workers", {})
         return {name: known[name]["nthreads"] for name in sorted(known)}
 
     def _everywhere(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """What the function gives on each worker; the exception where it raises one."""
+        """Address of each worker -> what the function returns there, or the exception that it raises."""
         try:
             return dict(self._client.run(function, *arguments, on_error="return"))
         except (OSError, TimeoutError, RuntimeError, ValueError) as error:
@@ -318,7 +322,7 @@ class Cluster:
 
 
 def _listen(futures: Sequence[Any], loop: Any, ended: queue.SimpleQueue[tuple[Any, Any]]) -> None:
-    """Put down futures as they end, with their outcomes: in a thread of its own, as signals must not wait for them."""
+    """Put futures into ``ended`` as they end, with their outcomes; runs in a thread, so that signals need not wait."""
     from distributed import as_completed
 
     with suppress(Exception):
@@ -327,7 +331,7 @@ def _listen(futures: Sequence[Any], loop: Any, ended: queue.SimpleQueue[tuple[An
 
 
 def versions() -> dict[str, str]:
-    """Of everything that figures depend on."""
+    """The versions of the packages on which the figures depend."""
     import scipy
 
     from influence_cli import __version__

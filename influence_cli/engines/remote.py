@@ -1,7 +1,7 @@
-"""What goes to another process and comes back: work on blocks of rows, and the large values that it refers to.
+"""What is sent to another process: work on blocks of rows, and the large values that it refers to.
 
 A piece of work is a function of the core that closes over parameters, weights and rows.  Large arrays, weights and rows
-that many passes share are sent once, under a number, and kept by who works; the rest is sent with each pass.
+that many passes share are sent once, under a number, and kept by the worker; the rest is sent with each pass.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from influence_cli.data.compressed import CompressedRows
 from influence_cli.data.stored import StoredRows
 
 SHARED_BYTES = 1 << 14
-"""Bytes from which an array is sent once and kept."""
+"""Least bytes of an array that is sent once and kept."""
 
 DRIVERS = 8
 """Number of programs whose values are kept at once, because a killed program never releases its values."""
 
 _kept: dict[str, dict[int, Any]] = {}
-"""On the side that works: for each program that asks, the values by their numbers."""
+"""On the worker, for each program: the shared values by their numbers."""
 _held: list[Any] = []
 
 
@@ -42,7 +42,7 @@ class Sender:
         self._count = 0
 
     def number_of(self, value: Any) -> int | None:
-        """The number of a shared value; None for a value that is sent with the work."""
+        """The number of a value that is shared; None for a value that is sent with the work."""
         large = isinstance(value, np.ndarray) and value.nbytes >= SHARED_BYTES
         many = isinstance(value, Weights) and 8 * value.sizes.sum() >= SHARED_BYTES
         if not (large or many or isinstance(value, StoredRows)):
@@ -58,7 +58,7 @@ class Sender:
         return number
 
     def packed(self, work: Any) -> bytes:
-        """A piece of work as bytes; its shared values are in ``values`` afterwards."""
+        """A piece of work as bytes; its shared values are added to ``values``."""
         return self._packed(work)
 
     def _packed(self, work: Any, plain: Any = None) -> bytes:
@@ -106,22 +106,22 @@ def _read_here(
     shape: tuple[int, ...],
     changed: dict[str, Any],
 ) -> StoredRows:
-    """The rows, read by the process that this runs in."""
+    """The stored rows, unpickled so that this process reads them."""
     rows = kind(parts, columns, dtype, shape)
     vars(rows).update(changed)
     return rows
 
 
 def _extent(value: np.ndarray) -> int:
-    """Bytes from the first to the last of its numbers."""
+    """Bytes from the beginning of the first to the end of the last number in memory."""
     return value.itemsize + sum((length - 1) * step for length, step in zip(value.shape, value.strides, strict=True))
 
 
 def _strided(value: np.ndarray) -> bool:
-    """Whether numbers lie otherwise than in row-major order, and not too far apart.
+    """Whether an array must be sent with its strides: it is not in row-major order, and not too sparse in memory.
 
-    Which routine of BLAS makes a product depends on the steps, also on
-    those of axes of one element, and so do the last bits.
+    The strides, even those of axes of length one, determine which BLAS routine computes a product, and thereby its last
+    bits.
     """
     if value.dtype.hasobject or not value.size or min(value.strides, default=0) < 0:
         return False
@@ -143,7 +143,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def keep(program: str, values: dict[int, bytes], forget: Sequence[int] = ()) -> None:
-    """Take values that a program shares, in the order in which they refer to each other, and let go of others."""
+    """Keep values that a program shares, which may refer to earlier ones, and free those numbered in ``forget``."""
     kept = _kept.setdefault(program, {})
     for number in forget:
         kept.pop(number, None)
@@ -155,16 +155,17 @@ def keep(program: str, values: dict[int, bytes], forget: Sequence[int] = ()) -> 
 
 
 def let_go(program: str) -> None:
-    """Of all that a program has shared."""
+    """Free all values that a program has shared."""
     _kept.pop(program, None)
 
 
 def worked(
     program: str, content: bytes, values: dict[int, bytes], shape: tuple[int, ...] | None, items: Sequence[Any]
 ) -> list[Any] | None:
-    """What the packed work makes of each item, or adds to zeros of that shape; None where a shared value is missing.
+    """The results of the packed work for each item; with a ``shape``, the arrays of zeros to which it has added.
 
-    BLAS has one thread, as in the passes of one machine: the last bits of a product depend on that.
+    None is returned if a shared value is missing.  BLAS uses one thread, as in passes on a single machine, because the
+    last bits of a product depend on it.
     """
     if not _held:
         _held.append(threadpool_limits(1, user_api="blas"))

@@ -1,8 +1,8 @@
 """Columns that are linear combinations of others, in models without a penalty.
 
-With a full set of 0/1 columns beside an intercept, a constant or a repeated column, infinitely many parameters fit the
-rows equally well, and all of them predict the same.  Leaving such columns out, as R's ``lm`` does, keeps every
-prediction and makes the parameters unique.
+If there are 0/1 columns for all categories and an intercept, a constant column or a repeated column, infinitely many
+parameters fit the rows equally well and give the same predictions.  Omitting such columns, as R's ``lm`` does, keeps
+every prediction and makes the parameters unique.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from influence_cli.errors import NotConvergedError
 from influence_cli.models.sklearn import Recipe
 
 DEPENDENT = 1e-10
-"""Norm of a column after projecting out those before it, relative to its own, up to which it counts as dependent."""
+"""A column is dependent if projecting out those before it leaves at most this fraction of its norm."""
 BY_PRODUCTS = 1e-3
-"""The same norm computed from products of columns, which have half as many digits, above which a column is certainly
-independent; of the others the rows decide."""
+"""The same fraction, computed from products of columns with half as many digits, above which a column is certainly
+independent; for smaller fractions it is computed from the rows."""
 TOGETHER = 10_000_000
-"""Numbers of dense columns that are held at once for that."""
+"""Numbers of dense columns that are held at once in that computation."""
 FAINT = 1e-140
 """Largest number of a column below which its squares underflow; divided by this unit they do not."""
 CLEARLY_INDEPENDENT = 1e-6
@@ -38,12 +38,12 @@ MOST_COLUMNS = 3_000
 """Largest number of compressed columns whose products are formed, as a dense matrix."""
 SHOWN = 8
 STEP = "independent columns"
-"""The name of the step after a pipeline's transformers that leaves columns out."""
+"""The name of the step that omits columns after the transformers of a pipeline."""
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """A data set without dependent columns: the numbers of those that are ``kept``, and the names of the others."""
+    """A data set without dependent columns: the indices of the columns ``kept``, and the names of the others."""
 
     dataset: Dataset
     kept: np.ndarray
@@ -51,7 +51,7 @@ class Reduced:
 
     @property
     def sentence(self) -> str:
-        """What was done, for the person who trains."""
+        """The message about the columns left out."""
         more = f" and {len(self.left_out) - SHOWN:,} more" if len(self.left_out) > SHOWN else ""
         names = ", ".join(self.left_out[:SHOWN]) + more
         some = "is a combination" if len(self.left_out) == 1 else "are combinations"
@@ -62,24 +62,24 @@ class Reduced:
 
     @property
     def step(self) -> tuple[str, Any]:
-        """The same as a transformer behind those of a pipeline."""
+        """The selection of columns as a step at the end of a pipeline's transformers."""
         from sklearn.preprocessing import FunctionTransformer
 
         return STEP, FunctionTransformer(take_columns, kw_args={"columns": self.kept})
 
 
 def take_columns(X: Any, columns: np.ndarray) -> Any:
-    """Some columns of a frame or an array."""
+    """The columns with these indices of a frame or an array."""
     if hasattr(X, "iloc"):
         return X.iloc[:, columns]
     return X[:, columns] if not hasattr(X, "columns") else X[[X.columns[column] for column in columns]]
 
 
 def without_dependent(dataset: Dataset, fit_intercept: bool) -> Reduced | None:
-    """The data set without columns that are combinations of those before them and the intercept; None where there are
-    none, and of more than ``MOST_COLUMNS`` compressed columns, which are not looked at.
+    """The data set without columns that are linear combinations of those before them and the intercept.
 
-    Raises NotConvergedError where the columns left determine every training response, so that no minimum is unique.
+    None is returned if there are no such columns, and for more than ``MOST_COLUMNS`` compressed columns, which are not
+    examined.  Raises NotConvergedError if there are no more training rows than independent columns.
     """
     X = dataset.X_train
     if is_compressed(X) and X.shape[1] > MOST_COLUMNS:
@@ -113,7 +113,7 @@ def without_dependent(dataset: Dataset, fit_intercept: bool) -> Reduced | None:
 
 
 def _clearly_independent(X: StoredRows, dataset: Dataset, fit_intercept: bool) -> bool:
-    """Whether no column is nearly a combination of others (and of ones), told from one pass."""
+    """Whether no column is nearly a combination of others (and of the intercept), determined in one pass."""
     counted = np.ones(dataset.rows) if dataset.weights is None else (dataset.weights > 0).astype(np.float64)
     gram = design_of(X, fit_intercept).gram(counted)
     size = np.sqrt(gram.diagonal())
@@ -125,7 +125,7 @@ def _columns(X: Rows, kept: np.ndarray) -> Rows:
 
 
 def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
-    """The numbers of the columns of X (m, d) that are no combination of columns before them (and of ones)."""
+    """The indices of the columns of X (m, d) that are not combinations of those before them (and the intercept)."""
     if not isinstance(X, csr_array):
         largest = np.maximum(X.max(axis=0, initial=0.0), -X.min(axis=0, initial=0.0))
         faint = (largest > 0) & (largest < FAINT)
@@ -155,17 +155,17 @@ def independent_columns(X: Rows, fit_intercept: bool) -> np.ndarray:
 
 
 def _by_rows(X: csr_array, products: np.ndarray, left: np.ndarray, fit_intercept: bool) -> np.ndarray:
-    """``left`` (d,) to full precision: of columns in doubt the rows are looked at.
+    """``left`` (d,) to full precision, which is computed from the rows for columns that are in doubt.
 
-    X (m, d) has columns of length 1; ``products`` are those of its columns, centred with an intercept; ``left`` the
-    norms of the columns after projecting out those before them, as the products say.
+    X (m, d) has columns of norm 1; ``products`` (d, d) is X'X, centred with an intercept; ``left`` are the norms of
+    the columns after projecting out those before them, computed from these products.
     """
     sure, doubted = np.flatnonzero(left > BY_PRODUCTS), np.flatnonzero(left <= BY_PRODUCTS)
     X, known = csr_array(X), csr_array(X[:, sure])
     inverse = pinvh(products[np.ix_(sure, sure)]) if sure.size else np.zeros((0, 0))
 
     def remainder(columns: np.ndarray) -> np.ndarray:
-        """The columns (m, c) without their projections on the sure ones; each round corrects the one before it."""
+        """The columns (m, c) without their projections on the independent ones, refined iteratively."""
         out = X[:, columns].toarray()
         for _ in range(5):
             out -= out.mean(axis=0) * fit_intercept
@@ -177,13 +177,13 @@ def _by_rows(X: csr_array, products: np.ndarray, left: np.ndarray, fit_intercept
         columns = doubted[start : start + most]
         left[columns] = np.linalg.norm(remainder(columns), axis=0)
     apart = doubted[left[doubted] > DEPENDENT]
-    if 1 < len(apart) <= most:  # from the others, but perhaps not from each other
+    if 1 < len(apart) <= most:  # independent of the others, but perhaps not of each other
         left[apart] = np.abs(np.diag(qr(remainder(apart), mode="r")[0]))
     return left
 
 
 def reduce_recipe(recipe: Recipe, given: Rows, reduced: Reduced) -> Recipe:
-    """The estimator on the columns kept, with the parameters that give the same outputs on the training rows ``given``
+    """The estimator on the kept columns, with parameters that give the same outputs on the training rows ``given``
     (m, d)."""
     features, d = reduced.dataset.X_train, given.shape[1]
     outputs = given @ recipe.parameters[:, :d].T

@@ -1,4 +1,4 @@
-"""A model from a .skops file with its training data, as ``ginf train --from`` brings it."""
+"""A model from a .skops file and its training data, for ``ginf train --from``."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ HARMLESS = (
     *("numpy.generic", "numpy.number", "numpy.integer", "numpy.inexact", "numpy.floating", "numpy.bool_", "numpy.bool"),
     *("numpy.signedinteger", "numpy.unsignedinteger", "numpy.flexible", "numpy.character", "numpy.object_"),
 )
-"""What scikit-learn's own objects hold of others', that skops does not trust by itself and that runs no code of the
-file's: types of numbers (``make_column_selector(np.number)``), NumPy's functions that compute one number of each, a
-spline's coefficients, what a cluster is pooled by."""
+"""Types and functions of other packages in scikit-learn's objects that skops does not trust by default, but that run no
+code from the file: number types (``make_column_selector(np.number)``), NumPy functions, spline coefficients, and
+pooling functions of clusters."""
 CLASSES = ("sklearn.", "scipy.stats.")
-"""Packages whose classes are read: scikit-learn's, and the distributions that a randomised search drew from."""
+"""Packages whose classes are read: scikit-learn's, and the distributions of a randomised search."""
 FUNCTIONS = ("feature_selection", "metrics", "preprocessing", "cluster", "feature_extraction")
-"""Parts of scikit-learn whose functions its own objects hold: scores and the like, which compute and nothing else."""
+"""Parts of scikit-learn whose functions, such as scores, occur in its objects and only compute."""
 
 
 @dataclass(frozen=True)
 class Brought:
-    """The model, how well its parameters suited its rows, and what the file held, in a line."""
+    """The model, how well its given parameters fitted its rows, and a description of the file in one line."""
 
     model: TrainedModel
     adoption: Adoption
     described: str
     columns: tuple[str, ...] = ()
-    """Of a table, those that the pipeline takes."""
+    """The columns of a table that the pipeline takes."""
 
     @property
     def tests_itself(self) -> bool:
@@ -67,9 +67,11 @@ class Brought:
 
 @dataclass(frozen=True)
 class Read:
-    """What the file's estimator says, its training and test rows, the sum of the weights as they were given, what the
-    file held, in a line, what to tell, the columns of a table that its rows consist of, and how to find out why rows do
-    not suit."""
+    """The estimator's recipe, its training and test rows, and the ``total`` of the weights before normalisation.
+
+    ``described`` is a description of the file in one line, ``columns`` are those of the table that the rows consist of,
+    and ``explain`` returns reasons why rows may not be those of the estimator.
+    """
 
     recipe: Recipe
     dataset: Dataset
@@ -91,7 +93,7 @@ def check_skops(path: str) -> None:
 
 
 def read_skops(path: str) -> Any:
-    """The object of a .skops file.  Raises FileError for other files, and for types that are not scikit-learn's."""
+    """The object in a .skops file.  Raises FileError for other files and for types that ``is_trusted`` refuses."""
     check_skops(path)
     return _loaded(path, Path(path).read_bytes())
 
@@ -116,15 +118,15 @@ def _loaded(path: str, content: bytes) -> Any:
         return skops.io.loads(content, trusted=asked)
     except FileError:
         raise
-    except Exception as error:  # skops raises whatever zipfile, json and scikit-learn do
+    except Exception as error:  # skops passes on any exception of zipfile, json and scikit-learn
         message = f"{path}: a whole .skops file was expected, but reading it failed ({error})"
         raise FileError(message, SKOPS_HINT) from None
 
 
 def is_trusted(name: str) -> bool:
-    """Whether a type or function of that name is scikit-learn's own, or harmless.
+    """Whether a type or function of that name belongs to scikit-learn or is known to be harmless.
 
-    The name alone proves nothing, because a module also names what it imports: what counts is where it is defined.
+    The name is not enough, because a module also has the names that it imports: the place of definition decides.
     """
     if name in HARMLESS:
         return True
@@ -142,9 +144,9 @@ def is_trusted(name: str) -> bool:
 
 
 def bring(path: str, data: str, table: TableOptions, how: Polishing, *, seed: int) -> Brought:
-    """The model of the file on the rows that it was fitted on: all rows of ``data``.
+    """The model in the file on the rows that it was fitted on, which are all rows of ``data``.
 
-    Raises FileError, UsageError and NotConvergedError as ``sklearn`` and ``adoption`` say.
+    Raises FileError, UsageError and NotConvergedError (see ``sklearn`` and ``adoption``).
     """
     read = read_rows(path, data, table, seed=seed)
     trained, adoption = adopt(read.recipe, read.dataset, read.total, how, notes=read.notes, explain=read.explain)
@@ -152,7 +154,10 @@ def bring(path: str, data: str, table: TableOptions, how: Polishing, *, seed: in
 
 
 def read_rows(path: str, data: str, table: TableOptions, *, seed: int) -> Read:
-    """The file's estimator, and all rows of ``data`` as its pipeline makes them.  Raises FileError or UsageError."""
+    """The estimator in the file, and all rows of ``data`` transformed by its pipeline.
+
+    Raises FileError, UsageError or NotConvergedError.
+    """
     model = read_skops(path)
     parts, recipe = _understood(model, path)
     maker = _maker(model, parts, recipe)
@@ -192,8 +197,10 @@ def _maker(model: Any, parts: Parts, recipe: Recipe) -> Transformers:
 def brought_refit(
     dataset: Dataset, settings: ModelSettings, origin: Mapping[str, Any], content: bytes | None, path: str
 ) -> Refit | Unfitted | None:
-    """How the preprocessing of a model of ``--from`` is fitted again, from the bytes of its .skops file or, in a linked
-    model, from the file at ``path``."""
+    """How to refit the preprocessing of a model made with ``--from``; ``Unfitted`` says why it is impossible.
+
+    The pipeline is read from ``content``, the bytes of its .skops file, or if linked, from the file at ``path``.
+    """
     if content is None and not Path(path).is_file():
         return Unfitted(f"the model's file does not hold the pipeline, and {path} is not there")
     model = _loaded(path, Path(path).read_bytes() if content is None else content)
@@ -222,7 +229,7 @@ def brought_refit(
 
 
 def _as_table(values: Mapping[str, np.ndarray], columns: Sequence[str], texts: frozenset[str]) -> Table:
-    """Columns as a model's file keeps them, as the table that they were read from."""
+    """The columns in a model's file as the ``Table`` from which they were read."""
     made = {}
     for key in columns:
         one = values[key]
@@ -233,10 +240,10 @@ def _as_table(values: Mapping[str, np.ndarray], columns: Sequence[str], texts: f
 
 
 def in_class_order(dataset: Dataset, classes: np.ndarray) -> Dataset:
-    """The data set with the estimator's classes, in its order.  Raises FileError where they are not the same."""
+    """The data set with the estimator's classes in their order.  Raises FileError if the classes differ."""
     wanted, labels = printed(classes), dataset.classes
     if set(wanted) != set(labels):
-        # A table's truth values are true and false, and the same in capitals for Python and pandas.
+        # Tables have true and false for truth values, Python and pandas True and False.
         labels = tuple({"true": "True", "false": "False"}.get(label.casefold(), label) for label in labels)
     if set(wanted) != set(labels):
         raise FileError(
@@ -246,5 +253,5 @@ def in_class_order(dataset: Dataset, classes: np.ndarray) -> Dataset:
         )
     if wanted == labels:
         return replace(dataset, classes=wanted)
-    code = np.array([wanted.index(label) for label in labels] + [-1])  # the last for test rows without a label
+    code = np.array([wanted.index(label) for label in labels] + [-1])  # -1 for test rows without a label
     return replace(dataset, classes=wanted, y_train=code[dataset.y_train], y_test=code[dataset.y_test])

@@ -18,8 +18,11 @@ def store(
     link: dict[str, str] | None = None,
     pipeline: bytes | None = None,
 ) -> ModelArtifact:
-    """Write a trained model; a ``link`` stands in the place of its data, and ``pipeline`` are the bytes of the .skops
-    file that it was brought from."""
+    """Write a trained model to ``path`` and return the artifact.
+
+    ``link`` describes data that is not stored but read from elsewhere, if any; ``pipeline`` holds the bytes of the
+    .skops file that the model comes from, if any.
+    """
     artifact = ModelArtifact(
         dataset=model.dataset,
         theta=model.theta[:, 0],
@@ -36,7 +39,7 @@ def store(
 
 
 def stored(path: str) -> tuple[TrainedModel, ModelArtifact]:
-    """The model of a file, and what else the file holds.  Raises FileError."""
+    """The model in a file, and the whole artifact.  Raises FileError."""
     artifact = load_model(path, fetch=linked_rows)
     try:
         settings = ModelSettings.from_dict(artifact.settings)

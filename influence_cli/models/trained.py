@@ -42,11 +42,11 @@ Split = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Parameters ``theta`` (P, 1) at a stationary point; ``residuals`` (m, K) are d l_i / d outputs there.
+    """Parameters ``theta`` (P, 1) at a stationary point of J, with the data and settings that define J.
 
-    The residuals are None where rows are streamed: they would be as many numbers as there are rows and outputs.
-    ``origin`` says where the data came from, as the model's file keeps it; ``refit`` how the preprocessing is made
-    again without a group, or None where it stays as it is.
+    ``residuals`` (m, K) are d l_i / d outputs at theta, or None if rows are streamed, because they would be too many.
+    ``origin`` says where the data came from, as in the model's file.  ``refit`` recomputes the preprocessing without a
+    group; None keeps it.
     """
 
     dataset: Dataset
@@ -62,7 +62,7 @@ class TrainedModel:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over theta, the data's digest, the settings and the origin: the same in memory and in a file."""
+        """SHA-256 of theta, the data's digest, the settings and the origin; equal in memory and in a file."""
         return model_digest(self.theta[:, 0], self.dataset.digest, {**self.settings.as_dict(), **self.origin})
 
     @cached_property
@@ -75,11 +75,11 @@ class TrainedModel:
 
     @property
     def kept(self) -> Kept | KeptLayers | None:
-        """What is known of all rows at ``theta``, if anything."""
+        """Sums over all rows at ``theta`` that were computed before, or None."""
         return getattr(vars(self).get("objective"), "kept", None)
 
     def sum_up(self, kind: str) -> None:
-        """Make what later commands need of all rows to solve with that kind of solver, in a pass or two."""
+        """Compute, in one or two passes, the sums over all rows that later commands need for this kind of solver."""
         objective = self.objective
         if isinstance(objective, Glm) and objective.kept is None:
             dense = objective.size <= DOUBLE_UP_TO and objective.size**2 <= self.dataset.X_train.size
@@ -88,9 +88,9 @@ class TrainedModel:
             objective.summed(self.theta)
 
     def check(self, kept: Kept | KeptLayers | None = None) -> None:
-        """Raises FileError where settings, rows and parameters do not go together: of a file, they may be anything.
+        """Raises FileError if settings, rows and parameters do not match, as may happen in a file.
 
-        ``kept`` are the sums over all rows that the file has; from then on the model has them.
+        ``kept`` are the sums over all rows in the file, which the model then uses.
         """
         settings, data = self.settings, self.dataset
         if ESTIMATORS[settings.estimator] != data.task:
@@ -104,7 +104,7 @@ class TrainedModel:
         if isinstance(kept, KeptLayers) != settings.is_network:
             kept = None
         if isinstance(kept, KeptLayers) or (kept is not None and kept.squares.shape == (columns,)):
-            vars(self)["objective"] = objective_of(data, settings, kept)  # where cached_property keeps it
+            vars(self)["objective"] = objective_of(data, settings, kept)  # the cache of cached_property
         shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
             ("/params/theta", self.theta[:, 0].shape, (self.objective.size,)),
         )
@@ -123,10 +123,10 @@ class TrainedModel:
 
     @cached_property
     def parameter_names(self) -> tuple[str, ...]:
-        """One name a parameter, in theta's order: ``FEATURE`` or, with several classes, ``CLASS:FEATURE``.
+        """One name for each parameter, in the order of theta: ``FEATURE`` or, with several classes, ``CLASS:FEATURE``.
 
-        Of a network ``h1.0:FEATURE`` is a weight of the first unit of the first hidden layer, and ``CLASS:h2.3`` one of
-        the outputs'.
+        In a network, ``h1.0:FEATURE`` is a weight of the first unit of the first hidden layer, and ``CLASS:h2.3`` a
+        weight of the output layer.
         """
         bias = ("intercept",) if self.settings.fit_intercept else ()
         names = (*self.dataset.feature_names, *bias)
@@ -140,19 +140,19 @@ class TrainedModel:
         return (*hidden, *(f"{label}:{name}" for label in self.dataset.classes for name in names))
 
     def predict(self, X: Rows) -> np.ndarray:
-        """Class codes or responses for rows X (n, d)."""
+        """The predicted class codes or responses (n,) of rows X (n, d)."""
         if isinstance(X, StoredRows):
             return np.concatenate([self.predict(X[rows]) for rows in X.blocks()])
         return self.family.predict(self.objective.predict_outputs(self.theta, X))[0]
 
     @property
     def per(self) -> str:
-        """The column of exposures or trials that counts were divided by; empty where there is none."""
+        """The column of exposures or trials by which counts were divided; empty if there is none."""
         return self.origin.get("exposure") or self.origin.get("trials") or ""
 
     @property
     def observations(self) -> float:
-        """What the variance of the parameters falls with: rows that have a weight, or all their exposure or trials."""
+        """The number of observations for variances: rows with a positive weight, or their total exposure or trials."""
         weights = self.objective.weights
         if self.per in self.dataset.columns_train:
             return float(np.asarray(self.dataset.columns_train[self.per])[weights > 0].sum())
@@ -165,7 +165,7 @@ class TrainedModel:
         return "R squared" if isinstance(self.family, Gaussian) else "D squared"
 
     def misclassified(self) -> np.ndarray:
-        """Which test rows the model gets wrong, (n,) bool.  Raises UsageError where none has a label."""
+        """Which test rows the model misclassifies, (n,) bool.  Raises UsageError if no test row has a label."""
         if not self.dataset.labelled.any():
             raise UsageError(
                 "no test row has a label, so that none is known to be misclassified",
@@ -174,9 +174,9 @@ class TrainedModel:
         return (self.predict(self.dataset.X_test) != self.dataset.y_test) & self.dataset.labelled
 
     def score(self, split: Split) -> float:
-        """The score that ``score_name`` says over the rows that have a label; NaN where none has.
+        """The score named by ``score_name`` over the labelled rows; NaN without labels or if all responses are equal.
 
-        Rows count the same, but those of counts by their exposure or trials.
+        All rows have the same weight, except that rates and shares are weighted by their exposure or trials.
         """
         data = self.dataset
         X, y = (data.X_train, data.y_train) if split == "train" else (data.X_test, data.y_test)
@@ -203,26 +203,26 @@ class TrainedModel:
         return right / possible if alike is None else 1.0 - unit / possible
 
     def removal(self, groups: Sequence[np.ndarray]) -> Removal:
-        """The removal of groups of rows, with the penalties of standardising again without each.
+        """The removal of groups of rows, with the penalties that result from refitting the scales without each group.
 
-        Raises UsageError for a group that leaves no row with a weight.
+        Raises UsageError for a group without which no row has a positive weight.
         """
         refit = self.refit
         penalty = refit.penalty(groups) if refit is not None and refit.shared else None
         return removal(self.objective.weights, groups, self.settings.penalty_scaling, penalty)
 
     def changed(self, **changes: Any) -> TrainedModel:
-        """The same with other fields, of which none but settings and data makes another objective."""
+        """The same model with other fields; the objective is reused unless settings or data change."""
         made = replace(self, **changes)
         if "objective" in vars(self) and made.settings == self.settings and made.dataset is self.dataset:
-            vars(made)["objective"] = self.objective  # where cached_property keeps it: making it takes a pass
+            vars(made)["objective"] = self.objective  # the cache of cached_property; computing it takes a pass
         return made
 
     def with_factor(self, factor: CholeskyFactor | None) -> TrainedModel:
         return self.changed(factor=factor)
 
     def choose_solver(self, requested: str, *, beside: float = 0.0) -> SolverChoice:
-        """The solver of H x = b that is asked for; ``core.solvers.choice`` says how and what is raised."""
+        """The solver of H x = b that was requested; see ``core.solvers.choice`` for the choice and its errors."""
         return choose_solver(
             requested,
             size=self.objective.size,
@@ -234,7 +234,10 @@ class TrainedModel:
         )
 
     def with_curvature(self, curvature: str | None, damping: float | None) -> TrainedModel:
-        """The same parameters with another notion of their Hessian; a factor of another is dropped."""
+        """The same parameters with another curvature or damping, without the factor of the former Hessian.
+
+        Raises UsageError.
+        """
         if curvature is None and damping is None:
             return self
         if not self.settings.is_network:
@@ -247,16 +250,16 @@ class TrainedModel:
             damping=current.damping if damping is None else damping,
         )
         made = replace(self, settings=settings, factor=self.factor if settings == current else None)
-        vars(made)["objective"] = objective_of(self.dataset, settings, self.kept)  # whose K-FAC is the same
+        vars(made)["objective"] = objective_of(self.dataset, settings, self.kept)  # K-FAC stays the same
         return made
 
 
 REGRESSIONS: dict[str, type[Family]] = {"poisson": Poisson, "binomial": Binomial}
-"""Families of numeric responses; of every other estimator's they are Gaussian."""
+"""Estimator -> family of its numeric responses, if it is not Gaussian."""
 
 
 def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
-    """The row loss: two classes are one weight vector, more are a softmax."""
+    """The loss of a row: for two classes with one weight vector, for more a softmax."""
     if ESTIMATORS[settings.estimator] == "regression":
         return REGRESSIONS.get(settings.estimator, Gaussian)()
     if settings.estimator == "ridge-classifier":
@@ -265,7 +268,7 @@ def family_of(dataset: Dataset, settings: ModelSettings) -> Family:
 
 
 def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
-    """Raises FileError for responses that the estimator has no loss for."""
+    """Raises FileError for responses for which the estimator's loss is not defined or has no minimum."""
     name = settings.estimator
     if name not in REGRESSIONS:
         return
@@ -286,7 +289,7 @@ def check_responses(dataset: Dataset, settings: ModelSettings) -> None:
 
 
 def objective_of(dataset: Dataset, settings: ModelSettings, kept: Kept | KeptLayers | None = None) -> Objective:
-    """J on the training rows; ``kept`` are sums over them that were made before."""
+    """J on the training rows; ``kept`` are sums over them that were computed before.  Raises UsageError."""
     if settings.is_network:
         refuse_streamed(dataset.X_train, f"--estimator {settings.estimator}")
         if not isinstance(dataset.X_train, np.ndarray):
@@ -325,9 +328,9 @@ def fit(
     max_iterations: int = 200,
     watch: Watch | None = None,
 ) -> TrainedModel:
-    """Train to a relative Newton decrement of ``settings.tol``.
+    """The model trained to a relative Newton decrement of ``settings.tol``.
 
-    Raises NotConvergedError; FileError for unsuitable responses.
+    Raises NotConvergedError, and FileError for unsuitable responses.
     """
     check_responses(dataset, settings)
     objective = objective_of(dataset, settings)

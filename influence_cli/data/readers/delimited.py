@@ -1,7 +1,7 @@
-"""Tables as text: ``.csv``, ``.tsv`` and whatever else separates fields, gzipped or not.
+"""Text tables: ``.csv``, ``.tsv`` and other separated fields, gzipped or not.
 
-polars reads what is written regularly, and NumPy where there is no address space for polars; the rest, and whatever
-these refuse, is read record by record, so that the line that is wrong can be named.
+polars reads regular files, or NumPy if the address space is too small for polars.  All other files, and those that
+these libraries refuse, are read record by record, so that an error can name the wrong line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from influence_cli.data.table import Table
 from influence_cli.errors import FileError, about
 
 RECORDS = 50_000
-"""Records of a piece, where a file is read record by record onto disk."""
+"""Records in a piece of a file that is read record by record into a store on disk."""
 
 
 def read_delimited(
@@ -53,10 +53,10 @@ def read_delimited(
     label: str | None = None,
     keeper: Keeper = Keeper(),
 ) -> Table:
-    """One table of text files with the same columns, in the order given; ``usual`` is the separator to expect.
+    """One table made of text files with the same columns, in the order given; ``usual`` is the expected separator.
 
-    The ``keeper`` takes its pieces.  ``separator`` and ``encoding`` are what was asked for, ``label`` a column that
-    there must be.  Raises FileError.
+    ``separator`` and ``encoding`` are those that the user named, or None; ``label`` is a column that must exist.  The
+    ``keeper`` receives the pieces.  Raises FileError.
     """
     dialects: list[Dialect] = []
     ask = partial(dialect_of, usual=usual, separator=separator, encoding=encoding, label=label)
@@ -123,12 +123,12 @@ def _refuse_repeated_header(parts: Sequence[Part], header: Sequence[str]) -> Non
 
 
 def _about(path: Path, paths: Sequence[Path]) -> AbstractContextManager[None]:
-    """Errors of one of several files say which; of a single file the caller does."""
+    """Errors name the file if there are several; the caller names a single file."""
     return about(str(path)) if len(paths) > 1 else nullcontext()
 
 
 def refuse_other_columns(expected: Sequence[str], names: Sequence[str]) -> None:
-    """A FileError for a part of a table that has other columns than its first part."""
+    """Raises the FileError about a file of a table that has other columns than the first file."""
     missing, new = [key for key in expected if key not in names], [key for key in names if key not in expected]
     said = [f"it has no {', '.join(missing[:5])}"] if missing else []
     said += [f"it also has {', '.join(new[:5])}"] if new else []
@@ -136,7 +136,7 @@ def refuse_other_columns(expected: Sequence[str], names: Sequence[str]) -> None:
 
 
 def joined(parts: Sequence[Values]) -> Values:
-    """The values of one column of several files, one behind the other."""
+    """The concatenated values of one column of several files or pieces."""
     if len(parts) == 1:
         return parts[0]
     arrays = [part for part in parts if isinstance(part, np.ndarray)]
@@ -149,7 +149,7 @@ def joined(parts: Sequence[Values]) -> Values:
 
 
 def _to_read_as_text(parts: Sequence[Part], header: Sequence[str], reading: Reading) -> set[str]:
-    """Columns that must be read as text: text in another part, or written with points where commas are decimal."""
+    """Columns to read again as text: those that are text in only some parts, and fractions if commas are decimal."""
     mixed = {key for key in header if len({isinstance(part.columns[key], Texts) for part in parts}) > 1}
     if reading.decimal != "," and not reading.has_decimal_commas:
         return mixed
@@ -190,12 +190,12 @@ def _read(path: Path, dialect: Dialect, texts: set[str], reading: Reading, keepe
 
 
 def _is_read_in_pieces(path: Path) -> bool:
-    """Whether a file is large enough to be read in pieces, by a library that has the address space that it wants."""
+    """Whether a file is large enough to be read in pieces, and the address space large enough for polars."""
     return path.stat().st_size >= PIECES_FROM and address_space() >= LEAST_ADDRESSES
 
 
 def _by_numpy(path: Path, dialect: Dialect, texts: set[str]) -> list[Part] | None:
-    """The columns of a file without quotes, a piece at a time; None where later rows are not as the first ones."""
+    """The columns of a file without quotes, read in pieces by NumPy; None if later rows differ from the first ones."""
     parts: list[Part] = []
     as_text, kinds = texts | not_to_be_guessed(path, dialect), np.dtype([])
     with path.open("rb") as file, warnings.catch_warnings():
@@ -239,7 +239,7 @@ def _texts_of(fields: Iterable[str]) -> Texts:
 
 
 def _by_record(path: Path, dialect: Dialect, keeper: Keeper) -> list[Part]:
-    """The columns as text, record by record.  Raises FileError that names the line of the first irregular one."""
+    """The columns as text, read record by record.  Raises FileError, which names the line of an irregular record."""
     parts, begin = keeper.known(path)
     records = islice(records_of(path, dialect), 1 + begin, None)
     together = RECORDS if keeper.on_disk else None

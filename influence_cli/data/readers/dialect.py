@@ -1,6 +1,6 @@
-"""How a text table is written: separator, where its header stands, and what its columns are called.
+"""The dialect of a text table: its separator, the place of its header, and the names of its columns.
 
-``text_bytes.py`` says what the bytes are; ``delimited.py`` reads by the dialect.
+``text_bytes.py`` determines the encoding; ``delimited.py`` reads a table by its dialect.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from influence_cli.errors import FileError, UsageError, composed, did_you_mean
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 SEPARATOR_WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|", "blank": " ", "space": " ", "\\t": "\t"}
-"""What ``--separator`` may be called beside the character itself."""
+"""Names that ``--separator`` accepts in addition to the character itself."""
 
 HEAD_RECORDS = 60
-"""Records that the separator and the header are told from."""
+"""Records from which the separator and the header are determined."""
 MOST_FIELD = 2**31 - 1
-"""Characters of one field at most, as the csv module counts them."""
+"""Most characters of one field, for the csv module."""
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """``encoding`` is Python's name; ``header`` are the columns' names; ``skipped`` lines stand above it.
+    """How a text table is written.
 
-    ``is_plain`` where the bytes are UTF-8 with LF or CRLF line ends and quotes only around whole fields, so that they
-    can be read as they are.  ``row_names`` where the rows have one field more than the header, their name first;
-    ``trailing`` where they end in a separator.  ``notes`` say what was found out; ``has_quotes`` whether there may be
-    some.  ``is_presumed`` where only the first bytes were looked at: ``check_piece`` looks at the others.
+    ``encoding`` is Python's name of the encoding, ``header`` the names of the columns, and ``skipped`` the number of
+    lines above it.  ``is_plain``: libraries can read the bytes directly, because they are UTF-8 with LF or CRLF line
+    ends and quotes only around whole fields.  ``row_names``: the rows have one field more than the header, with their
+    names first.  ``trailing``: the rows end in a separator.  ``notes`` are for the user.  ``has_quotes``: there may be
+    quotes.  ``is_presumed``: only the first bytes were examined, and ``check_piece`` must examine the others.
     """
 
     zipped: bool
@@ -60,7 +61,7 @@ class Dialect:
 
 
 def separator_of(text: str) -> str:
-    """The character that ``--separator`` means.  Raises UsageError."""
+    """The character that ``--separator`` names.  Raises UsageError."""
     mark = SEPARATOR_WORDS.get(text.lower(), text)
     if len(mark) == 1 and mark not in "\"\n\r'" and not mark.isalnum():
         return mark
@@ -71,7 +72,7 @@ def separator_of(text: str) -> str:
 
 
 def encoding_of(text: str) -> str:
-    """Python's name of ``--encoding``.  Raises UsageError."""
+    """Python's name of the encoding that ``--encoding`` names.  Raises UsageError."""
     try:
         return codecs.lookup(text).name
     except LookupError:
@@ -83,8 +84,9 @@ def dialect_of(
 ) -> Dialect:
     """The dialect of a text table whose fields are usually separated by ``usual``.
 
-    ``separator`` and ``encoding`` are what was asked for; ``label`` is the name of a column that there must be; with
-    ``presumes`` the first bytes are enough where they let presume a plain file.  Raises FileError where it is no table.
+    ``separator`` and ``encoding`` are those that the user named, or None; ``label`` is a column that must exist.  With
+    ``presumes``, only the first bytes are examined if they suggest a plain file.  Raises FileError if it is not a
+    table.
     """
     content = content_of(path, encoding, presumes=presumes)
     notes = []
@@ -117,7 +119,7 @@ def dialect_of(
         and not content.lone_returns
         and not at + above
         and not extra
-        and not content.head.startswith((b"x^", b"x\x01"))  # which polars takes for packed: a column x^2
+        and not content.head.startswith((b"x^", b"x\x01"))  # polars would take these bytes (a column x^2) for zlib data
         and mark != " "
         and not (content.has_quotes and has_loose_quotes(path, mark))
     )
@@ -135,7 +137,7 @@ def dialect_of(
 
 
 def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record begins, and its fields (none on an empty line), header first.
+    """Yields the line on which each record begins, and its fields (none on an empty line), beginning with the header.
 
     Raises FileError.
     """
@@ -150,7 +152,10 @@ def records_of(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
 
 
 def parsed(lines: Iterator[str] | Sequence[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record begins (the first is 1) and its fields: none on an empty line."""
+    """Yields the line on which each record begins, counted from 1, and its fields, none on an empty line.
+
+    Raises FileError.
+    """
     csv.field_size_limit(MOST_FIELD)
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     line = 1
@@ -170,13 +175,13 @@ def _head(lines: Sequence[str], separator: str) -> list[tuple[int, list[str]]]:
 
 
 def _lines(text: str, *, whole: bool) -> list[str]:
-    """Lines with their ends; the last one only if the text is the whole file."""
+    """The lines with their line ends, without the last one unless the text is the ``whole`` file."""
     lines = list(io.StringIO(text, newline=""))
     return lines if whole or len(lines) < 2 else lines[:-1]
 
 
 def _separator(lines: list[str], usual: str) -> str:
-    """The separator by which the fewest lines have another number of fields than most; ``usual`` where several do."""
+    """The separator with the fewest lines whose number of fields differs from that of most lines; ``usual`` if tied."""
     odd: dict[str, tuple[int, int]] = {}
     for mark in (usual, *(one for one in SEPARATORS if one != usual)):
         counts = [len(fields) for _, fields in _head(lines, mark)]
@@ -189,10 +194,10 @@ def _separator(lines: list[str], usual: str) -> str:
 
 
 def _header_at(records: Sequence[tuple[int, list[str]]], label: str | None) -> tuple[int, bool]:
-    """Which record is the header, and whether the rows have one field more than it.
+    """The index of the header among the records, and whether the rows have one field more than it.
 
-    Records above that have another number of fields than the rows, that begin with ``#``, or of which most fields are
-    empty where a later one names the label, are no header.
+    Records above it are skipped that have another number of fields than the rows, that are comments (``#``), or that
+    have mostly empty fields while a later record contains the label.
     """
     if titles := _titles(records, label):
         return titles, False
@@ -213,7 +218,7 @@ def _header_at(records: Sequence[tuple[int, list[str]]], label: str | None) -> t
 
 
 def _titles(records: Sequence[tuple[int, list[str]]], label: str | None) -> int:
-    """How many records above the one that names the label are titles, filled up with empty fields."""
+    """The number of records above the one with the label if all are titles, with mostly empty fields; else 0."""
     named = [label in [field.strip() for field in fields] for _, fields in records]
     if True not in named[1:] or named[0]:
         return 0
@@ -223,15 +228,15 @@ def _titles(records: Sequence[tuple[int, list[str]]], label: str | None) -> int:
 
 
 def _is_comment(fields: list[str], records: Sequence[tuple[int, list[str]]], label: str | None) -> bool:
-    """Whether a line that begins with ``#`` is a comment and not the header."""
+    """Whether a record begins with ``#``, ``//`` or ``%`` and is a comment, not the header."""
     if not fields[0].startswith(("#", "//", "%")) or len(records) < 3:
         return False
     return label is None or (label not in map(str.strip, fields) and any(label in other for _, other in records))
 
 
 def _names(header: list[str], label: str | None, following: Sequence[list[str]]) -> list[str]:
-    """The names of the columns, checked; one without a name is called by its place, and a further one of the same name
-    as pandas calls it, age.1.  Raises FileError."""
+    """The distinct names of the columns: a column without a name is named by its position, and a repeated name gets a
+    suffix as in pandas (age.1).  Raises FileError if the header looks like a row of numbers."""
     header_names = [name or f"Unnamed: {place}" for place, name in enumerate(header)]
     taken, counts, names = set(header_names), Counter[str](), []
     for name in header_names:

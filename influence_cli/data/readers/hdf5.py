@@ -1,4 +1,4 @@
-"""Arrays from other people's HDF5: ``X_train y_train X_test y_test``, or ``X y``, as datasets at the root."""
+"""Arrays from HDF5 files of any origin: the root datasets ``X_train y_train X_test y_test``, or ``X y``."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     import h5py
 
 CHUNK_BYTES = 256 * 1024 * 1024
-"""Bytes of one chunk at most: HDF5 unpacks a chunk as a whole, so that a larger one is a trap or a mistake."""
+"""Most bytes of one chunk: HDF5 unpacks whole chunks, so that a larger one is a mistake or an attack."""
 HINT = "write the datasets X_train, y_train, X_test and y_test (or X and y) at the root of the file"
 
 
 def read_hdf5(path: Path) -> RawData:
-    """The arrays as they are; the case of ``X`` does not matter.  A model of ginf's is told from data."""
+    """The arrays, unchecked; ``x`` may be written for ``X``.  Raises FileError, also for a file that ginf wrote."""
     import h5py
 
     check_regular(path, "an HDF5 file")
@@ -44,13 +44,13 @@ def read_hdf5(path: Path) -> RawData:
 
 
 def is_model(file: h5py.File) -> bool:
-    """Whether it is one of ginf's own files."""
+    """Whether ginf wrote the file."""
     return file.attrs.get("format") in (b"ginf", "ginf")
 
 
 def link_problem(group: h5py.Group, name: str) -> str | None:
-    """Why ``name`` in a group is not to be followed: it leads to another file, or to another name; None where it is
-    there itself, or not at all."""
+    """Why ``name`` in a group must not be read: it is a link to another file or name.  None if it is not a link, or
+    does not exist."""
     import h5py
 
     if not group.id.links.exists(name.encode("utf-8", "surrogateescape")):
@@ -61,8 +61,8 @@ def link_problem(group: h5py.Group, name: str) -> str | None:
 
 
 def storage_problem(dataset: h5py.Dataset, most: float) -> str | None:
-    """Why a dataset is not to be read: its numbers lie in other files, are fewer than it claims, or unpack to more than
-    ``most`` bytes.  Nothing is read or allocated to find out; None where it is as it should be."""
+    """Why a dataset must not be read: its numbers lie in other files, are fewer than it claims, or take more than
+    ``most`` bytes when unpacked.  None if it is sound.  Nothing is read or allocated for this check."""
     import h5py
 
     if dataset.shape is None:

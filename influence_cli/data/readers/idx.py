@@ -1,7 +1,6 @@
-"""A folder of four IDX files, as MNIST comes, plain or gzipped.
+"""A folder of four IDX files, the format of MNIST, plain or gzipped.
 
-A file from outside may be anything, so each reader answers every kind of damage with a FileError that says what was
-expected and what was found.
+Every kind of damage raises a FileError that says what was expected and what was found.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E
 """The third byte of an IDX file -> the type of its values."""
 
 IDX_MOST_DIMENSIONS = 4
-"""Rows of colour images; a larger number is a sign of damage."""
+"""Most dimensions of an array, as for colour images; a larger number is a sign of damage."""
 
 IDX_NAME = re.compile(r"(?:\w+[-._])*?(train|t10k|test)[-._](images|labels)[-._]idx\d[-._]ubyte(\.gz)?", re.IGNORECASE)
-"""``train-images-idx3-ubyte``, and with a prefix as of EMNIST: ``emnist-letters-train-images-idx3-ubyte.gz``."""
+"""``train-images-idx3-ubyte``, or with a prefix, as in EMNIST: ``emnist-letters-train-images-idx3-ubyte.gz``."""
 IDX_STANDARD = {
     ("train", "images"): "train-images-idx3-ubyte",
     ("train", "labels"): "train-labels-idx1-ubyte",
@@ -38,9 +37,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx_folder(folder: Path) -> RawData:
-    """The four MNIST-style files of a folder, plain or gzipped.
+    """The arrays of the four MNIST-style files of a folder, plain or gzipped.  Raises FileError.
 
-    uint8 images are divided by the largest value in the training images: 255 for MNIST, 16 for the 8x8 digits.
+    uint8 images are divided by the largest value of the training images: 255 for MNIST, 16 for the 8x8 digits.
     """
     arrays = {}
     for role, path in _find_idx(folder).items():
@@ -74,7 +73,7 @@ def read_idx_folder(folder: Path) -> RawData:
 
 
 def _find_idx(folder: Path) -> dict[tuple[str, str], Path]:
-    """(train|test, images|labels) -> the file; the plain one where a gzipped copy lies beside it."""
+    """(train|test, images|labels) -> the file; a plain file takes precedence over its gzipped copy."""
     files: dict[tuple[str, str], Path] = {}
     try:
         paths = sorted(path for path in folder.iterdir() if path.is_file())
@@ -102,10 +101,10 @@ def _find_idx(folder: Path) -> dict[tuple[str, str], Path]:
 
 
 def _read_idx(path: Path) -> np.ndarray:
-    """The array of one IDX file, in the byte order of the file.
+    """The array of one IDX file, in the byte order of the file.  Raises FileError.
 
-    The layout: two zero bytes, the type of the values, the number of dimensions, each dimension as a big-endian
-    uint32, the values in C order.  Whether it is gzipped is read from the file, since browsers unpack but keep ``.gz``.
+    The format is two zero bytes, the type of the values, the number of dimensions, each dimension as a big-endian
+    uint32, and the values in C order.  Gzip is recognised by content, because browsers unpack files but keep ``.gz``.
     """
     content = _read_bytes(path)
     magic = content[:4]

@@ -1,6 +1,6 @@
-"""Arrays whose features stay in the file: found in ``.npz``, HDF5 and row stores, without reading them.
+"""Arrays in ``.npz``, ``.npy`` and HDF5 whose features stay in the file and are located without being read.
 
-Of an archive or file that cannot be read in place it is said why, so that nothing starts that could not end.
+If features do not fit into memory and cannot be read in place, an error says why before any work begins.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from influence_cli.errors import FileError, UsageError, check_regular
 from influence_cli.memory import at_hand, lack
 
 SHARE = 0.6
-"""Share of the memory at hand from which on the features of a file are not read into it."""
+"""Features that take more than this share of the available memory stay in the file."""
 SPLIT_COPIES = 2.2
-"""Memory that features take while they are split, in their own size (measured)."""
+"""Memory that features take while they are split, as a multiple of their size (measured)."""
 ROW_BYTES = 32 * 2**10
-"""Bytes read in order in the time of a row by itself, which costs a page: up to so many of all features there are for
-each row that is asked for, reading these alone is the shorter way."""
+"""Bytes that are read sequentially in the time of reading one single row, which takes a page.  Reading only the rows
+that are needed is faster if the features have more bytes than this for each of them."""
 LOCAL_HEADER = 30
-"""Bytes of a zip member's own header, before its name."""
+"""Bytes of the local header of a zip member, before its name."""
 CONVERT = "store them as float64 in row order without packing: numpy.savez(FILE, X=np.ascontiguousarray(X), y=y)"
 ENDINGS = (".npz", ".npy", ".h5", ".hdf5")
 
@@ -43,15 +43,18 @@ _asked: ContextVar[int | None] = ContextVar("asked", default=None)
 
 
 def for_few(rows: int | None) -> AbstractContextManager[None]:
-    """Files that are read inside are read for so many of their rows, where that is known, and hardly for a pass over
-    all: of rows that need no check the features stay in their file, however few they are beside the memory."""
+    """Within this context, files are read for about ``rows`` of their rows (None if unknown) and not for a full pass.
+
+    Features that need no check then stay in their file even if they would fit into memory.
+    """
     return inside(_asked, rows)
 
 
 def read_in_place(path: Path) -> RawData | None:
-    """The arrays of a file with the features left in it; None where they fit into memory.
+    """The arrays of a file with the features left in the file; None if they are better read into memory.
 
-    Raises UsageError for features that do not fit and cannot be read in place, FileError for a damaged file.
+    Raises MemoryLackError for features that do not fit and cannot be read in place (UsageError with ``--scheduler``),
+    and FileError for a damaged file.
     """
     check_regular(path, "a file of data")
     of = {".npz": _of_npz, ".npy": _of_npy}.get(path.suffix.lower(), _of_hdf5)
@@ -81,7 +84,7 @@ def read_in_place(path: Path) -> RawData | None:
 
 
 def is_large(needed: float, *, split: bool) -> bool:
-    """Whether features of that many bytes are better left where they are."""
+    """Whether features of ``needed`` bytes should stay in their file."""
     if worked_elsewhere():
         return True
     available = at_hand()
@@ -89,20 +92,20 @@ def is_large(needed: float, *, split: bool) -> bool:
 
 
 def _is_for_few(needed: float) -> bool:
-    """Whether of features of that many bytes so few rows are asked that each may cost a page."""
+    """Whether so few rows of features of ``needed`` bytes are asked for that reading single rows is faster."""
     asked = _asked.get()
     return asked is not None and trusted.get() and needed > SMALL_BYTES and asked * ROW_BYTES <= needed
 
 
 class _Unfit:
-    """Features that have to be read as a whole, and why."""
+    """Features that cannot be read in place, and the reason."""
 
     def __init__(self, shape: tuple[int, ...], reason: str):
         self.stored_shape, self.reason = shape, reason
 
 
 class _Labels:
-    """An array that is read whole, when it is needed."""
+    """An array that is read into memory when it is needed."""
 
     def __init__(self, read: Any):
         self.read = read
@@ -113,7 +116,7 @@ def _labels(one: Any) -> np.ndarray:
 
 
 def _of_npz(path: Path) -> dict[str, Any] | None:
-    """By key, in the order of ``array_keys``; None of what the reader of whole arrays will refuse."""
+    """The arrays by key, in the order of ``array_keys``; None if ``read_npz`` is to report what is wrong."""
     arrays: dict[str, Any] = {}
     try:
         with zipfile.ZipFile(path) as archive:
@@ -138,7 +141,7 @@ def _of_npz(path: Path) -> dict[str, Any] | None:
 
 
 def _of_npy(path: Path) -> dict[str, Any] | None:
-    """The same of features alone, with their labels in a file beside them."""
+    """The same for a file of features alone, whose labels are in a file beside it."""
     try:
         with path.open("rb") as file:
             shape, is_fortran, dtype = _header(file)
@@ -157,7 +160,7 @@ def _header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 
 def _local_header(path: Path, offset: int) -> int:
-    """Bytes of the header that stands before the content of a zip's member."""
+    """Length in bytes of the local header before the content of a zip member."""
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read(LOCAL_HEADER)
@@ -168,7 +171,7 @@ def _local_header(path: Path, offset: int) -> int:
 def _rows(
     path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype, unfit: str, is_fortran: bool
 ) -> StoredRows | _Unfit:
-    """Features that lie from ``offset`` on."""
+    """The features that begin at ``offset``, as stored rows if they can be read in place."""
     if is_fortran and len(shape) > 1:
         unfit = "in column order"
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
@@ -217,7 +220,7 @@ def _whole(path: Path, key: str) -> np.ndarray:
 
 
 def refuse_streamed(X: Any, what: str) -> None:
-    """Raises UsageError where ``what`` needs all rows at once and they are streamed."""
+    """Raises UsageError if X is streamed, because ``what`` needs all rows at once."""
     if isinstance(X, StoredRows):
         raise UsageError(
             f"{what} needs all rows in memory at once, and they are streamed from {X.parts[0].path}",

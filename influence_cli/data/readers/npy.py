@@ -1,4 +1,4 @@
-"""Features alone as NumPy's ``.npy``, with their labels in a second file beside them."""
+"""Features in a NumPy file ``X*.npy``, with their labels in ``y*.npy`` beside it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ HINT = "numpy.save('X.npy', X) and numpy.save('y.npy', y), or numpy.savez(FILE, 
 
 
 def read_npy(path: Path) -> RawData:
-    """X of ``X*.npy``, and y of ``y*.npy`` beside it.  Raises FileError."""
+    """X from ``path`` and y from the file beside it.  Raises FileError."""
     return RawData.of([_array(path), labels_of(path)])
 
 
 def labels_of(path: Path) -> np.ndarray:
-    """The labels of the features in ``path``: in the file with y in the place of the X with which its name begins."""
+    """The labels of the features in ``path``, from the file whose name has y for the initial X.  Raises FileError."""
     if path.name[:1] not in "xX":
         raise FileError(
             f"a .npy file holds one array; of X*.npy the labels are looked for in y*.npy beside it, but this one is"
@@ -35,7 +35,7 @@ def labels_of(path: Path) -> np.ndarray:
 
 
 def beside_of(path: Path) -> Path:
-    """The file of labels of features in ``path``, whether it is there or not."""
+    """The path of the labels that belong to the features in ``path``; the file may not exist."""
     return path.with_name(f"y{path.name[1:]}")
 
 

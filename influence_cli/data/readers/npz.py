@@ -17,17 +17,16 @@ from influence_cli.errors import FileError
 ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")
 
 NPZ_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError, MemoryError, struct.error)
-"""What zipfile and NumPy raise on a damaged archive (RuntimeError: said to be encrypted, or of an unknown method)."""
+"""What zipfile and NumPy raise on a damaged archive (RuntimeError if it claims to be encrypted)."""
 
 NPZ_HINT = "save the arrays with numpy.savez(FILE, X_train=..., y_train=..., X_test=..., y_test=...) or (X=..., y=...)"
 
 
 def read_npz(path: Path) -> RawData:
-    """``X_train y_train X_test y_test``, or ``X y`` to be split; values as they are.
+    """``X_train y_train X_test y_test``, or ``X y`` to be split, unchecked.  Raises FileError.
 
-    ``sample_weight`` may be beside them, a number for each training row (or row of X); other keys are ignored.
-
-    The case of ``X`` does not matter, since Keras writes ``x_train``.
+    There may also be ``sample_weight``, a number for each training row (or row of X); other keys are ignored.  The case
+    of the keys does not matter, since Keras writes ``x_train``.
     """
     try:
         with path.open("rb") as file:
@@ -48,8 +47,8 @@ def read_npz(path: Path) -> RawData:
 
 
 def array_keys(names: list[str], hint: str) -> list[str]:
-    """The keys of the four arrays, or of the two; a key written exactly as documented goes first."""
-    by_name = {key.lower(): key for key in sorted(names, reverse=True)}  # capitals sort first and so are kept
+    """The keys of the four arrays, or of the two; ``X`` is preferred to ``x``.  Raises FileError with this ``hint``."""
+    by_name = {key.lower(): key for key in sorted(names, reverse=True)}  # capitals come last, and the last is kept
     for wanted in (("x_train", "y_train", "x_test", "y_test"), ("x", "y")):
         if all(key in by_name for key in wanted):
             return [by_name[key] for key in wanted]

@@ -1,7 +1,7 @@
-"""Tables as pandas reads them: what a pipeline of scikit-learn's was most likely fitted on.
+"""Tables as pandas reads them, because a scikit-learn pipeline was most probably fitted on such a frame.
 
-Here blanks belong to a value, and pandas' own words (None, n/a, <NA>, ...) stand for a missing one.  An encoder that
-was fitted on such a frame knows no other values.
+Here blanks belong to a value, and pandas' words (None, n/a, <NA>, ...) mean a missing value.  An encoder that was
+fitted on such a frame knows no other values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SEPARATORS = ",\t;|"
 
 
 def read_as_pandas(path: Path, texts: frozenset[str] = frozenset()) -> Table:
-    """A ``.csv`` or ``.tsv``, gzipped or not, by pandas' ``read_csv``; the columns ``texts`` are text, digits or not.
+    """The table of a ``.csv`` or ``.tsv``, gzipped or not, read by ``pandas.read_csv``, with ``texts`` as text columns.
 
     Raises FileError.
     """
@@ -49,7 +49,7 @@ def read_as_pandas(path: Path, texts: frozenset[str] = frozenset()) -> Table:
 
 
 def _column(series: Any) -> Column:
-    """One column of a frame."""
+    """A column of a frame as a ``Column``."""
     kind = series.dtype.kind if isinstance(series.dtype, np.dtype) else "O"
     if kind in "iu" and (kind == "i" or not len(series) or series.max() <= np.iinfo(np.int64).max):
         return Column("numeric", series.to_numpy(dtype=np.int64), "whole numbers")

@@ -1,4 +1,4 @@
-"""Tables as ``.parquet``; their types are taken as they are."""
+"""Tables in ``.parquet`` files, whose column types are kept."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 
 PARQUET_TIMES = 2.5
-"""Memory that polars takes for a table, in the length of its file (measured)."""
+"""Memory that polars takes for a table, as a multiple of the length of its file (measured)."""
 SLICE_NUMBERS, SLICE_SHARE = 2**22, 1 / 32
-"""Numbers that are read together onto disk, and the share of --memory that they may take: polars' own batches are as
-long as the writer of the file wanted."""
+"""Numbers in a piece that is read into a store on disk, and the share of --memory that it may take; the batches of
+polars are not used, because the writer of the file determines their length."""
 
 
 def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keeper()) -> Table:
-    """One table of files with the same columns, in the order given; ``reading.texts`` become text.
+    """One table made of files with the same columns, in the order given; the columns ``reading.texts`` become text.
 
-    A ``keeper`` on disk takes it in pieces.  Raises FileError.
+    A ``keeper`` on disk receives the table in pieces.  Raises FileError.
     """
     held = 0.0 if keeper.on_disk else sum(path.stat().st_size for path in paths if path.is_file())
     polars = polars_for(PARQUET_TIMES * held)
@@ -95,11 +95,14 @@ def _part(frame: pl.DataFrame, *, exact: bool = False) -> Part:
 
 
 def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, list[str], set[str]]:
-    """The table, its columns, and those that pandas stored as its index."""
+    """The table, the names of its columns, and those of the columns that pandas stored as its index.
+
+    Raises FileError.
+    """
     try:
         str(path).encode()
         source: Any = path
-    except UnicodeEncodeError:  # polars takes no other names
+    except UnicodeEncodeError:  # polars only accepts paths that are valid Unicode
         source = path.read_bytes()
     try:
         _check_claims(polars, source, path.stat().st_size)
@@ -124,7 +127,7 @@ def _frame(polars: Any, path: Path, *, on_disk: bool) -> tuple[pl.LazyFrame, lis
 
 
 def _check_claims(polars: Any, source: Any, length: int) -> None:
-    """Hold rows times columns against the file's length and the memory, before any is made."""
+    """Check rows times columns against the file's length and the memory before reading.  Raises FileError."""
     rows = polars.scan_parquet(source).select(polars.len()).collect().item()
     claimed, limit = 8.0 * rows * len(polars.read_parquet_schema(source)), memory.most_unpacked(length)
     if claimed > limit:
@@ -132,7 +135,7 @@ def _check_claims(polars: Any, source: Any, length: int) -> None:
 
 
 def _is_other(dtype: pl.DataType) -> bool:
-    """Whether values of the type are neither numbers nor texts, truth values or dates."""
+    """Whether the type is none of numbers, text, truth values, dates and times."""
     import polars as pl
 
     known = dtype.is_numeric() or dtype in (pl.Null, pl.Boolean, pl.String, pl.Categorical, pl.Enum)
@@ -148,7 +151,7 @@ def _values_of(series: pl.Series, *, exact: bool) -> Values:
 
 
 def _column(dtype: pl.DataType, values: Values | None, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:
-    """The column of values that the file has as ``dtype``."""
+    """The ``Column`` of values that have the type ``dtype`` in the file, and notes about it."""
     import polars as pl
 
     if values is None:
@@ -163,7 +166,7 @@ def _column(dtype: pl.DataType, values: Values | None, key: str, reading: Readin
 
 
 def _text(texts: Texts, key: str, reading: Reading) -> tuple[Column, Sequence[str]]:
-    """Text stays text, digits or not: whoever wrote the file chose its type.  Dates written as text are dates."""
+    """The ``Column`` of texts: the file's type stands, so that digits stay text; dates written as text become dates."""
     column, notes = kind_of(texts, key, reading)
     if column.kind in ("date", "text") and column.refusal is None:
         return column, notes

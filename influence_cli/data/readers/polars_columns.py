@@ -1,4 +1,4 @@
-"""Columns as polars has them -> numbers and texts as a table has them."""
+"""Columns of polars -> numbers and texts in the form of a ``Table``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def separate(frame: pl.DataFrame) -> dict[str, Values]:
-    """The columns of a piece: its numbers in an array that can be let go."""
+    """The columns of a piece, with the float64 numbers in memory that can be returned to the system."""
     import polars as pl
 
     floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
@@ -30,8 +30,7 @@ def separate(frame: pl.DataFrame) -> dict[str, Values]:
 
 
 def stacked(frame: pl.DataFrame, rest: Callable[[pl.Series], Values]) -> dict[str, Values]:
-    """The columns of a piece that is let go at once: its numbers copied all together, and what ``rest`` makes of the
-    other columns."""
+    """The columns of a piece that is freed at once: float64 columns, copied together, and ``rest`` of each other."""
     import polars as pl
 
     floats = [key for key, dtype in frame.schema.items() if dtype == pl.Float64]
@@ -41,7 +40,7 @@ def stacked(frame: pl.DataFrame, rest: Callable[[pl.Series], Values]) -> dict[st
 
 
 def values_of(series: pl.Series, *, exact: bool = True) -> Values:
-    """Numbers as int64 or float64, anything else as text: with ``exact`` whole numbers too that are neither."""
+    """Numbers as int64 or float64, anything else as text; with ``exact`` also whole numbers that neither can hold."""
     import polars as pl
 
     dtype = series.dtype
@@ -61,7 +60,7 @@ def _largest(series: pl.Series) -> int:
 
 
 def texts_of(series: pl.Series) -> Texts:
-    """A series of text by its different texts."""
+    """A series of text as sorted distinct texts and codes."""
     vocabulary = series.drop_nulls().unique().sort()
     codes = series.rank("dense").cast(int).fill_null(0).to_numpy() - 1
     return Texts(vocabulary.to_list(), codes.astype(np.int64))

@@ -1,4 +1,4 @@
-"""The format of svmlight and libsvm, by scikit-learn, in compressed rows."""
+"""The format of svmlight and libsvm, parsed by scikit-learn into compressed rows."""
 
 from __future__ import annotations
 
@@ -23,19 +23,18 @@ from influence_cli.errors import FileError
 
 HINT = "each line must be LABEL INDEX:VALUE INDEX:VALUE ..."
 PIECE_BYTES = 4 * 2**20
-"""Of text that is parsed at once: as numbers it takes a few times as much."""
+"""Bytes of text that are parsed at a time; as numbers they take a few times as much."""
 _LONE_RETURN = re.compile(rb"\r(?!\n)")
 NO_INDEX = np.iinfo(np.int64).max
-"""The least index of a piece without any."""
+"""The smallest index of a piece that has none."""
 
 
 def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", width: int | None = None) -> RawData:
-    """``label index:value ...`` a line; both files get the features of the wider one.
+    """The rows of one file, or of a training and a ``test`` file, with ``label index:value ...`` on each line.
 
-    The format leaves zeros out, so that a file does not say how many features there are: a model that was fitted
-    elsewhere does (``width``).  Features of test rows beyond those are left out, with a note.
-
-    Whether indices begin at 0 or 1 is read from the files together, as scikit-learn does.
+    The format omits zeros, so that a file does not say how many features there are: both files get as many as the wider
+    one has, or ``width``, the number that a model was fitted on.  Further features of test rows are then left out, with
+    a note.  As in scikit-learn, indices begin at 1 unless one of the files has the index 0.  Raises FileError.
     """
     paths = [path] if test is None else [path, test]
     parts = _parsed([_lines_of(one) for one in paths], "auto", "" if test is None else f"here or in {test_name} ")
@@ -62,7 +61,7 @@ def read_svmlight(path: Path, test: Path | None = None, test_name: str = "", wid
 
 
 def _parsed(files: list[Any], zero_based: bool | str, which: str = "") -> list[Any]:
-    """X and y of each of these paths or files.  Raises FileError."""
+    """X and y of each file in turn.  Raises FileError."""
     from sklearn.datasets import load_svmlight_files
 
     try:
@@ -72,17 +71,17 @@ def _parsed(files: list[Any], zero_based: bool | str, which: str = "") -> list[A
 
 
 def _lines_of(path: Path) -> str | BytesIO:
-    """What scikit-learn reads, which knows no lines that end in CR alone: the path, or the same lines with LF."""
+    """The path, or the file's content with LF if lines end in CR alone, which scikit-learn does not accept."""
     with opened(path) as file:
         head = file.read(HEAD_BYTES)
         return BytesIO(_LONE_RETURN.sub(b"\n", head + file.read())) if _LONE_RETURN.search(head) else str(path)
 
 
 def in_pieces(path: Path, keeper: Keeper) -> Table:
-    """Labels and compressed rows of a file as columns that the ``keeper`` takes, PIECE_BYTES of it at a time.
+    """Labels and compressed rows of a file as columns in the ``keeper``, PIECE_BYTES of text at a time.
 
-    Each piece has the y (n,) of its rows, the ``ends`` (n + 1,) of these among its numbers, their ``indices`` and the
-    ``numbers``, of which none is 0, and the ``range`` (2,) of the indices as they were written.  Raises FileError.
+    Each piece of n rows has the labels ``y`` (n,), the CSR row pointers ``ends`` (n + 1,), ``indices`` and ``numbers``,
+    none of which is 0, and the ``range`` (2,) of the indices as they were written.  Raises FileError.
     """
     keeper.start(set())
     parts, begin = keeper.known(path)
@@ -111,8 +110,7 @@ def in_pieces(path: Path, keeper: Keeper) -> Table:
 
 
 def stored_svmlight(tables: Sequence[Table]) -> RawData:
-    """The rows of one file, or of that and of its test rows, of which ``in_pieces`` made the tables; as
-    ``read_svmlight`` otherwise."""
+    """As ``read_svmlight``, from the tables that ``in_pieces`` made of the training file and, if any, the test file."""
     ranges = [table.columns["range"].values.reshape(-1, 2) for table in tables]
     least, most = [one[:, 0].min() for one in ranges], max(int(one[:, 1].max()) for one in ranges)
     base = int(all(0 < one < NO_INDEX for one in least))
@@ -130,12 +128,12 @@ def stored_svmlight(tables: Sequence[Table]) -> RawData:
 
 
 def _width(X: Any) -> int:
-    """Features up to the last that some row has."""
+    """The number of features up to the last one that some row has."""
     return int(X.indices.max()) + 1 if X.nnz else 0
 
 
 def _with_width(part: Any, width: int) -> Any:
-    """Compressed rows with that many features; labels as they are."""
+    """Compressed rows with ``width`` features; labels unchanged."""
     if part.ndim == 1:
         return part
     if part.shape[1] >= width:

@@ -1,7 +1,7 @@
-"""The bytes of a text table: whether they are packed, their encoding, line ends and quotes.
+"""The bytes of a text table: whether they are gzipped, their encoding, line ends and quotes.
 
-One pass over a file finds these out.  Of a large file the first bytes can be taken for the rest; whoever reads it then
-checks each piece.
+They are determined in one pass over the file.  For a large file they can be presumed from the first bytes, and then
+each piece is checked as it is read.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from influence_cli.data.memory import BoundedGzip
 from influence_cli.errors import FileError
 
 HEAD_BYTES = 2**18
-"""Read for the header and the separator."""
+"""Bytes from which the header and the separator are determined."""
 CHUNK_BYTES = 2**22
-"""Read at a time for encoding, line ends and quotes."""
+"""Bytes that are read at a time to determine encoding, line ends and quotes."""
 GZIP_MAGIC = b"\x1f\x8b"
 UTF16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _AS_LATIN = "influence_cli.latin-1"
-"""Reads the few bytes that Windows' Latin-1 leaves out as the plain one does."""
+"""Error handler that decodes the few bytes that cp1252 leaves undefined as Latin-1."""
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
-"""How .xlsx and .xls files begin."""
+"""First bytes of .xlsx and .xls files."""
 
 
 class PresumedError(Exception):
-    """A file is not, or cannot be read, as its first bytes let presume: a pass over all of them is needed."""
+    """A file is not as its first bytes suggest, or cannot be read so: a pass over all its bytes is needed."""
 
 
 def check_piece(lines: bytes) -> None:
-    """Raises PresumedError for bytes that are not UTF-8, hold quotes, or carriage returns that end no line with LF."""
+    """Raises PresumedError if bytes are not UTF-8, or contain quotes, or carriage returns without a line feed."""
     if b'"' in lines or (b"\r" in lines and lines.count(b"\r") != lines.count(b"\r\n")):
         raise PresumedError
     try:
@@ -47,10 +47,10 @@ def check_piece(lines: bytes) -> None:
 
 @dataclass(frozen=True)
 class Content:
-    """What is known of a file's bytes: the first ones (``head``), and Python's name of the encoding.
+    """Properties of a file's bytes: the first ones (``head``), and Python's name of the encoding.
 
-    ``other`` is the place in the file and the byte where it is not UTF-8; ``lone_returns`` whether a carriage return
-    ends a line by itself; ``is_presumed`` whether only the first bytes were looked at.
+    ``other`` is the offset and value of the first byte that is not UTF-8, or None.  ``lone_returns``: there are
+    carriage returns without a line feed.  ``is_presumed``: only the first bytes were examined.
     """
 
     head: bytes
@@ -63,10 +63,10 @@ class Content:
 
 
 def content_of(path: Path, encoding: str | None, *, presumes: bool = False) -> Content:
-    """What the bytes of a text file say, read in the ``encoding`` that was asked for, if one was.
+    """The properties of a text file, in the ``encoding`` that the user named, if any.
 
-    With ``presumes`` the first bytes are enough where they let presume a plain file (``check_piece``).  Raises
-    FileError where it is no text.
+    With ``presumes``, only the first bytes are examined if they suggest a plain file (``check_piece``).  Raises
+    FileError if the file is not text.
     """
     with opened(path) as file:
         zipped = isinstance(file, BoundedGzip)
@@ -79,7 +79,7 @@ def content_of(path: Path, encoding: str | None, *, presumes: bool = False) -> C
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of the table, unpacked.  Raises FileError for a damaged file."""
+    """The file opened for reading its unpacked bytes.  Raises FileError for a damaged file."""
     try:
         with path.open("rb") as file:
             zipped = file.read(2) == GZIP_MAGIC
@@ -90,7 +90,7 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def damaged(error: BaseException) -> FileError:
-    """A file that cannot be read, or not to its end."""
+    """The error about a file that cannot be read, or not to its end."""
     if isinstance(error, OSError) and error.strerror:
         return FileError(f"the file cannot be read: {error.strerror}")
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -98,7 +98,7 @@ def damaged(error: BaseException) -> FileError:
 
 
 def decoded(content: IO[bytes], encoding: str) -> io.TextIOWrapper:
-    """The text of bytes; lines keep their ends."""
+    """The bytes decoded as a text stream, whose lines keep their line ends."""
     codecs.register_error(_AS_LATIN, lambda error: (error.object[error.start : error.end].decode("latin-1"), error.end))  # type: ignore[attr-defined]
     return io.TextIOWrapper(content, encoding, _AS_LATIN if encoding == "cp1252" else "strict", newline="")
 
@@ -109,7 +109,7 @@ def other_encoding(encoding: str, error: UnicodeDecodeError) -> FileError:
 
 
 def _is_plain(head: bytes) -> bool:
-    """Whether the whole lines of the first bytes are as ``check_piece`` wants them."""
+    """Whether there are complete lines in the first bytes, and they pass ``check_piece``."""
     try:
         check_piece(head[: head.rfind(b"\n") + 1])
     except PresumedError:
@@ -118,7 +118,7 @@ def _is_plain(head: bytes) -> bool:
 
 
 def _from_head(head: bytes, encoding: str | None) -> Content | None:
-    """What the first bytes say about all; None where the others have to be looked at.  Raises FileError."""
+    """The properties if the first bytes determine them; None if the others must be examined.  Raises FileError."""
     if re.match(rb"PK\x03\x04.{26}[ -~]{1,200}?\.(?:csv|tsv|tab|txt|data?)", head, re.DOTALL | re.IGNORECASE):
         raise FileError("this is a ZIP archive, not text", "unpack it, and give the table inside")
     if head.startswith(WORKBOOKS):
@@ -133,7 +133,7 @@ def _from_head(head: bytes, encoding: str | None) -> Content | None:
 
 
 def _from_all(file: IO[bytes], head: bytes) -> Content:
-    """The pass over the bytes behind the first ones."""
+    """The properties, from a pass over all bytes; ``head`` was already read from the file."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     returns = both = place = 0
     has_quotes, other, chunk, ended_in_return = False, None, head, False
@@ -141,7 +141,7 @@ def _from_all(file: IO[bytes], head: bytes) -> Content:
         if other is None and not (chunk.isascii() and not decoder.getstate()[0]):
             other = _not_utf8(decoder, chunk, place)
         place += len(chunk)
-        if b"\r" in chunk:  # twenty times quicker than to count none
+        if b"\r" in chunk:  # if there are none, this is twenty times as fast as counting
             returns += chunk.count(b"\r")
             both += chunk.count(b"\r\n")
         both += ended_in_return and chunk[:1] == b"\n"
@@ -152,7 +152,7 @@ def _from_all(file: IO[bytes], head: bytes) -> Content:
 
 
 def line_of(path: Path, place: int) -> int:
-    """The number of the line on which the byte at that place stands."""
+    """The number of the line, counted from 1, that contains the byte at offset ``place``."""
     line = 1
     with opened(path) as file:
         while place > 0 and (chunk := file.read(min(place, CHUNK_BYTES))):
@@ -165,13 +165,13 @@ def _not_utf8(decoder: codecs.IncrementalDecoder, chunk: bytes, place: int) -> t
     try:
         decoder.decode(chunk)
     except UnicodeDecodeError as error:
-        whole = bytes(error.object)  # with what the decoder kept of the chunk before
+        whole = bytes(error.object)  # includes bytes that the decoder kept from the previous chunk
         return place + len(chunk) - len(whole) + error.start, whole[error.start]
     return None
 
 
 def has_loose_quotes(path: Path, separator: str) -> bool:
-    """Whether some field that is not in quotes holds one, such as an inch sign, or one in quotes a single one (\\")."""
+    """Whether an unquoted field contains a quote, such as an inch sign, or a quoted field a single one (\\")."""
     mark = re.escape(separator.encode())
     other = rb'[^"\n\r' + mark + rb"]"
     loose = re.compile(rb"(?:^|[\n\r]|" + mark + rb")" + other + rb'+"|' + other + rb'"' + other)

@@ -1,4 +1,4 @@
-"""Text tables by polars: at once, or in pieces that can be let go."""
+"""Text tables read by polars: as a whole, or in pieces that can be freed."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 SAMPLE_BYTES = 2**16
 SAMPLE_PLACES = 8
-"""Places of a file at which columns are looked at for what polars would read as a number and is none."""
+"""Samples of a file in which columns are searched for texts that polars would wrongly read as numbers."""
 SAMPLE_ROWS = 10_000
-"""polars guesses types from these and, if a later row contradicts, from all, which takes five times as long."""
+"""Rows from which polars guesses types; if a later row contradicts, it uses all, which takes five times as long."""
 PIECES_FROM, PIECE_BYTES = 2**26, 2**23
-"""Bytes of a file from which on it is read in pieces, and of a piece."""
+"""Length in bytes from which a file is read in pieces, and that of a piece."""
 LONGEST_PIECE = 8
-"""Times PIECE_BYTES that are looked through for the end of a field in quotes."""
+"""Longest piece, in multiples of PIECE_BYTES, that is searched for the end of a quoted field."""
 POLARS_BYTES = 2.5e8
-"""Address space of the library itself (measured)."""
+"""Address space in bytes that the library itself takes (measured)."""
 ALLOCATOR = "dirty_decay_ms:50,muzzy_decay_ms:0"
-"""For the library's allocator: what is freed goes back to the system after so many milliseconds, and not when the
-system lacks memory, so that it is not taken from what --memory leaves (at once would cost a quarter of the time)."""
+"""Setting of polars' allocator: freed memory returns to the system after that many milliseconds and does not wait until
+the system lacks memory, so that it does not count against --memory (0 ms would take a quarter more time)."""
 LEAST_ADDRESSES = 2 * 2**30
-"""Bytes of address space (``ulimit -v``) below which polars is not asked: it ends the process where it gets none."""
+"""Bytes of address space (``ulimit -v``) below which polars is not used: it ends the process if an allocation fails."""
 
 
 def address_space() -> float:
@@ -48,10 +48,10 @@ def address_space() -> float:
 
 
 def polars_for(content: float = 0.0) -> Any:
-    """The library, asked for little where address space is limited: each of its threads wants some of its own.
+    """The imported library, with one thread if address space is limited, because each thread takes some.
 
-    Raises MemoryLackError where there is not even room for it, and for ``content`` bytes that it will read: it ends the
-    process where it gets none.
+    Raises MemoryLackError if there is no room for the library and ``content`` bytes that it will read, because polars
+    ends the process if an allocation fails.
     """
     if address_space() < float("inf"):
         os.environ.setdefault("POLARS_MAX_THREADS", "1")
@@ -64,7 +64,7 @@ def polars_for(content: float = 0.0) -> Any:
 
 
 def by_polars(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -> Part | None:
-    """The columns as polars reads them; None where it finds a row that is not as the others."""
+    """The columns as polars reads them; None if it refuses the file.  Raises FileError for a row of another length."""
     polars = polars_for()
     as_text = texts | not_to_be_guessed(path, dialect)
     source: Any = path
@@ -105,12 +105,12 @@ def by_polars(path: Path, dialect: Dialect, texts: set[str], reading: Reading) -
 
 
 def _may_be_ragged(frame: pl.DataFrame) -> bool:
-    """Whether some rows may be short: polars fills them with nulls."""
+    """Whether some rows may be too short, which polars fills with nulls."""
     return bool(frame.height and (frame.get_column(frame.columns[-1]).null_count() or frame.width == 1))
 
 
 def _without_empty(frame: pl.DataFrame) -> pl.DataFrame:
-    """Without the rows that hold nothing."""
+    """The frame without its empty rows."""
     import polars as pl
 
     if not all(series.null_count() for series in frame.get_columns()):
@@ -119,7 +119,7 @@ def _without_empty(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _holds(frame: pl.DataFrame, nulls: list[str]) -> bool:
-    """Whether one of these words, of which none is a number, was read as it stands: as text, or as NaN."""
+    """Whether one of the words ``nulls``, none of which is a number, was read as text or NaN instead of missing."""
     import polars as pl
 
     texts = [pl.col(key).is_in(nulls).any() for key, kind in frame.schema.items() if kind == pl.String]
@@ -128,17 +128,17 @@ def _holds(frame: pl.DataFrame, nulls: list[str]) -> bool:
 
 
 class LearnedError(Exception):
-    """Columns that are text, as is seen only now: a store is begun again with that."""
+    """A later piece shows that some columns are text; the store must be written again with this knowledge."""
 
     def __init__(self, columns: set[str]):
         self.columns = columns
 
 
 def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading, keeper: Keeper) -> list[Part] | None:
-    """The same for a large file, PIECE_BYTES at a time, which the ``keeper`` takes.
+    """The pieces of a large file, about PIECE_BYTES each, which the ``keeper`` receives.
 
-    In memory None where a later piece is not as the first rows are, where a column has truth values, and where a row
-    may be short.  Onto disk every file is read so, and LearnedError says which columns begin again as text.
+    With a ``keeper`` in memory, None is returned if a piece differs from the first rows, if a column has truth values,
+    or if a row may be too short.  With one on disk, LearnedError names columns that must be read again as text.
     """
     parts, end = keeper.known(path)
     as_text = texts | not_to_be_guessed(path, dialect)
@@ -165,14 +165,14 @@ def in_pieces(path: Path, dialect: Dialect, texts: set[str], reading: Reading, k
 
 
 def _pieces(file: IO[bytes], lines: bytes, dialect: Dialect) -> Iterator[tuple[bytes, int]]:
-    """These lines and all that follow, a piece at a time, and where each ends."""
+    """Yields these lines and the following pieces of the file, each with the offset of its end."""
     while lines:
         yield lines, file.tell()
         lines = whole_lines(file, dialect.has_quotes)
 
 
 class _Asking:
-    """Lines of a file without its header as polars reads them."""
+    """Reads lines of a file, without its header, by polars."""
 
     def __init__(self, path: Path, dialect: Dialect, reading: Reading, keeper: Keeper):
         self._path, self._dialect, self._on_disk = path, dialect, keeper.on_disk
@@ -191,7 +191,7 @@ class _Asking:
         return frame if frame.width == len(self._dialect.header) else None
 
     def kinds(self, lines: bytes) -> list[Any] | None:
-        """Types of the columns, by the first rows or, where these are contradicted, by all of them.
+        """Types of the columns, guessed from the first rows, or from all ``lines`` if these contradict (only on disk).
 
         Raises PresumedError.
         """
@@ -203,7 +203,7 @@ class _Asking:
         return None if frame is None else frame.dtypes
 
     def part(self, lines: bytes, kinds: list[Any]) -> Part | None:
-        """The columns of these lines; None where these are not as the first ones.  Raises PresumedError."""
+        """The columns of these lines; None if they differ from the first lines.  Raises PresumedError."""
         if self._dialect.is_presumed:
             check_piece(lines)
         frame = self._frame(lines, kinds)
@@ -214,7 +214,7 @@ class _Asking:
         return Part(columns, full.height, frame.height - full.height)
 
     def _frame(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
-        """The lines with these types; onto disk, where they are contradicted, with others that ``kinds`` becomes."""
+        """The lines read with the types ``kinds``, which are corrected if the lines contradict them (only on disk)."""
         frame = self._with(lines, kinds)
         if frame is None and self._on_disk:
             self._learn(lines, kinds)
@@ -234,7 +234,7 @@ class _Asking:
     def _with(self, lines: bytes, kinds: list[Any]) -> pl.DataFrame | None:
         schema = {f"column_{at}": kind for at, kind in enumerate(kinds, start=1)}
         if self._may_lack_nulls:
-            # Looking every field up among the words for a missing value takes a fifth of the time of parsing.
+            # Comparing every field with the words for a missing value takes a fifth of the time of parsing.
             frame = self._read(lines, [], schema=schema)
             if frame is not None and not _holds(frame, self._nulls):
                 return frame
@@ -243,7 +243,10 @@ class _Asking:
         return frame
 
     def _learn(self, lines: bytes, kinds: list[Any]) -> None:
-        """Whole numbers that turn out to have fractions, and numbers that turn out to be text.  Raises LearnedError."""
+        """Correct ``kinds`` for whole numbers that turn out to have fractions.
+
+        Raises LearnedError for numbers that turn out to be text, and FileError for rows of another length.
+        """
         import polars as pl
 
         frame = self._read(lines, self._nulls, infer_schema_length=None)
@@ -261,10 +264,10 @@ class _Asking:
 
 
 def whole_lines(file: IO[bytes], has_quotes: bool = False) -> bytes:
-    """About PIECE_BYTES of the file, up to the end of a line that ends no field in quotes.  Raises FileError."""
+    """About PIECE_BYTES of the file, up to the end of a line outside of quoted fields.  Raises FileError."""
     if isinstance(file, GzipFile):
         content = file.read(PIECE_BYTES) + file.readline()
-    else:  # read as one, because to join both would copy them
+    else:  # one read, because joining two would copy them
         begin = file.tell()
         file.seek(PIECE_BYTES, os.SEEK_CUR)
         file.readline()
@@ -279,9 +282,9 @@ def whole_lines(file: IO[bytes], has_quotes: bool = False) -> bytes:
 
 
 def not_to_be_guessed(path: Path, dialect: Dialect) -> set[str]:
-    """Columns that polars would read as numbers or truth values and that stay text: codes with leading zeros, words.
+    """Columns that must be read as text although polars would guess otherwise: leading zeros, and true and false.
 
-    They are looked for in all of a small file, and in a large one at its beginning, its end and places between.
+    A small file is searched as a whole, a large one at its beginning, its end and places between.
     """
     columns = set()
     for lines in _samples(path, dialect.zipped):
@@ -306,7 +309,7 @@ def _samples(path: Path, zipped: bool) -> Iterator[list[str]]:
 
 
 def _refuse_ragged(path: Path, dialect: Dialect) -> None:
-    """A FileError that names the first row with more or fewer fields than there are columns, if there is one."""
+    """Raises FileError, which names the line, if a row has more or fewer fields than there are columns."""
     for line, fields in islice(records_of(path, dialect), 1, None):
         check_width(line, fields, dialect)
 
