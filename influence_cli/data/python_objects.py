@@ -145,7 +145,7 @@ def _column(values: np.ndarray) -> np.ndarray:
 
 
 def _categories(series: Any) -> np.ndarray:
-    """The same of one column of a frame, in which categories that are numbers are text where some are missing."""
+    """A frame's column in the same form; numeric categories become text if some are missing."""
     values = np.asarray(series)
     if values.dtype.kind != "f" or str(series.dtype) != "category" or not np.isnan(values).any():
         return _column(values)
@@ -153,13 +153,13 @@ def _categories(series: Any) -> np.ndarray:
 
 
 def _kind_of(numbers: Sequence[Any]) -> type:
-    """The type of numbers among objects: whole ones that an int64 holds, or others."""
+    """int64 if all numbers are whole and fit into it, else float64."""
     whole = all(isinstance(one, int | np.integer) and abs(int(one)) < 2**63 for one in numbers)
     return np.int64 if whole else np.float64
 
 
 def _is_there(value: Any) -> bool:
-    """Whether it is a value: not None, NaN, NaT or pandas' NA."""
+    """Whether the value is not missing, that is not None, NaN, NaT or pandas' NA."""
     try:
         return value is not None and bool(value == value)
     except TypeError:

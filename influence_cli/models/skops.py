@@ -199,7 +199,8 @@ def brought_refit(
 ) -> Refit | Unfitted | None:
     """How to refit the preprocessing of a model made with ``--from``; ``Unfitted`` says why it is impossible.
 
-    The pipeline is read from ``content``, the bytes of its .skops file, or if linked, from the file at ``path``.
+    The pipeline is read from ``content``, the bytes of its .skops file, or for a linked model, which has none, from
+    ``path``.
     """
     if content is None and not Path(path).is_file():
         return Unfitted(f"the model's file does not hold the pipeline, and {path} is not there")
