@@ -57,16 +57,15 @@ class Finding(Asking):
     ) -> SelectionResult:
         """The groups of ``size`` rows (below 1: a share; ``at_most``: or fewer) that change the quantity most.
 
-        There is a record for each test row, size and strategy, with the group's ``rows`` and, with ``verify``, its
-        ``actual`` change by retraining (of the whole pipeline with ``preprocessing`` "refit"; the ranking keeps the
-        preprocessing).  ``certify`` proves an interval from ``low`` to ``high`` for it, narrower than that share of it;
-        ``proven`` says whether the best group is proven best of all compared, or a flip proven.  ``within`` are the
-        rows that may be removed.  ``candidates`` (as ``groups`` of ``influence``) are judged one by one, and the best
-        union of at most ``size`` (None: 1) is searched for.  ``flip`` searches for the smallest group of at most
-        ``size`` rows (None: half of all) whose removal, with retraining, changes the predicted class; for a coefficient
-        (``quantity`` "param:NAME" or "t:NAME") its sign or, by ``flip_of`` "significance", its significance at 5%.
-        The default ``strategies`` are ("relinearize",) or, with candidates, ("greedy", "swap"); ``"all"`` omits
-        "exact" if there are too many groups.  See ``ginf select`` for the other arguments.  Raises UsageError.
+        There is a record for each test row, size and strategy, with the group's ``rows`` and, with ``verify``, the
+        ``actual`` change by retraining (``preprocessing`` "refit": of the whole pipeline; rankings keep it).
+        ``certify`` proves that it lies from ``low`` to ``high``, narrower than that share of it; ``proven`` says if the
+        best is proven best of all compared, or a flip proven.  ``within`` are the rows that may be removed.
+        ``candidates`` (as ``groups`` of ``influence``) are judged, and the best union of at most ``size`` (None: 1) is
+        found.  ``flip`` finds the smallest group of at most ``size`` rows (None: half) whose removal, with retraining,
+        changes the predicted class; for a coefficient (``quantity`` "param:NAME" or "t:NAME"), its sign or (``flip_of``
+        "significance") significance at 5%.  ``strategies`` default to ("relinearize",), with candidates to ("greedy",
+        "swap"); "all" omits "exact" if groups are too many.  See ``ginf select`` for the rest.  Raises UsageError.
 
         >>> import numpy as np
         >>> X = np.random.default_rng(0).normal(size=(40, 2))

@@ -213,7 +213,7 @@ def scaled(X: csr_array, factor: np.ndarray) -> csr_array:
 
 
 def parts_of(ends: Any, indices: Any, numbers: Any, base: int) -> list[CompressedPart]:
-    """The parts that these columns of a store (``Kept``) are, piece by piece."""
+    """The parts of which these columns of a store (``Kept``) consist, one for each piece of the file."""
     file, parts = OpenFile(ends.path), []
     for one, other, number in zip(ends.places, indices.places, numbers.places, strict=True):
         places = one.offset, other.offset, number.offset
