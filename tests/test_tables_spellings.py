@@ -194,3 +194,22 @@ def test_a_point_that_can_separate_no_thousands_is_read_beside_decimal_commas(re
 def test_missing_values_are_counted_once_where_all_rows_are_both(read):
     with pytest.raises(FileError, match=r"values are missing: c in 1 row \(of 60 rows\)"):
         read(table(["" if row == 3 else row % 5 for row in range(M)]))
+
+
+def test_years_of_two_digits_are_said(read):
+    data = read(table([day.strftime("%d.%m.%y") for day in DAYS]), date="ordinal")
+    assert any("years of two digits are 1969 to 2068" in note for note in data.notes)
+    assert (days_of("31.12.68", "dmy"), days_of("1.1.69", "dmy")) == (36_159, -365)
+    assert not any("two digits" in note for note in read(table([day.date() for day in DAYS]), date="ordinal").notes)
+
+
+def test_test_rows_in_another_unit_are_refused(read, tmp_path):
+    def asked(first, second):
+        (tmp_path / "later.csv").write_text(table([f"{row}{second}" for row in range(M)]), encoding="utf-8")
+        return read(table([f"{row % 9}{first}" for row in range(M)]), test_data="later.csv")
+
+    for units in (("%", ""), ("", "%"), ("$", "\u20ac"), (" USD", "%")):
+        with pytest.raises(FileError, match=r"column c has .* beside its numbers in the training rows, but"):
+            asked(*units)
+    for units in (("%", "%"), ("$", ""), ("", ""), ("$", " USD")):
+        assert asked(*units).feature_names == ("c", "x")

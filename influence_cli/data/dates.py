@@ -90,6 +90,11 @@ def orders_of(texts: Sequence[str]) -> tuple[str, ...]:
     return left
 
 
+def has_short_year(text: str) -> bool:
+    """Whether the year of a date has two digits, of which CENTURY_TURNS tells the century."""
+    return not re.search(r"\d{4}", text)
+
+
 def most_dates(texts: Sequence[str]) -> set[str]:
     """The texts that are dates in that order of day, month and year in which most texts are dates."""
     return max(({text for text in texts if days_of(text, order) is not None} for order in ORDERS), key=len)

@@ -181,6 +181,8 @@ def refuse_large(rows: int, features: int) -> None:
 def _fit_number(key: str, train: Column, test: Column, options: TableOptions) -> Block:
     """The one feature of a numeric or boolean column."""
     is_boolean = train.kind == "boolean"
+    if train.unit != test.unit and test.kind == "numeric" and not test.missing.all():
+        _refuse_units(key, train.unit, test.unit)
     train, test = (_numbers(key, column, is_boolean) for column in (train, test))
     state: dict[str, Any] = {"column": key, "kind": "boolean" if is_boolean else "numeric", "impute": None}
     if options.impute is not None and (train.missing.any() or test.missing.any()):
@@ -194,6 +196,16 @@ def _fit_number(key: str, train: Column, test: Column, options: TableOptions) ->
         mean, scale = (0.0, 1.0) if options.standardize is False else mean_and_scale(numbers)
         state |= {"mean": float(mean), "scale": float(scale)}
     return Block((key,), state, train, test)
+
+
+def _refuse_units(key: str, unit: str, other: str) -> None:
+    """A FileError for percentages in one file and none in the other, and for two currencies; no sign may be any."""
+    if "%" in (unit, other) or (unit and other):
+        signs = [f"{one!r}" if one else "nothing" for one in (unit, other)]
+        raise FileError(
+            f"column {key} has {signs[0]} beside its numbers in the training rows, but {signs[1]} in the test rows",
+            "write them in one unit",
+        )
 
 
 def _imputed(train: Column, test: Column, strategy: str) -> tuple[Column, Column, Any]:

@@ -253,7 +253,8 @@ def _numeric(
     if words:
         notes.append(f"column {key}: numbers, and {counted(words)} read as missing")
     described = "whole numbers" if whole else "numbers"
-    return Column("numeric", values, described, words=tuple(word for word, _ in words)), tuple(notes)
+    missing = tuple(word for word, _ in words)
+    return Column("numeric", values, described, words=missing, unit=numbers_read.unit), tuple(notes)
 
 
 def _date(texts: Texts, known: Iterable[str], key: str, described: str = "dates") -> tuple[Column, tuple[str, ...]]:

@@ -54,6 +54,7 @@ LARGEST_WHOLE = 2**63 - 1
 LARGEST_EXACT = 2**53
 """Up to 2^53, float64 represents every whole number exactly."""
 DASHES = dict.fromkeys(map(ord, "‐‑‒–−﹣－"), "-")
+PERCENT = "%"
 _CURRENCY_NAMES = {"US$": "$", "USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥"}
 
 
@@ -63,7 +64,7 @@ class Numbers:
 
     ``decimal`` is the decimal mark.  ``sample`` is a text whose reading was a guess, and ``why`` says how it was read.
     ``doubt`` is a text that can be read in two ways, if nothing decides between them; ``units`` are two texts whose
-    numbers are in different units (10% and 0.2, $5 and €5).
+    numbers are in different units (10% and 0.2, $5 and €5); ``unit`` is the one that some of them are in, if any.
     """
 
     values: list[int | float | None]
@@ -72,6 +73,7 @@ class Numbers:
     why: str = ""
     doubt: str | None = None
     units: tuple[str, str] | None = None
+    unit: str = ""
 
     @property
     def count(self) -> int:
@@ -109,11 +111,12 @@ def read_numbers(texts: Sequence[str], decimal: str | None = None, separator: st
         if value is not None and match
     ]
     units = _different_units([(text, match) for (text, _, match) in read if match["body"].strip("0.,")])
+    unit = next((sign for _, _, match in read if (sign := _unit(match))), "")
     guessed = [(text, match) for text, one, match in read if not (mark == "." and _PLAIN.fullmatch(one))]
     if not guessed:
         return Numbers(values, mark)
     sample = max((text for text, _ in guessed), key=len)
-    return Numbers(values, mark, sample, _ways(guessed, mark), units=units)
+    return Numbers(values, mark, sample, _ways(guessed, mark), units=units, unit=unit)
 
 
 def _in_ascii(text: str) -> str:
@@ -123,15 +126,20 @@ def _in_ascii(text: str) -> str:
     return "".join(str(unicodedata.decimal(char, char)) for char in text.translate(DASHES))
 
 
+def _unit(match: re.Match[str]) -> str:
+    sign = match["back"] if match["back"] == PERCENT else match["front"] or match["back"] or ""
+    return _CURRENCY_NAMES.get(sign, sign)
+
+
 def _different_units(read: Sequence[tuple[str, re.Match[str]]]) -> tuple[str, str] | None:
     """Two texts of which only one is a percentage, or which are in different currencies; None if there are none."""
     shares: dict[bool, str] = {}
     currencies: dict[str, str] = {}
     for text, match in read:
-        shares.setdefault(match["back"] == "%", text)
-        sign = match["front"] or (match["back"] if match["back"] != "%" else None)
-        if sign:
-            currencies.setdefault(_CURRENCY_NAMES.get(sign, sign), text)
+        unit = _unit(match)
+        shares.setdefault(unit == PERCENT, text)
+        if unit not in ("", PERCENT):
+            currencies.setdefault(unit, text)
     for texts in (list(shares.values()), list(currencies.values())):
         if len(texts) > 1:
             return texts[0], texts[1]

@@ -40,8 +40,9 @@ def dates_in_days(
             for table in (train, test)
         )
         test = train if is_one else test
+        short = "; years of two digits are 1969 to 2068" * any(map(dates.has_short_year, texts))
         notes.append(
-            f"column {key}: dates as days since 1970-01-01 ({texts[0]!r} is {dates.days_of(texts[0], order):g})"
+            f"column {key}: dates as days since 1970-01-01 ({texts[0]!r} is {dates.days_of(texts[0], order):g}){short}"
         )
     return train, test, known, tuple(notes)
 

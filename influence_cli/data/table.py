@@ -40,6 +40,7 @@ class Column:
     refusal: tuple[str, str] | None = None
     words: tuple[str, ...] = ()
     rows: np.ndarray | None = None
+    unit: str = ""
 
     def __len__(self) -> int:
         return len(self.stored) if self.rows is None else len(self.rows)
