@@ -53,7 +53,7 @@ class UsageError(GinfError):
 
 
 class FileError(GinfError):
-    """A missing, foreign, damaged or mismatched file, or data that cannot be used."""
+    """A file that is missing, damaged, of another kind or for another model, or data that cannot be used."""
 
     code = ExitCode.FILE
 

@@ -1,1 +1,1 @@
-"""From a name or a path to checked arrays."""
+"""Data sets: the name or path of a source -> checked arrays."""

@@ -68,7 +68,9 @@ def converted(
     others: Sequence[str | None],
     read: Callable[[Keeper], Table],
 ) -> Table | None:
-    """The table from the store beside its files, which ``read`` fills once; None if the table fits into memory.
+    """The table from the store beside its files, which ``read`` fills once.
+
+    None is returned if the table fits into memory and is not for workers in other processes.
 
     The name of the store's folder depends on ``source``, the files, ``reading`` and ``others``.
     """

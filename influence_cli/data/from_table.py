@@ -39,9 +39,9 @@ TOTALS = frozenset((
     *("total", "totals", "grand total", "subtotal", "column total", "sum", "all", "overall", "mean", "average", "avg"),
     *("gesamt", "summe", "insgesamt", "mittelwert", "total général", "moyenne", "totale", "totaal"),
 ))  # fmt: skip
-"""What the last row of a table is called that is no row."""
+"""Texts, in lower case, by which a table names a last row of sums or means."""
 FEWEST_TOTALLED = 4
-"""Rows with the last one from which on a sum is no accident."""
+"""Least number of rows, with the last one, for which a sum is not taken for a coincidence."""
 
 
 class TableSource:
@@ -185,7 +185,7 @@ def _complete(table: Table, columns: list[str]) -> tuple[Table, tuple[str, ...]]
 
 
 def _refuse_total(table: Table) -> None:
-    """A FileError where the last row adds up the others: by its name, and one of its numbers."""
+    """Raises FileError if the last row has the name of a total, and a number that is the sum or mean of the others."""
     last = slice(table.rows - 1, table.rows)
     named = [
         (key, one.part(last)[0])

@@ -1,1 +1,1 @@
-"""Other places where passes over the rows run, behind the core's protocol (docs/scale.md)."""
+"""Engines that run passes over the rows elsewhere, through the protocol of the core (docs/scale.md)."""

@@ -1,1 +1,1 @@
-"""One file format a module."""
+"""Readers of files, with one module for each format."""

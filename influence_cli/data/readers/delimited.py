@@ -104,7 +104,7 @@ def read_delimited(
 
 
 def _refuse_repeated_header(parts: Sequence[Part], header: Sequence[str]) -> None:
-    """A FileError where a record holds the names of the columns, as where files were put one behind the other."""
+    """Raises FileError if a record repeats the names of the columns, as happens when files are concatenated."""
     before = 0
     for part in parts:
         repeats = np.ones(part.rows, dtype=bool)
