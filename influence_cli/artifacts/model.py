@@ -23,7 +23,7 @@ from influence_cli.artifacts.storage import Opened, PathLike
 from influence_cli.core.objectives.kept import Kept, KeptLayers
 from influence_cli.core.solvers.cholesky import CholeskyFactor
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.load import files_of
+from influence_cli.data.sources import files_of
 from influence_cli.data.stamps import STARTED, stamps, trusting
 from influence_cli.errors import FileError, GinfError
 

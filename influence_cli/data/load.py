@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,15 +24,15 @@ from influence_cli.data.readers.dialect import encoding_of, separator_of
 from influence_cli.data.readers.hdf5 import read_hdf5
 from influence_cli.data.readers.idx import IDX_NAME, read_idx_folder
 from influence_cli.data.readers.in_place import ENDINGS, SPLIT_COPIES, is_large, read_in_place
-from influence_cli.data.readers.npy import beside_of, read_npy
+from influence_cli.data.readers.npy import read_npy
 from influence_cli.data.readers.npz import read_npz
 from influence_cli.data.readers.pandas_tables import read_as_pandas
 from influence_cli.data.readers.parquet import read_parquet
 from influence_cli.data.readers.svmlight import in_pieces, read_svmlight, stored_svmlight
-from influence_cli.data.row_store import SUFFIX
+from influence_cli.data.sources import KINDS, existing, test_paths
 from influence_cli.data.stored import worked_elsewhere
 from influence_cli.data.table import Table
-from influence_cli.errors import FileError, UsageError, about, check_regular, composed, nearest
+from influence_cli.errors import FileError, UsageError, about, check_regular, composed
 from influence_cli.memory import accounted, at_hand, give_back, require, shown
 
 Kind = TypeVar("Kind")
@@ -52,10 +51,6 @@ PARQUET = (".parquet", ".pq")
 TABLES = (*TEXT_TABLES, *(f"{ending}.gz" for ending in TEXT_TABLES), *PARQUET)
 WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods")
 
-KINDS = (
-    "a folder of four IDX files or a file of the kind .csv, .tsv, .txt (or .gz of these), .parquet, .npz, .npy, .svm"
-    " or .h5"
-)
 TIMES_LENGTH = {".gz": 6.0, ".parquet": 5.0, ".pq": 5.0, ".npz": 2.2, ".h5": 2.2, ".svm": 3.0, ".libsvm": 3.0}
 """Ending of a file's name -> peak memory of reading it, as a multiple of the file's length (measured)."""
 OTHER_TIMES, PYTHON_BYTES = 1.3, 1e8
@@ -70,8 +65,6 @@ NOT_STREAMED = (
 )
 CONVERTING_BYTES = 1e8
 """Bytes of memory, beside Python's own, that converting compressed rows takes: a piece of text, and its numbers."""
-PATTERN = "*?["
-"""Characters that make a path that does not exist a pattern of paths."""
 
 
 def load(
@@ -100,7 +93,7 @@ def load(
     if seed < 0:
         raise UsageError(f"the seed must be a whole number from 0, but it is {seed}")
     check_options(options)
-    paths = [] if source in BUILTIN else _existing(source)
+    paths = [] if source in BUILTIN else existing(source)
     _refuse_held(paths, source, maker)
     with accounted(f"reading {source}", _needed(paths), NEEDS_LESS):
         loaded = _loaded(paths, source, (task, test_fraction, seed), options, maker)
@@ -179,7 +172,7 @@ def _tables(
         table = _read_table(paths, source, options, texts, maker)
     if options.test_data is None:
         return table, None if maker is None else table
-    others = _test_paths(options.test_data, TABLES, source)
+    others = test_paths(options.test_data, TABLES, source)
     if maker is None:
         texts = frozenset(key for key, column in table.columns.items() if column.kind == "text")
     with about(options.test_data):
@@ -224,27 +217,6 @@ def _table_of(
     )
 
 
-def check_source(source: str) -> None:
-    """Raises FileError if ``source`` is neither a built-in name nor an existing path."""
-    if source not in BUILTIN:
-        _existing(source)
-
-
-def files_of(source: str | None) -> list[str]:
-    """The files that a source names; empty for a built-in name and for a path that does not exist."""
-    try:
-        files = [] if source is None or source in BUILTIN else _existing(source)
-        beside = [beside_of(path) for path in files if path.suffix.lower() == ".npy"]
-        return [str(path) for path in (*files, *beside)]
-    except FileError:
-        return []
-
-
-def located(source: str) -> str:
-    """A built-in name unchanged, a path made absolute."""
-    return source if source in BUILTIN else str(Path(source).expanduser().absolute())
-
-
 def _refuse_table_options(options: TableOptions, source: str) -> None:
     for option, value in options.needs_table.items():
         if value:
@@ -252,34 +224,6 @@ def _refuse_table_options(options: TableOptions, source: str) -> None:
                 f"{option} is for tables, and {source} holds arrays without column names",
                 f"tables are files of the kind {', '.join(TABLES)}",
             )
-
-
-def _existing(source: str) -> list[Path]:
-    """The existing path, or the paths that match a pattern, sorted by name.  Raises FileError."""
-    try:
-        path = Path(source).expanduser()
-        if source and path.exists():
-            if not path.is_dir():
-                check_regular(path, "a file or a folder")
-            return [path]
-        if source and any(mark in source for mark in PATTERN):
-            files = sorted(Path(one) for one in glob.glob(str(path)) if not one.endswith(SUFFIX))  # noqa: PTH207
-            if files:
-                return files
-        raise _not_found(source)
-    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~name, and there is no such user
-        raise FileError(f"{source}: the path cannot be read: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _test_paths(source: str, kinds: Iterable[str], beside: str) -> list[Path]:
-    """The files of ``--test-data``.  Raises UsageError if they are not of one of the ``kinds``."""
-    paths = _existing(source)
-    if any(path.is_dir() or not path.name.lower().endswith(tuple(kinds)) for path in paths):
-        raise UsageError(
-            f"--test-data {source} must be of the kind {', '.join(kinds)}, as {beside} is",
-            "write both files in the same way",
-        )
-    return paths
 
 
 def _refuse_other_kinds(path: Path) -> None:
@@ -298,7 +242,7 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
         return read_idx_folder(path)
     check_regular(path, "a file of data")
     if path.name.lower().endswith(SVMLIGHT):
-        test = None if test_source is None else _test_paths(test_source, SVMLIGHT, source)[0]
+        test = None if test_source is None else test_paths(test_source, SVMLIGHT, source)[0]
         needed = _needed([path] if test is None else [path, test]) or 0.0
         if maker is None and is_large(needed / SPLIT_COPIES, split=True) and at_hand() > CONVERTING_BYTES:
             return _svmlight_in_store({source: path} if test is None else {source: path, test_source or "": test})
@@ -313,7 +257,7 @@ def _read_arrays(path: Path, source: str, test_source: str | None, maker: Featur
         raw = reader(path)
     if test_source is None:
         return raw
-    other_path = _test_paths(test_source, READERS, source)[0]
+    other_path = test_paths(test_source, READERS, source)[0]
     with about(test_source):
         other = (_by_ending(other_path, READERS) or reader)(other_path)
     for one, name in ((raw, source), (other, test_source)):
@@ -334,17 +278,3 @@ def _svmlight_in_store(paths: Mapping[str, Path]) -> RawData:
 
 def _by_ending(path: Path, kinds: Mapping[str, Kind]) -> Kind | None:
     return next((kind for ending, kind in kinds.items() if path.name.lower().endswith(ending)), None)
-
-
-def _not_found(source: str) -> FileError:
-    if "://" in source:
-        name = source.rsplit("/", 1)[-1] or "data.csv"
-        return FileError(f"{source}: data is read from files, not from the network", f"curl -Lo {name} {source}")
-    if source == "-":
-        return FileError("data is read from files, not from standard input", "write it to one: ... > data.csv")
-    names = f"the names are {', '.join(BUILTIN)}; a path can be {KINDS}"
-    if "/" in source or "\\" in source or Path(source).suffix:
-        return FileError(f"{source}: no such file or folder", names)
-    close = nearest(source, BUILTIN)
-    guess = f"did you mean '{close}'? " if close else ""
-    return FileError(f"'{source}' is neither a data set nor a path", guess + names)

@@ -7,9 +7,10 @@ from contextlib import nullcontext
 from typing import Any
 
 from influence_cli.data.dataset import Dataset
-from influence_cli.data.load import load, located
+from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
 from influence_cli.data.readers.in_place import for_few
+from influence_cli.data.sources import located
 from influence_cli.errors import UsageError, unknown_word
 from influence_cli.models.rank import without_dependent
 from influence_cli.models.sample_weights import weighted

@@ -30,7 +30,7 @@ def train(
     from pathlib import Path
 
     from influence_cli.commands import existing, output, session
-    from influence_cli.data.load import check_source, files_of
+    from influence_cli.data.sources import check_source, files_of
     from influence_cli.models.linked import link_to
     from influence_cli.models.skops import check_skops
     from influence_cli.models.stored import store
