@@ -336,3 +336,22 @@ def test_the_files_of_emnist_are_found(folder, capsys):
     assert run(["train", "--data", str(folder), "-o", "m.h5", "--format", "json"]) == 0
     record = json.loads(capsys.readouterr().out)[0]
     assert (record["rows"], record["test_rows"], record["features"]) == (40, 10, 4)
+
+
+def test_every_refused_estimator_has_something_to_do():
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.linear_model import GammaRegressor, TweedieRegressor
+    from sklearn.svm import LinearSVC
+
+    data, y = numbers()
+    hints = {
+        RandomForestClassifier(2): "fit one of these to the same rows",
+        LinearSVC(): "fit a LogisticRegression",
+        GammaRegressor(): "fit a Ridge to the logarithm of the responses",
+        TweedieRegressor(power=1, link="log"): "it is a PoissonRegressor: fit one",
+    }
+    for estimator, hint in hints.items():
+        responses = y + 1 if "Regressor" in type(estimator).__name__ else y
+        with pytest.raises(UsageError, match=f"found {type(estimator).__name__}") as caught:
+            GroupInfluence.from_sklearn(estimator.fit(data, responses), data, responses)
+        assert hint in str(caught.value.hint)

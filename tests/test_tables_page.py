@@ -136,6 +136,7 @@ ACCEPTED: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
         (*LABEL, "--date", "ordinal", "--impute", "median"),
     ),
     "codes with leading zeros": (column("zip", [("01234", "02139", "90210")[at % 3] for at in range(12)]), LABEL),
+    "categories in capitals and not": (column("smoker", ["yes", "no", "Yes", "no"] * 3), LABEL),
     "codes that are categories": (
         column("region", [at % 3 for at in range(12)]),
         (*LABEL, "--categorical", "region"),

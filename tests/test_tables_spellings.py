@@ -213,3 +213,12 @@ def test_test_rows_in_another_unit_are_refused(read, tmp_path):
             asked(*units)
     for units in (("%", "%"), ("$", ""), ("", ""), ("$", " USD")):
         assert asked(*units).feature_names == ("c", "x")
+
+
+def test_categories_that_differ_in_capitals_or_a_full_stop_are_said(read):
+    labels = [f"{one}{'.' if row % 5 == 0 else ''}" for row, one in enumerate(LABEL)]
+    rows = "".join(f"{'MF'[row % 2]},{x},{y}\n" for row, (x, y) in enumerate(zip(X[:, 0], labels, strict=True)))
+    data = read("c,x,y\n" + rows)
+    assert [note for note in data.notes if "two categories" in note] == [
+        "a.csv: column y: 'no' and 'no.' are two categories, as they are written"
+    ]

@@ -129,7 +129,9 @@ def plainly_text(texts: Texts, key: str, reading: Reading) -> Texts | None:
     if not said or any(word in SIGNS or _WITH_UNIT.fullmatch(word) for word in said):
         return None
     numbers = read_numbers(said, reading.decimal, reading.separator)
-    may_be_other = numbers.count or numbers.doubt is not None or dates.are_times(said) or dates.orders_of(said)
+    sample = said[:: -(-len(said) // SAMPLED_WORDS)]
+    may_be_number = numbers.count or numbers.doubt is not None
+    may_be_other = may_be_number or dates.are_times(said) or dates.most_dates(sample)
     return None if may_be_other else made
 
 
@@ -225,9 +227,19 @@ def _numbers_or_text(texts: Texts, said: Sequence[str], key: str, reading: Readi
         return _with_units(as_text, key, written), ()
     signs = [(word, count[word]) for word in texts.vocabulary if word in SIGNS]
     if not signs:
-        return as_text, ()
+        return as_text, _alike(said, key) if len(said) <= FEW_SORTS else ()
     note = f"column {key}: {counted(signs)} is a category of its own; --missing {quote(signs[0][0])} makes it missing"
     return as_text, (note,)
+
+
+def _alike(words: Sequence[str], key: str) -> tuple[str, ...]:
+    """A note on categories that are one but for capitals or a full stop: yes and Yes, <=50K and <=50K."""
+    seen: dict[str, str] = {}
+    for word in words:
+        first = seen.setdefault(word.casefold().rstrip(". "), word)
+        if first != word:
+            return (f"column {key}: {first!r} and {word!r} are two categories, as they are written",)
+    return ()
 
 
 def _numeric(

@@ -46,6 +46,16 @@ NAMED = {
     "MultiOutputClassifier": ("it is one model an output and not one", "bring model.estimators_[0] with its labels"),
     "MultiOutputRegressor": ("it is one model an output and not one", "bring model.estimators_[0] with its responses"),
     "SGDClassifier": ("its steps end before the minimum", "fit a LogisticRegression"),
+    "SGDRegressor": ("its steps end before the minimum", "fit a Ridge"),
+    "LinearSVC": ("the hinge loss has no second derivative at the margin", "fit a LogisticRegression"),
+    "SVC": ("the hinge loss has no second derivative at the margin", "fit a LogisticRegression"),
+    "TweedieRegressor": (
+        "ginf knows one of its family",
+        "with power=1 and link='log' it is a PoissonRegressor: fit one",
+    ),
+    "GammaRegressor": ("ginf knows no gamma distribution", "fit a Ridge to the logarithm of the responses"),
+    "MLPClassifier": ("its training ends before a minimum", "train a network of ginf's own (estimator mlp)"),
+    "MLPRegressor": ("its training ends before a minimum", "train a network of ginf's own (estimator mlp-regressor)"),
     "Lasso": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a Ridge"),
     "ElasticNet": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a Ridge"),
     "LassoCV": ("the l1 penalty has no second derivative where a coefficient is 0", "refit a RidgeCV"),
@@ -174,7 +184,7 @@ def read_estimator(estimator: Any) -> Recipe:
     name = type(estimator).__name__
     reader = readers.get(type(estimator))
     if reader is None:
-        reason, remedy = NAMED.get(name, ("", None))
+        reason, remedy = NAMED.get(name, ("", "fit one of these to the same rows"))
         because = f": {reason}" if reason else ""
         raise UsageError(
             f"expected a fitted {SUPPORTED}, or a Pipeline that ends in one, found {name}{because}", hint=remedy
