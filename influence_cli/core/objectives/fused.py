@@ -1,6 +1,6 @@
-"""J, its gradient and its Hessian from one reading of the rows: a Newton step of a narrow model on many rows.
+"""J, its gradient and its Hessian from a single pass over the rows, for Newton steps of models with few parameters.
 
-Of few columns the products of all three together take less time than it takes to fetch the rows twice more.
+Where the rows have few columns, computing all three takes less time than reading the rows two more times.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from influence_cli.core.rows.sparse_design import Features, is_compressed
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 FUSED_UP_TO = 300
-"""Parameters up to which the Hessian's products are few beside the reading of rows from a disk."""
+"""Number of parameters up to which rows on a disk take longer to read than the Hessian takes to compute."""
 FUSED_FROM = 1e7
-"""Numbers of X from which on rows in memory are worth it too (measured, docs/scale.md)."""
+"""Size of X, in numbers, from which the single pass is faster for rows in memory too (measured, docs/scale.md)."""
 THIN_SHARE, THIN_RUNS, THIN_LEAST = 0.01, 64, 2000
-"""Share of the rows that training starts from, in how many places of them, and how many they are at least."""
+"""The subset of rows on which training starts: its share of all rows, the number of runs it consists of, and its
+least number of rows."""
 
 Pair = tuple[int, int]
 
@@ -43,7 +44,7 @@ class Sums:
 
 
 def newton_sums(passes: Passes, y: np.ndarray, theta: np.ndarray, w: Weights) -> Sums:
-    """The sums of one pass; of the Hessian the blocks that ``hessian.assembled`` needs."""
+    """The sums of one pass, with those blocks of the Hessian that ``hessian.assembled`` needs."""
     design, family, F = passes.design, passes.family, passes.free
     D, d = design.columns, design.X.shape[1]
     pairs = [(j, k) for j in range(family.outputs) for k in range(j + (not family.shift_invariant))]
@@ -76,7 +77,7 @@ def newton_sums(passes: Passes, y: np.ndarray, theta: np.ndarray, w: Weights) ->
 
 
 def thin_rows(rows: int, size: int) -> list[slice] | None:
-    """Runs of rows, spread evenly, that training of ``size`` parameters may start from; None of too few rows."""
+    """Evenly spread runs of rows on which training of ``size`` parameters can start; None if there are too few rows."""
     count = max(int(THIN_SHARE * rows), THIN_LEAST, 50 * size)
     if 4 * count > rows:
         return None
@@ -85,9 +86,9 @@ def thin_rows(rows: int, size: int) -> list[slice] | None:
 
 
 class FusedGlm(Glm):
-    """A ``Glm`` that keeps what its last pass at one theta under the training weights has summed.
+    """A ``Glm`` that keeps the sums of its last pass under the training weights.
 
-    ``value_and_gradient`` sums up the Hessian as well, which ``dense_curvature`` at the same theta then has.
+    ``value_and_gradient`` also computes the Hessian, which ``dense_curvature`` at the same theta then returns.
     """
 
     _sums: Sums | None = None
@@ -123,7 +124,7 @@ class FusedGlm(Glm):
         return symmetric(self.dense_curvature(theta, w, np.dtype(np.float64)))[None]
 
     def thinned(self) -> Glm | None:
-        """The same model on a few of the rows, whose minimum training may start from; None where that does not help."""
+        """The same model on a few of the rows, whose minimum is a start for training; None if that would not help."""
         runs = thin_rows(self.design.rows, self.size)
         if runs is None:
             return None
@@ -146,8 +147,8 @@ class FusedGlm(Glm):
 
 
 def glm_of(X: Features | Rows, y: np.ndarray, family: Family, *, kept: Kept | None = None, **options: Any) -> Glm:
-    """The ``Glm`` for these rows: of few parameters and many rows one that fuses its sums.  What is ``kept`` of them
-    spares it even the pass that a new one takes."""
+    """The ``Glm`` for these rows; a ``FusedGlm`` if it has few parameters and many rows.  With ``kept`` sums it is made
+    without a pass over the rows."""
     size = family.outputs * (X.shape[1] + bool(options.get("intercept", True)))
     is_long = not isinstance(X, np.ndarray) or X.size >= FUSED_FROM
     kind = Glm if is_compressed(X) or size > FUSED_UP_TO or not is_long else FusedGlm

@@ -26,9 +26,9 @@ from influence_cli.core.solvers.preconditioners import CHEAP_COLUMNS, Jacobi, Kr
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 SINGLE_FROM_FLOPS = 1e7
-"""Multiply-adds of a pass from which on float32 is worth a second look by float64."""
+"""Multiply-adds of a pass from which float32 saves time although float64 checks its result."""
 SINGLE_LARGEST = 1e12
-"""Features up to which float32 holds the products of a row's features, coefficients and residuals."""
+"""Largest absolute feature for which products of features, coefficients and residuals do not overflow in float32."""
 
 
 class Glm(Objective):
@@ -39,9 +39,9 @@ class Glm(Objective):
     """
 
     kept: Kept | None = None
-    """What these rows, weights and penalty gave ``summed``, here or (``fused.glm_of``) before."""
+    """The sums that ``summed`` has computed for these rows, weights and penalty, now or earlier (``fused.glm_of``)."""
     origin: tuple[np.ndarray, np.ndarray] | None = None
-    """Parameters (P, 1) from which groups have departed last, and the outputs (1, K, m) of all rows there."""
+    """The parameters (P, 1) at which the last ``departure`` began, and the outputs (1, K, m) of all rows there."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Glm(Objective):
         self.units = np.tile(_units(squares, family, y, self.weights), self.outputs)
 
     def summed(self, theta: np.ndarray, *, hessian: bool, kronecker: bool) -> None:
-        """Make what there is to keep of theta (P, 1), in passes over all rows."""
+        """Compute the sums at theta (P, 1) that are kept for later, in passes over all rows."""
         H = symmetric(self.dense_curvature(theta, self.weights, np.dtype(np.float64))) if hessian else None
         gram, typical = None, None
         if kronecker and not self.wide and kronecker_fits(self.outputs, self.design.columns, self.design.stored):
@@ -76,13 +76,13 @@ class Glm(Objective):
         self.kept = Kept(theta.copy(), self.mean_squares, self.training_gradient(theta), H, gram, typical)
 
     def _known(self, theta: np.ndarray, w: Weights) -> Kept | None:
-        """What is kept of theta (P, G), if these are the parameters and weights of the training."""
+        """The kept sums, if theta (P, G) and ``w`` are the parameters and weights for which they were computed."""
         kept = self.kept if w.whole and w.base is self.weights and w.penalty is None else None
         return kept if kept is not None and np.array_equal(kept.theta, theta) else None
 
     @cached_property
     def means(self) -> np.ndarray:
-        """Of the features, and of the intercept's ones, (D,)."""
+        """The weighted means (D,) of the features, and 1 for the intercept."""
         return self.design.sums(self.weights)
 
     def initial(self, seed: int) -> np.ndarray:
@@ -106,7 +106,7 @@ class Glm(Objective):
         )
 
     def single_pays(self, operations: float) -> bool:
-        """Whether float32 holds the products, and a pass of so many multiply-adds is long enough for two kinds."""
+        """Whether no product overflows in float32, and a pass of so many multiply-adds is long enough to gain by it."""
         return operations >= SINGLE_FROM_FLOPS and self._fits_single
 
     @cached_property
@@ -182,7 +182,7 @@ class Glm(Objective):
 
     @property
     def bounded(self) -> bool:
-        """With every slope penalised, only intercepts could run away, and they do so only from an absent class."""
+        """If every slope is penalised, only intercepts can diverge, and they do so only if a class is absent."""
         return bool((self.penalty.ridge[: self.design.X.shape[1]] > 0).all())
 
     def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:

@@ -41,7 +41,7 @@ DENSE_ROWS = 1024
 PAIR_NUMBERS = 1 << 22
 """Float64 numbers (32 MiB) that a block of rows for the dense matrix may hold, one for every pair of units."""
 TAPE_BYTES = 256e6
-"""What a curvature product may keep of the forward and backward pass; above, every product makes them anew."""
+"""Bytes of the forward and backward pass that curvature products may keep; beyond, each computes them again."""
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ class Mlp(Objective):
         return out.T
 
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
-        """The exact Hessian, where that was chosen and is with the damping definite; else the Gauss-Newton matrix,
-        whose factor is a preconditioner of exact products still."""
+        """The exact Hessian if that was chosen and it is positive definite with the damping; otherwise the Gauss-Newton
+        matrix, whose factor still preconditions exact products."""
         if self.exact:
             hessian = self._dense(columns_of(theta), as_weights(w), dtype, exact=True)
             if is_definite(hessian, self.damping):
@@ -244,7 +244,7 @@ class Mlp(Objective):
         return kfac(self.network, kept.layers, self.l2 + self.damping)
 
     def summed(self, theta: np.ndarray) -> None:
-        """Keep what K-FAC at theta (P, 1) is made of, from a pass over all rows."""
+        """Compute and keep the sums that K-FAC at theta (P, 1) needs, in a pass over all rows."""
         self.kept = KeptLayers(theta.copy(), layer_sums(self.network, self.family, theta, self.X, self.weights))
 
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ Product = Callable[..., np.ndarray]
 
 @dataclass(frozen=True)
 class Tuning:
-    """What minimisers should know of a model and cannot see.
+    """Settings of a model that its minimisers need.
 
     ``tolerance`` is the relative Newton decrement to which it is trained, and retrained, unless another is asked for;
     ``max_iterations`` the Newton steps (of a network, L-BFGS iterations) that training may take; a
@@ -39,9 +39,12 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Departure:
-    """J (G,) and its gradient (P, G) at a point theta (P, 1), and ``change``: V (P, A) -> grad J(theta + V; w) -
-    grad J(theta; w), with ``columns`` (A,) as a product, and ``farthest`` (A,), an array to put ``self_concordance(V)``
-    into; ``rough`` is the same in single precision, where that is faster."""
+    """J (G,) and its gradient (P, G) at a point theta (P, 1), and the gradient's ``change`` from there.
+
+    ``change(V, columns, farthest)`` maps V (P, A) to grad J(theta + V; w) - grad J(theta; w).  ``columns`` (A,) are the
+    groups of V's columns, as for a product; ``self_concordance(V)`` is written into the array ``farthest`` (A,).
+    ``rough`` is the same function in single precision if that is faster.
+    """
 
     value: np.ndarray
     gradient: np.ndarray
@@ -67,7 +70,7 @@ class Objective(ABC):
     outputs: int
     """K."""
     convex: bool = True
-    """Whether J has one minimum, wherever one starts; otherwise J's Hessian may be indefinite away from minima."""
+    """Whether J is convex and so has a single minimum; otherwise its Hessian may be indefinite away from minima."""
     tuning: Tuning = Tuning()
     units: np.ndarray
     """The size (P,) of each parameter's gradient, for norms in which no feature's unit plays a part: of a GLM the root
@@ -82,8 +85,8 @@ class Objective(ABC):
         return np.zeros((self.size, 1))
 
     def single(self, columns: int) -> Objective:
-        """The same model with gradients and products of that many parameter vectors computed in float32, for iterations
-        that are checked by this one; itself where that would not be faster."""
+        """The same model with gradients and products of that many parameter vectors in float32, for iterations whose
+        results this model checks; the model itself where float32 is not faster."""
         return self
 
     def proximal(self, theta: np.ndarray) -> Objective:
@@ -159,11 +162,12 @@ class Objective(ABC):
         return self.free_intercepts(self.away(w))
 
     def away(self, w: RowWeights) -> np.ndarray:
-        """Changes of the outputs (G, K) that rule out what has lost its last row; 0 where nothing has."""
+        """Changes of the outputs (G, K) along which the loss falls for ever because a class, or another kind of row,
+        has lost its last row; 0 where none has."""
         return self.family.away(self._present(w))
 
     def loses_class(self, w: RowWeights) -> np.ndarray:
-        """Which groups take the last row of a class, or of another kind of rows, (G,)."""
+        """Which groups contain the last row of a class, or of another kind of row (``Family.kinds``): (G,) bool."""
         return np.asarray(~self._present(w).all(axis=1))
 
     def _present(self, w: RowWeights) -> np.ndarray:
@@ -182,7 +186,7 @@ class Objective(ABC):
         return kept[1]
 
     def lone_rows(self) -> np.ndarray:
-        """The rows that have a weight and are the last ones of their class, or of another kind of rows."""
+        """The rows with a positive weight that are the only ones of their class, or of another kind of row."""
         kinds, counts = self._kinds
         return np.flatnonzero((counts[kinds] == 1) & (self.weights != 0.0))
 
@@ -204,7 +208,7 @@ class Objective(ABC):
         return self.loss_gradient(theta, w) + self.penalty.product(theta, w.penalty)
 
     def departure(self, theta: np.ndarray, w: Weights) -> Departure:
-        """What a minimisation of J(.; w) that begins at theta (P, 1) has of it."""
+        """J(.; w) and its gradient as seen from theta (P, 1), where a minimisation starts."""
         value, here = (
             self.value_and_gradient(theta, w) if w.groups == 1 else (self.value(theta, w), self.gradient(theta, w))
         )

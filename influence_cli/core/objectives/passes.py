@@ -20,11 +20,11 @@ from influence_cli.core.weights import Weights
 from influence_cli.memory import at_most
 
 STATE_BYTES = 256e6
-"""Curvature states of all rows that a product of second derivatives may keep.  Above, it computes them again from the
-parameters, at the cost of one more matrix product."""
+"""Bytes of curvature states of all rows that are kept for products with second derivatives.  Beyond this they are
+computed again from the parameters for every product, which costs one more matrix product."""
 
 KEPT_SHARE = 0.1
-"""Share of ``--memory`` that they may take."""
+"""Largest share of ``--memory`` that these states may take."""
 
 Whole: TypeAlias = Callable[[np.ndarray, np.ndarray, slice, np.ndarray], np.ndarray]
 """(computed outputs (A, F, b), weights (A or 1, 1, b), rows, groups (A,)) to derivatives (A, F or K, b), of a block of
@@ -169,10 +169,10 @@ class Passes:
 
 
 class CurvatureStates:
-    """What second derivatives need of every row's outputs at theta (P, 1 or G), for products with weights of G groups.
+    """The curvature states of every row's outputs at theta (P, 1 or G), for products with the weights of G groups.
 
-    Kept for all rows in memory while that takes STATE_BYTES at most, for the groups' rows alone where no others are
-    needed and they are fewer, else computed again in each pass.
+    They are kept for all rows if they take at most STATE_BYTES, or for the groups' rows alone if only these are needed
+    and take less; otherwise every pass computes them again.
     """
 
     def __init__(self, passes: Passes, theta: np.ndarray, w: Weights, few: np.ndarray):

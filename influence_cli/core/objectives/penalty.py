@@ -63,7 +63,7 @@ class Penalty:
         return out
 
     def diagonal(self, groups: GroupPenalty | None = None) -> np.ndarray:
-        """That of ``block`` of the first output, (D,)."""
+        """The diagonal (D,) of ``block`` for the first output."""
         if groups is None:
             return self.ridge
         out = np.asarray(self.ridge * groups.scaling[: len(self.ridge), 0])

@@ -21,7 +21,7 @@ class Family(ABC):
     classes: int
     """Number of classes; 0 for regression."""
     single_precision = False
-    """Whether derivatives of float32 outputs are computed in float32, hold there, and take much less time."""
+    """Whether derivatives of float32 outputs can be computed in float32: accurate enough, and much faster."""
 
     @abstractmethod
     def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -37,9 +37,9 @@ class Family(ABC):
 
     @abstractmethod
     def curve(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """The second derivative applied to a (G, K, b).
+        """The second derivative times a (G, K, b).
 
-        Where a shift of all outputs changes nothing and the last of a is 0, also of all but the last outputs.
+        For a shift-invariant family with the last output of ``a`` equal to 0, the last output may be left out.
         """
 
     @abstractmethod
@@ -47,11 +47,11 @@ class Family(ABC):
         """The third derivative contracted twice with a, (G, K, b)."""
 
     def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
-        """The residual at eta + a less that at eta, (G, K, b), as precise as ``a`` (G, K, b) is, not as the residual
-        is: in float32 where ``a`` is.  ``eta`` (1, K, b) is float64.
+        """The residual at eta + a minus the residual at eta, (G, K, b), with a rounding error relative to ``a``
+        (G, K, b) and not to the residual; in the precision of ``a``.  ``eta`` (1, K, b) is float64.
 
-        Where a shift of all outputs changes nothing and the last of a is 0, also of all but the last outputs.  NaN
-        where it is too far to be told so.
+        For a shift-invariant family with the last output of ``a`` equal to 0, the last output may be left out.  The
+        result is NaN where ``a`` is too large for this accuracy.
         """
         y = np.zeros(eta.shape[2])
         return self.residual(eta + a, y) - self.residual(eta, y)
@@ -78,7 +78,7 @@ class Family(ABC):
         return np.zeros(self.outputs)
 
     def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
-        """The kind of each row (m,), numbered from 0, and how many kinds there are: what ``away`` must know of rows."""
+        """The kind of each row (m,), numbered from 0, and the number of kinds: all that ``away`` needs of the rows."""
         return np.zeros(len(y), dtype=np.int64), 1
 
     def away(self, present: np.ndarray) -> np.ndarray:
