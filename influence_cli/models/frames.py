@@ -64,7 +64,7 @@ def features_of(dataset: Dataset, X: Any) -> Rows:
 
 
 def _table(X: Any) -> Table:
-    """A frame's columns, each of one kind."""
+    """The columns of a frame as a table, each of a single kind."""
     made = {}
     keys = {str(key): key for key in X.columns}
     for name, values in frame_columns(X).items():
@@ -82,7 +82,7 @@ def _table(X: Any) -> Table:
 
 
 def _refuse_others(name: str, kind: str, values: Any) -> None:
-    """A FileError for a column of what is neither number nor text nor truth value."""
+    """Raises FileError for a column that holds anything but numbers, text and truth values."""
     is_date = kind.lower().startswith(("date", "period", "time", "duration"))
     first = None
     if kind == "object" or kind.startswith(("List", "Array", "Struct", "Binary", "Object", "complex")):

@@ -65,8 +65,8 @@ def pipeline_refit(
 
 
 def _unknown_is_zero(steps: Steps, settings: ModelSettings) -> bool:
-    """Whether a row whose category is lost still has a prediction: without a penalty and an intercept that of its other
-    features, while the parameter of the lost category is open."""
+    """Whether rows of a lost category keep a prediction although its parameter is undetermined: without a penalty and
+    an intercept, the refitted encoder gives them zeros, and their other features predict."""
     if settings.l2 > 0 or settings.fit_intercept:
         return False
     inside = [one for _, step in steps for one in (step, *step.get_params(deep=True).values())]

@@ -1,9 +1,9 @@
-"""Features made again without some rows, in the units of the features that the model was trained on.
+"""Features computed again without some rows, in the units of the features that the model was trained on.
 
-Where what a pipeline learns from the rows acts on single columns (means, scales, ranges, imputed values, categories),
-a column of the new features is an affine function of the old one, x_new = (x - shift) / ratio, but for imputed cells.
-A model of the old features with the penalty lambda ratio^2 is then a model of the new ones (``core.rescaling``), and
-only rows with imputed cells change.
+If all that a pipeline learns from the rows (means, scales, ranges, imputed values, categories) acts on single columns,
+each new column is an affine function of the old one, x_new = (x - shift) / ratio, except in imputed cells.  A model of
+the new features is then a model of the old ones with the penalty lambda ratio^2 (``core.rescaling``), and only rows
+with imputed cells change.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from influence_cli.data.table import Table
 from influence_cli.models.transformers import Steps, output_names
 
 AFFINE = ("StandardScaler", "MinMaxScaler", "MaxAbsScaler", "RobustScaler", "SimpleImputer", "OneHotEncoder")
-"""Transformers that act on single columns, affinely but for imputed cells and categories."""
+"""Transformers that are affine in every single column, except for imputed cells and categories."""
 ROUNDING = 1e-8
-"""Relative difference of two ways to one feature that is none."""
+"""Relative difference up to which two computations of one feature agree."""
 DENSE = 0.5
-"""Share of the rows that are not 0 above which a compressed column may be shifted."""
+"""Share of nonzero rows above which a compressed column may have a shift: its zeros are stored as numbers then."""
 OPEN = "(what no row has)"
-"""The name of a feature that only open test rows have."""
+"""The name of an additional feature that is 1 in open test rows, and 0 in all others."""
 
 
 @dataclass(frozen=True)
 class Made:
     """Features of the kept training rows X (k, d), of all test rows (n, d), and their names.
 
-    ``open`` (n,) are the test rows that the kept rows do not determine, as features tell that have been left out
-    (``models.narrowed``); None where there are none.
+    ``open`` (n,) bool marks the test rows whose prediction the kept rows do not determine (``models.narrowed``); None
+    if there is none.
     """
 
     X: Rows
@@ -48,20 +48,20 @@ class Made:
 
     @property
     def is_open(self) -> bool:
-        """Whether some test row is."""
+        """Whether the prediction of some test row is not determined."""
         return self.open is not None and bool(self.open.any())
 
 
 Source = Callable[[np.ndarray], Made]
-"""Kept training rows (numbers) to the features of a preparation that was fitted on them alone."""
+"""Maps the numbers of the kept training rows to the features of a preparation that is fitted on these rows alone."""
 
 
 @dataclass(frozen=True)
 class Remade:
-    """All training rows (m, d) and test rows (n, d) as they are without a group; its own rows mean nothing.
+    """All training rows (m, d) and test rows (n, d) as they are without a group, whose own rows have no meaning.
 
-    ``aligned`` says that they are in the units of the old features, with ``ratio`` and ``shift`` (d,) as above; else
-    the features are others, however many.
+    ``aligned`` says whether they are in the units of the old features, with ``ratio`` and ``shift`` (d,) as above;
+    otherwise these are other features, and perhaps more or fewer.
     """
 
     X_train: Rows
@@ -73,7 +73,7 @@ class Remade:
 
 
 def table_source(columns: Sequence[str], train: Table, test: Table, options: TableOptions) -> Source:
-    """The preparation of ginf's own tables."""
+    """The source of ginf's own tables: their preparation, fitted on the kept rows."""
 
     def make(kept: np.ndarray) -> Made:
         made = fit_features(list(columns), train.take(kept), test, options)
@@ -83,7 +83,7 @@ def table_source(columns: Sequence[str], train: Table, test: Table, options: Tab
 
 
 def array_source(X: np.ndarray, X_test: np.ndarray, names: tuple[str, ...], how: Standardised) -> Source:
-    """Standardised arrays, in their own units again and standardised by the kept rows."""
+    """The source of standardised arrays: their original numbers, standardised by the kept rows."""
     from sklearn.preprocessing import StandardScaler
 
     raw, raw_test = (rows * how.scale + how.mean for rows in (X, X_test))
@@ -96,7 +96,7 @@ def array_source(X: np.ndarray, X_test: np.ndarray, names: tuple[str, ...], how:
 
 
 def pipeline_source(steps: Steps, train: Any, test: Any, y: np.ndarray, names: tuple[str, ...]) -> Source:
-    """A clone of the pipeline's transformers; categories that only other rows have are unknown to it, and ignored."""
+    """The source of a pipeline: a clone of its transformers, which ignores categories that no kept row has."""
     from sklearn.base import clone
 
     fresh = [(key, _ignoring_unknown(clone(step))) for key, step in steps]
@@ -117,7 +117,7 @@ def pipeline_source(steps: Steps, train: Any, test: Any, y: np.ndarray, names: t
 
 
 def _quietly(step: Any, rows: Any) -> Any:
-    """The rows through a transformer, without its warning of categories that it does not know: they are ignored."""
+    """The transformed rows, without the warning that unknown categories are ignored."""
     import warnings
 
     with warnings.catch_warnings():
@@ -150,8 +150,8 @@ def remake(
 ) -> Remade:
     """The features without ``rows``; ``old`` are those of all rows.
 
-    ``complete`` (m,) says of which training rows no cell was imputed.  ``align`` asks for the old features' units;
-    ``centred`` allows a ``shift``, for which the model needs an intercept.
+    ``complete`` (m,) bool marks the training rows without imputed cells.  ``align`` asks for the units of the old
+    features; ``centred`` allows a ``shift``, which needs an intercept in the model.
     """
     m = old.X.shape[0]
     kept = np.setdiff1d(np.arange(m), rows)
@@ -167,8 +167,8 @@ def remake(
 
 
 def _with_open_column(made: Made) -> Made:
-    """With a feature that only test rows have that are open, so that their outputs depend on a parameter which no kept
-    row holds."""
+    """The same with one more feature, which only open test rows have: their outputs then depend on a parameter that no
+    kept row determines."""
     if not made.is_open:
         return made
     column = np.asarray(made.open, dtype=np.float64)[:, None]
@@ -183,7 +183,7 @@ def _with_open_column(made: Made) -> Made:
 
 
 def _stored_as(old: Made, made: Made) -> Made:
-    """Compressed where the old features are, else dense: a ColumnTransformer decides by how many are 0."""
+    """The same features stored as the old ones are: a ColumnTransformer decides by the share of zeros."""
     if issparse(made.X) == issparse(old.X):
         return made
     from scipy.sparse import csr_array
@@ -193,11 +193,11 @@ def _stored_as(old: Made, made: Made) -> Made:
 
 
 def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, centred: bool) -> Remade | None:
-    """The new features in the old ones' units; None where they are not affine functions of them, and where no old
-    feature is without values now that could say which test rows are open.
+    """The new features in the units of the old ones; None if they are not affine functions of them, or if test rows are
+    open and no old feature has lost all its values, which could mark them.
 
-    Test rows are what the new transformers make of them, which is another function outside the kept rows' values: it
-    clips, or takes a category that it has not met for an infrequent one.
+    Test rows go through the new transformers, because these may differ from the old ones outside the values of the
+    kept rows: they clip, or count a category that they have not seen as infrequent.
     """
     place = {name: at for at, name in enumerate(made.names)}
     whole = complete[kept]
@@ -225,7 +225,7 @@ def _aligned(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, cent
 
 
 def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarray, centred: bool) -> Remade | None:
-    """The same of compressed rows; a column that is mostly 0 must be a multiple of the old one."""
+    """The same for compressed rows, in which a column with many zeros must be a multiple of the old one."""
     from scipy.sparse import coo_array, csc_array, csr_array
 
     at = {name: column for column, name in enumerate(old.names)}
@@ -281,7 +281,7 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarra
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The ratio and shift of x = ratio y + shift, from where x is least and largest."""
+    """The ratio and shift of x = ratio y + shift, from the rows with the least and the largest x."""
     low, high = int(np.argmin(x)), int(np.argmax(x))
     varies = x[high] > x[low] and y[high] != y[low]
     ratio = (x[high] - x[low]) / (y[high] - y[low]) if varies else 1.0
@@ -289,12 +289,12 @@ def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _columns_of(names: Sequence[str], among: Sequence[str]) -> bool:
-    """Whether all names are different, and among those."""
+    """Whether all names of both lists are different, and ``among`` contains all of ``names``."""
     return len(set(names)) == len(names) and len(set(among)) == len(among) and set(names) <= set(among)
 
 
 def _spread(X: Rows, kept: np.ndarray, m: int) -> Rows:
-    """The kept rows at their places among m rows, the others 0."""
+    """The kept rows at their places among m rows; all other rows are 0."""
     if issparse(X):
         from scipy.sparse import csr_array
 
@@ -313,7 +313,7 @@ def _take(X: Any, rows: np.ndarray) -> Any:
 
 
 def _ignoring_unknown(transformer: Any) -> Any:
-    """The transformer, with encoders inside that ignore a category which they do not know."""
+    """The transformer, in which encoders ignore unknown categories."""
     settings = {
         key: "ignore"
         for key, value in transformer.get_params(deep=True).items()
@@ -323,7 +323,7 @@ def _ignoring_unknown(transformer: Any) -> Any:
 
 
 def _encodes(transformer: Any, key: str) -> bool:
-    """Whether the parameter belongs to a OneHotEncoder: an OrdinalEncoder has no way to ignore."""
+    """Whether the parameter belongs to a OneHotEncoder; an OrdinalEncoder cannot ignore categories."""
     path = key.rpartition("__")[0]
     owner = transformer.get_params(deep=True)[path] if path else transformer
     return type(owner).__name__ == "OneHotEncoder"
