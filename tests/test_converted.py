@@ -30,7 +30,7 @@ from influence_cli.data.compressed import CompressedRows
 from influence_cli.data.kept import KeptByPart
 from influence_cli.data.load import load
 from influence_cli.data.options import TableOptions
-from influence_cli.data.readers import delimited, in_place, parquet, svmlight, text_polars
+from influence_cli.data.readers import delimited, in_place, parquet, parquet_footer, svmlight, text_polars
 from influence_cli.data.row_store import RowStore
 from influence_cli.data.stored import StoredRows
 from influence_cli.errors import ExitCode, FileError
@@ -320,6 +320,96 @@ def test_memory_stays_within_what_is_allowed(tmp_path, monkeypatch):
     assert "it is converted once" in done.stderr and "every pass reads" in done.stderr
     assert 1024.0 * float(done.stderr.split()[-2]) <= 280e6, done.stderr
     assert json.loads(next(Path().glob("*.ginf-rows/*/table.json")).read_text())["rows"] == 120_000
+
+
+def trained_within(source: str, limit: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Train on a table with a label y that is not in the system's cache."""
+    with Path(source).open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    arguments = ["train", "--data", source, "--label", "y", "--memory", limit, "-o", "m.h5", "--force", *more]
+    return subprocess.run(
+        [sys.executable, "-c", MEASURED, *arguments],
+        env=environment(OPENBLAS_NUM_THREADS="1", POLARS_MAX_THREADS="2"),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+
+
+def written_texts(kind: str, rows: int, length: int) -> str:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, 2))
+    letters = rng.integers(97, 123, (rows, length), dtype=np.uint8)
+    texts = [line.tobytes().decode() for line in letters]
+    table = pl.DataFrame({"a": x[:, 0], "b": x[:, 1], "note": texts, "y": (x[:, 0] > 0).astype(int)})
+    if kind == "parquet":
+        table.write_parquet("t.parquet")
+    elif kind == "gz":
+        Path("t.csv.gz").write_bytes(gzip.compress(table.write_csv().encode(), 1))
+    else:
+        table.write_csv("t.csv")
+    return {"gz": "t.csv.gz"}.get(kind, f"t.{kind}")
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("kind", ["csv", "parquet", "gz"])
+def test_long_texts_count_as_memory(tmp_path, monkeypatch, kind):
+    """Three numbers a row are nothing, but the text beside them would take 700 MB."""
+    monkeypatch.chdir(tmp_path)
+    source = written_texts(kind, 80_000, 2000)
+    done = trained_within(source, "300MB", "--drop", "note", "--l2", "0.01")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "it is converted once" in done.stderr
+    assert 1024.0 * float(done.stderr.split()[-2]) <= 1.2 * 300e6, done.stderr
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: False)
+    options = TableOptions(label="y", drop=("note",))
+    memory = load(source, task="classification", table=options)
+    monkeypatch.setattr(convert, "is_large", lambda needed, split: True)
+    monkeypatch.setattr(features, "SMALL_BYTES", 0)
+    same(load(source, task="classification", table=options), memory)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_a_large_row_group_is_read_some_columns_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    X = np.random.default_rng(0).normal(size=(700_000, 30))
+    table = pl.DataFrame({f"x{j}": X[:, j] for j in range(30)} | {"y": (X[:, 0] > 0).astype(int)})
+    table.write_parquet("t.parquet", row_group_size=len(X))
+    done = trained_within("t.parquet", "260MB", "--l2", "0.01")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert 1024.0 * float(done.stderr.split()[-2]) <= 1.1 * 260e6, done.stderr
+
+
+def test_a_row_group_that_does_not_fit_is_refused_with_its_size(folder, converting, monkeypatch):
+    written_texts("parquet", 300, 2000)
+    monkeypatch.setattr(parquet, "PIECE_BYTES", 1000)
+    packed = parquet_footer.footer_of([Path("t.parquet")]).sizes["note"].packed
+    monkeypatch.setattr(memory, "at_hand", lambda: packed - 1)
+    with pytest.raises(memory.MemoryLackError, match="reading the column note, whose largest row group is") as caught:
+        load("t.parquet", task="classification", table=TableOptions(label="y"))
+    assert memory.shown(packed) in str(caught.value) and "row_group_size" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("groups", [200, 90_000])
+@pytest.mark.parametrize("compression", ["zstd", "uncompressed", "snappy"])
+def test_footers_say_the_sizes_of_columns(folder, groups, compression):
+    """What all columns take together is the length of the file but for its footer."""
+    table = frame().with_columns(pl.col("x").map_elements(lambda x: [x], return_dtype=pl.List(pl.Float64)).alias("of"))
+    table.write_parquet("t.parquet", row_group_size=groups, compression=compression, statistics="full")
+    sizes = parquet_footer.footer_of([Path("t.parquet")])
+    assert sizes.groups == [*[groups] * (ROWS // groups), *([ROWS % groups] if ROWS % groups else [])]
+    assert list(sizes.sizes) == table.columns
+    content = Path("t.parquet").read_bytes()
+    footer = int.from_bytes(content[-8:-4], "little")
+    packed = sum(one.packed for one in sizes.sizes.values()) * len(sizes.groups)
+    if len(sizes.groups) == 1:
+        assert packed == len(content) - footer - 12
+    assert packed >= len(content) - footer - 12
+    assert sizes.sizes["name"].texts == ROWS and not sizes.sizes["x"].texts
+    for cut in range(0, len(content), 97):  # damaged anywhere, it says what it can or nothing
+        Path("cut.parquet").write_bytes(content[:cut] + bytes([content[cut] ^ 0xFF]) + content[cut + 1 :])
+        parquet_footer.footer_of([Path("cut.parquet")])
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library keeps what is freed")

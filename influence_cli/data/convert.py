@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import asdict
 from hashlib import sha256
@@ -13,23 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from influence_cli.data.inside import inside
-from influence_cli.data.keeping import Keeper
+from influence_cli.data.keeping import TEXT_BYTES, TEXT_TIMES, Keeper
 from influence_cli.data.kinds import Reading
 from influence_cli.data.memory import unpacking_in_pieces
-from influence_cli.data.readers.in_place import is_large
-from influence_cli.data.readers.text_bytes import GZIP_MAGIC, opened
-from influence_cli.data.readers.text_polars import polars_for
+from influence_cli.data.readers.in_place import SPLIT_COPIES, is_large
+from influence_cli.data.readers.table_bytes import contents_of
 from influence_cli.data.row_store import SUFFIX, RowStore
 from influence_cli.data.stored import worked_elsewhere
 from influence_cli.data.table import Table
 from influence_cli.memory import addresses_limited, shown
 
-HEAD_BYTES = 2**16
-"""Bytes at the beginning of a text table from which the average length of its lines is estimated."""
 READING_BYTES = 4e7
 """Bytes that reading a table takes in addition to its numbers (measured)."""
-GZIP_TIMES = 4
-"""The least ratio of the length of a text to its gzipped length."""
 STORE_TIMES = 1.2
 """Size of a store relative to its float64 numbers: it also has vocabularies, and columns that are written twice."""
 
@@ -39,26 +34,6 @@ _announce: ContextVar[Callable[[str], None]] = ContextVar("announce", default=la
 def announcing(say: Callable[[str], None]) -> AbstractContextManager[None]:
     """Within this context, ``say`` announces every store that is written beside the data."""
     return inside(_announce, say)
-
-
-def numbers_in(paths: Sequence[Path], *, parquet: bool) -> float:
-    """About how many cells (rows times columns) the tables have, estimated from their beginnings."""
-    count = 0.0
-    for path in paths:
-        if parquet:
-            with suppress(Exception):  # the reader will report what is wrong with the file
-                polars = polars_for()
-                rows = polars.scan_parquet(path).select(polars.len()).collect().item()
-                count += rows * len(polars.read_parquet_schema(path))
-            continue
-        with opened(path) as file:
-            head = file.read(HEAD_BYTES)
-        with path.open("rb") as raw:
-            size = path.stat().st_size * (GZIP_TIMES if raw.read(2) == GZIP_MAGIC else 1)
-        lines = head.split(b"\n")[1:-1] or [head]
-        fields = max(max(map(line.count, (b",", b";", b"\t", b"|"))) for line in lines[:10]) + 1
-        count += fields * size / (1 + sum(map(len, lines)) / len(lines))
-    return count
 
 
 def converted(
@@ -75,13 +50,14 @@ def converted(
     The name of the store's folder depends on ``source``, the files, ``reading`` and ``others``.
     """
     parquet = paths[0].name.lower().endswith((".parquet", ".pq"))
-    needed = 8.0 * numbers_in(paths, parquet=parquet)
+    held = contents_of(paths, parquet=parquet)
+    numbers, texts = 8.0 * held.cells, TEXT_BYTES * held.texts + TEXT_TIMES * held.length
     # With a limit on addresses, another reader takes less memory and refuses what it cannot hold.
     beside = 0.0 if addresses_limited() else READING_BYTES
-    if not is_large(needed + beside, split=True):
+    if not is_large(numbers + texts / SPLIT_COPIES + beside, split=True):
         return None
     how = asdict(reading) | {"texts": sorted(reading.texts)}
-    size = f"about {shown(STORE_TIMES * needed)}, and as much for its features"
+    size = f"about {shown(STORE_TIMES * (numbers + held.length))}, and {shown(numbers)} for its features"
     return in_store(paths, source, [how, list(others)], size, read)
 
 

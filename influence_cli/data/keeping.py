@@ -14,9 +14,11 @@ from influence_cli.data.pieces import Pieces
 from influence_cli.data.table import Column
 from influence_cli.memory import require
 
-TEXT_BYTES, MANY_TEXTS = 400, 2**17
-"""Approximate bytes of one text in a vocabulary while the kind of a column is determined, and the number of texts up to
-which vocabularies are joined without checking the memory."""
+TEXT_BYTES, TEXT_TIMES = 400, 4.5
+"""Approximate bytes of one text in a vocabulary while the kind of a column is determined, beside this many times its
+length (measured)."""
+MANY_TEXTS, MANY_BYTES = 2**17, 2**24
+"""The number of texts, and their length, up to which vocabularies are joined without checking the memory."""
 
 Values: TypeAlias = "np.ndarray | Pieces | Kept | Texts"
 
@@ -66,8 +68,12 @@ class KeptTexts(Texts):
 
     _own: tuple[Callable[[], list[str]], Kept]
 
-    def __init__(self, texts: Callable[[], list[str]], places: Kept):
+    length: int
+    """Bytes of the vocabulary in the file."""
+
+    def __init__(self, texts: Callable[[], list[str]], places: Kept, length: int):
         object.__setattr__(self, "_own", (texts, places))
+        object.__setattr__(self, "length", length)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -82,12 +88,15 @@ def joined_texts(parts: Sequence[Texts]) -> Texts:
     """The concatenated texts of several pieces, with one vocabulary.  Raises MemoryLackError."""
     vocabulary: dict[str, int] = {}
     codes: list[np.ndarray] = []
-    in_order = True
+    in_order, length = True, 0
     for part in parts:
         words = part.vocabulary
         in_order = in_order and words == sorted(words)
-        if isinstance(part, KeptTexts) and len(vocabulary) + len(words) > MANY_TEXTS:
-            require("holding the different texts of a column", TEXT_BYTES * len(words))
+        if isinstance(part, KeptTexts):
+            length += part.length
+            if len(vocabulary) + len(words) > MANY_TEXTS or length > MANY_BYTES:
+                needed = TEXT_BYTES * len(words) + TEXT_TIMES * part.length
+                require("holding the different texts of a column", needed)
         codes_of_words = [vocabulary.setdefault(text, len(vocabulary)) for text in words]
         codes.append(np.array([*codes_of_words, -1], dtype=np.int64)[part.codes])
     texts, places = list(vocabulary), np.arange(len(vocabulary) + 1)

@@ -28,7 +28,7 @@ from zlib import crc32
 
 import numpy as np
 
-from influence_cli.data.keeping import MANY_TEXTS, Keeper, KeptTexts, Part, Values
+from influence_cli.data.keeping import MANY_BYTES, MANY_TEXTS, Keeper, KeptTexts, Part, Values
 from influence_cli.data.kept import CODES, Kept, KeptByPart, Place, Texts
 from influence_cli.data.parts import PlainPart
 from influence_cli.data.stamps import is_still, marked, stamps, written
@@ -216,7 +216,7 @@ class RowStore(Keeper):
         columns: dict[str, Values] = {}
         for key, offset, count, kind, is_finite, *texts in done["columns"]:
             kept_place = self._kept([Place(offset, count, kind, is_finite)], None)
-            columns[key] = KeptTexts(partial(self._texts, *texts), kept_place) if texts else kept_place
+            columns[key] = KeptTexts(partial(self._texts, *texts), kept_place, texts[1]) if texts else kept_place
         return Part(columns, done["rows"], done["empty"])
 
     def column(self, column: Column) -> Column:
@@ -240,7 +240,10 @@ class RowStore(Keeper):
     def many_texts(self, parts: Sequence[Values], cleaned: Callable[[Texts], Texts | None]) -> Column | None:
         """See ``Keeper.many_texts``; every part keeps its own vocabulary."""
         texts = [part for part in parts if isinstance(part, KeptTexts)]
-        if len(texts) < len(parts) or sum(len(part.vocabulary) for part in texts) <= MANY_TEXTS:
+        if len(texts) < len(parts):
+            return None
+        is_short = sum(part.length for part in texts) <= MANY_BYTES
+        if is_short and sum(len(part.vocabulary) for part in texts) <= MANY_TEXTS:
             return None
         places, vocabularies = [], []
         for part in texts:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from influence_cli.data.kept import Kept, Mapped, Texts
+from influence_cli.data.kept import Kept, KeptByPart, Mapped, Texts
 from influence_cli.data.pieces import Pieces, Restored
 
 LOOK_FIRST = 1000
@@ -104,7 +104,9 @@ class ColumnValues(Mapping[str, np.ndarray]):
     def pieces(self, key: str) -> tuple[np.dtype, int, Iterator[np.ndarray]]:
         """The type and length of a column, and its values in pieces."""
         column = self._columns[key]
-        spans = (slice(start, start + PIECE_ROWS) for start in range(0, len(column), PIECE_ROWS))
+        stored = column.stored
+        step = max(one.rows for one in stored.places) if isinstance(stored, KeptByPart) else PIECE_ROWS
+        spans = (slice(start, start + step) for start in range(0, len(column), max(step, 1)))
         return column.stored.dtype, len(column), (column.part(span) for span in spans)
 
     def __iter__(self) -> Iterator[str]:

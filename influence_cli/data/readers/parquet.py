@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from influence_cli.data import memory
-from influence_cli.data.ahead import ahead
-from influence_cli.data.keeping import Keeper, Part, Values
+from influence_cli.data.ahead import PIECE_BYTES, ahead
+from influence_cli.data.keeping import TEXT_TIMES, Keeper, Part, Values
 from influence_cli.data.kept import Texts
-from influence_cli.data.kinds import Reading, kind_of
+from influence_cli.data.kinds import Reading, kind_of, plainly_text
 from influence_cli.data.readers.delimited import joined, refuse_other_columns
+from influence_cli.data.readers.parquet_footer import Sizes, footer_of
 from influence_cli.data.readers.polars_columns import stacked, values_of
 from influence_cli.data.readers.text_polars import polars_for
 from influence_cli.data.table import Column, Table
 from influence_cli.errors import FileError, about, composed
-from influence_cli.memory import at_most
+from influence_cli.memory import at_most, require
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +36,12 @@ PARQUET_TIMES = 2.5
 SLICE_NUMBERS, SLICE_SHARE = 2**22, 1 / 32
 """Numbers in a piece that is read into a store on disk, and the share of --memory that it may take; the batches of
 polars are not used, because the writer of the file determines their length."""
+GROUP_SHARE = 1 / 8
+"""Share of --memory for the columns of a row group that are read together; polars may hold all of their packed bytes."""
+SMALLER_GROUPS = (
+    "raise --memory, or write the file again with smaller row groups, for example with polars'"
+    " scan_parquet(FILE).sink_parquet(NEW, row_group_size=100_000)"
+)
 
 
 def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keeper()) -> Table:
@@ -56,37 +65,85 @@ def read_parquet(paths: Sequence[Path], reading: Reading, keeper: Keeper = Keepe
     try:
         whole = frames[0] if len(frames) == 1 else polars.concat(frames, how="vertical_relaxed")
         schema = whole.collect_schema()
-        parts = _parts(whole, paths[0], keeper)
+        parts = _parts(whole, paths, keeper)
     except polars.exceptions.PolarsError as error:
         raise FileError(f"the files have columns of different types: {str(error).splitlines()[0]}") from None
     columns: dict[str, Column] = {}
     notes: list[str] = []
     for key, dtype in schema.items():
-        column, said = _column(
-            dtype, None if _is_other(dtype) else joined([part.columns[key] for part in parts]), key, reading
-        )
+        values = [] if _is_other(dtype) else [part.columns[key] for part in parts]
+        is_text = dtype == polars.String
+        many = keeper.many_texts(values, partial(plainly_text, key=key, reading=reading)) if is_text else None
+        column, said = (many, ()) if many else _column(dtype, joined(values) if values else None, key, reading)
         columns[key] = keeper.column(column)
         notes += said
     return Table(columns, sum(part.rows for part in parts), tuple(notes), frozenset(index & set(columns)))
 
 
-def _parts(whole: pl.LazyFrame, path: Path, keeper: Keeper) -> list[Part]:
-    """The rows as NumPy has them: at once, or in pieces of which those that are known are not read again."""
+def _parts(whole: pl.LazyFrame, paths: Sequence[Path], keeper: Keeper) -> list[Part]:
+    """The rows as NumPy has them, at once or in pieces; pieces that are known are not read again."""
     keeper.start(set())
-    parts, begin = keeper.known(path)
+    parts, begin = keeper.known(paths[0])
     if not keeper.on_disk:
-        return [keeper.part(path, _part(whole.collect(), exact=True), 0)]
-    rows = max(1, int(at_most(8 * SLICE_NUMBERS, SLICE_SHARE)) // (8 * len(whole.collect_schema())))
+        return [keeper.part(paths[0], _part(whole.collect(), exact=True), 0)]
+    plan = _plan(whole, paths)
 
-    def read(start: int) -> tuple[Part, int]:
-        part = _part(whole.slice(start, rows).collect())
-        return part, start + part.rows
+    def read(span: tuple[int, int]) -> tuple[Part, int]:
+        import polars as pl
 
-    for part, end in ahead(read, count(begin, rows)):
+        frames = [whole.select(names).slice(*span).collect() for names in plan.columns]
+        part = _part(pl.concat(frames, how="horizontal"))
+        return part, span[0] + part.rows
+
+    for part, end in ahead(read, plan.spans(begin), plan.threads):
         if parts and not part.rows:
             break
-        parts.append(keeper.part(path, part, end))
+        parts.append(keeper.part(paths[0], part, end))
     return parts
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How files are read onto disk: so many ``rows`` at a time, and of these some ``columns`` together.
+
+    ``ends`` are those of the row groups.
+    """
+
+    rows: int
+    columns: list[list[str]]
+    threads: int | None
+    ends: list[int]
+
+    def spans(self, begin: int) -> Iterator[tuple[int, int]]:
+        """First rows and numbers of rows, without end: parts of a row group, or whole ones."""
+        while True:
+            stop = begin + self.rows
+            place = bisect_right(self.ends, stop)
+            if place and self.ends[place - 1] > begin:
+                stop = self.ends[place - 1]
+            yield begin, stop - begin
+            begin = stop
+
+
+def _plan(whole: pl.LazyFrame, paths: Sequence[Path]) -> _Plan:
+    """Pieces that stay within --memory.  Raises MemoryLackError where a column of a row group alone does not fit."""
+    schema, footer = whole.collect_schema(), footer_of(paths)
+    names = [key for key, dtype in schema.items() if not _is_other(dtype)] or schema.names()[:1]
+    known = [footer.sizes.get(key, Sizes()) for key in names]
+    row_bytes = sum(8 + (TEXT_TIMES * one.row_bytes if one.text_bytes else 0) for one in known)
+    room, columns, filled = at_most(PIECE_BYTES, GROUP_SHARE), list[list[str]](), 0.0
+    for key, one in zip(names, known, strict=True):
+        filled += one.packed
+        if not columns or filled > room:
+            columns.append([])
+            filled = one.packed
+        columns[-1].append(key)
+    largest = max(one.packed for one in known)
+    if largest > room:
+        name = names[[one.packed for one in known].index(largest)]
+        require(f"reading the column {name}, whose largest row group is", largest, SMALLER_GROUPS)
+    rows = max(1, int(at_most(8 * SLICE_NUMBERS, SLICE_SHARE) / row_bytes))
+    return _Plan(rows, columns, 1 if largest > room else None, list(accumulate(footer.groups)))
 
 
 def _part(frame: pl.DataFrame, *, exact: bool = False) -> Part:
