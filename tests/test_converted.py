@@ -355,13 +355,13 @@ def written_texts(kind: str, rows: int, length: int) -> str:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("kind", ["csv", "parquet", "gz"])
 def test_long_texts_count_as_memory(tmp_path, monkeypatch, kind):
-    """Three numbers a row are nothing, but the text beside them would take 700 MB."""
+    """Three numbers a row are nothing, but the text beside them would take 270 MB."""
     monkeypatch.chdir(tmp_path)
-    source = written_texts(kind, 80_000, 2000)
-    done = trained_within(source, "300MB", "--drop", "note", "--l2", "0.01")
+    source = written_texts(kind, 30_000, 2000)
+    done = trained_within(source, "220MB", "--drop", "note", "--l2", "0.01")
     assert done.returncode == ExitCode.OK, done.stderr
     assert "it is converted once" in done.stderr
-    assert 1024.0 * float(done.stderr.split()[-2]) <= 1.2 * 300e6, done.stderr
+    assert 1024.0 * float(done.stderr.split()[-2]) <= 1.2 * 220e6, done.stderr
     monkeypatch.setattr(convert, "is_large", lambda needed, split: False)
     options = TableOptions(label="y", drop=("note",))
     memory = load(source, task="classification", table=options)
@@ -391,24 +391,23 @@ def test_a_row_group_that_does_not_fit_is_refused_with_its_size(folder, converti
     assert memory.shown(packed) in str(caught.value) and "row_group_size" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("groups", [200, 90_000])
+@pytest.mark.parametrize("groups", [100, ROWS])
 @pytest.mark.parametrize("compression", ["zstd", "uncompressed", "snappy"])
 def test_footers_say_the_sizes_of_columns(folder, groups, compression):
     """What all columns take together is the length of the file but for its footer."""
     table = frame().with_columns(pl.col("x").map_elements(lambda x: [x], return_dtype=pl.List(pl.Float64)).alias("of"))
     table.write_parquet("t.parquet", row_group_size=groups, compression=compression, statistics="full")
     sizes = parquet_footer.footer_of([Path("t.parquet")])
-    assert sizes.groups == [*[groups] * (ROWS // groups), *([ROWS % groups] if ROWS % groups else [])]
+    assert sizes.groups == [groups] * (ROWS // groups)
     assert list(sizes.sizes) == table.columns
     content = Path("t.parquet").read_bytes()
-    footer = int.from_bytes(content[-8:-4], "little")
-    packed = sum(one.packed for one in sizes.sizes.values()) * len(sizes.groups)
-    if len(sizes.groups) == 1:
-        assert packed == len(content) - footer - 12
-    assert packed >= len(content) - footer - 12
+    packed = sum(one.packed for one in sizes.sizes.values()) * ROWS / sizes.groups[0]
+    between = len(content) - int.from_bytes(content[-8:-4], "little") - 12
+    assert 0.8 * between <= packed <= (1 if groups == ROWS else 2) * between  # some of it are indices of pages
     assert sizes.sizes["name"].texts == ROWS and not sizes.sizes["x"].texts
-    for cut in range(0, len(content), 97):  # damaged anywhere, it says what it can or nothing
-        Path("cut.parquet").write_bytes(content[:cut] + bytes([content[cut] ^ 0xFF]) + content[cut + 1 :])
+    footer = range(len(content) - 2000, len(content), 3)
+    for place in (*range(0, len(content), 997), *footer):  # damaged anywhere, it says what it can or nothing
+        Path("cut.parquet").write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
         parquet_footer.footer_of([Path("cut.parquet")])
 
 

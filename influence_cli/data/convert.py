@@ -57,7 +57,7 @@ def converted(
     if not is_large(numbers + texts / SPLIT_COPIES + beside, split=True):
         return None
     how = asdict(reading) | {"texts": sorted(reading.texts)}
-    size = f"about {shown(STORE_TIMES * (numbers + held.length))}, and {shown(numbers)} for its features"
+    size = f"about {shown(max(STORE_TIMES * numbers, held.length))}, and {shown(numbers)} for its features"
     return in_store(paths, source, [how, list(others)], size, read)
 
 

@@ -37,7 +37,7 @@ SLICE_NUMBERS, SLICE_SHARE = 2**22, 1 / 32
 """Numbers in a piece that is read into a store on disk, and the share of --memory that it may take; the batches of
 polars are not used, because the writer of the file determines their length."""
 GROUP_SHARE = 1 / 8
-"""Share of --memory for the columns of a row group that are read together; polars may hold all of their packed bytes."""
+"""Share of --memory for the columns of a row group that are read together, which polars may hold packed."""
 SMALLER_GROUPS = (
     "raise --memory, or write the file again with smaller row groups, for example with polars'"
     " scan_parquet(FILE).sink_parquet(NEW, row_group_size=100_000)"

@@ -14,6 +14,9 @@ from typing import Any
 from influence_cli.errors import composed
 
 MAGIC, TAIL_BYTES = b"PAR1", 8
+DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError, RecursionError, OverflowError, OSError)
+"""Errors of a footer that is damaged."""
+LARGEST_SHIFT = 63
 BYTE_ARRAY = 6
 """The number of the type of texts."""
 PLAIN_TEXT_BYTES = 4
@@ -51,7 +54,7 @@ def footer_of(paths: Sequence[Path]) -> Footer:
     """What is known of the files together; nothing of one whose footer is damaged, which its reader will report."""
     found = Footer()
     for path in paths:
-        with suppress(IndexError, KeyError, TypeError, ValueError, RecursionError), path.open("rb") as file:
+        with suppress(*DAMAGE), path.open("rb") as file:
             length = file.seek(0, 2)
             file.seek(length - TAIL_BYTES)
             tail = file.read(TAIL_BYTES)
@@ -92,6 +95,8 @@ class _Compact:
         value = shift = 0
         while (byte := self._byte()) > 127:
             value, shift = value | (byte & 127) << shift, shift + 7
+            if shift > LARGEST_SHIFT:
+                raise ValueError("a number has more than 64 bits")
         return value | byte << shift
 
     def _signed(self) -> int:
