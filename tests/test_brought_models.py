@@ -230,6 +230,31 @@ def test_only_what_scikit_learn_defines_is_trusted():
         assert not is_trusted(name), name
 
 
+@pytest.mark.parametrize("written", ["decimal commas", "Latin-1", "a title", "thousands"])
+def test_dialects_that_pandas_was_told_of_are_read(folder, capsys, written):
+    data, y = numbers()
+    data = (1000 * data.abs()).round(1)
+    fitted = make_pipeline(StandardScaler(), LogisticRegression(**TIGHT)).fit(data, y)
+    skops_io.dump(fitted, "m.skops")
+    table = data.assign(y=y)
+    if written == "decimal commas":
+        table.to_csv("d.csv", index=False, sep=";", decimal=",")
+    elif written == "thousands":
+        table.assign(b=[f"{one:,.1f}" for one in data.b]).to_csv("d.csv", index=False)
+    else:
+        text = table.assign(town="Orl\xe9ans").to_csv(index=False)
+        text = text if written == "Latin-1" else "Stays of 2024\n" + text.replace("\xe9", "e")
+        (folder / "d.csv").write_bytes(text.encode("latin-1"))
+    assert brought("--data", "d.csv") == 0
+    assert asked(capsys) == pytest.approx(fitted.predict_proba(data)[np.arange(5), y[:5]], abs=1e-6)
+    ask = ["--group", "rows:0,3", "--test", "0:5", "--quantity", "prob"]
+    assert run(["groundtruth", "--model", "m.h5", *ask]) == 0
+    kept = np.setdiff1d(np.arange(60), [0, 3])
+    again = make_pipeline(StandardScaler(), LogisticRegression(**TIGHT)).fit(data.iloc[kept], y.iloc[kept])
+    change = (again.predict_proba(data) - fitted.predict_proba(data))[np.arange(5), y[:5]]
+    assert values_of(capsys.readouterr().out, "actual") == pytest.approx(change, abs=1e-6)
+
+
 @pytest.mark.parametrize("word", ["None", "<NA>", "n/a", "NULL"])
 def test_tables_are_read_as_pandas_reads_them(folder, capsys, word):
     rng = np.random.default_rng(0)

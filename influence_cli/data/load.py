@@ -32,7 +32,7 @@ from influence_cli.data.readers.svmlight import in_pieces, read_svmlight, stored
 from influence_cli.data.sources import KINDS, existing, test_paths
 from influence_cli.data.stored import worked_elsewhere
 from influence_cli.data.table import Table
-from influence_cli.errors import FileError, UsageError, about, check_regular, composed
+from influence_cli.errors import FileError, GinfError, UsageError, about, check_regular, composed
 from influence_cli.memory import accounted, at_hand, give_back, require, shown
 
 Kind = TypeVar("Kind")
@@ -136,8 +136,16 @@ def _loaded(
     """The data set; ``how`` holds the task, the share of test rows and the seed."""
     task, test_fraction, seed = how
     if paths and all(path.name.lower().endswith(TABLES) for path in paths):
-        tables = _tables(paths, source, options, maker)
-        return prepare_table(tables, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
+        prepared = partial(_prepared_table, paths, source, how, options, maker)
+        if maker is None:
+            return prepared(by_pandas=False)
+        try:
+            return prepared(by_pandas=True)
+        except FileError as as_pandas:
+            try:  # whoever fitted the pipeline told pandas how the table is written: decimal commas, Latin-1
+                return prepared(by_pandas=False)
+            except GinfError:
+                raise as_pandas from None
     if len(paths) > 1:
         raise UsageError(f"{source} means {len(paths)} files, and only tables ({', '.join(TABLES)}) are read together")
     if paths and paths[0].name.lower().endswith(WORKBOOKS):
@@ -161,32 +169,48 @@ def _loaded(
     )
 
 
+def _prepared_table(
+    paths: list[Path],
+    source: str,
+    how: tuple[Task, float, int],
+    options: TableOptions,
+    maker: FeatureMaker | None,
+    *,
+    by_pandas: bool,
+) -> Dataset:
+    """The data set of a table, which ``by_pandas`` is read by pandas if it is installed."""
+    task, test_fraction, seed = how
+    tables = _tables(paths, source, options, maker, by_pandas=by_pandas)
+    return prepare_table(tables, options, source, task=task, test_fraction=test_fraction, seed=seed, maker=maker)
+
+
 def _tables(
-    paths: list[Path], source: str, options: TableOptions, maker: FeatureMaker | None
+    paths: list[Path], source: str, options: TableOptions, maker: FeatureMaker | None, *, by_pandas: bool
 ) -> tuple[Table, Table | None]:
-    """The table, and the table of the test rows or None; with a ``maker`` read by pandas if it is installed."""
+    """The table, and the table of the test rows or None."""
     texts = frozenset(composed(one.strip()) for text in options.categorical for one in (text, *text.split(",")))
     if maker is not None:
         texts |= maker.texts | ({options.label} if maker.label_is_text and options.label is not None else set())
+    read = partial(_read_table, by_pandas=by_pandas, may_store=maker is None)
     with about(source):
-        table = _read_table(paths, source, options, texts, maker)
+        table = read(paths, source, options, texts)
     if options.test_data is None:
         return table, None if maker is None else table
     others = test_paths(options.test_data, TABLES, source)
     if maker is None:
         texts = frozenset(key for key, column in table.columns.items() if column.kind == "text")
     with about(options.test_data):
-        return table, _read_table(others, options.test_data, options, texts, maker)
+        return table, read(others, options.test_data, options, texts)
 
 
 def _read_table(
-    paths: list[Path], source: str, options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None
+    paths: list[Path], source: str, options: TableOptions, texts: frozenset[str], *, by_pandas: bool, may_store: bool
 ) -> Table:
-    """The table in memory, or in a store beside its files if it does not fit and there is no ``maker``."""
+    """The table in memory, or (``may_store``) in a store beside its files if it does not fit."""
     for path in paths:
         check_regular(path, "a table")
-    read = partial(_table_of, paths, options, texts, maker)
-    if maker is None:
+    read = partial(_table_of, paths, options, texts, by_pandas)
+    if may_store:
         others = (options.separator, options.encoding, options.label)
         kept = converted(paths, source, options.reading(texts), others, read)
         if kept is not None:
@@ -195,7 +219,7 @@ def _read_table(
 
 
 def _table_of(
-    paths: list[Path], options: TableOptions, texts: frozenset[str], maker: FeatureMaker | None, keeper: Keeper
+    paths: list[Path], options: TableOptions, texts: frozenset[str], by_pandas: bool, keeper: Keeper
 ) -> Table:
     reading = options.reading(texts)
     if all(path.name.lower().endswith(PARQUET) for path in paths):
@@ -203,7 +227,7 @@ def _table_of(
     if any(path.name.lower().endswith(PARQUET) for path in paths):
         raise UsageError("text tables and .parquet files are not read together", "write all files in the same way")
     is_plain = not (options.separator or options.decimal or options.encoding or options.missing)
-    if maker is not None and is_plain and len(paths) == 1 and find_spec("pandas") is not None:
+    if by_pandas and is_plain and len(paths) == 1 and find_spec("pandas") is not None:
         return read_as_pandas(paths[0], texts)
     name = paths[0].name.lower().removesuffix(".gz")
     return read_delimited(
