@@ -317,6 +317,35 @@ def peak(*arguments: str) -> tuple[float, str]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+@pytest.mark.parametrize("kind", ["f8", "f4", "chunks"])
+def test_standardised_rows_stay_within_what_was_said(folder, kind):
+    """A block is standardised where it lies, and read from chunks to where it shall lie."""
+    X, y = problem("logistic", 160_000, 50)
+    if kind == "chunks":
+        with h5py.File("a.h5", "w") as file:
+            file.create_dataset("X", data=X, chunks=(1000, 9), compression="gzip", compression_opts=1)
+            file["y"] = y
+    else:
+        np.savez("a.npz", X=X.astype(kind), y=y)
+    data = "a.h5" if kind == "chunks" else "a.npz"
+    reached, said = peak("train", "--data", data, "--standardize", "-o", "m.h5", "--memory", "190MB")
+    forecast = re.search(r"memory will reach about ([\d.]+) MB", said)
+    assert forecast is not None, said
+    assert reached <= 1.2e6 * float(forecast.group(1)), (reached, said)
+
+
+@pytest.mark.parametrize("names", [("X", "y"), ("X", "y", "sample_weight"), ("X_train", "y_train", "X_test", "y_test")])
+def test_rows_that_are_to_be_split_need_room_for_it_with_weights_too(folder, monkeypatch, names):
+    X, y = problem("logistic", 60)
+    arrays = {"X": X, "X_train": X, "X_test": X, "sample_weight": np.ones(len(y))}
+    np.savez("a.npz", **{name: arrays.get(name, y) for name in names})
+    asked: list[bool] = []
+    monkeypatch.setattr(in_place, "is_large", lambda needed, split: asked.append(split) or True)
+    in_place.read_in_place(Path("a.npz"))
+    assert asked == [names[0] == "X"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_memory_stays_within_what_was_said_and_allowed(folder):
     X, y = problem("logistic", 160_000, 50)
     np.savez("a.npz", X_train=X[:-500], y_train=y[:-500], X_test=X[-500:], y_test=y[-500:])

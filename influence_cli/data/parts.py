@@ -16,6 +16,9 @@ import numpy as np
 
 from influence_cli.errors import FileError
 
+DIRECT_BYTES = 2**18
+"""Of rows in chunks that are read to where they belong, without a copy; fewer are read faster with one (measured)."""
+
 
 class Part(Protocol):
     """Contiguous rows of one file, as numbers of the type that the file has."""
@@ -102,7 +105,10 @@ class ChunkedPart:
         """See ``Part.read``."""
         try:
             with self._one_at_a_time:
-                whole = self._dataset[start : start + len(out)]
+                whole, rows = out.reshape(len(out), *self._dataset.shape[1:]), np.s_[start : start + len(out)]
+                if out.nbytes >= DIRECT_BYTES:
+                    self._dataset.read_direct(whole, rows)
+                else:
+                    whole[:] = self._dataset[rows]
         except (OSError, RuntimeError, ValueError) as error:
             raise FileError(f"{self.path}: the rows cannot be read ({error})", "write the file again") from error
-        out[:] = whole.reshape(out.shape)

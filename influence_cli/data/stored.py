@@ -257,7 +257,8 @@ class StoredRows:
             with np.errstate(over="ignore"):
                 out = out.astype(np.float64)
         if self._mean is not None:
-            out = (out - self._mean) / self._scale
+            out -= self._mean  # in place: nobody else has these numbers, which were read or copied for this block
+            out /= self._scale
         return out if self._kept is None else np.ascontiguousarray(out[:, self._kept])
 
     def first_not_finite(self) -> tuple[int, int, float, int] | None:

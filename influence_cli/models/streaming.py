@@ -11,6 +11,8 @@ from influence_cli.memory import resident
 
 BLOCK_BYTES, GROUPS_BYTES = 9e6, 21e6
 """Bytes of a thread for a block of rows and its products, and the same if groups of many rows share a pass."""
+PICKED_BYTES = 8e6
+"""Bytes of a thread in training for the rows of a block as they are read, if only some of them are training rows."""
 TRAINED_BYTES, ASKED_BYTES = 16, 8
 """Bytes of a row, without its features and label, which are already counted: in training, and later (measured)."""
 RANKED_BYTES, ASCENT_BYTES = 96, 80
@@ -27,6 +29,7 @@ def forecast(rows: StoredRows, size: int, *, groups: bool, beside: float = 0.0) 
     ``groups`` says that the work is about groups, not training.
     """
     buffers = thread_count() * (GROUPS_BYTES if groups else BLOCK_BYTES)
+    buffers += 0.0 if groups or rows.is_whole else thread_count() * PICKED_BYTES
     matrices = 4 * 8.0 * size**2 if size <= DOUBLE_UP_TO else 0.0
     if FUSED_UP_TO < size <= DOUBLE_UP_TO:  # the Hessian is formed from dense rows and their weighted copies
         chunks = thread_count() * (1 if groups else 2) + 1  # in training each thread holds both (measured)

@@ -63,7 +63,7 @@ def read_in_place(path: Path) -> RawData | None:
         return None
     features = [one for one in table.values() if isinstance(one, StoredRows | _Unfit)]
     needed = 8.0 * sum(math.prod(one.stored_shape) for one in features)
-    by_choice = not is_large(needed, split=len(table) == 2)
+    by_choice = not is_large(needed, split=len(features) == 1)
     if by_choice and not (_is_for_few(needed) and all(isinstance(one, StoredRows) for one in features)):
         return None
     for one in features:
