@@ -22,20 +22,20 @@ from influence_cli.core.rows.sparse_design import Features, is_compressed
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 FUSED_UP_TO = 300
-"""Number of parameters up to which rows on a disk take longer to read than the Hessian takes to compute."""
+"""Number of parameters up to which reading the rows from disk takes longer than computing the Hessian."""
 FUSED_FROM = 1e7
-"""Size of X, in numbers, from which the single pass is faster for rows in memory too (measured, docs/scale.md)."""
+"""Numbers in X from which the single pass is faster for rows in memory, too (measured, docs/scale.md)."""
 THIN_SHARE, THIN_RUNS, THIN_LEAST = 0.01, 64, 2000
-"""The subset of rows on which training starts: its share of all rows, the number of runs it consists of, and its
-least number of rows."""
+"""The subsample on which training starts: its share of all rows, the number of runs of consecutive rows of which it
+consists, and its least number of rows."""
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Sums:
-    """At theta (P, 1) under the training weights: the loss, its gradient (P, 1), and the blocks (j, k) of its Hessian,
-    (D, D) each."""
+    """Sums over all rows at theta (P, 1) under the training weights: the loss, its gradient (P, 1), and the ``blocks``
+    (j, k) of its Hessian, (D, D) each."""
 
     theta: np.ndarray
     loss: float
@@ -44,7 +44,7 @@ class Sums:
 
 
 def newton_sums(passes: Passes, y: np.ndarray, theta: np.ndarray, w: Weights) -> Sums:
-    """The sums of one pass, with those blocks of the Hessian that ``hessian.assembled`` needs."""
+    """The ``Sums`` of one pass, with the blocks of the Hessian that ``hessian.assembled`` needs."""
     design, family, F = passes.design, passes.family, passes.free
     D, d = design.columns, design.X.shape[1]
     pairs = [(j, k) for j in range(family.outputs) for k in range(j + (not family.shift_invariant))]
@@ -67,7 +67,7 @@ def newton_sums(passes: Passes, y: np.ndarray, theta: np.ndarray, w: Weights) ->
                 features[:, :d] = X
                 for number, pair in enumerate(pairs):
                     part = features * np.sqrt(np.abs(family.pair(state, *pair)[0]) * weights[0])[:, None]
-                    of_blocks[number] += sign_of(pair) * (part.T @ part)  # of one array with itself NumPy computes half
+                    of_blocks[number] += sign_of(pair) * (part.T @ part)  # NumPy computes half of it
 
     operations = float(design.rows) * (size + 2 * F * D)
     sums = design.total(add, list(design.blocks(1)), (1 + F * D + size,), operations)
@@ -77,7 +77,8 @@ def newton_sums(passes: Passes, y: np.ndarray, theta: np.ndarray, w: Weights) ->
 
 
 def thin_rows(rows: int, size: int) -> list[slice] | None:
-    """Evenly spread runs of rows on which training of ``size`` parameters can start; None if there are too few rows."""
+    """Evenly spaced runs of rows for a subsample on which training of ``size`` parameters can start; None if there are
+    too few rows."""
     count = max(int(THIN_SHARE * rows), THIN_LEAST, 50 * size)
     if 4 * count > rows:
         return None
@@ -88,7 +89,7 @@ def thin_rows(rows: int, size: int) -> list[slice] | None:
 class FusedGlm(Glm):
     """A ``Glm`` that keeps the sums of its last pass under the training weights.
 
-    ``value_and_gradient`` also computes the Hessian, which ``dense_curvature`` at the same theta then returns.
+    ``value_and_gradient`` also computes the Hessian, which ``dense_curvature`` then returns at the same theta.
     """
 
     _sums: Sums | None = None
@@ -124,7 +125,8 @@ class FusedGlm(Glm):
         return symmetric(self.dense_curvature(theta, w, np.dtype(np.float64)))[None]
 
     def thinned(self) -> Glm | None:
-        """The same model on a few of the rows, whose minimum is a start for training; None if that would not help."""
+        """The same model on a subsample of the rows, whose minimum is a starting point for training; None if that would
+        not help."""
         runs = thin_rows(self.design.rows, self.size)
         if runs is None:
             return None
@@ -147,8 +149,8 @@ class FusedGlm(Glm):
 
 
 def glm_of(X: Features | Rows, y: np.ndarray, family: Family, *, kept: Kept | None = None, **options: Any) -> Glm:
-    """The ``Glm`` for these rows; a ``FusedGlm`` if it has few parameters and many rows.  With ``kept`` sums it is made
-    without a pass over the rows."""
+    """The ``Glm`` for rows X (m, d), or a ``FusedGlm`` if it has few parameters and many rows.  If sums ``kept`` from
+    earlier are given, it is made without a pass over the rows.  ``options`` are those of ``Glm``."""
     size = family.outputs * (X.shape[1] + bool(options.get("intercept", True)))
     is_long = not isinstance(X, np.ndarray) or X.size >= FUSED_FROM
     kind = Glm if is_compressed(X) or size > FUSED_UP_TO or not is_long else FusedGlm

@@ -32,7 +32,7 @@ SINGLE_LARGEST = 1e12
 
 
 class Glm(Objective):
-    """A family on a design.
+    """A ``family`` of losses on the linear outputs of rows X (m, d) with labels or responses y (m,).
 
     ``l2`` is lambda; the intercept is penalised only with ``penalize_intercept``.  ``weights`` (m,) sum to 1 and
     default to 1/m.
@@ -41,7 +41,7 @@ class Glm(Objective):
     kept: Kept | None = None
     """The sums that ``summed`` has computed for these rows, weights and penalty, now or earlier (``fused.glm_of``)."""
     origin: tuple[np.ndarray, np.ndarray] | None = None
-    """The parameters (P, 1) at which the last ``departure`` began, and the outputs (1, K, m) of all rows there."""
+    """Where the last ``departure`` was computed: theta (P, 1), and the outputs (1, K, m) of all rows."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Glm(Objective):
         )
 
     def single_pays(self, operations: float) -> bool:
-        """Whether no product overflows in float32, and a pass of so many multiply-adds is long enough to gain by it."""
+        """Whether no product overflows in float32, and a pass of that many multiply-adds is long enough to gain."""
         return operations >= SINGLE_FROM_FLOPS and self._fits_single
 
     @cached_property
@@ -140,7 +140,7 @@ class Glm(Objective):
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         theta, w = columns_of(theta), as_weights(w)
-        if self.design.may_be_away:  # what is seen on the way would stay there
+        if self.design.may_be_away:  # what ``see`` records would stay in another process
             return self.value(theta, w), self.gradient(theta, w)
         return self.seen_on_the_way(theta, w, lambda outputs, rows: None)
 
@@ -148,7 +148,7 @@ class Glm(Objective):
         return departure(self, theta, w)
 
     def _outputs(self, theta: np.ndarray, rows: slice) -> np.ndarray:
-        """Outputs (G, K, b) of these rows at theta (P, G), without a product where they are kept."""
+        """Outputs (G, K, b) of these rows at theta (P, G), without a matrix product where ``origin`` has them."""
         kept = self.origin
         known = kept is not None and np.array_equal(kept[0], theta)
         return kept[1][:, :, rows] if kept is not None and known else self.passes.outputs(theta, rows)
@@ -156,7 +156,7 @@ class Glm(Objective):
     def seen_on_the_way(
         self, theta: np.ndarray, w: Weights, see: Callable[[np.ndarray, slice], None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """J (G,) and its gradient (P, G) in one pass that lets ``see`` the outputs (G, K, b) of each block."""
+        """J (G,) and its gradient (P, G) in one pass; ``see`` gets the outputs (G, K, b) and rows of each block."""
         losses: dict[int, np.ndarray] = {}
 
         def watch(outputs: np.ndarray, weights: np.ndarray, rows: slice) -> None:
@@ -170,7 +170,7 @@ class Glm(Objective):
     def _gradient_pass(
         self, theta: np.ndarray, w: Weights, watch: Callable[[np.ndarray, np.ndarray, slice], None]
     ) -> np.ndarray:
-        """sum_i w_i grad l_i, (P, G); ``watch`` sees outputs (G, K, b) and weights (1 or G, b) of each block."""
+        """sum_i w_i grad l_i, (P, G); ``watch`` gets outputs (G, K, b), weights (1 or G, b) and rows of each block."""
 
         def rowwise(eta: np.ndarray, rows: slice) -> np.ndarray:
             outputs, weights = self.passes.completed(eta), w.block(rows)
@@ -182,7 +182,7 @@ class Glm(Objective):
 
     @property
     def bounded(self) -> bool:
-        """If every slope is penalised, only intercepts can diverge, and they do so only if a class is absent."""
+        """Whether every slope is penalised: then only the intercept of an absent class can diverge."""
         return bool((self.penalty.ridge[: self.design.X.shape[1]] > 0).all())
 
     def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
@@ -248,7 +248,7 @@ class Glm(Objective):
         return Jacobi((np.outer(np.diag(between), self.design.squares(weights)) + penalty).ravel())
 
     def dual(self, theta: np.ndarray, w: RowWeights) -> Dual:
-        """The inverse Hessian of J at theta (P, 1) under the weights of one group, by a matrix of the rows' size."""
+        """The inverse Hessian of J at theta (P, 1) under the weights of one group, in dual form (``solvers.dual``)."""
         theta, w = columns_of(theta), as_weights(w)
         state = self.family.curvature_state(self.passes.outputs(theta, slice(0, self.design.rows)))
         return Dual(self.design, curvature_roots(self.family, state, w.column()), self.penalty, w.penalty)
@@ -344,6 +344,6 @@ class Glm(Objective):
 
 
 def _units(squares: np.ndarray, family: Family, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Root mean squares (D,) of the features, from their mean squares, times that of a typical row's curvature."""
+    """Root mean squares (D,) of the features, from their mean squares, times the root of ``Family.curvature_scale``."""
     scale = family.curvature_scale(y, w)
     return np.sqrt(scale * np.where((squares > 0) & np.isfinite(squares), squares, 1.0))

@@ -1,11 +1,12 @@
-"""How the gradient of a generalised linear model changes between one starting point of all groups and their iterates.
+"""How the gradient of a generalised linear model changes between the starting point theta of all groups and their
+iterates.
 
-    grad J(theta + v; w) - grad J(theta; w) = sum_i w_i (r(eta_i + a_i) - r(eta_i)) x_i + Hessian of the penalty times v
+    grad J(theta + v; w) - grad J(theta; w) = sum_i w_i (r(eta_i + a_i) - r(eta_i)) x_i + (Hessian of the penalty) v
 
-with a_i = x_i' v and r the derivative of the loss in the outputs (``Family.residual_change``).  The rounding
-error is relative to the change and not to the gradient, so that even in single precision an iteration can follow the
-change down to about 1e-7 of the distance.  Terms at theta are shared by all groups, so that a pass computes little more
-than the products for each.
+with eta_i = x_i' theta, a_i = x_i' v, and r the derivative of the loss with respect to the outputs
+(``Family.residual_change``).  The rounding error is relative to the change and not to the gradient, so that even in
+single precision an iteration can follow the change down to about 1e-7 of the distance.  The terms at theta are shared
+by all groups, so that a pass computes little more than the matrix products for each group.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 SINGLE_GROUPS = 4
-"""Number of groups from which float32 is worth the check of one group in float64."""
+"""Number of groups from which float32 saves more than the check of one group in float64 costs."""
 
 
 def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
@@ -42,7 +43,7 @@ def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
         if eta is not None and (model.origin is None or not np.array_equal(model.origin[0], theta)):
             model.origin = theta.copy(), model.passes.outputs(theta, slice(0, rows))
         eta = None if eta is None or model.origin is None else model.origin[1]
-        value, gradient = model.value(theta, w), model.gradient(theta, w)  # read only the groups' rows
+        value, gradient = model.value(theta, w), model.gradient(theta, w)  # these read the groups' rows only
     change = GradientChange(model, theta, w, eta)
     pays = w.groups >= SINGLE_GROUPS and model.single_pays(model.design.operations(w.groups * model.passes.free))
     single = model.passes.in_single(w.groups) if pays else model.passes
@@ -50,11 +51,12 @@ def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
 
 
 class GradientChange:
-    """Maps V (P, A) to the change of the gradient (P, A) from theta (P, 1) to theta + V, under weights w that keep a
-    share of every group (``kept`` > 0).  ``columns`` (A,) are the groups of V's columns, None for all.  ``farthest``
-    (A,), if given, is filled with the model's ``self_concordance`` of V.
+    """Maps V (P, A) to the change of the gradient (P, A) from theta (P, 1) to theta + V, under weights w all of whose
+    groups have ``kept`` > 0.
 
-    ``eta`` (1, K, m) are the outputs at theta; if None, every pass computes them again.
+    ``columns`` (A,) are the groups of V's columns, or None for all.  ``farthest`` (A,), if given, is filled with the
+    model's ``self_concordance`` of V.  ``eta`` (1, K, m) are the outputs at theta; if it is None, every pass computes
+    them again.
     """
 
     def __init__(self, model: Glm, theta: np.ndarray, w: Weights, eta: np.ndarray | None):
@@ -71,8 +73,8 @@ class GradientChange:
     ) -> np.ndarray:
         model, w = self._model, self._w if columns is None else self._w.take(columns)
         seen: dict[int, np.ndarray] = {}
-        alike = w.alike  # not told by weights that were sent to another process
-        watched = farthest is not None and not model.design.may_be_away  # what is seen there would stay there
+        alike = w.alike  # unknown to a copy of the weights in another process
+        watched = farthest is not None and not model.design.may_be_away  # ``seen`` would stay in another process
 
         def rowwise(a: np.ndarray, rows: slice) -> np.ndarray:
             eta = model.passes.outputs(self._theta, rows) if self._eta is None else self._eta[:, :, rows]
@@ -84,7 +86,7 @@ class GradientChange:
         if farthest is not None:
             farthest[:] = np.max(list(seen.values()), axis=0) if watched else model.self_concordance(V)
         lost = np.flatnonzero(~np.isfinite(out).all(axis=0))
-        if lost.size:  # a row has moved too far
+        if lost.size:  # the outputs of a row have changed too much for ``residual_change``
             weights, point = w.take(lost), self._theta + V[:, lost]
             out[:, lost] = model.gradient(point, weights) - model.gradient(self._theta, weights)
         return out

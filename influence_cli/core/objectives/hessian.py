@@ -1,9 +1,10 @@
-"""The dense Hessian of a generalised linear model, assembled in less than a matrix product.
+"""The dense Hessian of a generalised linear model, at less than the cost of a general matrix product.
 
-Block (j, k) is X' diag(w h_jk) X, and h_jk has one sign over the rows: a symmetric rank-k update of the rows scaled by
-sqrt |h_jk|, half the work of a general product.  Where adding a number to every output changes nothing (softmax) the
-blocks of a row of blocks sum to 0, so those on the diagonal are not computed at all.  Columns of X that are all zero
-have none but the penalty.
+The block of outputs j and k is X' diag(w h_jk) X, where h_jk is entry (j, k) of the second derivative of each row's
+loss.  h_jk has the same sign for all rows, so that the block is a symmetric rank-k update with the rows scaled by
+sqrt |w h_jk|, which is half the work of a general product.  For a softmax, where adding a number to every output
+changes nothing, the blocks of a row of blocks sum to 0, so that the diagonal blocks follow from the others.  Columns of
+X that contain only zeros have no curvature but the penalty's.
 """
 
 from __future__ import annotations
@@ -23,24 +24,25 @@ CHUNK_ROWS = 2048
 """Rows scaled at a time: enough for the rank-k update to run at full speed, few enough to stay in the cache."""
 
 HESSIAN_NUMBERS = 1 << 18
-"""Float64 numbers (2 MiB) that the products of a block's features may take."""
+"""Float64 numbers (2 MiB) that the products of pairs of features of a block of rows may take."""
 SMALL_SUMS = 1 << 20
-"""Float64 numbers (8 MiB) of all blocks up to which several spans of rows have sums of their own."""
+"""Float64 numbers (8 MiB) in all blocks (j, k) up to which each span of rows has its own sums."""
 LEAST_JOBS = 8
-"""Jobs at least among which threads share the blocks of a chunk of rows."""
+"""Least number of jobs into which the blocks of a chunk of rows are divided for the threads."""
 PLACE_FLOPS = 4.0
-"""Time to put one number in its place, in multiply-adds (measured)."""
+"""Time to write one number to its place in the Hessian, in multiply-adds (measured)."""
 
 Pair = tuple[int, int]
 """Two outputs (j, k), which name a block of the Hessian."""
 Scaled = Callable[[Pair], np.ndarray]
-"""Some rows of the design times sqrt |w h_jk| of a pair."""
+"""Maps a pair to some rows of the design times sqrt |w h_jk|."""
 
 
 def glm_hessian(
     design: Design, family: Family, penalty: Penalty, theta: np.ndarray, w: Weights, dtype: np.dtype
 ) -> np.ndarray:
-    """The Hessian of J at theta (P, 1) under one group's weights: (P, P), Fortran-ordered, lower triangle valid."""
+    """The Hessian of J without damping at theta (P, 1) under one group's weights: (P, P), Fortran-ordered, of which
+    only the lower triangle is valid."""
     K, D = family.outputs, design.columns
     used = np.ones(D, dtype=bool)
     used[: design.X.shape[1]] = design.used_columns()
@@ -53,8 +55,9 @@ def glm_hessian(
 def assembled(
     blocks: dict[Pair, np.ndarray], penalty: Penalty, w: Weights, at: np.ndarray, dtype: np.dtype
 ) -> np.ndarray:
-    """The Hessian of J, as ``glm_hessian`` gives it, from blocks (j, k) of that of the loss over the columns ``at``;
-    without those on the diagonal where the blocks of a row of blocks sum to 0."""
+    """The Hessian of J, in the form of ``glm_hessian``, from the blocks (j, k) with j >= k of the loss's Hessian over
+    the columns ``at`` (n,) of the design.  Diagonal blocks that are missing are computed from the others, with which
+    they sum to 0."""
     K, D = penalty.outputs, len(penalty.ridge)
     hessian = np.zeros((K * D, K * D), dtype=dtype, order="F")
 
@@ -77,10 +80,10 @@ def assembled(
 
 
 def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights) -> np.ndarray:
-    """The Hessians of J at theta (P, G), each under the weights of its group: (G, P, P).
+    """The Hessians of J without damping at theta (P, G), each under the weights of its group: (G, P, P).
 
-    For few columns: all groups' blocks (j, k) are one product of their weighted curvatures (G, m) with the products of
-    the rows' features (m, D (D + 1) / 2).
+    For few columns: the blocks (j, k) of all groups are one product of their weighted curvatures (G, m) with the rows'
+    products of pairs of features (m, D (D + 1) / 2).
     """
     design, family, G = passes.design, passes.family, max(theta.shape[1], w.groups)
     K, D = family.outputs, design.columns
@@ -116,10 +119,11 @@ def glm_hessians(passes: Passes, penalty: Penalty, theta: np.ndarray, w: Weights
 
 
 def row_leverages(features: np.ndarray, inverse: np.ndarray, outputs: int) -> np.ndarray:
-    """S_i = X_i' H^-1 X_i of n rows with features (n, D): (n, K, K).
+    """S_i = X_i' H^-1 X_i for n rows with ``features`` (n, D): (n, K, K).
 
-    Entry (j, k) is x_i' B x_i with B the block (j, k) of the inverse (K D, K D), whose lower triangle is valid: n P^2
-    multiply-adds in all, where solving with the factor for the K columns of every X_i would take K n P^2.
+    X_i (P, K) is the derivative of row i's outputs with respect to theta.  Entry (j, k) is x_i' B x_i, where B is block
+    (j, k) of the ``inverse`` H^-1 (K D, K D), whose lower triangle is valid.  This takes n P^2 multiply-adds in all,
+    where solving with the factor for the K columns of every X_i would take K n P^2.
     """
     n, D = features.shape
     out = np.empty((n, outputs, outputs))
@@ -141,9 +145,10 @@ def _scaled_grams(
     used: np.ndarray,
     pairs: list[Pair],
 ) -> dict[Pair, np.ndarray]:
-    """sum_i w_i h_jk x_i x_i' over the used columns for each pair (j, k).
+    """sum_i w_i h_jk x_i x_i' over the ``used`` columns (D,) bool, for each pair (j, k).
 
-    Small sums are made for several spans of rows at once; of large ones threads take a pair, or some rows of it, each.
+    If the sums are small, several spans of rows are summed at once; if they are large, each thread takes a pair, or a
+    part of the pair's block.
     """
     width, stack = int(used.sum()), theta.T.reshape(family.outputs, design.columns)
     chunks = [slice(start, min(start + CHUNK_ROWS, design.rows)) for start in range(0, design.rows, CHUNK_ROWS)]
@@ -166,7 +171,7 @@ def _scaled_grams(
                 of_pair = scaled(rows)
                 for number, pair in enumerate(pairs):
                     part = of_pair(pair)
-                    # Of one array with itself NumPy makes a rank-k update, which unlike SciPy's lets others run.
+                    # NumPy makes a rank-k update of it, which unlike SciPy's releases the GIL.
                     out[number] += sign_of(pair) * (part.T @ part)
 
         shape = (len(pairs), width, width)
@@ -182,7 +187,8 @@ def sign_of(pair: Pair) -> float:
 def _large_grams(
     scaled: Callable[[slice], Scaled], chunks: Sequence[slice], pairs: list[Pair], width: int, dtype: np.dtype
 ) -> dict[Pair, np.ndarray]:
-    """The sums of ``_scaled_grams``, chunk by chunk of the rows, where threads take a pair or a band of it each."""
+    """The sums of ``_scaled_grams``, one chunk of rows after another; each thread takes a pair, or a band of its
+    block."""
     bands = _bands(width, -(-LEAST_JOBS // len(pairs)))
     blocks = {pair: np.zeros((width, width), dtype=dtype) for pair in pairs}
     for rows in chunks:
@@ -200,12 +206,12 @@ def _large_grams(
         spread(add, jobs, operations=len(pairs) * float(rows.stop - rows.start) * width**2)
     if len(bands) > 1:
         for block in blocks.values():
-            for band in bands:  # the upper triangle is the lower one's mirror image
+            for band in bands:  # copy the lower triangle to the upper one
                 block[: band.start, band] = block[band, : band.start].T
     return blocks
 
 
 def _bands(width: int, count: int) -> list[slice]:
-    """Rows of a lower triangle in bands of about equal size."""
+    """The rows of a lower triangle of that ``width``, cut into ``count`` bands of about equal area."""
     ends = np.unique(np.round(width * np.sqrt(np.arange(1, count + 1) / count)).astype(int))
     return [slice(int(start), int(stop)) for start, stop in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,4 +1,5 @@
-"""Sums over all rows at the trained parameters: with these, only the rows of a small group need to be read."""
+"""Sums over all rows at the trained parameters: where they are available, the removal of a small group needs its own
+rows only."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ class Kept:
     ``gradient`` (P, 1) is that of the loss.
 
     ``hessian`` (P, P) is that of J without damping, with both triangles valid; ``gram`` (D, D) and ``typical`` (K, K)
-    are the factors of ``preconditioners.Kronecker``.  Each is None if it is not kept.
+    are the factors ``within`` and ``between`` of ``preconditioners.Kronecker``.  Each of the three is None if it is not
+    kept.
     """
 
     theta: np.ndarray
@@ -26,7 +28,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class KeptLayers:
-    """The sums of a network: ``layers`` (L,) are the numbers from which K-FAC is made, at ``theta`` (P, 1)."""
+    """The sums of a network: ``layers`` (L,) are the numbers of ``kfac.layer_sums`` at ``theta`` (P, 1)."""
 
     theta: np.ndarray
     layers: np.ndarray

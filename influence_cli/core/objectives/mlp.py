@@ -1,13 +1,13 @@
 """Feed-forward networks: hidden layers of sigmoid or tanh units, outputs into one family of row losses.
 
-With J_i = d eta_i / d theta, r_i = d l_i / d eta_i and C_i = d^2 l_i / d eta_i^2,
+With J_i = d eta_i / d theta, r_i = d l_i / d eta_i and C_i = d^2 l_i / d eta_i^2 for the outputs eta_i of row i,
 
     gradient        sum_i w_i J_i' r_i
     Hessian         sum_i w_i (J_i' C_i J_i + sum_k r_ik d^2 eta_ik / d theta^2)
     Gauss-Newton    sum_i w_i J_i' C_i J_i
 
-Products with the Hessian are exact, by differentiating the backward pass along the direction (Pearlmutter 1994);
-products with the Gauss-Newton matrix leave out what the residuals multiply (Schraudolph 2002), and never are negative.
+Products with the Hessian are exact, by differentiating the backward pass along the direction (Pearlmutter 1994).  The
+Gauss-Newton matrix lacks the terms with residuals (Schraudolph 2002) and is positive semidefinite.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from influence_cli.core.weights import Piece, RowWeights, Weights, as_weights
 HESSIAN, GAUSS_NEWTON = "hessian", "gauss-newton"
 CURVATURES = (HESSIAN, GAUSS_NEWTON)
 SIGNAL_NUMBERS = 1 << 19
-"""Float64 numbers (4 MiB) that one signal of a block of rows may hold."""
+"""Float64 numbers (4 MiB) that the activations of one layer may take for a block of rows."""
 DENSE_ROWS = 1024
-"""Rows at a time for the dense matrix."""
+"""Most rows of a block for the dense matrix."""
 PAIR_NUMBERS = 1 << 22
-"""Float64 numbers (32 MiB) that a block of rows for the dense matrix may hold, one for every pair of units."""
+"""Float64 numbers (32 MiB) that a block of rows for the dense matrix may take, one for each row and pair of units."""
 TAPE_BYTES = 256e6
-"""Bytes of the forward and backward pass that curvature products may keep; beyond, each computes them again."""
+"""Bytes of forward and backward passes that curvature products keep; larger ones are computed again each time."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a network is: the widths of its ``hidden`` layers, and ``l2``, which decays all weights, biases only with
-    ``penalize_intercept``."""
+    """The form of a network: the widths of its ``hidden`` layers, and the weight decay ``l2`` of all weights (of biases
+    only with ``penalize_intercept``)."""
 
     hidden: tuple[int, ...]
     l2: float
@@ -59,8 +59,8 @@ class Form:
 class Mlp(Objective):
     """A network on rows X (m, d) with labels or responses y (m,).
 
-    ``curvature`` is what products and estimates take for the Hessian of J: exact, or Gauss-Newton.  ``damping`` is
-    added to it (Koh and Liang 2017), and never to J.
+    ``curvature`` is the matrix that products and estimates use as the Hessian of J: ``HESSIAN`` or ``GAUSS_NEWTON``.
+    ``damping`` is added to it (Koh and Liang 2017), and never to J.
     """
 
     convex = False
@@ -95,11 +95,11 @@ class Mlp(Objective):
 
     @property
     def bounded(self) -> bool:
-        """Weight decay bounds the weights, and a class with rows then its biases."""
+        """Weight decay bounds the weights, and then the rows of a class bound its bias."""
         return self.l2 > 0
 
     def initial(self, seed: int) -> np.ndarray:
-        """Glorot and Bengio 2010: uniform to gain * sqrt(6 / (inputs + units)), biases 0."""
+        """Weights uniform up to gain * sqrt(6 / (inputs + units)) in size (Glorot and Bengio 2010), and biases 0."""
         rng = np.random.default_rng(seed)
         network = self.network
         out = np.zeros((1, self.size))
@@ -171,7 +171,7 @@ class Mlp(Objective):
         return product
 
     def _curvature_of(self, theta: np.ndarray, w: Weights, budget: float) -> Product:
-        """``loss_curvature`` of groups that share their passes; the tape of these takes ``budget`` bytes at most."""
+        """``loss_curvature`` of groups that share their passes; their tapes are kept if ``budget`` bytes suffice."""
         layers = self.network.layers(theta)
         groups = max(theta.shape[1], w.groups)
         pieces = list(self._pieces(w, self._step(max(groups, 16))))
@@ -211,8 +211,8 @@ class Mlp(Objective):
         return out.T
 
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
-        """The exact Hessian if that was chosen and it is positive definite with the damping; otherwise the Gauss-Newton
-        matrix, whose factor still preconditions exact products."""
+        """The exact Hessian, if chosen and positive definite with the damping; otherwise the Gauss-Newton matrix, whose
+        factor preconditions exact products as well."""
         if self.exact:
             hessian = self._dense(columns_of(theta), as_weights(w), dtype, exact=True)
             if is_definite(hessian, self.damping):
@@ -223,7 +223,7 @@ class Mlp(Objective):
     def _dense(self, theta: np.ndarray, w: Weights, dtype: np.dtype, *, exact: bool) -> np.ndarray:
         out = np.zeros((self.size, self.size), dtype=dtype, order="F")
         layers = self.network.layers(theta)
-        # So short that a number a pair of units and row is a small array.
+        # Short enough that an array with one number for each row and pair of units is small.
         step = max(32, min(DENSE_ROWS, PAIR_NUMBERS // max(self.network.sizes[1:]) ** 2))
         for piece in self._pieces(w, step):
             tape = self._tape(layers, piece, exact=exact)
@@ -259,7 +259,7 @@ class Mlp(Objective):
         return out
 
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
-        """(d eta v)' C (d eta u), and with the exact Hessian r' d^2 eta[u, v], polarised from squares of directions."""
+        """(d eta v)' C (d eta u), and with the exact Hessian r' d^2 eta[u, v] from those of u + v and u - v."""
         theta, V, U = columns_of(theta), columns_of(V), columns_of(U)
         network, layers = self.network, self.network.layers(theta)
         out = np.empty((len(self.X), max(V.shape[1], U.shape[1])))
@@ -282,7 +282,7 @@ class Mlp(Objective):
         return out * (lengths[0] * lengths[1])
 
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
-        """0: what it bounds for a GLM has no counterpart here."""
+        """0: the bound of a GLM has no counterpart for a network."""
         return np.zeros(V.shape[1])
 
     def residuals(self, theta: np.ndarray) -> np.ndarray:
@@ -316,7 +316,7 @@ class Mlp(Objective):
         return self.network.by_row(hidden, X, deltas)
 
     def proximal(self, theta: np.ndarray) -> Mlp:
-        from influence_cli.core.objectives.proximal import Proximal  # it is a kind of Mlp itself
+        from influence_cli.core.objectives.proximal import Proximal  # Proximal is a subclass of Mlp
 
         return Proximal(self, columns_of(theta))
 
@@ -332,11 +332,11 @@ class Mlp(Objective):
         return self._tilt if self._tilt.shape[2] == 1 else self._tilt[:, :, rows]
 
     def _pieces(self, w: Weights, step: int) -> Iterator[Piece]:
-        """The rows of a pass: those with a weight."""
+        """The rows of a pass: if few rows have a weight, these only."""
         return w.pieces(step)
 
     def _step(self, groups: int) -> int:
-        """Rows at a time for passes with that many parameter vectors."""
+        """Rows processed at a time in passes with that many parameter vectors."""
         return max(64, SIGNAL_NUMBERS // max(self.X.shape[1], groups * max(self.network.sizes[1:])))
 
     def _blocks(self, groups: int, count: int | None = None) -> Iterator[slice]:
@@ -346,5 +346,5 @@ class Mlp(Objective):
 
 
 def _some(V: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Those columns of V (P, G); one column serves all."""
+    """The columns (A,) of V (P, G); V itself if it has one column, which serves all."""
     return V if V.shape[1] == 1 else V[:, columns]

@@ -1,7 +1,8 @@
-"""J(theta; w) = sum_i w_i l_i(theta) + penalty: the one interface that every model offers.
+"""The interface of every model: the objective J(theta; w) = sum_i w_i l_i(theta) + penalty on its m training rows.
 
-Solvers, estimators, retraining and selection are written against it and never ask which model it is.  The loss part and
-the penalty are apart, because removal re-weights the rows (docs/design.md, "Objective and removal").
+l_i is the loss of row i, and w_i its weight.  Solvers, estimators, retraining and selection are written against this
+interface; they only ask whether a model is a ``Glm`` where its linear outputs allow a faster or sharper method.  Loss
+and penalty are separate functions, because removal changes the weights of the rows (docs/design.md, section 2.1).
 """
 
 from __future__ import annotations
@@ -19,17 +20,17 @@ from influence_cli.core.rows.sparse_design import Features
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 Product = Callable[..., np.ndarray]
-"""product(V (P, A), columns=None) -> (P, A).  Where the weights or parameters differ from group to group, ``columns``
-(A,) says which groups the columns of V belong to; None means all of them, in order."""
+"""product(V, columns=None) maps V (P, A) to (P, A).  Where the weights or parameters differ from group to group,
+``columns`` (A,) are the numbers of the groups to which the columns of V belong; None stands for all groups in order."""
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """Settings of a model that its minimisers need.
+    """Settings of a model for its minimisers.
 
-    ``tolerance`` is the relative Newton decrement to which it is trained, and retrained, unless another is asked for;
-    ``max_iterations`` the Newton steps (of a network, L-BFGS iterations) that training may take; a
-    ``cheap_preconditioner`` costs little to recompute beside a Newton step.
+    ``tolerance`` is the relative Newton decrement (docs/design.md, section 2.9) at which training and retraining end
+    unless another is asked for.  ``max_iterations`` limits the Newton steps (for a network, the L-BFGS iterations) of
+    training.  ``cheap_preconditioner`` says that a new preconditioner costs little compared with a Newton step.
     """
 
     tolerance: float = 1e-8
@@ -39,11 +40,12 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Departure:
-    """J (G,) and its gradient (P, G) at a point theta (P, 1), and the gradient's ``change`` from there.
+    """The values of J (G,) and its gradient (P, G) at a point theta (P, 1), and the function by which the gradient
+    changes.
 
-    ``change(V, columns, farthest)`` maps V (P, A) to grad J(theta + V; w) - grad J(theta; w).  ``columns`` (A,) are the
-    groups of V's columns, as for a product; ``self_concordance(V)`` is written into the array ``farthest`` (A,).
-    ``rough`` is the same function in single precision if that is faster.
+    ``change(V, columns, farthest)`` maps V (P, A) to grad J(theta + V; w) - grad J(theta; w), (P, A).  ``columns`` (A,)
+    are the groups of V's columns, as for a ``Product``; if an array ``farthest`` (A,) is given, ``self_concordance(V)``
+    is written into it.  ``rough`` is the same function in single precision, or None where that is not faster.
     """
 
     value: np.ndarray
@@ -53,10 +55,10 @@ class Departure:
 
 
 class Objective(ABC):
-    """A model on its training rows.
+    """A model on its m training rows, with P parameters and K outputs.
 
-    theta is (P, G).  Weights w are those of G groups, or an array (m,) that all share.  Where theta has one column and
-    w has G groups, or the other way round, the single one serves all.
+    theta (P, G) are the parameter vectors of G groups.  Row weights w are those of G groups, or an array (m,) that all
+    share.  Where theta has one column and w has G groups, or the other way round, the single one serves all.
     """
 
     penalty: Penalty
@@ -66,104 +68,115 @@ class Objective(ABC):
     weights: np.ndarray
     """Training weights (m,), summing to 1."""
     size: int
-    """P."""
+    """P, the number of parameters."""
     outputs: int
-    """K."""
+    """K, the number of outputs of a row."""
     convex: bool = True
-    """Whether J is convex and so has a single minimum; otherwise its Hessian may be indefinite away from minima."""
+    """Whether J is convex, so that every minimum is global; otherwise its Hessian may be indefinite away from
+    minima."""
     tuning: Tuning = Tuning()
     units: np.ndarray
-    """The size (P,) of each parameter's gradient, for norms in which no feature's unit plays a part: of a GLM the root
-    mean square of its feature, times that of the curvature where this has a unit."""
+    """The scale (P,) of each parameter's gradient; norms are computed relative to it, so that the units of the features
+    have no influence.  For a GLM it is the root mean square of the parameter's feature, times the root of
+    ``Family.curvature_scale``; for a network it is 1."""
     damping: float = 0.0
-    """Added to the Hessian in every product and factor, as damping times the identity, and never to J."""
+    """A number whose multiple of the identity is added to the Hessian in every product and factor, and never to J."""
 
     _last_gradient: tuple[np.ndarray, np.ndarray] | None = None
 
     def initial(self, seed: int) -> np.ndarray:
-        """Where training starts, (P, 1): the same for every seed where J is convex."""
+        """The parameters (P, 1) at which training starts; where J is convex they do not depend on the seed."""
         return np.zeros((self.size, 1))
 
     def single(self, columns: int) -> Objective:
-        """The same model with gradients and products of that many parameter vectors in float32, for iterations whose
-        results this model checks; the model itself where float32 is not faster."""
+        """The same model, whose gradients and products for that many parameter vectors are computed in float32, for
+        iterations whose results are checked in float64; the model itself where float32 is not faster."""
         return self
 
     def proximal(self, theta: np.ndarray) -> Objective:
-        """What influence functions at theta (P, 1) are the linear response of (Bae et al. 2022).
+        """The objective whose linear response to a change of the weights is given by the influence functions at theta
+        (P, 1) (Bae et al. 2022; docs/design.md, section 2.6).
 
-        Where outputs are linear in theta and theta is a minimum that is J itself, up to a constant.
+        Where the outputs are linear in theta, and theta is a minimum, it is J itself, up to a constant.
         """
         return self
 
     @abstractmethod
     def loss(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        """sum_i w_i l_i, (G,)."""
+        """The loss part of J: sum_i w_i l_i, (G,)."""
 
     @abstractmethod
     def loss_gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        """sum_i w_i grad l_i, (P, G)."""
+        """The gradient of ``loss``: sum_i w_i grad l_i, (P, G)."""
 
     @abstractmethod
     def loss_curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
-        """The product V -> sum_i w_i hess l_i V.  Weights of either sign."""
+        """The function V -> sum_i w_i (hess l_i) V at theta.  The weights may have either sign.  A network may use the
+        Gauss-Newton matrix instead."""
 
     @abstractmethod
     def third(self, theta: np.ndarray, w: RowWeights, u: np.ndarray) -> np.ndarray:
-        """J'''[u, u] = sum_i w_i l_i'''[u, u], (P, G): the penalty is quadratic."""
+        """The third derivative of J contracted twice with u (P, G): sum_i w_i l_i'''[u, u], (P, G).  The penalty is
+        quadratic and has none."""
 
     @abstractmethod
     def dense_curvature(self, theta: np.ndarray, w: RowWeights, dtype: np.dtype) -> np.ndarray:
-        """The Hessian of J at theta (P, 1) under weights >= 0 of one group: (P, P), Fortran-ordered, of
-        which the lower triangle is valid."""
+        """The Hessian of J without damping at theta (P, 1), under the nonnegative weights of one group: (P, P),
+        Fortran-ordered, of which only the lower triangle is valid.  A network may return the Gauss-Newton matrix
+        instead."""
 
     @abstractmethod
     def preconditioner(self, theta: np.ndarray, w: RowWeights) -> Callable[[np.ndarray], np.ndarray]:
-        """A cheap symmetric positive approximation of the inverse Hessian of J at theta (P, 1) under the weights of one
-        group: (P, A) -> (P, A)."""
+        """A symmetric positive definite approximation of the inverse Hessian of J at theta (P, 1), under the weights of
+        one group, that costs little: a function (P, A) -> (P, A)."""
 
     @abstractmethod
     def row_products(self, theta: np.ndarray, V: np.ndarray) -> np.ndarray:
-        """v' grad l_i of every row, (m, G)."""
+        """v' grad l_i of every row i and column v of V (P, 1 or G), at theta (P, 1 or G): (m, G)."""
 
     @abstractmethod
     def row_curvatures(self, theta: np.ndarray, V: np.ndarray, U: np.ndarray) -> np.ndarray:
-        """v' hess l_i u of every row at theta (P, 1), (m, G): what the pairs of Eq. 17 are summed from."""
+        """v' (hess l_i) u of every row i and columns v of V and u of U (P, 1 or G), at theta (P, 1): (m, G).  With
+        v = H^-1 grad f and u = H^-1 times the sum of a group's gradients, the sum over the group's rows is w'CDw of the
+        paper's Eq. 17."""
 
     @abstractmethod
     def self_concordance(self, V: np.ndarray) -> np.ndarray:
-        """The largest ``Family.self_concordance`` over the training rows of moving theta by V (P, G): (G,)."""
+        """The largest ``Family.self_concordance`` over the training rows when theta changes by V (P, G): (G,).  It is 0
+        for a network."""
 
     @abstractmethod
     def residuals(self, theta: np.ndarray) -> np.ndarray:
-        """dl_i / d outputs at theta (P, 1), (m, K): with the features, every row's gradient in compact form."""
+        """The derivatives of the losses with respect to the outputs at theta (P, 1), (m, K).  For a GLM they determine
+        every row's gradient together with the features."""
 
     @abstractmethod
     def predict_outputs(self, theta: np.ndarray, X: Features) -> np.ndarray:
-        """Outputs of the rows of X under theta (P, G): (G, K, n)."""
+        """Outputs of the rows of X (n, d) under theta (P, G): (G, K, n)."""
 
     @abstractmethod
     def deviation(self, theta: np.ndarray) -> np.ndarray:
-        """The standard deviation of the training rows' outputs at theta (P, G), all outputs together, in the norm of H
-        where the curvature has a unit: (G,)."""
+        """The weighted standard deviation of the training rows' outputs at theta (P, G), all outputs together, (G,).
+        For a GLM it is multiplied by the root of ``Family.curvature_scale``, so that it is in the norm of H."""
 
     @abstractmethod
     def pull_back(self, theta: np.ndarray, X: Features, cotangent: np.ndarray) -> np.ndarray:
-        """Row t of the result's columns: (d outputs_t / d theta)' cotangent_t for cotangent (K, T): (P, T)."""
+        """The products (d outputs_t / d theta)' cotangent_t at theta (P, 1), one column for each row t of X (T, d),
+        where ``cotangent`` is (K, T): (P, T)."""
 
     @abstractmethod
     def free_intercepts(self, change: np.ndarray) -> np.ndarray:
-        """Parameters (P, G) that change all rows' outputs by ``change`` (G, K); 0 where intercepts are penalised or
-        there are none."""
+        """Changes of theta (P, G) that change the outputs of all rows by ``change`` (G, K); 0 where intercepts are
+        penalised or there are none."""
 
     def recession(self, w: RowWeights) -> np.ndarray:
-        """Directions (P, G) along which J(.; w_g) falls for ever because a class has lost its last row; 0 where there
-        is none.  See ``core.recession`` for all such directions."""
+        """Directions of recession (P, G), along which J(.; w_g) falls for ever, due to a class that has lost its last
+        row; 0 where there are none.  ``core.recession`` finds those with other causes as well."""
         return self.free_intercepts(self.away(w))
 
     def away(self, w: RowWeights) -> np.ndarray:
-        """Changes of the outputs (G, K) along which the loss falls for ever because a class, or another kind of row,
-        has lost its last row; 0 where none has."""
+        """Changes of the outputs (G, K) along which the loss falls for ever, because a class, or another kind of row
+        (``Family.kinds``), has lost its last row; 0 where none has."""
         return self.family.away(self._present(w))
 
     def loses_class(self, w: RowWeights) -> np.ndarray:
@@ -171,7 +184,7 @@ class Objective(ABC):
         return np.asarray(~self._present(w).all(axis=1))
 
     def _present(self, w: RowWeights) -> np.ndarray:
-        """Which kinds of rows keep a weight over 0, (G, S) bool."""
+        """Which kinds of rows keep a weight other than 0, (G, S) bool."""
         w = as_weights(w)
         kinds, counts = self._kinds
         if w.base is not self.weights:
@@ -179,14 +192,16 @@ class Objective(ABC):
         return w.present(kinds, counts)
 
     def training_gradient(self, theta: np.ndarray) -> np.ndarray:
-        """sum_i w_i grad l_i at theta (P, 1) under the training weights, (P, 1); kept for the last theta."""
+        """The gradient of the loss at theta (P, 1) under the training weights, sum_i w_i grad l_i, (P, 1); that of the
+        last theta is kept."""
         kept = self._last_gradient
         if kept is None or not np.array_equal(kept[0], theta):
             kept = self._last_gradient = theta.copy(), self.loss_gradient(theta, self.weights)
         return kept[1]
 
     def lone_rows(self) -> np.ndarray:
-        """The rows with a positive weight that are the only ones of their class, or of another kind of row."""
+        """The numbers of the rows with a positive weight that are the only ones of their class, or of another kind of
+        row."""
         kinds, counts = self._kinds
         return np.flatnonzero((counts[kinds] == 1) & (self.weights != 0.0))
 
@@ -198,17 +213,17 @@ class Objective(ABC):
         return kinds, np.bincount(weighted, minlength=count)
 
     def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        """J, (G,)."""
+        """The value of J, (G,)."""
         w = as_weights(w)
         return self.loss(theta, w) + self.penalty.value(theta, w.penalty)
 
     def gradient(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
-        """grad J, (P, G)."""
+        """The gradient of J, (P, G)."""
         w = as_weights(w)
         return self.loss_gradient(theta, w) + self.penalty.product(theta, w.penalty)
 
     def departure(self, theta: np.ndarray, w: Weights) -> Departure:
-        """J(.; w) and its gradient as seen from theta (P, 1), where a minimisation starts."""
+        """J(.; w) and its gradient as seen from theta (P, 1), where the minimisations of all groups start."""
         value, here = (
             self.value_and_gradient(theta, w) if w.groups == 1 else (self.value(theta, w), self.gradient(theta, w))
         )
@@ -222,16 +237,16 @@ class Objective(ABC):
         return Departure(value, here, change)
 
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
-        """J (G,) and grad J (P, G); a model that can have both in one pass over the rows overrides this."""
+        """J (G,) and its gradient (P, G); a model that can compute both in one pass over the rows overrides this."""
         return self.value(theta, w), self.gradient(theta, w)
 
     @property
     def bounded(self) -> bool:
-        """Whether a minimum is certain as long as every class has a row."""
+        """Whether J certainly has a minimum as long as every class has a row."""
         return self.penalty.complete
 
     def curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
-        """The product V -> (hess J + damping I) V."""
+        """The product V -> (hess J + damping I) V at theta."""
         w = as_weights(w)
         loss_product = self.loss_curvature(theta, w)
 

@@ -1,9 +1,10 @@
-"""The quadratic penalty, and the fixing of the softmax gauge.
+"""The quadratic penalty, and the fixing of the gauge of a softmax.
 
-A softmax does not notice a vector that is added to every class.  Where such a direction is unpenalised (the intercepts;
-everything when lambda is 0) the Hessian is singular along it, though no gradient ever has a part there.  A quadratic
-on just that direction gives the minimiser with coefficients summing to 0 over the classes, the one that scikit-learn
-also reports, changes neither J at its minimum nor any prediction, and makes the Hessian definite.
+A softmax does not change if the same vector is added to the coefficients of every class.  Where such a direction has no
+penalty (the intercepts; every direction if lambda is 0), the Hessian is singular along it, although no gradient has a
+component there.  A quadratic term in this direction alone makes the Hessian definite.  It selects the minimiser whose
+coefficients sum to 0 over the classes, which scikit-learn reports as well, and changes neither J at its minimum nor any
+prediction.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from influence_cli.core.weights import GroupPenalty
 
 @dataclass(frozen=True)
 class Penalty:
-    """(lambda/2) theta' R theta + (1/2) sum_j c_j (sum_k theta_kj)^2 / K over K outputs and D columns.
+    """(1/2) sum_kj r_j theta_kj^2 + (1/2) sum_j c_j (sum_k theta_kj)^2 / K over K outputs and D columns.
 
-    ``ridge`` (D,) is lambda R, ``gauge`` (D,) is c: positive where ``ridge`` is 0 in a softmax, else 0.  Every method
-    takes the penalties of groups that have their own, instead of R.
+    ``ridge`` (D,) is r = lambda R; ``gauge`` (D,) is c, positive where ``ridge`` is 0 in a softmax and 0 elsewhere.
+    Methods with the argument ``groups`` use the penalties of groups that have their own instead of r.
     """
 
     ridge: np.ndarray
@@ -29,7 +30,7 @@ class Penalty:
     outputs: int
 
     def product(self, V: np.ndarray, groups: GroupPenalty | None = None) -> np.ndarray:
-        """The penalty's Hessian times V (P, 1 or G); at theta itself, its gradient.  (P, G)."""
+        """The penalty's Hessian times V (P, 1 or G), which for V = theta is the penalty's gradient: (P, G)."""
         stack = V.T.reshape(V.shape[1], self.outputs, -1)
         if groups is None:
             out = self.ridge * stack
@@ -44,16 +45,17 @@ class Penalty:
         return out.reshape(len(out), -1).T
 
     def value(self, theta: np.ndarray, groups: GroupPenalty | None = None) -> np.ndarray:
-        """(G,) of theta (P, 1 or G)."""
+        """The value of the penalty at theta (P, 1 or G), (G,)."""
         product = self.product(theta, groups)
         return 0.5 * np.einsum("pg,pg->g", np.broadcast_to(theta, product.shape), product)
 
     def removed(self, V: np.ndarray, groups: GroupPenalty | None) -> np.ndarray:
-        """(R - R_g) V, (P, G), for V (P, 1 or G): what removal takes away where it changes the penalty, else 0."""
+        """lambda (R - R_g) V, (P, G), for V (P, 1 or G): the part of the penalty's Hessian that removal takes away,
+        times V; 0 where removal does not change the penalty."""
         return np.zeros_like(V) if groups is None else self.product(V) - self.product(V, groups)
 
     def block(self, output: int, groups: GroupPenalty | None = None) -> np.ndarray:
-        """The penalty of one output's coefficients without the gauge, (D, D), for one group at most."""
+        """The penalty's Hessian for one output's coefficients, (D, D), without the gauge, for at most one group."""
         columns = len(self.ridge)
         if groups is None:
             return np.diag(self.ridge)
@@ -70,7 +72,7 @@ class Penalty:
         return out if groups.direction is None else out + groups.direction[:, 0] ** 2
 
     def dense(self) -> np.ndarray:
-        """(P, P)."""
+        """The penalty's Hessian with the gauge, (P, P)."""
         across = np.full((self.outputs, self.outputs), 1.0 / self.outputs)
         return np.kron(np.eye(self.outputs), np.diag(self.ridge)) + np.kron(across, np.diag(self.gauge))
 
@@ -81,13 +83,14 @@ class Penalty:
 
 
 def penalty_of(squares: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
-    """The penalty of D coefficients an output; ``squares`` (D,) are the weighted mean squares of their features."""
+    """The penalty with lambda = ``l2`` of D coefficients for each output; ``squares`` (D,) are the weighted mean
+    squares of their features.  With ``free_intercept`` the last coefficient is not penalised."""
     ridge = np.full(len(squares), float(l2))
     if free_intercept:
         ridge[-1] = 0.0
     gauge = np.zeros(len(squares))
     free = ridge == 0.0
     if family.shift_invariant and free.any():
-        # On the scale of the loss Hessian's own diagonal; a column of zeros still needs a definite Hessian.
+        # As large as the diagonal of the loss's Hessian; a column of zeros needs a definite Hessian as well.
         gauge[free] = np.where(squares[free] > 0, squares[free], 1.0) / family.outputs
     return Penalty(ridge, gauge, family.outputs)

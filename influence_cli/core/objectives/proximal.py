@@ -13,11 +13,12 @@ from influence_cli.core.weights import Piece, RowWeights, Weights, as_weights
 class Proximal(Mlp):
     """The proximal Bregman objective around theta* (Bae et al. 2022, Eq. 10), with changed row weights w:
 
-        sum_i w*_i D_i(theta) + sum_i (w_i - w*_i) l_i(theta) + ridge and damping on theta - theta*,
+        sum_i w*_i D_i(theta) + sum_i (w_i - w*_i) l_i(theta) + penalty and damping on theta - theta*,
         D_i(theta) = l_i(eta) - l_i(eta*) - r_i*' (eta - eta*)
 
-    where w* are the training weights.  At w = w* its minimum is theta*, whether or not training had converged, and its
-    curvature there is the damped Gauss-Newton matrix; kept rows pull towards their outputs.  Constants are left out.
+    where w* are the training weights, eta and eta* the outputs of row i at theta and theta*, and r_i* the derivative of
+    its loss at eta*.  At w = w* the minimum is theta*, whether or not training had converged, and the Hessian there is
+    the damped Gauss-Newton matrix.  The terms D_i hold the outputs of the kept rows near eta*.  Constants are left out.
     """
 
     def __init__(self, model: Mlp, theta: np.ndarray):
@@ -26,11 +27,11 @@ class Proximal(Mlp):
         self._tilt = model.weights * model.residuals(theta).T[None]
 
     def _pieces(self, w: Weights, step: int) -> Iterator[Piece]:
-        """All rows, because r_i*' (eta - eta*) has the training weights whatever w is."""
+        """All rows, because the term r_i*' (eta - eta*) has the training weights whatever w is."""
         return w.blocks(step)
 
     def free_intercepts(self, change: np.ndarray) -> np.ndarray:
-        """No intercept is free if there is damping, because it holds the biases too."""
+        """As for ``Mlp``, but 0 if there is damping, which also acts on the biases."""
         return super().free_intercepts(change if self.damping == 0.0 else np.zeros_like(change))
 
     def value(self, theta: np.ndarray, w: RowWeights) -> np.ndarray:
@@ -42,7 +43,7 @@ class Proximal(Mlp):
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
         theta, w = theta.reshape(self.size, -1), as_weights(w)
         value, gradient = self._loss_and_gradient(theta, w)
-        # Penalty and damping act on the distance from the centre, and removal may also change the penalty.
+        # Penalty and damping act on theta - theta*, and removal may also change the penalty.
         way = theta - self._center
         pull = self.penalty.product(way) + self.damping * way
         value = value + 0.5 * np.einsum("pg,pg->g", way, pull)

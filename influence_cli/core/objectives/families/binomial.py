@@ -12,8 +12,8 @@ from influence_cli.core.objectives.families.logistic import LogitCurvature
 class Binomial(LogitCurvature, Regressor):
     """l = log(1 + exp(eta)) - y eta + y log y + (1 - y) log(1 - y) with 0 <= y <= 1: half the deviance of one trial.
 
-    With rows that weigh by their trials J is the binomial negative log-likelihood, up to a constant that theta has no
-    part in.
+    If the rows are weighted by their numbers of trials, J is the negative log-likelihood of the binomial model, up to a
+    factor and a constant that do not depend on theta.
     """
 
     def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -36,10 +36,10 @@ class Binomial(LogitCurvature, Regressor):
         return np.where(y >= 1, 1.0, -1.0)[None, None], ((y > 0) & (y < 1))[None]
 
     def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
-        """0 for a share of 0, 1 for a share of 1, else 2."""
+        """Kind 0 for a share of 0, 1 for a share of 1, and 2 for all others."""
         return np.where(y <= 0, 0, np.where(y >= 1, 1, 2)), 3
 
     def away(self, present: np.ndarray) -> np.ndarray:
-        """Down where no row that is left has a success, up where none has a failure."""
+        """Downwards where no row that is left has a success, upwards where none has a failure."""
         none, all_of_them = ~present[:, 1] & ~present[:, 2], ~present[:, 0] & ~present[:, 2]
         return (all_of_them.astype(float) - none)[:, None]

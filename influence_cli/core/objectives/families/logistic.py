@@ -1,4 +1,5 @@
-"""Binary logistic regression: one weight vector, as in scikit-learn, not a softmax of two (the penalties differ)."""
+"""Binary logistic regression with one weight vector, as in scikit-learn; a softmax of two classes has another
+penalty."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from influence_cli.core.objectives.families.base import Classifier, Family
 
 
 class LogitCurvature(Family):
-    """The derivatives that depend on no y; ``state`` is p = 1 / (1 + exp(-eta))."""
+    """The derivatives of binary logistic regression that do not depend on y; ``state`` is p = 1 / (1 + exp(-eta))."""
 
     def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
-        # With p the lesser of both probabilities and u the change of its log-odds, p (1 - p) e / (1 + p e) with
-        # e = exp(u) - 1: the denominator is never less than 1 / 2.
+        # With p the smaller of the two probabilities, u the change of its log-odds and e = exp(u) - 1, p changes by
+        # p (1 - p) e / (1 + p e), where the denominator is never less than 1 / 2.
         sign = np.where(eta > 0.0, -1.0, 1.0)
         p = expit(sign * eta)
         e = a * sign.astype(a.dtype, copy=False)
@@ -52,10 +53,10 @@ class Logistic(LogitCurvature, Classifier):
 
     def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         against = (1.0 - 2.0 * y) * eta[:, 0]
-        return np.maximum(against, 0.0) + np.log1p(np.exp(-np.abs(against)))  # in half of the time of logaddexp
+        return np.maximum(against, 0.0) + np.log1p(np.exp(-np.abs(against)))  # takes half of the time of logaddexp
 
     def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        # With the sign inside, no digit is lost where the model is sure of a row.
+        # With the sign inside of expit, no digit is lost where the probability of the row's class is nearly 1.
         sign = 1.0 - 2.0 * y
         out = sign * eta
         expit(out, out=out)
@@ -66,7 +67,7 @@ class Logistic(LogitCurvature, Classifier):
         return (eta[:, 0] > 0.0).astype(np.int64)
 
     def away_from(self, absent: np.ndarray) -> np.ndarray:
-        """Change of the output (G, 1) that rules the absent classes (G, 2) out."""
+        """Changes of the output (G, 1) along which the probability of the ``absent`` classes (G, 2) bool tends to 0."""
         return absent[:, :1].astype(float) - absent[:, 1:]
 
     def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

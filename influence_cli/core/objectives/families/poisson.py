@@ -1,4 +1,4 @@
-"""Poisson regression of counts and rates, with the logarithm as link, as scikit-learn's PoissonRegressor has it."""
+"""Poisson regression of counts and rates with the logarithm as link, as scikit-learn's PoissonRegressor defines it."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from influence_cli.core.arrays import xlogy
 from influence_cli.core.objectives.families.base import Regressor
 
 FARTHEST = 300.0
-"""Outputs above are taken for this in exp: no trained model gets there, only a trial step that is then refused, and
-the squares of what follows are still numbers."""
+"""Outputs above this value are replaced by it in exp.  No trained model has such outputs, only trial steps that are
+then rejected, and the squares of the results are still finite."""
 
 
 class Poisson(Regressor):
-    """l = exp(eta) - y eta + (y log y - y) with y >= 0: half the unit deviance, 0 where exp(eta) = y.
+    """l = exp(eta) - y eta + (y log y - y) with y >= 0: half the unit deviance, which is 0 where exp(eta) = y.
 
-    The negative log-likelihood has log y! where this has y log y - y; neither depends on theta, so that gradients,
-    Hessians and changes of the loss are the same.  scikit-learn's alpha is lambda.  Every derivative is
-    ``state`` = exp(eta), the expected response.
+    The negative log-likelihood has log y! in place of y log y - y.  Neither depends on theta, so that gradients,
+    Hessians and changes of the loss are the same.  scikit-learn's alpha is lambda.  Second and third derivatives are
+    equal to ``state`` = exp(eta), the expected response.
     """
 
     def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ class Poisson(Regressor):
         return np.array([np.log(mean) if mean > 0 else 0.0])
 
     def curvature_scale(self, y: np.ndarray, w: np.ndarray) -> float:
-        """The mean response."""
+        """The mean response, in which the second derivative exp(eta) has its unit."""
         mean = float(np.average(y, weights=w))
         return mean if mean > 0 else 1.0
 
@@ -66,11 +66,11 @@ class Poisson(Regressor):
         return np.broadcast_to(-1.0, (1, 1, len(y))), (y > 0)[None]
 
     def kinds(self, y: np.ndarray) -> tuple[np.ndarray, int]:
-        """0 for a response of 0, else 1."""
+        """Kind 0 for a response of 0, and 1 for all others."""
         return (y > 0).astype(np.int64), 2
 
     def away(self, present: np.ndarray) -> np.ndarray:
-        """Down, where every response that is left is 0."""
+        """Downwards where every response that is left is 0."""
         return np.where(present[:, 1], 0.0, -1.0)[:, None]
 
 

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression: K classes, K outputs, cross-entropy."""
+"""Multinomial logistic regression: K classes, K outputs and the cross-entropy loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from influence_cli.core.objectives.families.base import Classifier
 
 
 class Softmax(Classifier):
-    """l = log sum_k exp(eta_k) - eta_y.  Its derivatives are the cumulants of the class indicator under p."""
+    """l = log sum_k exp(eta_k) - eta_y.  Its derivatives of order n >= 2 are the cumulants of the class indicator under
+    the predicted probabilities p, which are the ``state``."""
 
     shift_invariant = True
     single_precision = True
@@ -17,7 +18,7 @@ class Softmax(Classifier):
         self.classes = self.outputs = classes
 
     def loss(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
-        # log1p of the others' share: a row that the model is sure of has a loss far under 1 ulp of the normaliser.
+        # log1p of the others' share: if p_y is nearly 1, the loss is far below the rounding of log sum exp.
         top = eta.argmax(axis=1)[:, None]
         peak = np.take_along_axis(eta, top, axis=1)
         others = np.exp(eta - peak)
@@ -27,7 +28,7 @@ class Softmax(Classifier):
     def residual(self, eta: np.ndarray, y: np.ndarray) -> np.ndarray:
         p = self.curvature_state(eta)
         rows = np.arange(y.size)
-        # p_y - 1 as minus the sum of the others: no digit is lost where p_y is nearly 1.
+        # p_y - 1 is computed as minus the sum of the others, so that no digit is lost where p_y is nearly 1.
         p[:, y, rows] = 0.0
         p[:, y, rows] = -p.sum(axis=1)
         return p
@@ -39,7 +40,7 @@ class Softmax(Classifier):
         return p
 
     def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
-        # p_k (e_k - s) / (1 + s) with e = exp(a) - 1 and s = sum_k p_k e_k.
+        # p_k changes by p_k (e_k - s) / (1 + s), with e = exp(a) - 1 and s = sum_k p_k e_k.
         p = self.curvature_state(eta)[:, : a.shape[1]].astype(a.dtype, copy=False)
         with np.errstate(over="ignore", invalid="ignore"):
             e = np.expm1(a)
@@ -47,7 +48,7 @@ class Softmax(Classifier):
             e -= s
             e *= p
             s += 1.0
-            s[s < np.sqrt(np.finfo(a.dtype).eps)] = np.nan  # half of the digits are gone
+            s[s < np.sqrt(np.finfo(a.dtype).eps)] = np.nan  # half of the digits are lost
             e /= s
         return e
 
@@ -78,18 +79,19 @@ class Softmax(Classifier):
         return eta.argmax(axis=1)
 
     def away_from(self, absent: np.ndarray) -> np.ndarray:
-        """Change of the outputs (G, K) that rules the absent classes (G, K) out, summing to 0 over the classes."""
+        """Changes of the outputs (G, K), with sum 0 over the classes, along which the probability of the ``absent``
+        classes (G, K) bool tends to 0."""
         return absent.mean(axis=1, keepdims=True) - absent
 
     def forms(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A row's own score over each other one."""
+        """The score of a row's own class minus that of each other class."""
         unit = np.eye(self.classes)
         rivals = np.array([np.delete(np.arange(self.classes), k) for k in range(self.classes)])
         differences = unit[:, None] - unit[rivals]
         return differences[y.astype(np.int64)].transpose(1, 2, 0), np.zeros((self.classes - 1, len(y)), dtype=bool)
 
     def margin(self, eta: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """eta_y - max of the others, (G, b), and its derivative (G, K, b)."""
+        """eta_y minus the largest of the other outputs, (G, b), and its derivative (G, K, b)."""
         rows = np.arange(y.size)
         others = eta.copy()
         others[:, y, rows] = -np.inf

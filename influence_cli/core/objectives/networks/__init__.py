@@ -1,1 +1,2 @@
-"""Feed-forward networks as arithmetic on blocks: activations, passes over rows, and approximations of the curvature."""
+"""Feed-forward networks as arithmetic on blocks of rows: activations, passes over rows, approximations of the
+curvature."""

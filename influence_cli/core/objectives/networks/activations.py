@@ -1,4 +1,4 @@
-"""Hidden activations, with their derivatives as functions of the activation itself."""
+"""Activation functions of hidden units, with their derivatives as functions of the activation itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from influence_cli.core.arrays import expit
 
 
 class Activation(ABC):
-    """a = s(z), and s', s'' and s''' given a."""
+    """An activation a = s(z), and the derivatives s', s'' and s''' as functions of a."""
 
     gain: float
-    """1 / s'(0): what initial weights are scaled by, so that signals keep their size from layer to layer."""
+    """1 / s'(0): the factor of the initial weights with which signals keep their size from layer to layer."""
 
     @abstractmethod
     def value(self, z: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Weight decay: the quadratic penalty of a network, and the fixing of the gauge of a softmax at its end."""
+"""Weight decay: the quadratic penalty of a network, and the fixing of the gauge of a softmax in its last layer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from influence_cli.core.weights import GroupPenalty
 
 @dataclass(frozen=True)
 class WeightDecay(Penalty):
-    """(1/2) sum_p r_p theta_p^2, and over the last layer (1/2) sum_j c_j (sum_k theta_kj)^2 / K as in ``Penalty``.
+    """(1/2) sum_p r_p theta_p^2, plus (1/2) sum_j c_j (sum_k theta_kj)^2 / K over the last layer, as in ``Penalty``.
 
-    ``ridge`` (P,) is r: lambda, and 0 for free biases; ``gauge`` (D_L,) is c; ``outputs`` K; ``units`` n_1, the units
-    of the first layer, whose coefficients a group's direction is for.
+    ``ridge`` (P,) is r: lambda, or 0 for free biases.  ``gauge`` (D_L,) is c for the D_L inputs of the last layer, and
+    ``outputs`` is K.  ``units`` is the number of units of the first layer, to whose coefficients the ``direction`` of a
+    ``GroupPenalty`` belongs.
     """
 
     units: int
@@ -41,7 +42,8 @@ class WeightDecay(Penalty):
 
 
 def weight_decay(network: Network, l2: float, *, penalize_bias: bool, softmax: bool) -> WeightDecay:
-    """l2 on the weights, and on the biases only if asked; c is 1/K where a softmax leaves a column free."""
+    """The weight decay with lambda = ``l2`` of all weights, and of biases only if asked; c is 1/K where a softmax
+    leaves a column free."""
     parts = []
     for n, D in network.shapes:
         row = np.full(D, float(l2))

@@ -1,13 +1,14 @@
 """The dense Hessian and Gauss-Newton matrix of a network, from the structure of its layers.
 
-Let delta_l = d f / d z_l, the cotangents of f = sum_i w_i l_i, and let z_k move while all weights stand still.  With
-A_l the inputs of layer l, a row a row, a one behind, the block of unit p of layer l and unit q of layer k <= l is
+Let f = sum_i w_i l_i, z_l the inputs of the units of layer l before their activation, delta_l = d f / d z_l, and A_l
+the inputs of layer l for every row, with a 1 appended for the bias.  If the input z_kq of unit q in layer k changes
+while all weights are fixed, the block of unit p of layer l and unit q of layer k <= l is
 
     sum_i [ (d delta_lp / d z_kq) A_l + delta_lp (d A_l / d z_kq) ] A_k'
 
-over rows i; the second term is there only where l > k.  Leaving out what the residuals multiply (the second term, and
-s'' in the first) gives the Gauss-Newton matrix (Schraudolph 2002).  Either takes about m P^2 / 2 multiplications, as
-matrix products, where P products with unit vectors would take eight times as many.
+over the rows i; the second term exists for l > k only.  Without the terms that the residuals multiply (the second term,
+and s'' in the first), it is the Gauss-Newton matrix (Schraudolph 2002).  Both take about m P^2 / 2 multiplications in
+matrix products, an eighth of what P products with unit vectors would take.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ def add_rows(
     family: Family,
     weights: np.ndarray,
 ) -> None:
-    """Add b rows of ``weights`` (1, b) at one parameter vector to the lower triangle of ``out`` (P, P); ``inputs`` are
-    A_l, (b, D_l).
+    """Add b rows with ``weights`` (1, b) at one parameter vector to the lower triangle of ``out`` (P, P).
 
-    Without a backward pass on the tape it is the Gauss-Newton matrix.
+    ``inputs`` are A_l, (b, D_l) each.  If the tape has no backward pass, the Gauss-Newton matrix is added.
     """
     dtype = out.dtype
     inputs = [signal.astype(dtype, copy=False) for signal in inputs]
@@ -52,7 +52,8 @@ def add_rows(
 def _responses(
     network: Network, layers: list[Layer], tape: Tape, k: int, family: Family, weights: np.ndarray
 ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
-    """With unit q of z_k moved, by layer l >= k: d delta_l / d z_kq and d a_l / d z_kq, (n_k, n_l, b) each."""
+    """For a change of unit q of z_k, the derivatives d delta_l / d z_kq and d a_l / d z_kq for every layer l >= k,
+    (n_k, n_l, b) each."""
     s, hidden, last = network.activation, tape.hidden, len(layers) - 1
     units = layers[k].block.shape[1]
     dz = {k: np.broadcast_to(np.eye(units)[:, :, None], (units, units, tape.state.shape[-1]))}
@@ -69,7 +70,8 @@ def _responses(
 
 
 def is_definite(matrix: np.ndarray, damping: float) -> bool:
-    """Whether the symmetric matrix of which the lower triangle is given is positive definite with that damping."""
+    """Whether a symmetric matrix, given by its lower triangle, is positive definite once ``damping`` is added to its
+    diagonal."""
     potrf = spotrf if matrix.dtype == np.float32 else dpotrf
     damped = matrix.copy(order="F")
     damped[np.diag_indices(len(damped))] += damped.dtype.type(damping)

@@ -1,9 +1,12 @@
-"""K-FAC: the cheap inverse of a network's curvature (Martens and Grosse 2015).
+"""K-FAC: an inverse of a network's curvature that costs little (Martens and Grosse 2015).
 
-Layer by layer, the Gauss-Newton matrix sum_i w_i (delta_i delta_i') (x) (a_i a_i') is replaced by the product of the
-means, B (x) A with B = sum_i w_i J_i' C_i J_i, J_i = d eta_i / d z_l, C_i the loss's curvature in eta, and
-A = sum_i w_i [a_{l-1} 1] [a_{l-1} 1]'; between the layers there is nothing.  In the eigenbases of A and B the shift
-(weight decay and damping) adds exactly.
+The block of layer l of the Gauss-Newton matrix, sum_i w_i (J_i' C_i J_i) (x) (a_i a_i'), is replaced by the Kronecker
+product B (x) A of means, and the blocks between layers by 0:
+
+    B = sum_i w_i J_i' C_i J_i / sum_i w_i        A = sum_i w_i a_i a_i'
+
+with J_i = d eta_i / d z_l, C_i the second derivative of the loss in eta, and a_i = [a_{l-1} 1] the inputs of the layer
+for row i.  In the eigenbases of A and B the shift (weight decay and damping) is added exactly.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.networks.network import Network
 
 ROWS = 1024
-"""Rows at a time."""
+"""Rows processed at a time."""
 FLOOR = 1e-8
 """Least shift, relative to the layer's largest eigenvalue."""
 
 
 class Kfac:
-    """r -> M^-1 r with M = blockdiag(B_l (x) A_l + shift_l): ``factors`` are (B, A, shift) of every layer."""
+    """r -> M^-1 r with M = blockdiag(B_l (x) A_l + shift_l I); ``factors`` are (B, A, shift) of every layer."""
 
     def __init__(self, network: Network, factors: list[tuple[np.ndarray, np.ndarray, float]]):
         self._network = network
@@ -44,8 +47,8 @@ class Kfac:
 
 
 def layer_sums(network: Network, family: Family, theta: np.ndarray, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """B and A of each layer at theta (P, 1) of rows X (m, d) with weights (m,), their numbers one behind the other:
-    ``layer_numbers`` of them."""
+    """B and A of each layer at theta (P, 1), from rows X (m, d) with weights (m,), as one array of ``layer_numbers``
+    numbers."""
     between = [np.zeros((n, n)) for n, _ in network.shapes]
     within = [np.zeros((D, D)) for _, D in network.shapes]
     layers, outputs = network.layers(theta), family.outputs
@@ -54,7 +57,7 @@ def layer_sums(network: Network, family: Family, theta: np.ndarray, X: np.ndarra
         rows = slice(start, min(start + ROWS, len(X)))
         hidden, eta = network.forward(layers, X[rows])
         state, w = family.curvature_state(eta), weights[rows]
-        # d eta / d z_l as (n_l, K, b).
+        # deltas are d eta / d z_l, (K, n_l, b).
         deltas, _ = network.backward(layers, hidden, np.broadcast_to(unit, (outputs, outputs, len(w))))
         signals = network.inputs(X[rows], hidden)
         for B, A, delta, signal in zip(between, within, deltas, signals, strict=True):
@@ -66,7 +69,7 @@ def layer_sums(network: Network, family: Family, theta: np.ndarray, X: np.ndarra
 
 
 def layer_numbers(network: Network) -> int:
-    """L, how many numbers ``layer_sums`` has."""
+    """The length of ``layer_sums``."""
     return sum(n**2 + D**2 for n, D in network.shapes)
 
 
@@ -79,10 +82,8 @@ def kfac(network: Network, sums: np.ndarray, shift: float) -> Kfac:
 
 
 def _eigen(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues (n,) and vectors (n, n); those of the identity where numbers have overflowed.
-
-    The minimiser finds by the gradient's norm that they have, and says so.
-    """
+    """Eigenvalues (n,) and eigenvectors (n, n) of a matrix; those of the identity if numbers have overflowed, which the
+    minimiser recognises by the norm of its gradient and reports."""
     try:
         if np.isfinite(matrix).all():
             return np.linalg.eigh(matrix)

@@ -2,9 +2,11 @@
 
     a_0 = x,    z_l = W_l a_{l-1} + b_l,    a_l = s(z_l) for l < L,    eta = z_L
 
-theta is layer after layer, each (n_l, n_{l-1} + 1) with a unit's bias behind its weights: without hidden layers that is
-a GLM's theta.  Signals are (G, n, b) for G parameter vectors and b rows; where one of two operands has G = 1 it
-serves all of the other.  Cotangents carry the rows' weights already.
+with s the activation.  theta contains one layer after the other, each as an array (n_l, n_{l-1} + 1) in which the bias
+of a unit follows its weights; without hidden layers this is the theta of a GLM.  Signals (values for every unit and
+row, such as z_l or a_l) are (G, n, b) for G parameter vectors and b rows; if one of two operands has G = 1, it serves
+all groups of the other.  Cotangents, the derivatives of the weighted loss with respect to signals, contain the rows'
+weights.
 """
 
 from __future__ import annotations
@@ -22,14 +24,15 @@ Signals = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of G parameter vectors: ``block`` (G, n, n_in + bias), contiguous."""
+    """One layer of G parameter vectors: ``block`` (G, n, n_in + bias), contiguous, and the number n_in of its
+    ``inputs``."""
 
     block: np.ndarray
     inputs: int
 
     @property
     def W(self) -> np.ndarray:
-        """(G, n, n_in)."""
+        """The weights without the bias, (G, n, n_in)."""
         return self.block[:, :, : self.inputs]
 
     def affine(self, a: np.ndarray) -> np.ndarray:
@@ -37,12 +40,12 @@ class Layer:
         return self._shift(self.W @ a)
 
     def affine_rows(self, X: np.ndarray) -> np.ndarray:
-        """W x + b for rows X (b, n_in) that all groups share: one product for all of them."""
+        """W x + b for rows X (b, n_in) that all groups share, (G, n, b), in one product for all groups."""
         G, n, D = self.block.shape
         return self._shift((self.block.reshape(G * n, D)[:, : self.inputs] @ X.T).reshape(G, n, len(X)))
 
     def back(self, delta: np.ndarray) -> np.ndarray:
-        """W' delta."""
+        """W' delta for cotangents delta (G, n, b)."""
         return self.W.transpose(0, 2, 1) @ delta
 
     def _shift(self, z: np.ndarray) -> np.ndarray:
@@ -53,7 +56,8 @@ class Layer:
 
 @dataclass(frozen=True)
 class Network:
-    """``sizes`` are d, the hidden widths and K; ``bias`` gives every unit one."""
+    """The shape of a network: ``sizes`` are d, the widths of the hidden layers, and K; with ``bias`` every unit has
+    one."""
 
     sizes: tuple[int, ...]
     activation: Activation
@@ -66,17 +70,17 @@ class Network:
 
     @property
     def size(self) -> int:
-        """P."""
+        """P, the number of parameters."""
         return sum(n * D for n, D in self.shapes)
 
     @property
     def slices(self) -> list[slice]:
-        """Where each layer's parameters lie in theta."""
+        """The slice of theta that contains each layer's parameters."""
         counts = [n * D for n, D in self.shapes]
         return [slice(end - count, end) for count, end in zip(counts, np.cumsum(counts).tolist(), strict=True)]
 
     def layers(self, theta: np.ndarray) -> list[Layer]:
-        """theta (P, G), or a direction, layer by layer."""
+        """The layers of theta (P, G), or of a direction."""
         parts = zip(self.slices, self.shapes, self.sizes[:-1], strict=True)
         return [
             Layer(np.ascontiguousarray(theta[where].T).reshape(theta.shape[1], n, D), inputs)
@@ -84,7 +88,7 @@ class Network:
         ]
 
     def blocks_of(self, flat: np.ndarray) -> list[np.ndarray]:
-        """Views (G, n_l, D_l) into ``flat`` (G, P), contiguous rows."""
+        """Views (G, n_l, D_l) of each layer's part of ``flat`` (G, P), whose rows are contiguous."""
         return [flat[:, where].reshape(len(flat), n, D) for where, (n, D) in zip(self.slices, self.shapes, strict=True)]
 
     def forward(self, layers: Sequence[Layer], X: np.ndarray) -> tuple[Signals, np.ndarray]:
@@ -97,7 +101,7 @@ class Network:
         return hidden, z
 
     def inputs(self, X: np.ndarray, hidden: Signals) -> list[np.ndarray]:
-        """[a_{l-1} 1] of every layer for one parameter vector, (b, D_l)."""
+        """The inputs [a_{l-1} 1] of every layer for one parameter vector, (b, D_l) each."""
         ones = np.ones((len(X), int(self.bias)))
         return [np.hstack([signal, ones]) for signal in (X, *(a[0].T for a in hidden))]
 
@@ -126,7 +130,8 @@ class Network:
         return ddz, dda
 
     def backward(self, layers: Sequence[Layer], hidden: Signals, cotangent: np.ndarray) -> tuple[Signals, Signals]:
-        """With ``cotangent`` = d f / d eta: delta_l = d f / d z_l for l = 1 .. L, and e_l = d f / d a_l for l < L."""
+        """The cotangents delta_l = d f / d z_l for l = 1 .. L, and e_l = d f / d a_l for l < L, of a function f with
+        ``cotangent`` = d f / d eta."""
         deltas, pulls = [cotangent], []
         for layer, a in zip(reversed(layers[1:]), reversed(hidden), strict=True):
             pulls.append(layer.back(deltas[-1]))
@@ -146,13 +151,14 @@ class Network:
                 block[:, :, inputs] += delta.sum(axis=2)
 
     def collect_products(self, out: np.ndarray, deltas: Signals, moved: Signals, factor: float = 1.0) -> None:
-        """Add factor * sum over rows of delta_l m_{l-1}' to ``out`` for l = 2 .. L: inputs that move have no ones."""
+        """Add factor * sum over rows of delta_l m_{l-1}' to ``out`` for l = 2 .. L, where m_{l-1} (``moved``) are
+        derivatives of inputs, in which the 1 of the bias has none."""
         for layer, (delta, signal) in enumerate(zip(deltas[1:], moved, strict=True), start=1):
             block = self.blocks_of(out)[layer]
             block[:, :, : self.sizes[layer]] += factor * (delta @ signal.transpose(0, 2, 1))
 
     def by_row(self, hidden: Signals, X: np.ndarray, deltas: Signals) -> np.ndarray:
-        """delta_l [a_{l-1} 1]' of each of b rows for one parameter vector: (P, b)."""
+        """delta_l [a_{l-1} 1]' of each of b rows, for one parameter vector: (P, b)."""
         out = np.empty((self.size, len(X)))
         signals = [X.T, *(a[0] for a in hidden)]
         for where, (n, D), signal, delta in zip(self.slices, self.shapes, signals, deltas, strict=True):
@@ -165,8 +171,9 @@ class Network:
 
 @dataclass(frozen=True)
 class Tape:
-    """Hidden activations and the loss's state, (G, n_l, b) each; ``deltas`` and ``pulls``, the backward pass, for the
-    exact Hessian alone."""
+    """What a pass over b rows computes once for many products: hidden activations and the state of the loss, (G, n_l,
+    b) each.  ``deltas`` and ``pulls`` are delta_l and e_l of the backward pass, and empty except for the exact
+    Hessian."""
 
     hidden: Signals
     state: np.ndarray
@@ -174,11 +181,11 @@ class Tape:
     pulls: Signals
 
     def curve(self, family: Family, dz: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """The move of d l / d eta of rows with ``weights`` (G, b) for a move ``dz`` of eta, (G, K, b)."""
+        """The change of the cotangent of eta for rows with ``weights`` (G, b) when eta changes by ``dz`` (G, K, b)."""
         return weights[:, None] * family.curve(self.state, dz)
 
     def take(self, columns: np.ndarray | None) -> Tape:
-        """The same for these groups."""
+        """The tape of the groups ``columns`` (A,); None stands for all."""
         if columns is None:
             return self
         lists = ([take(signal, columns) for signal in signals] for signals in (self.hidden, self.deltas, self.pulls))
@@ -187,5 +194,5 @@ class Tape:
 
 
 def take(array: np.ndarray, columns: np.ndarray | None) -> np.ndarray:
-    """The groups ``columns`` of an array that has one for every group, or one for all."""
+    """The groups ``columns`` (A,) of an array that has one entry for every group, or a single one for all."""
     return array if columns is None or len(array) == 1 else array[columns]

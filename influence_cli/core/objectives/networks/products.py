@@ -17,10 +17,10 @@ def add_product(
     X: np.ndarray,
     curve: tuple[Family, np.ndarray],
 ) -> None:
-    """Add sum_i w_i hess l_i V over rows X (b, d) to ``out`` (G, P), V layer by layer being ``moves``.
+    """Add sum_i w_i (hess l_i) V over rows X (b, d) to ``out`` (G, P), where ``moves`` are the layers of V (P, G).
 
-    ``curve`` are the family and the rows' weights (G, b).  Without a backward pass on the tape it is the Gauss-Newton
-    product.
+    ``curve`` are the family and the rows' weights (G, b).  If the tape has no backward pass, the product with the
+    Gauss-Newton matrix is added.
     """
     exact, s = bool(tape.deltas), network.activation
     dz, da = network.tangents(layers, tape.hidden, X, moves)
@@ -48,9 +48,9 @@ def add_third(
     X: np.ndarray,
     curve: tuple[Family, np.ndarray],
 ) -> None:
-    """Add sum_i w_i l_i'''[u, u] over rows X (b, d) to ``out`` (G, P), u layer by layer being ``moves``.
+    """Add sum_i w_i l_i'''[u, u] over rows X (b, d) to ``out`` (G, P), where ``moves`` are the layers of u (P, G).
 
-    As ``add_product``, with a backward pass on the tape, differentiated twice.
+    It differentiates the backward pass twice; the tape must contain one, and ``curve`` is as in ``add_product``.
     """
     s, hidden, weights = network.activation, tape.hidden, curve[1][:, None]
     dz, da = network.tangents(layers, hidden, X, moves)
