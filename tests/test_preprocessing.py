@@ -348,8 +348,9 @@ def test_encoded_sparse_features_are_made_again(sparse):
 
 
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler(), RobustScaler()], ids=str)
+@pytest.mark.parametrize("intercept", [True, False])
 @pytest.mark.parametrize("sparse", [False, True])
-def test_imputed_cells_of_sparse_rows_are_made_again(sparse, scaler):
+def test_imputed_cells_of_sparse_rows_are_made_again(sparse, intercept, scaler):
     X, y, groups = clinic()
     steps = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")), ["form"]),
@@ -357,7 +358,7 @@ def test_imputed_cells_of_sparse_rows_are_made_again(sparse, scaler):
         (make_pipeline(SimpleImputer(), scaler), ["age", "dose"]),
         sparse_threshold=1.0 if sparse else 0.0,
     )
-    pipeline = make_pipeline(steps, logistic()).fit(X, y)
+    pipeline = make_pipeline(steps, logistic().set_params(fit_intercept=intercept)).fit(X, y)
     model = GroupInfluence.from_sklearn(pipeline, X, y)
     assert isinstance(model.model.dataset.X_train, csr_array) == sparse
     ask = {"groups": groups, "X_test": X[:5], "y_test": y[:5], "quantity": "prob"}

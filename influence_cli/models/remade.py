@@ -248,8 +248,6 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarra
         ratio[column], shift[column] = _line(x, y)
         if not np.allclose((x - shift[column]) / ratio[column], y, rtol=ROUNDING, atol=ROUNDING):
             return None
-    if shift.any() and not centred:
-        return None
     others = np.setdiff1d(np.arange(len(old.names)), dense)
     before, new = before[:, others], new[:, others]
     for one in (before, new):
@@ -261,12 +259,10 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarra
     ratio[columns] = before.data / new.data
     if not np.allclose(ratio[columns] * new.data, before.data, rtol=ROUNDING, atol=0.0):
         return None
-    to_old, moved = csr_array(named.multiply(ratio)), np.flatnonzero(shift)
+    to_old = csr_array(named.multiply(ratio))
 
     def in_old_units(X: Rows) -> Rows:
-        shifts = np.tile(shift[moved], X.shape[0])
-        rows = np.repeat(np.arange(X.shape[0]), len(moved))
-        return csr_array(X @ to_old + coo_array((shifts, (rows, np.tile(moved, X.shape[0]))), (X.shape[0], len(shift))))
+        return csr_array(X @ to_old + _shifts(shift, X.shape[0]))
 
     X_train, X_test = rest, in_old_units(made.X_test)
     if not whole.all():
@@ -277,7 +273,19 @@ def _aligned_sparse(made: Made, old: Made, kept: np.ndarray, complete: np.ndarra
     if made.open is not None and made.is_open:
         rows = np.flatnonzero(made.open)
         X_test = csr_array(X_test + coo_array((np.ones(len(rows)), (rows, np.full(len(rows), lost[0]))), X_test.shape))
+    if not centred:
+        X_train, X_test = (csr_array(X - _shifts(shift, X.shape[0])) for X in (X_train, X_test))
+        shift = np.zeros_like(shift)
     return Remade(X_train, X_test, old.names, ratio, shift, True)
+
+
+def _shifts(shift: np.ndarray, rows: int) -> Any:
+    """The ``shift`` (d,) of every row, a sparse matrix (rows, d)."""
+    from scipy.sparse import coo_array
+
+    columns = np.flatnonzero(shift)
+    places = np.repeat(np.arange(rows), len(columns)), np.tile(columns, rows)
+    return coo_array((np.tile(shift[columns], rows), places), (rows, len(shift)))
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
