@@ -17,15 +17,16 @@ from influence_cli.core.weights import Weights
 DEPTH = 8
 """Differences of points that the mixing keeps."""
 STALLED_AFTER = 12
-"""Passes within which the decrement of a column must fall by ``EXPECTED_GAIN``; otherwise Newton-CG takes over."""
+"""Passes within which the decrement of a column must fall by the factor ``EXPECTED_GAIN``; otherwise Newton-CG takes
+over."""
 EXPECTED_GAIN = 10.0
 NOISE = 10.0
 """Multiple of its rounding error above which a gradient in single precision is used."""
 REMEMBERED = 3
 """Steps whose curvature is used to correct the preconditioner's estimate of the decrement."""
 NEAR = 3.0
-"""Change of a row's output up to which the curvature at the trained parameters gives the distance to the minimum: to
-within a factor of 4.5, which one more step makes up for."""
+"""Change of a row's output up to which the curvature at the trained parameters still measures the distance to the
+minimum, to within a factor of exp(3 / 2) = 4.5, for which one more step makes up."""
 UNSEEN = 4.0
 """Safety factor on the step that remains after a last step whose end no pass has examined."""
 REGULARIZATION = 1e-14
@@ -33,8 +34,8 @@ REGULARIZATION = 1e-14
 
 
 class Mixing:
-    """The last points of A columns and the moves from there; the caller computes gradients and moves, and decides the
-    end.
+    """The last points of A columns and the moves from there.  The caller computes gradients and moves, and decides when
+    to end.
 
     The length of a move is measured in ``units`` (P,), those of ``Objective``, so that the features' units have no
     influence.  If the caller passes the ``image`` M move of each move, it is measured in the norm of M: this reaches an
@@ -172,14 +173,15 @@ class _Gradients:
         return there + changed
 
     def end_rough(self, here: np.ndarray, gain: np.ndarray) -> bool:
-        """Go on in double precision if by the next pass the rounding of a quarter of the columns would show, which that
-        pass may then end: decrements (A,) are ``here``, by the factors ``gain`` less than before."""
+        """Whether to continue in double precision: if at the next pass the decrements, expected to be ``here`` times
+        ``gain`` (A,) each, of a quarter of the columns would be below the rounding error, so that this pass may end
+        these columns."""
         self.rough = not (self._floor is not None and np.quantile(here * np.minimum(gain, 1.0), 0.25) < self._floor)
         return not self.rough
 
 
 class _Best:
-    """The points of least decrement so far; the fields are those of ``Minimum``."""
+    """The points of least decrement so far, in the fields of a ``Minimum``."""
 
     def __init__(self, start: np.ndarray):
         count = start.shape[1]
@@ -210,9 +212,11 @@ class _Best:
         allowed: np.ndarray,
         shares: tuple[np.ndarray | float, np.ndarray],
     ) -> None:
-        """End the ``active`` columns (A,) whose remaining decrement is at most ``allowed`` times the present one.  The
-        first of the ``shares`` bounds it, in the same unit, at the present point, and the second at ``ahead`` (P,
-        A)."""
+        """End the ``active`` columns (A,) whose remaining decrement is at most ``allowed`` times the present one.
+
+        The ``shares`` bound the remaining decrement, as multiples of the present one: the first at the present point,
+        and the second at ``ahead`` (P, A), the next one.
+        """
         here, there = shares
         self.converged[active] = np.minimum(here, there) <= allowed
         moved = (there <= allowed) & ~(here <= allowed)
@@ -249,7 +253,7 @@ class _Gains:
             setattr(self, name, kept[which])
 
     def begin(self, iteration: int) -> None:
-        """Start to measure the gain anew at this iteration."""
+        """Start again to measure the gain, from this iteration."""
         self._mark[:], self._mark_at[:] = np.inf, iteration
 
     def look(self, iteration: int, decrement: np.ndarray) -> None:
@@ -261,14 +265,14 @@ class _Gains:
         self._mark[gained], self._mark_at[gained] = decrement[gained], iteration
 
     def stalled(self, iteration: int) -> np.ndarray:
-        """Which columns (A,) have not gained ``EXPECTED_GAIN`` in ``STALLED_AFTER`` iterations, or have no
+        """Which columns (A,) have not gained ``EXPECTED_GAIN`` in ``STALLED_AFTER`` iterations, or have no finite
         decrement."""
         return (iteration - self._mark_at > STALLED_AFTER) | ~np.isfinite(self._before)
 
 
 class _Curvature:
-    """The curvature of H relative to that of B along the last steps s of A columns; y are the changes of the
-    gradient."""
+    """The curvature of H along the last steps s of A columns, relative to that of B; y is the change of the gradient
+    along s."""
 
     def __init__(self, columns: int):
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -280,7 +284,7 @@ class _Curvature:
             self._last = self._last[0][:, which], self._last[1][:, which], self._last[2][:, which]
 
     def root(self, x: np.ndarray, gradient: np.ndarray, move: np.ndarray) -> np.ndarray:
-        """The root of the least of these ratios, at most 1, at points x (P, A) with gradients and moves -B^-1
+        """The root of the least of these ratios, at most 1, at points x (P, A) with their gradients and moves -B^-1
         gradient."""
         if self._last is not None:
             y = gradient - self._last[1]

@@ -24,6 +24,7 @@ LEARNED = 5
 FALL, SLOPE = 1e-4, 0.9
 """Constants of the two Wolfe conditions, for the decrease of J and for its slope."""
 TRIALS = 40
+"""Most trial steps of a line search."""
 UNRESOLVED = 1e-13
 """Change of J, relative to |J|, up to which it counts as rounding error."""
 
@@ -38,14 +39,15 @@ def lbfgs(
     max_iterations: int,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Descend J(.; w) from ``start`` (P, G) until every decrement is within ``goal``.
+    """Minimise J(.; w) from ``start`` (P, G) until every decrement is within ``goal``.
 
-    The decrement is measured with the approximate inverse Hessian of the steps, once it is good enough: at once with a
-    ``preconditioner``, else after ``LEARNED`` steps.
+    The decrement is measured with the approximate inverse Hessian of the steps, once that is good enough: at once with
+    a ``preconditioner``, else from ``LEARNED`` pairs on.
 
     The first approximate inverse Hessian is the ``preconditioner`` or, without one, the identity.  Either is rescaled
-    so that it maps the newest y to the length of its s; otherwise the first trial of most steps would be rejected.  A
-    column whose line search fails twice in a row ends unconverged.
+    by the newest pair (s, y), so that it maps y to about the length of s; otherwise the first trial of most steps would
+    be rejected.  If a line search fails, the column's pairs are discarded and it tries once more; if it has none, it
+    ends unconverged.
     """
     theta, w = np.array(start, order="F"), as_weights(w)
     value, gradient = (np.array(a) for a in objective.value_and_gradient(theta, w))
@@ -87,8 +89,8 @@ def lbfgs(
 
 @dataclass(frozen=True)
 class _Ray:
-    """Directions of descent (A, P) with the slopes of J along them, the first trial steps, and whether the decrement is
-    known there, (A,) each."""
+    """Directions of descent (A, P), and for each the slope of J, the first trial step, and whether the decrement is
+    known, (A,) each."""
 
     direction: np.ndarray
     slope: np.ndarray
@@ -102,8 +104,8 @@ class _Ray:
 def _ray_down(
     memory: _Memory, g: np.ndarray, norm: np.ndarray, preconditioner: Preconditioner | None, columns: np.ndarray
 ) -> _Ray:
-    """The direction from points with gradients g (A, P) of that norm (A,); pairs that would lead uphill are
-    discarded."""
+    """The directions of descent at points with gradients g (A, P) of that norm (A,); pairs with which a direction would
+    lead uphill are discarded."""
     direction = -memory.solve(g, preconditioner or _identity, columns)
     slope = np.einsum("ap,ap->a", direction, g)
     uphill = ~(slope < 0.0)
@@ -118,7 +120,8 @@ def _ray_down(
 
 
 class _Memory:
-    """The pairs (s, y) of each of A columns, the newest last; a pair whose rho is 0 does not count."""
+    """The curvature pairs (s, y) of each of A columns, the newest last: a step, and the change of the gradient along
+    it.  rho is 1 / s'y; a pair with rho = 0 does not count."""
 
     def __init__(self, count: int, size: int):
         self._s = np.zeros((count, 0, size))
@@ -131,7 +134,7 @@ class _Memory:
         return np.asarray((self._rho > 0).sum(axis=1))
 
     def add(self, which: np.ndarray, s: np.ndarray, y: np.ndarray) -> None:
-        """Add a pair to the columns ``which`` (A,) bool; none where s'y is not safely positive."""
+        """Add a pair to the columns ``which`` (A,) bool, except where s'y is not safely positive."""
         dots = np.einsum("ap,ap->a", s, y)
         good = dots > np.finfo(float).eps * np.einsum("ap,ap->a", y, y)
         shape = (len(which), 1, self._s.shape[2])
@@ -186,7 +189,7 @@ def _line_search(
     ray: _Ray,
     w: Weights,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Step lengths (A,), 0 where none was found, with the value (A,) and gradient (P, A) at their ends."""
+    """Step lengths (A,), 0 where none was found, with the value of J (A,) and its gradient (P, A) at their ends."""
     count, direction, slope = len(value), ray.direction.T, ray.slope
     step, low, high = ray.first.copy(), np.zeros(count), np.full(count, np.inf)
     step_length, new_value, new_gradient = np.zeros(count), np.array(value), np.zeros_like(theta)

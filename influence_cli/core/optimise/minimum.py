@@ -1,4 +1,4 @@
-"""The criterion for a minimum, and the result of every minimiser (docs/design.md, "When is it a minimum?").
+"""The criterion for a minimum, and the result of every minimiser (docs/design.md, section 2.9).
 
 With r the gradient of J(.; w) at theta and H its Hessian there, the Newton decrement sqrt(r' H^-1 r) is the distance of
 theta from the minimum in the norm of H, to first order.  Unlike a gradient norm it does not depend on the units of the
@@ -22,7 +22,7 @@ ROUNDING = 16 * np.finfo(float).eps
 rows."""
 
 Watch = Callable[[int, float], None]
-"""Called with the iteration and the largest gradient norm at its start."""
+"""A function that is called in every iteration with its number and the largest gradient norm at its start."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Block Newton-CG: G minimisations of J(.; w_g) side by side, to a Newton decrement on which the estimators can rely.
 
-Training is the case G = 1 from zero; retraining without groups starts G columns at the trained parameters.
+Training is the case G = 1 from the initial parameters; retraining without groups starts G columns at the trained ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_g
 from influence_cli.core.weights import RowWeights, Weights, as_weights
 
 ARMIJO = 1e-4
+"""Constant of Armijo's rule: the share of the first-order decrease that J must fall by."""
 HALVINGS = 30
+"""Most trial steps of a line search, each half as long as the one before."""
 UNRESOLVED = 64 * np.finfo(float).eps
 """Change of J, relative to J and its terms, below which it is rounding error and the gradient norm decides instead."""
 SHORTEST = 0.25
@@ -24,7 +26,7 @@ NEAR = 1e-4
 """Decrement, relative to the goal's scale, below which the error of Newton's method is small beside that of the solve,
 so that the step is solved precisely enough to be the last."""
 LAST = 0.01
-"""Share of the goal that the solve of a last step may leave: this costs one more product, and a digit is to spare."""
+"""Share of the goal that the solve of a last step may leave: this costs one more product and gives a digit to spare."""
 
 
 def newton_cg(
@@ -40,8 +42,9 @@ def newton_cg(
     """Minimise J(.; w) from ``start`` (P, G) until every Newton decrement is within ``goal``.
 
     Every column takes at least one step, because only a solve shows the distance to the minimum.  Steps are solved to a
-    relative residual of min(0.1, root of the relative decrement) (Eisenstat and Walker) and halved until J falls by
-    Armijo's rule or, where rounding hides the change of J, until the gradient norm falls.
+    relative residual of min(0.1, root of the relative decrement) (Eisenstat and Walker 1996), and close to the minimum
+    so precisely that they can be the last.  A step is halved until J falls by Armijo's rule or, where rounding hides
+    the change of J, until the gradient norm falls.
     """
     w = as_weights(w)
     points = Points.at(objective, start, w)
@@ -92,7 +95,8 @@ def _forcing(decrement: np.ndarray, scale: np.ndarray, wanted: np.ndarray) -> np
 
 
 def visible(objective: Objective, theta: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """The change of J (A,) up to which it may be rounding error of its terms, which may be far larger than J."""
+    """The change of J (A,) at theta (P, A) up to which it may be the rounding error of its terms, which may be far
+    larger than J."""
     terms = objective.units @ np.abs(theta)
     return UNRESOLVED * (np.abs(value) + 0.1 * terms**2) + 1e-300
 

@@ -23,12 +23,14 @@ from influence_cli.core.weights import RowWeights, as_weights
 OWN_BYTES = 200e6
 """Bytes that the columns' approximations of the Hessian may take at a time."""
 CHEAP_FACTOR = 50
-"""P (K + 1) / K, eight times the passes that a dense Hessian costs, up to which every column has its own factor."""
+"""Largest P (K + 1) / K, which is eight times the passes that a dense Hessian costs, at which every column has its own
+factor."""
 CURVATURE_HELPS = 1e-3
-"""Gradient norm below which the model's own curvature helps a descent.  From 1e-2 on it would take a quarter fewer
-passes, but columns that start alike would diverge: cold retraining from several seeds would agree less."""
+"""Gradient norm below which the model's own curvature helps a descent.  If it were used from 1e-2 on, a descent would
+take a quarter fewer passes, but columns that start alike would diverge: cold retraining from several seeds would agree
+less."""
 FIRST_SHARE = 0.25
-"""Share of a descent's iterations that may be spent before it."""
+"""Share of the iterations of a descent that may be spent before that."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ def descend(
     """Minimise a J(.; w) that is not convex from ``start`` (P, G), deterministically.
 
     A column ends at a decrement of ``tol`` times the deviation of its outputs.  The first part of the descent is plain
-    L-BFGS.  Near the end directions of small curvature dominate, along which that is slow; there L-BFGS starts from
-    each column's own approximation of the Hessian, recomputed as the parameters move, which also measures the
+    L-BFGS.  It is slow near the end, where directions of small curvature dominate.  There L-BFGS starts from each
+    column's own approximation of the Hessian, which is recomputed as the parameters move and also measures the
     decrement.
     """
     first = lbfgs(
@@ -134,7 +136,8 @@ def hessian_passes(objective: Glm) -> float:
 
 
 def _each_bytes(objective: Objective) -> float:
-    """Bytes of K factors (D, D), with P = K D; for wide designs those of a matrix of the rows' size and the penalty."""
+    """Bytes of the approximation of one column: K factors (D, D), with P = K D, or for wide designs a matrix of the
+    size of the rows and the penalty."""
     if isinstance(objective, Glm) and objective.wide:
         return 8.0 * ((objective.design.rows * objective.outputs) ** 2 + objective.size)
     return 8.0 * objective.size**2 / objective.outputs

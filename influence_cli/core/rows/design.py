@@ -20,17 +20,19 @@ from influence_cli.core.weights import batches
 DOUBLE, SINGLE = np.dtype(np.float64), np.dtype(np.float32)
 BLOCK_NUMBERS, OUTPUT_NUMBERS = 1 << 19, 1 << 18
 """Float64 numbers of X (4 MiB) and of outputs (2 MiB) that a block of rows may have: few enough for one block per
-thread in the shared cache, enough for matrix products to run at full speed and for Python's overhead not to count.  The
-system would map larger arrays of outputs anew for each of their derivatives, which takes longer than the products."""
+thread in the shared cache, enough for matrix products to run at full speed and for Python's overhead not to count.  For
+larger outputs the system would map new memory for each of their derivatives, which takes longer than the products."""
 PARTS, PART = 8, 1_000_000
-"""Blocks of a pass at least, where each has that many multiply-adds, so that threads can share short passes, too."""
+"""A pass has at least ``PARTS`` blocks if each then takes ``PART`` multiply-adds, so that threads can share short
+passes, too."""
 CHOSEN_NUMBERS = 1 << 18
 """Float64 numbers of X in a block of rows that are picked for a group."""
 COPY_FLOPS, NARROW_FLOPS = 25.0, 1.7
-"""Time to copy a number of X, and of a multiply-add in a product with few outputs, in units of the time of a
+"""Time to copy a number of X, and time of a multiply-add in a product with few outputs, in units of the time of a
 multiply-add in a product with many (measured, docs/performance.md)."""
 ROW_COLUMNS = 100
-"""Columns of X that take as long as the rest of a row: all that is no matrix product, and access to a distant row."""
+"""Columns of X that take as long as the work on a row that is no matrix product, including the access to a distant
+row."""
 GROUP_OVERHEAD_FLOPS = 6e5
 """Python's overhead for one group, 27 microseconds, in multiply-adds of a product with many outputs (measured)."""
 
@@ -53,13 +55,14 @@ class Design:
     intercept: bool
     dtype: np.dtype = DOUBLE
     keeps_states: ClassVar[bool] = True
-    """Whether row-wise results of a pass are worth keeping for the next one: here no row has to be read for that."""
+    """Whether results for every row are worth keeping for the next pass.  Here they are, because no row is read from
+    disk."""
 
     may_be_away: ClassVar[bool] = False
-    """Whether other processes may do the work on blocks, so that only its return value reaches this process."""
+    """Whether other processes may do the work on blocks, so that nothing but its return value reaches this process."""
 
     def single(self, outputs: int) -> Design:
-        """The same design with passes in float32 where these take half the time for so many outputs; else itself."""
+        """The same design with passes in float32; itself where that is not faster."""
         return self if self.dtype == SINGLE else replace(self, dtype=SINGLE)
 
     def largest(self) -> float:
@@ -77,11 +80,11 @@ class Design:
 
     @property
     def stored(self) -> int:
-        """Numbers of X that are stored."""
+        """The numbers of X that are stored."""
         return int(self.X.size)
 
     def used_columns(self) -> np.ndarray:
-        """Which columns of X (d,) have a nonzero."""
+        """Which columns of X (d,) contain a number other than 0."""
         used = np.zeros(self.X.shape[1], dtype=bool)
         for rows in self.blocks(1):
             used |= self.X[rows].any(axis=0)
@@ -90,14 +93,14 @@ class Design:
         return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
-        """Slices that cut the rows into blocks for passes with so many outputs a row."""
+        """Slices that cut the rows into blocks for passes with that many outputs for each row."""
         size = min(BLOCK_NUMBERS // max(self.X.shape[1], 1), OUTPUT_NUMBERS // max(outputs, 1))
         parts = max(1, min(PARTS, int(self.operations(outputs)) // PART))
         size = max(64, min(size, -(-self.rows // parts)))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))
 
     def operations(self, outputs: int) -> float:
-        """Multiply-adds of a pass with so many outputs a row."""
+        """Multiply-adds of a pass with that many outputs for each row."""
         return float(self.rows) * self.columns * outputs
 
     def total(self, add: Add, blocks: Sequence[slice], shape: tuple[int, ...], operations: float) -> np.ndarray:
@@ -146,7 +149,8 @@ class Design:
             out[:, d] += R.sum(axis=1)
 
     def sweep(self, W: np.ndarray, rowwise: Callable[[np.ndarray, slice], np.ndarray], outputs: int) -> np.ndarray:
-        """sum over blocks of R [X 1], (outputs, D), where R = rowwise(forward(W), rows) is (outputs, b).
+        """The sum over all blocks of R [X 1], (outputs, D), where R = rowwise(forward(W), rows) is (outputs, b) and W
+        is (C, D).
 
         ``rowwise`` is called for blocks in any order, and for several at once.
         """
@@ -228,7 +232,7 @@ class Design:
         chosen: Sequence[np.ndarray],
         outputs: int,
     ) -> np.ndarray:
-        """``sweep_groups`` in terms of ``sweep_chosen``."""
+        """``sweep_groups`` by means of ``sweep_chosen``."""
         begins = np.cumsum([0, *(len(rows) for rows in chosen)])
 
         def of_group(eta: np.ndarray, span: slice, g: int) -> np.ndarray:

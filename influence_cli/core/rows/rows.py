@@ -13,7 +13,9 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 Piece = TypeVar("Piece")
+"""The result of the work on a block."""
 Add = Callable[[Sequence[slice], np.ndarray], None]
+"""add(span, out) adds the sums over some consecutive blocks to ``out``."""
 
 
 class Cost(Protocol):
@@ -34,7 +36,7 @@ class Cost(Protocol):
 
 @runtime_checkable
 class Rows(Protocol):
-    """m rows of d features, float64, that are not in memory.  Any number of threads may call it at once.
+    """m rows of d features, float64, that are not in memory.  Several threads may call its methods at once.
 
     A returned array stays valid as long as the caller refers to it, and must not be modified.
     """

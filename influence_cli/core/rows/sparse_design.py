@@ -52,7 +52,8 @@ class SparseDesign(Design):
         return used
 
     def blocks(self, outputs: int) -> Iterator[slice]:
-        """Slices of about a block's numbers, of X or of outputs; longer where the sum itself has more numbers."""
+        """Slices whose numbers, of X or of outputs, fill about one block; longer ones where the sum itself has more
+        numbers."""
         each = max(self.stored / max(self.rows, 1), outputs, 1)
         size = max(64, int(max(design.BLOCK_NUMBERS, self.columns) / each))
         return (slice(start, min(start + size, self.rows)) for start in range(0, self.rows, size))

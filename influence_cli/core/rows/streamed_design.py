@@ -23,8 +23,8 @@ SCATTERED = 8.0
 AHEAD = 2
 """Blocks per thread that are computed ahead of the caller."""
 SHARED_NUMBERS = 1 << 21
-"""Float64 numbers (16 MiB) of a block in a pass that many groups share: large enough that each group has some rows in
-it, so that Python's overhead per group and block does not count."""
+"""Float64 numbers (16 MiB) of a block in a pass that many groups share: so many that each group has some rows in the
+block, and Python's overhead per group and block does not count."""
 
 
 @dataclass(frozen=True)

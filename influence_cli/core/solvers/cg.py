@@ -2,8 +2,8 @@
 
 Each column is an iteration of its own, with its own step lengths and its own end, but all columns share each pass over
 the rows, and a finished column leaves the block.  Two things depart from the textbook.  The true residual rhs - H x is
-computed now and then, and before a tight tolerance counts as met, because the recursion drifts away from it.  And a
-curvature that is negligible beside the largest met so far is treated as rounding error.
+computed every ``RECOMPUTE_EVERY`` iterations, and before a tight tolerance counts as met, because the recursion drifts
+away from it.  And a curvature that is negligible beside the largest met so far is treated as rounding error.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class Status(IntEnum):
 class Solution:
     """x (P, A) with H x = rhs.
 
-    ``residual`` (A,) is |rhs - H x| / |rhs|, ``iterations`` (A,) counts products, and ``status`` (A,) has the
-    ``Status`` of each column.  Where a direction of curvature <= 0 was met, x is the iterate before it.
+    ``residual`` (A,) is |rhs - H x| / |rhs|, ``iterations`` (A,) counts iterations, each of which takes a product, and
+    ``status`` (A,) has the ``Status`` of each column.  Where a direction of curvature <= 0 was met, x is the iterate
+    before it.
     """
 
     x: np.ndarray
@@ -80,7 +81,7 @@ class Solution:
         return whole
 
     def why(self, column: int) -> str:
-        """How one column ended, in words with the remedy, or "ok"."""
+        """How the solve of one column ended: "ok", or a sentence that names the remedy."""
         if self.status[column] == Status.SOLVED:
             return "ok"
         return Status(self.status[column]).text(float(self.residual[column]))
@@ -112,8 +113,8 @@ def conjugate_gradient(
 ) -> Solution:
     """Solve product(x) = rhs (P, A), each column to |rhs - H x| <= tol |rhs|, where ``tol`` is a number or (A,).
 
-    ``start`` (P, A) is the first x; where it meets the tolerance already, it is returned unchanged.  ``units`` (P,) are
-    those of ``Objective``: lengths are those of r / units and of x * units.
+    ``start`` (P, A) is the first x, which is returned unchanged where it meets the tolerance.  ``units`` (P,) are those
+    of ``Objective``: lengths are those of r / units for residuals r, and of d * units for steps d.
     """
     unit = np.reshape(units, (-1, 1))
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")

@@ -1,9 +1,9 @@
 """The choice of the method that solves H x = b, with its reason, and the solver itself.
 
-A dense factor takes P^2 numbers of memory and about m P D operations once; each solve then takes a few products.
-Without it, every solve takes tens to hundreds of products.  The factor is therefore used wherever it fits into memory
-and does not take too long.  Where there are far fewer rows than columns, the dual form, whose matrix has the size of
-the rows, does the same at a small part of the cost.
+A dense factor takes P^2 numbers of memory and about m P (P + D) / 2 + P^3 / 3 multiply-adds once; each solve then takes
+a few products.  Without it, every solve takes tens to hundreds of products.  The factor is therefore used wherever it
+fits into memory and does not take too long.  Where there are far fewer rows than columns, the dual form, whose matrix
+has the size of the rows, does the same at a small part of the cost.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ MEMORY_SHARE = 0.4
 SECONDS = 300.0
 """Seconds that the computation of a factor may take under ``auto``."""
 HESSIAN_UP_TO = 128
-"""Parameters up to which H itself is formed for products: this takes as long as a pass for half as many columns."""
+"""Number of parameters up to which H itself is formed for products; forming it takes as long as a pass with half as
+many columns."""
 SOLVERS = ("auto", "cholesky", "dual", "cg")
 EXACT = 1e-6
-"""Relative error of products with the inverse in dual form up to which it counts as exact: it loses digits where the
-penalty is almost 0 beside the curvature."""
+"""Relative error of products with the inverse in dual form up to which it counts as exact.  The dual form loses digits
+where the penalty is almost 0 compared with the curvature."""
 SOLVED = 1e-10
 """Relative residual to which right-hand sides are solved."""
 SIDE_BY_SIDE = 256
@@ -116,7 +117,10 @@ class HessianSolver:
 def make_solver(
     objective: Objective, theta: np.ndarray, kind: str, *, factor: CholeskyFactor | None = None
 ) -> HessianSolver:
-    """The solver of that ``kind`` (cholesky, dual or cg) at theta (P, 1), with the cached ``factor``, if any."""
+    """The solver of that ``kind`` (cholesky, dual or cg) at theta (P, 1), with the cached ``factor``, if any.
+
+    Raises UsageError for the dual form of a model that has none, and NotConvergedError where H has no factor.
+    """
     product = _narrow_product(objective, theta) or objective.curvature(theta, objective.weights)
     size, units = objective.size, objective.units
     if kind == "cg":
@@ -162,10 +166,12 @@ def _narrow_product(objective: Objective, theta: np.ndarray) -> Product | None:
 def choose_solver(
     requested: str, *, size: int, outputs: int, rows: int, cached: bool, wide: bool = False, beside: float = 0.0
 ) -> SolverChoice:
-    """Weigh memory and time of a dense factor of P = ``size`` parameters on m = ``rows`` rows.
+    """Choose a solver for P = ``size`` parameters and m = ``rows`` rows by the memory and time that a dense factor
+    takes.
 
-    ``wide`` says that the dual form costs far less; ``beside`` is the memory (bytes) that the work takes with any
-    solver.  Raises UsageError where that does not fit, or where a factor is requested that does not fit beside it.
+    ``requested`` is one of ``SOLVERS``.  ``cached`` says that the model has a factor, ``wide`` that the dual form costs
+    far less; ``beside`` is the memory (bytes) that the work takes with any solver.  Raises UsageError where that does
+    not fit, or where a factor is requested that does not fit beside it.
     """
     dtype = factor_dtype(size)
     blocks = (outputs + 1) / (2 * outputs)

@@ -13,12 +13,12 @@ from influence_cli.core.weights import RowWeights
 from influence_cli.errors import NotConvergedError
 
 DOUBLE_UP_TO = 3000
-"""P up to which the factor is float64; above, float32 takes half the memory and time, and refinement restores
-digits."""
+"""P up to which the factor is float64.  Above it, float32 takes half the memory and time, and iterative refinement
+restores the digits."""
 DEPENDENT = 0.1
-"""Pivots, relative to the diagonal, below this times P times the rounding unit are taken for zero."""
+"""Pivots below this number times P times the rounding unit, relative to the diagonal, count as 0."""
 LEAST_SIZE = 640
-"""The least P in that rule: the sums of a Hessian leave exact copies of a column up to 20 rounding units apart."""
+"""The least P in that rule: rounding leaves exact copies of a column up to 20 rounding units apart in a Hessian."""
 SHIFTS = (1.0, 16.0)
 """Shifts of a float32 Hessian's diagonal to try in turn, in rounding units of its largest entry.  Rounding moves
 eigenvalues by about one unit, so that without a shift a small lambda may appear negative; but the larger the shift, the

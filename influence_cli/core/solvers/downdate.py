@@ -1,7 +1,8 @@
-"""Conjugate gradients for (H - D) x = b where solves with H itself are available.
+"""Conjugate gradients for (H - D) x = b where solves with H itself are available; D is the part of H that removal takes
+away.
 
 The factor maps a residual r to z = H^-1 r, so that H z = r is known without a product, and H d of every direction d
-follows from the recursion for d.  Only D d has to be computed, and D depends on a group's rows alone.
+follows from the recursion for d.  Only D d has to be computed, which needs no rows but those of the group.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def _as_the_recursion_says(
 ) -> bool:
     """Whether H x (P, G) equals ``Hx`` to within ``target`` (G,), judged from one random combination of the columns.
 
-    In it the columns' errors, in units of what is allowed, add up like independent random numbers.
+    Each column enters with a random factor divided by its target, so that the columns' errors, in units of what is
+    allowed, add up like independent random numbers.
     """
     positive = target > 0
     sizes = np.random.default_rng(0).normal(size=positive.sum()) / target[positive]

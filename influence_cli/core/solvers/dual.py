@@ -22,11 +22,11 @@ from influence_cli.core.weights import GroupPenalty
 from influence_cli.memory import at_hand
 
 GRAM_COLUMNS = 1 << 14
-"""Columns of X that are scaled at a time, so that the copy stays far smaller than X."""
+"""Columns of X that are scaled at a time, so that their scaled copy stays far smaller than X."""
 LEVERAGE_NUMBERS = 1 << 22
 """Float64 numbers (32 MiB) that a block of right-hand sides for leverages may take."""
 JITTER = 1e-14
-"""Shift of the intercepts' matrix, relative to its diagonal: if a class has lost its rows, that matrix is almost 0."""
+"""Shift of the intercepts' matrix, relative to its diagonal; the matrix is almost 0 if a class has lost its rows."""
 LEAST_OPERATIONS = 1e8
 """Multiply-adds of the D x D factors below which replacing them gains nothing."""
 SAVING = 4.0
@@ -42,8 +42,9 @@ def dual_operations(rows: int, outputs: int, columns: int) -> float:
 
 
 def is_wide(rows: int, outputs: int, columns: int) -> bool:
-    """Whether the rows' matrix costs far less than even the K factors (D, D) of a Kronecker approximation, and whether
-    it fits into memory with its factor: sparse X may be a hundred times smaller than that matrix."""
+    """Whether the rows' matrix costs far less than the K factors (D, D) of a Kronecker approximation, and fits into
+    memory with its factor.  The second may fail even where X is small: sparse X may be a hundred times smaller than
+    that matrix."""
     if 16.0 * (float(rows) * outputs) ** 2 > min(MOST_BYTES, MEMORY_SHARE * at_hand()):
         return False
     other = float(rows) * columns**2 + outputs * float(columns) ** 3 / 3

@@ -1,9 +1,10 @@
 """H x = b by a factor of H: iterative refinement (Wilkinson 1963) for many right-hand sides side by side.
 
-A factor M is rounded, for large models to float32.  Therefore x = M^-1 b is corrected by M^-1 (b - H x), with the true
-product H x in float64, until that residual is small enough.  Each correction shortens the residual by about the same
-ratio, |I - H M^-1|: where this ratio has been measured, the last correction needs no product to check it.  Where
-corrections gain little, because H is too ill-conditioned for the factor's precision, conjugate gradients take over.
+The factor, whose inverse is written M^-1, is rounded, for large models to float32.  Therefore x = M^-1 b is corrected
+by M^-1 (b - H x), with the true product H x in float64, until that residual is small enough.  Each correction shortens
+the residual by about the same ratio, |I - H M^-1|; if this ratio has been measured, the last correction needs no
+product to check it.  Where corrections gain little, because H is too ill-conditioned for the factor's precision,
+conjugate gradients take over.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from influence_cli.core.solvers.preconditioners import Preconditioner
 SLOW = 0.1
 """Ratio of successive residuals above which conjugate gradients need fewer products than further corrections."""
 PROBES, PROBE_STEPS = 4, 3
-"""Random vectors that measure the ratio, and corrections of each."""
+"""Number of random vectors by which the ratio is measured, and of corrections of each."""
 WORTH_MEASURING = 2 * PROBES * PROBE_STEPS
-"""Right-hand sides from which on the known ratio saves more products than its measurement takes."""
+"""Number of right-hand sides from which knowing the ratio saves more products than measuring it takes."""
 
 
 def contraction(product: Product, factor: CholeskyFactor, units: np.ndarray | float = 1.0) -> float:

@@ -1,10 +1,10 @@
-"""Approximate inverse Hessians for conjugate gradients: cheap ones of a model, and ones that differ by column of a
-block.
+"""Approximate inverse Hessians for conjugate gradients: some that a model computes at little cost, and some that differ
+from column to column of a block.
 
-Kronecker is the Hessian that a generalised linear model would have if every row had the average curvature:
-sum_i w_i A_i (x) x_i x_i' is replaced by (sum_i w_i A_i) (x) (sum_i w_i x_i x_i').  In the eigenbasis of the small
-K x K matrix it decomposes into K separate D x D systems, to which the penalty adds exactly.  Jacobi is the diagonal,
-for models where even a D x D matrix is too large.
+Kronecker is the inverse of the Hessian that a generalised linear model would have if every row had the average
+curvature: sum_i w_i A_i (x) x_i x_i', with A_i (K, K) the second derivative of row i's loss, is replaced by (sum_i w_i
+A_i) (x) (sum_i w_i x_i x_i').  In the eigenbasis of the small K x K matrix it decomposes into K separate D x D systems,
+to which the penalty adds exactly.  Jacobi uses the diagonal only, for models where even a D x D matrix is too large.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from influence_cli.errors import NotConvergedError
 FACTOR_NUMBERS = 100_000_000
 """Float64 numbers that the K factors may take (0.8 GB)."""
 WORTH_PRODUCTS = 400.0
-"""Products with X whose time the factors may take: after so many, CG has converged without them."""
+"""Products with X that may take as long as the factors: after that many, CG has converged without them."""
 FACTOR_FLOP = 0.05
 """Time of a multiply-add in a factorisation, in units of the time per number of X in a product (measured)."""
 CHEAP_COLUMNS = 1000
@@ -37,7 +37,8 @@ Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 def kronecker_fits(outputs: int, columns: int, stored: int) -> bool:
-    """Whether K factors (D, D) are small enough, and fast enough to compute beside ``stored`` numbers of X, to pay.
+    """Whether K factors (D, D) are small enough, and fast enough to compute compared with products over the ``stored``
+    numbers of X.
 
     For dense rows they hardly ever take too long; for very sparse rows D^3 operations equal thousands of products.
     """
@@ -141,8 +142,8 @@ class Raised:
 
 @dataclass(frozen=True)
 class Along:
-    """Maps column g of r (P, G) to M^-1 r + Z diag(b) Z' r, with Z and b entry ``places[g]`` of ``vectors`` (A, P, s)
-    and ``sizes`` (A, s); a column of place -1 has M^-1 r alone."""
+    """Maps column g of r (P, G) to M^-1 r + Z diag(b) Z' r, where Z and b are entry ``places[g]`` of ``vectors`` (A, P,
+    s) and ``sizes`` (A, s); for a place of -1 it is M^-1 r alone."""
 
     inverse: Preconditioner
     vectors: np.ndarray
@@ -204,7 +205,7 @@ def _on_outputs(along: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def for_columns(preconditioner: Preconditioner, columns: np.ndarray) -> Preconditioner:
-    """The part of ``preconditioner`` for the columns (A,) of its block; all of it where it is the same for all
+    """The part of ``preconditioner`` for the columns (A,) of its block; the whole where it is the same for all
     columns."""
     take = getattr(preconditioner, "take", None)
     return preconditioner if take is None else take(columns)

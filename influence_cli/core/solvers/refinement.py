@@ -22,7 +22,7 @@ from influence_cli.core.weights import RowWeights
 SINGLE_TOL = 1e-4
 """Relative residual to which a round in single precision solves: well above the rounding of its products."""
 SLOW = 0.1
-"""Share of the residual that a round may leave; if it leaves more, it is the last one in single precision."""
+"""Share of the residual that a round may leave; if it leaves more, it is the last round in single precision."""
 AIM = 0.8
 """Share of the tolerance to which rounds in single precision solve, so that the true residual meets it, too."""
 
@@ -104,8 +104,9 @@ def _in_rounds(
     start: np.ndarray | None,
     unit: np.ndarray,
 ) -> Solution:
-    """Rounds of corrections by ``solve_single``, from true residuals r (P, A) of some columns (A,), until these are
-    below ``target`` (G,) or a round leaves too much."""
+    """Repeat rounds for right-hand sides ``rhs`` (P, G) until every true residual is below ``target`` (G,) or a round
+    leaves too much of it.  ``solve_single`` solves for true residuals r (P, A) of some columns (A,), each to its
+    relative tolerance."""
     lengths = norms(rhs / unit)
     x, r = np.zeros_like(rhs, order="F"), np.array(rhs, order="F")
     if start is not None:
