@@ -23,7 +23,7 @@ OF_ROWS = ("studentized", "dffits")
 
 @dataclass(frozen=True)
 class DiagnosticsResult(Tabular):
-    """Diagnostics of G groups (docs/design.md, "Diagnostics of rows and groups"): ``values[key]`` (G,), NaN where a
+    """Diagnostics of G groups (docs/design.md, section 2.12): ``values[key]`` (G,), NaN where a
     group has no such figure; ``record`` and ``id`` (G,) name single rows as their file does, else None.
     """
 

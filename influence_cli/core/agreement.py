@@ -1,4 +1,5 @@
-"""Agreement of estimates with the truth: correlation, slope and error, with bootstrap intervals.
+"""Agreement of estimates with the truth: correlation, slope and error, with bootstrap intervals
+(docs/design.md, section 2.11).
 
 ``estimate`` and ``truth`` are (G, T), with G groups in rows and T test rows in columns.  Every statistic is computed
 over the groups, one value for each column, (T,).  A pair in which either is NaN or infinite is left out.  A statistic

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def dots(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a_g' b_g."""
+    """The products a_g' b_g of the columns of a and b (P, G), (G,)."""
     return np.einsum("gp,gp->g", a.T, b.T)
 
 
@@ -22,7 +22,7 @@ def symmetric(lower: np.ndarray) -> np.ndarray:
 
 
 def norms(a: np.ndarray) -> np.ndarray:
-    """|a_g|."""
+    """The lengths |a_g| of the columns of a (P, G), (G,)."""
     return np.sqrt(dots(a, a))
 
 

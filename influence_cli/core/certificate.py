@@ -205,8 +205,8 @@ class CurvatureBound:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What is proven for each group: |theta_r - theta_hat|_H <= ``radius`` (G,), infinite where nothing is, and the
-    ``bounds`` of functionals from which intervals of f follow."""
+    """What is proven for each group: |theta_r - theta_hat|_H <= ``radius`` (G,), infinite where nothing is, with
+    theta_hat = ``theta`` (P, G), and the ``bounds`` of functionals from which intervals of f follow."""
 
     objective: Glm
     theta: np.ndarray

@@ -1,7 +1,7 @@
 """Estimates where removal changes more than weights and penalty: for one group whose kept rows have other features.
 
-Let J_g be the objective without the group, on its own rows and weights, and J that of the trained model.  The path from
-J to J_g has, in the notation of ``core.estimators``,
+Let J_g be the objective without the group, on the changed rows with their weights and penalty, and J that of the
+trained model, with Hessians H_g and H.  The path from J to J_g has, in the notation of ``core.estimators``,
 
     g = grad J - grad J_g        D = H - H_g        both at theta*
 
@@ -25,7 +25,7 @@ from influence_cli.core.solvers.refinement import HessianAt, refined_conjugate_g
 from influence_cli.core.weights import Weights
 
 ROWS_ALONE = ("first-koh", "rif")
-"""Methods that are sums over the group's own rows; ``rif`` takes every other change into account in g only."""
+"""Methods that are sums over the group's own rows; ``rif`` takes the other changes into account in g only."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ def estimate_changed(
     methods: Sequence[str],
     singles: SingleRemovals | None = None,
 ) -> dict[str, Estimate]:
-    """The changes of theta (P, 1) on removal of one group, by method, each (P, 1).
+    """The changes of theta (P, 1) on removal of one group by each of the ``methods``, in ``Estimate`` objects for one
+    column.
 
-    ``group`` is its removal from ``objective``, whose rows are unchanged.
+    ``group`` is its removal from ``objective``, whose rows are unchanged; ``rif`` needs ``singles``.
     """
     after = changed.weights
     of_rows = tuple(method for method in methods if method in ROWS_ALONE)

@@ -1,4 +1,5 @@
-"""How well the remaining rows determine the parameters: the condition number of the Hessian after removal.
+"""How well the remaining rows determine the parameters: the condition number of the Hessian after removal
+(docs/design.md, section 2.3).
 
 The Hessian is scaled by the curvature of the trained model, so that the units of the features have no influence.
 """

@@ -1,5 +1,5 @@
-"""Shapley and Banzhaf values of groups: the coalitions to retrain, and the values from their figures (docs/design.md,
-"Credit").
+"""Shapley and Banzhaf values of groups: the coalitions to retrain, and the values from their figures
+(docs/design.md, section 2.13).
 
 The n groups are the players; v(S) is the figure of the model that is trained on the groups in S.  With the sign of
 every figure here, without the group minus with it,
@@ -23,8 +23,8 @@ SHAPLEY, BANZHAF = CREDITS = ("shapley", "banzhaf")
 EXACT_UP_TO = 12
 """Groups up to which all coalitions are retrained: there are 4,096 for 12."""
 FINE, BY_LIMITS, MISSING = range(3)
-"""What a value rests on: minima only; also limits, of coalitions without a minimum (null where one is infinite); or it
-is missing, because the figure of a coalition is."""
+"""The state of a value: it rests on minima only (``FINE``), or also on limits of coalitions without a minimum, and is
+null where one is infinite (``BY_LIMITS``), or it is missing because the figure of a coalition is (``MISSING``)."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Coalitions:
 
 @dataclass(frozen=True)
 class Credit:
-    """Values (G, T) of the groups, how far they may be ``off``, and the ``state`` of each: ``FINE``, ``BY_LIMITS`` or
-    ``MISSING``."""
+    """Values (G, T) of the groups, how far they may be ``off`` (G, T), and the ``state`` of each (G, T): ``FINE``,
+    ``BY_LIMITS`` or ``MISSING``."""
 
     value: np.ndarray
     off: np.ndarray

@@ -1,4 +1,5 @@
-"""Regression diagnostics of single rows, and Cook's distance of groups, from one pass and the inverse of the Hessian.
+"""Regression diagnostics of single rows, and Cook's distance of groups, from one pass and the inverse of the Hessian
+(docs/design.md, section 2.12).
 
 With e_i = dl_i/d eta (fitted minus observed), c_i = d2l_i/d eta2 (the variance of the response where the dispersion is
 1), n rows of weights w_i that sum to 1, P parameters, and H the Hessian of J including the penalty:

@@ -1,19 +1,21 @@
-"""Groups that contain most rows of a feature or all rows of a class: where their paths start, and corrections of M^-1.
+"""Groups that contain most rows of a feature or all rows of a class: where their paths start, and corrections of M^-1,
+the inverse of the trained Hessian with which they are followed.
 
-If a group contains most rows in which a feature is not 0, as groups chosen by a column's value do, little curvature but
-the penalty's remains along its parameter.  The same holds where the feature becomes a constant, along its parameter
-combined with the intercept, and where a whole class is removed, along all parameters of its output, because the other
-rows rule the class out.  The trained model's M still has the group's curvature there: the path would be long, its steps
-small, and an estimate of the remaining distance far too small.  So the diagonal of M^-1 is raised at such parameters to
-the inverse of the remaining curvature (``raised_where_emptied``).
+If a group contains most rows in which a feature is not 0, as groups chosen by a column's value do, little curvature
+except the penalty's remains along its parameter.  The same holds where the feature becomes a constant, along its
+parameter combined with the intercept, and where a whole class is removed, along all parameters of its output, because
+the other rows rule the class out.  The trained model's M still has the group's curvature there, so that the path would
+be long, its steps small, and an estimate of the remaining distance far too small.  Therefore the diagonal of M^-1 is
+raised at such parameters to the inverse of the remaining curvature (``raised_where_emptied``).
 
 How far a class is ruled out depends mainly on the intercepts, and penalised intercepts would take many steps to arrive.
 Along the direction a in which they rule the class out, the derivative of J at theta* + t a is about
 
     a'R theta* + t a'R a - p e^-t,      p = -a'(grad J(theta*) - R theta*)
 
-with R the penalty and p the mean probability that the other rows give to the class, which falls by the factor e^-t.
-The path starts where this is 0, which costs one pass; unpenalised intercepts start far out instead (``FAR_OUT``).
+with R the Hessian of the penalty and p the mean probability that the other rows give to the class, which falls by the
+factor e^-t.  The path starts where this is 0, which costs one pass; unpenalised intercepts start far out instead
+(``FAR_OUT``).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from influence_cli.core.weights import Weights
 EMPTIED = 0.5
 """Remaining share of a feature's variation below which M^-1 is raised at its parameter."""
 STEPS = 60
-"""Newton steps on a single number, each of which adds at most about 1 to it."""
+"""Newton steps for a single number t, each of which adds at most about 1 to it."""
 
 
 def without_classes(
@@ -58,13 +60,15 @@ def without_classes(
 def raised_where_emptied(
     objective: Objective, w: Weights, inverse: Preconditioner, theta: np.ndarray, gradient: np.ndarray | None = None
 ) -> Preconditioner:
-    """M^-1 raised where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for paths from theta
-    (P, 1 or G).  Where intercepts are penalised, this needs the ``gradient`` (P, G) there, else a pass.
+    """M^-1 raised where groups leave less than ``EMPTIED`` of a feature or nothing of a class, for paths from theta (P,
+    1 or G).  Where intercepts are penalised, this needs the ``gradient`` (P, G) there, else a pass.
 
-    Along a feature's parameter the curvature of J is about left u^2 + lambda R_g instead of usual u^2 + lambda R, with
-    u the typical curvature of the feature, and ``left`` and ``usual`` the shares of it that vary about the mean, which
-    an intercept absorbs.  Along the parameters of a lost class p replaces (K - 1) / K^2, the curvature of one output
-    among K equal ones, as the factor of u^2.  Directions without any curvature are left to ``recession``.
+    Along a feature's parameter the curvature of J after removal is about left u^2 + r_g, and that of M is usual u^2 +
+    r.  u^2 is the typical curvature of the feature (u is ``Objective.units``), r and r_g are the penalty before and
+    after removal, and ``usual`` and ``left`` are the shares of u^2 that vary about the mean, which an intercept
+    absorbs, with all rows and without the group.  Along the parameters of a lost class p replaces (K - 1) / K^2, the
+    curvature of one output among K equal ones, as the factor of u^2.  Directions without any curvature are left to
+    ``recession``.
     """
     if not isinstance(objective, Glm):
         return inverse
@@ -91,8 +95,9 @@ def raised_where_emptied(
 
 
 def _features_left(objective: Glm, w: Weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each feature, as shares of its mean square: how much remains without each group (D, G), about its mean there
-    if there is an intercept; how much there is with all rows (D, 1); and the mean without each group (D, G)."""
+    """For each feature, as shares of its mean square: how much remains without each group (D, G), measured about its
+    mean there if there is an intercept; how much there is with all rows (D, 1); and the mean without each group (D, G),
+    which is no share."""
     design, squares = objective.design, objective.mean_squares
     moments = [design.chosen_moments(rows, w.base[rows]) for rows in w.rows]
     taken, taken_squares = np.stack(moments, axis=-1)
@@ -109,7 +114,8 @@ def _features_left(objective: Glm, w: Weights) -> tuple[np.ndarray, np.ndarray, 
 def _pull(
     objective: Objective, w: Weights, along: np.ndarray, theta: np.ndarray, gradient: np.ndarray | None
 ) -> np.ndarray:
-    """The mean probability p that the remaining rows give to lost classes at theta (P, 1 or G), (G,); 0 far out."""
+    """The mean probability p that the remaining rows give to lost classes at theta (P, 1 or G), (G,); 0 where lost
+    classes are ruled out by free intercepts, or there are none."""
     if not (along.any(axis=0) & ~objective.recession(w).any(axis=0)).any():
         return np.zeros(w.groups)
     gradient = objective.gradient(theta, w) if gradient is None else gradient

@@ -1,7 +1,8 @@
-"""An estimate of the error of an estimate, from one gradient at the estimated parameters (docs/design.md, 2.7).
+"""An estimate of the error of an estimate, from one gradient at the estimated parameters (docs/design.md, section 2.7).
 
-With r = grad J(theta_hat; w_removed), z = -M^-1 r, and q = |r| / |grad J(theta*; w_removed)| in the norm of M^-1, the
-next correction of f is e = f(theta_hat + z) - f(theta*) - estimate, and
+With theta_hat the estimated parameters, r = grad J(theta_hat; w_removed), M the factor of the trained Hessian, z =
+-M^-1 r, and q = |r| / |grad J(theta*; w_removed)| in the norm of M^-1, the next correction of f is e = f(theta_hat + z)
+- f(theta*) - estimate, and
 
     error = 2 (|e| + q |estimate|) / (1 - min(q, .9)).
 

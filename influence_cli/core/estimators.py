@@ -1,7 +1,8 @@
-"""Estimated changes of the parameters from removal weights, for whole blocks of groups at once.
+"""Estimated changes of the parameters from removal weights, for whole blocks of groups at once (docs/design.md,
+sections 2.2 and 2.3).
 
-On the path w(eps) = w + eps delta, with g = sum_i delta_i grad l_i and D = sum_i delta_i hess l_i at theta*, and
-u = H^-1 g = -theta1, the changes on removal (eps = -1) are
+On the path w(eps) = w + eps delta, with g = sum_i delta_i grad l_i and D = sum_i delta_i hess l_i at theta*, and u =
+H^-1 g = -theta1, the changes on removal (eps = -1) are
 
     first-koh     H^-1 sum_U w_i grad l_i           Koh et al. 2019: the sum of individual influences
     first         u                                 Basu, You and Feizi, Eq. 12

@@ -59,7 +59,7 @@ class TrainedHessian:
         def product(V: np.ndarray) -> np.ndarray:
             return np.asarray(lower @ (lower.T @ V)) - damping * V - objective.penalty.product(V)
 
-        # The objective may be that of other rows than the factor: one pass tells.
+        # The factor may belong to a model of other rows, which a product by a pass over the rows shows.
         u = np.random.default_rng(4).normal(size=(objective.size, 1)) / objective.units[:, None]
         right = objective.loss_curvature(self.theta, objective.weights)(u) / objective.units[:, None]
         off = np.linalg.norm(product(u) / objective.units[:, None] - right)

@@ -1,4 +1,5 @@
-"""Proven intervals of f from a certificate of the parameters (step 3 of ``core.certificate``)."""
+"""Proven intervals of f from a certificate of the parameters (step 3 of ``core.certificate``;
+docs/design.md, section 2.8)."""
 
 from __future__ import annotations
 
@@ -57,9 +58,10 @@ def intervals(certificate: Certificate, target: Valued, base: np.ndarray) -> Int
 
     A quantity of several rows is bounded by interval arithmetic.  For a weighted sum the sign of each coefficient
     decides which end enters; a largest mean lies between the largest of the lower ends and the largest of the upper
-    ones; a size follows from the ends and 0.  Whether a row is predicted a class is certain where its log-odds against
-    the strongest rival have one sign: a rate lies between that of the rows that certainly are and that of those that
-    possibly are, and a quantity of predicted classes is known where all of them are certain.
+    ones; an absolute value follows from the two ends and 0.  The predicted class of a row is certain where its log-odds
+    against the strongest rival have one sign on the whole interval.  A rate lies between that of the rows whose class
+    certainly is predicted and that of the rows whose class possibly is, and a quantity of predicted classes is known
+    where all of them are certain.
     """
     interval = _values(certificate, target)
     return None if interval is None else _against(*interval, base)

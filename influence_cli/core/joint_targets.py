@@ -1,6 +1,6 @@
 """Functions of theta that combine many rows: rates, the largest of several means, and the rows of each group itself.
 
-docs/design.md, "Quantities", lists the quantities that they compute.
+docs/design.md, section 2.4, lists the quantities that they compute.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ class AbsoluteTarget:
 
 @dataclass(frozen=True)
 class RateTarget:
-    """The share of the ``second`` rows (T,) that are predicted the class ``code``, minus that of the other rows.
+    """The share of the rows in ``second`` (T,) bool that are predicted the class ``code``, minus that share of the
+    other rows.
 
-    It is piecewise constant in theta, so that it has no useful derivative.  NaN where outputs are NaN or infinite.
+    It is piecewise constant in theta, so that it has no useful derivative.  It is NaN where an output is NaN or
+    infinite.
     """
 
     objective: Objective
@@ -106,7 +108,8 @@ class OfClasses(Protocol):
 
 @dataclass(frozen=True)
 class OwnTarget:
-    """f of a separate target of one value for each of G columns, (1, G): used where each group's own rows are tested.
+    """f of a separate target, with one value, for each of G columns, (1, G): used where each group's own rows are
+    tested.
 
     theta is (P, G), or (P, n) where a single column or a single target serves all.
     """

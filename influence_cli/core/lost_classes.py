@@ -1,4 +1,5 @@
-"""Proven intervals of whole blocks of groups, including groups that contain all rows of a class.
+"""Proven intervals of whole blocks of groups, including groups that contain all rows of a class
+(docs/design.md, section 2.8).
 
 If the intercepts are free, J has no minimiser without such a group.  Its infimum is the minimum of the model of the
 remaining classes: their log-sum-exp is smaller than that of all classes, with equality in the limit, and their penalty
@@ -38,8 +39,9 @@ def proven(
 ) -> Interval:
     """low <= f(theta_removed) - f(theta*) <= high, (T, G) each, infinite where nothing is proven.
 
-    ``asked`` are the targets, each with its f(theta*), (T,) or (T, G).  theta (P, G) may be any point, best one near
-    the minimisers of J(.; w).  ``products`` is that of ``certify``."""
+    ``asked`` are the targets, each with its f(theta*), (T,) or (T, G).  theta (P, G) may be any point; the intervals
+    are narrowest near the minimisers of J(.; w).  ``products`` is that of ``certify``.
+    """
     total = sum(len(base) for _, base in asked)
     low, high = np.full((total, w.groups), -np.inf), np.full((total, w.groups), np.inf)
     lost = objective.recession(w).any(axis=0)

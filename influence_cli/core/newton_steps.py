@@ -1,6 +1,8 @@
-"""Newton's steps where J(.; w) may have no minimum: whether they prove one, and steps within the determined directions.
+"""Newton steps where J(.; w) may have no minimum: whether they prove that it has one, and steps within the directions
+that the rows determine.
 
-Far along a direction of recession every step is as long as the one before; near a minimum the steps become short."""
+Far along a direction of recession every step is as long as the one before; near a minimum the steps become short.
+"""
 
 from __future__ import annotations
 
@@ -20,27 +22,28 @@ from influence_cli.core.weights import RowWeights, Weights
 from influence_cli.errors import NotConvergedError
 
 FLAT = 1e-13
-"""Reciprocal condition of the Hessian, scaled to diagonal 1, up to which no minimum is certain: a separated row still
-has a curvature of about exp(-30)."""
+"""Reciprocal condition number of the Hessian, scaled to diagonal 1, up to which no minimum is certain: even a separated
+row still has a curvature of about exp(-30)."""
 RULED_OUT = 50.0
-"""Distance, in units of the outputs, at which separated rows are evaluated: exp(-50) no longer contributes to J."""
+"""Distance, in units of the outputs, to which the outputs of separated rows are moved before J is evaluated: exp(-50)
+no longer contributes to J."""
 SHIFTS = (0.0, 1e-10, 1e-6, 1e-3)
 """Multiples of the identity added in turn to a curvature of diagonal 1 until it is definite: far from the minimum a
 step need not be exact."""
 FINITE_REACH = 0.5
-"""Largest change of a row's outputs in a Newton step below which a minimum is certain
-(``training.require_finite_minimum``)."""
+"""Largest change of a row's outputs in a Newton step below which a minimum is certain (for the proof see
+``training._require_finite_minimum``)."""
 LOOKED_AHEAD, LONGEST_STEP = 8, 2.0
 """Newton steps within which a minimum near the trained parameters is recognised, at a fraction of the cost of linear
 programs, and the largest change of a row's outputs that one of them may make."""
 HALVINGS = 30
-"""Halvings of a step after which rounding is said to hide any decrease."""
+"""Most points that are tried along a step, each half as far as the one before."""
 
 
 def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: int = 0) -> bool:
     """Whether J(.; w) certainly has one finite minimum, judged at theta (P, 1) or at one of at most ``steps`` Newton
-    iterates from it: the Hessian is definite there by more than the rounding of its factor, and the Newton step changes
-    no row's outputs by ``FINITE_REACH``.  False means that it is not known."""
+    iterates from it.  It has if the Hessian is definite there by more than the rounding of its factor, and the Newton
+    step changes no row's outputs by as much as ``FINITE_REACH``.  False means that it is not known."""
     if objective.bounded:
         return True
     if objective.size > DOUBLE_UP_TO:
@@ -51,7 +54,8 @@ def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: 
             factor = factorize(objective, at, w)
         except NotConvergedError:
             return None
-        # With rows of length 1 the units cancel.  A small pivot raises the rounding of a later one that should be 0.
+        # If the rows of the factor are scaled to length 1, the units cancel.  The condition is used instead of the
+        # least pivot, because a small pivot increases the rounding error of a later one that should be 0.
         least, _ = dpocon(factor.lower / np.linalg.norm(factor.lower, axis=1)[:, None], 1.0, uplo="L")
         return None if least <= FLAT else -factor(objective.gradient(at, w))
 
@@ -61,8 +65,8 @@ def is_finite(objective: Objective, theta: np.ndarray, w: RowWeights, *, steps: 
 def becomes_short(
     objective: Objective, theta: np.ndarray, step_from: Callable[[np.ndarray], np.ndarray | None], steps: int
 ) -> bool:
-    """Whether the Newton step at theta (P, 1), or at one of the next ``steps`` iterates, is shorter than
-    ``FINITE_REACH``; False as soon as ``step_from`` returns None, because the Hessian is not definite."""
+    """Whether the Newton step at theta (P, 1), or at one of the next ``steps`` iterates, changes no row's outputs by as
+    much as ``FINITE_REACH``.  False as soon as ``step_from`` returns None, because the Hessian is not definite."""
     for _ in range(steps + 1):
         step = step_from(theta)
         if step is None:
@@ -77,10 +81,12 @@ def becomes_short(
 def step_in_held(
     objective: Glm, theta: np.ndarray, w: Weights, direction: Separation
 ) -> tuple[tuple[np.ndarray, ...], np.ndarray, float]:
-    """The Newton step from theta (P, 1) in the directions that ``direction`` holds, with all growing forms ruled out.
+    """The Newton step from theta (P, 1) within the space ``direction.held``, at a point so far along
+    ``direction.outward`` that the rows with growing forms no longer contribute to J.
 
-    Returns the point moved outward so far, J and its gradient there; the step (P, 1); and about 1 / the condition of
-    the curvature there, 0 where it is not definite."""
+    Returns that point with J and its gradient there; the step (P, 1); and about 1 / the condition number of the
+    curvature in the space, 0 where it is not definite.
+    """
     out = max(0.0, RULED_OUT - float(direction.growth(theta).min(initial=RULED_OUT))) * direction.outward
     value, gradient = objective.value_and_gradient(theta + out, w)
     held = direction.held
@@ -90,8 +96,8 @@ def step_in_held(
 
 
 def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarray, float]:
-    """-curvature^-1 gradient (r, 1), and about 1 / the condition of the curvature (r, r), 0 where it is not definite
-    (the step is then that of a shifted curvature).  LAPACK would print an error for r = 0, which is met first."""
+    """-curvature^-1 gradient (r, 1), and about 1 / the condition number of the curvature (r, r), which is 0 where it is
+    not definite; the step is then that of a shifted curvature."""
     if not curvature.size:
         return gradient, 1.0
     unit = np.sqrt(np.maximum(curvature.diagonal(), np.finfo(float).tiny))[:, None]
@@ -106,8 +112,8 @@ def _newton_step(curvature: np.ndarray, gradient: np.ndarray) -> tuple[np.ndarra
 def along_step(
     objective: Objective, at: tuple[np.ndarray, ...], step: np.ndarray, w: Weights, held: np.ndarray
 ) -> np.ndarray | None:
-    """The first point theta + step / 2^j from ``at`` (theta, J and its gradient) where J has fallen or, if rounding
-    hides that, where the gradient in ``held`` (P, r) is shorter; None if there is none."""
+    """The first point theta + step / 2^j, j = 0, 1, ..., from ``at`` (theta, J and its gradient) where J has fallen or,
+    if rounding hides that, where the gradient within the space ``held`` (P, r) is shorter; None if there is none."""
     theta, value, gradient = at
     slope = float((gradient * step).sum())
     for halving in range(HALVINGS):

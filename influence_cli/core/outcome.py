@@ -1,4 +1,4 @@
-"""The change of f from retraining without the groups, and its error (docs/design.md, "When is it a minimum?")."""
+"""The change of f from retraining without the groups, and its error (docs/design.md, sections 2.9 and 2.10)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDING_OF_F = 16 * np.finfo(float).eps
 
 @dataclass(frozen=True)
 class Trained(Before):
-    """The trained model, and how far f may be ``off`` because training stops short of the minimum, shaped like
+    """The trained model, and how far f may be ``off`` because training ended short of the minimum, in the shape of
     ``base``."""
 
     off: np.ndarray

@@ -32,7 +32,7 @@ P = ParamSpec("P")
 SPREAD_FROM = 1e6
 """Multiply-adds of a loop above which it is worth waking threads, which takes about 50 microseconds."""
 HOLD_FROM = 1e4
-"""Multiply-adds of a loop up to which BLAS uses one thread anyway; to hold it to one takes 20 microseconds."""
+"""Multiply-adds of a loop up to which BLAS uses one thread anyway; limiting it to one takes 20 microseconds."""
 NARROW = 1000
 """Parameters of a model up to which the work outside of the loops is too little for more than one thread."""
 SPANS = 32
@@ -40,7 +40,7 @@ SPANS = 32
 WAITING_BYTES = 16 * 2**20
 """Bytes of partial sums that may wait for earlier ones to be added; above it, the threads that computed them wait."""
 WAITING_SECONDS = 5.0
-"""Seconds of such a wait at most: a thread that is interrupted with the next span in hand never announces that."""
+"""Longest wait, in seconds: a thread that is interrupted while it works on the next span never announces that span."""
 SPAN_OPERATIONS = 64
 """Multiply-adds for each number of a partial sum that make it worthwhile: adding it to the total costs about ten."""
 
@@ -56,7 +56,8 @@ _allowed: ContextVar[int | None] = ContextVar("allowed", default=None)
 
 
 class _Process:
-    """What the loops of this process share, created when first needed: to find BLAS takes ten milliseconds."""
+    """What the loops of this process share, created when it is first needed, because it takes ten milliseconds to find
+    BLAS."""
 
     def __init__(self) -> None:
         self._making = threading.RLock()
@@ -90,7 +91,8 @@ _process = _Process()
 
 
 def _begin_child() -> None:
-    """Start anew in a forked process, which has none of its parent's threads, but copies of their locks."""
+    """Replace the shared objects in a forked process, which has copies of its parent's locks, but none of its
+    threads."""
     global _process
     _process = _Process()
 
@@ -236,7 +238,8 @@ def _side_by_side(work: Callable[[Item], None], items: Sequence[Item], helpers: 
 
 
 def _failure(future: Future[None], drain: Callable[[], None]) -> BaseException | None:
-    """Wait for a helper to end, even if the wait is interrupted, because it writes where the caller reads."""
+    """The exception with which a helper ended, or None.  Waits for its end even if the wait is interrupted, because the
+    helper writes where the caller reads."""
     try:
         return future.exception()
     except BaseException:

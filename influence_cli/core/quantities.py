@@ -1,9 +1,7 @@
 """The quantities f that are asked about: functions of theta for each test row, with their gradients.
 
-docs/design.md, "Quantities", lists them.
-
-Each quantity of a row's outputs is a small class with ``value`` (G, T) and ``slope`` (K, T); a ``Target`` binds one to
-test rows.
+docs/design.md, section 2.4, lists them.  Each quantity of a row's outputs is a small class with ``value`` (G, T) and
+``slope`` (K, T); a ``Target`` binds one to T test rows.
 """
 
 from __future__ import annotations
@@ -243,7 +241,7 @@ def ties(target: Valued, theta: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ParameterTarget:
-    """One parameter; it does not depend on any test row."""
+    """The parameter with that ``index``; it does not depend on any test row."""
 
     index: int
 

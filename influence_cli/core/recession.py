@@ -1,10 +1,10 @@
 """Directions along which J(.; w) falls for ever or stays constant, and the limits of f along them
-(docs/design.md, "Truths that are not finite").
+(docs/design.md, section 2.10).
 
 Without a group J may have no minimum, for one of three reasons:
 
     a class without rows, whose intercept (or a network's output bias) has no penalty
-    rows that are separable, wholly or in part, without a penalty (for counts: zeros from the rest)
+    rows that are separable, wholly or in part, without a penalty (of counts: the zeros from all others)
     columns that the remaining rows do not determine, without a penalty
 
 The first is known in advance (``Objective.recession``).  ``core.separation`` finds the others, and ``settle`` follows
@@ -40,7 +40,8 @@ from influence_cli.core.weights import Weights
 from influence_cli.errors import UNBOUNDED
 
 FINITE, ENDLESS, LIMIT, UNKNOWN = range(4)
-"""The kinds of truth of a pair: a minimum's value, no finite limit, a limit along a direction, or not known."""
+"""The kinds of truth of a pair of group and test row: the value at a minimum, no finite limit, a limit along a
+direction, or not known."""
 LOST_CLASS = (
     UNBOUNDED
     + "a class (of counts: all over 0) has lost all its rows and its intercept has no penalty; the figure is the"
@@ -52,18 +53,19 @@ gradient."""
 FAR = 1e3
 """Steps along a direction after which a probability that tends to 0 has reached it."""
 SMALL = 16.0, 24.0
-"""Steps instead for scores, which clip probabilities at about 1e-16: these are then 1e-7 and 4e-11."""
+"""Steps that are used in place of ``FAR`` for scores, which clip probabilities at about 1e-16: probabilities are then
+1e-7 and 4e-11."""
 TINY = 1e-9
-"""Share of the trained parameters by which a point is moved that retraining could not tell from where it is."""
+"""Share of the trained parameters by which a point is moved, so little that retraining could end at either point."""
 MOVES = 1e-6
 """Change of f far out along a direction, relative to |f|, above which f has no limit there."""
 ENDLESS_FROM = 1e100
-"""Size of f above which it counts as infinite: means of counts stop at the largest floating-point numbers."""
+"""Size of f above which it counts as infinite, because means of counts end at the largest floating-point numbers."""
 DEPENDS, DEPENDS_ON_BASE = 1e-7, 1e-9
-"""Changes of f along an open direction, relative to |f| there and to |f| before removal, above which they are more than
+"""Changes of f along an open direction, relative to |f| there and to |f| before removal, above which they are no longer
 rounding errors of the direction."""
 SETTLING_STEPS = 100
-"""Newton steps at most; each moves a row that is only just not separated about one unit of the outputs further."""
+"""Most Newton steps; each moves the outputs of a row that is barely not separated by about one unit."""
 SETTLED_UP_TO = 1000
 """Parameters up to which open directions are sought: each step of ``settle`` takes P^3 and m P^2 operations, and a
 group may take ``SETTLING_STEPS`` of them."""
@@ -77,6 +79,7 @@ class Settled:
     ``theta`` (P, 1) is the point, ``left`` (P, 1) the Newton step that remains in the other directions and
     ``decrement`` its Newton decrement.  ``converged`` is false where neither a minimum nor open directions have been
     shown; ``near`` says that a minimum in the other directions exists and is close, whether or not it was reached.
+    ``separation`` is None where none was found.
     """
 
     theta: np.ndarray
@@ -89,7 +92,8 @@ class Settled:
 
     def limits(self, target: Valued, lost: np.ndarray) -> np.ndarray:
         """The limit of f of one group where J has no minimum, (T,): infinite where f is unbounded, NaN where it depends
-        on the path on which J approaches its infimum.  The outputs of ``lost`` (K,) classes are ruled out."""
+        on the path on which J approaches its infimum.  The outputs of the classes in ``lost`` (K,) bool are ruled
+        out."""
         rows = tested_rows(target)
         count = len(target.value(self.theta))
         if self.separation is None or rows is None:
@@ -110,10 +114,12 @@ class Settled:
 
 
 def settle(objective: Glm, trained: np.ndarray, w: Weights, tol: float) -> Settled:
-    """The infimum of J(.; w) without a penalty, w of one group, and the directions that are open there.
+    """The infimum of J(.; w) without a penalty, for the weights w of one group, and the directions that are open there.
 
-    ``core.separation`` finds the open directions, and Newton's method, from the ``trained`` parameters (P, 1), the
-    minimum in the others, to the relative tolerance ``tol``.  Where separation gives up, nothing is ``converged``."""
+    ``core.separation`` finds the open directions.  Newton's method, from the ``trained`` parameters (P, 1), finds the
+    minimum in the other directions, to the relative tolerance ``tol``.  Where the separation is not found, nothing is
+    ``converged``.
+    """
     lost = FAR_OUT * objective.recession(w)
 
     def holds(so_far: Separation) -> bool:
@@ -156,8 +162,11 @@ class Clipped(Protocol):
 
 def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
     """The limit of f along ``direction`` (P, G) from theta (P, 1 or G), (T, G): plus or minus infinity where f is
-    unbounded, NaN where f has no value there.  It is read off at ``FAR`` steps (``SMALL`` ones of clipped targets), so
-    theta must not lie farther out than a trained model does."""
+    unbounded, NaN where f has no value there.
+
+    It is the value after ``FAR`` steps (``SMALL`` ones for ``Clipped`` targets), so that theta must not lie farther out
+    than a trained model does.
+    """
     steps = np.array([0.0, FAR, 2.0 * FAR])[:, None]
     if isinstance(target, Clipped):
         steps = np.array([0.0, *SMALL])[:, None] + target.arrival(theta, direction)
@@ -169,7 +178,7 @@ def limits(target: Valued, theta: np.ndarray, direction: np.ndarray) -> np.ndarr
 
 
 def depends(target: Valued, settled: Settled, base: np.ndarray) -> np.ndarray:
-    """Whether f changes along any of the open directions, on either side, (T,); ``base`` (T,) is f before removal."""
+    """Whether f changes along any of the open directions, in either sense, (T,); ``base`` (T,) is f before removal."""
     out = np.zeros(len(base), dtype=bool)
     if not settled.open.shape[1]:
         return out
@@ -179,7 +188,7 @@ def depends(target: Valued, settled: Settled, base: np.ndarray) -> np.ndarray:
             there = target.value(settled.theta + step * settled.open)
             visible = DEPENDS * np.maximum(np.abs(here), np.abs(there)) + DEPENDS_ON_BASE * np.abs(base)[:, None]
             out |= ~(np.abs(there - here) <= visible).all(axis=1)
-    if rows is not None and settled.separation is not None:  # where f tends to 0, all that is seen of it is rounding
+    if rows is not None and settled.separation is not None:  # where f tends to 0, its changes are rounding
         still = settled.separation.still(rows)
         out &= ~(still if isinstance(target, RowTarget) else still.all())
     return out
@@ -199,9 +208,12 @@ Ends = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Recession:
-    """What G groups leave without a minimum: the ``direction`` (P, G) of lost classes, 0 where there is none; the
-    groups followed to where they ``settled``, with or without open directions; the outputs (K, G) of ``ruled_out``
-    classes."""
+    """What G groups leave without a minimum.
+
+    ``direction`` (P, G) is the direction of recession of lost classes, 0 where there is none; ``settled`` has the
+    groups that were followed to where they settled, with or without open directions; ``ruled_out`` (K, G) bool are the
+    outputs of lost classes.
+    """
 
     direction: np.ndarray
     settled: dict[int, Settled]
@@ -222,7 +234,7 @@ class Recession:
             back = (theta[:, lost] if theta.shape[1] > 1 else theta) - out * outward
             target_of = of_columns(target, lost)
             value[:, lost] = limits(target_of, back, outward)
-            if isinstance(target, Clipped):  # a rank is no limit where what tends to 0 decides it
+            if isinstance(target, Clipped):  # ranks decided by outputs that tend to 0 have no limit
                 for near in (back - TINY * before.theta, back + TINY * before.theta):
                     same = np.isclose(limits(target_of, near, outward), value[:, lost], rtol=MOVES, equal_nan=True)
                     value[:, lost] = np.where(same, value[:, lost], np.nan)
@@ -241,8 +253,8 @@ class Recession:
 
     def of_all(self, targets: Sequence[Valued], theta: np.ndarray, base: np.ndarray) -> np.ndarray:
         """The kind of truth of each figure (T, G), judged from the trained theta (P, 1), where f is ``base`` (T,):
-        ``FINITE``, ``LIMIT``, ``ENDLESS``, or ``UNKNOWN`` where no minimum of a group has been shown, nor its
-        absence."""
+        ``FINITE``, ``LIMIT``, ``ENDLESS``, or ``UNKNOWN`` where neither a minimum of a group nor its absence has been
+        shown."""
         settled, first = [], 0
         for target in targets:
             values = base[first : first + len(target.value(theta))]

@@ -1,26 +1,28 @@
-"""Refined estimates: the iteration of retraining from theta*, ended as soon as f is precise enough.
+"""Refined estimates: the iteration of retraining from theta*, ended as soon as f is precise enough
+(docs/design.md, section 2.7).
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, accelerated
-by Anderson mixing (docs/design.md, 2.7).  Step 0 is ``first`` and reads the group's rows only; each further step takes
-one pass over the rows for a whole block of groups.  (``core.emptied`` and ``core.told_apart`` correct M^-1 where a
-group contains nearly all curvature along some direction, and the start where a group contains a whole class.) With F_k
-= f(theta_k) - f(theta*) and r_k the gradient at theta_(k-1), a group ends at the first step k >= 2 at which all of its
-test rows have
+by Anderson mixing.  Step 0 is ``first`` and reads the group's rows only; each further step takes one pass over the rows
+for a whole block of groups.  (``core.emptied`` and ``core.told_apart`` correct M^-1 where a group contains nearly all
+curvature along some direction, and ``core.emptied`` the start where a group contains a whole class.)  With
+F_k = f(theta_k) - f(theta*) and r_k the gradient at theta_(k-1), a group ends at the first step k >= 2 at which all of
+its test rows have
 
     error_k = c max(e, q e') / (1 - q) <= rel |F_k|,      e = |F_k - F_(k-1)|,  e' = |F_(k-1) - F_(k-2)|,
                                                             q = min(|r_k| / min |r_j|, .95), j < k, in the norm of M^-1
 
-or an error below the rounding of f; c is 1.25.  This is the tail of a geometric series with ratio q: an estimate of the
-error, not a bound.  (q is not the ratio to the previous gradient: where the mixing has overshot, as it does for rows
-that are nearly separable, the step back would look like a contraction.)
+or an error below the rounding of f; rel is the tolerance, and c is 1.25.  This is the tail of a geometric series with
+ratio q: an estimate of the error, not a bound.  (q is not the ratio to the previous gradient: where the mixing has
+overshot, as it does for rows that are nearly separable, the step back would look like a contraction.)
 
-The series is not geometric where M lacks the group's curvature: where a group contains a whole class, or rows without
-which the others are nearly separable.  There F rises and falls along the path, so that several moves may be small by
-chance, and a loss is constant where its row is far out.  Therefore the path of a group with a whole class, a path that
-has overshot, and any path from the ninth step on is ``slow``: c is 2.5, the rule must hold at two steps in a row, and
-error_k is at least c |F_k| |r_k| / |r_1|, where |r_k| / |r_1| is the share of the gradient that remains.  Where the
-mixing stalls, Newton's method continues under the same rule, with |r_k| in the norm of the inverse Hessian there.  Its
-steps by products are imprecise, so that the step that ends a group is solved to 3%.
+The series is not geometric where M differs much from the Hessian after removal: where a group contains a whole class,
+or rows without which the others are nearly separable.  There F rises and falls along the path, so that several moves
+may be small by chance, and a loss hardly changes where its row is far from the decision boundary.  Therefore the path
+of a group with a whole class, a path that has overshot, and any path from the ninth step on is ``slow``: c is 2.5, the
+rule must hold at two steps in a row, and error_k is at least c |F_k| |r_k| / |r_1|, where |r_k| / |r_1| is the share of
+the gradient that remains.  Where the mixing stalls, Newton's method continues under the same rule, with |r_k| in the
+norm of the inverse Hessian there.  Its steps by products are imprecise, so that the step that ends a group is solved to
+3%.
 
 Where J is not convex (a network), the proximal objective is minimised, as for all influence functions.
 """
@@ -54,7 +56,8 @@ from influence_cli.core.weights import Weights
 SAFETY, SLOW_SAFETY = 1.25, 2.5
 """Factor c on the geometric tail, and its value for a slow path."""
 WILD, SLOW_FROM = 2.0, 9
-"""Length of the gradient relative to the first, and number of steps, from which on a path is slow."""
+"""A path is slow from the step on at which the gradient is longer than ``WILD`` times the first, or from step
+``SLOW_FROM``."""
 FIRST_TEST = 2
 """The first step at which the rule is tested: it needs two moves."""
 SLOWEST = 0.95
@@ -72,11 +75,12 @@ NOISE, WORTH_PROBING = 100.0, 4
 block from which on that error is measured."""
 INNER, SERVED, PATIENT = 0.3, 60, 500
 """Relative residual of a Newton step, products in which the trained model's M should solve for it, and products that a
-group's own preconditioner may take.  Imprecise steps give the rule more points at which it may hold."""
+group's own preconditioner may take.  Imprecise steps give more points at which the rule may hold."""
 PROOF = 0.03
 """Relative residual of the step that confirms an end: a less precise one may miss directions of little curvature."""
 OWN_HESSIAN_PASSES = 12.0
-"""Passes that a group's own Hessian may cost: for such groups a step by products takes ten to twenty (measured)."""
+"""Passes over the rows that a group's own Hessian may cost; a step by products takes ten to twenty of them
+(measured)."""
 CURVATURE_NUMBERS = 32e6
 """Float64 numbers that the curvature of the groups in Newton-CG may take: 256 MB."""
 
@@ -86,10 +90,10 @@ class Goal:
     """The question: f, with ``base`` (T,), or (T, G) where it differs by group, at theta*, to a relative error of
     ``rel``.
 
-    ``counts`` (T, G) is false for pairs whose f has no finite value after removal, which do not enter the rule.  An f
-    that is piecewise constant is not ``graded``: small moves do not predict the next, so that only the gradient ends a
-    group.  If ``steps`` is given, every group takes that many steps of the mixing and none of Newton-CG, whatever its
-    error.
+    ``counts`` (T, G) is false for pairs whose f has no finite value after removal, which do not enter the rule.
+    ``graded`` is false for an f that is piecewise constant: its small moves do not predict the next, so that only the
+    gradient ends a group.  If ``steps`` is given, every group takes that many steps of the mixing and none of Newton's
+    method, whatever its error.
     """
 
     f: Valued
@@ -102,10 +106,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Refined:
-    """Changes of f on removal (T, G), their estimated ``error`` (T, G), and whether each is ``met`` to the tolerance.
+    """Changes of f on removal (T, G), their estimated ``error`` (T, G), and whether each has ``met`` the tolerance.
 
-    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) counts the steps of the mixing and of Newton-CG, and
-    ``first`` (G,) is the length of the first gradient in the norm of M^-1.
+    ``theta`` (P, G) are the parameters reached, ``steps`` (G,) counts the steps of the mixing and of Newton's method,
+    and ``first`` (G,) is the length of the first gradient in the norm of M^-1.
     """
 
     change: np.ndarray
@@ -117,14 +121,16 @@ class Refined:
 
 
 def followed(objective: Objective, theta: np.ndarray) -> Objective:
-    """The objective whose minimum is estimated at theta (P, 1): J, or the proximal objective where J is not convex."""
+    """The objective whose minimum is estimated: J where it is convex, else the proximal objective around theta (P,
+    1)."""
     return objective if objective.convex else objective.proximal(theta)
 
 
 def first_gradient(objective: Objective, theta: np.ndarray, groups: Removal) -> np.ndarray:
     """The gradient (P, G) after removal of the objective that is ``followed``, at theta (P, 1).
 
-    It takes the groups' rows and one pass for a single column; theta is the minimum of the proximal objective itself.
+    It takes the groups' rows and one pass for a single column.  Before removal the gradient of the proximal objective
+    is 0 at theta.
     """
     g = removed_gradient(objective, theta, groups)
     return objective.gradient(theta, objective.weights) - g if objective.convex else -g
@@ -164,8 +170,8 @@ def refine(
 
 
 class _Rule:
-    """F_k, its last move and the gradient's length for every group, and whether they suffice; ``slow`` (G,) are paths
-    that are slow from the start."""
+    """F_k, its last move, its error and the gradient's lengths for every group, and whether they meet the ``goal``;
+    ``slow`` (G,) are paths that are slow from the start."""
 
     def __init__(self, goal: Goal, groups: int, slow: np.ndarray | bool = False):
         shape = (len(goal.base), groups)
@@ -279,7 +285,8 @@ class _Way:
                 self._newton(part, lambda at: _by_products(objective, at, None), states)
 
     def _newton(self, groups: np.ndarray, solve: Callable[[_Point], Solution], numbers: int) -> np.ndarray:
-        """Newton's method for these groups (A,), of which each keeps so many ``numbers``; returns the unsolved ones."""
+        """Newton's method for these groups (A,), of which each keeps that many ``numbers``; returns the groups that
+        ``solve`` did not serve."""
         wide = max(1, int(CURVATURE_NUMBERS / numbers))
         parts = [self._newton_together(groups[at : at + wide], solve) for at in range(0, len(groups), wide)]
         return np.concatenate([*parts, groups[:0]])

@@ -1,6 +1,6 @@
 """From groups to weights: the weights of the rows after a group is removed, and the direction from the weights before.
 
-The conventions are those of docs/design.md, "Objective and removal" and "One path, every order".
+The conventions are those of docs/design.md, sections 2.1 and 2.2.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ def removal(
 ) -> Removal:
     """The ``Removal`` of G sorted arrays of row numbers from ``weights`` (m,) that sum to 1.
 
-    ``penalty`` is the penalty of training without each group, where it differs (docs/design.md, "What else the rows
-    took part in").  Raises UsageError for a group after which no row has a weight.
+    ``penalty`` is the penalty of training without each group, where it differs (docs/design.md, section 2.1).  Raises
+    UsageError for a group after which no row has a weight.
 
-    per-mean: the kept rows are scaled up to sum to 1 again (the paper's Eq. 6).  per-sum: they keep their weights, so
-    that the penalty counts for more beside the loss, as when scikit-learn is refitted with the same C.
+    per-mean: the weights of the kept rows are scaled up to sum to 1 again (the paper's Eq. 6).  per-sum: they stay as
+    they are, so that the penalty has more weight relative to the loss, as when scikit-learn is refitted with the same
+    C.
     """
     member = members(weights, groups)
     share = np.array([weights[rows].sum() for rows in member.rows])

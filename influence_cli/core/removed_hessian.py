@@ -12,7 +12,8 @@ from influence_cli.core.solvers.downdate import downdated_conjugate_gradient
 
 
 class RemovedHessian:
-    """H - D of the groups ``which`` (A,) at theta (P, 1), for a solver whose factor is that of H itself."""
+    """H - D of the groups ``which`` (A,) at theta (P, 1), for a solver whose factor is that of H itself; D is the
+    groups' part of the trained Hessian H."""
 
     def __init__(
         self, objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal, which: np.ndarray

@@ -1,8 +1,7 @@
-"""Standardisation repeated without each group, expressed as a penalty of that group (docs/design.md, "What else the
-rows took part in").
+"""Standardisation repeated without each group, expressed as a penalty of that group (docs/design.md, section 2.1).
 
-Let z be a feature standardised over all training rows, and z' the same feature standardised over the kept rows only:
-z' = (z - shift) / ratio, where ``ratio`` is the standard deviation and ``shift`` the mean of z over the kept rows.  A
+Let z be a feature standardised over all training rows, and z' the same feature standardised over the kept rows only: z'
+= (z - shift) / ratio, where ``ratio`` is the standard deviation and ``shift`` the mean of z over the kept rows.  A
 model w'z' + b' with the penalty lambda |w'|^2 is the model w z + b with
 
     w = w' / ratio,    b = b' - shift w,    lambda sum_j ratio_j^2 w_j^2
@@ -160,8 +159,9 @@ def _dense(X: Features) -> np.ndarray:
 
 
 def rescaled_preconditioner(objective: Objective, w: Weights, preconditioner: Preconditioner) -> Preconditioner:
-    """M^-1 corrected for the penalties after removal.  Where features are standardised again, the penalty of an
-    intercept changes by a rank-one term that may be hundreds of times the curvature that M has in its direction."""
+    """M^-1 corrected for the penalties after removal, for maps of blocks (P, G).  Where features are standardised
+    again, the penalty of an intercept changes by a rank-one term, which may be hundreds of times the curvature that M
+    has in its direction."""
     penalty = w.penalty
     if penalty is None or penalty.direction is None or not objective.convex or not penalty.direction.any():
         return preconditioner

@@ -1,18 +1,19 @@
-"""The truth: retraining without each group, many groups in one pass over the rows (docs/design.md, "When is it a
-minimum?").
+"""The truth: retraining without each group, many groups in one pass over the rows (docs/design.md, section 2.9).
 
 Every column iterates theta <- theta - M^-1 grad J(theta; w_removed) with the factor M of the trained model, accelerated
 by Anderson mixing; groups that contain a whole class start with it ruled out, and M^-1 is corrected (``core.emptied``).
-Where that stalls, because a group that contains most of a class changes the Hessian too much, block Newton-CG takes
-over: with M as preconditioner as long as that serves, and then, if it is cheap, with each column's own approximation of
-the Hessian.
+Models with few parameters end with Newton steps by each group's own factored Hessian, and for small tables these
+replace the mixing.  Where these cannot be used, and the mixing stalls because a group that contains most of a class
+changes the Hessian too much, block Newton-CG takes over: with M as preconditioner as long as that serves, and then, if
+it costs little, with each column's own approximation of the Hessian.
 
 Where J is not convex, "the truth" depends on what is minimised and from where, and the choices differ (Bae et al.
-2022):
+2022; docs/design.md, section 2.6):
 
     cold        J(.; w_removed) from the initial weights, as if the group had never been there
     warm        J(.; w_removed) from the trained parameters
-    proximal the proximal Bregman objective from the trained parameters, whose linear response influence functions are
+    proximal    the proximal Bregman objective around the trained parameters, from there: influence functions are its
+                linear response
 
 For a convex J all three are the same.
 """
@@ -132,14 +133,15 @@ def retrain(
 
 
 def newton_alone(objective: Objective) -> bool:
-    """Whether groups are retrained by Newton steps with their own Hessians from the start, each from its own point (P,
-    G) if need be: for so small a table the time is mostly overhead, not work on the groups."""
+    """Whether groups are retrained from the start by Newton steps with their own Hessians.  The table is then so small
+    that most of the time is overhead, and each group may also start from a point of its own."""
     small = len(objective.weights) * objective.size**2 <= SMALL_TABLE
     return objective.convex and small and has_cheap_factor(objective)
 
 
 def _no_higher_than(start: np.ndarray, theta: np.ndarray, objective: Objective, w: Weights) -> np.ndarray:
-    """theta (P, A), or ``start`` where J is lower there: a small gradient at a larger J is not near the minimum."""
+    """theta (P, A), or ``start`` where J is lower there: a point with a small gradient but a larger J is not near the
+    minimum."""
     here, there = (objective.value(points, w) for points in (start, theta))
     return np.where(there <= here, theta, start)
 
@@ -171,8 +173,8 @@ def _by_newton(task: _Task, begin: np.ndarray) -> Minimum:
 
 
 def _by_products(task: _Task, begin: np.ndarray) -> Minimum:
-    """Newton-CG from ``begin`` (P, G): with M as long as that serves, and then, if it is cheap, with each column's own
-    approximation of the Hessian."""
+    """Newton-CG from ``begin`` (P, G): with M as long as that serves, and then, if it costs little, with each column's
+    own approximation of the Hessian."""
     objective, light = task.objective, task.objective.tuning.cheap_preconditioner
     end = newton_cg(
         objective,

@@ -53,10 +53,11 @@ def require_glm(objective: Objective) -> Glm:
 
 @dataclass(frozen=True)
 class RowRemovals:
-    """The parts of every row: H times the change by ``rif`` is sum_U w_i X_i rho_i + p ``shift``, p the group's share.
+    """Each row's terms in ``rif``: H times the change is sum_U w_i X_i rho_i + p ``shift``, with p the group's share of
+    the weight.
 
-    ``residuals`` (m, K) are rho.  Without one of the ``undetermined`` (m,) rows the parameters are not determined;
-    ``problem``, "ok" or what failed, is that of all rows together.
+    ``residuals`` (m, K) are rho.  Without any one of the ``undetermined`` (m,) rows, the parameters are not determined;
+    ``problem``, "ok" or what failed, concerns all rows together.
     """
 
     residuals: np.ndarray
@@ -114,7 +115,7 @@ class SingleRemovals:
         return np.where(self._undetermined, np.nan, out)
 
     def of_rows(self) -> RowRemovals:
-        """The part of each row in the sum of any group."""
+        """Each row's terms in the sums over groups."""
         self._find(np.flatnonzero(~self._known))
         return RowRemovals(self._residuals, self._undetermined, self._shift, self._problem)
 
@@ -178,7 +179,7 @@ def rows_that_hold_the_minimum(objective: Objective, theta: np.ndarray) -> np.nd
 
     With u the Newton step without row i, no row's outputs change by more than kappa |u|_H, where kappa^2 is the largest
     x_j' H^-1 x_j (twice that for a difference of two outputs), and |u|_H <= w_i |rho_i| sqrt(x_i' H^-1 x_i).  One pass
-    with this bound thus replaces m separate Newton steps.
+    with this bound replaces m separate Newton steps.
     """
     if objective.bounded or not objective.convex:
         return objective.lone_rows()

@@ -1,13 +1,14 @@
 """Linear changes that are sums over rows: ``first-koh``, ``first`` and ``rif`` of any groups from a single pass.
 
-For a functional f with v = H^-1 grad f(theta*), the linear changes of docs/design.md, "Estimators", are
+For a functional f with v = H^-1 grad f(theta*), the linear changes on removal of a group U
+(docs/design.md, section 2.3) are
 
     first-koh     sum_U w_i a_i                                                  a_i = v' grad l_i
     first         scale_U sum_U w_i a_i - offset_U v' sum_j w_j grad l_j         Basu, You and Feizi, Eq. 12 and 16
     rif           sum_U w_i v' X_i rho_i + p_U v' c                              core.rif
 
-with the factors scale_U and offset_U of core.removal.  One array (m, T) of rows and functionals therefore holds the
-figures of every group, and of every single row.
+with the factors scale_U and offset_U of ``core.removal``, the group's share p_U of the weight, and X_i, rho_i and c of
+``core.rif``.  An array (m, T) for T functionals therefore holds the figures of every group, and of every single row.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ BY_ROWS = ("first-koh", "first", "rif")
 
 @dataclass(frozen=True)
 class RowChanges:
-    """The parts of every row in the changes of T functionals; None for methods that were not asked for.
+    """Each row's terms in the changes of T functionals.  Arrays of methods that were not asked for are None.
 
-    ``gradients`` (m, T) is w_i a_i and ``whole`` (T,) its sum over all rows; ``steps`` (m, T) is w_i v' X_i rho_i, and
-    ``shift`` (T,) is v' c.  ``undetermined`` (m,) are the rows of leverage 1, which have no step.
+    ``share`` (m,) are the training weights and ``scaling`` is the convention of removal.  ``gradients`` (m, T) is w_i
+    a_i and ``whole`` (T,) its sum over all rows; ``steps`` (m, T) is w_i v' X_i rho_i, and ``shift`` (T,) is v' c.
+    ``undetermined`` (m,) are the rows of leverage 1, which have no step; ``problem`` is "ok" or says what failed for
+    all rows.
     """
 
     share: np.ndarray
@@ -81,7 +84,7 @@ def row_changes(
     scaling: str,
     singles: SingleRemovals | None,
 ) -> RowChanges:
-    """The parts of every row at theta (P, 1) for the ``adjoints`` v (P, T); ``rif`` needs ``singles``."""
+    """Each row's terms at theta (P, 1) for the ``adjoints`` v (P, T); ``rif`` needs ``singles``."""
     w, tests = objective.weights[:, None], adjoints.shape[1]
     gradients, steps = None, None
     whole, shift = np.zeros(tests), np.zeros(tests)

@@ -1,7 +1,8 @@
-"""The directions along which no row's loss rises, where there is no penalty; found by linear programs.
+"""The directions along which no row's loss rises, where there is no penalty; found by linear programs
+(docs/design.md, section 2.10).
 
 The loss of a row never rises along theta + t v if certain linear forms of its outputs (``Family.forms``) are not
-negative along v, and those that are ``fixed`` are 0.  Such v are a convex cone.  One v in it is found at a time, the
+negative along v, and those that are ``fixed`` are 0.  Such v form a convex cone.  One v in it is found at a time, the
 forms that grow along it are set aside, and the search continues among the others until none of them can grow (Geyer
 2009: the limiting conditional model).  J has a minimum in the space that the remaining forms span; all other directions
 are ``open``.
@@ -24,20 +25,20 @@ from influence_cli.core.weights import Weights
 NUMBERS = 5e7
 """Kept rows times parameters above which no separation is sought."""
 CAP = 1e-2
-"""Growth of a form, scaled to length 1, above which the program gains nothing: it thus prefers a direction along which
-many forms grow a little to one along which a few grow much."""
+"""Growth of a form, scaled to length 1, above which the program gains nothing.  It therefore prefers a direction along
+which many forms grow a little to one along which a few grow much."""
 TINY = 1e-9
 """Growth of a form, scaled to length 1, that is within the tolerance of a linear program and counts as 0."""
 ROUNDS, ADDED = 100, 10
-"""Programs that are solved at most for one direction, and the forms added to each, as a multiple of its columns."""
+"""Most programs that are solved for one direction, and the forms added to each, as a multiple of its columns."""
 NEGLIGIBLE = 64 * np.finfo(float).eps
 """Singular values, relative to the largest, that are rounding errors of features of size 1."""
 WORK = 6e9
-"""Operations, (rows of a program)^2 times its columns, summed over the programs of a group: about 10 s.  Above it, it
-remains unknown what the group leaves open."""
+"""Largest sum of (rows of a program)^2 times its columns over the programs of a group, which takes about 10 s.  Above
+it, it remains unknown what the group leaves open."""
 COMBINATIONS = 1e8
-"""Numbers in the growing forms, times the test rows' differences, above which ``Separation.decided`` decides
-nothing."""
+"""Largest product of the numbers in the growing forms and the differences of the test rows' outputs with which
+``Separation.decided`` decides anything."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Separation:
         return self._forms.values(self._forms.scale.inverse(theta))[self._grows]
 
     def still(self, X: np.ndarray) -> np.ndarray:
-        """Whether the outputs of rows X (T, d), or for softmax their differences, are constant along ``open``, (T,)."""
+        """Whether the outputs of rows X (T, d), or for a softmax their differences, are constant along ``open``, (T,)
+        bool."""
         forms, basis = self._forms, self._forms.scale.inverse(self.open)
         scaled = forms.scale.features(X)
         along = np.einsum("td,kdq->tkq", scaled, basis.reshape(forms.outputs, scaled.shape[1], basis.shape[1]))
@@ -68,13 +70,13 @@ class Separation:
         return np.asarray(np.abs(along).max(axis=(1, 2), initial=0.0) <= TINY * np.linalg.norm(scaled, axis=1))
 
     def decided(self, X: np.ndarray, lost: np.ndarray) -> tuple[np.ndarray, float]:
-        """Which rows of X (T, d) have a definite limit, (T,), and the least growth per step of ``outward`` among their
-        outputs that are not constant.
+        """Which rows of X (T, d) have a definite limit, (T,) bool, and the least growth per step of ``outward`` among
+        their outputs that are not constant.
 
-        A row has a definite limit if every output (for softmax: every difference of two) is either constant or tends to
-        plus or minus infinity, the same along every path on which J approaches its infimum.  The second holds if it is
-        a combination of growing forms with coefficients of one sign, apart from what is ``held``.  Outputs of ``lost``
-        (K,) classes count as ruled out.
+        A row has a definite limit if each of its outputs (for a softmax, each difference of two) is either constant or
+        tends to plus or minus infinity, in the same way along every path on which J approaches its infimum.  An output
+        tends to infinity in this way if, apart from its component in ``held``, it is a combination of growing forms
+        with coefficients of one sign.  Outputs of the classes in ``lost`` (K,) bool count as ruled out.
         """
         from scipy.optimize import nnls
 
@@ -107,8 +109,8 @@ def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) 
     """What the rows with a positive weight in w, of one group, leave open; None where there are too many numbers
     (``NUMBERS``) or the programs take too much ``WORK``.
 
-    ``holds`` may end the search without a program: it says whether J certainly has a minimum in the ``held`` space of
-    the separation that it is given.
+    ``holds`` can end the search without a program: for a given separation, it says whether J certainly has a minimum in
+    the ``held`` space.
     """
     kept = np.flatnonzero(w.column() > 0)
     if float(len(kept)) * objective.size > NUMBERS or float(len(kept)) * objective.size**2 > 1e2 * NUMBERS:
@@ -141,8 +143,8 @@ def separation(objective: Glm, w: Weights, holds: Callable[[Separation], bool]) 
 def _so_far(
     forms: _Forms, held: np.ndarray, grown: list[tuple[np.ndarray, np.ndarray]], live: np.ndarray
 ) -> Separation:
-    """The separation from the directions (P, 1) with the forms (F, n) that grow along each, where ``held`` (P, r) spans
-    the ``live`` forms (F, n)."""
+    """The separation from the directions (P, 1) in ``grown``, each with the forms (F, n) that grow along it, where
+    ``held`` (P, r) spans the forms ``live`` (F, n) that do not grow."""
     grows, outward = np.zeros_like(live), np.zeros((len(held), 1))
     for direction, growing in reversed(grown):  # earlier directions need longer steps: later ones may lower their forms
         grows |= growing
@@ -174,7 +176,7 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
         if forms.work > WORK:
             raise _TooMuchWork
         coefficients = _program(rows)
-        if coefficients is None:  # no seen form can grow: do others change along the directions in which these stay 0?
+        if coefficients is None:  # no seen form can grow: may the others change where the seen ones stay 0?
             free = basis @ _complement(_orthonormal(rows))
             wrong = np.max([np.zeros(live.size), *(np.abs(growth(one[:, None])) for one in free.T)], axis=0)
         else:
@@ -188,7 +190,7 @@ def _direction(forms: _Forms, live: np.ndarray, basis: np.ndarray) -> tuple[np.n
         if coefficients is None:
             return None
         growing = live & (growth(direction) > TINY).reshape(live.shape)
-        # The other forms are made exactly constant; if a growing form then falls, this was no such direction.
+        # The other forms are made exactly constant; if a growing form then falls, the direction is rejected.
         staying = forms.span(live & ~growing)
         direction -= staying @ (staying.T @ direction)
         exact = growing.any() and growth(direction)[growing.ravel()].min() > 0.0
@@ -251,7 +253,8 @@ class _Scale:
 
 
 class _Forms:
-    """The linear forms of the rows ``kept`` in scaled parameters u (P,), F per row; those ``fixed`` (F, n) must be 0.
+    """The linear forms of the rows ``kept`` in the scaled parameters u (P,), F for each row; those ``fixed`` (F, n)
+    must stay 0.
 
     A feature's scale is the geometric mean of its nonzero distances from the median.
     """
@@ -284,7 +287,7 @@ class _Forms:
         return part
 
     def values(self, u: np.ndarray) -> np.ndarray:
-        """Their values (F, n) at u (P, 1)."""
+        """The values (F, n) of the forms at u (P, 1)."""
         eta = u.reshape(self.outputs, -1) @ self._X.T
         return np.einsum("fkn,kn->fn", self._combinations, eta)
 
@@ -297,7 +300,7 @@ class _Forms:
         )
 
     def unit_rows(self, which: np.ndarray) -> np.ndarray:
-        """The same, scaled to length 1."""
+        """The coefficients of the forms ``which`` (F, n), scaled to length 1, (s, P)."""
         return self.rows(which) / self.lengths[which][:, None]
 
     def span(self, which: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:

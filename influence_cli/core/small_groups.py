@@ -22,14 +22,15 @@ from influence_cli.core.solvers.preconditioners import Inverses
 from influence_cli.core.weights import batches
 
 DETERMINED = 1e-8
-"""Remaining curvature of a parameter, relative to that of the trained model, up to which an inverse has lost its
+"""Remaining curvature of a parameter, as a share of that of the trained model, up to which an inverse has lost its
 digits."""
 SHARE = 0.12
-"""Weight of a group up to which reading its rows costs less than the passes that this saves."""
+"""Weight of a group up to which reading its rows costs less than the passes that the inverse saves."""
 LOW_RANK = 0.3
 """Rows, as a share of the parameters, up to which updating an inverse by them is faster than a new inverse."""
 BATCH_NUMBERS = 1 << 15
-"""Float64 numbers of the rows of groups that are processed together: for a single group Python's overhead dominates."""
+"""Float64 numbers of the rows of groups that are processed together, because Python's overhead per group is larger than
+the work."""
 
 
 def hessians_after(objective: Objective, theta: np.ndarray, solver: HessianSolver, groups: Removal) -> Inverses | None:
@@ -94,7 +95,8 @@ def _stacked(features: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def _features(model: Glm, theta: np.ndarray, groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """sqrt(w_i l_i'') x_i of the rows of these groups, one group behind the other, (N, P), and how many each has."""
+    """sqrt(w_i l_i'') x_i for the rows of these groups, group after group, (N, P), and the number of rows of each,
+    (G,)."""
     rows = np.concatenate(groups)
     features = np.ones((len(rows), model.size))
     columns = model.size - model.design.intercept

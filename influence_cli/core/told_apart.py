@@ -1,4 +1,5 @@
-"""Groups that the features identify among all rows, for which the trained Hessian M is a poor preconditioner.
+"""Groups that the features identify among all rows, for which the trained Hessian M is a poor preconditioner
+(docs/design.md, section 2.7).
 
 If a linear combination x'z of the features is 1 on the rows of the group and 0 on all other rows, then the rows that
 remain have no curvature along z, and only the penalty determines the parameters along it.  An example are the rows of
@@ -6,15 +7,14 @@ the reference level of a dummy coding: without them the dummies sum to the inter
 rows, has the group's curvature along z.  M^-1 times a gradient is therefore far too short along z, and the small steps
 look as if the iteration had converged.
 
-Let e be the unit vector of an output's intercept and D the group's part of H.  Then z = M^-1 D e is the regression of
+Let e be the unit vector of an output's intercept and D the group's part of M.  Then z = M^-1 D e is the regression of
 the group's membership on the features in the metric of the curvature, and z'D e / e'D e is its R^2.  Where R^2 is
-nearly 1, the preconditioner B is corrected along z: with H_r the Hessian after removal, c = z'H_r z and
-s = (H_r z)'B (H_r z), which would equal c if B were H_r^-1, the term (c - s) / c^2 z z' is added to B.  With several
-outputs this is done on the span of their directions z.  If the features identify all but some rows of the group, or
-identify it in several ways, the directions are the eigenvectors of M^-1 D with the largest eigenvalues: all of them in
-narrow models, and in wider ones those of the space that a few multiplications by M^-1 D span.  Which groups need a
-correction, and how large it is, follows from their own rows, or from the other rows where these are fewer
-(``group_curvature``).
+nearly 1, the preconditioner B is corrected along z: with H_r the Hessian after removal, c = z'H_r z and s = (H_r z)'B
+(H_r z), which would equal c if B were H_r^-1, the term (c - s) / c^2 z z' is added to B.  With several outputs this is
+done on the span of their directions z.  If the features identify all but some rows of the group, or identify it in
+several ways, the directions are the eigenvectors of M^-1 D with the largest eigenvalues: all of them in narrow models,
+and in wider ones those of the space that a few multiplications by M^-1 D span.  Which groups need a correction, and how
+large it is, follows from their own rows, or from the other rows where these are fewer (``group_curvature``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from influence_cli.core.solvers.preconditioners import Along, Preconditioner, fo
 from influence_cli.core.weights import Weights
 
 BLIND = 0.5
-"""Share of the right step along z that a preconditioner takes, below which it is corrected."""
+"""Share of the right step along z below which the step of a preconditioner is corrected."""
 WHOLLY = 1e-3
 """1 - R^2, relative to the weight that remains, up to which the features identify a group with all of its rows."""
 HINTED, SMALL = 2.0, 0.5
@@ -44,7 +44,8 @@ SPARE, FEW = 2, 3
 """Random directions that are added per output, in models of at most ``FEW`` outputs: with more they cost too much."""
 NEARLY = 0.15
 """Curvature that remains along such a direction, relative to the weight that remains, below which it is corrected.
-Where more remains, mixing converges by itself; in wide tables every group leaves little curvature somewhere."""
+Where more remains, the mixing converges by itself; in wide tables every group leaves little curvature along some
+direction."""
 TWICE, DEPENDENT = 2, 1e-8
 """Number of times that a new direction is orthogonalised against the earlier ones, and the share of its squared length
 that must remain for it to count as independent of them."""
@@ -121,8 +122,8 @@ class _Look:
         return for_columns(self._inverse, part.groups[at])(V)
 
     def _blind(self, part: Part, of_one: np.ndarray, at: np.ndarray, kept: np.ndarray) -> np.ndarray:
-        """Those of the part's groups ``at`` (A,) without which little curvature remains along some direction, as the
-        power iteration with M^-1 D shows, which starts at an intercept's D e (P, A)."""
+        """Those of the part's groups ``at`` (A,) without which little curvature remains along some direction.  A power
+        iteration with M^-1 D shows this; it starts from D e (P, A) for an intercept's e."""
         for limit in (BLIND,) * LOOKS + (NEARLY,) if at.size else ():
             z = self._solved(part, of_one, at)
             again = part.taken(z, at)
@@ -134,8 +135,9 @@ class _Look:
         return at
 
     def _put_right(self, part: Part, at: np.ndarray, starts: np.ndarray, steps: int, found: _Found) -> None:
-        """Find the corrections for the part's groups ``at`` (A,) in the space that so many multiplications (``steps``)
-        by M^-1 D span from ``starts`` (P, s)."""
+        """Find the corrections for the part's groups ``at`` (A,) in the space that ``steps`` multiplications by M^-1 D
+        span from ``starts`` (P, s), or in the whole space where D is available as a matrix, and add them to
+        ``found``."""
         for group in at.tolist():
             D = part.dense(group, starts.shape[1] * (steps + 1))
             Z, taken = self._spanned(part, group, starts, steps) if D is None else self._largest(part, group, D)
@@ -151,8 +153,8 @@ class _Look:
                 found.sizes.append(sizes)
 
     def _largest(self, part: Part, group: int, D: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The eigenvectors Z (P, n) of M^-1 D with Z'M Z = I of which D (P, P), a group's part of H, has the larger
-        part, and D Z."""
+        """The eigenvectors Z (P, n) of M^-1 D, with Z'M Z = I, along which D (P, P), a group's part of M, has most of
+        the curvature; and D Z."""
         root = self._root(part, group)
         share, turned = np.linalg.eigh(root.T @ D @ root)
         Z = root @ turned[:, share > 1.0 - BLIND]
@@ -195,7 +197,7 @@ class _Look:
 
 
 def _may_be_told(objective: Glm, w: Weights) -> np.ndarray:
-    """Which groups (G,) the single features identify better than they identify randomly drawn rows, for which the R^2
+    """Which groups (G,) the single features identify better than they identify rows drawn at random, for which the R^2
     of one feature is 1 / m on average."""
     design, mean = objective.design, objective.means[:-1, None]
     taken = np.stack([design.chosen_moments(rows, w.base[rows])[0] for rows in w.rows], axis=-1)
@@ -214,8 +216,8 @@ def _intercepts(objective: Glm) -> np.ndarray:
 
 
 def _starts(objective: Glm) -> np.ndarray:
-    """The same, and ``SPARE`` random directions per output where outputs are few, (P, s): the features may identify a
-    group in several ways."""
+    """The unit vectors of the intercepts and, in models of few outputs, ``SPARE`` random directions per output, (P, s),
+    because the features may identify a group in several ways."""
     spare = SPARE * objective.outputs if objective.outputs <= FEW else 0
     drawn = np.random.default_rng(0).normal(size=(objective.size, spare))
     return np.hstack([_intercepts(objective), drawn / objective.units[:, None]])
@@ -223,8 +225,10 @@ def _starts(objective: Glm) -> np.ndarray:
 
 def _blind_to(Z: np.ndarray, left: np.ndarray, made: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Directions (P, b) in the span of Z (P, n), with Z'M Z = I, along which the steps of a preconditioner are shorter
-    than ``BLIND`` times the right ones, and the terms (b,) to add to it along each.  ``left`` is the Hessian after
-    removal times Z, and ``made`` the preconditioner times ``left``."""
+    than ``BLIND`` times the right ones, and the terms (b,) to add to it along each.
+
+    ``left`` is the Hessian after removal times Z, and ``made`` the preconditioner times ``left``.
+    """
     after = Z.T @ left
     share, along = np.linalg.eigh((after + after.T) / 2.0)
     found = np.einsum("ki,kl,li->i", along, left.T @ made, along)

@@ -23,10 +23,10 @@ from influence_cli.errors import NotConvergedError
 RENEW_AT = 1e-2
 """Newton decrement, relative to the deviation of the outputs, at which the preconditioner is recomputed."""
 THIN_TOLERANCE = 1e-3
-"""The same at which training on a subsample ends: small beside the subsample's own error."""
+"""The same for the end of training on a subsample: it is small compared with the error of the subsample itself."""
 REACH = 0.5
-"""Largest change of an output in a Newton step above which a finite minimum is in doubt; see
-``_require_finite_minimum``."""
+"""Largest change of an output in a Newton step from which on a finite minimum is in doubt
+(``_require_finite_minimum``)."""
 FAINTEST = 1e-280
 """Mean square of a feature below which it has lost digits to underflow, or is 0."""
 IN_DOUBT = 1e-6
@@ -87,7 +87,7 @@ def train(
 
 def _require_visible(objective: Objective) -> None:
     """Raise NotConvergedError where the squares of a feature underflow and nothing penalises its coefficient: the
-    feature would otherwise pass for one of zeros."""
+    feature would otherwise be treated as a column of zeros."""
     if objective.bounded or not isinstance(objective, Glm):
         return
     d = objective.design.columns - objective.design.intercept
@@ -103,7 +103,7 @@ def _require_visible(objective: Objective) -> None:
 def _by_whole_steps(
     objective: FusedGlm, start: np.ndarray, tol: float, max_iterations: int, watch: Watch | None
 ) -> Minimum | None:
-    """Newton's method where one pass gives J, its gradient and its Hessian, starting at the minimum over a subsample,
+    """Newton's method where one pass gives J, its gradient and its Hessian.  It starts at the minimum for a subsample,
     from which three or four steps remain.  None where it does not converge, or where no minimum is certain."""
     if not objective.bounded:
         return None
@@ -126,8 +126,9 @@ def _newton_in_turn(
     max_iterations: int,
     watch: Watch | None,
 ) -> Minimum:
-    """Newton-CG to each tolerance in turn, each time with a preconditioner from where the previous run ended: that of
-    the start would take half as many products again near the end, where most of them occur."""
+    """Newton-CG to each of the tolerances ``goals`` in turn, each time with a preconditioner computed where the
+    previous run ended.  With that of the start, the steps near the end, which take most of the products, would take
+    half as many again."""
     minimum = None
     for tol in goals:
         theta, done = (start, 0) if minimum is None else (minimum.theta, int(minimum.iterations[0]))
@@ -169,14 +170,16 @@ def _goal(objective: Objective, theta: np.ndarray, preconditioner: Preconditione
 
 
 def _require_finite_minimum(objective: Objective, theta: np.ndarray, preconditioner: Preconditioner) -> None:
-    """Raise NotConvergedError where J falls for ever: a small gradient alone is no minimum if rows are separable.
+    """Raise NotConvergedError where J falls for ever: if rows are separable, a small gradient alone does not show a
+    minimum.
 
-    Let the loss fall for ever along v, which is not penalised: each row's own class gains on its rivals,
-    b_k = x'(v_y - v_k) >= 0.  The Newton step s satisfies v'(grad J + H s) = 0.  With p the probabilities and D = x's,
-    both terms are sums over rows and classes: v'grad J = -sum w p b and v'H s <= sum w p b range(D).  So some row has
-    range(D) >= 1: the largest such change never falls below 1, while near a minimum it tends to 0.  A value below 1
-    thus proves a minimum.  For counts b = -x'v is 0 where y > 0, and v'grad J = -sum w mu b, v'H s = -sum w mu b D, so
-    that some row has |D| >= 1.
+    Suppose that the loss falls for ever along a direction v without a penalty.  For every row, the output of its own
+    class y then does not fall relative to any other class k: b_k = x'(v_y - v_k) >= 0.  The Newton step s satisfies
+    v'(grad J + H s) = 0.  With p the predicted probabilities and D = x's the changes of a row's outputs, both terms are
+    sums over rows and classes: v'grad J = -sum w p b, and v'H s <= sum w p b range(D).  Some row must therefore have
+    range(D) >= 1.  Near a minimum, on the other hand, the largest range(D) tends to 0, so that a value below 1 proves a
+    minimum.  For counts with the mean mu, b = -x'v is 0 where y > 0, v'grad J = -sum w mu b and v'H s = -sum w mu b D,
+    so that some row has |D| >= 1.
     """
     if newton_reach(objective, theta, objective.weights, preconditioner)[0] < REACH:
         return
@@ -193,7 +196,7 @@ def newton_reach(
     w: RowWeights,
     preconditioner: Preconditioner,
 ) -> np.ndarray:
-    """The largest change of any row's outputs in a Newton step from theta (P, G), (G,)."""
+    """The largest change of any row's outputs in the Newton step from theta (P, G), which is solved to 1%: (G,)."""
     step = conjugate_gradient(
         objective.curvature(theta, w),
         -objective.gradient(theta, w),

@@ -1,5 +1,5 @@
-"""The Wald statistic of a coefficient, and its distance from significance, as functions of theta and the remaining
-rows.
+"""The Wald statistic of a coefficient, and its distance from significance, as functions of theta and the remaining rows
+(docs/design.md, sections 2.4 and 2.5).
 
 With weights w of any sum, n rows with a weight over 0, P parameters, H = sum_i w_i hess l_i and no penalty,
 
@@ -16,7 +16,8 @@ Removal changes t directly and through theta.  With x = H^-1 e_j and V = (H^-1)_
     directly        -t/2 (w_i x' hess l_i x / V  +  (phi - 2 w_i l_i) / ((n - P) phi) of a linear regression)
     through theta   (e_j / sqrt(phi V) + t/2 H'[x, x] / V)' change of theta
 
-Sources: Wald 1943; Cook and Weisberg 1982 call the first the change of the standard error.
+with H'[x, x] the third derivative contracted twice with x.  Sources: Wald 1943; Cook and Weisberg 1982 call the first
+the change of the standard error.
 """
 
 from __future__ import annotations

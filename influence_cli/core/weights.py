@@ -32,7 +32,7 @@ def together() -> float:
 
 @dataclass(frozen=True)
 class GroupPenalty:
-    """The penalty of each group, where it differs from the objective's (docs/design.md, "Objective and removal").
+    """The penalty of each group, where it differs from the objective's (docs/design.md, section 2.1).
 
         (1/2) sum_p scaling_pg ridge_p theta_p^2 + (1/2) sum_k (direction_g' theta_k)^2
 
@@ -126,9 +126,12 @@ class Weights:
         return float(self.base[0]) if self.base.strides == (0,) else 1.0
 
     def over_kept(self, R: np.ndarray, rows: slice, alike: float) -> np.ndarray:
-        """Multiply R (G, F, b) of a block of rows in place by the weights, divided by ``kept`` and ``alike``: so
-        divided, only the groups' own rows have factors that differ by group.  A weight of 0 makes 0 of infinity and
-        NaN, too."""
+        """R (G, F, b), derivatives for a block of rows, multiplied in place by the weights and divided by ``kept`` and
+        ``alike``.
+
+        After that division only the rows of the groups themselves have factors that differ by group.  For several
+        groups, removed rows become 0 even where R is infinite or NaN.
+        """
         if self.groups == 1:
             R *= (self.block(rows) / (self.kept * alike)).astype(R.dtype, copy=False)
             return R
@@ -153,8 +156,8 @@ class Weights:
         return out
 
     def parts(self) -> list[np.ndarray]:
-        """The groups (numbers) in parts that share a pass over the rows: each group with weights on less than half of
-        the rows by itself, because ``pieces`` then visits its rows only, and all others together."""
+        """The groups (numbers) in parts that share a pass over the rows.  A group with weights on less than half of the
+        rows is a part by itself, because ``pieces`` then visits its rows only; all others are one part."""
         together = np.flatnonzero(~self._sparse)
         return [np.array([g]) for g in np.flatnonzero(self._sparse)] + ([together] if len(together) else [])
 
@@ -229,7 +232,7 @@ class Weights:
 
     @cached_property
     def _sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The same as ``in_groups``, sorted by row."""
+        """``in_groups``, sorted by row."""
         groups, rows, factors = self.in_groups
         order = np.argsort(rows, kind="stable")
         return groups[order], rows[order], factors[order]

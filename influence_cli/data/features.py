@@ -1,7 +1,7 @@
 """Columns of a table -> the features of a model, as scikit-learn's transformers make them.
 
 All preprocessing is fitted on the training rows.  When a group is removed, it is either refitted or kept
-(``--preprocessing``; docs/design.md, "What else the rows took part in").
+(``--preprocessing``; docs/design.md, section 2.1).
 
 The fitted state is kept as plain data, from which the features can be recomputed by hand::
 

@@ -1,8 +1,8 @@
 """What the rows enter besides the loss: means and scales, imputed values, categories, balanced class weights.
 
-"As if the rows had not been there" means that these are recomputed without the group (docs/design.md, "What else the
-rows took part in").  Standardising again amounts to another penalty for each group, so that blocks of groups share
-every pass; other changes of features or weights are made group by group.
+"As if the rows had not been there" means that these are recomputed without the group (docs/design.md, section 2.1).
+Standardising again amounts to another penalty for each group, so that blocks of groups share every pass; other changes
+of features or weights are made group by group.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Weights of training rows: from a column, from the classes' sizes, or both.
 
-They enter J of docs/design.md, "Objective and removal", as w_i = s_i / sum s, and scikit-learn's C means
+They enter J of docs/design.md, section 2.1, as w_i = s_i / sum s, and scikit-learn's C means
 lambda = 1 / (C sum s).  Removal leaves the given s of the kept rows as they are; their ``balanced`` weights are
 computed again without the group, or kept (``preprocessing.Balancing``).
 """

@@ -76,7 +76,8 @@ def newton_cg(
         left[:, active] = solution.x
         left[:, at] = -for_columns(preconditioner, at)(gradient[:, at])
         estimated[at] = decrements(gradient[:, at], left[:, at])
-        # The preconditioner is assumed to underestimate decrement and step by the same factor as at the last solve.
+        # The preconditioner is assumed to underestimate the decrement by the factor that the last solve showed, and
+        # therefore the step by the square of that factor.
         decrement[active] = np.where(moved, ratio * estimated[active], np.where(solution.converged, exact, np.inf))
         left[:, at] *= ratio[moved] ** 2
         wanted = goal.take(active).decrement(objective, theta[:, active], value[active])

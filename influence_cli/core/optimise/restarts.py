@@ -30,7 +30,7 @@ CURVATURE_HELPS = 1e-3
 take a quarter fewer passes, but columns that start alike would diverge: cold retraining from several seeds would agree
 less."""
 FIRST_SHARE = 0.25
-"""Share of the iterations of a descent that may be spent before that."""
+"""Share of the iterations of a descent that may be spent before the model's own curvature is used."""
 
 
 @dataclass(frozen=True)

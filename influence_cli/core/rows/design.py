@@ -131,7 +131,7 @@ class Design:
     def _chosen(self, rows: slice | np.ndarray) -> np.ndarray:
         if isinstance(rows, slice) or not isinstance(self.X, np.ndarray):
             return self.X[rows]
-        return self.X.take(rows, axis=0)  # in less time than X[rows]
+        return self.X.take(rows, axis=0)  # takes less time than X[rows]
 
     def outputs_of(self, W: np.ndarray, X: np.ndarray) -> np.ndarray:
         """W [X 1]' for a block of rows X (b, d) in the precision of the passes, (C, b)."""

@@ -3,7 +3,7 @@ penalties and sample weights.
 
 A group is a vector s (m,), 1 on its k rows and 0 elsewhere; entries between 0 and 1 occur during a search.  Methods
 take the training weights of its rows, w_i s_i, as ``Weights``.  Its share of the weights is p = sum_i w_i s_i.  On the
-path of removal (docs/design.md, "One path, every order") delta = alpha w s - beta w, where alpha = 1/(1-p) and
+path of removal (docs/design.md, section 2.2) delta = alpha w s - beta w, where alpha = 1/(1-p) and
 beta = p/(1-p) per-mean, and alpha = 1 and beta = 0 per-sum.  Let v = H^-1 grad f, H_l = sum_i w_i hess l_i (the Hessian
 without the penalty) and g_l = sum_i w_i grad l_i (which balances the gradient of the penalty).  Inserting delta into
 v'g and v'(g + D H^-1 g) gives

@@ -71,7 +71,7 @@ def factorize(objective: Objective, theta: np.ndarray, w: RowWeights | None = No
     if not np.isfinite(lower).all():
         raise NotConvergedError(OVERFLOW, hint=SCALE)
     pivots = lower.diagonal().astype(np.float64) ** 2
-    # A pivot is the curvature along a parameter once the parameters before it are minimised over.
+    # A pivot is the curvature along a parameter after minimising over the parameters before it.
     dependent = pivots <= DEPENDENT * max(objective.size, LEAST_SIZE) * np.finfo(dtype).eps * diagonal
     if info > 0 or (dtype == np.float64 and dependent.any()):
         at = info - 1 if info > 0 else int(np.argmax(dependent))
