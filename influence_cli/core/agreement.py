@@ -26,6 +26,8 @@ CONSTANT_RESAMPLE = 1e-12
 """The same for the variance of a resample, which as a difference of sums has lost half of the digits."""
 ROUNDING = 1e-9
 """Difference of correlations that may be rounding error: two methods may be proportional for groups of one size."""
+LEVEL = 0.95
+"""Level of the bootstrap intervals."""
 CHUNK_BYTES = 64e6
 """Bytes for the weights of the resamples that are processed together."""
 
@@ -213,10 +215,8 @@ def jackknife_of_both(without_group: np.ndarray, correlations: np.ndarray) -> np
     return np.concatenate([np.zeros(0), *centred])
 
 
-def interval(
-    samples: np.ndarray, point: np.ndarray, jackknife: np.ndarray, level: float = 0.95
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bias-corrected and accelerated bootstrap interval (Efron 1987, BCa), (T,) and (T,).
+def interval(samples: np.ndarray, point: np.ndarray, jackknife: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The ends of the bias-corrected and accelerated bootstrap interval (Efron 1987, BCa), (T,) each.
 
     ``samples`` (B, T) are the values of a statistic in the resamples, ``point`` (T,) its values for the groups
     themselves and ``jackknife`` (G, T) those without each group.  With z0 the normal quantile of the share of resamples
@@ -232,7 +232,7 @@ def interval(
     tied = (np.abs(distance) <= ROUNDING) & defined
     under = ((distance < 0) & ~tied & defined).sum(axis=0) + 0.5 * tied.sum(axis=0)
     bias = ndtri(under / np.maximum(count, 1))
-    z = float(ndtri(0.5 + level / 2.0))
+    z = float(ndtri(0.5 + LEVEL / 2.0))
     # For these, |a| <= 1/6 keeps 1 - a (z0 + z) above 1 - z / 3 > 0.
     usable = np.isfinite(point) & (2 * count >= len(samples)) & (count > 0) & (np.abs(bias) < z)
     bias, acceleration = np.where(usable, bias, 0.0), _acceleration(jackknife)

@@ -212,7 +212,6 @@ class Certificate:
     theta: np.ndarray
     radius: np.ndarray
     bounds: tuple[CurvatureBound, ...]
-    geometry: RowGeometry
 
     def of(self, g: int) -> Certificate:
         """The certificate of group g alone."""
@@ -271,7 +270,7 @@ def certify(
         kappa = 0.0 if flat else bound.kappa(geometry, c)
         if kappa * d < 1:
             radius[g] = d if kappa == 0 else -np.log1p(-kappa * d) / kappa * (1 + INFLATION)
-    return Certificate(objective, theta, radius, bounds, geometry)
+    return Certificate(objective, theta, radius, bounds)
 
 
 def _sharpened(

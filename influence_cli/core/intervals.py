@@ -232,7 +232,7 @@ def _of_softmax(certificate: Certificate, target: RowTarget) -> Interval | None:
         elif isinstance(quantity, Margin):
             bounds.append(_of_margin(bound, radius, outputs, x, target.y))
         elif isinstance(quantity, Logit):
-            bounds.append(_of_logit(certificate, bound, radius, outputs, x, quantity.k))
+            bounds.append(_of_logit(bound, radius, outputs, x, quantity.k))
         else:
             return None
     low, high = (np.stack(ends, axis=1) for ends in zip(*bounds, strict=True))
@@ -268,9 +268,7 @@ def _of_margin(bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndar
     return low, high
 
 
-def _of_logit(
-    certificate: Certificate, bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndarray, k: int
-) -> Interval:
+def _of_logit(bound: CurvatureBound, radius: float, eta: np.ndarray, x: np.ndarray, k: int) -> Interval:
     """The interval of the score of class k; at the retrained parameters the scores sum to 0 over the classes."""
     K = eta.shape[1]
     c = np.full((1, K), -1.0 / K)

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from influence_cli.core.emptied import raised_where_emptied, without_classes
+from influence_cli.core.objectives.glm import Glm
 from influence_cli.core.objectives.objective import Objective
 from influence_cli.core.optimise.anderson import anderson
 from influence_cli.core.optimise.lbfgs import lbfgs
@@ -104,6 +105,7 @@ def retrain(
     start = without_classes(objective, theta, w) if loses else theta
     if not objective.convex:
         return _downhill(objective, start, w, preconditioner, tol, watch)
+    assert isinstance(objective, Glm)
     if loses:
         preconditioner = raised_where_emptied(objective, w, preconditioner, start)
     if newton_alone(objective):

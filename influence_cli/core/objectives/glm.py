@@ -145,6 +145,7 @@ class Glm(Objective):
         return self.seen_on_the_way(theta, w, lambda outputs, rows: None)
 
     def departure(self, theta: np.ndarray, w: Weights) -> Departure:
+        """J(.; w) and its gradient as seen from theta (P, 1), where the minimisations of all groups start."""
         return departure(self, theta, w)
 
     def _outputs(self, theta: np.ndarray, rows: slice) -> np.ndarray:

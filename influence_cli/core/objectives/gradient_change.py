@@ -29,7 +29,7 @@ SINGLE_GROUPS = 4
 
 
 def departure(model: Glm, theta: np.ndarray, w: Weights) -> Departure:
-    """``Objective.departure`` of a generalised linear model."""
+    """``Glm.departure``."""
     rows, outputs = model.design.rows, model.outputs
     eta = np.empty((1, outputs, rows)) if model.design.keeps_states and 8.0 * outputs * rows <= state_bytes() else None
     if w.groups == 1 and eta is not None:

@@ -17,7 +17,7 @@ import numpy as np
 from influence_cli.core.objectives.families.base import Family
 from influence_cli.core.objectives.penalty import Penalty
 from influence_cli.core.rows.sparse_design import Features
-from influence_cli.core.weights import RowWeights, Weights, as_weights
+from influence_cli.core.weights import RowWeights, as_weights
 
 Product = Callable[..., np.ndarray]
 """product(V, columns=None) maps V (P, A) to (P, A).  Where the weights or parameters differ from group to group,
@@ -84,9 +84,9 @@ class Objective(ABC):
 
     _last_gradient: tuple[np.ndarray, np.ndarray] | None = None
 
+    @abstractmethod
     def initial(self, seed: int) -> np.ndarray:
         """The parameters (P, 1) at which training starts; where J is convex they do not depend on the seed."""
-        return np.zeros((self.size, 1))
 
     def single(self, columns: int) -> Objective:
         """The same model, whose gradients and products for that many parameter vectors are computed in float32, for
@@ -222,28 +222,14 @@ class Objective(ABC):
         w = as_weights(w)
         return self.loss_gradient(theta, w) + self.penalty.product(theta, w.penalty)
 
-    def departure(self, theta: np.ndarray, w: Weights) -> Departure:
-        """J(.; w) and its gradient as seen from theta (P, 1), where the minimisations of all groups start."""
-        value, here = (
-            self.value_and_gradient(theta, w) if w.groups == 1 else (self.value(theta, w), self.gradient(theta, w))
-        )
-
-        def change(V: np.ndarray, columns: np.ndarray | None = None, farthest: np.ndarray | None = None) -> np.ndarray:
-            chosen = slice(None) if columns is None else columns
-            if farthest is not None:
-                farthest[:] = self.self_concordance(V)
-            return self.gradient(theta + V, w if columns is None else w.take(columns)) - here[:, chosen]
-
-        return Departure(value, here, change)
-
+    @abstractmethod
     def value_and_gradient(self, theta: np.ndarray, w: RowWeights) -> tuple[np.ndarray, np.ndarray]:
-        """J (G,) and its gradient (P, G); a model that can compute both in one pass over the rows overrides this."""
-        return self.value(theta, w), self.gradient(theta, w)
+        """J (G,) and its gradient (P, G), in one pass over the rows where possible."""
 
     @property
+    @abstractmethod
     def bounded(self) -> bool:
         """Whether J certainly has a minimum as long as every class has a row."""
-        return self.penalty.complete
 
     def curvature(self, theta: np.ndarray, w: RowWeights) -> Product:
         """The product V -> (hess J + damping I) V at theta."""

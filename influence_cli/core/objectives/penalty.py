@@ -76,11 +76,6 @@ class Penalty:
         across = np.full((self.outputs, self.outputs), 1.0 / self.outputs)
         return np.kron(np.eye(self.outputs), np.diag(self.ridge)) + np.kron(across, np.diag(self.gauge))
 
-    @property
-    def complete(self) -> bool:
-        """Whether every parameter is penalised, so that a minimum always exists."""
-        return bool((self.ridge > 0).all())
-
 
 def penalty_of(squares: np.ndarray, family: Family, l2: float, free_intercept: bool) -> Penalty:
     """The penalty with lambda = ``l2`` of D coefficients for each output; ``squares`` (D,) are the weighted mean

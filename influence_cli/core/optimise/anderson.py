@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from influence_cli.core.arrays import dots, norms
-from influence_cli.core.objectives.objective import Departure, Objective
+from influence_cli.core.objectives.glm import Glm
+from influence_cli.core.objectives.objective import Departure
 from influence_cli.core.optimise.minimum import Goal, Minimum, decrements
 from influence_cli.core.solvers.preconditioners import Inverses, Preconditioner, for_columns
 from influence_cli.core.weights import Weights
@@ -84,7 +85,7 @@ class Mixing:
 
 
 def anderson(
-    objective: Objective,
+    objective: Glm,
     origin: np.ndarray,
     start: np.ndarray,
     w: Weights,

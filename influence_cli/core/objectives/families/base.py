@@ -49,6 +49,7 @@ class Family(ABC):
     def third(self, state: np.ndarray, a: np.ndarray) -> np.ndarray:
         """The third derivative of the loss contracted twice with a (G, K, b), (G, K, b)."""
 
+    @abstractmethod
     def residual_change(self, eta: np.ndarray, a: np.ndarray) -> np.ndarray:
         """The residual at eta + a minus the residual at eta, (G, K, b), in the precision of ``a`` (G, K, b).  Its
         rounding error is relative to ``a`` and not to the residual.  ``eta`` (1, K, b) is float64.
@@ -56,8 +57,6 @@ class Family(ABC):
         For a shift-invariant family, a last output of ``a`` that is 0 may be left out of ``a`` and of the result.  The
         result is NaN where ``a`` is too large for this accuracy.
         """
-        y = np.zeros(eta.shape[2])
-        return self.residual(eta + a, y) - self.residual(eta, y)
 
     @abstractmethod
     def self_concordance(self, a: np.ndarray) -> np.ndarray:
